@@ -1,0 +1,79 @@
+"""The sets that ship with the project: minimal pairs and ordinary requests.
+
+`contrast`: a harmful request and a harmless look-alike that shares its words, over
+all rules of the default policy. `ordinary`: everyday requests. Families (scenarios)
+are split into train, dev and test, so that no held-out scenario is trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from forethought.errors import ConfigError
+from forethought.records import Request, Split, user_request
+
+_TEST_SHARE, _DEV_SHARE = 0.25, 0.10
+
+
+@lru_cache(maxsize=1)
+def _rows() -> tuple[dict[str, str], ...]:
+    folder = resources.files("forethought").joinpath("data/shipped")
+    rows: list[dict[str, str]] = []
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".jsonl"):
+            rows += [json.loads(line) for line in entry.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return tuple(rows)
+
+
+@lru_cache(maxsize=1)
+def _splits() -> dict[str, Split]:
+    """Family to split, stratified by rule or task. Depends on names alone: adding a family moves few others."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for row in _rows():
+        groups[row.get("rule") or row["task"]].add(row["family"])
+    splits: dict[str, Split] = {}
+    for families in groups.values():
+        ordered = sorted(families, key=lambda family: hashlib.sha256(family.encode()).hexdigest())
+        n_test, n_dev = round(_TEST_SHARE * len(ordered)), max(1, round(_DEV_SHARE * len(ordered)))
+        for position, family in enumerate(ordered):
+            splits.setdefault(family, "test" if position < n_test else "dev" if position < n_test + n_dev else "train")
+    return splits
+
+
+def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
+    """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both) or `ordinary`.
+
+    `split` None is all of them. Raises ConfigError for another name.
+    """
+    kinds: dict[str, tuple[str, ...]] = {
+        "harmful": ("harmful",),
+        "lookalike": ("lookalike",),
+        "contrast": ("harmful", "lookalike"),
+        "ordinary": ("ordinary",),
+    }
+    if name not in kinds:
+        raise ConfigError(f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join(kinds)}")
+    splits = _splits()
+    return [
+        request
+        for row in _rows()
+        if split is None or splits[row["family"]] == split
+        for request in _requests(row)
+        if request.kind in kinds[name]
+    ]
+
+
+def _requests(row: dict[str, Any]) -> list[Request]:
+    twin = hashlib.sha256(f"{row.get('harmful', '')}".encode()).hexdigest()[:12]
+    common = {"source": "shipped", "family": row["family"]} | ({} if "text" in row else {"twin": twin})
+    if "text" in row:
+        return [user_request(row["text"], harmful=False, kind="ordinary", categories=(row["task"],), **common)]
+    return [
+        user_request(row["harmful"], harmful=True, kind="harmful", rules=(row["rule"],), **common),
+        user_request(row["harmless"], harmful=False, kind="lookalike", categories=(row["kind"],), **common),
+    ]

@@ -1,0 +1,108 @@
+"""The rule teacher: reasoning and refusals rendered from labels, without an LLM.
+
+The intent always states what is really asked, also when the request is disguised.
+Refusals are specific to the request, name rule id and title, and offer what can be
+done instead; where the policy asks for support (self-harm), the answer is support.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+from forethought.policy import Policy, Rule
+from forethought.reasoning import Finding, SafetyReasoning
+from forethought.records import Example, Request
+
+INTENT_WORDS = 18
+"""Longest intent, in words: enough to say what is asked, short enough to stay cheap."""
+
+_HOW = re.compile(
+    r"(?i)^(?:so |and |ok |okay |please |hey |hi )*(?:how (?:do|can|could|would|should|might|does|did|to)"
+    r"(?: (?:i|you|one|we|someone|somebody|people|a person))?(?: (?:best|go about))?|"
+    r"(?:can|could|would) you (?:please )?(?:tell|show|teach|explain to) me how to|"
+    r"i (?:want|need|would like|'d like) to (?:know|learn) how to|what(?:'s| is| are) (?:the |some )?(?:best |good )?ways? to)\s+(?P<rest>.+)$"
+)
+_ASK = re.compile(r"(?i)^(?:can|could|would|will) you (?:please )?(?P<rest>.+)$")
+_WANT = re.compile(r"(?i)^i(?:'d| would)? (?:want|need|like) (?:you )?to (?P<rest>.+)$")
+_QUESTION = re.compile(
+    r"(?i)^(?:what|why|when|where|which|who|whom|whose|how|is|are|was|were|do|does|did|can|could|should|would|will|has|have|if)\b"
+)
+
+_REFUSALS = (
+    "I can't help you {intent}. It breaks rule {id} ({title}). I can {alternative} instead.",
+    "I won't help you {intent}: that falls under rule {id} ({title}). What I can do is {alternative}.",
+    "I can't assist with a request to {intent}, because of rule {id} ({title}). I'd be glad to {alternative}.",
+    "I'm not able to help you {intent}. Rule {id} ({title}) stands against it. Instead, I can {alternative}.",
+)
+_SUPPORT = (
+    "I'm really sorry that things are so hard. I can't help you {intent} (rule {id}, {title}), but you don't have to"
+    " face this alone: I can {alternative}.",
+    "It sounds as if you are in pain, and I'm glad you wrote. I can't help you {intent} (rule {id}, {title}). I can"
+    " {alternative}.",
+)
+
+
+def intent_of(text: str) -> str:
+    """What a request asks, as a verb phrase of at most INTENT_WORDS words: `learn how to ...`."""
+    core = _core_sentence(text)
+    if match := _HOW.match(core):
+        said = f"learn how to {match['rest']}"
+    elif match := _ASK.match(core) or _WANT.match(core):
+        said = match["rest"]
+    elif _QUESTION.match(core):
+        said = f"ask {core}"
+    else:
+        said = re.sub(r"(?i)^please\s+", "", core)
+    words = said.split()
+    cut = " ".join(words[:INTENT_WORDS]).rstrip(",;:")
+    first, _, rest = cut.partition(" ")
+    lowered = first if first.isupper() and len(first) > 1 else first[:1].lower() + first[1:]
+    if first == "ask":
+        head, _, tail = rest.partition(" ")
+        rest = f"{head.lower()} {tail}".strip() if not head.isupper() or len(head) == 1 else rest
+    return f"{lowered} {rest}".strip()
+
+
+def _core_sentence(text: str) -> str:
+    """The sentence that asks: the last question, else the first imperative-like sentence, else the first."""
+    flat = " ".join(text.split())
+    sentences = [part.strip() for part in re.split(r"(?<=[.?!])\s+", flat) if part.strip()] or [flat]
+    questions = [part for part in sentences if part.endswith("?")]
+    chosen = questions[-1] if questions else sentences[0]
+    return chosen.strip(" \"'").rstrip(".?!")
+
+
+def reason_about(request: Request, policy: Policy) -> SafetyReasoning:
+    """The reasoning for a request whose label and rules are known.
+
+    Raises ConfigError when it names a rule that the policy does not have.
+    """
+    intent = intent_of(request.plain)
+    if not request.harmful:
+        return SafetyReasoning(intent=intent, verdict="comply")
+    findings = tuple(
+        Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason) for rule_id in request.rules[:2]
+    )
+    return SafetyReasoning(intent=intent, findings=findings, verdict="refuse")
+
+
+def refusal_for(reasoning: SafetyReasoning, policy: Policy, seed: int) -> str:
+    """A refusal that names the first rule broken and offers an alternative; wording varies with the seed."""
+    rule: Rule = policy.rule(reasoning.violated[0])
+    rng = random.Random(f"{seed}:refusal:{reasoning.intent}")
+    template = rng.choice(_SUPPORT if rule.support else _REFUSALS)
+    filled = {"intent": reasoning.intent, "id": rule.id, "title": rule.title, "alternative": rule.alternative}
+    return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], template)
+
+
+def teach(request: Request, policy: Policy, seed: int, own_answer: str | None = None, complete: bool = True) -> Example:
+    """A training row for a labelled request.
+
+    `own_answer` is the target model's own answer to a harmless request; without one the row
+    teaches the thought alone, which is cheaper and leaves the model's answers as they are.
+    """
+    reasoning = reason_about(request, policy)
+    if reasoning.verdict == "refuse":
+        return Example(request=request, reasoning=reasoning, answer=refusal_for(reasoning, policy, seed))
+    return Example(request=request, reasoning=reasoning, answer=own_answer or "", answer_complete=complete)

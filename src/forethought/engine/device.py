@@ -1,0 +1,67 @@
+"""Which number type and how much memory this machine offers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+DType = Literal["auto", "float32", "bfloat16"]
+
+
+def has_fast_bfloat16() -> bool:
+    """True on a GPU with bfloat16, or a processor with matrix units for it (Intel AMX).
+
+    Elsewhere bfloat16 is emulated and slower than float32.
+    """
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text(encoding="utf-8", errors="replace")
+
+
+def resolve_dtype(dtype: DType) -> torch.dtype:
+    """The torch type for a setting; `auto` is the faster one on this machine."""
+    if dtype == "auto":
+        return torch.bfloat16 if has_fast_bfloat16() else torch.float32
+    return torch.bfloat16 if dtype == "bfloat16" else torch.float32
+
+
+def device() -> torch.device:
+    """The device that models run on."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def peak_gib() -> float:
+    """Largest resident memory of this process so far, in GiB."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(used) / (1024**3 if platform.system() == "Darwin" else 1024**2)
+
+
+def machine() -> dict[str, Any]:
+    """What made a figure: processor, cores, memory in GiB, GPU. No host name and no path."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "bfloat16_fast": has_fast_bfloat16(),
+    }
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        shown = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
+        return shown.stdout.strip() or platform.machine()
+    return platform.processor() or platform.machine()

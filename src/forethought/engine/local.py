@@ -1,0 +1,258 @@
+"""A local model that thinks, decides and answers: batched, with or without an adapter.
+
+Two steps that chat, evaluation and server share. Think up to the verdict and record its
+log-odds; then answer: with the adapter, or, when `answer_with` is `base` and the verdict
+is to comply, with the adapter off and without the thought in context, so that ability
+on allowed requests is the base model's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+
+from pydantic import Field, ValidationError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from forethought.chat import encode_prompt, end_token
+from forethought.engine.decode import Decoder, Row, VerdictTokens
+from forethought.engine.device import DType, device, resolve_dtype
+from forethought.engine.embedded import resolve_model
+from forethought.errors import ModelError
+from forethought.policy import Policy, default_policy
+from forethought.reasoning import VERDICT_ANCHOR, Decision, Detail, Format, SafetyReasoning, markers, parse
+from forethought.records import Message, Record
+
+SETTINGS_FILE = "forethought.json"
+"""Beside the adapter: how the model was taught to think and where its operating point is."""
+
+
+_VERDICT_TOKENS = 40
+"""Room for the verdict's rules and the closing marker, before the answer."""
+
+
+class Settings(Record):
+    """What has to be known to use a trained model as it was trained."""
+
+    policy: Policy
+    format: Format = "think"
+    detail: Detail = "short"
+    answer_with: Literal["adapter", "base"] = "base"
+    threshold: float = 0.0
+    """Verdict log-odds (natural logarithm) from which the model refuses."""
+    threshold_note: str = "not calibrated"
+    """How the threshold was set."""
+    seen_operators: tuple[str, ...] = ()
+    """Styles it was trained on: an evaluation reports these apart."""
+
+
+class Response(Record):
+    """What a model said to one conversation, reasoning and answer apart."""
+
+    reasoning_text: str = ""
+    reasoning: SafetyReasoning | None = None
+    """None for a model that doesn't think, and when unparsed."""
+    answer: str
+    decision: Decision | None = None
+    """The verdict that was acted on; None for a model that doesn't think."""
+    log_odds: float | None = None
+    """Natural log-odds of refusing against complying at the verdict."""
+    cause: str = ""
+    """Why the reasoning is unparsed, or that the verdict had to be asked for."""
+    prompt_tokens: int = Field(default=0, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)
+    answer_tokens: int = Field(default=0, ge=0)
+
+
+class LocalModel:
+    """A transformers model, its tokenizer and, when it was trained by us, its adapter and settings."""
+
+    def __init__(self, model: Any, tokenizer: Any, settings: Settings | None, batch_size: int = 64) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.settings = settings
+        ends = {end_token(tokenizer)} | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
+        self._decoder = Decoder(model, tokenizer, frozenset(ends), batch_size)
+
+    @classmethod
+    def load(cls, name: str, adapter: Path | None = None, dtype: DType = "auto", batch_size: int = 64) -> LocalModel:
+        """Loads a model by name or folder, or a trained adapter folder (which names its base).
+
+        Raises ModelError when a folder can't be read or an adapter is not one of ours.
+        """
+        folder = adapter if adapter is not None else Path(name) if (Path(name) / "adapter_config.json").is_file() else None
+        base = name if adapter is not None or folder is None else _base_of(folder)
+        settings = read_settings(folder) if folder is not None else _settings_if_any(Path(name))
+        try:
+            resolved = resolve_model(base)
+            tokenizer: Any = AutoTokenizer.from_pretrained(resolved)
+            model: Any = AutoModelForCausalLM.from_pretrained(resolved, dtype=resolve_dtype(dtype))
+            if folder is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+                model = model.to(resolve_dtype(dtype))
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(folder or base, f"can't be loaded ({reason})", "Check the folder, or train it again") from error
+        return cls(model.to(device()).eval(), tokenizer, settings, batch_size)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it was trained to reason before it answers."""
+        return self.settings is not None
+
+    def respond(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        max_answer_tokens: int = 128,
+        think_budget: int = 80,
+        threshold: float | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Response]:
+        """One response a conversation, in order.
+
+        `think_budget`: tokens of thought after which a verdict is asked for. `threshold`
+        None is the model's own operating point. `on_done(n)` reports finished conversations.
+        """
+        prompts = [encode_prompt(self.tokenizer, conversation) for conversation in conversations]
+        if self.settings is None:
+            return self._answer(prompts, max_answer_tokens, on_done)
+        return self._think_and_answer(prompts, max_answer_tokens, think_budget, threshold, on_done)
+
+    def _answer(
+        self, prompts: list[list[int]], max_tokens: int, on_done: Callable[[int], None] | None
+    ) -> list[Response]:
+        rows = [Row(index, prompt, max_tokens) for index, prompt in enumerate(prompts)]
+        self._decoder.run(rows, on_done=on_done)
+        return [
+            Response(answer=self._text(row.made), prompt_tokens=len(row.prompt), answer_tokens=len(row.made))
+            for row in rows
+        ]
+
+    def _think_and_answer(
+        self,
+        prompts: list[list[int]],
+        max_tokens: int,
+        think_budget: int,
+        threshold: float | None,
+        on_done: Callable[[int], None] | None,
+    ) -> list[Response]:
+        assert self.settings is not None
+        split = self.settings.answer_with == "base"
+        opening = self._ids(markers(self.settings.format)[0] + "\n")
+        rows = [
+            Row(index, prompt + opening, _VERDICT_TOKENS + max_tokens, watch=True, stop_at_comply=split)
+            for index, prompt in enumerate(prompts)
+        ]
+        limit = self.settings.threshold if threshold is None else threshold
+        self._decoder.run(rows, self._verdict_tokens(), limit, think_budget, None if split else on_done)
+        responses = [self._read(row, max_tokens) for row in rows]
+        allowed = [row.index for row in rows if split and row.refuses is False]
+        if split and on_done is not None:
+            on_done(len(rows) - len(allowed))
+        if allowed:
+            with self._adapter_off():
+                answers = self._answer([prompts[index] for index in allowed], max_tokens, on_done)
+            for index, answer in zip(allowed, answers, strict=True):
+                update = {"answer": answer.answer, "answer_tokens": answer.answer_tokens}
+                responses[index] = responses[index].model_copy(update=update)
+        return responses
+
+    def _read(self, row: Row, max_answer_tokens: int) -> Response:
+        """A decoded row as a response; its parts are cut where the thought closes."""
+        assert self.settings is not None
+        opening, closing = markers(self.settings.format)
+        text = f"{opening}\n{self._text(row.made)}"
+        parsed = parse(text, self.settings.policy)
+        head, closed, tail = text.partition(closing)
+        n_answer = len(self._ids(tail)) if closed else 0
+        answer_ids = self._ids(parsed.answer)[:max_answer_tokens]
+        return Response(
+            reasoning_text=parsed.reasoning_text,
+            reasoning=parsed.reasoning,
+            answer=self._text(answer_ids),
+            decision="refuse" if row.refuses else "comply",
+            log_odds=row.log_odds,
+            cause=parsed.cause or ("the verdict had to be asked for" if row.led else ""),
+            prompt_tokens=len(row.prompt),
+            reasoning_tokens=max(len(row.made) - n_answer, 0),
+            answer_tokens=min(n_answer, max_answer_tokens),
+        )
+
+    def _verdict_tokens(self) -> VerdictTokens:
+        assert self.settings is not None
+        refuse, comply = self._ids(" refuse"), self._ids(" comply")
+        if refuse[0] == comply[0]:
+            raise ModelError(self.tokenizer.name_or_path, "its tokenizer begins both verdicts alike", "Use another model")
+        closing = markers(self.settings.format)[1]
+        return VerdictTokens(
+            anchor=VERDICT_ANCHOR,
+            lead_in=tuple(self._ids("\n" + VERDICT_ANCHOR)),
+            refuse=tuple(refuse),
+            comply=tuple(comply),
+            closing=closing,
+        )
+
+    def _adapter_off(self) -> contextlib.AbstractContextManager[Any]:
+        disable = getattr(self.model, "disable_adapter", None)
+        if disable is None:
+            raise ModelError(
+                "answer_with: base", "the model has no adapter to switch off", "Set answer_with: adapter, or don't merge"
+            )
+        manager: contextlib.AbstractContextManager[Any] = disable()
+        return manager
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings beside a trained model. Raises ModelError when there are none."""
+    settings = _settings_if_any(folder)
+    if settings is None:
+        raise ModelError(
+            folder, f"has no {SETTINGS_FILE}: it was not trained by forethought", "Train it with: forethought train"
+        )
+    return settings
+
+
+def _settings_if_any(folder: Path) -> Settings | None:
+    file = folder / SETTINGS_FILE
+    if not file.is_file():
+        return None
+    try:
+        return Settings.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ModelError(file, error.errors()[0]["msg"], "Train the model again") from None
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Writes the settings beside a trained model, replacing the file in one step."""
+    part = folder / f"{SETTINGS_FILE}.part"
+    part.write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    part.replace(folder / SETTINGS_FILE)
+
+
+def _base_of(folder: Path) -> str:
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(config["base_model_name_or_path"])
+    except (OSError, json.JSONDecodeError, KeyError):
+        raise ModelError(folder, "its adapter_config.json can't be read", "Train the adapter again") from None
+
+
+def as_messages(text: str, system: str | None = None) -> tuple[Message, ...]:
+    """A user's text as a conversation, behind a system prompt when given."""
+    head = (Message(role="system", content=system),) if system else ()
+    return (*head, Message(role="user", content=text))
+
+
+__all__ = ["LocalModel", "Response", "Settings", "as_messages", "read_settings", "write_settings"]

@@ -1,0 +1,129 @@
+"""The policy: stable rules that drive teacher, reasoning, refusal, judge and server."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from forethought.errors import ConfigError
+
+
+def label_key(label: str) -> str:
+    """A category name without case, spacing and punctuation, so that spellings meet."""
+    return re.sub(r"[^a-z0-9]+", "", label.lower())
+
+
+class Rule(BaseModel):
+    """One thing the model must not do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^[A-Z][A-Z0-9]{0,7}$")
+    """Stable identifier, such as `R8`. Never reused for another meaning."""
+    title: str = Field(min_length=3)
+    """A few words; refusals quote it."""
+    description: str = Field(min_length=10)
+    """What the rule forbids, in one or two sentences."""
+    reason: str
+    """Why a request that breaks it is declined, as a clause: `it would ...`."""
+    alternative: str
+    """What can be offered instead, as a verb phrase: `explain how to ...`."""
+    support: bool = False
+    """True where the answer is support and help to seek, not a bare refusal."""
+    categories: tuple[str, ...] = ()
+    """Names that other taxonomies give to this rule."""
+    examples: tuple[str, ...] = ()
+    """Requests that break the rule, for the classifier; none are required."""
+
+
+class Policy(BaseModel):
+    """A versioned list of rules. Two policies are the same when their hash is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+    tone: str
+    rules: tuple[Rule, ...] = Field(min_length=1)
+
+    @field_validator("rules")
+    @classmethod
+    def _ids_are_unique(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        ids = [rule.id for rule in rules]
+        twice = sorted({rule_id for rule_id in ids if ids.count(rule_id) > 1})
+        if twice:
+            raise ValueError(f"rule id {', '.join(twice)} stands more than once")
+        return rules
+
+    @property
+    def hash(self) -> str:
+        """Content hash, 16 hexadecimal digits; part of every manifest and cache key."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def rule_ids(self) -> tuple[str, ...]:
+        return tuple(rule.id for rule in self.rules)
+
+    def rule(self, rule_id: str) -> Rule:
+        """The rule with this id. Raises ConfigError when the policy has none."""
+        for rule in self.rules:
+            if rule.id == rule_id:
+                return rule
+        raise ConfigError(
+            f"rule id '{rule_id}'",
+            f"policy '{self.name}' has no such rule",
+            f"Use one of {', '.join(self.rule_ids)}, or add the rule to the policy file",
+        )
+
+    def rules_for_category(self, label: str) -> tuple[str, ...]:
+        """Ids of the rules that a category of another taxonomy stands for; empty if none."""
+        key = label_key(label)
+        return tuple(
+            rule.id
+            for rule in self.rules
+            if key in {label_key(name) for name in (rule.id, rule.title, *rule.categories)}
+        )
+
+
+def load_policy(path: Path | str | None = None) -> Policy:
+    """Reads a policy file; None is the one that ships with the package.
+
+    Raises ConfigError when the file is missing, is not YAML or breaks the schema.
+    """
+    if path is None:
+        return default_policy()
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(file, "there is no such policy file", "Give a YAML file, or leave --policy out")
+    return _parse(file.read_text(encoding="utf-8"), str(file))
+
+
+@lru_cache(maxsize=1)
+def default_policy() -> Policy:
+    """The policy that ships with the package."""
+    file = resources.files("forethought").joinpath("policies/default.yaml")
+    return _parse(file.read_text(encoding="utf-8"), "policies/default.yaml")
+
+
+def _parse(text: str, name: str) -> Policy:
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = " ".join(str(error).split())
+        raise ConfigError(name, f"is not valid YAML ({where})", "Mend the line it names") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(
+            name, "is not a policy", "It needs the keys name, version, tone and rules; see docs/policy.md"
+        )
+    try:
+        return Policy.model_validate(loaded)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{name}, at '{place}'", first["msg"], "See docs/policy.md for the fields") from None

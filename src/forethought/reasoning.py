@@ -1,0 +1,183 @@
+"""Safety reasoning: what is asked, which rules it breaks, what to do. To text and back.
+
+Two formats. `think` puts the reasoning in `<think>` tags, so that off-the-shelf
+reasoning parsers work; `paper` uses section headings, as the SCoT paper does
+(arXiv 2501.19180). Two details: `short` names only the rules that apply, `full`
+walks every rule first.
+
+Model text is untrusted and often damaged: parsing tolerates lost tags, cut ends
+and moved lines, and says *unparsed* where no verdict can be read. Unparsed is
+never safe and never refused.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from forethought.policy import Policy
+
+Format = Literal["think", "paper"]
+Detail = Literal["short", "full"]
+Decision = Literal["refuse", "comply"]
+
+VERDICT_ANCHOR = "Verdict:"
+"""What stands before the verdict in every format; the engine stops here to read its odds."""
+_HEADINGS = ("# Verify the request", "# Response")
+_COMPLY = ("No rule applies.", "It breaks no rule.", "Nothing in the rules speaks against it.")
+
+
+class Finding(BaseModel):
+    """What was found for one rule."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: str
+    violated: bool
+    reason: str = ""
+
+
+class SafetyReasoning(BaseModel):
+    """The thought before an answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    intent: str
+    """What is really asked, also when the request is disguised."""
+    findings: tuple[Finding, ...] = ()
+    """One for each rule that was looked at; rules left out were not violated."""
+    verdict: Decision
+
+    @property
+    def violated(self) -> tuple[str, ...]:
+        """Ids of the rules that are broken, in the order in which they are named."""
+        return tuple(finding.rule for finding in self.findings if finding.violated)
+
+
+class Parsed(BaseModel):
+    """Model text split into reasoning and answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reasoning: SafetyReasoning | None
+    """None when unparsed."""
+    reasoning_text: str
+    answer: str
+    cause: str = ""
+    """Why it is unparsed; empty when it is parsed."""
+
+
+def markers(fmt: Format) -> tuple[str, str]:
+    """What opens and what closes the reasoning in a format."""
+    return ("<think>", "</think>") if fmt == "think" else _HEADINGS
+
+
+def render(
+    reasoning: SafetyReasoning, policy: Policy, fmt: Format = "think", detail: Detail = "short", seed: int = 0
+) -> str:
+    """The reasoning as text that ends with the closing marker and one newline.
+
+    Wording varies with the seed, so that a model learns the reasoning, not a string.
+    """
+    rng = random.Random(f"{seed}:{reasoning.intent}")
+    opening, closing = markers(fmt)
+    lines = [opening, f"Intent: {reasoning.intent.rstrip('.')}."]
+    if detail == "full":
+        lines += _walk(reasoning, policy)
+    lines.append(f"{VERDICT_ANCHOR} {_conclusion(reasoning, policy, rng)}")
+    return "\n".join([*lines, closing]) + "\n"
+
+
+def _walk(reasoning: SafetyReasoning, policy: Policy) -> list[str]:
+    found = {finding.rule: finding for finding in reasoning.findings}
+    lines = []
+    for rule in policy.rules:
+        finding = found.get(rule.id)
+        if finding is not None and finding.violated:
+            lines.append(f"{rule.id} {rule.title}: yes, {finding.reason or rule.reason}.")
+        else:
+            lines.append(f"{rule.id} {rule.title}: no.")
+    return lines
+
+
+def _conclusion(reasoning: SafetyReasoning, policy: Policy, rng: random.Random) -> str:
+    if reasoning.verdict == "comply":
+        return f"comply. {rng.choice(_COMPLY)}"
+    named = []
+    for finding in reasoning.findings:
+        if finding.violated:
+            rule = policy.rule(finding.rule)
+            named.append(f"{rule.id} {rule.title}: {finding.reason or rule.reason}")
+    return " ".join(["refuse.", "; ".join(named) + "." if named else ""]).strip()
+
+
+_VERDICT = re.compile(r"(?im)^\W*(?:final\s+)?verdict\W*\b(refuse|comply)\b")
+_INTENT = re.compile(r"(?im)^\W*intent\b\W*(.+?)\s*$")
+
+
+def parse(text: str, policy: Policy) -> Parsed:
+    """Splits model text and reads its reasoning. Never raises on model text.
+
+    The last closing marker ends the reasoning, so that text after a second thought
+    is not taken for the answer. Without a closing marker all of it is reasoning
+    when an opening marker or a verdict line stands in it (it was cut), and all of
+    it is answer otherwise.
+    """
+    body, answer, marked = _split(text)
+    if not marked:
+        return Parsed(reasoning=None, reasoning_text="", answer=text.strip(), cause="no reasoning in the text")
+    decisions = {match.lower() for match in _VERDICT.findall(body)}
+    if not decisions:
+        return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause="no verdict in the reasoning")
+    if len(decisions) > 1:
+        return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause="two verdicts that disagree")
+    intent = _INTENT.search(body)
+    decision: Decision = "refuse" if "refuse" in decisions else "comply"
+    findings = _findings(body, policy, decision)
+    if decision == "comply" and any(finding.violated for finding in findings):
+        return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause="complies against a rule it found broken")
+    reasoning = SafetyReasoning(
+        intent=intent.group(1).rstrip(".") if intent else "", findings=findings, verdict=decision
+    )
+    return Parsed(reasoning=reasoning, reasoning_text=body, answer=answer)
+
+
+def _split(text: str) -> tuple[str, str, bool]:
+    for fmt in ("think", "paper"):
+        opening, closing = markers("think" if fmt == "think" else "paper")
+        if closing in text:
+            body, _, answer = text.rpartition(closing)
+            return body.replace(opening, "").strip(), answer.strip(), True
+        if opening in text:
+            return text.partition(opening)[2].strip(), "", True
+    if _VERDICT.search(text):
+        return text.strip(), "", True
+    return "", text.strip(), False
+
+
+def _findings(body: str, policy: Policy, decision: Decision) -> tuple[Finding, ...]:
+    """Rules found broken: walked with a yes, or named after a refusing verdict."""
+    violated: dict[str, str] = {}
+    looked_at: dict[str, bool] = {}
+    known = set(policy.rule_ids)
+    for rule_id, answer, reason in re.findall(
+        r"(?im)^\W*([A-Z][A-Z0-9]{0,7})\b[^:\n]*:\s*(yes|no)\b[\s,.:-]*(.*?)\.?\s*$", body
+    ):
+        if rule_id in known:
+            looked_at[rule_id] = answer.lower() == "yes"
+            if answer.lower() == "yes":
+                violated[rule_id] = reason
+    if decision == "refuse":
+        for line in body.splitlines():
+            if _VERDICT.match(line):
+                for rule_id, reason in re.findall(r"\b([A-Z][A-Z0-9]{0,7})\b(?:[^:;]*:\s*([^;]*))?", line):
+                    if rule_id in known:
+                        violated.setdefault(rule_id, reason.strip().rstrip("."))
+    broken = tuple(Finding(rule=rule_id, violated=True, reason=reason) for rule_id, reason in violated.items())
+    clear = tuple(
+        Finding(rule=rule_id, violated=False) for rule_id, yes in looked_at.items() if not yes and rule_id not in violated
+    )
+    return broken + clear

@@ -1,0 +1,143 @@
+"""The nouns that travel between stages: frozen, typed, and identified by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from forethought.errors import InputError
+from forethought.reasoning import SafetyReasoning
+
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "dev", "test"]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, and unknown fields are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class Request(Record):
+    """What a user asks: one prompt or a conversation that ends with a user turn."""
+
+    messages: tuple[Message, ...]
+    harmful: bool | None = None
+    """True, False, or None where the source does not say."""
+    rules: tuple[str, ...] = ()
+    """Policy rule ids that it breaks; empty when harmless or not known yet."""
+    categories: tuple[str, ...] = ()
+    """The source's own names for what is wrong with it."""
+    source: str = ""
+    """Where it came from: a file name or `shipped`."""
+    family: str = ""
+    """Scenario; rows of one family never stand on both sides of a split."""
+    twin: str = ""
+    """What a harmful request and its harmless look-alike share: both are restyled alike."""
+    kind: str = ""
+    """`ordinary`, `lookalike`, `harmful`: the group in which it is reported."""
+    answer: str | None = None
+    """The source's own answer or refusal, where it has one."""
+    operator: str | None = None
+    """Name of the operator or attack that restyled it; None for the original."""
+    seed_text: str | None = None
+    """The undisguised request, when restyled."""
+
+    @property
+    def text(self) -> str:
+        """The last user turn."""
+        return self.messages[-1].content
+
+    @property
+    def plain(self) -> str:
+        """What is really asked: the seed when disguised, else the text itself."""
+        return self.seed_text if self.seed_text is not None else self.text
+
+    @property
+    def id(self) -> str:
+        """Content id, 12 hexadecimal digits: same conversation, same id."""
+        joined = "\x1e".join(f"{m.role}\x1f{m.content}" for m in self.messages)
+        return hashlib.sha256(joined.encode()).hexdigest()[:12]
+
+    @property
+    def seed_id(self) -> str:
+        """Id of the undisguised request: what restyled rows of one seed share."""
+        return hashlib.sha256(self.plain.encode()).hexdigest()[:12]
+
+    def restyled(self, text: str, operator: str) -> Request:
+        """The same request in another style, which remembers what is really asked."""
+        last = Message(role="user", content=text)
+        return self.model_copy(
+            update={"messages": (*self.messages[:-1], last), "operator": operator, "seed_text": self.plain}
+        )
+
+
+def user_request(text: str, **fields: object) -> Request:
+    """A request of one user turn."""
+    return Request.model_validate({"messages": ({"role": "user", "content": text},), **fields})
+
+
+class Example(Record):
+    """One training row: a request, the reasoning written for it, and the answer."""
+
+    request: Request
+    reasoning: SafetyReasoning
+    answer: str
+    """Text after the reasoning; empty for rows that teach the thought alone."""
+    answer_complete: bool = True
+    """False where the answer was cut at a length: no end token is taught."""
+
+    @property
+    def term(self) -> Literal["refusal", "benign"]:
+        """Which term of the loss the row belongs to."""
+        return "refusal" if self.reasoning.verdict == "refuse" else "benign"
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> int:
+    """Writes rows beside the path, then moves them into place, so that no half file is kept.
+
+    Returns the number of rows.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    count = 0
+    with part.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(row.model_dump_json(exclude_defaults=True) + "\n")
+            count += 1
+    os.replace(part, path)
+    return count
+
+
+def read_jsonl(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
+    """Reads rows one by one. Raises InputError that names the line which is broken."""
+    if not path.is_file():
+        raise InputError(path, "there is no such file", "Run the stage that writes it, or give another path")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield kind.model_validate(json.loads(line))
+            except (ValidationError, json.JSONDecodeError) as error:
+                raise InputError(
+                    f"{path}, line {number}",
+                    f"is not a {kind.__name__} row ({str(error).splitlines()[0]})",
+                    "Delete the file and run its stage again",
+                ) from None

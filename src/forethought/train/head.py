@@ -1,0 +1,52 @@
+"""Log-probabilities of taught tokens alone.
+
+The vocabulary's projection is the dearest layer of a small model. TRL's fused head
+projects every position on processors without Triton; this one projects only positions
+whose next token is taught, everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from transformers.utils import ModelOutput
+
+from forethought.train.rows import IGNORED
+
+
+@dataclass
+class TaughtLogProbs(ModelOutput):  # type: ignore[misc]
+    """What the patched forward returns when asked for taught tokens."""
+
+    log_probs: torch.Tensor | None = None
+    """(batch, tokens - 1): log-probability of each next token, 0 where it is not taught."""
+    taught: torch.Tensor | None = None
+    """(batch, tokens - 1): true where the next token is taught."""
+
+
+def add_taught_head(model: Any) -> None:
+    """Patches `model.forward`: with `taught_only=True` and labels it returns TaughtLogProbs.
+
+    Without it the forward is as before. Patch before wrapping with PEFT or a parallel wrapper,
+    so that calls go through those.
+    """
+    original = model.forward
+
+    @functools.wraps(type(model).forward)
+    def forward(self: Any, *args: Any, taught_only: bool = False, labels: Any = None, **kwargs: Any) -> Any:
+        if not taught_only:
+            return original(*args, labels=labels, **kwargs) if labels is not None else original(*args, **kwargs)
+        kwargs["use_cache"] = False
+        hidden = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]  # B T-1 D
+        targets = labels[:, 1:]
+        taught = targets != IGNORED
+        logits = self.get_output_embeddings()(hidden[taught])  # N V
+        chosen = -torch.nn.functional.cross_entropy(logits.float(), targets[taught], reduction="none")
+        log_probs = chosen.new_zeros(targets.shape).masked_scatter(taught, chosen)
+        return TaughtLogProbs(log_probs=log_probs, taught=taught)
+
+    model.forward = MethodType(forward, model)
