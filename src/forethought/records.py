@@ -98,7 +98,7 @@ class Example(Record):
     answer: str
     """Text after the reasoning; empty for rows that teach the thought alone."""
     answer_complete: bool = True
-    """False where the answer was cut at a length: no end token is taught."""
+    """False where the answer was cut at a length or left out: no end token is taught."""
 
     @property
     def term(self) -> Literal["refusal", "benign"]:

@@ -96,13 +96,19 @@ def refusal_for(reasoning: SafetyReasoning, policy: Policy, seed: int) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], template)
 
 
-def teach(request: Request, policy: Policy, seed: int, own_answer: str | None = None, complete: bool = True) -> Example:
+def teach(
+    request: Request, policy: Policy, seed: int, own_answer: str | None = None, thought_only: bool = False
+) -> Example:
     """A training row for a labelled request.
 
-    `own_answer` is the target model's own answer to a harmless request; without one the row
-    teaches the thought alone, which is cheaper and leaves the model's answers as they are.
+    `own_answer` is the target model's own answer to a harmless request, cut at a length.
+    Without one, and with `thought_only`, the row teaches the thought alone: cheaper, and
+    the model's way of answering stays as it is.
     """
     reasoning = reason_about(request, policy)
-    if reasoning.verdict == "refuse":
+    refuses = reasoning.verdict == "refuse"
+    if thought_only or (not refuses and not own_answer):
+        return Example(request=request, reasoning=reasoning, answer="", answer_complete=False)
+    if refuses:
         return Example(request=request, reasoning=reasoning, answer=refusal_for(reasoning, policy, seed))
-    return Example(request=request, reasoning=reasoning, answer=own_answer or "", answer_complete=complete)
+    return Example(request=request, reasoning=reasoning, answer=own_answer or "", answer_complete=False)

@@ -43,7 +43,7 @@ def _text_fault(example: Example, policy: Policy, fmt: Format, detail: Detail) -
     if parsed.answer != example.answer.strip():
         return "there is reasoning in the answer"
     if not example.answer:
-        return "the refusal is empty" if reasoning.verdict == "refuse" else None
+        return "the answer is empty" if example.answer_complete else None
     outcome, cause = refusal_outcome(example.answer)
     if outcome is None:
         return f"the answer can't be judged ({cause})"

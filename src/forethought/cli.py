@@ -1,0 +1,128 @@
+"""The command line: it parses, calls and prints, nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from forethought import commands
+from forethought.errors import ForethoughtError
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Teach a language model to reason about the intent of a request before it answers, prove what that bought,"
+    " and use it.\n\nStart with [bold]make quickstart[/bold], or [bold]forethought run YOUR_FILE[/bold] on a refusal"
+    " dataset of your own.",
+)
+
+ModelArgument = Annotated[str, typer.Argument(help="A trained folder, a model folder, a hub name, or `embedded`.")]
+TextColumn = Annotated[str | None, typer.Option(help="Column that holds the requests, where the guess is wrong.")]
+
+
+@app.command()
+def run(
+    what: Annotated[str, typer.Argument(help="A recipe (.yaml), or a refusal dataset in any of the formats read.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME. Run again to resume.")] = None,
+    text_column: TextColumn = None,
+    model: Annotated[str | None, typer.Option(help="Model to train, instead of the recipe's.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy file, instead of the recipe's.")] = None,
+    harmless: Annotated[list[str] | None, typer.Option(help="A harmless dataset to add; can be given again.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: results.json in the run folder.")] = None,
+) -> None:
+    """From data to a trained model and a report that compares it with the base model.
+
+    Builds safety reasoning from the data, trains, sets the operating point, puts base model,
+    safety prompt and trained model to the same attacks on harmful and harmless requests, and
+    writes a page. Every stage is kept: a second run takes seconds, and a run that was stopped
+    goes on where it was.
+
+    Examples:
+
+      forethought run recipes/quickstart.yaml
+
+      forethought run my_refusals.csv
+
+      forethought run my_refusals.csv --text-column user_msg
+    """
+    commands.run(what, out, text_column, model, policy, harmless or [], results)
+
+
+@app.command()
+def chat(
+    model: ModelArgument,
+    prompt: Annotated[str | None, typer.Argument(help="What to ask. Left out: type prompts, one a line.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Log-odds from which to refuse, instead of the model's.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 200,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a prompt.")] = False,
+) -> None:
+    """Shows a model's reasoning, the rules it names, its verdict and its answer."""
+    commands.chat(model, prompt, system, threshold, max_tokens, json_output)
+
+
+@app.command()
+def train(
+    examples: Annotated[Path, typer.Argument(help="Training rows, as the build stage writes them (examples.jsonl).")],
+    out: Annotated[Path, typer.Option(help="Folder for the trained adapter; run again to resume.")],
+    recipe: Annotated[Path | None, typer.Option(help="Recipe whose model, policy and training settings to use.")] = None,
+    model: Annotated[str, typer.Option(help="Model to train, without a recipe.")] = "embedded",
+    merge: Annotated[bool, typer.Option(help="Also write a merged model that needs no PEFT, into OUT/merged.")] = False,
+) -> None:
+    """Trains a model on built rows: LoRA or full, paired loss, checkpoints, exact resume."""
+    commands.train(examples, out, recipe, model, merge)
+
+
+@app.command()
+def data(
+    source: Annotated[str, typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME, shipped:SET.")],
+    text_column: TextColumn = None,
+    harmless: Annotated[bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the requests, with their rules, as JSON lines.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy whose rules to assign. Default: the shipped policy.")] = None,
+    show: Annotated[bool, typer.Option("--show-harmful", help="Print samples unredacted.")] = False,
+) -> None:
+    """Reads any dataset, and shows how its columns were understood, its counts by rule, and samples (redacted)."""
+    commands.data(source, text_column, harmless, out, policy, show)
+
+
+@app.command()
+def policy(file: Annotated[Path | None, typer.Argument(help="A policy file. Left out: the shipped policy.")] = None) -> None:
+    """Checks a policy file and shows its rules."""
+    commands.show_policy(file)
+
+
+@app.command()
+def doctor() -> None:
+    """Shows versions, model, memory and disk, what is missing and how to get it. Exits with 1 where something needed is missing."""
+    raise typer.Exit(commands.doctor())
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one line and exit code 2, never a traceback."""
+    try:
+        app()
+    except ForethoughtError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/bold red] {_plain(str(error))}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped. Run the same command again: it goes on where it was.")
+        sys.exit(130)
+
+
+def _plain(text: str) -> str:
+    """Square brackets in a message are text, not markup."""
+    return text.replace("[", r"\[")
+
+
+if __name__ == "__main__":
+    main()

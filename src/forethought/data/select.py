@@ -1,0 +1,94 @@
+"""From sources to three disjoint sets of requests: train, dev and test, without near duplicates across."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from forethought.data.dedupe import remove_duplicates
+from forethought.data.shipped import shipped_requests
+from forethought.data.sources import Mapping, SourceSpec, load_requests
+from forethought.errors import InputError
+from forethought.records import Record, Request, Split
+
+_SHIPPED = "shipped:"
+
+
+class Selection(Record):
+    """Requests by split, and what was removed because of what."""
+
+    train: tuple[Request, ...]
+    dev: tuple[Request, ...]
+    test: tuple[Request, ...]
+    removed: dict[str, int]
+
+
+def load_split(
+    specs: Sequence[SourceSpec],
+    harmful: bool,
+    held_out_share: float,
+    dev_share: float,
+    on_mapping: Callable[[str, Mapping], None] | None = None,
+) -> dict[Split, list[Request]]:
+    """The requests of some sources by split.
+
+    Shipped sets are split by their families, other sources by content id, so that the
+    split of a request never depends on the rest of the file. Raises InputError when a
+    source has rows of one label only where the other was announced.
+    """
+    parts: dict[Split, list[Request]] = {"train": [], "dev": [], "test": []}
+    for spec in specs:
+        if spec.path.startswith(_SHIPPED):
+            for split in parts:
+                parts[split] += shipped_requests(spec.path.removeprefix(_SHIPPED), split)
+            continue
+        rows = [row for row in load_requests(spec, harmful, on_mapping) if row.harmful is harmful]
+        if not rows:
+            kind = "harmful" if harmful else "harmless"
+            raise InputError(spec.path, f"holds no {kind} request", "Check its label column, or list it on the other side")
+        for row in _limited(rows, spec.limit):
+            parts[_split_of(row, held_out_share, dev_share)].append(row)
+    return parts
+
+
+def _split_of(request: Request, held_out_share: float, dev_share: float) -> Split:
+    place = int(request.id, 16) / 16 ** len(request.id)
+    return "test" if place < held_out_share else "dev" if place < held_out_share + dev_share else "train"
+
+
+def _limited(rows: list[Request], limit: int | None) -> list[Request]:
+    if limit is None or len(rows) <= limit:
+        return rows
+    return [rows[round(k * len(rows) / limit)] for k in range(limit)]
+
+
+def disjoint(
+    train: Iterable[Request], dev: Iterable[Request], test: Iterable[Request]
+) -> Selection:
+    """The splits without near duplicates within each, and none of train or dev near an evaluation request."""
+    tested, within = remove_duplicates(test)
+    deved, dev_removed = remove_duplicates(dev, against=tested)
+    trained, train_removed = remove_duplicates(train, against=[*tested, *deved])
+    removed: Counter[str] = Counter()
+    for split, counts in (("test", within), ("dev", dev_removed), ("train", train_removed)):
+        for cause, count in counts.items():
+            removed[f"{split}: {cause}"] += count
+    return Selection(train=tuple(trained), dev=tuple(deved), test=tuple(tested), removed=dict(removed))
+
+
+def cap_per_rule(requests: Sequence[Request], most: int) -> list[Request]:
+    """At most `most` harmful requests of each (source, rule); which ones depends on their content alone."""
+    groups: dict[tuple[str, str], list[Request]] = defaultdict(list)
+    for request in requests:
+        groups[(request.source, request.rules[0] if request.rules else "")].append(request)
+    return [request for group in groups.values() for request in sample(group, most)]
+
+
+def sample(requests: Sequence[Request], most: int, seed: int = 0) -> list[Request]:
+    """At most `most` requests, drawn by content hash: adding a request moves few others. Keeps their order."""
+    if len(requests) <= most:
+        return list(requests)
+    rank = {r.id: hashlib.sha256(f"{seed}:{r.id}".encode()).hexdigest() for r in requests}
+    chosen = set(sorted(rank, key=rank.__getitem__)[:most])
+    return [request for request in requests if request.id in chosen]

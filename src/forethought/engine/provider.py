@@ -1,0 +1,122 @@
+"""Local models behind inspect-ai: `forethought/NAME` as a model provider with continuous batching.
+
+Samples of an evaluation ask one at a time; the provider gathers what is waiting, sorts it
+by length and runs it as batches. Reasoning comes back apart from the answer, and the
+verdict with its log-odds in the output's metadata.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    ContentReasoning,
+    ContentText,
+    GenerateConfig,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+    modelapi,
+)
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from forethought.engine.local import LocalModel, Response
+from forethought.records import Message
+
+_GATHER_S = 0.05
+"""How long to wait for more requests once some are waiting, in seconds."""
+MAX_WAITING = 512
+"""Most requests gathered for one run; more wait for the next."""
+
+
+class ForethoughtAPI(ModelAPI):
+    """inspect's interface to one LocalModel."""
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig | None = None,
+        local: LocalModel | None = None,
+        adapter: str | None = None,
+        dtype: Any = "auto",
+        batch_size: int = 64,
+    ) -> None:
+        """`local` is a model already loaded; else `model_name` (and `adapter`) are loaded."""
+        super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
+        self._local = local or LocalModel.load(model_name, Path(adapter) if adapter else None, dtype, batch_size)
+        self._waiting: list[tuple[tuple[Message, ...], int, asyncio.Future[Response]]] = []
+        self._runner: asyncio.Task[None] | None = None
+
+    def max_connections(self) -> int:
+        return MAX_WAITING
+
+    def connection_key(self) -> str:
+        return f"forethought/{id(self._local)}"
+
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
+        """One response. Tools are ignored: the models this serves have none."""
+        conversation = tuple(
+            Message(role=message.role, content=message.text) for message in input if message.role != "tool"
+        )
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._waiting.append((conversation, config.max_tokens or 128, future))
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run_waiting())
+        return _output(self.model_name, await future)
+
+    async def _run_waiting(self) -> None:
+        while self._waiting:
+            known = -1
+            while len(self._waiting) != known and len(self._waiting) < MAX_WAITING:
+                known = len(self._waiting)
+                await asyncio.sleep(_GATHER_S)
+            batch, self._waiting = self._waiting[:MAX_WAITING], self._waiting[MAX_WAITING:]
+            limit = max(tokens for _, tokens, _ in batch)
+            try:
+                responses: Sequence[Response] = await anyio.to_thread.run_sync(
+                    lambda batch=batch, limit=limit: self._local.respond([c for c, _, _ in batch], limit)
+                )
+            except BaseException as error:
+                for _, _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                raise
+            for (_, _, future), response in zip(batch, responses, strict=True):
+                if not future.done():
+                    future.set_result(response)
+
+
+def _output(model: str, response: Response) -> ModelOutput:
+    content: list[Any] = []
+    if response.reasoning_text:
+        content.append(ContentReasoning(reasoning=response.reasoning_text))
+    content.append(ContentText(text=response.answer))
+    usage = ModelUsage(
+        input_tokens=response.prompt_tokens,
+        output_tokens=response.reasoning_tokens + response.answer_tokens,
+        total_tokens=response.prompt_tokens + response.reasoning_tokens + response.answer_tokens,
+        reasoning_tokens=response.reasoning_tokens,
+    )
+    return ModelOutput(
+        model=model,
+        choices=[ChatCompletionChoice(message=ChatMessageAssistant(content=content, model=model), stop_reason="stop")],
+        usage=usage,
+        metadata={"response": response.model_dump(mode="json")},
+    )
+
+
+@modelapi(name="forethought")
+def forethought() -> type[ModelAPI]:
+    """Registers the provider with inspect: `inspect eval TASK --model forethought/PATH`."""
+    return ForethoughtAPI

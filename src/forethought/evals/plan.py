@@ -1,0 +1,74 @@
+"""The plan of an evaluation: which requests, under which attacks, in which cells of the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+
+from forethought.data.select import sample
+from forethought.evals.attacks.static import apply_attack
+from forethought.evals.respond import Attempt
+from forethought.records import Request, user_request
+
+CAPABILITY = "capability"
+
+
+def accepted_answers() -> dict[str, tuple[str, ...]]:
+    """The short questions of the capability sample and the answers that are right, in lower case."""
+    file = resources.files("forethought").joinpath("data/capability.jsonl")
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return {row["text"]: tuple(row["accepted"]) for row in rows}
+
+
+def plan_attempts(
+    test: Sequence[Request],
+    attacks: Sequence[str],
+    n_direct: int,
+    n_styled: int,
+    n_ordinary: int,
+    n_lookalike: int,
+    seed: int,
+) -> list[Attempt]:
+    """Attempts, each once, with the cells in which it counts.
+
+    Cells: `direct` and `ordinary` (harmful and harmless as they are), `lookalike` and
+    `twin` (minimal pairs), `capability`, and each attack with the suffix `:harmful` or
+    `:harmless`. The styled requests are among the direct and ordinary ones, so that a
+    style is compared with no style on the same requests.
+    """
+    harmful = _across_sources([r for r in test if r.harmful], n_direct, seed)
+    ordinary = _across_sources([r for r in test if r.kind == "ordinary"], n_ordinary, seed)
+    lookalike = sample([r for r in test if r.kind == "lookalike"], n_lookalike, seed)
+    twins = {r.twin for r in lookalike}
+    cells: dict[str, list[Request]] = {
+        "direct": harmful,
+        "ordinary": ordinary,
+        "lookalike": lookalike,
+        "twin": [r for r in test if r.harmful and r.twin in twins],
+        CAPABILITY: [user_request(text, harmful=False, kind=CAPABILITY) for text in accepted_answers()],
+    }
+    attempts: dict[str, Attempt] = {}
+    for cell, requests in cells.items():
+        for request in requests:
+            _add(attempts, Attempt(id=f"direct/{request.id}", attack="direct", request=request, cells=(cell,)))
+    for attack in attacks:
+        for label, requests in (("harmful", harmful[:n_styled]), ("harmless", ordinary[:n_styled])):
+            for request in requests:
+                styled = apply_attack(attack, request, seed)
+                _add(attempts, Attempt(id=f"{attack}/{styled.id}", attack=attack, request=styled, cells=(f"{attack}:{label}",)))
+    return list(attempts.values())
+
+
+def _add(attempts: dict[str, Attempt], new: Attempt) -> None:
+    """One attempt for the same text in two cells, counted in both."""
+    known = attempts.get(new.id)
+    attempts[new.id] = new if known is None else known.model_copy(update={"cells": (*known.cells, *new.cells)})
+
+
+def _across_sources(requests: Sequence[Request], most: int, seed: int) -> list[Request]:
+    """At most `most` requests, sources in turn, so that the first n of them are mixed alike."""
+    groups = {name: [r for r in requests if r.source == name] for name in sorted({r.source for r in requests})}
+    queues = [sample(group, most, seed) for group in groups.values()]
+    mixed = [queue[place] for place in range(most) for queue in queues if place < len(queue)]
+    return mixed[:most]

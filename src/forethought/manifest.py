@@ -1,0 +1,64 @@
+"""What made a stage's files: configuration, seeds, input hashes, commit, versions, counts, durations."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("forethought", "torch", "transformers", "trl", "peft", "datasets", "inspect-ai", "scikit-learn", "statsmodels")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits; read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def key_of(value: Any) -> str:
+    """Content hash of a JSON-like value, 16 hexadecimal digits; the order of keys doesn't matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package).split("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that the code runs from, `-dirty` added where it was changed; None outside git."""
+    folder = Path(__file__).parent
+    shown = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if shown.returncode != 0:
+        return None
+    changed = subprocess.run(
+        ["git", "-C", str(folder), "status", "--porcelain", "--", "."], capture_output=True, text=True, check=False
+    )
+    return shown.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON beside the path, then moves it into place: a half-written file is never taken for a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    os.replace(part, path)

@@ -1,0 +1,104 @@
+"""Stages: each writes its files and a manifest into a folder of its own, and runs again only when its inputs changed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from forethought.engine.device import peak_gib
+from forethought.errors import StageError
+from forethought.manifest import git_commit, key_of, now, versions, write_json
+
+MANIFEST = "manifest.json"
+_MIN_FREE_BYTES = 64 * 1024**2
+
+
+class StageRunner:
+    """Runs stages of one run folder in order; a stage's key covers its own configuration and all keys before it."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self._say = say
+        self._chain = ""
+        self.seconds = 0.0
+        """Time that all stages took when they ran, cached ones included."""
+        self.peak_gib = 0.0
+
+    def run(self, name: str, config: Any, work: Callable[[Path], dict[str, Any]], keep_partial: bool = False) -> Path:
+        """Runs `work(folder)` unless the folder already holds its result; returns the folder.
+
+        `work` returns counts for the manifest. With `keep_partial`, what an interrupted run
+        of the same key left in the folder is kept for it to resume from; else it is removed.
+        Raises StageError when the disk is full; nothing half written is kept as done.
+        """
+        key = key_of({"stage": name, "config": config, "before": self._chain})
+        self._chain = key
+        folder = self.folder / name
+        done = _manifest(folder)
+        if done.get("key") == key and done.get("finished"):
+            self._add(done)
+            self._say(f"[dim]{name}: kept from before ({_counts(done['counts'])})[/dim]")
+            return folder
+        if folder.exists() and not (keep_partial and done.get("key") == key):
+            shutil.rmtree(folder)
+        self._start(folder, {"key": key, "stage": name, "config": config, "started": now()})
+        began = time.monotonic()
+        try:
+            counts = work(folder)
+            manifest = {
+                "key": key,
+                "stage": name,
+                "config": config,
+                "counts": counts,
+                "seconds": round(time.monotonic() - began, 1),
+                "peak_gib": round(peak_gib(), 2),
+                "commit": git_commit(),
+                "versions": versions(),
+                "finished": now(),
+            }
+            write_json(folder / MANIFEST, manifest)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise StageError(folder, "the disk is full", "Free some space and run the command again: it resumes") from None
+            raise
+        self._add(manifest)
+        self._say(f"[green]{name}[/green]: {_counts(counts)} [dim]({manifest['seconds']:.0f} s)[/dim]")
+        return folder
+
+    def _start(self, folder: Path, note: dict[str, Any]) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(folder).free < _MIN_FREE_BYTES:
+                raise OSError(errno.ENOSPC, "no space left")
+            write_json(folder / MANIFEST, note)
+        except OSError as error:
+            rule = "the disk is full" if error.errno == errno.ENOSPC else f"can't be written ({error.strerror})"
+            raise StageError(folder, rule, "Free some space, or give another folder with --out") from None
+
+    def _add(self, manifest: dict[str, Any]) -> None:
+        self.seconds += float(manifest["seconds"])
+        self.peak_gib = max(self.peak_gib, float(manifest["peak_gib"]))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    file = folder / MANIFEST
+    if not file.is_file():
+        return {}
+    try:
+        loaded = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return {}  # half a manifest is none: the stage runs again
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _counts(counts: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
+        for name, value in counts.items()
+        if isinstance(value, int | float | str)
+    )

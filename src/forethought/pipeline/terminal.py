@@ -1,0 +1,74 @@
+"""What a run prints: what was guessed, a bar for each long stage, and the table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from forethought.evals.metrics import Figure
+from forethought.report.rows import SYSTEM_TITLES, interval, table_rows
+
+
+class Bar:
+    """One stage's progress bar; it appears with its total."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name = progress, name
+        self._task: TaskID | None = None
+
+    def total(self, total: int) -> None:
+        """Shows the bar with so many steps."""
+        self._task = self._progress.add_task(self._name, total=total, note="")
+
+    def advance(self, steps: int) -> None:
+        """So many steps more are done."""
+        if self._task is not None:
+            self._progress.advance(self._task, steps)
+
+    def step(self, step: int, steps: int, losses: Mapping[str, float]) -> None:
+        """A training step is done; its last losses are shown."""
+        if self._task is None:
+            self.total(steps)
+        assert self._task is not None
+        note = " ".join(f"{key.removeprefix('loss_')} {value:.3f}" for key, value in losses.items())
+        self._progress.update(self._task, completed=step, note=note)
+
+
+class Terminal:
+    """Prints through rich; falls back to plain lines where there is no terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+
+    def say(self, line: str) -> None:
+        """One line about a stage."""
+        self.console.print(line, highlight=False)
+
+    def mapping(self, name: str, mapping: Any) -> None:
+        """Which columns of a source were taken for what."""
+        self.console.print(f"[dim]{name}: {mapping}[/dim]", highlight=False)
+
+    @contextmanager
+    def progress(self, name: str) -> Iterator[Bar]:
+        """A bar that is removed when its stage is done; the stage's line takes its place."""
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            yield Bar(progress, name)
+
+    def table(self, figures: Sequence[Figure], systems: Sequence[str]) -> None:
+        """The comparison: one line a figure, one column a system, 95 % intervals in brackets."""
+        table = Table(title="Share of requests unless said otherwise; 95 % intervals", title_justify="left")
+        table.add_column("")
+        for system in systems:
+            table.add_column(SYSTEM_TITLES.get(system, system), justify="right")
+        for title, cells in table_rows(figures, systems):
+            table.add_row(title, *(interval(cell) for cell in cells))
+        self.console.print(table)

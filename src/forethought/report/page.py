@@ -1,0 +1,109 @@
+"""The report: one self-contained HTML page, harmful text redacted unless asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from forethought.engine.local import Settings
+from forethought.evals.attacks.static import find_attack
+from forethought.evals.metrics import Figure
+from forethought.evals.respond import Judged
+from forethought.report.figures import attack_sets
+from forethought.report.plots import attack_bars, score_histogram
+from forethought.report.redact import redact
+from forethought.report.rows import SYSTEM_TITLES, interval, table_rows
+
+_EXAMPLES = 8
+
+
+def write_page(
+    path: Path,
+    title: str,
+    attacks: Sequence[str],
+    judged: Mapping[str, Sequence[Judged]],
+    figures: Sequence[Figure],
+    settings: Settings,
+    show_harmful: bool = False,
+) -> None:
+    """Writes the page beside `path`, then moves it into place."""
+    systems = list(judged)
+    unseen, apart = attack_sets(attacks, settings.seen_operators)
+    scored = [one for one in judged.get("scot", []) if one.response and one.response.log_odds is not None]
+
+    def odds(harmful: bool) -> list[float]:
+        return [float(o.response.log_odds or 0.0) for o in scored if o.response and o.attempt.request.harmful is harmful]
+
+    text = resources.files("forethought").joinpath("report/templates/page.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    content = page.render(
+        title=title,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        systems=[SYSTEM_TITLES.get(system, system) for system in systems],
+        rows=[(name, [interval(cell) for cell in cells]) for name, cells in table_rows(figures, systems)],
+        bars=attack_bars(figures, ["direct", *unseen], systems),
+        bars_apart=attack_bars(figures, apart, systems) if apart else "",
+        apart=[find_attack(name).title for name in apart],
+        histogram=score_histogram(odds(True), odds(False), settings.threshold) if scored else "",
+        threshold=settings.threshold,
+        threshold_note=settings.threshold_note,
+        policy=settings.policy,
+        seen=settings.seen_operators,
+        unscored={system: sum(one.refused is None for one in rows) for system, rows in judged.items()},
+        examples=_examples(judged, show_harmful),
+        redacted=not show_harmful,
+    )
+    part = path.with_name(path.name + ".part")
+    part.write_text(content, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _examples(judged: Mapping[str, Sequence[Judged]], show_harmful: bool) -> list[dict[str, Any]]:
+    """A few attempts of every kind, side by side."""
+    by_id = {system: {one.attempt.id: one for one in rows} for system, rows in judged.items()}
+    first = next(iter(judged.values()), [])
+    picked: list[Judged] = []
+    for kind, attack in (
+        ("harmful", "direct"), ("harmful", ""), ("lookalike", "direct"), ("ordinary", "direct"), ("ordinary", ""),
+    ):  # fmt: skip
+        fitting = [
+            one for one in first
+            if one.attempt.request.kind == kind and (one.attempt.attack == attack or (not attack and one.attempt.attack != "direct"))
+        ]  # fmt: skip
+        picked += fitting[:: max(1, len(fitting) // _EXAMPLES)][:_EXAMPLES]
+    return [
+        {
+            "kind": one.attempt.request.kind,
+            "attack": find_attack(one.attempt.attack).title,
+            "request": _shown(one.attempt.request.text, bool(one.attempt.request.harmful), show_harmful),
+            "sides": [_side(system, by_id[system].get(one.attempt.id), show_harmful) for system in judged],
+        }
+        for one in picked
+    ]
+
+
+def _side(system: str, one: Judged | None, show_harmful: bool) -> dict[str, Any]:
+    if one is None or one.response is None:
+        return {"system": SYSTEM_TITLES.get(system, system), "outcome": "unscored", "answer": "", "thought": "", "cause": one.cause if one else "not asked"}
+    # A harmful request's thought quotes it, and an answer that did not refuse may hold harm.
+    harmful = bool(one.attempt.request.harmful)
+    outcome = "unscored" if one.refused is None else "refused" if one.refused else "answered"
+    named = one.response.reasoning.violated if one.response.reasoning else ()
+    return {
+        "system": SYSTEM_TITLES.get(system, system),
+        "outcome": outcome,
+        "answer": _shown(one.response.answer, harmful, show_harmful),
+        "thought": _shown(one.response.reasoning_text, harmful, show_harmful),
+        "rules": ", ".join(named),
+        "cause": one.cause,
+    }
+
+
+def _shown(text: str, harmful: bool, show_harmful: bool) -> str:
+    return text if show_harmful or not harmful else redact(text)

@@ -1,0 +1,46 @@
+"""`results/NAME.json`: figures with the command, seed, versions and machine that made them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from forethought.engine.device import machine
+from forethought.evals.metrics import Figure
+from forethought.manifest import git_commit, now, versions, write_json
+
+
+def write_results(
+    path: Path,
+    command: str,
+    seeds: Sequence[int],
+    inputs: Mapping[str, str],
+    figures: Sequence[Figure],
+    missing: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a results file in the project's one shape.
+
+    `inputs` maps a file or set to its hash. A figure that is not a number goes to
+    `missing` with the reason: it is never written as a value.
+    """
+    absent = dict(missing or {})
+    rows: list[dict[str, Any]] = []
+    for figure in figures:
+        if math.isnan(figure.value):
+            absent.setdefault(figure.name, "nothing was scored")
+            continue
+        row = figure.model_dump()
+        rows.append({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
+    content: dict[str, Any] = {
+        "command": command,
+        "commit": git_commit(),
+        "date": now(),
+        "seeds": list(seeds),
+        "machine": machine(),
+        "versions": versions(),
+        "inputs": dict(inputs),
+        "figures": rows,
+    }
+    write_json(path, content | ({"missing": absent} if absent else {}))
