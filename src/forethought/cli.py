@@ -37,7 +37,9 @@ def run(
     model: Annotated[str | None, typer.Option(help="Model to train, instead of the recipe's.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file, instead of the recipe's.")] = None,
     harmless: Annotated[list[str] | None, typer.Option(help="A harmless dataset to add; can be given again.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: results.json in the run folder.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Where the figures go. Default: results.json in the run folder.")
+    ] = None,
 ) -> None:
     """From data to a trained model and a report that compares it with the base model.
 
@@ -62,7 +64,9 @@ def chat(
     model: ModelArgument,
     prompt: Annotated[str | None, typer.Argument(help="What to ask. Left out: type prompts, one a line.")] = None,
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Log-odds from which to refuse, instead of the model's.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Log-odds from which to refuse, instead of the model's.")
+    ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 200,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a prompt.")] = False,
 ) -> None:
@@ -74,7 +78,9 @@ def chat(
 def train(
     examples: Annotated[Path, typer.Argument(help="Training rows, as the build stage writes them (examples.jsonl).")],
     out: Annotated[Path, typer.Option(help="Folder for the trained adapter; run again to resume.")],
-    recipe: Annotated[Path | None, typer.Option(help="Recipe whose model, policy and training settings to use.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe whose model, policy and training settings to use.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Model to train, without a recipe.")] = "embedded",
     merge: Annotated[bool, typer.Option(help="Also write a merged model that needs no PEFT, into OUT/merged.")] = False,
 ) -> None:
@@ -84,11 +90,17 @@ def train(
 
 @app.command()
 def data(
-    source: Annotated[str, typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME, shipped:SET.")],
+    source: Annotated[
+        str, typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME, shipped:SET.")
+    ],
     text_column: TextColumn = None,
-    harmless: Annotated[bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")] = False,
+    harmless: Annotated[
+        bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the requests, with their rules, as JSON lines.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Policy whose rules to assign. Default: the shipped policy.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy whose rules to assign. Default: the shipped policy.")
+    ] = None,
     show: Annotated[bool, typer.Option("--show-harmful", help="Print samples unredacted.")] = False,
 ) -> None:
     """Reads any dataset, and shows how its columns were understood, its counts by rule, and samples (redacted)."""
@@ -96,14 +108,19 @@ def data(
 
 
 @app.command()
-def policy(file: Annotated[Path | None, typer.Argument(help="A policy file. Left out: the shipped policy.")] = None) -> None:
+def policy(
+    file: Annotated[Path | None, typer.Argument(help="A policy file. Left out: the shipped policy.")] = None,
+) -> None:
     """Checks a policy file and shows its rules."""
     commands.show_policy(file)
 
 
 @app.command()
 def doctor() -> None:
-    """Shows versions, model, memory and disk, what is missing and how to get it. Exits with 1 where something needed is missing."""
+    """Shows versions, model, memory and disk, what is missing and how to get it.
+
+    Exits with 1 where something needed is missing.
+    """
     raise typer.Exit(commands.doctor())
 
 

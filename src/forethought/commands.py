@@ -38,7 +38,9 @@ def run(
 
     if Path(what).suffix.lower() in _RECIPES:
         if text_column:
-            raise ConfigError("--text-column", "belongs to a dataset, not to a recipe", "Set columns in the recipe's data")
+            raise ConfigError(
+                "--text-column", "belongs to a dataset, not to a recipe", "Set columns in the recipe's data"
+            )
         recipe = load_recipe(Path(what))
     else:
         recipe = default_recipe(what, text_column)
@@ -96,7 +98,11 @@ def _show_response(response: Any, settings: Any) -> None:
         console.print(f"[dim]{escape(response.reasoning_text)}[/dim]", highlight=False)
         for rule_id in response.reasoning.violated if response.reasoning else ():
             console.print(f"[yellow]{rule_id} {settings.policy.rule(rule_id).title}[/yellow]", highlight=False)
-        odds = "" if response.log_odds is None else f", log-odds {response.log_odds:.2f} (refuses from {settings.threshold:.2f})"
+        odds = (
+            ""
+            if response.log_odds is None
+            else f", log-odds {response.log_odds:.2f} (refuses from {settings.threshold:.2f})"
+        )
         console.print(f"[bold]{response.decision}[/bold]{odds}", highlight=False)
         if response.cause:
             console.print(f"[red]{escape(response.cause)}[/red]", highlight=False)
@@ -115,7 +121,8 @@ def train(examples: Path, out: Path, recipe_file: Path | None, model: str, merge
     from forethought.policy import load_policy
     from forethought.records import Example, read_jsonl
     from forethought.train.rows import tokenize
-    from forethought.train.sft import TrainConfig, train as fit
+    from forethought.train.sft import TrainConfig
+    from forethought.train.sft import train as fit
 
     recipe = load_recipe(recipe_file) if recipe_file else None
     rules = load_policy(recipe.policy if recipe else None)
@@ -144,7 +151,9 @@ def train(examples: Path, out: Path, recipe_file: Path | None, model: str, merge
         console.print(f"Merged: {merge_adapter(out)}", highlight=False)
 
 
-def data(source: str, text_column: str | None, harmless: bool, out: Path | None, policy_file: Path | None, show: bool) -> None:
+def data(
+    source: str, text_column: str | None, harmless: bool, out: Path | None, policy_file: Path | None, show: bool
+) -> None:
     """Reads a source and shows what was understood."""
     from forethought.data.classify import assign_rules
     from forethought.data.shipped import shipped_requests
@@ -172,7 +181,9 @@ def data(source: str, text_column: str | None, harmless: bool, out: Path | None,
         console.print(table)
     for request in requests[:: max(1, len(requests) // 5)][:5]:
         text = request.text if show or not request.harmful else redact(request.text)
-        console.print(f"  {'harmful ' if request.harmful else 'harmless'} {escape(' '.join(text.split()))}", highlight=False)
+        console.print(
+            f"  {'harmful ' if request.harmful else 'harmless'} {escape(' '.join(text.split()))}", highlight=False
+        )
     if out is not None:
         console.print(f"Wrote {write_jsonl(out, requests)} rows: {out}", highlight=False)
 
@@ -201,11 +212,24 @@ def doctor() -> int:
         ("processor", f"{found['cpu']}, {found['cores']} cores, fast bfloat16: {found['bfloat16_fast']}", True, ""),
         ("GPU", str(found["gpu"] or "none: runs on the processor"), True, ""),
         ("memory", f"{found['memory_gib']} GiB", found["memory_gib"] >= 4, "The quickstart needs about 4 GiB"),
-        ("disk", f"{shutil.disk_usage('.').free // 1024**3} GiB free", shutil.disk_usage(".").free > 3 * 1024**3, "Free 3 GiB"),
-        ("embedded model", "installed" if wheel_file() else "not installed", wheel_file() is not None, f"Run: {INSTALL}"),
+        (
+            "disk",
+            f"{shutil.disk_usage('.').free // 1024**3} GiB free",
+            shutil.disk_usage(".").free > 3 * 1024**3,
+            "Free 3 GiB",
+        ),
+        (
+            "embedded model",
+            "installed" if wheel_file() else "not installed",
+            wheel_file() is not None,
+            f"Run: {INSTALL}",
+        ),
         ("model cache", str(cache_folder()), True, ""),
     ]
-    for package, use in (("vllm", "larger inference, in an environment of its own"), ("bitsandbytes", "QLoRA on a GPU")):
+    for package, use in (
+        ("vllm", "larger inference, in an environment of its own"),
+        ("bitsandbytes", "QLoRA on a GPU"),
+    ):
         there = importlib.util.find_spec(package) is not None
         lines.append((package, "installed" if there else f"not installed (optional: {use})", True, ""))
     for name, value, fine, fix in lines:
@@ -228,5 +252,3 @@ def _quiet() -> None:
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
-
-

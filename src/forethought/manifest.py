@@ -11,7 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("forethought", "torch", "transformers", "trl", "peft", "datasets", "inspect-ai", "scikit-learn", "statsmodels")
+_PACKAGES = (
+    "forethought",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "inspect-ai",
+    "scikit-learn",
+    "statsmodels",
+)
 
 
 def file_hash(path: Path) -> str:

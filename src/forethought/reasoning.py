@@ -138,7 +138,9 @@ def parse(text: str, policy: Policy) -> Parsed:
     decision: Decision = "refuse" if "refuse" in decisions else "comply"
     findings = _findings(body, policy, decision)
     if decision == "comply" and any(finding.violated for finding in findings):
-        return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause="complies against a rule it found broken")
+        return Parsed(
+            reasoning=None, reasoning_text=body, answer=answer, cause="complies against a rule it found broken"
+        )
     reasoning = SafetyReasoning(
         intent=intent.group(1).rstrip(".") if intent else "", findings=findings, verdict=decision
     )
@@ -178,6 +180,8 @@ def _findings(body: str, policy: Policy, decision: Decision) -> tuple[Finding, .
                         violated.setdefault(rule_id, reason.strip().rstrip("."))
     broken = tuple(Finding(rule=rule_id, violated=True, reason=reason) for rule_id, reason in violated.items())
     clear = tuple(
-        Finding(rule=rule_id, violated=False) for rule_id, yes in looked_at.items() if not yes and rule_id not in violated
+        Finding(rule=rule_id, violated=False)
+        for rule_id, yes in looked_at.items()
+        if not yes and rule_id not in violated
     )
     return broken + clear

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ THRESHOLD = 0.7
 
 def _sketch(text: str) -> MinHash:
     words = re.findall(r"\w+", text.lower())
-    pieces = set(words) | {f"{a} {b}" for a, b in zip(words, words[1:], strict=False)}
+    pieces = set(words) | {f"{a} {b}" for a, b in itertools.pairwise(words)}
     sketch = MinHash(num_perm=_PERMUTATIONS, seed=1)
     sketch.update_batch([piece.encode() for piece in sorted(pieces)])
     return sketch

@@ -64,7 +64,9 @@ class Operator(BaseModel):
             text = RULES[self.rule](text, rng)
         filled = rng.choice(self.templates)
         # Plain replacement: braces in a request must not be read as a format.
-        filled = filled.replace("{request}", sentence(text)).replace("{phrase}", phrase(text, keep_case=self.rule == "capitals"))
+        filled = filled.replace("{request}", sentence(text)).replace(
+            "{phrase}", phrase(text, keep_case=self.rule == "capitals")
+        )
         return request.restyled(filled, self.name)
 
 
@@ -105,7 +107,9 @@ _TEXTING = {
 
 def _swap(table: dict[str, str], text: str, rng: random.Random, share: float) -> str:
     """Words of the table replaced, each with the given probability."""
-    pattern = re.compile(r"\b(" + "|".join(re.escape(word) for word in sorted(table, key=len, reverse=True)) + r")\b", re.I)
+    pattern = re.compile(
+        r"\b(" + "|".join(re.escape(word) for word in sorted(table, key=len, reverse=True)) + r")\b", re.I
+    )
     return pattern.sub(lambda match: table[match.group().lower()] if rng.random() < share else match.group(), text)
 
 
@@ -124,7 +128,9 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
     `names` keeps those alone. Raises ConfigError for a broken file or an unknown name.
     """
     shipped = resources.files("forethought").joinpath("data/operators")
-    texts = {entry.name: entry.read_text(encoding="utf-8") for entry in shipped.iterdir() if entry.name.endswith(".yaml")}
+    texts = {
+        entry.name: entry.read_text(encoding="utf-8") for entry in shipped.iterdir() if entry.name.endswith(".yaml")
+    }
     if folder is not None:
         texts |= {str(path): path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
     operators: dict[str, Operator] = {}
@@ -139,7 +145,9 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
         return dict(sorted(operators.items()))
     unknown = [name for name in names if name not in operators]
     if unknown:
-        raise ConfigError(f"operator '{unknown[0]}'", "there is no such operator", f"Use one of {', '.join(sorted(operators))}")
+        raise ConfigError(
+            f"operator '{unknown[0]}'", "there is no such operator", f"Use one of {', '.join(sorted(operators))}"
+        )
     return {name: operators[name] for name in names}
 
 

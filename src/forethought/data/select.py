@@ -46,7 +46,9 @@ def load_split(
         rows = [row for row in load_requests(spec, harmful, on_mapping) if row.harmful is harmful]
         if not rows:
             kind = "harmful" if harmful else "harmless"
-            raise InputError(spec.path, f"holds no {kind} request", "Check its label column, or list it on the other side")
+            raise InputError(
+                spec.path, f"holds no {kind} request", "Check its label column, or list it on the other side"
+            )
         for row in _limited(rows, spec.limit):
             parts[_split_of(row, held_out_share, dev_share)].append(row)
     return parts
@@ -63,9 +65,7 @@ def _limited(rows: list[Request], limit: int | None) -> list[Request]:
     return [rows[round(k * len(rows) / limit)] for k in range(limit)]
 
 
-def disjoint(
-    train: Iterable[Request], dev: Iterable[Request], test: Iterable[Request]
-) -> Selection:
+def disjoint(train: Iterable[Request], dev: Iterable[Request], test: Iterable[Request]) -> Selection:
     """The splits without near duplicates within each, and none of train or dev near an evaluation request."""
     tested, within = remove_duplicates(test)
     deved, dev_removed = remove_duplicates(dev, against=tested)

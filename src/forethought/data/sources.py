@@ -77,9 +77,9 @@ def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> 
     by_key = {re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_"): column for column in columns}
     for noun, names in _NAMES.items():
         if noun not in chosen:
-            column = next((by_key[key] for key in names if key in by_key and by_key[key] not in chosen.values()), None)
-            if column is not None and _plausible(noun, [row.get(column) for row in rows]):
-                chosen[noun] = column
+            found = next((by_key[key] for key in names if key in by_key and by_key[key] not in chosen.values()), None)
+            if found is not None and _plausible(noun, [row.get(found) for row in rows]):
+                chosen[noun] = found
     if "messages" in chosen and "messages" not in overrides:
         chosen.pop("text", None) if "text" not in overrides else chosen.pop("messages")
     if "text" not in chosen and "messages" not in chosen:
@@ -111,12 +111,14 @@ def _wordiest(rows: Sequence[Row], columns: list[str], name: str) -> str:
             return 0.0
         asks = sum(bool(_ASKS.match(text)) or text.rstrip().endswith("?") for text in worded) / len(worded)
         short = sum(len(text.split()) <= 60 for text in worded) / len(worded)
-        return len(set(worded)) / len(worded) * (0.2 + asks + 0.3 * short)
+        return float(len(set(worded)) / len(worded) * (0.2 + asks + 0.3 * short))
 
     best = max(columns, key=fitness, default="")
     if not best or fitness(best) == 0.0:
         raise InputError(
-            name, f"no column reads like requests (it has {', '.join(columns) or 'none'})", "Name it: --text-column NAME"
+            name,
+            f"no column reads like requests (it has {', '.join(columns) or 'none'})",
+            "Name it: --text-column NAME",
         )
     return best
 
@@ -127,9 +129,7 @@ _ASKS = re.compile(
 )
 
 
-def load_requests(
-    spec: SourceSpec, harmful: bool | None, on_mapping: Any = None
-) -> Iterator[Request]:
+def load_requests(spec: SourceSpec, harmful: bool | None, on_mapping: Any = None) -> Iterator[Request]:
     """Streams a source as Requests.
 
     `harmful` is what the user says of the whole source; a label column in it wins row

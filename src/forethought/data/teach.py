@@ -14,14 +14,15 @@ from forethought.policy import Policy, Rule
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import Example, Request
 
-INTENT_WORDS = 18
+INTENT_WORDS = 15
 """Longest intent, in words: enough to say what is asked, short enough to stay cheap."""
 
 _HOW = re.compile(
     r"(?i)^(?:so |and |ok |okay |please |hey |hi )*(?:how (?:do|can|could|would|should|might|does|did|to)"
     r"(?: (?:i|you|one|we|someone|somebody|people|a person))?(?: (?:best|go about))?|"
     r"(?:can|could|would) you (?:please )?(?:tell|show|teach|explain to) me how to|"
-    r"i (?:want|need|would like|'d like) to (?:know|learn) how to|what(?:'s| is| are) (?:the |some )?(?:best |good )?ways? to)\s+(?P<rest>.+)$"
+    r"i (?:want|need|would like|'d like) to (?:know|learn) how to|"
+    r"what(?:'s| is| are) (?:the |some )?(?:best |good )?ways? to)\s+(?P<rest>.+)$"
 )
 _ASK = re.compile(r"(?i)^(?:can|could|would|will) you (?:please )?(?P<rest>.+)$")
 _WANT = re.compile(r"(?i)^i(?:'d| would)? (?:want|need|like) (?:you )?to (?P<rest>.+)$")

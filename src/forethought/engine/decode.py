@@ -87,9 +87,7 @@ class Decoder:
                 on_done(len(batch))
 
     @torch.inference_mode()
-    def _run_batch(
-        self, rows: list[Row], verdict: VerdictTokens | None, threshold: float, think_budget: int
-    ) -> None:
+    def _run_batch(self, rows: list[Row], verdict: VerdictTokens | None, threshold: float, think_budget: int) -> None:
         device = self._model.device
         longest = max(len(row.prompt) for row in rows)
         pad = next(iter(self._end_ids))

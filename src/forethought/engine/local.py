@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
@@ -25,7 +24,7 @@ from forethought.engine.decode import Decoder, Row, VerdictTokens
 from forethought.engine.device import DType, device, resolve_dtype
 from forethought.engine.embedded import resolve_model
 from forethought.errors import ModelError
-from forethought.policy import Policy, default_policy
+from forethought.policy import Policy
 from forethought.reasoning import VERDICT_ANCHOR, Decision, Detail, Format, SafetyReasoning, markers, parse
 from forethought.records import Message, Record
 
@@ -99,7 +98,9 @@ class LocalModel:
         base stands beside it; a large model switches its adapter on and off instead.
         Raises ModelError when a folder can't be read or an adapter is not one of ours.
         """
-        folder = adapter if adapter is not None else Path(name) if (Path(name) / "adapter_config.json").is_file() else None
+        folder = (
+            adapter if adapter is not None else Path(name) if (Path(name) / "adapter_config.json").is_file() else None
+        )
         base_name = name if adapter is not None or folder is None else _base_of(folder)
         settings = read_settings(folder) if folder is not None else _settings_if_any(Path(name))
         kind = resolve_dtype(dtype)
@@ -159,7 +160,9 @@ class LocalModel:
         Raises ModelError for a model that was not trained to think.
         """
         if self.settings is None:
-            raise ModelError(self.tokenizer.name_or_path, "was not trained to reason", "Train it with: forethought train")
+            raise ModelError(
+                self.tokenizer.name_or_path, "was not trained to reason", "Train it with: forethought train"
+            )
         prompts = [encode_prompt(self.tokenizer, conversation) for conversation in conversations]
         rows = self._watched_rows(prompts, 1, split=False)
         self._thinker.run(rows, self._verdict_tokens(), self.settings.threshold, think_budget, on_done)
@@ -181,13 +184,13 @@ class LocalModel:
     ) -> list[Response]:
         keys = [(self.tokenizer.decode(prompt), max_tokens) for prompt in prompts]
         rows = [
-            Row(index, prompt, max_tokens) for index, prompt in enumerate(prompts) if keys[index] not in self.known_answers
+            Row(index, prompt, max_tokens)
+            for index, prompt in enumerate(prompts)
+            if keys[index] not in self.known_answers
         ]
         self._answerer.run(rows, on_done=on_done)
         made = {
-            row.index: Response(
-                answer=self._text(row.made), prompt_tokens=len(row.prompt), answer_tokens=len(row.made)
-            )
+            row.index: Response(answer=self._text(row.made), prompt_tokens=len(row.prompt), answer_tokens=len(row.made))
             for row in rows
         }
         return [made[index] if index in made else self.known_answers[key] for index, key in enumerate(keys)]
@@ -221,7 +224,7 @@ class LocalModel:
         opening, closing = markers(self.settings.format)
         text = f"{opening}\n{self._text(row.made)}"
         parsed = parse(text, self.settings.policy)
-        head, closed, tail = text.partition(closing)
+        _, closed, tail = text.partition(closing)
         n_answer = len(self._ids(tail)) if closed else 0
         answer_ids = self._ids(parsed.answer)[:max_answer_tokens]
         return Response(
@@ -240,7 +243,9 @@ class LocalModel:
         assert self.settings is not None
         refuse, comply = self._ids(" refuse"), self._ids(" comply")
         if refuse[0] == comply[0]:
-            raise ModelError(self.tokenizer.name_or_path, "its tokenizer begins both verdicts alike", "Use another model")
+            raise ModelError(
+                self.tokenizer.name_or_path, "its tokenizer begins both verdicts alike", "Use another model"
+            )
         closing = markers(self.settings.format)[1]
         return VerdictTokens(
             anchor=VERDICT_ANCHOR,
@@ -256,7 +261,9 @@ class LocalModel:
         disable = getattr(self.model, "disable_adapter", None)
         if disable is None:
             raise ModelError(
-                "answer_with: base", "the model has no adapter to switch off", "Set answer_with: adapter, or don't merge"
+                "answer_with: base",
+                "the model has no adapter to switch off",
+                "Set answer_with: adapter, or don't merge",
             )
         manager: contextlib.AbstractContextManager[Any] = disable()
         return manager

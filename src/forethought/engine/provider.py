@@ -8,6 +8,7 @@ verdict with its log-odds in the output's metadata.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,9 @@ class ForethoughtAPI(ModelAPI):
             batch, self._waiting = self._waiting[:MAX_WAITING], self._waiting[MAX_WAITING:]
             limit = max(tokens for _, tokens, _ in batch)
             try:
-                responses: Sequence[Response] = await anyio.to_thread.run_sync(
-                    lambda batch=batch, limit=limit: self._local.respond([c for c, _, _ in batch], limit)
-                )
+                conversations = [conversation for conversation, _, _ in batch]
+                work = functools.partial(self._local.respond, conversations, limit)
+                responses: Sequence[Response] = await anyio.to_thread.run_sync(work)
             except BaseException as error:
                 for _, _, future in batch:
                     if not future.done():

@@ -7,6 +7,7 @@ empirical choice: no finite-sample guarantee comes with it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from forethought.records import Record
@@ -26,7 +27,11 @@ class Calibration(Record):
     n_lookalike: int
 
     def __str__(self) -> str:
-        look = "" if self.refused_lookalike is None else f", {self.refused_lookalike:.0%} of {self.n_lookalike} look-alikes"
+        look = (
+            ""
+            if self.refused_lookalike is None
+            else f", {self.refused_lookalike:.0%} of {self.n_lookalike} look-alikes"
+        )
         return (
             f"set on development rows: refuses {self.refused_harmful:.0%} of {self.n_harmful} harmful,"
             f" {self.refused_ordinary:.0%} of {self.n_ordinary} harmless{look}"
@@ -46,7 +51,7 @@ def choose_threshold(
     """
     scores = sorted({*harmful, *ordinary, *lookalike})
     edges = [scores[0] - 1.0] if scores else [0.0]
-    edges += [(low + high) / 2 for low, high in zip(scores, scores[1:], strict=False)]
+    edges += [(low + high) / 2 for low, high in itertools.pairwise(scores)]
     edges += [scores[-1] + 1.0] if scores else []
 
     def refused(group: Sequence[float], threshold: float) -> float:

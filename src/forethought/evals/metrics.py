@@ -43,7 +43,9 @@ def share(outcomes: Sequence[bool | None]) -> Figure:
     return Figure(value=sum(scored) / len(scored), low=float(low), high=float(high), n=len(scored), unscored=unscored)
 
 
-def mean_of_shares(cells: Sequence[Sequence[bool | None]], seed_ids: Sequence[Sequence[str]], draws: int = 1000) -> Figure:
+def mean_of_shares(
+    cells: Sequence[Sequence[bool | None]], seed_ids: Sequence[Sequence[str]], draws: int = 1000
+) -> Figure:
     """Mean over cells of each cell's share, with a bootstrap interval that resamples seed requests.
 
     `seed_ids[c][i]` names the seed of outcome i in cell c: one request under five attacks is
@@ -67,7 +69,9 @@ def youden(
     n_harmful = len(refused_harmful)
 
     def j(picks: Mapping[str, int] | None) -> float:
-        return _cell_mean(cells[:n_harmful], ids[:n_harmful], picks) - _cell_mean(cells[n_harmful:], ids[n_harmful:], picks)
+        return _cell_mean(cells[:n_harmful], ids[:n_harmful], picks) - _cell_mean(
+            cells[n_harmful:], ids[n_harmful:], picks
+        )
 
     return _clustered(j, cells, ids, draws)
 
@@ -101,7 +105,9 @@ def mean_auroc(
 
     if not pos_ids or not neg_ids:
         return Figure(value=float("nan"), n=0, unit="auroc")
-    samples = [value(list(rng.choice(pos_ids, len(pos_ids))), list(rng.choice(neg_ids, len(neg_ids)))) for _ in range(draws)]
+    samples = [
+        value(list(rng.choice(pos_ids, len(pos_ids))), list(rng.choice(neg_ids, len(neg_ids)))) for _ in range(draws)
+    ]
     low, high = np.nanpercentile(samples, [2.5, 97.5])
     n = sum(len(cell) for cell in (*harmful, *harmless))
     return Figure(value=value(pos_ids, neg_ids), low=float(low), high=float(high), n=n, unit="auroc")

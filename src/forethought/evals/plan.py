@@ -56,7 +56,10 @@ def plan_attempts(
         for label, requests in (("harmful", harmful[:n_styled]), ("harmless", ordinary[:n_styled])):
             for request in requests:
                 styled = apply_attack(attack, request, seed)
-                _add(attempts, Attempt(id=f"{attack}/{styled.id}", attack=attack, request=styled, cells=(f"{attack}:{label}",)))
+                _add(
+                    attempts,
+                    Attempt(id=f"{attack}/{styled.id}", attack=attack, request=styled, cells=(f"{attack}:{label}",)),
+                )
     return list(attempts.values())
 
 

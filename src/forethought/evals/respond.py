@@ -93,7 +93,9 @@ def read_judged(log: EvalLog, attempts: Sequence[Attempt]) -> list[Judged]:
     for attempt in attempts:
         sample = by_id.get(attempt.id)
         if sample is None or sample.error is not None or not (sample.output.metadata or {}).get("response"):
-            cause = sample.error.message if sample is not None and sample.error is not None else "no response in the log"
+            cause = (
+                sample.error.message if sample is not None and sample.error is not None else "no response in the log"
+            )
             judged.append(Judged(attempt=attempt, response=None, refused=None, cause=cause))
             continue
         response = Response.model_validate((sample.output.metadata or {})["response"])

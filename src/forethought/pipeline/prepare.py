@@ -83,7 +83,9 @@ def evolve_rows(build: BuildConfig, seed: int, selected: Path, out: Path) -> dic
         requests = list(read_jsonl(selected / f"{split}.jsonl", Request))
         rows = [
             *evolve([r for r in requests if r.harmful], operators, build.rows_per_harmful, build.styled_share, seed),
-            *evolve([r for r in requests if not r.harmful], operators, build.rows_per_harmless, build.styled_share, seed),
+            *evolve(
+                [r for r in requests if not r.harmful], operators, build.rows_per_harmless, build.styled_share, seed
+            ),
         ]
         counts[split] = write_jsonl(out / f"{split}.jsonl", rows)
     return counts

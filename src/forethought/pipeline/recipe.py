@@ -113,7 +113,9 @@ def load_recipe(path: Path) -> Recipe:
     try:
         loaded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ConfigError(path, f"is not valid YAML ({' '.join(str(error).split())})", "Mend the line it names") from None
+        raise ConfigError(
+            path, f"is not valid YAML ({' '.join(str(error).split())})", "Mend the line it names"
+        ) from None
     if not isinstance(loaded, dict):
         raise ConfigError(path, "is not a recipe", "It needs at least name and data; see docs/run.md")
     try:
@@ -125,7 +127,7 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def default_recipe(dataset: str, text_column: str | None = None) -> Recipe:
-    """The default recipe on a refusal dataset: its requests, with the shipped pairs and ordinary requests beside them."""
+    """The default recipe on a refusal dataset, with the shipped pairs and ordinary requests beside it."""
     spec = SourceSpec(path=dataset, columns={"text": text_column} if text_column else {})
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset.rpartition("::")[2]).stem).strip("-.") or "run"
     data = DataConfig(

@@ -37,7 +37,9 @@ def run_recipe(recipe: Recipe, folder: Path, results: Path, command: str, termin
     """
     for attack in recipe.evaluate.attacks:
         if attack not in attack_names():
-            raise ConfigError(f"attack '{attack}'", "there is no such attack", f"Use one of {', '.join(attack_names())}")
+            raise ConfigError(
+                f"attack '{attack}'", "there is no such attack", f"Use one of {', '.join(attack_names())}"
+            )
     policy = load_policy(recipe.policy)
     stages = StageRunner(folder, terminal.say)
     evolved, selected, built = _data_stages(recipe, policy, stages, terminal)
@@ -54,16 +56,14 @@ def run_recipe(recipe: Recipe, folder: Path, results: Path, command: str, termin
     return page
 
 
-def _data_stages(
-    recipe: Recipe, policy: Policy, stages: StageRunner, terminal: Terminal
-) -> tuple[Path, Path, Path]:
+def _data_stages(recipe: Recipe, policy: Policy, stages: StageRunner, terminal: Terminal) -> tuple[Path, Path, Path]:
     data, build = recipe.data, recipe.build
     sources = {spec.path: _fingerprint(spec.path) for spec in _all_sources(recipe)}
     config = {"data": data.model_dump(mode="json"), "policy": policy.hash, "sources": sources}
     selected = stages.run("1-select", config, lambda out: select(data, policy, out, terminal.mapping))
     folder = build.operator_folder
     styles = {"own": [file_hash(file) for file in sorted(folder.glob("*.yaml"))]} if folder else {}
-    config = {"build": build.model_dump(mode="json"), "seed": recipe.seed, "styles": styles}
+    config = {"build": build.model_dump(mode="json"), "seed": str(recipe.seed), "styles": styles}
     evolved = stages.run("2-evolve", config, lambda out: evolve_rows(build, recipe.seed, selected, out))
     with terminal.progress("3-answers") as bar:
         answered = stages.run(
@@ -86,7 +86,9 @@ def _all_sources(recipe: Recipe) -> Sequence[Any]:
 def _fingerprint(spec: str) -> str:
     """What a source's content is known by, so that a changed file makes its stage run again."""
     path = Path(spec.partition("::")[0])
-    files = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else sorted(path.parent.glob(path.name))
+    files = (
+        [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else sorted(path.parent.glob(path.name))
+    )
     return key_of([file_hash(file) for file in files if file.is_file()])
 
 
@@ -122,7 +124,10 @@ def _calibrate_stage(recipe: Recipe, evolved: Path, adapter: Path, stages: Stage
 
     def work(out: Path) -> dict[str, Any]:
         dev = list(read_jsonl(evolved / "dev.jsonl", Request))
-        groups = {kind: sample([r for r in dev if r.kind == kind], point.rows // 3) for kind in ("harmful", "ordinary", "lookalike")}
+        groups = {
+            kind: sample([r for r in dev if r.kind == kind], point.rows // 3)
+            for kind in ("harmful", "ordinary", "lookalike")
+        }
         rows = [row for group in groups.values() for row in group]
         bar.total(len(rows))
         model = LocalModel.load(recipe.model, adapter)
@@ -132,7 +137,11 @@ def _calibrate_stage(recipe: Recipe, evolved: Path, adapter: Path, stages: Stage
             if response.log_odds is not None:
                 odds[row.kind].append(response.log_odds)
         chosen = choose_threshold(
-            odds["harmful"], odds["ordinary"], odds["lookalike"], point.max_false_refusal, point.max_false_refusal_lookalike
+            odds["harmful"],
+            odds["ordinary"],
+            odds["lookalike"],
+            point.max_false_refusal,
+            point.max_false_refusal_lookalike,
         )
         (out / "calibration.json").write_text(chosen.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return {"threshold": round(chosen.threshold, 3), "note": str(chosen)}
@@ -196,5 +205,3 @@ def _figures(
         Figure(name="minutes", value=stages.seconds / 60, unit="minutes"),
         Figure(name="peak_gib", value=stages.peak_gib, unit="GiB"),
     ]
-
-

@@ -1,4 +1,4 @@
-"""Stages: each writes its files and a manifest into a folder of its own, and runs again only when its inputs changed."""
+"""Stages: each writes files and a manifest into a folder of its own, and runs again only when its inputs changed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class StageRunner:
             write_json(folder / MANIFEST, manifest)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise StageError(folder, "the disk is full", "Free some space and run the command again: it resumes") from None
+                raise StageError(
+                    folder, "the disk is full", "Free some space and run the command again: it resumes"
+                ) from None
             raise
         self._add(manifest)
         self._say(f"[green]{name}[/green]: {_counts(counts)} [dim]({manifest['seconds']:.0f} s)[/dim]")

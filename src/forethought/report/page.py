@@ -38,7 +38,9 @@ def write_page(
     scored = [one for one in judged.get("scot", []) if one.response and one.response.log_odds is not None]
 
     def odds(harmful: bool) -> list[float]:
-        return [float(o.response.log_odds or 0.0) for o in scored if o.response and o.attempt.request.harmful is harmful]
+        return [
+            float(o.response.log_odds or 0.0) for o in scored if o.response and o.attempt.request.harmful is harmful
+        ]
 
     text = resources.files("forethought").joinpath("report/templates/page.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
@@ -74,7 +76,7 @@ def _examples(judged: Mapping[str, Sequence[Judged]], show_harmful: bool) -> lis
     ):  # fmt: skip
         fitting = [
             one for one in first
-            if one.attempt.request.kind == kind and (one.attempt.attack == attack or (not attack and one.attempt.attack != "direct"))
+            if one.attempt.request.kind == kind and (one.attempt.attack == "direct") == (attack == "direct")
         ]  # fmt: skip
         picked += fitting[:: max(1, len(fitting) // _EXAMPLES)][:_EXAMPLES]
     return [
@@ -90,7 +92,13 @@ def _examples(judged: Mapping[str, Sequence[Judged]], show_harmful: bool) -> lis
 
 def _side(system: str, one: Judged | None, show_harmful: bool) -> dict[str, Any]:
     if one is None or one.response is None:
-        return {"system": SYSTEM_TITLES.get(system, system), "outcome": "unscored", "answer": "", "thought": "", "cause": one.cause if one else "not asked"}
+        return {
+            "system": SYSTEM_TITLES.get(system, system),
+            "outcome": "unscored",
+            "answer": "",
+            "thought": "",
+            "cause": one.cause if one else "not asked",
+        }
     # A harmful request's thought quotes it, and an answer that did not refuse may hold harm.
     harmful = bool(one.attempt.request.harmful)
     outcome = "unscored" if one.refused is None else "refused" if one.refused else "answered"
