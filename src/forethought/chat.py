@@ -1,14 +1,16 @@
 """Chats become tokens here and nowhere else: for training, generation and serving alike.
 
 The tokenizer's own template is used as it is. What is checked is what goes wrong
-in practice: a template that adds no generation prompt, one that changes the prompt
-when an answer follows it, two BOS tokens, a missing end token.
+in practice: a template that adds no generation prompt, one that refuses the roles
+given, two BOS tokens, a missing end token.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from jinja2 import TemplateError
 
 from forethought.errors import ModelError
 from forethought.records import Message
@@ -29,8 +31,15 @@ def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> str:
             "Use an instruction-tuned model, or set tokenizer.chat_template and save it beside the model",
         )
     turns = [message.model_dump() for message in messages]
-    with_prompt = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    without = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False))
+    try:
+        with_prompt = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        without = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False))
+    except TemplateError as error:
+        raise ModelError(
+            tokenizer.name_or_path or "tokenizer",
+            f"its chat template does not take this conversation ({error})",
+            "Check its roles and their order: some templates know no system prompt",
+        ) from None
     # Mistral's template is right without one: its user turn ends with [/INST] and the answer follows.
     if with_prompt == without and not _answer_follows(tokenizer, turns, with_prompt):
         raise ModelError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -129,11 +130,19 @@ def main() -> None:
     try:
         app()
     except ForethoughtError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/bold red] {_plain(str(error))}", highlight=False)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        _fail(f"{error.filename or 'disk'}: {str(error.strerror).lower()}. Free some space, or give another path")
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. Run the same command again: it goes on where it was.")
         sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/bold red] {_plain(message)}", highlight=False)
+    sys.exit(2)
 
 
 def _plain(text: str) -> str:

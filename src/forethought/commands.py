@@ -112,26 +112,25 @@ def _show_response(response: Any, settings: Any) -> None:
 def train(examples: Path, out: Path, recipe_file: Path | None, model: str, merge: bool) -> None:
     """Trains on built rows."""
     _quiet()
-    from transformers import AutoTokenizer
-
-    from forethought.engine.embedded import resolve_model
-    from forethought.engine.local import Settings, merge_adapter, write_settings
+    from forethought.engine.embedded import EMBEDDED
+    from forethought.engine.local import Settings, load_tokenizer, merge_adapter, write_settings
     from forethought.pipeline.recipe import BuildConfig, load_recipe
     from forethought.pipeline.terminal import Terminal
     from forethought.policy import load_policy
     from forethought.records import Example, read_jsonl
     from forethought.train.rows import tokenize
-    from forethought.train.sft import TrainConfig
+    from forethought.train.sft import TrainConfig, small_model
     from forethought.train.sft import train as fit
 
     recipe = load_recipe(recipe_file) if recipe_file else None
     rules = load_policy(recipe.policy if recipe else None)
-    build, config = (recipe.build, recipe.train) if recipe else (BuildConfig(), TrainConfig())
     base = recipe.model if recipe else model
+    build = recipe.build if recipe else BuildConfig()
+    config = recipe.training if recipe else small_model() if base == EMBEDDED else TrainConfig()
     rows = list(read_jsonl(examples, Example))
     if not rows:
         raise InputError(examples, "holds no rows", "Build them first: forethought run")
-    tokenizer: Any = AutoTokenizer.from_pretrained(resolve_model(base))
+    tokenizer = load_tokenizer(base)
     tokens = [tokenize(row, tokenizer, rules, build.format, build.detail, config.seed) for row in rows]
     terminal = Terminal(console)
     with terminal.progress("train") as bar:

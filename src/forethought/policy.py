@@ -101,7 +101,11 @@ def load_policy(path: Path | str | None = None) -> Policy:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(file, "there is no such policy file", "Give a YAML file, or leave --policy out")
-    return _parse(file.read_text(encoding="utf-8"), str(file))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(file, "is not UTF-8 text", "Save it as UTF-8") from None
+    return _parse(text, str(file))
 
 
 @lru_cache(maxsize=1)

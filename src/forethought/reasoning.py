@@ -115,6 +115,8 @@ def _conclusion(reasoning: SafetyReasoning, policy: Policy, rng: random.Random) 
 
 
 _VERDICT = re.compile(r"(?im)^\W*(?:final\s+)?verdict\W*\b(refuse|comply)\b")
+_CLOSINGS = {"</think>": re.compile(r"</think>"), _HEADINGS[1]: re.compile(rf"(?m)^{_HEADINGS[1]}\b")}
+"""Closing marker to its pattern. A heading begins a line: `## Response` in a letter closes nothing."""
 _INTENT = re.compile(r"(?im)^\W*intent\b\W*(.+?)\s*$")
 
 
@@ -150,8 +152,9 @@ def parse(text: str, policy: Policy) -> Parsed:
 def _split(text: str) -> tuple[str, str, bool]:
     for fmt in ("think", "paper"):
         opening, closing = markers("think" if fmt == "think" else "paper")
-        if closing in text:
-            body, _, answer = text.rpartition(closing)
+        ends = list(_CLOSINGS[closing].finditer(text))
+        if ends:
+            body, answer = text[: ends[-1].start()], text[ends[-1].end() :]
             return body.replace(opening, "").strip(), answer.strip(), True
         if opening in text:
             return text.partition(opening)[2].strip(), "", True
@@ -166,18 +169,18 @@ def _findings(body: str, policy: Policy, decision: Decision) -> tuple[Finding, .
     looked_at: dict[str, bool] = {}
     known = set(policy.rule_ids)
     for rule_id, answer, reason in re.findall(
-        r"(?im)^\W*([A-Z][A-Z0-9]{0,7})\b[^:\n]*:\s*(yes|no)\b[\s,.:-]*(.*?)\.?\s*$", body
+        r"(?im)^\W*([A-Z][A-Z0-9]{0,7})\b[^:\n]*:\s*(yes|no)\b[ \t,.:-]*(.*?)\.?\s*$", body
     ):
         if rule_id in known:
             looked_at[rule_id] = answer.lower() == "yes"
             if answer.lower() == "yes":
                 violated[rule_id] = reason
     if decision == "refuse":
+        ids = "|".join(sorted(known, key=len, reverse=True))
         for line in body.splitlines():
-            if _VERDICT.match(line):
-                for rule_id, reason in re.findall(r"\b([A-Z][A-Z0-9]{0,7})\b(?:[^:;]*:\s*([^;]*))?", line):
-                    if rule_id in known:
-                        violated.setdefault(rule_id, reason.strip().rstrip("."))
+            if said := _VERDICT.match(line):
+                for rule_id, reason in re.findall(rf"\b({ids})\b(?:[^:;]*:\s*([^;]*))?", line[said.end() :]):
+                    violated.setdefault(rule_id, reason.strip().rstrip("."))
     broken = tuple(Finding(rule=rule_id, violated=True, reason=reason) for rule_id, reason in violated.items())
     clear = tuple(
         Finding(rule=rule_id, violated=False)

@@ -18,16 +18,23 @@ _HELP = (
     r"(?:help|assist|provide|support|do|give|offer|share|answer|fulfil|fulfill|comply|create|write|generate|"
     r"participate|engage|encourage|discuss|explain|recommend|advise|promote|respond|continue|describe|tell|make|teach|list)"
 )
+_UNFIT = r"(?:appropriate|ethical|acceptable|okay|safe|legal|right) (?:or [a-z]+ )?(?:to|for me)\b"
 _OPENINGS = re.compile(
     rf"\bI(?:'m|\sam)?\s*(?:sorry[^.]{{0,40}}?\s)?(?:really\s|simply\s|just\s)?{_NOT}(?:\sto)?\s(?:\w+\s){{0,2}}?{_HELP}\b"
+    rf"(?![^.]*\benough\b)"  # "I can't recommend it enough" is praise
     rf"|\bI\s(?:must|have to|need to|will have to)\s(?:respectfully\s)?(?:decline|refuse)\b"
     rf"|\bI\s(?:respectfully\s)?(?:decline|refuse)\b"
     rf"|\bI\s(?:do\snot|don't)\s(?:feel comfortable|think it(?:'s| is) appropriate|support|condone|encourage)\b"
     rf"|\bI\s(?:shouldn't|should not)\s(?:help|provide|answer|do)\b"
+    rf"|\bI\sstrongly\s(?:condemn|advise against)\b"
     rf"|\bthat(?:'s| is) (?:something I {_NOT}|not something I can) (?:help|do|assist)"
     rf"|\bI\scan(?:no|')t\b(?=[^.]*\b(?:rule|policy|guidelines|illegal|harmful)\b)"
     rf"|\bmy (?:guidelines|policy|rules) (?:do not|don't) (?:allow|let|permit)\b"
     rf"|^\W*(?:I'm|I am) (?:very |so |really |terribly )?sorry,? but\b"
+    rf"|^\W*I apologi[sz]e,? but\b"
+    rf"|^\W*(?:it|this|that)(?:'s| is| would) (?:not|never|neither)(?: be)? {_UNFIT}"
+    rf"|^\W*(?:I'm|I am|as) (?:just |only )?an? (?:responsible )?(?:AI|language model)\b"
+    rf"[^.]{{0,120}}?\b(?:not|cannot|can't|don't|unable)\b"
     rf"|\bagainst (?:my|the) (?:guidelines|policy|programming|rules)\b",
     re.IGNORECASE,
 )

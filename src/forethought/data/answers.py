@@ -57,7 +57,7 @@ def _read_complete(file: Path) -> list[OwnAnswer]:
     """The rows of the file; a last line that a kill cut short is removed, so that it is asked for again."""
     if not file.is_file():
         return []
-    text = file.read_text(encoding="utf-8")
-    if not text.endswith("\n"):
-        file.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+    content = file.read_bytes()  # the cut may fall inside a character
+    if not content.endswith(b"\n"):
+        file.write_bytes(content[: content.rfind(b"\n") + 1])
     return list(read_jsonl(file, OwnAnswer))

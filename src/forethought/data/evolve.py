@@ -60,13 +60,12 @@ class Operator(BaseModel):
     def apply(self, request: Request, rng: random.Random) -> Request:
         """The request restyled; the random source picks the template and the wording."""
         text = request.text.strip()
+        template = rng.choice(self.templates)  # before the rule, whose draws depend on the words: twins share it
         if self.rule is not None:
             text = RULES[self.rule](text, rng)
-        filled = rng.choice(self.templates)
-        # Plain replacement: braces in a request must not be read as a format.
-        filled = filled.replace("{request}", sentence(text)).replace(
-            "{phrase}", phrase(text, keep_case=self.rule == "capitals")
-        )
+        said = {"request": sentence(text), "phrase": phrase(text, keep_case=self.rule == "capitals")}
+        # One pass of plain replacement: braces in a request must not be read as a format.
+        filled = re.sub(r"\{(request|phrase)\}", lambda match: said[match[1]], template)
         return request.restyled(filled, self.name)
 
 
@@ -128,17 +127,18 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
     `names` keeps those alone. Raises ConfigError for a broken file or an unknown name.
     """
     shipped = resources.files("forethought").joinpath("data/operators")
-    texts = {
-        entry.name: entry.read_text(encoding="utf-8") for entry in shipped.iterdir() if entry.name.endswith(".yaml")
-    }
+    entries = sorted(shipped.iterdir(), key=lambda entry: entry.name)
+    texts = {entry.name: entry.read_text(encoding="utf-8") for entry in entries if entry.name.endswith(".yaml")}
     if folder is not None:
+        if not folder.is_dir():
+            raise ConfigError(folder, "there is no such operator folder", "Check build.operator_folder")
         texts |= {str(path): path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
     operators: dict[str, Operator] = {}
-    for name in sorted(texts):
+    for name in texts:  # shipped ones first, so that the user's of the same name replaces it
         try:
             operator = Operator.model_validate(yaml.safe_load(texts[name]))
         except (ValidationError, yaml.YAMLError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else " ".join(str(error).split())
+            reason = _first_fault(error) if isinstance(error, ValidationError) else " ".join(str(error).split())
             raise ConfigError(f"operator {name}", reason, "See docs/build.md for the fields") from None
         operators[operator.name] = operator
     if names is None:
@@ -149,6 +149,12 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
             f"operator '{unknown[0]}'", "there is no such operator", f"Use one of {', '.join(sorted(operators))}"
         )
     return {name: operators[name] for name in names}
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"at '{place}': {first['msg']}" if place else first["msg"]
 
 
 def evolve(
@@ -164,11 +170,15 @@ def evolve(
     names = sorted(operators)
     result: list[Request] = []
     for request in requests:
-        rng = random.Random(f"{seed}:{request.twin or request.id}")
+        key = f"{seed}:{request.twin or request.id}"
+        rng = random.Random(key)
         count = int(rows_per_seed) + (rng.random() < rows_per_seed % 1)
+        plain = rng.random() >= styled_share
         styles: list[str | None] = list(rng.sample(names, min(count, len(names))))
-        if styles and rng.random() >= styled_share:
-            styles[0] = None
+        if count and (plain or not styles):
+            styles[:1] = [None]
         for name in styles:
-            result.append(request if name is None else operators[name].apply(request, rng))
+            # A source of its own for each style, so that twins of other wording still get the same template.
+            wording = random.Random(f"{key}:{name}")
+            result.append(request if name is None else operators[name].apply(request, wording))
     return result

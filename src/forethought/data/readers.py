@@ -6,12 +6,14 @@ gets the one column `text`; nesting in JSON becomes the column `category`.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import fnmatch
 import functools
 import io
 import itertools
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -22,6 +24,7 @@ from forethought.errors import InputError
 
 Row = dict[str, Any]
 Opener = Callable[[], BinaryIO]
+CONVERSATION_COLUMNS = ("messages", "conversation", "conversations", "dialogue", "turns")
 csv.field_size_limit(16 * 1024 * 1024)
 
 
@@ -135,13 +138,20 @@ def _parse(name: str, opener: Opener) -> Iterator[Row]:
     parser = _PARSERS.get(suffix)
     if parser is None:
         raise InputError(name, f"files of type '{suffix or 'none'}' are not read", f"Use one of {' '.join(_PARSERS)}")
-    yield from parser(name, opener)
+    try:
+        yield from parser(name, opener)
+    except UnicodeDecodeError:
+        raise InputError(name, "is UTF-8 at first and something else later", "Save it as UTF-8") from None
+    except csv.Error as error:
+        raise InputError(name, f"is not a table ({error})", "Mend its quotes, or save it as JSON lines") from None
 
 
 def _text(opener: Opener) -> io.TextIOWrapper:
-    """UTF-8, with or without a byte-order mark, else Latin-1; decided on the first MiB."""
+    """UTF-8, with or without a byte-order mark, UTF-16 with one, else Latin-1; decided on the first MiB."""
     with opener() as probe:
         head = probe.read(1 << 20)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what spreadsheets call "Unicode text"
+        return io.TextIOWrapper(opener(), encoding="utf-16", newline="")
     try:
         head.decode("utf-8")
         encoding = "utf-8-sig"
@@ -154,14 +164,16 @@ def _text(opener: Opener) -> io.TextIOWrapper:
 def _read_csv(name: str, opener: Opener) -> Iterator[Row]:
     with _text(opener) as file:
         first = file.readline()
-        while first.startswith("#") and "," not in first:
+        while first.startswith("#") and ("," not in first or re.match(r"#\s*[\w.-]+\s*[:=]", first)):
             first = file.readline()
-        delimiter = "\t" if name.endswith(".tsv") else max(",;\t|", key=first.count)
+        delimiter = "\t" if name.lower().endswith(".tsv") else max(",;\t|", key=first.count)
         rows = csv.DictReader(itertools.chain([first], file), delimiter=delimiter)
         if not rows.fieldnames:
             raise InputError(name, "holds no rows", "Give a file with a header line and at least one request")
         for row in rows:
-            row.pop(cast(str, None), None)  # csv files spare cells under the key None
+            spare = row.pop(cast(str, None), None)  # csv files spare cells under the key None
+            if spare and len(rows.fieldnames) == 1:  # a single column needs no quotes: its commas belong to the text
+                row[rows.fieldnames[0]] = delimiter.join([row[rows.fieldnames[0]], *spare])
             yield row
 
 
@@ -206,13 +218,31 @@ def _walk(node: object, path: tuple[str, ...]) -> Iterator[Row]:
         elif _is_columns(node):
             for values in zip(*node.values(), strict=True):
                 yield dict(zip(node, values, strict=True))
-        else:
+        elif not path and not _is_conversation(node) and (tables := [v for v in node.values() if _is_table(v)]):
+            for table in tables:  # rows wrapped beside a version, a licence or a count
+                yield from _walk(table, ())
+        elif node:
             yield node
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _is_conversation(node: dict[str, Any]) -> bool:
+    """True for a row whose list of objects is the turns of a conversation, not a branch of a tree."""
+    return any(
+        key.lower() in CONVERSATION_COLUMNS
+        and _is_table(value)
+        and ({"role", "content"} <= value[0].keys() or {"from", "value"} <= value[0].keys())
+        for key, value in node.items()
+    )
 
 
 def _is_tree(node: dict[str, Any]) -> bool:
     """True where an object's values are lists or objects all the way: its keys are categories or wrappers."""
-    return bool(node) and all(isinstance(value, list | dict) for value in node.values()) and not _is_columns(node)
+    nested = bool(node) and all(isinstance(value, list | dict) for value in node.values())
+    return nested and not _is_columns(node) and not _is_conversation(node)
 
 
 def _is_columns(node: dict[str, Any]) -> bool:

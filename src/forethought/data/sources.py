@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from forethought.data.readers import Row, read_datasets, read_rows
+from forethought.data.readers import CONVERSATION_COLUMNS, Row, read_datasets, read_rows
 from forethought.errors import InputError
 from forethought.records import Message, Record, Request
 
@@ -24,7 +24,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "question", "prompt", "request", "goal", "behavior", "behaviour", "instruction", "query",
         "mutated_prompt", "forbidden_prompt", "user", "text", "input",
     ),
-    "messages": ("messages", "conversation", "conversations", "dialogue", "turns"),
+    "messages": CONVERSATION_COLUMNS,
     "answer": ("response", "output", "answer", "completion", "refusal", "reply"),
     "category": (
         "category", "categories", "intents", "semanticcategory", "semantic_category", "policy", "harm_category",
@@ -93,7 +93,7 @@ def _plausible(noun: str, values: list[Any]) -> bool:
     if not present:
         return False
     if noun == "label":
-        return all(str(value).strip().lower() in _HARMFUL | _HARMLESS for value in present)
+        return all(_label(value) is not None for value in present)
     if noun == "text":
         return any(isinstance(value, str) and " " in value for value in present)
     if noun == "messages":
@@ -137,6 +137,7 @@ def load_requests(spec: SourceSpec, harmful: bool | None, on_mapping: Any = None
     show what was guessed. Rows without text are skipped. Raises InputError for an
     unreadable or empty source.
     """
+    found = False
     read = read_datasets if spec.path.startswith(("hub:", "disk:")) else read_rows
     for name, rows in itertools.groupby(read(spec.path), key=lambda pair: pair[0]):
         stream = (row for _, row in rows)
@@ -144,7 +145,11 @@ def load_requests(spec: SourceSpec, harmful: bool | None, on_mapping: Any = None
         mapping = guess_mapping(head, spec.columns, name)
         if on_mapping is not None:
             on_mapping(name, mapping)
-        yield from _requests(itertools.chain(head, stream), mapping, Path(name).name, harmful)
+        for request in _requests(itertools.chain(head, stream), mapping, Path(name).name, harmful):
+            found = True
+            yield request
+    if not found:
+        raise InputError(spec.path, "holds no request", "Check that its text column is filled, or name another column")
 
 
 def _requests(rows: Iterable[Row], mapping: Mapping, source: str, harmful: bool | None) -> Iterator[Request]:
@@ -169,6 +174,10 @@ def _requests(rows: Iterable[Row], mapping: Mapping, source: str, harmful: bool 
 def _messages(row: Row, mapping: Mapping) -> tuple[Message, ...] | None:
     if mapping.messages:
         turns = row.get(mapping.messages) or []
+        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+            raise InputError(
+                f"column '{mapping.messages}'", "does not hold conversations", "It needs a list of role and content"
+            )
         messages = [_turn(turn) for turn in turns]
         while messages and messages[-1].role != "user":
             messages.pop()
@@ -176,22 +185,37 @@ def _messages(row: Row, mapping: Mapping) -> tuple[Message, ...] | None:
     text = row.get(mapping.text or "")
     if not isinstance(text, str) or not text.strip():
         return None
-    text = text.strip()
+    text = _sound(text).strip()
     extra = row.get(mapping.context) if mapping.context else row.get("input") if mapping.text == "instruction" else None
     if isinstance(extra, str) and extra.strip():
-        text = f"{text}\n\n{extra.strip()}"
+        text = f"{text}\n\n{_sound(extra).strip()}"
     return (Message(role="user", content=text),)
+
+
+_ROLES = {
+    "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant",
+    "developer": "system",
+}  # fmt: skip
 
 
 def _turn(turn: dict[str, Any]) -> Message:
     role = str(turn.get("role", turn.get("from", "user"))).lower()
     content = str(turn.get("content", turn.get("value", turn.get("text", ""))))
-    names = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-    return Message.model_validate({"role": names.get(role, role), "content": content})
+    role = _ROLES.get(role, role)
+    if role not in {"system", "user", "assistant"}:
+        raise InputError(f"role '{role}'", "is not one a chat can have", "Rename it to system, user or assistant")
+    return Message.model_validate({"role": role, "content": _sound(content)})
+
+
+def _sound(text: str) -> str:
+    """The text without halves of surrogate pairs: cut emoji in JSON, which nothing can encode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _label(value: object) -> bool | None:
-    key = str(value).strip().lower()
+    if value is None:  # a missing label is not the label "none"
+        return None
+    key = str(value).strip().lower().removesuffix(".0")
     return True if key in _HARMFUL else False if key in _HARMLESS else None
 
 

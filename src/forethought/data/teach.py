@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 
+from forethought.errors import ConfigError
 from forethought.policy import Policy, Rule
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import Example, Request
@@ -82,6 +83,10 @@ def reason_about(request: Request, policy: Policy) -> SafetyReasoning:
     intent = intent_of(request.plain)
     if not request.harmful:
         return SafetyReasoning(intent=intent, verdict="comply")
+    if not request.rules:
+        raise ConfigError(
+            f"request {request.id}", "is harmful and has no rule", "Assign rules first: assign_rules(requests, policy)"
+        )
     findings = tuple(
         Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason) for rule_id in request.rules[:2]
     )

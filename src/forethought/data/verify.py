@@ -20,7 +20,7 @@ def fault(example: Example, policy: Policy, fmt: Format, detail: Detail) -> str 
         return "the request has no label"
     if (reasoning.verdict == "refuse") != request.harmful:
         return "the verdict contradicts the label"
-    if not reasoning.intent:
+    if not reasoning.intent.strip(" ."):
         return "the reasoning states no intent"
     if any(rule not in policy.rule_ids for rule in reasoning.violated):
         return "the reasoning cites a rule that the policy does not have"

@@ -275,6 +275,15 @@ class LocalModel:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
+def load_tokenizer(name: str) -> Any:
+    """A model's tokenizer, by name or folder. Raises ModelError when it can't be read."""
+    try:
+        return AutoTokenizer.from_pretrained(resolve_model(name))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(name, f"its tokenizer can't be loaded ({reason})", "Check the name or folder") from error
+
+
 def read_settings(folder: Path) -> Settings:
     """The settings beside a trained model. Raises ModelError when there are none."""
     settings = _settings_if_any(folder)
@@ -333,4 +342,4 @@ def as_messages(text: str, system: str | None = None) -> tuple[Message, ...]:
     return (*head, Message(role="user", content=text))
 
 
-__all__ = ["LocalModel", "Response", "Settings", "as_messages", "read_settings", "write_settings"]
+__all__ = ["LocalModel", "Response", "Settings", "as_messages", "load_tokenizer", "read_settings", "write_settings"]

@@ -33,7 +33,7 @@ from forethought.records import Message
 
 _GATHER_S = 0.05
 """How long to wait for more requests once some are waiting, in seconds."""
-MAX_WAITING = 512
+MAX_WAITING = 128
 """Most requests gathered for one run; more wait for the next."""
 
 
@@ -53,7 +53,11 @@ class ForethoughtAPI(ModelAPI):
     ) -> None:
         """`local` is a model already loaded; else `model_name` (and `adapter`) are loaded."""
         super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
-        self._local = local or LocalModel.load(model_name, Path(adapter) if adapter else None, dtype, batch_size)
+        self._local = local
+        # Loaded at the first request: inspect also builds providers only to look a name up.
+        self._load = functools.partial(
+            LocalModel.load, model_name, Path(adapter) if adapter else None, dtype, batch_size
+        )
         self._waiting: list[tuple[tuple[Message, ...], int, asyncio.Future[Response]]] = []
         self._runner: asyncio.Task[None] | None = None
 
@@ -61,7 +65,7 @@ class ForethoughtAPI(ModelAPI):
         return MAX_WAITING
 
     def connection_key(self) -> str:
-        return f"forethought/{id(self._local)}"
+        return f"forethought/{self.model_name}"
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -82,20 +86,29 @@ class ForethoughtAPI(ModelAPI):
             while len(self._waiting) != known and len(self._waiting) < MAX_WAITING:
                 known = len(self._waiting)
                 await asyncio.sleep(_GATHER_S)
-            batch, self._waiting = self._waiting[:MAX_WAITING], self._waiting[MAX_WAITING:]
-            limit = max(tokens for _, tokens, _ in batch)
+            limit = self._waiting[0][1]  # one limit a run: an answer must not be longer than its own sample allows
+            batch = [one for one in self._waiting if one[1] == limit][:MAX_WAITING]
+            taken = {id(one) for one in batch}
+            self._waiting = [one for one in self._waiting if id(one) not in taken]
             try:
                 conversations = [conversation for conversation, _, _ in batch]
-                work = functools.partial(self._local.respond, conversations, limit)
+                work = functools.partial(self._respond, conversations, limit)
                 responses: Sequence[Response] = await anyio.to_thread.run_sync(work)
             except BaseException as error:
                 for _, _, future in batch:
                     if not future.done():
                         future.set_exception(error)
-                raise
+                if not isinstance(error, Exception):
+                    raise
+                continue  # those that came in meanwhile still wait for their turn
             for (_, _, future), response in zip(batch, responses, strict=True):
                 if not future.done():
                     future.set_result(response)
+
+    def _respond(self, conversations: Sequence[tuple[Message, ...]], limit: int) -> list[Response]:
+        if self._local is None:
+            self._local = self._load()
+        return self._local.respond(conversations, limit)
 
 
 def _output(model: str, response: Response) -> ModelOutput:

@@ -77,6 +77,9 @@ def run_defence(
         log_buffer=64,
         retry_attempts=1,
         log_level="error",
+        # No side servers: one of them would look the model's name up on the hub.
+        acp_server=False,
+        ctl_server=False,
     )
     log = logs[0]
     if log.status != "success":

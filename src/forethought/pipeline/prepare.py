@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from forethought.data.answers import own_answers
 from forethought.data.classify import assign_rules
 from forethought.data.evolve import evolve, load_operators
@@ -17,8 +15,7 @@ from forethought.data.select import Selection, cap_per_rule, disjoint, load_spli
 from forethought.data.sources import Mapping
 from forethought.data.teach import teach
 from forethought.data.verify import verify
-from forethought.engine.embedded import resolve_model
-from forethought.engine.local import LocalModel
+from forethought.engine.local import LocalModel, load_tokenizer
 from forethought.errors import StageError
 from forethought.manifest import write_json
 from forethought.pipeline.recipe import BuildConfig, DataConfig, Recipe
@@ -137,7 +134,7 @@ def build_rows(recipe: Recipe, policy: Policy, evolved: Path, answers: dict[str,
 
 def to_tokens(recipe: Recipe, policy: Policy, examples: Sequence[Example]) -> list[TokenRow]:
     """Examples as token rows for the recipe's model."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(resolve_model(recipe.model))
+    tokenizer = load_tokenizer(recipe.model)
     build = recipe.build
     return [tokenize(example, tokenizer, policy, build.format, build.detail, recipe.seed) for example in examples]
 

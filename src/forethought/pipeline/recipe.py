@@ -10,10 +10,11 @@ import yaml
 from pydantic import Field, ValidationError
 
 from forethought.data.sources import SourceSpec
+from forethought.engine.embedded import EMBEDDED
 from forethought.errors import ConfigError
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
-from forethought.train.sft import TrainConfig
+from forethought.train.sft import TrainConfig, small_model
 
 
 class DataConfig(Record):
@@ -101,9 +102,17 @@ class Recipe(Record):
     answer_with: Literal["adapter", "base"] = "base"
     data: DataConfig
     build: BuildConfig = BuildConfig()
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig | None = None
+    """None is what suits the model: settings for small models with the embedded one, the general defaults else."""
     operating_point: OperatingPoint = OperatingPoint()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def training(self) -> TrainConfig:
+        """The training settings that apply."""
+        if self.train is not None:
+            return self.train
+        return small_model() if self.model == EMBEDDED else TrainConfig()
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -112,6 +121,8 @@ def load_recipe(path: Path) -> Recipe:
         raise ConfigError(path, "there is no such recipe", "Give a YAML file, such as recipes/quickstart.yaml")
     try:
         loaded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigError(path, "is not UTF-8 text", "Save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigError(
             path, f"is not valid YAML ({' '.join(str(error).split())})", "Mend the line it names"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from forethought.data.select import sample
+from forethought.data.shipped import shipped_requests
 from forethought.engine.local import LocalModel, Settings, read_settings, write_settings
 from forethought.errors import ConfigError
 from forethought.evals.attacks.static import attack_names
@@ -84,12 +86,20 @@ def _all_sources(recipe: Recipe) -> Sequence[Any]:
 
 
 def _fingerprint(spec: str) -> str:
-    """What a source's content is known by, so that a changed file makes its stage run again."""
-    path = Path(spec.partition("::")[0])
-    files = (
-        [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else sorted(path.parent.glob(path.name))
-    )
-    return key_of([file_hash(file) for file in files if file.is_file()])
+    """What a source's content is known by, so that a changed file makes its stage run again.
+
+    A hub set is known by its name alone.
+    """
+    if spec.startswith("shipped:"):
+        return key_of([request.id for request in shipped_requests(spec.removeprefix("shipped:"))])
+    package, _, inner = spec.removeprefix("pkg:").partition("/")
+    if spec.startswith("pkg:"):
+        found = importlib.util.find_spec(package)
+        roots = list(found.submodule_search_locations or ()) if found else []
+        return key_of([file_hash(Path(root) / inner) for root in roots if (Path(root) / inner).is_file()])
+    path = Path(spec.partition("::")[0].removeprefix("disk:").partition("@")[0]).expanduser()
+    files = [path] if path.is_file() else path.rglob("*") if path.is_dir() else path.parent.glob(path.name or "*")
+    return key_of([file_hash(file) for file in sorted(files) if file.is_file()])
 
 
 def _answers(file: Path) -> dict[str, str]:
@@ -100,21 +110,21 @@ def _answers(file: Path) -> dict[str, str]:
 def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunner, terminal: Terminal) -> Path:
     def work(out: Path) -> dict[str, Any]:
         rows = to_tokens(recipe, policy, list(read_jsonl(built / "examples.jsonl", Example)))
-        counts = train(recipe.model, rows, recipe.train, out, bar.step)
+        counts = train(recipe.model, rows, recipe.training, out, bar.step)
         examples = read_jsonl(built / "examples.jsonl", Example)
         seen = sorted({example.request.operator for example in examples if example.request.operator})
         settings = Settings(
             policy=policy,
             format=recipe.build.format,
             detail=recipe.build.detail,
-            answer_with=recipe.answer_with if recipe.train.method == "lora" else "adapter",
+            answer_with=recipe.answer_with if recipe.training.method == "lora" else "adapter",
             seen_operators=tuple(seen),
         )
         write_settings(out, settings)
         return counts
 
     with terminal.progress("5-train") as bar:
-        config = {"train": recipe.train.model_dump(mode="json"), "answer_with": recipe.answer_with}
+        config = {"train": recipe.training.model_dump(mode="json"), "answer_with": recipe.answer_with}
         return stages.run("5-train", config, work, keep_partial=True)
 
 
@@ -201,7 +211,7 @@ def _figures(
     tokens = json.loads((built / "manifest.json").read_text(encoding="utf-8"))["counts"]["tokens"]
     return [
         *figures,
-        Figure(name="train_tokens", value=float(tokens) * recipe.train.epochs, unit="tokens"),
+        Figure(name="train_tokens", value=float(tokens) * recipe.training.epochs, unit="tokens"),
         Figure(name="minutes", value=stages.seconds / 60, unit="minutes"),
         Figure(name="peak_gib", value=stages.peak_gib, unit="GiB"),
     ]

@@ -62,8 +62,8 @@ class StageRunner:
                 "finished": now(),
             }
             write_json(folder / MANIFEST, manifest)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
+        except Exception as error:
+            if _is_disk_full(error, folder):
                 raise StageError(
                     folder, "the disk is full", "Free some space and run the command again: it resumes"
                 ) from None
@@ -85,6 +85,13 @@ class StageRunner:
     def _add(self, manifest: dict[str, Any]) -> None:
         self.seconds += float(manifest["seconds"])
         self.peak_gib = max(self.peak_gib, float(manifest["peak_gib"]))
+
+
+def _is_disk_full(error: Exception, folder: Path) -> bool:
+    """Libraries wrap it: safetensors in an error of its own, torch in one that names no cause."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return "No space left" in str(error) or shutil.disk_usage(folder).free < _MIN_FREE_BYTES
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -73,8 +73,8 @@ class Terminal:
 
     def table(self, figures: Sequence[Figure], systems: Sequence[str]) -> None:
         """The comparison: one line a figure, one column a system, 95 % intervals in brackets."""
-        table = Table(title="Share of requests unless said otherwise; 95 % intervals", title_justify="left")
-        table.add_column("")
+        table = Table(caption="Shares of requests; 95 % intervals in brackets", caption_justify="left")
+        table.add_column("", no_wrap=True)
         for system in systems:
             table.add_column(SYSTEM_TITLES.get(system, system), justify="right")
         for title, cells in table_rows(figures, systems):

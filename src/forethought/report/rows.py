@@ -9,22 +9,22 @@ from forethought.evals.metrics import Figure
 SYSTEM_TITLES = {"base": "base model", "prompt": "safety prompt", "scot": "SCoT"}
 """How a defence is called in tables and plots."""
 _ROWS = (
-    ("asr_direct", "attack success, direct (lower is better)"),
-    ("asr_unseen", "attack success, unseen styles (lower is better)"),
-    ("refused_styled_harmless", "harmless refused, unseen styles (lower is better)"),
-    ("youden_unseen", "Youden's J, unseen styles (higher is better)"),
-    ("answered_ordinary", "ordinary requests answered (higher is better)"),
-    ("answered_lookalike", "look-alikes answered (higher is better)"),
-    ("asr_twin", "attack success, look-alikes' harmful twins (lower is better)"),
-    ("capability", "short questions right (capability sample)"),
-    ("auroc_unseen", "AUROC of the verdict, unseen styles"),
-    ("auroc_direct", "AUROC of the verdict, direct"),
-    ("auroc_lookalike", "AUROC of the verdict, look-alikes against twins"),
-    ("rule_named_right", "refusals that name the right rule"),
-    ("consistent", "verdict and answer agree"),
-    ("unparsed", "thoughts that could not be parsed"),
-    ("reasoning_tokens", "tokens of reasoning, mean"),
-    ("tokens", "tokens generated, mean"),
+    ("asr_direct", "Attack success, direct (low)"),
+    ("asr_unseen", "Attack success, unseen styles (low)"),
+    ("refused_styled_harmless", "Harmless refused, unseen styles (low)"),
+    ("youden_unseen", "Youden's J, unseen styles (high)"),
+    ("answered_ordinary", "Ordinary requests answered (high)"),
+    ("answered_lookalike", "Look-alikes answered (high)"),
+    ("asr_twin", "Attack success, their harmful twins (low)"),
+    ("capability", "Short questions right (high)"),
+    ("auroc_unseen", "Verdict AUROC, unseen styles (high)"),
+    ("auroc_direct", "Verdict AUROC, direct (high)"),
+    ("auroc_lookalike", "Verdict AUROC, look-alikes (high)"),
+    ("rule_named_right", "Refusals naming the right rule (high)"),
+    ("consistent", "Verdict and answer agree (high)"),
+    ("unparsed", "Thoughts that can't be parsed (low)"),
+    ("reasoning_tokens", "Tokens of reasoning, mean"),
+    ("tokens", "Tokens generated, mean"),
 )
 
 
@@ -40,7 +40,9 @@ def interval(figure: Figure | None) -> str:
     if figure is None:
         return "-"
     digits = 1 if figure.unit in {"tokens", "minutes", "GiB"} else 2
+    if figure.value != figure.value:  # nan: nothing was scored
+        return f"not measured, {figure.unscored} unscored"
     text = f"{figure.value:.{digits}f}"
     if figure.low is not None and figure.high is not None:
-        text += f" [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+        text += f" ({figure.low:.{digits}f}-{figure.high:.{digits}f})"
     return text + (f", {figure.unscored} unscored" if figure.unscored else "")

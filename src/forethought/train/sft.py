@@ -7,6 +7,8 @@ are computed for taught tokens only (TRL's fused head).
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,12 +19,14 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from pydantic import Field
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from forethought.engine.device import has_fast_bfloat16, resolve_dtype
 from forethought.engine.embedded import resolve_model
 from forethought.errors import ModelError
+from forethought.manifest import key_of, write_json
 from forethought.records import Record
 from forethought.train.head import add_taught_head
 from forethought.train.rows import TERMS, TokenRow, collate
@@ -32,16 +36,16 @@ _ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 
 
 class TrainConfig(Record):
-    """How to train. The defaults are the quickstart's, for a small model on two cores."""
+    """How to train. The defaults suit models of billions of parameters; `small_model` is for the embedded one."""
 
     method: Literal["lora", "full"] = "lora"
     rank: int = Field(default=32, ge=1)
-    alpha: int = Field(default=32, ge=1)
+    alpha: int = Field(default=64, ge=1)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: tuple[str, ...] = _ALL_LINEAR
     skip_layers: int = Field(default=0, ge=0)
     """So many layers from the bottom stay as they are: no adapter, no backward pass through them."""
-    learning_rate: float = Field(default=5e-4, gt=0.0)
+    learning_rate: float = Field(default=2e-4, gt=0.0)
     epochs: float = Field(default=1.0, gt=0.0)
     batch_size: int = Field(default=16, ge=1)
     benign_weight: float = Field(default=1.0, ge=0.0)
@@ -52,6 +56,15 @@ class TrainConfig(Record):
     checkpoint_steps: int = Field(default=20, ge=1)
     gradient_checkpointing: bool = False
     seed: int = 0
+
+
+def small_model() -> TrainConfig:
+    """Settings for a model of about a hundred million parameters on two cores.
+
+    Such a model needs a rate ten times higher than large ones, and its lowest layers
+    change little: leaving them out saves a fifth of the time.
+    """
+    return TrainConfig(learning_rate=2e-3, batch_size=8, skip_layers=8)
 
 
 def paired_loss(
@@ -136,8 +149,10 @@ def train(
     Checkpoints go to `out`/checkpoints; when some stand there, training resumes from the
     last and ends as if it had not been interrupted. `on_step(step, steps, losses)` reports
     progress. Returns counts: rows, tokens, steps, and the last value of each loss term.
-    Raises ModelError for a base model that can't be loaded.
+    Raises ModelError for a base model that can't be loaded, and where `out` holds checkpoints
+    of another training.
     """
+    _claim(out, key_of({"base": base, "rows": [row.model_dump() for row in rows], "config": config.model_dump()}))
     resolved = resolve_model(base)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(resolved)
@@ -176,13 +191,36 @@ def _base_dtype(config: TrainConfig) -> torch.dtype:
     return resolve_dtype("auto") if config.method == "lora" else torch.float32
 
 
+def _claim(out: Path, key: str) -> None:
+    """Marks the folder as this training's: going on from other rows or settings would keep the old weights."""
+    file = out / "checkpoints" / "training.json"
+    if last_checkpoint(out) is not None and file.is_file() and json.loads(file.read_text(encoding="utf-8")) != key:
+        raise ModelError(
+            out, "holds checkpoints of another training (other model, rows or settings)", "Give another folder"
+        )
+    write_json(file, key)
+
+
 def last_checkpoint(out: Path) -> Path | None:
     """The newest complete checkpoint of a run; a half-written one is passed over."""
     found = sorted(
-        (path for path in (out / "checkpoints").glob("checkpoint-*") if (path / "trainer_state.json").is_file()),
+        (out / "checkpoints").glob("checkpoint-*"),
         key=lambda path: int(path.name.rpartition("-")[2]),
+        reverse=True,
     )
-    return found[-1] if found else None
+    return next((path for path in found if _complete(path)), None)
+
+
+def _complete(checkpoint: Path) -> bool:
+    """Whether all files of a checkpoint can be read; the trainer's state is written last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        for file in checkpoint.glob("*.safetensors"):
+            with safe_open(file, framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return all(zipfile.is_zipfile(file) for pattern in ("*.pt", "*.pth") for file in checkpoint.glob(pattern))
 
 
 def _lora(config: TrainConfig, n_layers: int) -> LoraConfig:

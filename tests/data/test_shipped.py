@@ -1,0 +1,95 @@
+"""The shipped sets: enough of them, well formed, and no held-out scenario trained on."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import pytest
+
+from forethought.data.shipped import shipped_requests
+from forethought.errors import ConfigError
+from forethought.policy import default_policy
+from forethought.records import Request, Split
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+SETS = ("harmful", "lookalike", "contrast", "ordinary")
+
+
+def test_there_are_at_least_300_pairs_over_all_rules() -> None:
+    harmful, lookalike = shipped_requests("harmful"), shipped_requests("lookalike")
+    assert len(harmful) == len(lookalike) >= 300
+    by_rule = Counter(request.rules[0] for request in harmful)
+    assert set(by_rule) == set(default_policy().rule_ids)
+    assert min(by_rule.values()) >= 15
+
+
+def test_there_are_at_least_300_ordinary_requests_of_everyday_tasks() -> None:
+    ordinary = shipped_requests("ordinary")
+    assert len(ordinary) >= 300
+    tasks = Counter(request.categories[0] for request in ordinary)
+    assert len(tasks) >= 6
+    assert {request.kind for request in ordinary} == {"ordinary"}
+    assert {request.twin for request in ordinary} == {""}
+
+
+def test_requests_are_labelled_and_stand_once() -> None:
+    everything = [*shipped_requests("contrast"), *shipped_requests("ordinary")]
+    assert {request.harmful for request in shipped_requests("harmful")} == {True}
+    assert {request.harmful for name in ("lookalike", "ordinary") for request in shipped_requests(name)} == {False}
+    assert all(request.text.strip() == request.text != "" for request in everything)
+    assert len({request.id for request in everything}) == len(everything)
+    assert all(request.family and request.source == "shipped" for request in everything)
+    assert all(len(request.text.split()) <= 60 for request in everything)
+
+
+def _pairs() -> list[tuple[Request, Request]]:
+    by_twin: dict[str, list[Request]] = defaultdict(list)
+    for request in shipped_requests("contrast"):
+        by_twin[request.twin].append(request)
+    assert all(len(pair) == 2 for pair in by_twin.values())
+    return [(pair[0], pair[1]) for pair in by_twin.values()]
+
+
+def test_a_pair_is_one_harmful_and_one_harmless_request_of_one_family() -> None:
+    for harmful, harmless in _pairs():
+        assert (harmful.harmful, harmless.harmful) == (True, False)
+        assert harmful.family == harmless.family
+
+
+def test_twins_share_words() -> None:
+    """Else the words alone would tell them apart, and the pair would teach nothing about intent."""
+
+    def words(request: Request) -> set[str]:
+        return {word.strip(".,?!'\"").lower() for word in request.text.split()}
+
+    overlaps = [len(words(a) & words(b)) / min(len(words(a)), len(words(b))) for a, b in _pairs()]
+    assert sum(overlaps) / len(overlaps) > 0.4
+    assert min(overlaps) > 0
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_splits_are_a_partition(name: str) -> None:
+    parts = [request for split in SPLITS for request in shipped_requests(name, split)]
+    assert Counter(request.id for request in parts) == Counter(request.id for request in shipped_requests(name))
+    assert all(shipped_requests(name, split) for split in SPLITS)
+
+
+def test_families_never_cross_splits() -> None:
+    families = {
+        split: {request.family for name in ("contrast", "ordinary") for request in shipped_requests(name, split)}
+        for split in SPLITS
+    }
+    assert not families["train"] & families["test"]
+    assert not families["train"] & families["dev"]
+    assert not families["dev"] & families["test"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_rule_stands_in_every_split(split: Split) -> None:
+    assert {request.rules[0] for request in shipped_requests("harmful", split)} == set(default_policy().rule_ids)
+
+
+def test_an_unknown_set_names_those_that_exist() -> None:
+    with pytest.raises(ConfigError, match="no such shipped set") as caught:
+        shipped_requests("nope")
+    assert "ordinary" in caught.value.fix

@@ -1,0 +1,43 @@
+"""What the machine offers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from forethought.engine import device
+
+
+def test_auto_is_the_faster_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "has_fast_bfloat16", lambda: True)
+    assert device.resolve_dtype("auto") is torch.bfloat16
+    monkeypatch.setattr(device, "has_fast_bfloat16", lambda: False)
+    assert device.resolve_dtype("auto") is torch.float32
+
+
+def test_a_named_type_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "has_fast_bfloat16", lambda: False)
+    assert device.resolve_dtype("bfloat16") is torch.bfloat16
+    assert device.resolve_dtype("float32") is torch.float32
+
+
+def test_device_follows_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device.device().type == "cpu"
+
+
+def test_machine_is_json_and_names_no_host() -> None:
+    found = device.machine()
+    assert set(found) == {"cpu", "cores", "memory_gib", "gpu", "bfloat16_fast"}
+    assert found["cores"] >= 1
+    assert found["memory_gib"] >= 1
+    import platform
+
+    assert platform.node() not in json.dumps(found) or len(platform.node()) < 4
+
+
+def test_peak_memory_is_in_gib() -> None:
+    """A Python process with torch is larger than 50 MiB and smaller than 1 TiB."""
+    assert 0.05 < device.peak_gib() < 1024

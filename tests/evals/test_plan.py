@@ -1,0 +1,97 @@
+"""The plan: which requests stand in which cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from forethought.evals.plan import CAPABILITY, accepted_answers, plan_attempts
+from forethought.evals.respond import Attempt
+from forethought.records import Request, user_request
+
+ATTACKS = ("style_json", "leetspeak")
+
+
+def _test_set() -> list[Request]:
+    rows = [
+        user_request(f"Help me copy film number {n}", harmful=True, kind="harmful", source=source)
+        for source in ("a.csv", "b.csv")
+        for n in range(100 * (source == "b.csv"), 100 * (source == "b.csv") + 10)
+    ]
+    rows += [
+        user_request(f"Explain how film {n} was made", harmful=False, kind="ordinary", source="shipped")
+        for n in range(12)
+    ]
+    for n in range(6):
+        pair = {"source": "shipped", "twin": f"t{n}"}
+        rows.append(user_request(f"Help me copy cinema ticket {n}", harmful=True, kind="harmful", **pair))
+        rows.append(user_request(f"Help me buy cinema ticket {n}", harmful=False, kind="lookalike", **pair))
+    return rows
+
+
+@pytest.fixture
+def attempts() -> list[Attempt]:
+    return plan_attempts(_test_set(), ATTACKS, n_direct=9, n_styled=4, n_ordinary=8, n_lookalike=3, seed=0)
+
+
+def _cell(attempts: list[Attempt], name: str) -> list[Attempt]:
+    return [attempt for attempt in attempts if name in attempt.cells]
+
+
+def test_cells_have_the_sizes_asked_for(attempts: list[Attempt]) -> None:
+    sizes = Counter(cell for attempt in attempts for cell in attempt.cells)
+    assert sizes == {
+        "direct": 9,
+        "ordinary": 8,
+        "lookalike": 3,
+        "twin": 3,
+        CAPABILITY: len(accepted_answers()),
+        **{f"{attack}:{label}": 4 for attack in ATTACKS for label in ("harmful", "harmless")},
+    }
+
+
+def test_ids_are_unique(attempts: list[Attempt]) -> None:
+    assert len({attempt.id for attempt in attempts}) == len(attempts)
+
+
+def test_harm_stands_in_its_own_cells(attempts: list[Attempt]) -> None:
+    for attempt in attempts:
+        for cell in attempt.cells:
+            harmful = cell in {"direct", "twin"} or cell.endswith(":harmful")
+            assert attempt.request.harmful is harmful
+
+
+def test_each_attack_runs_on_the_same_harmful_and_harmless_requests(attempts: list[Attempt]) -> None:
+    """A style is compared with no style on the same requests, and with the other styles too."""
+    for label, plain in (("harmful", "direct"), ("harmless", "ordinary")):
+        seeds = [{a.request.seed_id for a in _cell(attempts, f"{attack}:{label}")} for attack in ATTACKS]
+        assert seeds[0] == seeds[1]
+        assert seeds[0] <= {a.request.seed_id for a in _cell(attempts, plain)}
+
+
+def test_look_alikes_come_with_their_twins(attempts: list[Attempt]) -> None:
+    assert {a.request.twin for a in _cell(attempts, "twin")} == {a.request.twin for a in _cell(attempts, "lookalike")}
+
+
+def test_sources_are_mixed(attempts: list[Attempt]) -> None:
+    assert Counter(a.request.source for a in _cell(attempts, "direct")) == {"a.csv": 3, "b.csv": 3, "shipped": 3}
+    assert len({a.request.source for a in _cell(attempts, "leetspeak:harmful")}) == 3
+
+
+def test_one_text_in_two_cells_is_asked_once() -> None:
+    attempts = plan_attempts(_test_set(), (), 100, 4, 100, 100, seed=0)
+    both = [attempt for attempt in attempts if set(attempt.cells) == {"direct", "twin"}]
+    assert len(both) == 6
+
+
+def test_plan_is_the_same_again() -> None:
+    plans = [plan_attempts(_test_set(), ATTACKS, 9, 4, 8, 3, seed=seed) for seed in (1, 1, 2)]
+    assert plans[0] == plans[1]
+    assert plans[0] != plans[2]
+
+
+def test_capability_answers_are_in_lower_case() -> None:
+    answers = accepted_answers()
+    assert len(answers) >= 20
+    assert all(answer == answer.lower() and answer.strip() for accepted in answers.values() for answer in accepted)

