@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from forethought import cli, records
+from forethought import cli, commands, records
 from forethought.engine import embedded
 from forethought.records import read_jsonl, write_jsonl
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder
@@ -264,6 +264,16 @@ def test_training_again_on_other_rows(run: Run, tmp_path: Path) -> None:
 def test_square_brackets_in_a_message_are_text(run: Run) -> None:
     """Markup in a file name must neither be swallowed nor style the line."""
     _assert_one_line(run("data", "my[bold]set[/bold].csv"), "my[bold]set[/bold].csv")
+
+
+def test_interrupt_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(file: Path | None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "show_policy", interrupted)
+    result = run("policy")
+    assert result.code == 130
+    assert "Run the same command again" in result.err
 
 
 def test_usage_errors_exit_with_2(run: Run) -> None:

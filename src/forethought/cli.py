@@ -135,7 +135,10 @@ def main() -> None:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         _fail(f"{error.filename or 'disk'}: {str(error.strerror).lower()}. Free some space, or give another path")
-    except KeyboardInterrupt:
+    except SystemExit as end:
+        # typer turns an interrupt into an exit of its own; what is left of it is the cause.
+        if not isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            raise
         Console(stderr=True).print("Stopped. Run the same command again: it goes on where it was.")
         sys.exit(130)
 

@@ -20,7 +20,7 @@ from inspect_ai.model import (
     get_model,
 )
 
-from forethought.engine.local import Response
+from forethought.engine.local import LocalModel, Response
 from forethought.records import Message
 from tests.tiny import REFUSE_TEXT, Scripted, tiny_folder
 
@@ -123,6 +123,22 @@ def test_requests_that_wait_during_a_failure_are_still_answered() -> None:
     first, second = asyncio.run(ask())
     assert isinstance(first, Exception)
     assert isinstance(second, ModelOutput)
+
+
+def test_model_is_loaded_at_the_first_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """inspect builds providers only to look a name up, too."""
+    loaded: list[str] = []
+
+    def load(name: str, *args: Any) -> Scripted:
+        loaded.append(name)
+        return Scripted()
+
+    monkeypatch.setattr(LocalModel, "load", load)
+    model = get_model("forethought/some/model", memoize=False)
+    assert loaded == []
+    for text in ("one", "two"):
+        asyncio.run(model.generate(text))
+    assert loaded == ["some/model"]
 
 
 @pytest.mark.parametrize("prompt", ["Hello", "Name three kinds of pasta."])

@@ -8,6 +8,7 @@ import pytest
 
 from forethought.errors import ConfigError
 from forethought.pipeline.recipe import default_recipe, load_recipe
+from forethought.train.sft import TrainConfig, small_model
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 GOOD = """
@@ -28,8 +29,15 @@ def _recipe(tmp_path: Path, text: str | bytes) -> Path:
 
 def test_recipe_is_read(tmp_path: Path) -> None:
     recipe = load_recipe(_recipe(tmp_path, GOOD))
-    assert (recipe.name, recipe.seed, recipe.train.rank, recipe.model) == ("mine", 3, 8, "embedded")
+    assert (recipe.name, recipe.seed, recipe.training.rank, recipe.model) == ("mine", 3, 8, "embedded")
     assert recipe.data.harmful[0].columns == {"text": "user_msg"}
+
+
+def test_training_settings_suit_the_model_unless_given(tmp_path: Path) -> None:
+    without = GOOD.replace("train: {rank: 8}", "")
+    assert load_recipe(_recipe(tmp_path, without)).training == small_model()
+    assert load_recipe(_recipe(tmp_path, without + "model: large/one\n")).training == TrainConfig()
+    assert load_recipe(_recipe(tmp_path, GOOD)).training == TrainConfig(rank=8)
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.name)

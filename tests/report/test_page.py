@@ -70,7 +70,7 @@ def test_model_text_is_escaped(tmp_path: Path) -> None:
     [
         "My run",
         "base model",
-        "attack success, direct",
+        "Attack success, direct",
         "Style injection, JSON",
         "set on development rows",
         "log-odds 0.25",

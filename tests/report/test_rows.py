@@ -10,7 +10,7 @@ def test_rows_without_any_figure_are_left_out() -> None:
     rows = table_rows([Figure(name="asr_direct_scot", value=0.1, n=10)], ["base", "scot"])
     assert len(rows) == 1
     title, (base, scot) = rows[0]
-    assert "attack success, direct" in title
+    assert "Attack success, direct" in title
     assert base is None
     assert scot is not None
     assert scot.value == 0.1
@@ -23,7 +23,7 @@ def test_each_column_holds_its_own_system() -> None:
 
 
 def test_interval_shows_value_bounds_and_unscored() -> None:
-    assert interval(share([True] * 7 + [False] * 3)) == "0.70 [0.40, 0.89]"
+    assert interval(share([True] * 7 + [False] * 3)) == "0.70 (0.40 to 0.89)"
     assert interval(share([True, False, None])).endswith("1 unscored")
     assert interval(None) == "-"
 

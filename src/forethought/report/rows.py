@@ -44,5 +44,5 @@ def interval(figure: Figure | None) -> str:
         return f"not measured, {figure.unscored} unscored"
     text = f"{figure.value:.{digits}f}"
     if figure.low is not None and figure.high is not None:
-        text += f" ({figure.low:.{digits}f}-{figure.high:.{digits}f})"
+        text += f" ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
     return text + (f", {figure.unscored} unscored" if figure.unscored else "")

@@ -20,7 +20,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from forethought.engine.device import has_fast_bfloat16, resolve_dtype
@@ -173,6 +173,7 @@ def train(
         benign_weight=config.benign_weight,
         sampler=PairedSampler([row.length for row in rows], [row.term for row in rows], config.batch_size, config.seed),
     )
+    trainer.remove_callback(PrinterCallback)  # progress goes to `on_step`, not to the terminal
     last = last_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     trainer.save_model(str(out))
