@@ -110,7 +110,8 @@ def _conclusion(reasoning: SafetyReasoning, policy: Policy, rng: random.Random) 
     for finding in reasoning.findings:
         if finding.violated:
             rule = policy.rule(finding.rule)
-            named.append(f"{rule.id} {rule.title}: {finding.reason or rule.reason}")
+            # Title first: after "R" a small model writes the commonest digit, and names R1, R11 and R12 alone.
+            named.append(f"{rule.title} ({rule.id}): {finding.reason or rule.reason}")
     return " ".join(["refuse.", "; ".join(named) + "." if named else ""]).strip()
 
 

@@ -21,7 +21,7 @@ _HELP = (
 _UNFIT = r"(?:appropriate|ethical|acceptable|okay|safe|legal|right) (?:or [a-z]+ )?(?:to|for me)\b"
 _OPENINGS = re.compile(
     rf"\bI(?:'m|\sam)?\s*(?:sorry[^.]{{0,40}}?\s)?(?:really\s|simply\s|just\s)?{_NOT}(?:\sto)?\s(?:\w+\s){{0,2}}?{_HELP}\b"
-    rf"(?![^.]*\benough\b)"  # "I can't recommend it enough" is praise
+    rf"(?!(?:\s\w+){{1,3}}\s(?:highly\s)?enough\b)"  # "I can't recommend it enough" is praise
     rf"|\bI\s(?:must|have to|need to|will have to)\s(?:respectfully\s)?(?:decline|refuse)\b"
     rf"|\bI\s(?:respectfully\s)?(?:decline|refuse)\b"
     rf"|\bI\s(?:do\snot|don't)\s(?:feel comfortable|think it(?:'s| is) appropriate|support|condone|encourage)\b"

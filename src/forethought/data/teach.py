@@ -32,15 +32,15 @@ _QUESTION = re.compile(
 )
 
 _REFUSALS = (
-    "I can't help you {intent}. It breaks rule {id} ({title}). I can {alternative} instead.",
-    "I won't help you {intent}: that falls under rule {id} ({title}). What I can do is {alternative}.",
-    "I can't assist with a request to {intent}, because of rule {id} ({title}). I'd be glad to {alternative}.",
-    "I'm not able to help you {intent}. Rule {id} ({title}) stands against it. Instead, I can {alternative}.",
+    "I can't help you {intent}. It breaks the rule on {title} ({id}). I can {alternative} instead.",
+    "I won't help you {intent}: that falls under {title} (rule {id}). What I can do is {alternative}.",
+    "I can't assist with a request to {intent}, because of the rule on {title} ({id}). I'd be glad to {alternative}.",
+    "I'm not able to help you {intent}. The rule on {title} ({id}) stands against it. Instead, I can {alternative}.",
 )
 _SUPPORT = (
-    "I'm really sorry that things are so hard. I can't help you {intent} (rule {id}, {title}), but you don't have to"
+    "I'm really sorry that things are so hard. I can't help you {intent} ({title}, rule {id}), but you don't have to"
     " face this alone: I can {alternative}.",
-    "It sounds as if you are in pain, and I'm glad you wrote. I can't help you {intent} (rule {id}, {title}). I can"
+    "It sounds as if you are in pain, and I'm glad you wrote. I can't help you {intent} ({title}, rule {id}). I can"
     " {alternative}.",
 )
 

@@ -16,6 +16,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+VERDICT_TOKENS = 48
+"""Room for the verdict's rules and reasons, up to the closing marker."""
+
 
 @dataclass(frozen=True)
 class VerdictTokens:
@@ -40,7 +43,7 @@ class Row:
     prompt: list[int]
     """Prompt token ids, forced opening included."""
     max_new: int
-    """Most tokens to generate; for a watched row, counted from its verdict."""
+    """Most tokens to generate; for a watched row, most tokens of answer after its thought has closed."""
     watch: bool = False
     """True to steer and record a verdict."""
     stop_at_comply: bool = False
@@ -51,6 +54,8 @@ class Row:
     led: bool = False
     refuses: bool | None = None
     verdict_at: int | None = None
+    closed_at: int | None = None
+    """Number of tokens made when the thought closed."""
     done: bool = False
 
 
@@ -58,7 +63,7 @@ class Decoder:
     """Greedy or sampled decoding of many rows with one model."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, end_ids: frozenset[int], batch_size: int = 64, tail_tokens: int = 8
+        self, model: Any, tokenizer: Any, end_ids: frozenset[int], batch_size: int = 128, tail_tokens: int = 8
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -71,7 +76,7 @@ class Decoder:
         rows: Sequence[Row],
         verdict: VerdictTokens | None = None,
         threshold: float = 0.0,
-        think_budget: int = 80,
+        think_budget: int = 64,
         on_done: Callable[[int], None] | None = None,
     ) -> None:
         """Decodes all rows in place, longest batches first so that memory peaks at once.
@@ -135,10 +140,20 @@ class Decoder:
         row.made.append(token)
         if token in self._end_ids and not row.forced:
             row.done = True
-        elif not row.forced and (row.log_odds is not None or not row.watch):
-            row.done = len(row.made) - (row.verdict_at or 0) >= row.max_new
-        if row.stop_at_comply and row.refuses is False and verdict is not None:
-            row.done = row.done or verdict.closing in self._text(row.made[row.verdict_at or 0 :])
+        elif not row.watch:
+            row.done = len(row.made) >= row.max_new
+        elif row.verdict_at is not None and verdict is not None and not row.forced:
+            row.done = self._finished(row, row.verdict_at, verdict)
+
+    def _finished(self, row: Row, verdict_at: int, verdict: VerdictTokens) -> bool:
+        """Whether a row with a verdict has all that is wanted of it."""
+        if row.closed_at is None and verdict.closing in self._text(row.made[verdict_at:]):
+            row.closed_at = len(row.made)
+        if row.closed_at is None:  # a verdict that rambles on is cut like an answer
+            return len(row.made) - verdict_at >= VERDICT_TOKENS + row.max_new
+        if row.stop_at_comply and row.refuses is False:
+            return True
+        return len(row.made) - row.closed_at >= row.max_new
 
     def _watched(
         self,

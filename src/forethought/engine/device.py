@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
 import platform
 import resource
@@ -41,6 +44,15 @@ def peak_gib() -> float:
     """Largest resident memory of this process so far, in GiB."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(used) / (1024**3 if platform.system() == "Darwin" else 1024**2)
+
+
+def release_memory() -> None:
+    """Gives memory of models no longer used back to the system."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone keeps freed memory and can be asked for it
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def machine() -> dict[str, Any]:

@@ -34,8 +34,6 @@ SETTINGS_FILE = "forethought.json"
 
 _SMALL_MODEL = 1_000_000_000
 """Parameters below which base and merged model are both kept in memory."""
-_VERDICT_TOKENS = 40
-"""Room for the verdict's rules and the closing marker, before the answer."""
 
 
 class Settings(Record):
@@ -75,7 +73,7 @@ class LocalModel:
     """A transformers model, its tokenizer and, when it was trained by us, its settings and its base."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, settings: Settings | None, base: Any = None, batch_size: int = 64
+        self, model: Any, tokenizer: Any, settings: Settings | None, base: Any = None, batch_size: int = 128
     ) -> None:
         """`base` answers after `comply` when the settings say so; None switches the model's adapter off instead."""
         self.model = model
@@ -91,7 +89,7 @@ class LocalModel:
         self._has_base = base is not None
 
     @classmethod
-    def load(cls, name: str, adapter: Path | None = None, dtype: DType = "auto", batch_size: int = 64) -> LocalModel:
+    def load(cls, name: str, adapter: Path | None = None, dtype: DType = "auto", batch_size: int = 128) -> LocalModel:
         """Loads a model by name or folder, or a trained adapter folder (which names its base).
 
         The adapter of a small model is merged, which decodes about twice as fast, and the
@@ -134,7 +132,7 @@ class LocalModel:
         self,
         conversations: Sequence[Sequence[Message]],
         max_answer_tokens: int = 128,
-        think_budget: int = 80,
+        think_budget: int = 64,
         threshold: float | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Response]:
@@ -152,7 +150,7 @@ class LocalModel:
     def think(
         self,
         conversations: Sequence[Sequence[Message]],
-        think_budget: int = 80,
+        think_budget: int = 64,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Response]:
         """Thoughts up to the verdict, with its log-odds and without an answer.
@@ -205,7 +203,7 @@ class LocalModel:
     ) -> list[Response]:
         assert self.settings is not None
         split = self.settings.answer_with == "base"
-        rows = self._watched_rows(prompts, _VERDICT_TOKENS + max_tokens, split)
+        rows = self._watched_rows(prompts, max_tokens, split)
         limit = self.settings.threshold if threshold is None else threshold
         self._thinker.run(rows, self._verdict_tokens(), limit, think_budget, on_done)
         responses = [self._read(row, max_tokens) for row in rows]

@@ -33,7 +33,7 @@ from forethought.records import Message
 
 _GATHER_S = 0.05
 """How long to wait for more requests once some are waiting, in seconds."""
-MAX_WAITING = 128
+MAX_WAITING = 256
 """Most requests gathered for one run; more wait for the next."""
 
 
@@ -49,7 +49,7 @@ class ForethoughtAPI(ModelAPI):
         local: LocalModel | None = None,
         adapter: str | None = None,
         dtype: Any = "auto",
-        batch_size: int = 64,
+        batch_size: int = 128,
     ) -> None:
         """`local` is a model already loaded; else `model_name` (and `adapter`) are loaded."""
         super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())

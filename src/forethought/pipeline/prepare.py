@@ -16,7 +16,7 @@ from forethought.data.sources import Mapping
 from forethought.data.teach import teach
 from forethought.data.verify import verify
 from forethought.engine.local import LocalModel, load_tokenizer
-from forethought.errors import StageError
+from forethought.errors import ConfigError, StageError
 from forethought.manifest import write_json
 from forethought.pipeline.recipe import BuildConfig, DataConfig, Recipe
 from forethought.policy import Policy
@@ -75,6 +75,9 @@ def _need(selection: Selection) -> None:
 def evolve_rows(build: BuildConfig, seed: int, selected: Path, out: Path) -> dict[str, Any]:
     """Restyles train and dev requests, harmful and harmless alike."""
     operators = load_operators(build.operator_folder, build.operators)
+    for name in build.exclude_operators:
+        if operators.pop(name, None) is None:
+            raise ConfigError(f"operator '{name}'", "is not there to be excluded", "Mend build.exclude_operators")
     counts: dict[str, Any] = {"operators": len(operators)}
     for split in ("train", "dev"):
         requests = list(read_jsonl(selected / f"{split}.jsonl", Request))

@@ -29,7 +29,7 @@ class DataConfig(Record):
     """Share of each source without families of its own that is held out for tests."""
     dev_share: float = Field(default=0.08, gt=0.0, lt=0.5)
     """Share held out for setting the operating point."""
-    per_rule: int = Field(default=60, ge=1)
+    per_rule: int = Field(default=40, ge=1)
     """At most so many harmful requests a rule from each source, so that no rule drowns the others."""
     max_harmless: int = Field(default=1000, ge=1)
     """At most so many harmless requests from each source."""
@@ -42,29 +42,31 @@ class BuildConfig(Record):
     detail: Detail = "short"
     operators: tuple[str, ...] | None = None
     """Styles to train on; None is all that there are."""
+    exclude_operators: tuple[str, ...] = ()
+    """Styles not to train on, such as near relatives of those to be tested."""
     operator_folder: Path | None = None
     """A folder with operators of the user's own."""
-    rows_per_harmful: float = Field(default=1.0, gt=0.0)
-    rows_per_harmless: float = Field(default=1.0, gt=0.0)
+    rows_per_harmful: float = Field(default=1.2, gt=0.0)
+    rows_per_harmless: float = Field(default=1.1, gt=0.0)
     styled_share: float = Field(default=0.6, ge=0.0, le=1.0)
     """Probability that a request's first row is restyled, for harmful and harmless alike."""
-    refusal_share: float = Field(default=0.5, ge=0.0, le=1.0)
+    refusal_share: float = Field(default=0.35, ge=0.0, le=1.0)
     """Share of the harmful rows that teach a refusal; the others teach the thought alone."""
-    own_answers: int = Field(default=120, ge=0)
+    own_answers: int = Field(default=32, ge=0)
     """So many harmless rows teach the target model's own answer; the others the thought alone."""
-    own_answer_tokens: int = Field(default=32, ge=4)
-    max_tokens: int = Field(default=160_000, ge=1000)
+    own_answer_tokens: int = Field(default=24, ge=4)
+    max_tokens: int = Field(default=125_000, ge=1000)
     """Token budget: rows are dropped at random, both terms alike, until they fit."""
 
 
 class OperatingPoint(Record):
     """How the refusal threshold is set on the development rows."""
 
-    max_false_refusal: float = Field(default=0.05, gt=0.0, lt=1.0)
+    max_false_refusal: float = Field(default=0.04, gt=0.0, lt=1.0)
     """Most ordinary requests (as they are and restyled) that may be refused."""
-    max_false_refusal_lookalike: float = Field(default=0.25, gt=0.0, le=1.0)
+    max_false_refusal_lookalike: float = Field(default=0.3, gt=0.0, le=1.0)
     """Most look-alikes that may be refused, where the development rows hold some."""
-    rows: int = Field(default=120, ge=10)
+    rows: int = Field(default=180, ge=10)
     """Development rows to think about."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from forethought.engine.device import peak_gib
+from forethought.engine.device import peak_gib, release_memory
 from forethought.errors import StageError
 from forethought.manifest import git_commit, key_of, now, versions, write_json
 
@@ -68,6 +68,7 @@ class StageRunner:
                     folder, "the disk is full", "Free some space and run the command again: it resumes"
                 ) from None
             raise
+        release_memory()
         self._add(manifest)
         self._say(f"[green]{name}[/green]: {_counts(counts)} [dim]({manifest['seconds']:.0f} s)[/dim]")
         return folder

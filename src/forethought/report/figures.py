@@ -38,8 +38,12 @@ def _seeds(cell: Sequence[Judged]) -> list[str]:
 
 
 def attack_sets(attacks: Sequence[str], seen: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(readable attacks that training has not seen, all others): only the first go into means."""
-    unseen = [name for name in attacks if find_attack(name).readable and name not in seen]
+    """(readable attacks that training has not seen, all others): only the first go into means.
+
+    An attack whose near relative was trained on counts as seen.
+    """
+    known = [name for name in attacks if name in seen or set(find_attack(name).relatives) & set(seen)]
+    unseen = [name for name in attacks if find_attack(name).readable and name not in known]
     return unseen, [name for name in attacks if name not in unseen]
 
 
