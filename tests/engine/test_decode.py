@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from forethought.engine.decode import Decoder, Row, VerdictTokens
+from forethought.engine.decode import VERDICT_TOKENS, Decoder, Row, VerdictTokens
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = ("Hello", "What is the capital of Norway, and how many people live there?", "Name three kinds of pasta.", "a")
@@ -122,9 +122,18 @@ def test_threshold_is_included_in_refusing(model: Any, tokenizer: Any, verdict: 
 
 
 def test_tokens_after_the_verdict_are_limited(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:
+    """A random model never closes its thought: it is cut, with the answer's room on top."""
     rows = _watched(tokenizer, max_new=5)
     Decoder(model, tokenizer, NO_END).run(rows, verdict)
-    assert all(len(row.made) - (row.verdict_at or 0) == 5 for row in rows)
+    assert all(len(row.made) - (row.verdict_at or 0) == VERDICT_TOKENS + 5 for row in rows)
+
+
+def test_verdict_alone_stops_there(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:
+    rows = _watched(tokenizer)
+    for row in rows:
+        row.stop_at_verdict = True
+    Decoder(model, tokenizer, NO_END).run(rows, verdict, threshold=-math.inf)
+    assert all(tokenizer.decode(row.made).endswith("Verdict: refuse") for row in rows)
 
 
 def test_spent_budget_leads_to_the_anchor(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:
@@ -183,15 +192,16 @@ def test_answer_from_elsewhere_stops_where_the_thought_closes(tokenizer: Any, ve
 
 def test_refusal_is_written_to_its_limit_all_the_same(tokenizer: Any, verdict: VerdictTokens) -> None:
     text = "Intent: say hello.\nVerdict: refuse. R4 Fraud: it would cheat.\n</think>\nI can't help with that, sorry."
-    row = Row(0, [5], 16, watch=True, stop_at_comply=True)
+    row = Row(0, [5], 6, watch=True, stop_at_comply=True)
     _scripted(tokenizer, text).run([row], verdict, threshold=-math.inf)
     assert row.refuses is True
-    assert len(row.made) - (row.verdict_at or 0) == 16
+    assert row.closed_at is not None
+    assert len(row.made) - row.closed_at == 6
 
 
 def test_closing_before_a_verdict_is_led(tokenizer: Any, verdict: VerdictTokens) -> None:
     """A thought that closes at once, as under forced empty thinking, must still decide."""
     row = Row(0, [5], 2, watch=True)
-    _scripted(tokenizer, "Intent: hi\n</think>" + " and" * 30).run([row], verdict)
+    _scripted(tokenizer, "Intent: hi\n</think>" + " and" * (VERDICT_TOKENS + 20)).run([row], verdict)
     assert row.led
     assert "</think>" not in tokenizer.decode(row.made[: row.verdict_at])

@@ -48,6 +48,8 @@ class Row:
     """True to steer and record a verdict."""
     stop_at_comply: bool = False
     """True to stop where the thought closes after `comply`: the answer comes from elsewhere."""
+    stop_at_verdict: bool = False
+    """True to stop with the verdict itself: only its odds are wanted."""
     made: list[int] = field(default_factory=list)
     forced: list[int] = field(default_factory=list)
     log_odds: float | None = None
@@ -147,6 +149,8 @@ class Decoder:
 
     def _finished(self, row: Row, verdict_at: int, verdict: VerdictTokens) -> bool:
         """Whether a row with a verdict has all that is wanted of it."""
+        if row.stop_at_verdict:
+            return True
         if row.closed_at is None and verdict.closing in self._text(row.made[verdict_at:]):
             row.closed_at = len(row.made)
         if row.closed_at is None:  # a verdict that rambles on is cut like an answer

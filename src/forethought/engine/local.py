@@ -162,7 +162,9 @@ class LocalModel:
                 self.tokenizer.name_or_path, "was not trained to reason", "Train it with: forethought train"
             )
         prompts = [encode_prompt(self.tokenizer, conversation) for conversation in conversations]
-        rows = self._watched_rows(prompts, 1, split=False)
+        rows = self._watched_rows(prompts, 0, split=False)
+        for row in rows:
+            row.stop_at_verdict = True
         self._thinker.run(rows, self._verdict_tokens(), self.settings.threshold, think_budget, on_done)
         return [self._read(row, 0) for row in rows]
 
