@@ -172,6 +172,9 @@ class _Script:
     def __init__(self, tokens: list[int], size: int) -> None:
         self._tokens, self._size = tokens, size
 
+    def get_decoder(self) -> Any:
+        return lambda **kwargs: None
+
     def __call__(self, input_ids: torch.Tensor, past_key_values: Any, **kwargs: Any) -> CausalLMOutputWithPast:
         logits = torch.zeros(len(input_ids), 1, self._size)
         logits[:, -1, self._tokens.pop(0)] = 1.0

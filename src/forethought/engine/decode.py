@@ -104,11 +104,19 @@ class Decoder:
         )  # B T
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache()
+        if longest > 1:
+            # All but the last token go through the decoder alone: a head on the last of many positions makes torch
+            # copy the vocabulary's projection once for every row.
+            self._model.get_decoder()(
+                input_ids=ids[:, :-1],
+                attention_mask=mask[:, :-1],
+                position_ids=positions[:, :-1],
+                past_key_values=cache,
+            )
+        ids, positions = ids[:, -1:], positions[:, -1:]
         active = list(rows)
         while active:
-            out = self._model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1
-            )
+            out = self._model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache)
             logits = out.logits[:, -1].float()  # B V
             greedy = logits.argmax(-1).tolist()
             for place, row in enumerate(active):
@@ -123,7 +131,7 @@ class Decoder:
                 active = [active[place] for place in keep]
             ids = torch.tensor([[row.made[-1]] for row in active], device=device)
             mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
-            positions = positions[:, -1:] + 1
+            positions = positions + 1
 
     def _step(
         self,
