@@ -62,7 +62,7 @@ class BuildConfig(Record):
 class OperatingPoint(Record):
     """How the refusal threshold is set on the development rows."""
 
-    max_false_refusal: float = Field(default=0.02, gt=0.0, lt=1.0)
+    max_false_refusal: float = Field(default=0.04, gt=0.0, lt=1.0)
     """Most ordinary requests (as they are and restyled) that may be refused."""
     max_false_refusal_lookalike: float = Field(default=0.25, gt=0.0, le=1.0)
     """Most look-alikes that may be refused, where the development rows hold some."""
