@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from forethought import cli, commands, records
+from forethought import cli, records
+from forethought.commands import policy as policy_command
 from forethought.engine import embedded
 from forethought.records import read_jsonl, write_jsonl
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder
@@ -270,7 +271,7 @@ def test_interrupt_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) 
     def interrupted(file: Path | None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "show_policy", interrupted)
+    monkeypatch.setattr(policy_command, "show_policy", interrupted)
     result = run("policy")
     assert result.code == 130
     assert "Run the same command again" in result.err

@@ -49,6 +49,8 @@ class SafetyReasoning(BaseModel):
     """What is really asked, also when the request is disguised."""
     findings: tuple[Finding, ...] = ()
     """One for each rule that was looked at; rules left out were not violated."""
+    deliberation: str = ""
+    """Free text between intent and verdict, as a dataset's own reasoning has it; not read back by `parse`."""
     verdict: Decision
 
     @property
@@ -85,6 +87,8 @@ def render(
     rng = random.Random(f"{seed}:{reasoning.intent}")
     opening, closing = markers(fmt)
     lines = [opening, f"Intent: {reasoning.intent.rstrip('.')}."]
+    if reasoning.deliberation:
+        lines.append(reasoning.deliberation.strip())
     if detail == "full":
         lines += _walk(reasoning, policy)
     lines.append(f"{VERDICT_ANCHOR} {_conclusion(reasoning, policy, rng)}")

@@ -1,4 +1,4 @@
-"""The command line: it parses, calls and prints, nothing else."""
+"""The root of the command line: it parses, calls and prints, nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from forethought import commands
+from forethought.cli.data import data_app
+from forethought.cli.options import ModelArgument, TextColumn
+from forethought.commands import chat as chat_command
+from forethought.commands import doctor as doctor_command
+from forethought.commands import policy as policy_command
+from forethought.commands import run as run_command
+from forethought.commands import train as train_command
 from forethought.errors import ForethoughtError
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -26,8 +32,7 @@ app = typer.Typer(
     " dataset of your own.",
 )
 
-ModelArgument = Annotated[str, typer.Argument(help="A trained folder, a model folder, a hub name, or `embedded`.")]
-TextColumn = Annotated[str | None, typer.Option(help="Column that holds the requests, where the guess is wrong.")]
+app.add_typer(data_app)
 
 
 @app.command()
@@ -57,7 +62,7 @@ def run(
 
       forethought run my_refusals.csv --text-column user_msg
     """
-    commands.run(what, out, text_column, model, policy, harmless or [], results)
+    run_command.run(what, out, text_column, model, policy, harmless or [], results)
 
 
 @app.command()
@@ -72,7 +77,7 @@ def chat(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a prompt.")] = False,
 ) -> None:
     """Shows a model's reasoning, the rules it names, its verdict and its answer."""
-    commands.chat(model, prompt, system, threshold, max_tokens, json_output)
+    chat_command.chat(model, prompt, system, threshold, max_tokens, json_output)
 
 
 @app.command()
@@ -86,26 +91,7 @@ def train(
     merge: Annotated[bool, typer.Option(help="Also write a merged model that needs no PEFT, into OUT/merged.")] = False,
 ) -> None:
     """Trains a model on built rows: LoRA or full, paired loss, checkpoints, exact resume."""
-    commands.train(examples, out, recipe, model, merge)
-
-
-@app.command()
-def data(
-    source: Annotated[
-        str, typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME, shipped:SET.")
-    ],
-    text_column: TextColumn = None,
-    harmless: Annotated[
-        bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Also write the requests, with their rules, as JSON lines.")] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="Policy whose rules to assign. Default: the shipped policy.")
-    ] = None,
-    show: Annotated[bool, typer.Option("--show-harmful", help="Print samples unredacted.")] = False,
-) -> None:
-    """Reads any dataset, and shows how its columns were understood, its counts by rule, and samples (redacted)."""
-    commands.data(source, text_column, harmless, out, policy, show)
+    train_command.train(examples, out, recipe, model, merge)
 
 
 @app.command()
@@ -113,7 +99,7 @@ def policy(
     file: Annotated[Path | None, typer.Argument(help="A policy file. Left out: the shipped policy.")] = None,
 ) -> None:
     """Checks a policy file and shows its rules."""
-    commands.show_policy(file)
+    policy_command.show_policy(file)
 
 
 @app.command()
@@ -122,7 +108,7 @@ def doctor() -> None:
 
     Exits with 1 where something needed is missing.
     """
-    raise typer.Exit(commands.doctor())
+    raise typer.Exit(doctor_command.doctor())
 
 
 def main() -> None:
@@ -151,7 +137,3 @@ def _fail(message: str) -> NoReturn:
 def _plain(text: str) -> str:
     """Square brackets in a message are text, not markup."""
     return text.replace("[", r"\[")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m forethought.cli`."""
+
+from forethought.cli.app import main
+
+main()

@@ -1,0 +1,13 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+ModelArgument = Annotated[str, typer.Argument(help="A trained folder, a model folder, a hub name, or `embedded`.")]
+TextColumn = Annotated[str | None, typer.Option(help="Column that holds the requests, where the guess is wrong.")]
+SourceArgument = Annotated[
+    str, typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME, shipped:SET.")
+]

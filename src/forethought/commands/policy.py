@@ -1,0 +1,20 @@
+"""`forethought policy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from forethought.commands.shared import console
+
+
+def show_policy(file: Path | None) -> None:
+    """Checks and prints a policy."""
+    from forethought.policy import load_policy
+
+    rules = load_policy(file)
+    table = Table("id", "title", "what it forbids", title=f"{rules.name} {rules.version}, hash {rules.hash}")
+    for rule in rules.rules:
+        table.add_row(rule.id, rule.title, rule.description)
+    console.print(table)

@@ -1,0 +1,54 @@
+"""`forethought run`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from forethought.commands.shared import console, quiet
+from forethought.errors import ConfigError
+
+_RECIPES = {".yaml", ".yml"}
+
+
+def run(
+    what: str,
+    out: Path | None,
+    text_column: str | None,
+    model: str | None,
+    policy: Path | None,
+    harmless: list[str],
+    results: Path | None,
+) -> None:
+    """Runs a recipe, or the default recipe on a dataset."""
+    quiet()
+    from forethought.pipeline.recipe import default_recipe, load_recipe
+    from forethought.pipeline.run import run_recipe
+    from forethought.pipeline.terminal import Terminal
+
+    if Path(what).suffix.lower() in _RECIPES:
+        if text_column:
+            raise ConfigError(
+                "--text-column", "belongs to a dataset, not to a recipe", "Set columns in the recipe's data"
+            )
+        recipe = load_recipe(Path(what))
+    else:
+        recipe = default_recipe(what, text_column)
+    update: dict[str, Any] = {}
+    if model is not None:
+        update["model"] = model
+    if policy is not None:
+        update["policy"] = policy
+    if harmless:
+        from forethought.data.sources import SourceSpec
+
+        added = (*recipe.data.harmless, *(SourceSpec(path=path) for path in harmless))
+        update["data"] = recipe.data.model_copy(update={"harmless": added})
+    recipe = recipe.model_copy(update=update)
+    folder = out or Path("runs") / recipe.name
+    command = "forethought " + shlex.join(sys.argv[1:])
+    page = run_recipe(recipe, folder, results or folder / "results.json", command, Terminal(console))
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Try it: forethought chat {folder / '5-train'}", highlight=False, soft_wrap=True)
