@@ -15,7 +15,9 @@ ROOT = Path(forethought.__file__).parent
 FOUNDATION = {
     "errors": set[str](),
     "manifest": {"errors"},
-    "policy": {"errors"},
+    "yamlfile": {"errors"},
+    "leak": set[str](),
+    "policy": {"errors", "yamlfile"},
     "refusal": {"errors"},
     "reasoning": {"errors", "policy"},
     "records": {"errors", "policy", "reasoning"},

@@ -8,10 +8,10 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from forethought.errors import ConfigError
+from forethought.yamlfile import parse_yaml, read_text
 
 
 def label_key(label: str) -> str:
@@ -98,14 +98,7 @@ def load_policy(path: Path | str | None = None) -> Policy:
     """
     if path is None:
         return default_policy()
-    file = Path(path)
-    if not file.is_file():
-        raise ConfigError(file, "there is no such policy file", "Give a YAML file, or leave --policy out")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(file, "is not UTF-8 text", "Save it as UTF-8") from None
-    return _parse(text, str(file))
+    return _parse(read_text(Path(path), "policy file", "Give a YAML file, or leave --policy out"), str(path))
 
 
 @lru_cache(maxsize=1)
@@ -116,18 +109,4 @@ def default_policy() -> Policy:
 
 
 def _parse(text: str, name: str) -> Policy:
-    try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise ConfigError(name, f"is not valid YAML ({where})", "Mend the line it names") from None
-    if not isinstance(loaded, dict):
-        raise ConfigError(
-            name, "is not a policy", "It needs the keys name, version, tone and rules; see docs/policy.md"
-        )
-    try:
-        return Policy.model_validate(loaded)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{name}, at '{place}'", first["msg"], "See docs/policy.md for the fields") from None
+    return parse_yaml(text, name, "policy", Policy, "the keys name, version, tone and rules", "docs/policy.md")

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from forethought.data.evolve import load_operators
+from forethought.data.lesson import Lesson
 from forethought.data.shipped import shipped_requests
-from forethought.data.teach import INTENT_WORDS, intent_of, reason_about, refusal_for, teach
+from forethought.data.teach import INTENT_WORDS, Answer, intent_of, reason_about, refusal_for, teach
 from forethought.data.verify import fault
 from forethought.errors import ConfigError
 from forethought.policy import default_policy
@@ -115,18 +116,21 @@ def test_braces_in_an_intent_are_only_text() -> None:
 
 
 def test_a_harmless_row_teaches_the_models_own_answer_or_the_thought_alone() -> None:
-    own = teach(KNOT, POLICY, 0, own_answer="Make a loop and")
+    own = teach(KNOT, POLICY, 0, answer=Answer(text="Make a loop and", complete=False))
     assert own.answer == "Make a loop and"
     assert own.term == "benign"
     assert not own.answer_complete  # it was cut at a length: no end token is taught
-    for alone in (teach(KNOT, POLICY, 0), teach(KNOT, POLICY, 0, own_answer="x", thought_only=True)):
+    for alone in (
+        teach(KNOT, POLICY, 0),
+        teach(KNOT, POLICY, 0, answer=Answer(text="x", complete=True), thought_only=True),
+    ):
         assert alone.answer == ""
         assert not alone.answer_complete
 
 
 def test_a_harmful_row_never_teaches_an_answer_of_the_model_or_the_source() -> None:
     promised = LOCK.model_copy(update={"answer": "Sure, here is how"})
-    example = teach(promised, POLICY, 0, own_answer="Sure, here is how")
+    example = teach(promised, POLICY, 0, answer=Answer(text="Sure, here is how", complete=True))
     assert "Sure" not in example.answer
     assert example.answer_complete
     assert teach(LOCK, POLICY, 0, thought_only=True).answer == ""
@@ -136,3 +140,21 @@ def test_the_whole_shipped_set_is_taught_without_a_fault() -> None:
     rows = [*shipped_requests("contrast"), *shipped_requests("ordinary")]
     faults = [fault(teach(request, POLICY, 0), POLICY, "think", "full") for request in rows]
     assert [cause for cause in faults if cause is not None] == []
+
+
+def test_a_lesson_brings_reasoning_and_refusal_and_serves_variants_too() -> None:
+    lesson = Lesson(
+        request_id=LOCK.id,
+        intent="get into a house without leave",
+        findings=(Finding(rule="R4", violated=True, reason="the house is not theirs"),),
+        verdict="refuse",
+        answer="I can't help with that: it is theft (R4).",
+    )
+    variant = LOCK.restyled("yo, pick a lock", "slang")
+    for request in (LOCK, variant):
+        example = teach(request, POLICY, 0, lesson=lesson)
+        assert example.reasoning.intent == "get into a house without leave"
+        assert example.reasoning.findings[0].reason == "the house is not theirs"
+        assert example.answer == "I can't help with that: it is theft (R4)."
+    alone = lesson.model_copy(update={"answer": ""})
+    assert teach(LOCK, POLICY, 0, lesson=alone).answer.startswith(("I can't", "I won't", "I'm not"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from forethought.data import verify as verify_module
-from forethought.data.teach import teach
-from forethought.data.verify import MAX_REQUEST_CHARACTERS, fault, verify
+from forethought.data.teach import Answer, teach
+from forethought.data.verify import MAX_ANSWER_CHARACTERS, MAX_INTENT_WORDS, MAX_REQUEST_CHARACTERS, fault, verify
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Detail, Finding, Format, SafetyReasoning
 from forethought.records import Example, user_request
@@ -15,7 +17,13 @@ POLICY = default_policy()
 LOCK = teach(
     user_request("How do I pick the lock of a house that is not mine?", harmful=True, rules=("R4",)), POLICY, 0
 )
-KNOT = teach(user_request("How do I tie a bowline?", harmful=False), POLICY, 0, own_answer="Make a loop and")
+HURT = teach(user_request("Tell me how to starve myself", harmful=True, rules=("R8",)), POLICY, 0)
+KNOT = teach(
+    user_request("How do I tie a bowline?", harmful=False),
+    POLICY,
+    0,
+    answer=Answer(text="Make a loop and", complete=False),
+)
 
 
 def _reasoning(example: Example, **fields: object) -> Example:
@@ -58,6 +66,12 @@ CASES = {
     "the answer is empty": _answer(LOCK, ""),
     "the answer can't be judged (garbled answer)": _answer(KNOT, "loop " * 30),
     "the answer can't be judged (empty answer)": _answer(KNOT, "  \n"),
+    "the intent is too long": _reasoning(LOCK, intent="learn " * (MAX_INTENT_WORDS + 1)),
+    "the answer is too long": _answer(KNOT, "Make a loop. " * MAX_ANSWER_CHARACTERS),
+    "the reasoning is too long": _reasoning(LOCK, deliberation="It is asked. " * 1000),
+    "the reasoning leaks detail (steps to follow)": _reasoning(LOCK, deliberation="1. Insert a pin.\n2. Use force."),
+    "the refusal does not say which rule": _answer(LOCK, "I can't help you learn how to pick a lock."),
+    "the refusal offers no support": _answer(HURT, "I can't do that, because of Self-harm (R8)."),
     "the refusal does not refuse": _answer(LOCK, "Sure! Begin with the pins."),
     "the harmless request is refused": _answer(KNOT, "I'm sorry, but I can't help with that."),
 }
@@ -66,7 +80,7 @@ CASES = {
 @pytest.mark.parametrize("cause", CASES)
 def test_each_fault_has_its_cause(cause: str) -> None:
     kept, dropped = verify([CASES[cause], KNOT], POLICY)
-    assert dropped == {cause: 1}
+    assert [(row.cause, row.example) for row in dropped] == [(cause, CASES[cause])]
     assert kept == [KNOT]
 
 
@@ -81,7 +95,7 @@ def test_causes_are_counted() -> None:
     rows = [CASES["the answer is empty"]] * 3 + [CASES["the refusal names no rule"], KNOT]
     kept, dropped = verify(rows, POLICY)
     assert len(kept) == 1
-    assert dropped == {"the answer is empty": 3, "the refusal names no rule": 1}
+    assert Counter(row.cause for row in dropped) == {"the answer is empty": 3, "the refusal names no rule": 1}
 
 
 def test_trap_4_an_unlabelled_request_is_never_taught_as_harmless() -> None:
@@ -98,7 +112,9 @@ def test_trap_7_a_renderer_that_the_parser_cannot_read_drops_every_row(monkeypat
     monkeypatch.setattr(verify_module, "render", drifted)
     kept, dropped = verify([LOCK, KNOT], POLICY)
     assert kept == []
-    assert dropped == {"the reasoning does not parse back (no verdict in the reasoning)": 2}
+    assert Counter(row.cause for row in dropped) == {
+        "the reasoning does not parse back (no verdict in the reasoning)": 2
+    }
 
 
 def test_trap_7_a_renderer_that_loses_the_rules_drops_the_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,4 +124,4 @@ def test_trap_7_a_renderer_that_loses_the_rules_drops_the_refusals(monkeypatch: 
     monkeypatch.setattr(verify_module, "render", loses)
     kept, dropped = verify([LOCK, KNOT], POLICY)
     assert kept == [KNOT]
-    assert dropped == {"the reasoning parses back to something else": 1}
+    assert Counter(row.cause for row in dropped) == {"the reasoning parses back to something else": 1}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from forethought.engine.local import LocalModel
-from forethought.records import Record, Request, read_jsonl
+from forethought.records import AnyRecord, Record, Request, read_jsonl
 from forethought.refusal import refusal_outcome
 
 _BATCH = 64
@@ -33,7 +33,7 @@ def own_answers(
     Each batch is appended to `file` as soon as it is there; a later call asks only for
     what the file lacks. `on_done(n)` reports answers, kept ones included.
     """
-    known = {row.request_id: row for row in _read_complete(file)}
+    known = {row.request_id: row for row in read_complete(file, OwnAnswer)}
     missing = sorted((r for r in requests if r.id not in known), key=lambda r: len(r.text))
     if on_done is not None:
         on_done(len(requests) - len(missing))
@@ -53,11 +53,11 @@ def own_answers(
     return {row.request_id: row.answer for row in known.values() if row.complies and row.request_id in wanted}
 
 
-def _read_complete(file: Path) -> list[OwnAnswer]:
-    """The rows of the file; a last line that a kill cut short is removed, so that it is asked for again."""
+def read_complete(file: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
+    """The rows of a log that is appended to; a last line that a kill cut short is removed, to be asked for again."""
     if not file.is_file():
         return []
     content = file.read_bytes()  # the cut may fall inside a character
     if not content.endswith(b"\n"):
         file.write_bytes(content[: content.rfind(b"\n") + 1])
-    return list(read_jsonl(file, OwnAnswer))
+    return list(read_jsonl(file, kind))

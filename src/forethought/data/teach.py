@@ -1,4 +1,4 @@
-"""The rule teacher: reasoning and refusals rendered from labels, without an LLM.
+"""Lessons to training rows; and the rule teacher, which renders reasoning and refusals from labels, without an LLM.
 
 The intent always states what is really asked, also when the request is disguised.
 Refusals are specific to the request, name rule id and title, and offer what can be
@@ -10,10 +10,11 @@ from __future__ import annotations
 import random
 import re
 
+from forethought.data.lesson import Lesson
 from forethought.errors import ConfigError
 from forethought.policy import Policy, Rule
 from forethought.reasoning import Finding, SafetyReasoning
-from forethought.records import Example, Request
+from forethought.records import Example, Record, Request
 
 INTENT_WORDS = 15
 """Longest intent, in words: enough to say what is asked, short enough to stay cheap."""
@@ -75,11 +76,15 @@ def _core_sentence(text: str) -> str:
     return chosen.strip(" \"'").rstrip(".?!")
 
 
-def reason_about(request: Request, policy: Policy) -> SafetyReasoning:
-    """The reasoning for a request whose label and rules are known.
+def reason_about(request: Request, policy: Policy, lesson: Lesson | None = None) -> SafetyReasoning:
+    """The reasoning for a request whose label and rules are known: the lesson's where there is one.
 
     Raises ConfigError when it names a rule that the policy does not have.
     """
+    if lesson is not None:
+        return SafetyReasoning(
+            intent=lesson.intent, findings=lesson.findings, deliberation=lesson.deliberation, verdict=lesson.verdict
+        )
     intent = intent_of(request.plain)
     if not request.harmful:
         return SafetyReasoning(intent=intent, verdict="comply")
@@ -102,19 +107,35 @@ def refusal_for(reasoning: SafetyReasoning, policy: Policy, seed: int) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], template)
 
 
+class Answer(Record):
+    """An answer to a harmless request."""
+
+    text: str
+    complete: bool
+    """False where it was cut at a length: no end token is taught then."""
+
+
 def teach(
-    request: Request, policy: Policy, seed: int, own_answer: str | None = None, thought_only: bool = False
+    request: Request,
+    policy: Policy,
+    seed: int,
+    answer: Answer | None = None,
+    thought_only: bool = False,
+    lesson: Lesson | None = None,
 ) -> Example:
     """A training row for a labelled request.
 
-    `own_answer` is the target model's own answer to a harmless request, cut at a length.
-    Without one, and with `thought_only`, the row teaches the thought alone: cheaper, and
-    the model's way of answering stays as it is.
+    `answer` is for harmless requests: the target model's own, or the dataset's. Without one,
+    and with `thought_only`, the row teaches the thought alone: cheaper, and the model's way
+    of answering stays as it is. A `lesson` brings the reasoning and the refusal; else rules
+    write both.
     """
-    reasoning = reason_about(request, policy)
+    reasoning = reason_about(request, policy, lesson)
     refuses = reasoning.verdict == "refuse"
-    if thought_only or (not refuses and not own_answer):
+    if thought_only or (not refuses and answer is None):
         return Example(request=request, reasoning=reasoning, answer="", answer_complete=False)
     if refuses:
-        return Example(request=request, reasoning=reasoning, answer=refusal_for(reasoning, policy, seed))
-    return Example(request=request, reasoning=reasoning, answer=own_answer or "", answer_complete=False)
+        written = lesson.answer if lesson is not None else ""
+        return Example(request=request, reasoning=reasoning, answer=written or refusal_for(reasoning, policy, seed))
+    assert answer is not None
+    return Example(request=request, reasoning=reasoning, answer=answer.text, answer_complete=answer.complete)

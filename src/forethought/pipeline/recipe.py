@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from forethought.data.sources import SourceSpec
 from forethought.engine.embedded import EMBEDDED
-from forethought.errors import ConfigError
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
 from forethought.train.sft import TrainConfig, small_model
+from forethought.yamlfile import parse_yaml, read_text
 
 
 class DataConfig(Record):
@@ -25,18 +24,47 @@ class DataConfig(Record):
     test_harmful: tuple[SourceSpec, ...] = ()
     """Sets that are tested on and never trained on, besides what is held out of `harmful`."""
     test_harmless: tuple[SourceSpec, ...] = ()
-    held_out_share: float = Field(default=0.2, gt=0.0, lt=0.9)
+    held_out_share: float = Field(default=0.2, ge=0.0, lt=0.9)
     """Share of each source without families of its own that is held out for tests."""
-    dev_share: float = Field(default=0.08, gt=0.0, lt=0.5)
+    dev_share: float = Field(default=0.08, ge=0.0, lt=0.5)
     """Share held out for setting the operating point."""
-    per_rule: int = Field(default=40, ge=1)
-    """At most so many harmful requests a rule from each source, so that no rule drowns the others."""
-    max_harmless: int = Field(default=1000, ge=1)
-    """At most so many harmless requests from each source."""
+    per_rule: int | None = Field(default=40, ge=1)
+    """At most so many harmful requests a rule from each source, so that no rule drowns the others. None is all."""
+    max_harmless: int | None = Field(default=1000, ge=1)
+    """At most so many harmless requests from each source; None is all."""
+
+
+class TeacherConfig(Record):
+    """Who writes the reasoning, and what it may cost."""
+
+    name: str = "rules"
+    """`rules` (rendered from labels, no model), `own` (the dataset's own reasoning), or a model as inspect-ai names it,
+    such as `openai/MODEL`, `anthropic/MODEL`, or `openai-api/NAME/MODEL` with a `base_url`."""
+    base_url: str | None = None
+    """Address of an OpenAI-compatible server, such as vLLM."""
+    concurrency: int = Field(default=20, ge=1)
+    """Calls at once; fewer while the server asks for it."""
+    attempts: int = Field(default=3, ge=1)
+    """Calls for a row whose answer can't be used, before the row is dropped or taught by rules."""
+    max_tokens: int = Field(default=1000, ge=50)
+    temperature: float = Field(default=0.7, ge=0.0)
+    timeout_s: float = Field(default=120.0, gt=0.0)
+    price_in: float | None = Field(default=None, ge=0.0)
+    """US dollars for a million input tokens, where the price is not known; None asks inspect-ai's table."""
+    price_out: float | None = Field(default=None, ge=0.0)
+    on_failure: Literal["drop", "rules"] = "drop"
+    """What becomes of a row that the teacher failed on: dropped and counted, or taught by rules."""
+
+    @property
+    def is_model(self) -> bool:
+        """Whether a language model teaches."""
+        return self.name not in ("rules", "own")
 
 
 class BuildConfig(Record):
     """How requests become training rows."""
+
+    teacher: TeacherConfig = TeacherConfig()
 
     format: Format = "think"
     detail: Detail = "short"
@@ -52,11 +80,15 @@ class BuildConfig(Record):
     """Probability that a request's first row is restyled, for harmful and harmless alike."""
     refusal_share: float = Field(default=0.35, ge=0.0, le=1.0)
     """Share of the harmful rows that teach a refusal; the others teach the thought alone."""
-    own_answers: int = Field(default=32, ge=0)
-    """So many harmless rows teach the target model's own answer; the others the thought alone."""
+    answers: Literal["own", "source", "none"] = "own"
+    """Answers of harmless rows: the target model's own, the dataset's, or none (the thought alone is taught)."""
+    own_answers: int | None = Field(default=32, ge=0)
+    """With `own`, so many harmless rows teach an answer; the others the thought alone. None is all of them."""
     own_answer_tokens: int = Field(default=24, ge=4)
-    max_tokens: int = Field(default=125_000, ge=1000)
-    """Token budget: rows are dropped at random, both terms alike, until they fit."""
+    twins: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of the harmful requests without a look-alike that get a harmless one, written by rule."""
+    max_tokens: int | None = Field(default=125_000, ge=1000)
+    """Token budget: rows are dropped at random, both terms alike, until they fit. None keeps all."""
 
 
 class OperatingPoint(Record):
@@ -119,24 +151,8 @@ class Recipe(Record):
 
 def load_recipe(path: Path) -> Recipe:
     """Reads a recipe. Raises ConfigError for a missing file, bad YAML or a field that is wrong."""
-    if not path.is_file():
-        raise ConfigError(path, "there is no such recipe", "Give a YAML file, such as recipes/quickstart.yaml")
-    try:
-        loaded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise ConfigError(path, "is not UTF-8 text", "Save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            path, f"is not valid YAML ({' '.join(str(error).split())})", "Mend the line it names"
-        ) from None
-    if not isinstance(loaded, dict):
-        raise ConfigError(path, "is not a recipe", "It needs at least name and data; see docs/run.md")
-    try:
-        return Recipe.model_validate(loaded)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}, at '{place}'", first["msg"], "See docs/run.md for the fields") from None
+    text = read_text(path, "recipe", "Give a YAML file, such as recipes/quickstart.yaml")
+    return parse_yaml(text, str(path), "recipe", Recipe, "at least name and data", "docs/run.md")
 
 
 def default_recipe(dataset: str, text_column: str | None = None) -> Recipe:
