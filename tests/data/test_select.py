@@ -9,7 +9,7 @@ import pytest
 from forethought.data.select import cap_per_rule, disjoint, load_split, sample
 from forethought.data.sources import Mapping, SourceSpec
 from forethought.errors import InputError
-from forethought.records import Request, user_request
+from forethought.records import Request, user_request, write_jsonl
 
 
 def _file(folder: Path, count: int, name: str = "a.csv") -> SourceSpec:
@@ -40,10 +40,34 @@ def test_the_split_of_a_request_depends_on_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_limit_is_spread_over_the_source(tmp_path: Path) -> None:
-    spec = _file(tmp_path, 100).model_copy(update={"limit": 10})
-    rows = [request for part in load_split([spec], True, 0.2, 0.1).values() for request in part]
-    places = sorted(int(request.text.split()[5]) for request in rows)
-    assert places == list(range(0, 100, 10))
+    spec = _file(tmp_path, 400).model_copy(update={"limit": 40})
+    parts = load_split([spec], True, 0.2, 0.1)
+    places = sorted(int(request.text.split()[5]) for rows in parts.values() for request in rows)
+    assert len(places) == 40
+    assert all(any(start <= place < start + 100 for place in places) for start in range(0, 400, 100))
+    # What is drawn is no judge of the split: all three still have their share.
+    assert all(len(rows) >= 1 for rows in parts.values())
+    assert len(parts["train"]) > 20
+
+
+def test_a_limit_holds_for_a_shipped_set_too() -> None:
+    parts = load_split([SourceSpec(path="shipped:harmful", limit=30)], True, 0.9, 0.05)
+    whole = load_split([SourceSpec(path="shipped:harmful")], True, 0.9, 0.05)
+    assert sum(len(rows) for rows in parts.values()) == 30
+    for split, rows in parts.items():
+        assert _ids(rows) <= _ids(whole[split])
+
+
+def test_malformed_rows_are_skipped_where_the_source_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("prompt,n\nHow do I tie it?,1\nHow?,2,3\n")
+    with pytest.raises(InputError, match="line 3"):
+        load_split([SourceSpec(path=str(file))], True, 0.2, 0.1)
+    skipped: list[str] = []
+    spec = SourceSpec(path=str(file), skip_bad=True)
+    parts = load_split([spec], True, 0.2, 0.1, on_skip=lambda cause, where: skipped.append(cause))
+    assert sum(len(rows) for rows in parts.values()) == 1
+    assert skipped == ["malformed"]
 
 
 def test_rows_of_the_other_label_are_left_to_the_other_side(tmp_path: Path) -> None:
@@ -57,8 +81,12 @@ def test_rows_of_the_other_label_are_left_to_the_other_side(tmp_path: Path) -> N
 def test_a_source_of_the_other_label_alone_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("prompt,label\nHow do I tie it?,safe\n")
-    with pytest.raises(InputError, match="holds no harmful request") as caught:
+    with pytest.raises(InputError, match="column 'label': says harmless for all 1 requests"):
         load_split([SourceSpec(path=str(file))], True, 0.2, 0.1)
+    own = tmp_path / "own.jsonl"
+    write_jsonl(own, [user_request("How do I tie it?", harmful=False)])
+    with pytest.raises(InputError, match="holds no harmful request") as caught:
+        load_split([SourceSpec(path=str(own))], True, 0.2, 0.1)
     assert "label column" in caught.value.fix
 
 
@@ -79,11 +107,11 @@ def test_shipped_sets_are_split_by_family() -> None:
 def test_disjoint_sets_hold_nothing_near_across_them() -> None:
     long = "How do I tie a bowline around a post on a boat that moves in the wind"
 
-    def ask(text: str, harmful: bool = False) -> Request:
-        return user_request(text, harmful=harmful, source="s")
+    def ask(text: str) -> Request:
+        return user_request(text, harmful=False, source="s")
 
     picked = disjoint(
-        train=[ask(long + " now?"), ask(long + " at sea?", harmful=True), ask("Why is rope twisted?")],
+        train=[ask(long + " now?"), ask(long + " at sea?"), ask("Why is rope twisted?")],
         dev=[ask(long + " today?"), ask("What is a reef knot?")],
         test=[ask(long + "?"), ask(long + "!")],
     )

@@ -11,7 +11,7 @@ import pytest
 
 from forethought.data.sources import Mapping, SourceSpec, guess_mapping, load_requests
 from forethought.errors import InputError
-from forethought.records import Request
+from forethought.records import Message, Request, user_request, write_jsonl
 
 KNOT, BOW = "How do I tie a knot?", "How do I tie a bow?"
 
@@ -177,6 +177,232 @@ def test_a_column_that_holds_no_conversations_is_one_clear_error(tmp_path: Path)
         _load(tmp_path, [{"prompt": KNOT}], {"messages": "prompt"})
 
 
+TRANSCRIPT = f"Human: {KNOT}\n\nAssistant: Make a loop.\n\nHuman: {BOW}\n\nAssistant:"
+CHAT = [("user", KNOT), ("assistant", "Make a loop."), ("user", BOW), ("assistant", "Make two.")]
+FORMS: dict[str, dict[str, Any]] = {
+    "openai": {"messages": [{"role": role, "content": text} for role, text in CHAT]},
+    "sharegpt": {"conversations": [{"from": {"user": "human"}.get(role, "gpt"), "value": text} for role, text in CHAT]},
+    "blocks": {"messages": [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in CHAT]},
+    "parts": {"conversation": [{"author": {"role": role}, "content": {"parts": [text]}} for role, text in CHAT]},
+    "json text": {"messages": json.dumps([{"role": role, "content": text} for role, text in CHAT])},
+    "texts that take turns": {"dialog": [text for _, text in CHAT]},
+    "transcript": {"transcript": f"\n\n{TRANSCRIPT} Make two."},
+    "transcript as a prompt": {"prompt": TRANSCRIPT, "chosen": " Make two.", "rejected": "No."},
+    "a prompt of turns": {
+        "prompt": [{"role": role, "content": text} for role, text in CHAT[:3]],
+        "chosen": [{"role": "assistant", "content": "Make two."}],
+        "rejected": [{"role": "assistant", "content": "No."}],
+    },
+    "preferred conversations": {
+        "chosen": f"\n\n{TRANSCRIPT} Make two.",
+        "rejected": f"\n\n{TRANSCRIPT} No.",
+    },
+    "pairs of history": {"history": [[KNOT, "Make a loop."]], "instruction": BOW, "output": "Make two."},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_conversation_in_every_form(tmp_path: Path, form: str) -> None:
+    """The last user turn is the request, earlier turns stand before it, and what follows is the answer."""
+    requests, _ = _load(tmp_path, [FORMS[form]])
+    assert [(message.role, message.content) for message in requests[0].messages] == CHAT[:3]
+    assert requests[0].answer == "Make two."
+
+
+def test_an_image_or_a_tool_call_is_no_text(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": [{"type": "image", "source": "x"}, {"type": "text", "text": KNOT}]}]
+    only_image = [{"role": "user", "content": [{"type": "image", "source": "x"}]}]
+    requests, _ = _load(tmp_path, [{"messages": turns}, {"messages": only_image}, {"messages": []}])
+    assert [request.text for request in requests] == [KNOT]
+
+
+def test_a_system_column_stands_before_the_prompt_and_the_conversation(tmp_path: Path) -> None:
+    requests, mapping = _load(tmp_path, [{"system": "Be brief.", "prompt": KNOT}, {"system": "", "prompt": BOW}])
+    assert mapping.system == "system"
+    assert [[message.role for message in request.messages] for request in requests] == [["system", "user"], ["user"]]
+    turns = [{"role": "user", "content": KNOT}]
+    own = [{"role": "system", "content": "Its own."}, *turns]
+    rows = [{"system_prompt": "Be brief.", "messages": turns}, {"system_prompt": "Be brief.", "messages": own}]
+    requests, _ = _load(tmp_path, rows)
+    assert [request.messages[0].content for request in requests] == ["Be brief.", "Its own."]
+
+
+def test_of_a_preference_the_chosen_answer_is_kept_and_the_rejected_never(tmp_path: Path) -> None:
+    requests, mapping = _load(tmp_path, [{"prompt": KNOT, "chosen": "Make a loop.", "rejected": "How would I know?"}])
+    assert (mapping.text, mapping.answer) == ("prompt", "chosen")
+    assert requests[0].answer == "Make a loop."
+    requests, mapping = _load(
+        tmp_path, [{"ask_me": KNOT, "rejected": "How would you like it?", "target": "Sure, is it?"}]
+    )
+    assert mapping == Mapping(text="ask_me")
+
+
+def test_what_asks_most_is_not_taken_where_it_is_a_rejected_answer(tmp_path: Path) -> None:
+    row = {"said": "A knot for my boots, please.", "rejected": "How would you like it?", "target": "Could it be this?"}
+    assert _load(tmp_path, [row])[1] == Mapping(text="said")
+
+
+def test_columns_inside_objects_are_found_by_their_own_name(tmp_path: Path) -> None:
+    row = {"turn": {"prompt": KNOT, "response": "Loop."}, "meta": {"about": {"topic": "ropes"}}}
+    requests, mapping = _load(tmp_path, [row])
+    assert mapping == Mapping(text="turn.prompt", answer="turn.response", category="meta.about.topic")
+    assert (requests[0].text, requests[0].answer, requests[0].categories) == (KNOT, "Loop.", ("ropes",))
+
+
+def test_a_list_of_prompts_in_a_row_is_one_request_each(tmp_path: Path) -> None:
+    requests, _ = _load(tmp_path, [{"topic": "ropes", "questions": [KNOT, BOW]}])
+    assert [(request.text, request.categories) for request in requests] == [(KNOT, ("ropes",)), (BOW, ("ropes",))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [
+        ([{"label": "true"}, {"label": "false"}], [True, False]),
+        ([{"label": {"harmful": True}}, {"label": {"harmful": False}}], [True, False]),
+        ([{"meta": {"a": {"is_malicious": 1}}}, {"meta": {"a": {"is_malicious": 0}}}], [True, False]),
+        ([{"is_safe": True}, {"is_safe": False}], [False, True]),
+        ([{"harmless": 1}, {"harmless": 0}], [False, True]),
+        ([{"is_safe": "safe"}, {"is_safe": "unsafe"}], [False, True]),
+        ([{"label": "vanilla_harmful"}, {"label": "Not harmful"}], [True, False]),
+        ([{"label": ["unsafe"]}, {"label": ["safe"]}], [True, False]),
+        ([{"prompt_harmfulness": "harmful"}, {"prompt_harmfulness": "unharmful"}], [True, False]),
+        ([{"label": float("nan"), "flagged": True}, {"label": None, "flagged": False}], [True, False]),
+        ([{"label": "safe"}, {"label": "unsafe"}, {"label": "unsafe"}, {"label": "controversial"}],
+         [False, True, True, None]),
+        ([{"label": 0}, {"label": 1}, {"label": 3}], [True, True, True]),
+    ],
+)  # fmt: skip
+def test_labels_in_every_form(tmp_path: Path, rows: list[dict[str, Any]], labels: list[bool | None]) -> None:
+    """A word that is no label leaves its row unlabelled; a column of classes is no label column."""
+    texts = [{"prompt": f"How do I tie knot {n}?"} for n in range(len(rows))]
+    requests, _ = _load(tmp_path, [text | row for text, row in zip(texts, rows, strict=True)])
+    assert [request.harmful for request in requests] == labels
+    assert {request.kind for request in requests if request.harmful is None} <= {""}
+
+
+def test_a_label_column_that_is_named_and_can_not_be_told_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no labels that can be told"):
+        _load(tmp_path, [{"prompt": KNOT, "grade": "GCG"}], {"label": "grade"})
+
+
+@pytest.mark.parametrize(("announced", "value", "said"), [(True, "safe", "harmless"), (False, 1, "harmful")])
+def test_labels_that_all_say_the_opposite_of_what_was_announced(
+    tmp_path: Path, announced: bool, value: object, said: str
+) -> None:
+    rows = [{"prompt": KNOT, "is_harmful": value}, {"prompt": BOW, "is_harmful": value}]
+    with pytest.raises(InputError, match=f"column 'is_harmful': says {said} for all 2") as caught:
+        _load(tmp_path, rows, harmful=announced)
+    assert "--harmless" in caught.value.fix
+    assert len(_load(tmp_path, rows, harmful=None)[0]) == 2
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None, float("nan"), "NaN", "null"])
+def test_blank_cells_are_neither_text_nor_answer_nor_category(tmp_path: Path, blank: object) -> None:
+    rows = [{"prompt": KNOT, "response": blank, "category": blank, "context": blank}, {"prompt": blank}]
+    requests, _ = _load(tmp_path, [*rows, {"prompt": BOW, "response": "x", "category": "y", "context": "z"}])
+    assert [(request.text, request.answer, request.categories) for request in requests] == [
+        (KNOT, None, ()),
+        (f"{BOW}\n\nz", "x", ("y",)),
+    ]
+
+
+def test_categories_as_flags_or_as_a_list_written_as_text(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": KNOT, "category": {"ropes": True, "sails": False}},
+        {"prompt": BOW, "category": "['ropes', 'bows']"},
+    ]
+    assert [request.categories for request in _load(tmp_path, rows)[0]] == [("ropes",), ("ropes", "bows")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u5982\u4f55\u6253\u4e00\u4e2a\u5e73\u7ed3\uff1f",
+        "\u0e1c\u0e39\u0e01\u0e40\u0e07\u0e37\u0e48\u0e2d\u0e19\u0e2d\u0e22\u0e48\u0e32\u0e07\u0e44\u0e23",
+    ],
+)
+def test_scripts_without_spaces_are_read(tmp_path: Path, text: str) -> None:
+    for column in ("prompt", "what_they_ask"):
+        assert _load(tmp_path, [{column: text, "n": 1}])[0][0].text == text
+
+
+def test_this_projects_own_rows_are_read_back_without_loss(tmp_path: Path) -> None:
+    """Whatever command wrote them: label, rules, twin, family and disguise survive; only what is open is filled."""
+    written = [
+        user_request(
+            "A postcard: how do I tie a knot?", harmful=True, rules=("R4",), categories=("a",), source="s", family="f",
+            twin="t", kind="lookalike", answer=" ", operator="postcard", seed_text=KNOT,
+        ),
+        Request(
+            messages=(Message(role="system", content="x"), Message(role="user", content=f" {BOW} ")),
+            source="s", kind="k",
+        ),
+        user_request(BOW, harmful=False, source="s", kind="ordinary"),
+    ]  # fmt: skip
+    file = tmp_path / "own.jsonl"
+    write_jsonl(file, written)
+    assert list(load_requests(SourceSpec(path=str(file)), None)) == written
+    assert [request.harmful for request in load_requests(SourceSpec(path=str(file)), True)] == [True, True, False]
+    # Rows of one label alone, against what was announced: their own label is no guess.
+    write_jsonl(file, written[2:])
+    assert list(load_requests(SourceSpec(path=str(file)), True)) == written[2:]
+
+
+def test_a_conversation_that_looks_like_an_own_row_is_labelled_as_announced(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": KNOT}], "source": "elsewhere"}
+    requests, _ = _load(tmp_path, [row])
+    assert (requests[0].harmful, requests[0].kind, requests[0].source) == (True, "harmful", "elsewhere")
+    answered = {"messages": [*row["messages"], {"role": "assistant", "content": "Loop."}]}
+    assert _load(tmp_path, [answered])[0][0].answer == "Loop."
+
+
+def test_malformed_rows_are_an_error_or_skipped_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    tool = {"messages": [{"role": "tool", "content": "x"}, {"role": "user", "content": KNOT}]}
+    good = {"messages": [{"role": "user", "content": KNOT}, {"role": "assistant", "content": "Loop."}]}
+    lines = [json.dumps(good), "{oops", json.dumps(tool), json.dumps({"messages": None}), json.dumps(good)]
+    file.write_text("\n".join(lines))
+    with pytest.raises(InputError, match="line 2"):
+        list(load_requests(SourceSpec(path=str(file)), True))
+    skipped: list[tuple[str, str]] = []
+    spec = SourceSpec(path=str(file), skip_bad=True)
+    assert len(list(load_requests(spec, True, on_skip=lambda cause, where: skipped.append((cause, where))))) == 2
+    assert sorted(cause for cause, _ in skipped) == ["malformed", "malformed", "no text"]
+    assert any("row 2: role 'tool'" in where for _, where in skipped)
+    assert not any("oops" in where for _, where in skipped)
+
+
+def test_a_limit_draws_by_content_whatever_the_order(tmp_path: Path) -> None:
+    rows = [f"How do I tie knot {n}?" for n in range(300)]
+    file = tmp_path / "a.txt"
+    drawn: list[list[str]] = []
+    for ordered in (rows, rows[::-1], rows + rows):
+        file.write_text("\n".join(ordered))
+        drawn.append([request.text for request in load_requests(SourceSpec(path=str(file), limit=30), True)])
+    assert len(drawn[0]) == 30
+    assert drawn[0] == drawn[1][::-1] == drawn[2]
+    places = [rows.index(text) for text in drawn[0]]
+    assert places == sorted(places)
+    assert all(any(start <= place < start + 100 for place in places) for start in (0, 100, 200))
+    # The ranks are the same at every size, so that a smaller sample is part of a larger one.
+    assert set(drawn[0]) < {request.text for request in load_requests(SourceSpec(path=str(file), limit=31), True)}
+    assert len(list(load_requests(SourceSpec(path=str(file), limit=1000), True))) == 300
+
+
+def test_a_limit_counts_after_the_label_is_chosen(tmp_path: Path) -> None:
+    rows = [{"prompt": f"How do I tie knot {n}?", "label": int(n % 10 == 0)} for n in range(100)]
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    requests = list(load_requests(SourceSpec(path=str(file), limit=8), True, only=True))
+    assert [request.harmful for request in requests] == [True] * 8
+
+
+def test_a_limit_keeps_the_pairs_of_a_shipped_set_together() -> None:
+    requests = list(load_requests(SourceSpec(path="shipped:contrast", limit=20), True))
+    assert len(requests) == 20
+    assert len({request.twin for request in requests}) == 10
+
+
 def test_half_an_emoji_does_not_stop_a_set(tmp_path: Path) -> None:
     """Sets cut at a length hold halves of surrogate pairs, which can be neither hashed nor written."""
     file = tmp_path / "cut.jsonl"
@@ -252,6 +478,19 @@ def test_no_development_set_is_left_out_of_the_test(shared: Path) -> None:
 def test_sets_with_categories_keep_them(shared: Path, name: str) -> None:
     requests = list(load_requests(SourceSpec(path=str(shared / "harmful" / name)), True))
     assert all(request.categories for request in requests)
+
+
+def test_the_taxonomy_of_a_nested_set_is_kept_whole(shared: Path) -> None:
+    file = shared / "harmful" / "harmfulqa.json"
+    topics = json.loads(file.read_text(encoding="utf-8"))
+    requests = list(load_requests(SourceSpec(path=str(file)), True))
+    assert {request.categories[0] for request in requests} == set(topics)
+    assert {len(request.categories) for request in requests} == {2}
+
+
+def test_labels_of_a_mixed_set_are_kept(shared: Path) -> None:
+    requests = list(load_requests(SourceSpec(path=str(shared / "over_refusal" / "xstest.csv")), True))
+    assert [sum(request.harmful is label for request in requests) for label in (False, True)] == [250, 200]
 
 
 def test_a_promise_is_never_taken_for_an_answer(shared: Path) -> None:

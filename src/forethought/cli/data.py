@@ -34,8 +34,20 @@ data_app = typer.Typer(
 def read(
     source: SourceArgument,
     text_column: TextColumn = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NOUN=NAME",
+            help="Column for one of text, messages, history, system, answer, category, label, context, where the"
+            " guess is wrong; can be given again.",
+        ),
+    ] = None,
     harmless: Annotated[
         bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many requests, drawn by content hash.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave malformed rows out and count them; else the first is an error.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Also write the requests, with their rules, as JSON lines.")] = None,
     policy: Annotated[
@@ -43,5 +55,8 @@ def read(
     ] = None,
     show: Annotated[bool, typer.Option("--show-harmful", help="Print samples unredacted.")] = False,
 ) -> None:
-    """Reads any dataset, and shows how its columns were understood, its counts by rule, and samples (redacted)."""
-    data_command.read(source, text_column, harmless, out, policy, show)
+    """Reads any dataset as a stream, and shows how its columns were understood, its counts by rule, and samples.
+
+    Harmful samples are redacted. A label column in the set wins over --harmless, row by row.
+    """
+    data_command.read(source, text_column, column or [], harmless, limit, skip_bad, out, policy, show)

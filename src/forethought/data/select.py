@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.shipped import shipped_requests
-from forethought.data.sources import Mapping, SourceSpec, load_requests
+from forethought.data.sources import SHIPPED, Mapping, OnSkip, SourceSpec, load_requests
 from forethought.errors import InputError
 from forethought.records import Record, Request, Split
-
-_SHIPPED = "shipped:"
 
 
 class Selection(Record):
@@ -30,8 +28,9 @@ def load_split(
     held_out_share: float,
     dev_share: float,
     on_mapping: Callable[[str, Mapping], None] | None = None,
+    on_skip: OnSkip | None = None,
 ) -> dict[Split, list[Request]]:
-    """The requests of some sources by split.
+    """The requests of some sources by split; of a source with labels, those of the side asked for.
 
     Shipped sets are split by their families, other sources by content id, so that the
     split of a request never depends on the rest of the file. Raises InputError when a
@@ -39,17 +38,19 @@ def load_split(
     """
     parts: dict[Split, list[Request]] = {"train": [], "dev": [], "test": []}
     for spec in specs:
-        if spec.path.startswith(_SHIPPED):
+        if spec.path.startswith(SHIPPED):
+            drawn = {request.id for request in load_requests(spec, harmful)}
             for split in parts:
-                parts[split] += shipped_requests(spec.path.removeprefix(_SHIPPED), split)
+                rows = shipped_requests(spec.path.removeprefix(SHIPPED), split)
+                parts[split] += [request for request in rows if request.id in drawn]
             continue
-        rows = [row for row in load_requests(spec, harmful, on_mapping) if row.harmful is harmful]
+        rows = list(load_requests(spec, harmful, on_mapping, on_skip, only=harmful))
         if not rows:
             kind = "harmful" if harmful else "harmless"
             raise InputError(
                 spec.path, f"holds no {kind} request", "Check its label column, or list it on the other side"
             )
-        for row in _limited(rows, spec.limit):
+        for row in rows:
             parts[_split_of(row, held_out_share, dev_share)].append(row)
     return parts
 
@@ -57,12 +58,6 @@ def load_split(
 def _split_of(request: Request, held_out_share: float, dev_share: float) -> Split:
     place = int(request.id, 16) / 16 ** len(request.id)
     return "test" if place < held_out_share else "dev" if place < held_out_share + dev_share else "train"
-
-
-def _limited(rows: list[Request], limit: int | None) -> list[Request]:
-    if limit is None or len(rows) <= limit:
-        return rows
-    return [rows[round(k * len(rows) / limit)] for k in range(limit)]
 
 
 def disjoint(train: Iterable[Request], dev: Iterable[Request], test: Iterable[Request]) -> Selection:

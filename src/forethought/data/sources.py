@@ -1,54 +1,32 @@
-"""Any refusal or instruction set as Requests, by a small column mapping.
-
-The mapping is guessed from names and contents, shown, and can be overridden one
-column at a time. A column that promises an answer (`target` of AdvBench begins
-with "Sure") is never taken for the set's own refusal.
-"""
+"""Any refusal or instruction set as Requests, by a small column mapping that is guessed and shown."""
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import itertools
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from forethought.data.readers import CONVERSATION_COLUMNS, Row, read_datasets, read_rows
+from forethought.data.mapping import Mapping, guess_mapping
+from forethought.data.readers import Row, read_datasets, read_rows
+from forethought.data.shipped import shipped_requests
+from forethought.data.turns import messages_of, pairs_of, transcript, turns_of
+from forethought.data.values import categories_of, flat, is_blank, label_of, sound
 from forethought.errors import InputError
 from forethought.records import Message, Record, Request
 
-_NAMES: dict[str, tuple[str, ...]] = {
-    "text": (
-        "question", "prompt", "request", "goal", "behavior", "behaviour", "instruction", "query",
-        "mutated_prompt", "forbidden_prompt", "user", "text", "input",
-    ),
-    "messages": CONVERSATION_COLUMNS,
-    "answer": ("response", "output", "answer", "completion", "refusal", "reply"),
-    "category": (
-        "category", "categories", "intents", "semanticcategory", "semantic_category", "policy", "harm_category",
-        "risk_area", "topic", "violated_rule", "hazard", "hazard_category",
-    ),
-    "label": ("harmful", "is_harmful", "is_malicious", "label", "unsafe", "prompt_label", "prompt_harm_label"),
-    "context": ("contextstring", "context", "context_string"),
-}  # fmt: skip
-_HARMFUL = {"1", "true", "yes", "harmful", "unsafe", "malicious", "harm", "toxic", "violating"}
-_HARMLESS = {"0", "false", "no", "harmless", "safe", "benign", "unharmful", "ok", "none"}
+__all__ = ["Mapping", "OnSkip", "SourceSpec", "guess_mapping", "hash_sample", "load_requests"]
 
-
-class Mapping(Record):
-    """Which column holds what. None: the source has no such column."""
-
-    text: str | None = None
-    messages: str | None = None
-    answer: str | None = None
-    category: str | None = None
-    label: str | None = None
-    context: str | None = None
-
-    def __str__(self) -> str:
-        return ", ".join(f"{noun}={column}" for noun, column in self.model_dump().items() if column)
+SHIPPED = "shipped:"
+_HEAD = 200
+"""Rows from which the mapping is guessed."""
+OnSkip = Callable[[str, str], None]
+"""Called for each row that is left out with a cause, `no text` or `malformed`, and where it stands."""
+_OWN_FIELDS = frozenset(Request.model_fields)
 
 
 class SourceSpec(Record):
@@ -59,167 +37,210 @@ class SourceSpec(Record):
     columns: dict[str, str] = Field(default_factory=dict)
     """Overrides of the guessed mapping, such as `{text: my_column}`."""
     limit: int | None = Field(default=None, ge=1)
-    """At most so many rows, spread evenly over the source; None is all."""
+    """At most so many rows, drawn by content hash; None is all."""
+    skip_bad: bool = False
+    """True: malformed rows are counted and left out. False: the first is an error that names its line."""
 
 
-def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> Mapping:
-    """The mapping for a source, guessed from its first rows.
-
-    Raises InputError when an override names no column, or no column reads like requests.
-    """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    for noun, column in overrides.items():
-        if noun not in _NAMES:
-            raise InputError(noun, "is not something a column can hold", f"Use one of {', '.join(_NAMES)}")
-        if column not in columns:
-            raise InputError(f"{name}: column '{column}'", "there is no such column", f"It has {', '.join(columns)}")
-    chosen: dict[str, str] = dict(overrides)
-    by_key = {re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_"): column for column in columns}
-    for noun, names in _NAMES.items():
-        if noun not in chosen:
-            found = next((by_key[key] for key in names if key in by_key and by_key[key] not in chosen.values()), None)
-            if found is not None and _plausible(noun, [row.get(found) for row in rows]):
-                chosen[noun] = found
-    if "messages" in chosen and "messages" not in overrides:
-        chosen.pop("text", None) if "text" not in overrides else chosen.pop("messages")
-    if "text" not in chosen and "messages" not in chosen:
-        chosen["text"] = _wordiest(rows, columns, name)
-    return Mapping.model_validate(chosen)
-
-
-def _plausible(noun: str, values: list[Any]) -> bool:
-    """Whether what stands in a column can be what its name promises."""
-    present = [value for value in values if value not in (None, "")]
-    if not present:
-        return False
-    if noun == "label":
-        return all(_label(value) is not None for value in present)
-    if noun == "text":
-        return any(isinstance(value, str) and " " in value for value in present)
-    if noun == "messages":
-        return all(isinstance(value, list) and value and isinstance(value[0], dict) for value in present)
-    return True
-
-
-def _wordiest(rows: Sequence[Row], columns: list[str], name: str) -> str:
-    """The column that reads most like requests: text of several words, seldom repeated, of moderate length."""
-
-    def fitness(column: str) -> float:
-        texts = [row[column] for row in rows if isinstance(row.get(column), str) and row[column].strip()]
-        worded = [text for text in texts if len(text.split()) >= 3]
-        if len(worded) < max(1, len(rows) // 2):
-            return 0.0
-        asks = sum(bool(_ASKS.match(text)) or text.rstrip().endswith("?") for text in worded) / len(worded)
-        short = sum(len(text.split()) <= 60 for text in worded) / len(worded)
-        return float(len(set(worded)) / len(worded) * (0.2 + asks + 0.3 * short))
-
-    best = max(columns, key=fitness, default="")
-    if not best or fitness(best) == 0.0:
-        raise InputError(
-            name,
-            f"no column reads like requests (it has {', '.join(columns) or 'none'})",
-            "Name it: --text-column NAME",
-        )
-    return best
-
-
-_ASKS = re.compile(
-    r"(?i)\s*(how|what|why|where|which|who|when|can|could|should|is|are|do|does|write|give|explain|list|describe|create|"
-    r"tell|help|make|provide|suggest|develop|teach|show|generate|find|draft)\b"
-)
-
-
-def load_requests(spec: SourceSpec, harmful: bool | None, on_mapping: Any = None) -> Iterator[Request]:
-    """Streams a source as Requests.
+def load_requests(
+    spec: SourceSpec,
+    harmful: bool | None,
+    on_mapping: Callable[[str, Mapping], None] | None = None,
+    on_skip: OnSkip | None = None,
+    only: bool | None = None,
+) -> Iterator[Request]:
+    """Streams a source as Requests; memory does not grow with the source.
 
     `harmful` is what the user says of the whole source; a label column in it wins row
-    by row. `on_mapping(name, mapping)` is called once a file, so that a caller can
-    show what was guessed. Rows without text are skipped. Raises InputError for an
-    unreadable or empty source.
+    by row, and a word in it that is no label leaves the row unlabelled. `only` keeps
+    the rows of one label, before the limit is applied. `on_mapping(name, mapping)` is
+    called once a file, so that a caller can show what was guessed. Rows without text
+    are left out. Raises InputError for an unreadable or empty source, a malformed row
+    unless `skip_bad`, and a label column that says the opposite of `harmful` throughout.
     """
-    found = False
-    read = read_datasets if spec.path.startswith(("hub:", "disk:")) else read_rows
-    for name, rows in itertools.groupby(read(spec.path), key=lambda pair: pair[0]):
+    if spec.path.startswith(SHIPPED):
+        requests: Iterable[Request] = shipped_requests(spec.path.removeprefix(SHIPPED))
+    else:
+        requests = _stream(spec, harmful, on_mapping or (lambda name, mapping: None), on_skip or (lambda why, at: None))
+    if only is not None:
+        requests = (request for request in requests if request.harmful is only)
+    return iter(requests) if spec.limit is None else iter(hash_sample(requests, spec.limit))
+
+
+def hash_sample(requests: Iterable[Request], most: int) -> list[Request]:
+    """At most `most` different requests, those of the smallest content hashes, in the order of the stream.
+
+    Which ones are drawn does not depend on that order, and memory holds no more than
+    these. A request and its look-alike share their hash, so that pairs stay together.
+    """
+    kept: list[tuple[int, int, Request]] = []  # a heap with the largest hash on top, hence the minus
+    held: set[str] = set()
+    for place, request in enumerate(requests):
+        rank = -int(hashlib.sha256(f"limit:{request.twin or request.id}".encode()).hexdigest()[:16], 16)
+        if request.id in held or (len(kept) == most and rank <= kept[0][0]):
+            continue
+        held.add(request.id)
+        if len(kept) < most:
+            heapq.heappush(kept, (rank, -place, request))
+        else:
+            held.discard(heapq.heapreplace(kept, (rank, -place, request))[2].id)
+    return [request for _, _, request in sorted(kept, key=lambda entry: -entry[1])]
+
+
+def _stream(
+    spec: SourceSpec, harmful: bool | None, on_mapping: Callable[[str, Mapping], None], on_skip: OnSkip
+) -> Iterator[Request]:
+    def on_bad(error: InputError) -> None:
+        if not spec.skip_bad:
+            raise error
+        on_skip("malformed", f"{error.value}: {error.rule}")
+
+    by_library = spec.path.startswith(("hub:", "disk:"))
+    pairs = read_datasets(spec.path) if by_library else read_rows(spec.path, on_bad)
+    found = opposite = 0
+    label: str | None = None
+    for name, rows in itertools.groupby(pairs, key=lambda pair: pair[0]):
         stream = (row for _, row in rows)
-        head = list(itertools.islice(stream, 200))
+        head = list(itertools.islice(stream, _HEAD))
         mapping = guess_mapping(head, spec.columns, name)
-        if on_mapping is not None:
-            on_mapping(name, mapping)
-        for request in _requests(itertools.chain(head, stream), mapping, Path(name).name, harmful):
-            found = True
-            yield request
+        on_mapping(name, mapping)
+        source = Path(name).name
+        own = not spec.columns and all(_own_request(row, source, harmful) is not None for row in head)
+        for number, row in enumerate(itertools.chain(head, stream), start=1):
+            for request in _read_row(row, (name, number), source, mapping, harmful, own, on_bad, on_skip):
+                found += 1
+                if mapping.label and not own and harmful is not None and request.harmful is (not harmful):
+                    opposite, label = opposite + 1, mapping.label
+                yield request
     if not found:
         raise InputError(spec.path, "holds no request", "Check that its text column is filled, or name another column")
-
-
-def _requests(rows: Iterable[Row], mapping: Mapping, source: str, harmful: bool | None) -> Iterator[Request]:
-    for row in rows:
-        messages = _messages(row, mapping)
-        if messages is None:
-            continue
-        label = _label(row.get(mapping.label)) if mapping.label else None
-        categories = _categories(row.get(mapping.category)) if mapping.category else ()
-        is_harmful = label if label is not None else harmful
-        answer = row.get(mapping.answer) if mapping.answer else None
-        yield Request(
-            messages=messages,
-            harmful=is_harmful,
-            categories=categories,
-            source=source,
-            kind="harmful" if is_harmful else "ordinary",
-            answer=answer if isinstance(answer, str) and answer.strip() else None,
+    if opposite == found:
+        said, announced = ("harmless", "harmful") if harmful else ("harmful", "harmless")
+        raise InputError(
+            f"{spec.path}: column '{label}'",
+            f"says {said} for all {found} requests, and the set is read as {announced}",
+            f"Read it as {said} ({'with' if harmful else 'without'} --harmless), or name another label column",
         )
 
 
-def _messages(row: Row, mapping: Mapping) -> tuple[Message, ...] | None:
-    if mapping.messages:
-        turns = row.get(mapping.messages) or []
-        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
-            raise InputError(
-                f"column '{mapping.messages}'", "does not hold conversations", "It needs a list of role and content"
-            )
-        messages = [_turn(turn) for turn in turns]
+def _read_row(
+    row: Row,
+    place: tuple[str, int],
+    source: str,
+    mapping: Mapping,
+    harmful: bool | None,
+    own: bool,
+    on_bad: Callable[[InputError], None],
+    on_skip: OnSkip,
+) -> list[Request]:
+    """The requests of one row: mostly one, several where its text is a list, none where it has no text."""
+    kept = _own_request(row, source, harmful) if own else None
+    if kept is not None:
+        return [kept]
+    try:
+        found = _requests(flat(row), mapping, source, harmful)
+    except InputError as error:
+        on_bad(InputError(f"{place[0]}, row {place[1]}: {error.value}", error.rule, error.fix))
+        return []
+    if not found:
+        on_skip("no text", f"{place[0]}, row {place[1]}")
+    return found
+
+
+def _own_request(row: Row, source: str, harmful: bool | None) -> Request | None:
+    """A row as this project writes it, with all of its fields; None for any other row.
+
+    What it leaves open, label and source, is filled as for any source.
+    """
+    if not row.keys() <= _OWN_FIELDS or "messages" not in row:
+        return None
+    try:
+        request = Request.model_validate(row)
+    except ValidationError:
+        return None
+    if not request.messages or request.messages[-1].role != "user" or not request.text.strip():
+        return None
+    label = request.harmful if request.harmful is not None else harmful
+    return request.model_copy(
+        update={
+            "harmful": label,
+            "source": request.source or source,
+            "kind": request.kind or _kind(label),
+        }
+    )
+
+
+def _kind(harmful: bool | None) -> str:
+    return "" if harmful is None else "harmful" if harmful else "ordinary"
+
+
+def _requests(row: Row, mapping: Mapping, source: str, harmful: bool | None) -> list[Request]:
+    label = harmful
+    if mapping.label and not is_blank(row.get(mapping.label)):
+        label = label_of(row[mapping.label], mapping.inverted)
+    shared: dict[str, Any] = {
+        "harmful": label,
+        "categories": categories_of(row.get(mapping.category)) if mapping.category else (),
+        "source": source,
+        "kind": _kind(label),
+    }
+    answer = _answer(row.get(mapping.answer)) if mapping.answer else None
+    if mapping.messages is not None:
+        asked = [_conversation(row.get(mapping.messages), mapping.messages)]
+    else:
+        text = row.get(mapping.text or "")
+        asked = [_asked(one, row, mapping) for one in (text if isinstance(text, list) else [text])]
+    requests: list[Request] = []
+    for messages in asked:
+        replies: list[str] = []
         while messages and messages[-1].role != "user":
-            messages.pop()
-        return tuple(messages) or None
-    text = row.get(mapping.text or "")
-    if not isinstance(text, str) or not text.strip():
-        return None
-    text = _sound(text).strip()
-    extra = row.get(mapping.context) if mapping.context else row.get("input") if mapping.text == "instruction" else None
-    if isinstance(extra, str) and extra.strip():
-        text = f"{text}\n\n{_sound(extra).strip()}"
-    return (Message(role="user", content=text),)
+            replies.append(messages.pop().content)
+        if messages:
+            before = _before(row, mapping, messages)
+            reply = answer if answer is not None else replies[-1] if replies else None
+            requests.append(Request(messages=(*before, *messages), answer=reply, **shared))
+    return requests
 
 
-_ROLES = {
-    "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant",
-    "developer": "system",
-}  # fmt: skip
+def _conversation(value: object, column: str) -> list[Message]:
+    if is_blank(value):
+        return []
+    turns = turns_of(value)
+    if turns is None:
+        raise InputError(f"column '{column}'", "does not hold conversations", "It needs a list of role and content")
+    return messages_of(turns)
 
 
-def _turn(turn: dict[str, Any]) -> Message:
-    role = str(turn.get("role", turn.get("from", "user"))).lower()
-    content = str(turn.get("content", turn.get("value", turn.get("text", ""))))
-    role = _ROLES.get(role, role)
-    if role not in {"system", "user", "assistant"}:
-        raise InputError(f"role '{role}'", "is not one a chat can have", "Rename it to system, user or assistant")
-    return Message.model_validate({"role": role, "content": _sound(content)})
+def _asked(text: object, row: Row, mapping: Mapping) -> list[Message]:
+    """A prompt as messages: one user turn, unless it is a transcript."""
+    if not isinstance(text, str) or is_blank(text):
+        return []
+    turns = transcript(text)
+    if turns is not None:
+        return messages_of(turns)
+    text = sound(text).strip()
+    alpaca = mapping.text is not None and mapping.text.lower() == "instruction"
+    extra = row.get(mapping.context) if mapping.context else row.get("input") if alpaca else None
+    if isinstance(extra, str) and not is_blank(extra):
+        text = f"{text}\n\n{sound(extra).strip()}"
+    return [Message(role="user", content=text)]
 
 
-def _sound(text: str) -> str:
-    """The text without halves of surrogate pairs: cut emoji in JSON, which nothing can encode."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _before(row: Row, mapping: Mapping, messages: list[Message]) -> list[Message]:
+    """The system prompt and the earlier turns of columns of their own."""
+    before: list[Message] = []
+    system = row.get(mapping.system) if mapping.system else None
+    if isinstance(system, str) and not is_blank(system) and messages[0].role != "system":
+        before.append(Message(role="system", content=sound(system).strip()))
+    history = row.get(mapping.history) if mapping.history else None
+    turns = None if is_blank(history) else pairs_of(history)
+    return before + (messages_of(turns) if turns is not None else [])
 
 
-def _label(value: object) -> bool | None:
-    if value is None:  # a missing label is not the label "none"
-        return None
-    key = str(value).strip().lower().removesuffix(".0")
-    return True if key in _HARMFUL else False if key in _HARMLESS else None
-
-
-def _categories(value: object) -> tuple[str, ...]:
-    if isinstance(value, list | tuple):
-        return tuple(str(item) for item in value if str(item).strip())
-    return (str(value),) if value not in (None, "") else ()
+def _answer(value: object) -> str | None:
+    """The answer that a cell holds: a text, or the last assistant turn of a conversation."""
+    turns = turns_of(value) if isinstance(value, list) else transcript(value) if isinstance(value, str) else None
+    if turns is not None:
+        said = [message.content for message in messages_of(turns) if message.role == "assistant"]
+        return said[-1] if said else None
+    return sound(value).strip() if isinstance(value, str) and not is_blank(value) else None

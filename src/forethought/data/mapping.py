@@ -1,0 +1,186 @@
+"""Which column of a source holds what: guessed from names and contents, overridden one noun at a time.
+
+A column that promises an answer (`target` of AdvBench begins with "Sure") and a
+rejected answer are never taken for the set's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from forethought.data.readers import CONVERSATION_COLUMNS, Row
+from forethought.data.readers.base import words_in
+from forethought.data.turns import pairs_of, turns_of
+from forethought.data.values import flat, is_blank, label_of
+from forethought.errors import InputError
+from forethought.records import Record
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "text": (
+        "question", "prompt", "request", "goal", "behavior", "behaviour", "instruction", "query",
+        "mutated_prompt", "forbidden_prompt", "user", "user_input", "text", "input",
+    ),
+    "messages": (*CONVERSATION_COLUMNS, "dialog", "chat", "transcript", "prompt", "question", "instruction", "input"),
+    "history": ("history",),
+    "system": ("system", "system_prompt", "system_message"),
+    "answer": ("response", "output", "answer", "completion", "refusal", "reply", "chosen"),
+    "category": (
+        "category", "categories", "intents", "semantic_category", "policy", "harm_category", "risk_area", "topic",
+        "violated_rule", "hazard", "hazard_category",
+    ),
+    "label": (
+        "harmful", "is_harmful", "is_malicious", "label", "unsafe", "is_unsafe", "malicious", "prompt_label",
+        "prompt_harm_label", "toxicity", "toxic", "is_toxic", "flagged", "safety", "is_safe", "safe", "harmless",
+        "is_harmless", "benign", "is_benign", "labels",
+    ),
+    "context": ("context_string", "context"),
+}  # fmt: skip
+_WORDS = {
+    "category": {"category", "categories", "hazard", "topic", "subtopic"},
+    "label": {"harmful", "unsafe", "malicious", "toxic", "harmfulness", "label"},
+}
+"""A name that holds one of these words will do where no name of the first list is there."""
+_NEVER = {"target", "rejected"}
+_INVERTED = {"safe", "is_safe", "harmless", "is_harmless", "benign", "is_benign"}
+_ASKS = re.compile(
+    r"(?i)\s*(how|what|why|where|which|who|when|can|could|should|is|are|do|does|did|write|give|explain|list|describe|create|"
+    r"tell|help|make|provide|suggest|develop|teach|show|generate|find|draft)\b"
+)
+
+
+class Mapping(Record):
+    """Which column holds what. None: the source has no such column."""
+
+    text: str | None = None
+    messages: str | None = None
+    """A whole conversation; what it ends with after the last user turn is the answer."""
+    history: str | None = None
+    """Earlier turns, before the text."""
+    system: str | None = None
+    answer: str | None = None
+    category: str | None = None
+    label: str | None = None
+    context: str | None = None
+    """What is appended to the text."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{noun}={column}" for noun, column in self.model_dump().items() if column)
+
+    @property
+    def inverted(self) -> bool:
+        """Whether a bare `true` in the label column means harmless, as in `is_safe`."""
+        return self.label is not None and _key(self.label.rpartition(".")[2]) in _INVERTED
+
+
+def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> Mapping:
+    """The mapping for a source, guessed from its first rows.
+
+    Raises InputError when an override names no column or a column of labels that can't
+    be told, or when no column reads like requests.
+    """
+    rows = [flat(row) for row in rows]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for noun, column in overrides.items():
+        if noun not in _NAMES:
+            raise InputError(noun, "is not something a column can hold", f"Use one of {', '.join(_NAMES)}")
+        if column not in columns:
+            raise InputError(f"{name}: column '{column}'", "there is no such column", f"It has {', '.join(columns)}")
+    chosen: dict[str, str] = dict(overrides)
+    for noun in _NAMES:
+        if noun not in chosen:
+            for column in _candidates(noun, columns):
+                if column not in chosen.values() and _plausible(noun, column, rows):
+                    chosen[noun] = column
+                    break
+    if "messages" in chosen and "messages" not in overrides:
+        chosen.pop("text", None) if "text" not in overrides else chosen.pop("messages")
+    if "text" not in chosen and "messages" not in chosen:
+        chosen |= _last_resort(rows, columns, chosen, name)
+    mapping = Mapping.model_validate(chosen)
+    if "label" in overrides and not _plausible("label", overrides["label"], rows):
+        raise InputError(
+            f"{name}: column '{mapping.label}'",
+            "holds no labels that can be told",
+            "Use 0 and 1, true and false, or safe and unsafe",
+        )
+    return mapping
+
+
+def _key(column: str) -> str:
+    """A column's name in snake case: `SemanticCategory`, `semantic category` and `semantic_category` are one."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", column)
+    return re.sub(r"[^a-z0-9]+", "_", parted.lower()).strip("_")
+
+
+def _candidates(noun: str, columns: list[str]) -> Iterator[str]:
+    """Columns whose name promises the noun, the best first: their own name, then that of a nested member."""
+    whole = {_key(column): column for column in reversed(columns)}
+    leaf = {_key(column.rpartition(".")[2]): column for column in reversed(columns) if "." in column}
+    for by_key in (whole, leaf):
+        yield from (by_key[name] for name in _NAMES[noun] if name in by_key)
+    yield from (column for column in columns if _WORDS.get(noun, set()) & set(_key(column).split("_")))
+
+
+def _plausible(noun: str, column: str, rows: Sequence[Row]) -> bool:
+    """Whether what stands in a column can be what its name promises."""
+    present = [row[column] for row in rows if not is_blank(row.get(column))]
+    checks: dict[str, Callable[[list[Any]], bool]] = {
+        "text": lambda values: any(_is_text(value) for value in values),
+        "messages": lambda values: all(turns_of(value) is not None for value in values),
+        "history": lambda values: all(pairs_of(value) is not None for value in values),
+        "system": lambda values: all(isinstance(value, str) for value in values),
+        "answer": lambda values: any(isinstance(value, str | list) for value in values),
+        "category": lambda values: any(isinstance(value, str | list | dict | int) for value in values),
+        "label": lambda values: _are_labels(values, _key(column.rpartition(".")[2]) in _INVERTED),
+        "context": lambda values: any(isinstance(value, str) for value in values),
+    }
+    return bool(present) and checks[noun](present)
+
+
+def _is_text(value: object) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(item, str) and words_in(item) > 1 for item in value)
+    return isinstance(value, str) and words_in(value) > 1
+
+
+def _are_labels(values: list[Any], inverted: bool) -> bool:
+    """Most say harmful or harmless, and no number says anything else: classes from 0 to 4 are no labels."""
+    told = [label_of(value, inverted) for value in values]
+    strange = [value for value, label in zip(values, told, strict=True) if label is None]
+    numbers = any(re.fullmatch(r"[-+]?\d+(\.\d+)?", str(value).strip()) for value in strange)
+    return len(strange) * 2 <= len(values) and not numbers
+
+
+def _last_resort(rows: Sequence[Row], columns: list[str], chosen: dict[str, str], name: str) -> dict[str, str]:
+    """A preferred conversation, as preference sets without a prompt column have it, else the wordiest column."""
+    for column in columns:
+        if _key(column) == "chosen" and _plausible("messages", column, rows):
+            chosen.pop("answer", None)
+            return {"messages": column}
+    free = [column for column in columns if column not in chosen.values() and _key(column) not in _NEVER]
+    return {"text": _wordiest(rows, free, columns, name)}
+
+
+def _wordiest(rows: Sequence[Row], free: list[str], columns: list[str], name: str) -> str:
+    """The column that reads most like requests: text of several words, seldom repeated, of moderate length."""
+
+    def fitness(column: str) -> float:
+        values = [row[column] for row in rows if not is_blank(row.get(column))]
+        listed = [item for value in values for item in (value if isinstance(value, list) else [value])]
+        worded = [text for text in listed if isinstance(text, str) and words_in(text) >= 3]
+        if len(worded) < max(1, len(rows) // 2):
+            return 0.0
+        asks = sum(bool(_ASKS.match(text)) or text.rstrip().endswith(("?", "\uff1f")) for text in worded) / len(worded)
+        short = sum(words_in(text) <= 60 for text in worded) / len(worded)
+        return float(len(set(worded)) / len(worded) * (0.2 + asks + 0.3 * short))
+
+    best = max(free, key=fitness, default="")
+    if not best or fitness(best) == 0.0:
+        raise InputError(
+            name,
+            f"no column reads like requests (it has {', '.join(columns) or 'none'})",
+            "Name it: --text-column NAME",
+        )
+    return best

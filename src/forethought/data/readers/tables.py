@@ -1,0 +1,159 @@
+"""Tables as text and plain lines, row by row."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import deque
+from collections.abc import Iterator
+from typing import TextIO
+
+from forethought.data.readers.base import OnBad, Opener, Row, column_names, is_header
+from forethought.data.readers.text import is_damaged, open_text
+from forethought.errors import InputError
+
+csv.field_size_limit(16 * 1024 * 1024)
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_MEND = "Mend the line, or skip such rows with --skip-bad"
+
+
+class _Lines:
+    """Lines of a file that can be given back: a quote that is never closed must not swallow the rows after it."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._returned: deque[str] = deque()
+        self.taken: list[str] = []
+        """Lines taken since the last row was finished."""
+        self.number = 0
+        """Number of the line taken last, from 1."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._returned.popleft() if self._returned else next(self._file)
+        self.number += 1
+        self.taken.append(line)
+        return line
+
+    def give_back(self, lines: list[str]) -> None:
+        """Puts lines back, the first of them to be taken next."""
+        self._returned.extendleft(reversed(lines))
+        self.number -= len(lines)
+        self.taken = []
+
+
+def read_table(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
+    """CSV, TSV and their like: the delimiter is the one that the first line has most of.
+
+    A first line that reads like a request is no header. A row with more cells than
+    columns, or with a quote that is never closed, is bad; one with fewer is filled up.
+    """
+    with open_text(name, opener) as file:
+        lines = _Lines(file)
+        first = _first_line(lines)
+        if first is None:
+            return
+        delimiter = "\t" if name.lower().endswith(".tsv") else None
+        if first.lower().startswith("sep=") and len(first.strip()) == 5:  # a spreadsheet's own note
+            delimiter, first = first.strip()[-1], next(lines, "")
+        bare = _QUOTED.sub("", first)
+        delimiter = delimiter or max(",;\t|", key=bare.count)
+        lines.give_back([first])
+        if delimiter not in bare:
+            yield from _single_column(name, lines, on_bad)
+        else:
+            yield from _columns(name, lines, delimiter, on_bad)
+
+
+def _first_line(lines: _Lines) -> str | None:
+    """The first line that is neither blank nor a comment."""
+    for line in lines:
+        comment = line.startswith("#") and ("," not in line or re.match(r"#\s*[\w.-]+\s*[:=]", line))
+        if line.strip() and not comment:
+            return line
+    return None
+
+
+def _columns(name: str, lines: _Lines, delimiter: str, on_bad: OnBad) -> Iterator[Row]:
+    header: list[str] | None = None
+    reader = csv.reader(lines, delimiter=delimiter)
+    while True:
+        lines.taken = []
+        try:
+            cells = next(reader)
+            fault = _fault(cells, header)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            cells, fault = [], f"is not a row of a table ({error})"
+        if fault is not None:
+            start = lines.number - len(lines.taken) + 1
+            on_bad(InputError(f"{name}, line {start}", fault, _MEND))
+            lines.give_back(lines.taken[1:])
+            reader = csv.reader(lines, delimiter=delimiter)
+        elif header is None:
+            header = [cell.strip() for cell in cells] if is_header(cells) else column_names(len(cells))
+            if not is_header(cells):
+                yield dict(zip(header, cells, strict=True))
+        elif any(cells):
+            yield dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=False))
+
+
+def _fault(cells: list[str], header: list[str] | None) -> str | None:
+    if any(is_damaged(cell) for cell in cells):
+        return "is not UTF-8, unlike the rest of the file"
+    if header is None:
+        return None
+    if any(cell.strip() for cell in cells[len(header) :]):
+        return f"has {len(cells)} cells for {len(header)} columns"
+    if len(cells) < len(header) and cells and "\n" in cells[-1]:
+        return "has a quote that is never closed"
+    return None
+
+
+def _single_column(name: str, lines: _Lines, on_bad: OnBad) -> Iterator[Row]:
+    """One column needs no quotes: its commas belong to the text, and so does a quote that opens no cell."""
+    header: str | None = None
+    while True:
+        lines.taken = []
+        start = lines.number + 1
+        cell = _single_cell(lines)
+        if cell is None:
+            return
+        if is_damaged(cell):
+            on_bad(InputError(f"{name}, line {start}", "is not UTF-8, unlike the rest of the file", _MEND))
+        elif header is None and is_header([cell]):
+            header = cell.strip()
+        elif cell.strip():
+            header = header or column_names(1)[0]
+            yield {header: cell}
+
+
+def _single_cell(lines: _Lines, most: int = 1000) -> str | None:
+    """The next cell, over several lines where its quotes ask for it; None at the end."""
+    for line in lines:
+        whole = line.rstrip("\r\n")
+        if not whole.startswith('"'):
+            return whole
+        while whole.count('"') % 2 and len(lines.taken) < most:
+            more = next(lines, None)
+            if more is None:
+                break
+            whole = "".join(lines.taken).rstrip("\r\n")
+        if _QUOTED.fullmatch(whole):
+            return whole[1:-1].replace('""', '"')
+        lines.give_back(lines.taken[1:])  # the quote opens no cell: the line is the text
+        return line.rstrip("\r\n")
+    return None
+
+
+def read_lines(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
+    """One text a line."""
+    with open_text(name, opener) as file:
+        for number, line in enumerate(file, start=1):
+            if is_damaged(line):
+                on_bad(InputError(f"{name}, line {number}", "is not UTF-8, unlike the rest of the file", _MEND))
+            elif line.strip():
+                yield {"text": line.strip()}

@@ -1,0 +1,266 @@
+"""Sets that don't fit in memory: bounded peak, one classifier, whole files or none, and the command's options."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forethought.data import classify
+from forethought.data.classify import assign_rules
+from forethought.data.sources import SourceSpec, hash_sample, load_requests
+from forethought.data.stream import CHUNK, RuleStream, Tally
+from forethought.errors import ConfigError
+from forethought.policy import default_policy
+from forethought.records import Request, read_jsonl, user_request
+
+ROWS = 120_000
+PEAK_MIB = 200
+"""Python, the libraries and a chunk take about 120; the set alone would take several times more."""
+_MEASURED = """
+import sys
+from pathlib import Path
+from forethought.cli import main
+try:
+    main()
+finally:
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    print("PEAK", int(peak.split()[1]) // 1024)
+"""
+
+
+def _row(number: int) -> dict[str, Any]:
+    return {
+        "id": number,
+        "prompt": f"How do I mend rope number {number} before the boat leaves the harbour?",
+        "response": "First look at the strands, then splice them one by one. " * 5,
+        "is_harmful": number % 2,
+        "category": "Fraud" if number % 2 else None,
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One large set, as JSON lines and as a JSON array."""
+    made = tmp_path_factory.mktemp("large")
+    with (made / "set.jsonl").open("w") as lines, (made / "set.json").open("w") as array:
+        array.write('{"version": 1, "data": [')
+        for number in range(ROWS):
+            text = json.dumps(_row(number))
+            lines.write(text + "\n")
+            array.write((",\n" if number else "") + text)
+        array.write("]}")
+    return made
+
+
+def _read(*options: object) -> tuple[int, str]:
+    """Peak memory in MiB and the output of `data read` in a process of its own."""
+    line = [sys.executable, "-c", _MEASURED, "data", "read", *map(str, options)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.rpartition("PEAK ")[2]), done.stdout
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_a_large_json_file_is_never_held(folder: Path, tmp_path: Path) -> None:
+    assert (folder / "set.json").stat().st_size > 40 << 20
+    peak, shown = _read(folder / "set.json", "--out", tmp_path / "out.jsonl")
+    assert peak < PEAK_MIB
+    assert f"{ROWS} requests, {ROWS // 2} harmful; rules by the classifier for 0" in shown
+    with (tmp_path / "out.jsonl").open() as file:
+        assert sum(1 for _ in file) == ROWS
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_a_limit_holds_no_more_than_it_draws(folder: Path, tmp_path: Path) -> None:
+    peak, _ = _read(folder / "set.jsonl", "--limit", 200, "--out", tmp_path / "out.jsonl")
+    assert peak < PEAK_MIB
+    drawn = list(read_jsonl(tmp_path / "out.jsonl", Request))
+    places = [int(request.text.split()[6]) for request in drawn]
+    assert len(places) == 200
+    assert places == sorted(places)
+    assert places[0] < ROWS // 10
+    assert places[-1] > ROWS * 9 // 10
+
+
+def test_a_kill_in_the_middle_leaves_no_half_file(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    part = tmp_path / "out.jsonl.part"
+    command = [sys.executable, "-m", "forethought.cli", "data", "read", str(folder / "set.jsonl"), "--out", str(out)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert running.poll() is None
+    finally:
+        running.kill()
+        running.wait()
+    assert part.exists()
+    assert not out.exists()
+
+
+def test_an_error_in_the_middle_leaves_what_was_there(tmp_path: Path) -> None:
+    file, out = tmp_path / "set.jsonl", tmp_path / "out.jsonl"
+    file.write_text("".join(json.dumps(_row(n)) + "\n" for n in range(CHUNK + 10)) + "{oops\n")
+    out.write_text("kept")
+    done = subprocess.run(
+        [sys.executable, "-m", "forethought.cli", "data", "read", str(file), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"line {CHUNK + 11}: is not JSON" in done.stderr.replace("\n", " ")
+    assert out.read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "set.jsonl"]
+
+
+def _mixed(count: int) -> list[Request]:
+    categories = [("Fraud",), ("a name that no policy has",), ()]
+    return [
+        user_request(
+            f"How do I copy the paid film number {n} for everyone?",
+            harmful=n % 2 == 0,
+            categories=categories[n % 3],
+            rules=("R5",) if n % 10 == 0 else (),
+        )
+        for n in range(count)
+    ]
+
+
+def test_the_rules_are_those_of_a_set_that_is_read_at_once() -> None:
+    requests = _mixed(60)
+    stream = RuleStream(default_policy())
+    expected, classified = assign_rules(requests, default_policy())
+    assert list(stream.through(requests)) == expected
+    assert stream.classified == classified > 0
+
+
+def test_the_classifier_is_fitted_once_and_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted: list[int] = []
+    asked: list[int] = []
+
+    class Scripted:
+        def __init__(self, policy: object, labelled: list[Request]) -> None:
+            fitted.append(len(labelled))
+
+        def predict(self, texts: list[str]) -> list[str]:
+            asked.append(len(texts))
+            return ["R7"] * len(texts)
+
+    monkeypatch.setattr(classify, "RuleClassifier", Scripted)
+    known = [user_request(f"How {n}?", harmful=True, categories=("Fraud",)) for n in range(10)]
+    harmless = [user_request(f"Why {n}?", harmful=False) for n in range(10)]
+    assert len(list(RuleStream(default_policy()).through([*known, *harmless]))) == 20
+    assert fitted == []
+    unknown = [user_request(f"When {n}?", harmful=True) for n in range(2 * CHUNK)]
+    stream = RuleStream(default_policy())
+    ruled = list(stream.through([*known, *unknown]))
+    assert fitted == [10]
+    assert asked == [CHUNK - 10, CHUNK, 10]
+    assert {request.rules for request in ruled[10:]} == {("R7",)}
+    assert stream.classified == 2 * CHUNK
+
+
+def test_a_rule_that_the_policy_lacks_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="has no such rule"):
+        list(RuleStream(default_policy()).through([user_request("How?", harmful=True, rules=("R999",))]))
+
+
+def test_nothing_is_read_ahead_of_a_chunk() -> None:
+    taken = 0
+
+    def endless() -> Iterator[Request]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield user_request(f"How {taken}?", harmful=False)
+
+    stream = RuleStream(default_policy()).through(endless())
+    next(stream)
+    assert taken == CHUNK
+
+
+def test_a_tally_counts_labels_rules_repeats_and_draws_a_fair_sample() -> None:
+    requests = [
+        user_request("a", harmful=True, rules=("R4", "R5")),
+        user_request("a", harmful=True, rules=("R4",)),
+        user_request("b", harmful=False),
+        user_request("c"),
+    ]
+    tally = Tally()
+    assert list(tally.through(requests)) == requests
+    assert tally.total == 4
+    assert dict(tally.by_label) == {True: 2, False: 1, None: 1}
+    assert dict(tally.by_rule) == {"R4": 2}
+    assert tally.repeated == 1
+    assert tally.sample == requests
+    many = [user_request(f"How {n}?") for n in range(1000)]
+    first, second = Tally(samples=100), Tally(samples=100)
+    for one in (first, second):
+        list(one.through(many))
+    assert first.sample == second.sample
+    places = [many.index(request) for request in first.sample]
+    assert places == sorted(set(places))
+    assert 380 < sum(places) / len(places) < 620  # a mean of 500, with a standard error of 27
+
+
+def test_a_hash_sample_holds_the_smallest_whatever_comes_when() -> None:
+    requests = [user_request(f"How {n}?") for n in range(500)]
+    drawn = hash_sample(requests, 20)
+    shuffled = list(requests)
+    random.Random(3).shuffle(shuffled)
+    assert {request.id for request in hash_sample(iter(shuffled), 20)} == {request.id for request in drawn}
+    assert hash_sample([*requests, *requests], 20) == drawn
+    assert hash_sample(requests[:5], 20) == requests[:5]
+
+
+def test_options_of_the_command(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from forethought.cli import app
+
+    runner = CliRunner()
+    file, out = tmp_path / "set.csv", tmp_path / "out.jsonl"
+    file.write_text("say,reply_text\nHow do I tie a knot?,Make a loop.\ntoo,many,cells\nHow do I tie a bow?,Two.\n,\n")
+    shown = runner.invoke(
+        app,
+        [
+            "data", "read", str(file), "--text-column", "say", "--column", "answer=reply_text", "--harmless",
+            "--skip-bad", "--out", str(out),
+        ],
+    )  # fmt: skip
+    assert shown.exit_code == 0, shown.output
+    assert "1 malformed rows left out" in shown.output
+    assert "line 3" in shown.output.replace("\n", " ")
+    written = list(read_jsonl(out, Request))
+    assert [(request.text, request.answer, request.harmful) for request in written] == [
+        ("How do I tie a knot?", "Make a loop.", False),
+        ("How do I tie a bow?", "Two.", False),
+    ]
+    # What was written is read back as it is.
+    again = tmp_path / "again.jsonl"
+    assert runner.invoke(app, ["data", str(out), "--out", str(again)]).exit_code == 0
+    assert again.read_bytes() == out.read_bytes()
+    assert list(load_requests(SourceSpec(path=str(again)), None)) == written
+    with pytest.raises(ConfigError, match="is not noun=NAME"):
+        runner.invoke(app, ["data", "read", str(out), "--column", "answer"], catch_exceptions=False)
+
+
+def test_a_benchmark_of_the_stream_measures_what_it_says() -> None:
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "stream.py"
+    for kind in ("json", "csv", "jsonl"):
+        done = subprocess.run(
+            [sys.executable, str(script), "--rows", "50", "--format", kind], capture_output=True, text=True, check=True
+        )
+        measured = json.loads(done.stdout)
+        assert measured["stream_rows"] == 50
+        assert 0 < measured["stream_peak_gib"] < 2
