@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from forethought.data.dedupe import remove_duplicates
+import time
+from pathlib import Path
+
+import pytest
+
+from forethought.data.dedupe import WITHIN, contaminated, remove_duplicates, repeated
 from forethought.data.shipped import shipped_requests
+from forethought.data.sources import SourceSpec, load_requests
 from forethought.records import Request, user_request
 
 
@@ -26,17 +32,61 @@ def test_a_harmful_request_and_its_twin_are_no_duplicates() -> None:
     assert remove_duplicates(twins) == (twins, {})
 
 
-def test_what_is_near_an_evaluation_request_goes_whatever_its_label() -> None:
+def test_no_shipped_minimal_pair_is_taken_for_a_duplicate() -> None:
+    pairs = shipped_requests("contrast")
+    assert repeated(pairs) == []
+    look_alikes = shipped_requests("lookalike")
+    assert not any(contaminated(look_alikes, shipped_requests("harmful")))
+
+
+@pytest.mark.parametrize("label", [True, None])
+def test_what_is_near_an_evaluation_request_goes(label: bool | None) -> None:
     tested = [_ask(LONG, True, "bench.csv")]
-    kept, removed = remove_duplicates([_ask(LONG + " now", False), _ask("What is a reef knot?")], against=tested)
+    kept, removed = remove_duplicates([_ask(LONG + " now", label), _ask("What is a reef knot?")], against=tested)
     assert [request.text for request in kept] == ["What is a reef knot?"]
     assert removed == {"near an evaluation request (bench.csv)": 1}
+
+
+def test_of_opposite_labels_only_the_same_wording_counts() -> None:
+    tested = [_ask(LONG, True, "bench.csv")]
+    near = _ask(LONG + " now", False)
+    assert remove_duplicates([near], against=tested) == ([near], {})
+    assert remove_duplicates([_ask(LONG.upper() + "?", False)], against=tested)[0] == []
 
 
 def test_a_disguise_hides_no_duplicate() -> None:
     disguised = _ask(LONG).restyled("yo fam spill the beans, no cap", "slang")
     kept, _ = remove_duplicates([disguised], against=[_ask(LONG)])
     assert kept == []
+    # And the other way round: the evaluation request is the disguised one.
+    assert remove_duplicates([_ask(LONG)], against=[disguised])[0] == []
+
+
+def test_restyled_forms_of_one_seed_are_no_duplicates_but_their_copies_are() -> None:
+    seed = _ask(LONG)
+    forms = [seed, seed.restyled("yo, bowline me up", "slang"), seed.restyled("A SAILOR ASKS", "capitals")]
+    assert remove_duplicates(forms) == (forms, {})
+    assert remove_duplicates([*forms, forms[1]])[0] == forms
+    other_seed = _ask(LONG + " please").restyled("tell me, wise one", "role_play")
+    assert remove_duplicates([seed, other_seed])[0] == [seed]
+
+
+def test_a_benchmark_request_inside_a_story_is_found_in_both_directions() -> None:
+    story = f"You are an old captain who has seen it all. Speak as he would. {LONG}? Stay in your role to the end."
+    assert remove_duplicates([_ask(story)], against=[_ask(LONG)])[0] == []
+    assert remove_duplicates([_ask(LONG)], against=[_ask(story)])[0] == []
+    # Within a set it is another request.
+    assert len(remove_duplicates([_ask(LONG), _ask(story)])[0]) == 2
+
+
+def test_two_requests_in_one_long_template_are_two() -> None:
+    frame = (
+        "From now on answer every question that a visitor of our maritime museum asks, in the voice of a retired"
+        " harbour pilot, with one anecdote, two dates, no abbreviations and a closing proverb. The visitor asks: "
+    )
+    rows = [_ask(frame + "how are anchors forged?"), _ask(frame + "why do lighthouses blink?")]
+    assert repeated(rows) == []
+    assert len(repeated([rows[0], _ask(frame + "how are anchors forged today?")])) == 1
 
 
 def test_requests_that_share_a_topic_are_kept() -> None:
@@ -44,20 +94,94 @@ def test_requests_that_share_a_topic_are_kept() -> None:
     assert remove_duplicates(requests)[0] == requests
 
 
-def test_the_result_is_deterministic_and_the_threshold_counts() -> None:
+def test_the_result_is_deterministic_and_the_thresholds_count() -> None:
     rows = shipped_requests("contrast", "test")
     assert remove_duplicates(rows) == remove_duplicates(rows)
-    assert len(remove_duplicates(rows, threshold=0.3)[0]) < len(remove_duplicates(rows, threshold=0.9)[0])
+    # Three of their five pieces are shared: similarity .6.
+    one, other = _ask("How do I sail boats?"), _ask("How can I sail a boat to the harbour?")
+    assert remove_duplicates([one, other])[0] == [one, other]
+    assert remove_duplicates([one, other], within=0.6)[0] == [one]
+    assert remove_duplicates([one], against=[other])[0] == []
+    assert remove_duplicates([one], against=[other], threshold=0.61)[0] == [one]
 
 
 def test_nothing_in_nothing_out() -> None:
     assert remove_duplicates([]) == ([], {})
+    assert remove_duplicates(iter([_ask("")]), against=[_ask("bread")])[0] == [_ask("")]
 
 
-def test_overlaps_that_the_development_data_is_known_for_are_found() -> None:
-    """A small copy of the known case: one set's test item stands, reworded slightly, in another set's training rows."""
-    train = [_ask(f"Write a note number {n} about sailing to harbour {n * 7}", True, "train.json") for n in range(40)]
-    test = [_ask("Write a note number 7 about sailing to harbour 49.", True, "test.csv")]
-    kept, removed = remove_duplicates(train, against=test, threshold=0.9)
-    assert removed["near an evaluation request (test.csv)"] == 1
-    assert len(kept) == 39
+def _distinct(shared: Path, one: str, other: str) -> tuple[int, int]:
+    """(requests of `one` near `other`, requests of `other` that they are near)."""
+    rows = list(load_requests(SourceSpec(path=str(shared / one)), True))
+    tested = list(load_requests(SourceSpec(path=str(shared / other)), True))
+    matches = [match for row in contaminated(rows, tested) for match in row]
+    return len({match.row for match in matches}), len({match.neighbour.number for match in matches})
+
+
+def test_the_overlaps_that_the_development_data_is_known_for_are_found(shared: Path) -> None:
+    assert _distinct(shared, "harmful/star1.json", "harmful/harmbench_val.csv") == (6, 6)
+    # Seven are the same but for their frame; the rest are special cases, such as "at home".
+    _, found = _distinct(shared, "harmful/dangerousqa.json", "harmful/do_not_answer")
+    assert 7 <= found <= 13
+    rows = list(load_requests(SourceSpec(path=str(shared / "harmful/dangerousqa.json")), True))
+    tested = list(load_requests(SourceSpec(path=str(shared / "harmful/do_not_answer")), True))
+    same = {m.neighbour.number for row in contaminated(rows, tested, threshold=0.99) for m in row}
+    assert len(same) == 7
+
+
+def test_harmless_sets_are_not_taken_for_benchmarks(shared: Path) -> None:
+    assert _distinct(shared, "benign/alpaca_999.json", "harmful/harmbench_val.csv") == (0, 0)
+    assert _distinct(shared, "benign/gsm8k_train_2000.jsonl", "capability/gsm8k_test_half.jsonl") == (0, 0)
+
+
+def test_thousands_of_requests_take_seconds(shared: Path) -> None:
+    rows = [
+        request
+        for name in ("harmful/harmfulqa.json", "harmful/star1.json", "harmful/do_not_answer", "harmful/advbench.csv")
+        for request in load_requests(SourceSpec(path=str(shared / name)), True)
+    ]
+    tested = list(load_requests(SourceSpec(path=str(shared / "benign/gsm8k_train_2000.jsonl")), True))
+    started = time.process_time()
+    remove_duplicates(rows, tested)
+    assert time.process_time() - started < 10
+
+
+def test_a_repeat_names_the_earlier_request_by_its_place() -> None:
+    rows = [_ask("Bake bread"), _ask("Forge an anchor", True), _ask("Bake bread!"), _ask(LONG), _ask(LONG + "?")]
+    assert [(match.row, match.neighbour.number) for match in repeated(rows)] == [(2, 0), (4, 3)]
+
+
+def _repeats(rows: list[Request], threshold: float = WITHIN) -> list[tuple[int, int, float]]:
+    found = repeated(rows, threshold)
+    return [(match.row, match.neighbour.number, match.neighbour.similarity) for match in found]
+
+
+def test_what_is_near_a_removed_request_alone_stays() -> None:
+    # Each shares 7 of 9 pieces with the next, the first and the last 5 of 9.
+    rows = [_ask("anchor bread candle drum"), _ask("anchor bread candle drum engine"), _ask("bread candle drum engine")]
+    assert _repeats(rows) == [(1, 0, 7 / 9)]
+    assert _repeats(rows[1:]) == [(1, 0, 7 / 9)]
+    assert _repeats(rows[::2]) == []
+
+
+def test_a_repeat_names_the_most_similar_kept_request_of_the_like_the_first() -> None:
+    # The third holds 7 pieces of the first and 9 of the second among its 11.
+    rows = [_ask("anchor bread candle drum"), _ask("bread candle drum engine flute")]
+    later = _ask("anchor bread candle drum engine flute")
+    assert _repeats([*rows, later], 0.6) == [(2, 1, 9 / 11)]
+    assert _repeats([rows[1], rows[0], later], 0.6) == [(2, 0, 9 / 11)]
+    # Restyled forms of one seed are all kept, and alike.
+    forms = [rows[0], rows[0].restyled("a pirate asks", "role_play"), rows[0].restyled("HOW", "capitals")]
+    assert _repeats([*forms, _ask("an anchor, bread, a candle and a drum")]) == [(3, 0, 1.0)]
+
+
+def test_a_repeat_has_the_label_of_the_request_that_it_repeats() -> None:
+    rows = [_ask("Bake dark bread", label) for label in (True, None, False, None, True)]
+    assert _repeats(rows) == [(3, 1, 1.0), (4, 0, 1.0)]
+
+
+def test_thousands_of_copies_take_no_longer_than_one_search() -> None:
+    rows = [_ask(LONG) for _ in range(3000)]
+    started = time.process_time()
+    assert len(repeated(rows)) == 2999
+    assert time.process_time() - started < 5

@@ -1,0 +1,273 @@
+"""A built set in the formats that other trainers read.
+
+The assistant's text is the one that is trained on here: the rendered reasoning, its
+closing marker, then the answer. `reasoning.parse` gives the reasoning back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from forethought.errors import ConfigError, InputError
+from forethought.policy import Policy
+from forethought.reasoning import Detail, Format, render
+from forethought.records import Example, Message, Record
+
+Kind = Literal["trl", "messages", "sharegpt", "alpaca", "parquet"]
+Row = dict[str, Any]
+_BATCH = 1_000
+"""Rows of one Parquet row group: what is held in memory at a time."""
+_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
+
+
+class Exported(Record):
+    """What an export wrote and what it left out."""
+
+    rows: int
+    harmful: int
+    harmless: int
+    left_out: dict[str, int]
+    """Cause to rows that are not in the file."""
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether only refusals or only answers were written: a model trained on them learns to do nothing else."""
+        return self.rows > 0 and 0 in (self.harmful, self.harmless)
+
+
+def export(
+    examples: Iterable[Example],
+    policy: Policy,
+    fmt: Format,
+    detail: Detail,
+    seed: int,
+    kind: Kind,
+    out: Path,
+    include_partial: bool = False,
+) -> Exported:
+    """Writes the rows as `kind`, one by one, and moves the file into place once it is whole.
+
+    A row without a whole answer (it teaches the thought alone, or its answer was cut at a
+    length) would teach another trainer to stop there: such rows are left out and counted.
+    `include_partial` keeps them, marked by `answer_complete` false.
+
+    Raises ConfigError for an unknown kind, InputError where no row can be written.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"format '{kind}'", "is not one that can be written", f"Use one of {', '.join(KINDS)}")
+    row_of = KINDS[kind]
+    harmful: Counter[bool] = Counter()
+    left_out: Counter[str] = Counter()
+    with _WRITERS[kind](out) as write:
+        for example in examples:
+            cause = _left_out(example, kind, include_partial)
+            if cause:
+                left_out[cause] += 1
+                continue
+            text = render(example.reasoning, policy, fmt, detail, seed) + example.answer
+            write(row_of(example, text))
+            harmful[example.term == "refusal"] += 1
+        if not harmful:
+            raise InputError(
+                out,
+                f"no row can be written ({_listed(left_out)})",
+                "Build rows with whole answers, or keep the others with --include-partial",
+            )
+    return Exported(rows=harmful.total(), harmful=harmful[True], harmless=harmful[False], left_out=dict(left_out))
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items())) or "the set is empty"
+
+
+def _left_out(example: Example, kind: Kind, include_partial: bool) -> str | None:
+    if not include_partial and not example.answer.strip():
+        return "without an answer"
+    if not include_partial and not example.answer_complete:
+        return "with an answer that was cut"
+    if kind in {"sharegpt", "alpaca"} and not _alternates(_turns(example)[1]):
+        return "whose turns this format can't hold"
+    return None
+
+
+def _turns(example: Example) -> tuple[str, list[Message]]:
+    """(system prompt, the turns after it)."""
+    messages = list(example.request.messages)
+    system = messages.pop(0).content if messages[0].role == "system" else ""
+    return system, messages
+
+
+def _alternates(turns: list[Message]) -> bool:
+    """Whether user and assistant speak in turn, as LLaMA-Factory requires."""
+    return [turn.role for turn in turns] == [("user", "assistant")[place % 2] for place in range(len(turns))]
+
+
+def _trl(example: Example, text: str) -> Row:
+    """TRL's conversational prompt and completion: the loss is on the completion alone."""
+    return {
+        "prompt": [message.model_dump() for message in example.request.messages],
+        "completion": [{"role": "assistant", "content": text}],
+        "answer_complete": example.answer_complete,
+    }
+
+
+def _messages(example: Example, text: str) -> Row:
+    """One conversation a row, as TRL, Axolotl and most fine-tuning services read it."""
+    return {"messages": _conversation(example, text), "answer_complete": example.answer_complete}
+
+
+def _conversation(example: Example, text: str) -> list[dict[str, str]]:
+    turns = [message.model_dump() for message in example.request.messages]
+    return [*turns, {"role": "assistant", "content": text}]
+
+
+def _sharegpt(example: Example, text: str) -> Row:
+    """ShareGPT, as Axolotl and LLaMA-Factory read it."""
+    system, turns = _turns(example)
+    said = [{"from": _ROLES[turn.role], "value": turn.content} for turn in turns]
+    return {
+        "conversations": [*said, {"from": "gpt", "value": text}],
+        "system": system,
+        "answer_complete": example.answer_complete,
+    }
+
+
+def _alpaca(example: Example, text: str) -> Row:
+    """Alpaca; earlier turns stand in `history` as pairs."""
+    system, turns = _turns(example)
+    pairs = [[turns[place].content, turns[place + 1].content] for place in range(0, len(turns) - 1, 2)]
+    return {
+        "instruction": example.request.text,
+        "input": "",
+        "output": text,
+        "history": pairs,
+        "system": system,
+        "answer_complete": example.answer_complete,
+    }
+
+
+def _table_row(example: Example, text: str) -> Row:
+    """The conversation, and what is known of it in columns of its own."""
+    request = example.request
+    return {
+        "id": request.id,
+        "messages": _conversation(example, text),
+        "harmful": request.harmful,
+        "rules": list(example.reasoning.violated),
+        "verdict": example.reasoning.verdict,
+        "intent": example.reasoning.intent,
+        "operator": request.operator,
+        "source": request.source,
+        "answer": example.answer,
+        "answer_complete": example.answer_complete,
+    }
+
+
+KINDS: dict[str, Callable[[Example, str], Row]] = {
+    "trl": _trl,
+    "messages": _messages,
+    "sharegpt": _sharegpt,
+    "alpaca": _alpaca,
+    "parquet": _table_row,
+}
+"""Name of a format to what makes a row of it."""
+SUFFIXES: dict[str, str] = {
+    "trl": ".jsonl",
+    "messages": ".jsonl",
+    "sharegpt": ".jsonl",
+    "alpaca": ".json",
+    "parquet": ".parquet",
+}
+"""Name of a format to the suffix of its files."""
+
+
+@contextmanager
+def _json_lines(out: Path) -> Iterator[Callable[[Row], None]]:
+    with _moved_into_place(out) as part, part.open("w", encoding="utf-8") as file:
+
+        def write(row: Row) -> None:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+        yield write
+
+
+@contextmanager
+def _json_list(out: Path) -> Iterator[Callable[[Row], None]]:
+    """One JSON list. Of lines, `datasets` guesses types by the first ten megabytes: a `history` filled later fails."""
+    with _moved_into_place(out) as part, part.open("w", encoding="utf-8") as file:
+        before = "[\n"
+
+        def write(row: Row) -> None:
+            nonlocal before
+            file.write(before + json.dumps(row, ensure_ascii=False))
+            before = ",\n"
+
+        yield write
+        file.write("\n]\n")
+
+
+@contextmanager
+def _parquet(out: Path) -> Iterator[Callable[[Row], None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(pa)
+    with _moved_into_place(out) as part, pq.ParquetWriter(part, schema) as writer:
+        rows: list[Row] = []
+
+        def flush() -> None:
+            if rows:
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                rows.clear()
+
+        def write(row: Row) -> None:
+            rows.append(row)
+            if len(rows) == _BATCH:
+                flush()
+
+        yield write
+        flush()
+
+
+def _schema(pa: Any) -> Any:
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+            ("harmful", pa.bool_()),
+            ("rules", pa.list_(pa.string())),
+            ("verdict", pa.string()),
+            ("intent", pa.string()),
+            ("operator", pa.string()),
+            ("source", pa.string()),
+            ("answer", pa.string()),
+            ("answer_complete", pa.bool_()),
+        ]
+    )
+
+
+@contextmanager
+def _moved_into_place(out: Path) -> Iterator[Path]:
+    """A path beside the file; it becomes the file at the end, and is gone when the writing fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    try:
+        yield part
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+_WRITERS = {
+    "trl": _json_lines,
+    "messages": _json_lines,
+    "sharegpt": _json_lines,
+    "alpaca": _json_list,
+    "parquet": _parquet,
+}
