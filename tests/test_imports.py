@@ -17,6 +17,7 @@ FOUNDATION = {
     "manifest": {"errors"},
     "yamlfile": {"errors"},
     "leak": set[str](),
+    "english": set[str](),
     "policy": {"errors", "yamlfile"},
     "refusal": {"errors"},
     "reasoning": {"errors", "policy"},

@@ -77,6 +77,14 @@ class Request(Record):
         """Id of the undisguised request: what restyled rows of one seed share."""
         return hashlib.sha256(self.plain.encode()).hexdigest()[:12]
 
+    @property
+    def plain_id(self) -> str:
+        """`id` of the undisguised conversation: what a lesson is filed under."""
+        if self.seed_text is None:
+            return self.id
+        last = Message(role="user", content=self.seed_text)
+        return self.model_copy(update={"messages": (*self.messages[:-1], last), "seed_text": None}).id
+
     def restyled(self, text: str, operator: str) -> Request:
         """The same request in another style, which remembers what is really asked."""
         last = Message(role="user", content=text)

@@ -8,7 +8,7 @@ import pytest
 
 from forethought.errors import ConfigError
 from forethought.pipeline.recipe import default_recipe, load_recipe
-from forethought.train.sft import TrainConfig, small_model
+from forethought.train.config import TrainConfig, small_model
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 GOOD = """

@@ -22,9 +22,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from forethought.errors import ModelError
 from forethought.policy import default_policy
 from forethought.train import sft
+from forethought.train.config import TrainConfig
 from forethought.train.head import add_taught_head
 from forethought.train.rows import TokenRow, collate, tokenize
-from forethought.train.sft import TrainConfig, last_checkpoint, paired_loss, train
+from forethought.train.sft import last_checkpoint, paired_loss, train
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
 
 # Two epochs of six steps; dropout, so that the random state has to be restored too.

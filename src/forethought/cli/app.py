@@ -11,6 +11,9 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from forethought.cli import dataset
+from forethought.cli.build import build
+from forethought.cli.calibrate import calibrate
 from forethought.cli.data import data_app
 from forethought.cli.options import ModelArgument, TextColumn
 from forethought.commands import chat as chat_command
@@ -32,6 +35,10 @@ app = typer.Typer(
     " dataset of your own.",
 )
 
+app.command()(build)
+app.command()(calibrate)
+for subcommand in (dataset.inspect, dataset.overlaps, dataset.operators, dataset.export, dataset.push, dataset.mine):
+    data_app.command()(subcommand)
 app.add_typer(data_app)
 
 
@@ -46,6 +53,7 @@ def run(
     results: Annotated[
         Path | None, typer.Option(help="Where the figures go. Default: results.json in the run folder.")
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask what the recipe's teacher may cost.")] = False,
 ) -> None:
     """From data to a trained model and a report that compares it with the base model.
 
@@ -62,7 +70,7 @@ def run(
 
       forethought run my_refusals.csv --text-column user_msg
     """
-    run_command.run(what, out, text_column, model, policy, harmless or [], results)
+    run_command.run(what, out, text_column, model, policy, harmless or [], results, yes)
 
 
 @app.command()

@@ -12,8 +12,8 @@ from forethought.commands.shared import console
 
 def doctor() -> int:
     """Prints what is there and what is missing; returns the exit code."""
-    from forethought.engine.device import machine
     from forethought.engine.embedded import INSTALL, cache_folder, wheel_file
+    from forethought.engine.machine import machine
     from forethought.manifest import versions
 
     found = machine()

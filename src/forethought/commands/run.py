@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from forethought.commands.shared import console, quiet
+from forethought.commands.shared import console, cost_question, quiet
 from forethought.errors import ConfigError
 
 _RECIPES = {".yaml", ".yml"}
@@ -21,6 +21,7 @@ def run(
     policy: Path | None,
     harmless: list[str],
     results: Path | None,
+    yes: bool,
 ) -> None:
     """Runs a recipe, or the default recipe on a dataset."""
     quiet()
@@ -49,6 +50,8 @@ def run(
     recipe = recipe.model_copy(update=update)
     folder = out or Path("runs") / recipe.name
     command = "forethought " + shlex.join(sys.argv[1:])
-    page = run_recipe(recipe, folder, results or folder / "results.json", command, Terminal(console))
+    page = run_recipe(
+        recipe, folder, results or folder / "results.json", command, Terminal(console), cost_question(1.0, yes)
+    )
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     console.print(f"Try it: forethought chat {folder / '5-train'}", highlight=False, soft_wrap=True)

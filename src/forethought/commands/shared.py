@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from typing import Any
+
 from rich.console import Console
+from rich.prompt import Confirm
+
+from forethought.errors import ConfigError
 
 console = Console()
 
@@ -21,3 +28,22 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
+
+
+def cost_question(max_cost: float, yes: bool) -> Callable[[Any], bool]:
+    """Shows a teacher's estimated cost (`data.teachers.estimate.Estimate`), and asks where it is over the limit.
+
+    Raises ConfigError where nobody can be asked.
+    """
+
+    def ask(estimate: Any) -> bool:
+        console.print(str(estimate), highlight=False)
+        if yes or estimate.calls == 0 or (estimate.cost is not None and estimate.cost <= max_cost):
+            return True
+        if not sys.stdin.isatty():
+            price = "a teacher of unknown price" if estimate.cost is None else f"about ${estimate.cost:.2f}"
+            rule = f"may cost more than --max-cost {max_cost:g}"
+            raise ConfigError(price, rule, "Give --yes, or a higher --max-cost (and --price-in, --price-out)")
+        return Confirm.ask("Go on?", console=console, default=False)
+
+    return ask

@@ -17,8 +17,8 @@ def train(examples: Path, out: Path, recipe_file: Path | None, model: str, merge
     from forethought.pipeline.terminal import Terminal
     from forethought.policy import load_policy
     from forethought.records import Example, read_jsonl
+    from forethought.train.config import TrainConfig, small_model
     from forethought.train.rows import tokenize
-    from forethought.train.sft import TrainConfig, small_model
     from forethought.train.sft import train as fit
 
     recipe = load_recipe(recipe_file) if recipe_file else None

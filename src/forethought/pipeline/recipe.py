@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from forethought.data.sources import SourceSpec
 from forethought.engine.embedded import EMBEDDED
+from forethought.errors import ConfigError
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
-from forethought.train.sft import TrainConfig, small_model
+from forethought.train.config import TrainConfig, small_model
 from forethought.yamlfile import parse_yaml, read_text
 
 
@@ -24,6 +26,8 @@ class DataConfig(Record):
     test_harmful: tuple[SourceSpec, ...] = ()
     """Sets that are tested on and never trained on, besides what is held out of `harmful`."""
     test_harmless: tuple[SourceSpec, ...] = ()
+    against: tuple[str, ...] = ()
+    """Files or folders of evaluation requests that no training row may be near, besides those known already."""
     held_out_share: float = Field(default=0.2, ge=0.0, lt=0.9)
     """Share of each source without families of its own that is held out for tests."""
     dev_share: float = Field(default=0.08, ge=0.0, lt=0.5)
@@ -42,13 +46,14 @@ class TeacherConfig(Record):
     such as `openai/MODEL`, `anthropic/MODEL`, or `openai-api/NAME/MODEL` with a `base_url`."""
     base_url: str | None = None
     """Address of an OpenAI-compatible server, such as vLLM."""
-    concurrency: int = Field(default=20, ge=1)
-    """Calls at once; fewer while the server asks for it."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Calls at once, fewer while the server asks for it. None starts low and grows."""
     attempts: int = Field(default=3, ge=1)
     """Calls for a row whose answer can't be used, before the row is dropped or taught by rules."""
-    max_tokens: int = Field(default=1000, ge=50)
     temperature: float = Field(default=0.7, ge=0.0)
-    timeout_s: float = Field(default=120.0, gt=0.0)
+    thinking_tokens: int = Field(default=0, ge=0)
+    """Room for models that think before they answer."""
+    timeout_s: int = Field(default=180, ge=1)
     price_in: float | None = Field(default=None, ge=0.0)
     """US dollars for a million input tokens, where the price is not known; None asks inspect-ai's table."""
     price_out: float | None = Field(default=None, ge=0.0)
@@ -74,6 +79,8 @@ class BuildConfig(Record):
     """Styles not to train on, such as near relatives of those to be tested."""
     operator_folder: Path | None = None
     """A folder with operators of the user's own."""
+    demonstration_folder: Path | None = None
+    """A folder with demonstrations of the user's own, one file an operator: shown to a teacher that is a model."""
     rows_per_harmful: float = Field(default=1.2, gt=0.0)
     rows_per_harmless: float = Field(default=1.1, gt=0.0)
     styled_share: float = Field(default=0.6, ge=0.0, le=1.0)
@@ -157,10 +164,66 @@ def load_recipe(path: Path) -> Recipe:
 
 def default_recipe(dataset: str, text_column: str | None = None) -> Recipe:
     """The default recipe on a refusal dataset, with the shipped pairs and ordinary requests beside it."""
-    spec = SourceSpec(path=dataset, columns={"text": text_column} if text_column else {})
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset.rpartition("::")[2]).stem).strip("-.") or "run"
     data = DataConfig(
-        harmful=(spec, SourceSpec(path="shipped:harmful")),
-        harmless=(SourceSpec(path="shipped:lookalike"), SourceSpec(path="shipped:ordinary")),
+        harmful=(_spec(dataset, text_column, None), SourceSpec(path="shipped:harmful")), harmless=_SHIPPED_HARMLESS
     )
-    return Recipe(name=stem, data=data)
+    return Recipe(name=_name_of(dataset), data=data)
+
+
+def build_recipe(datasets: Sequence[str], text_column: str | None = None, limit: int | None = None) -> Recipe:
+    """The default recipe for a training set: every request as it is and in one other style, as the SCoT paper has it.
+
+    Nothing is held out or capped. Harmless rows are the shipped ones until others are given.
+    """
+    data = DataConfig(
+        harmful=tuple(_spec(path, text_column, limit) for path in datasets),
+        harmless=_SHIPPED_HARMLESS,
+        held_out_share=0.0,
+        dev_share=0.0,
+        per_rule=None,
+        max_harmless=None,
+    )
+    build = BuildConfig(
+        answers="source",
+        own_answers=None,
+        own_answer_tokens=200,
+        refusal_share=1.0,
+        rows_per_harmful=2.0,
+        rows_per_harmless=2.0,
+        styled_share=0.0,
+        twins=0.2,
+        max_tokens=None,
+    )
+    return Recipe(name=_name_of(datasets[0]), data=data, build=build)
+
+
+_SHIPPED_HARMLESS = (SourceSpec(path="shipped:lookalike"), SourceSpec(path="shipped:ordinary"))
+
+
+def _spec(path: str, text_column: str | None, limit: int | None) -> SourceSpec:
+    return SourceSpec(path=path, columns={"text": text_column} if text_column else {}, limit=limit)
+
+
+def _name_of(dataset: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset.rpartition("::")[2]).stem).strip("-.") or "run"
+
+
+def changed(recipe: Recipe, update: Mapping[str, Any]) -> Recipe:
+    """The recipe with some fields set anew, nested as they are; None leaves a field. Raises ConfigError."""
+    merged = _merged(recipe.model_dump(), update)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{place} = {first['input']}", first["msg"], "See docs/build.md for the fields") from None
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(old)
+    for key, value in new.items():
+        if isinstance(value, Mapping):
+            result[key] = _merged(result.get(key) or {}, value)
+        elif value is not None:
+            result[key] = value
+    return result

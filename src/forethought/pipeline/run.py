@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from forethought.data.select import sample
-from forethought.data.shipped import shipped_requests
 from forethought.engine.local import LocalModel, Settings, read_settings, write_settings
 from forethought.errors import ConfigError
 from forethought.evals.attacks.static import attack_names
+from forethought.evals.bounds import too_many_unscored
 from forethought.evals.calibrate import Calibration, choose_threshold
+from forethought.evals.comprehension import readability_warnings
 from forethought.evals.metrics import Figure
 from forethought.evals.plan import plan_attempts
 from forethought.evals.respond import Judged, run_defence
 from forethought.manifest import file_hash, key_of
-from forethought.pipeline.prepare import answer_rows, build_rows, evolve_rows, select, to_tokens
+from forethought.pipeline.data_stages import data_stages
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
+from forethought.pipeline.tokens import to_tokens
 from forethought.policy import Policy, load_policy
 from forethought.records import Example, Request, read_jsonl, write_jsonl
-from forethought.report.figures import attack_sets, defence_figures
+from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
 from forethought.report.page import write_page
 from forethought.report.results import write_results
 from forethought.train.sft import train
@@ -32,7 +34,7 @@ from forethought.train.sft import train
 DEFENCES = ("base", "prompt", "scot")
 
 
-def run_recipe(recipe: Recipe, folder: Path, results: Path, command: str, terminal: Terminal) -> Path:
+def run_recipe(recipe: Recipe, folder: Path, results: Path, command: str, terminal: Terminal, ask: Ask) -> Path:
     """Runs all stages of a recipe in `folder`, writes `results` and returns the report page.
 
     Raises ForethoughtError when a stage can't do its work; finished stages stay.
@@ -44,11 +46,13 @@ def run_recipe(recipe: Recipe, folder: Path, results: Path, command: str, termin
             )
     policy = load_policy(recipe.policy)
     stages = StageRunner(folder, terminal.say)
-    evolved, selected, built = _data_stages(recipe, policy, stages, terminal)
+    folders = data_stages(recipe, policy, stages, terminal, ask)
+    evolved, selected, built = folders.evolved, folders.selected, folders.built
     adapter = _train_stage(recipe, policy, built, stages, terminal)
     _calibrate_stage(recipe, evolved, adapter, stages, terminal)
     judged = _respond_stages(recipe, selected, adapter, stages, terminal)
     figures = _figures(recipe, judged, read_settings(adapter), built, stages)
+    _say_doubts(recipe, judged, terminal)
     inputs = {name: file_hash(selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
     inputs["policy"] = policy.hash
     write_results(results, command, [recipe.seed], inputs, figures)
@@ -56,55 +60,6 @@ def run_recipe(recipe: Recipe, folder: Path, results: Path, command: str, termin
     write_page(page, recipe.name, recipe.evaluate.attacks, judged, figures, read_settings(adapter))
     terminal.table(figures, DEFENCES)
     return page
-
-
-def _data_stages(recipe: Recipe, policy: Policy, stages: StageRunner, terminal: Terminal) -> tuple[Path, Path, Path]:
-    data, build = recipe.data, recipe.build
-    sources = {spec.path: _fingerprint(spec.path) for spec in _all_sources(recipe)}
-    config = {"data": data.model_dump(mode="json"), "policy": policy.hash, "sources": sources}
-    selected = stages.run("1-select", config, lambda out: select(data, policy, out, terminal.mapping))
-    folder = build.operator_folder
-    styles = {"own": [file_hash(file) for file in sorted(folder.glob("*.yaml"))]} if folder else {}
-    config = {"build": build.model_dump(mode="json"), "seed": str(recipe.seed), "styles": styles}
-    evolved = stages.run("2-evolve", config, lambda out: evolve_rows(build, recipe.seed, selected, out))
-    with terminal.progress("3-answers") as bar:
-        answered = stages.run(
-            "3-answers",
-            {"model": recipe.model},
-            lambda out: answer_rows(recipe, evolved, out, bar.total, bar.advance),
-            keep_partial=True,
-        )
-    built = stages.run(
-        "4-build", {}, lambda out: build_rows(recipe, policy, evolved, _answers(answered / "answers.jsonl"), out)
-    )
-    return evolved, selected, built
-
-
-def _all_sources(recipe: Recipe) -> Sequence[Any]:
-    data = recipe.data
-    return [*data.harmful, *data.harmless, *data.test_harmful, *data.test_harmless]
-
-
-def _fingerprint(spec: str) -> str:
-    """What a source's content is known by, so that a changed file makes its stage run again.
-
-    A hub set is known by its name alone.
-    """
-    if spec.startswith("shipped:"):
-        return key_of([request.id for request in shipped_requests(spec.removeprefix("shipped:"))])
-    package, _, inner = spec.removeprefix("pkg:").partition("/")
-    if spec.startswith("pkg:"):
-        found = importlib.util.find_spec(package)
-        roots = list(found.submodule_search_locations or ()) if found else []
-        return key_of([file_hash(Path(root) / inner) for root in roots if (Path(root) / inner).is_file()])
-    path = Path(spec.partition("::")[0].removeprefix("disk:").partition("@")[0]).expanduser()
-    files = [path] if path.is_file() else path.rglob("*") if path.is_dir() else path.parent.glob(path.name or "*")
-    return key_of([file_hash(file) for file in sorted(files) if file.is_file()])
-
-
-def _answers(file: Path) -> dict[str, str]:
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return {row["request_id"]: row["answer"] for row in rows if row["complies"]}
 
 
 def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunner, terminal: Terminal) -> Path:
@@ -201,6 +156,15 @@ def _reuse_base(local: LocalModel, base: Sequence[Judged], max_tokens: int) -> N
             local.known_answers[(local.prompt_text(one.attempt.request.messages), max_tokens)] = one.response
 
 
+def _say_doubts(recipe: Recipe, judged: dict[str, list[Judged]], terminal: Terminal) -> None:
+    """What a reader should know before the table: attacks marked wrongly as readable, cells with too many unscored."""
+    for line in readability_warnings(measured_comprehension(judged["base"], recipe.evaluate.attacks)):
+        terminal.say(f"[yellow]{line}[/yellow]")
+    for name, rows in judged.items():
+        for cell, share in too_many_unscored(rows).items():
+            terminal.say(f"[red]{name}, {cell}: {share:.0%} of the answers could not be judged[/red]")
+
+
 def _figures(
     recipe: Recipe, judged: dict[str, list[Judged]], settings: Settings, built: Path, stages: StageRunner
 ) -> list[Figure]:
@@ -211,6 +175,7 @@ def _figures(
     tokens = json.loads((built / "manifest.json").read_text(encoding="utf-8"))["counts"]["tokens"]
     return [
         *figures,
+        *paired_figures(judged, unseen),
         Figure(name="train_tokens", value=float(tokens) * recipe.training.epochs, unit="tokens"),
         Figure(name="minutes", value=stages.seconds / 60, unit="minutes"),
         Figure(name="peak_gib", value=stages.peak_gib, unit="GiB"),

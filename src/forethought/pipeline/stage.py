@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from forethought.engine.device import peak_gib, release_memory
+from forethought.engine.machine import peak_gib, release_memory
 from forethought.errors import StageError
 from forethought.manifest import git_commit, key_of, now, versions, write_json
 

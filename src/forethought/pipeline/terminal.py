@@ -38,6 +38,15 @@ class Bar:
         if self._task is not None:
             self._progress.advance(self._task, steps)
 
+    def calls(self, state: Any) -> None:
+        """Where a run of model calls stands (`engine.calls.Progress`): rate, cost and calls at once are shown."""
+        if self._task is None:
+            self.total(state.total)
+        assert self._task is not None
+        cost = "" if state.usage.cost is None else f", ${state.usage.cost:.2f}"
+        note = f"{state.rate:.1f} rows/s, {state.usage.calls} calls{cost}, {state.concurrency} at once"
+        self._progress.update(self._task, completed=state.done, note=note)
+
     def step(self, step: int, steps: int, losses: Mapping[str, float]) -> None:
         """A training step is done; its last losses are shown."""
         if self._task is None:

@@ -1,0 +1,156 @@
+"""`forethought build`: from sources to a folder that others can load: data, card, report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from forethought.data.card import BuildFacts, SourceFacts, Usage, card
+from forethought.data.export import Kind, export
+from forethought.data.overlap import OverlapReport
+from forethought.engine.machine import machine
+from forethought.manifest import file_hash, git_commit, now, versions, write_json
+from forethought.pipeline.data_stages import DataFolders, all_sources, data_stages
+from forethought.pipeline.prepare import OVERLAPS, REMOVED
+from forethought.pipeline.recipe import Recipe
+from forethought.pipeline.rows import DROPPED, EXAMPLES
+from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.teaching import Ask
+from forethought.pipeline.terminal import Terminal
+from forethought.pipeline.variants import LOST, USAGE
+from forethought.policy import Policy, load_policy
+from forethought.records import Example, Request, read_jsonl
+from forethought.report.data_page import write_data_page
+from forethought.report.data_summary import DataSummary, summarise
+
+DATASET, CARD, MANIFEST, PAGE, CAUSES = "dataset", "README.md", "manifest.json", "report.html", "dropped.json"
+_EXPORTS: dict[str, Kind] = {"train.parquet": "parquet"}
+
+
+def build_dataset(recipe: Recipe, folder: Path, command: str, terminal: Terminal, ask: Ask) -> tuple[Path, DataSummary]:
+    """Runs the data stages of a recipe in `folder` and writes the set that comes of it.
+
+    Returns its folder (`datasets.load_dataset` reads it) and what stands in it. The same
+    recipe, sources and seed give the same bytes of data. Raises ForethoughtError when a
+    stage can't do its work; finished stages stay.
+    """
+    policy = load_policy(recipe.policy)
+    stages = StageRunner(folder, terminal.say)
+    folders = data_stages(recipe, policy, stages, terminal, ask)
+    out = folder / DATASET
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (EXAMPLES, DROPPED, CAUSES):
+        shutil.copyfile(folders.built / name, out / name)
+    shutil.copyfile(folders.selected / OVERLAPS, out / OVERLAPS)
+    build = recipe.build
+    for name, kind in _EXPORTS.items():
+        rows = read_jsonl(out / EXAMPLES, Example)
+        export(rows, policy, build.format, build.detail, recipe.seed, kind, out / name, include_partial=True)
+    facts = _facts(recipe, policy, folders, command)
+    (out / CARD).write_text(card(facts), encoding="utf-8")
+    _write_manifest(recipe, out, facts, stages)
+    summary = read_summary(out, policy)
+    write_data_page(out / PAGE, summary)
+    return out, summary
+
+
+def read_summary(dataset: Path, policy: Policy | None, show_harmful: bool = False) -> DataSummary:
+    """What stands in a built set: its rows, what was dropped, and what is known of it."""
+    facts = _json(dataset / MANIFEST).get("facts", {})
+    rows = read_jsonl(dataset / EXAMPLES, Example)
+    return summarise(rows, _json(dataset / CAUSES), facts, policy, show_harmful)
+
+
+def _write_manifest(recipe: Recipe, out: Path, facts: BuildFacts, stages: StageRunner) -> None:
+    hashes = {file.name: file_hash(file) for file in sorted(out.iterdir()) if file.suffix in {".jsonl", ".parquet"}}
+    write_json(
+        out / MANIFEST,
+        {
+            "config": recipe.model_dump(mode="json"),
+            "files": hashes,
+            "facts": facts.model_dump(mode="json"),
+            "seconds": round(stages.seconds, 1),
+            "peak_gib": stages.peak_gib,
+            "finished": now(),
+        },
+    )
+
+
+def _facts(recipe: Recipe, policy: Policy, folders: DataFolders, command: str) -> BuildFacts:
+    """What the card and the report say, gathered from the stages' files."""
+    built = _json(folders.built / "manifest.json")["counts"]
+    selected = _json(folders.selected / "manifest.json")["counts"]
+    lost, usage = _json(folders.evolved / LOST), _json(folders.evolved / USAGE)
+    overlaps = OverlapReport.model_validate(_json(folders.selected / OVERLAPS))
+    dropped = _json(folders.built / CAUSES)
+    rules: Counter[str] = Counter()
+    operators: Counter[str] = Counter()
+    sources: dict[str, Counter[bool]] = {}
+    thought_only = 0
+    for example in read_jsonl(folders.built / EXAMPLES, Example):
+        rules.update(example.reasoning.violated)
+        operators.update([example.request.operator] if example.request.operator else [])
+        sources.setdefault(example.request.source, Counter())[bool(example.request.harmful)] += 1
+        thought_only += not example.answer
+    variants = sum(row.operator is not None for row in read_jsonl(folders.evolved / "train.jsonl", Request))
+    lost_variants = sum(count for cause, count in lost.items() if cause.startswith("variant: "))
+    checked = variants + lost_variants
+    taught = built["rows"] + sum(dropped.values())
+    return BuildFacts(
+        name=recipe.name,
+        command=command,
+        sources=_sources(recipe, sources),
+        policy_name=policy.name,
+        policy_version=policy.version,
+        policy_hash=policy.hash,
+        teacher=_TEACHERS.get(recipe.build.teacher.name, recipe.build.teacher.name),
+        usage=Usage(**{name: usage[name] for name in ("calls", "input_tokens", "output_tokens", "cost")}),
+        rows=built["rows"],
+        harmful_rows=built["refusal"],
+        harmless_rows=built["benign"],
+        thought_only=thought_only,
+        requests=selected["train"] + sum(_json(folders.selected / REMOVED).values()),
+        taught=taught,
+        verified=built["rows"],
+        rules=dict(rules.most_common()),
+        operators=dict(sorted(operators.items())),
+        dropped=dropped | lost,
+        removed=_json(folders.selected / REMOVED),
+        evaluation=overlaps.evaluation,
+        overlaps=overlaps.counts,
+        intent_kept=variants / checked if checked else None,
+        intent_checked=checked,
+        format=recipe.build.format,
+        detail=recipe.build.detail,
+        seed=recipe.seed,
+        commit=git_commit(),
+        versions=versions(),
+        machine=machine(),
+        files={"default": "train.parquet"},
+    )
+
+
+_TEACHERS = {"rules": "rules (no language model)", "own": "the dataset's own reasoning"}
+
+
+def _sources(recipe: Recipe, rows: Mapping[str, Counter[bool]]) -> tuple[SourceFacts, ...]:
+    """One entry a file that rows came from, with its hash where the recipe names the file itself."""
+    files = {Path(spec.path).name: Path(spec.path) for spec in all_sources(recipe) if Path(spec.path).is_file()}
+    return tuple(
+        SourceFacts(
+            path=name or "unknown",
+            sha256=file_hash(files[name]) if name in files else "",
+            harmful=counts[True],
+            harmless=counts[False],
+        )
+        for name, counts in sorted(rows.items())
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return loaded
