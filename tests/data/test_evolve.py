@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from forethought.data.dedupe import remove_duplicates
-from forethought.data.evolve import RULES, Operator, evolve, load_operators, phrase, sentence
+from forethought.data.evolve import (
+    RULES,
+    Operator,
+    apply_style,
+    draw_styles,
+    evolve,
+    load_operators,
+    operator_table,
+    phrase,
+    sentence,
+)
+from forethought.data.language import language_of
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
@@ -172,6 +184,10 @@ def test_a_missing_operator_folder_is_an_error(tmp_path: Path) -> None:
         ("name: pirate\nkind: contextual\ndefinition: x\nmood: y\n", "mood"),
         ("name: pirate\nkind: contextual\ndefinition: x\ntemplates: ['no place']\n", "exactly one of"),
         ("name: pirate\nkind: contextual\ndefinition: x\ntemplates: ['{request} {phrase}']\n", "exactly one of"),
+        ("name: pirate\nkind: contextual\ndefinition: x\ntemplates: []\n", "templates is empty"),
+        ("name: pirate\nkind: contextual\ndefinition: x\nmax_words: 0\n", "max_words"),
+        ("name: pirate\nkind: contextual\ndefinition: x\napplies_to: nobody\n", "applies_to"),
+        ("name: pirate\nkind: contextual\ndefinition: x\ndemonstrations: [{request: x}]\n", "rewritten"),
         ("name: pirate\nkind: contextual\ndefinition: x\nrule: magic\n", "'magic' is unknown; use one of slang"),
     ],
 )
@@ -228,3 +244,156 @@ def test_trap_8_demonstrations_are_near_no_benchmark(shared: Path) -> None:
     # At .7 the sketches of five-word questions that share an opening meet by chance.
     causes = remove_duplicates(_demonstrations(), against=tested, threshold=0.85)[1]
     assert not [cause for cause in causes if cause.startswith("near an evaluation")]
+
+
+def _numbered() -> list[Request]:
+    """Two hundred English requests, the first forty of them twins."""
+    return [
+        user_request(
+            f"How do I sort list number {n} for my friend?", harmful=n % 2 == 0, twin=f"t{n // 2}" if n < 40 else ""
+        )
+        for n in range(200)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows_per_seed", "styled_share", "seed", "expected"),
+    [(1, 0.6, 0, "c81d0ab3197c7bbb"), (1.5, 0.6, 0, "3dcaa1f6b5dafa6f"), (3, 0.9, 7, "e684951e63d42e3f")],
+)
+def test_the_draw_is_the_one_that_the_committed_results_rest_on(
+    rows_per_seed: float, styled_share: float, seed: int, expected: str
+) -> None:
+    """Taken before operators had languages and bounds. A change here means that the quickstart is measured again."""
+    rows = evolve(_numbered(), OPERATORS, rows_per_seed, styled_share, seed)
+    said = "\n".join(f"{row.operator}\t{row.text}" for row in rows)
+    assert hashlib.sha256(said.encode()).hexdigest()[:16] == expected
+
+
+def test_demonstrations_change_no_row() -> None:
+    bare = {name: operator.model_copy(update={"demonstrations": ()}) for name, operator in OPERATORS.items()}
+    assert evolve(PAIRS[:60], bare, 1.5, 0.6, seed=0) == evolve(PAIRS[:60], OPERATORS, 1.5, 0.6, seed=0)
+
+
+def test_the_draw_alone_is_what_evolution_applies() -> None:
+    drawn = draw_styles(PAIRS[:60], OPERATORS, 1.5, 0.6, seed=0)
+    rows = evolve(PAIRS[:60], OPERATORS, 1.5, 0.6, seed=0)
+    assert [(request.text, name) for request, name in drawn] == [(row.plain, row.operator) for row in rows]
+    assert all(request.operator is None for request, _ in drawn)
+    assert [request if name is None else apply_style(request, OPERATORS[name], 0) for request, name in drawn] == rows
+
+
+def _conversation(text: str) -> Request:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    return Request.model_validate({"messages": [*turns, {"role": "user", "content": text}]})
+
+
+@pytest.mark.parametrize(
+    ("fields", "request_", "language", "expected"),
+    [
+        ({}, user_request("How do I knot it?"), "en", True),
+        ({}, user_request("Wie knote ich das?"), "de", False),
+        ({"languages": ("de", "nl")}, user_request("Wie knote ich das?"), "de", True),
+        ({"languages": ("de", "nl")}, user_request("How do I knot it?"), "en", False),
+        ({"languages": ("all",)}, user_request("???"), "und", True),
+        ({"max_words": 5}, user_request("How do I knot it?"), "en", True),
+        ({"max_words": 4}, user_request("How do I knot it?"), "en", False),
+        ({"applies_to": "harmful"}, user_request("x", harmful=True), "en", True),
+        ({"applies_to": "harmful"}, user_request("x", harmful=False), "en", False),
+        ({"applies_to": "harmless"}, user_request("x", harmful=False), "en", True),
+        ({"applies_to": "harmless"}, user_request("x"), "en", False),
+        ({"multi_turn": False}, user_request("x"), "en", True),
+        ({"multi_turn": False}, _conversation("x"), "en", False),
+        ({}, _conversation("x"), "en", True),
+    ],
+)
+def test_an_operator_says_where_it_applies(
+    fields: dict[str, object], request_: Request, language: str, expected: bool
+) -> None:
+    assert _operator("{request} Ahoy.", **fields).applies(request_, language) is expected
+
+
+def test_a_system_turn_makes_no_conversation() -> None:
+    request = Request.model_validate(
+        {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "x"}]}
+    )
+    assert _operator("{request} Ahoy.", multi_turn=False).applies(request, "en")
+
+
+def test_only_operators_that_apply_are_drawn() -> None:
+    short = _operator("{request} Ahoy.", max_words=3).model_copy(update={"name": "short"})
+    both = {"own": _operator("{request} Ho."), "short": short}
+    long, brief = user_request("How do I tie this knot on board?"), user_request("Tie a knot.")
+    rows = evolve([long, brief], both, 2, 1.0, seed=0)
+    assert Counter((row.plain, row.operator) for row in rows) == Counter(
+        {(long.text, "own"): 1, (brief.text, "own"): 1, (brief.text, "short"): 1}
+    )
+    assert evolve([long], {"short": short}, 2, 1.0, seed=0) == [long]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Wie binde ich einen Palstek auf einem Boot?", "如何在船上打单套结", "Как испечь ржаной хлеб дома?"],
+)
+def test_requests_in_other_languages_keep_their_words(text: str) -> None:
+    """English templates and word rules leave them alone; styles that know no language still apply."""
+    rows = evolve([user_request(text)], OPERATORS, len(OPERATORS), 1.0, seed=0)
+    anywhere = {name for name, operator in OPERATORS.items() if "all" in operator.languages}
+    assert {row.operator for row in rows} == anywhere
+    for row in rows:
+        plain = row.text.lower() if row.operator == "capitals" else row.text
+        assert all(word in plain.lower() for word in text.lower().rstrip("?").split())
+
+
+def test_all_shipped_operators_apply_to_english_requests() -> None:
+    """A bound or a language that left some out would change what the quickstart trains on."""
+    for request in [*PAIRS, *shipped_requests("ordinary")]:
+        language = language_of(request.text)
+        assert all(operator.applies(request, language) for operator in OPERATORS.values()), (language, request.text)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_twins_share_the_style_although_one_of_them_is_too_long(apart: bool) -> None:
+    operators = {
+        f"o{n}": _operator("{request} Ahoy.", max_words=4 if n % 2 else None).model_copy(update={"name": f"o{n}"})
+        for n in range(20)
+    }
+    harmful = [user_request(f"Break thing {n}.", harmful=True, twin=f"t{n}") for n in range(30)]
+    harmless = [user_request(f"How do I mend thing {n} again?", harmful=False, twin=f"t{n}") for n in range(30)]
+    if apart:
+        rows = evolve(harmful, operators, 1, 1.0, 0, beside=harmless)
+        rows += evolve(harmless, operators, 1, 1.0, 0, beside=harmful)
+    else:
+        rows = evolve([*harmful, *harmless], operators, 1, 1.0, 0)
+    styles: dict[str, set[str | None]] = {}
+    for row in rows:
+        styles.setdefault(row.twin, set()).add(row.operator)
+    assert all(len(names) == 1 for names in styles.values())
+    assert {name for names in styles.values() for name in names} <= {f"o{n}" for n in range(0, 20, 2)}
+
+
+@pytest.mark.parametrize("rule", ["slang", "dialect", "texting"])
+def test_rules_of_english_words_take_no_other_language(tmp_path: Path, rule: str) -> None:
+    head = f"name: own\nkind: linguistic\ndefinition: x\nrule: {rule}\n"
+    (tmp_path / "own.yaml").write_text(head + "languages: [all]\n")
+    with pytest.raises(ConfigError, match="replaces English words"):
+        load_operators(tmp_path)
+    (tmp_path / "own.yaml").write_text(head)
+    assert load_operators(tmp_path)["own"].languages == ("en",)
+
+
+def test_the_listing_has_a_row_for_each_operator() -> None:
+    rows = operator_table(load_operators(None, ["slang", "capitals"]))
+    assert [row[:5] for row in rows] == [
+        ("slang", "linguistic", "paper", "en", str(len(OPERATORS["slang"].demonstrations))),
+        ("capitals", "linguistic", "", "all", "3"),
+    ]
+    assert rows[1][5] == "HOW DO I REPOT A FERN?"
+    assert all("\n" not in cell for row in operator_table(OPERATORS) for cell in row)
+
+
+def test_the_documented_operator_works(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")
+    (tmp_path / "postcard.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    postcard = load_operators(tmp_path)["postcard"]
+    assert len(postcard.demonstrations) == 2
+    assert all(f"`{field}`" in page for field in Operator.model_fields if field != "paper")

@@ -1,0 +1,133 @@
+"""Which demonstrations of a style an LLM teacher is shown: varied ones, none near an evaluation request.
+
+The SCoT paper embeds example prompts, clusters them with k-means (k = 8) and takes the
+item nearest each centroid (arXiv 2501.19180). Its published code drew them from the
+benchmark that it then tested on; here whatever is near an evaluation request is left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from forethought.data.embed import Embed, lsa_embed
+from forethought.data.operator import Demonstration, Operator
+from forethought.data.readers import read_rows
+from forethought.data.similarity import Pieces, jaccard, pieces
+from forethought.data.sources import SourceSpec, load_requests
+from forethought.errors import InputError
+from forethought.records import Request
+
+DEMONSTRATIONS = 8
+"""How many the paper shows."""
+NEAR = 0.5
+"""Jaccard similarity (content words and their pairs) from which a demonstration is near an evaluation request."""
+HELD = 0.8
+"""Share of an evaluation request's content words in a styled text from which it counts as a variant of it."""
+_FEWEST_WORDS = 3
+_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
+
+
+def choose_demonstrations(
+    operator: Operator,
+    k: int = DEMONSTRATIONS,
+    seed: int = 0,
+    against: Sequence[Request] = (),
+    folder: Path | None = None,
+    embed: Embed = lsa_embed,
+) -> tuple[Demonstration, ...]:
+    """At most k varied demonstrations of the operator's pool, none of them near a request of `against`.
+
+    `folder` may hold a pool of the user's own, in a file named after the operator.
+    All usable ones where the pool holds no more than k. In the order of the pool.
+    Raises InputError for a pool that can't be read.
+    """
+    usable, _ = usable_demonstrations(operator_pool(operator, folder), against)
+    return _nearest_centroids(usable, k, seed, embed)
+
+
+def operator_pool(operator: Operator, folder: Path | None = None) -> tuple[Demonstration, ...]:
+    """The operator's demonstrations: of its own file, its `pool`, and `folder/NAME.csv` (or another format).
+
+    Identical ones once. Raises InputError for a pool that can't be read, a missing folder, or
+    two files of the operator's name.
+    """
+    found = list(operator.demonstrations)
+    if operator.pool is not None:
+        found += read_pool(operator.pool)
+    if folder is not None:
+        if not folder.is_dir():
+            raise InputError(folder, "there is no such folder of demonstrations", "Check its path")
+        files = [folder / f"{operator.name}{suffix}" for suffix in _FORMATS]
+        present = [file for file in files if file.is_file()]
+        if len(present) > 1:
+            raise InputError(present[1], f"'{present[0].name}' is there as well", "Keep one file for each operator")
+        found += [shown for file in present for shown in read_pool(str(file))]
+    return tuple(dict.fromkeys(found))
+
+
+def read_pool(spec: str) -> list[Demonstration]:
+    """Demonstrations from any readable source.
+
+    Rows with the columns `request` and `rewritten` are pairs; of other files the column that
+    reads like requests is taken as styled texts whose originals aren't known.
+    Raises InputError where nothing is there, or nothing of use.
+    """
+    rows = [] if spec.startswith(("hub:", "disk:")) else [row for _, row in read_rows(spec)]
+    if any("rewritten" in row for row in rows):
+        return [_pair(spec, number, row.get("request"), row.get("rewritten")) for number, row in enumerate(rows, 1)]
+    return [Demonstration(request="", rewritten=request.text) for request in load_requests(SourceSpec(path=spec), None)]
+
+
+def _pair(spec: str, number: int, request: object, rewritten: object) -> Demonstration:
+    if not isinstance(rewritten, str) or not rewritten.strip():
+        raise InputError(f"{spec}, row {number}", "has no text in the column 'rewritten'", "Fill it or drop the row")
+    return Demonstration(request=request.strip() if isinstance(request, str) else "", rewritten=rewritten.strip())
+
+
+def usable_demonstrations(
+    pool: Iterable[Demonstration], against: Sequence[Request]
+) -> tuple[list[Demonstration], Counter[str]]:
+    """Demonstrations near no request of `against` (the evaluation sets), and how many were left out, by cause."""
+    tested = list(dict.fromkeys(request.plain for request in against))
+    known = [pieces(text) for text in tested]
+    places: dict[str, list[int]] = defaultdict(list)
+    for number, known_pieces in enumerate(known):
+        for word in known_pieces.words:
+            places[word].append(number)
+    kept: list[Demonstration] = []
+    left_out: Counter[str] = Counter()
+    for shown in pool:
+        texts = [pieces(text) for text in (shown.request, shown.rewritten) if text]
+        nearby = {number for text in texts for word in text.words for number in places.get(word, ())}
+        if any(_near(text, known[number]) for number in nearby for text in texts):
+            left_out["near an evaluation request"] += 1
+        else:
+            kept.append(shown)
+    return kept, left_out
+
+
+def _near(shown: Pieces, tested: Pieces) -> bool:
+    held = len(shown.words & tested.words) / len(tested.words) if len(tested.words) >= _FEWEST_WORDS else 0.0
+    return held >= HELD or jaccard(shown, tested) >= NEAR
+
+
+def _nearest_centroids(pool: Sequence[Demonstration], k: int, seed: int, embed: Embed) -> tuple[Demonstration, ...]:
+    if len(pool) <= k:
+        return tuple(pool)
+    if k < 1:
+        return ()
+    from sklearn.cluster import KMeans
+
+    vectors = embed([shown.rewritten for shown in pool])
+    distinct = len(np.unique(vectors, axis=0))
+    centres = KMeans(min(k, distinct), random_state=seed, n_init=10).fit(vectors).cluster_centers_
+    distances = np.linalg.norm(vectors[:, None, :] - centres[None, :, :], axis=2)  # (pool, centres)
+    chosen: list[int] = []
+    for centre in range(distances.shape[1]):
+        ranked = np.argsort(distances[:, centre], kind="stable")
+        chosen.append(int(next(place for place in ranked if int(place) not in chosen)))
+    return tuple(pool[place] for place in sorted(chosen))
