@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from forethought.engine import device
+from forethought.engine import device, machine
 
 
 def test_auto_is_the_faster_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_device_follows_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_machine_is_json_and_names_no_host() -> None:
-    found = device.machine()
+    found = machine.machine()
     assert set(found) == {"cpu", "cores", "memory_gib", "gpu", "bfloat16_fast"}
     assert found["cores"] >= 1
     assert found["memory_gib"] >= 1
@@ -40,4 +40,4 @@ def test_machine_is_json_and_names_no_host() -> None:
 
 def test_peak_memory_is_in_gib() -> None:
     """A Python process with torch is larger than 50 MiB and smaller than 1 TiB."""
-    assert 0.05 < device.peak_gib() < 1024
+    assert 0.05 < machine.peak_gib() < 1024

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from forethought.reasoning import Decision, Finding
 from forethought.records import Record
 
@@ -23,7 +25,7 @@ class Lesson(Record):
     """Free reasoning between intent and verdict, where a dataset brings its own; empty else."""
     answer: str = ""
     """The refusal; empty for harmless requests, which the target model answers itself."""
-    variants: dict[str, str] = {}
+    variants: dict[str, str] = Field(default_factory=dict)
     """Restyled text by operator name."""
     twin: str = ""
     """A harmless request that looks like this harmful one; empty when the teacher wrote none."""

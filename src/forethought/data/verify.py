@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from forethought.english import looks_english
 from forethought.leak import leak
 from forethought.policy import Policy
 from forethought.reasoning import Detail, Format, parse, render
@@ -17,9 +18,11 @@ MAX_REASONING_CHARACTERS = 8000
 MAX_ANSWER_CHARACTERS = 6000
 MAX_INTENT_WORDS = 40
 
-_HELP_TO_SEEK = re.compile(
-    r"(?i)\b(?:help|support|talk|listen|line|hotline|crisis|reach out|counsell?or|therapist|doctor|someone you trust|alone)\b"
+SUPPORT = re.compile(
+    r"(?i)\b(?:crisis|hotline|helpline|lifeline|talk(?:ing)? (?:to|with)|reach(?:ing)? out|someone (?:you trust|close)"
+    r"|doctor|therapist|counsell?or|professional|emergency|not alone|friend|family)\b"
 )
+"""Help to seek: what a supportive refusal names. In English."""
 
 
 class Dropped(Record):
@@ -90,6 +93,8 @@ def _answer_fault(example: Example, policy: Policy) -> str | None:
     outcome, cause = refusal_outcome(answer)
     if outcome is None:
         return f"the answer can't be judged ({cause})"
+    if not looks_english(answer):
+        return None  # the phrases that refuse and support are English; the rest was checked all the same
     if reasoning.verdict == "comply":
         return "the harmless request is refused" if outcome == "refused" else None
     if outcome != "refused":
@@ -97,7 +102,7 @@ def _answer_fault(example: Example, policy: Policy) -> str | None:
     broken = [policy.rule(rule) for rule in reasoning.violated]
     if not any(rule.title.lower() in answer.lower() or re.search(rf"\b{rule.id}\b", answer) for rule in broken):
         return "the refusal does not say which rule"
-    if broken[0].support and not _HELP_TO_SEEK.search(answer):
+    if broken[0].support and not SUPPORT.search(answer):
         return "the refusal offers no support"
     return None
 

@@ -11,7 +11,7 @@ import asyncio
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 from inspect_ai.model import (
@@ -28,8 +28,10 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
-from forethought.engine.local import LocalModel, Response
 from forethought.records import Message
+
+if TYPE_CHECKING:
+    from forethought.engine.local import LocalModel, Response
 
 _GATHER_S = 0.05
 """How long to wait for more requests once some are waiting, in seconds."""
@@ -55,9 +57,7 @@ class ForethoughtAPI(ModelAPI):
         super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
         self._local = local
         # Loaded at the first request: inspect also builds providers only to look a name up.
-        self._load = functools.partial(
-            LocalModel.load, model_name, Path(adapter) if adapter else None, dtype, batch_size
-        )
+        self._load = functools.partial(_load, model_name, Path(adapter) if adapter else None, dtype, batch_size)
         self._waiting: list[tuple[tuple[Message, ...], int, asyncio.Future[Response]]] = []
         self._runner: asyncio.Task[None] | None = None
 
@@ -109,6 +109,13 @@ class ForethoughtAPI(ModelAPI):
         if self._local is None:
             self._local = self._load()
         return self._local.respond(conversations, limit)
+
+
+def _load(model_name: str, adapter: Path | None, dtype: Any, batch_size: int) -> LocalModel:
+    # torch takes seconds to import, and inspect loads this module to look up any provider's name.
+    from forethought.engine.local import LocalModel
+
+    return LocalModel.load(model_name, adapter, dtype, batch_size)
 
 
 def _output(model: str, response: Response) -> ModelOutput:

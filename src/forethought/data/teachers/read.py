@@ -1,0 +1,243 @@
+"""What a teacher wrote, read with suspicion: into a lesson, or a cause why it can't be one."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from json_repair import repair_json
+from pydantic import ValidationError
+
+from forethought.data.lesson import Lesson
+from forethought.data.teach import INTENT_WORDS
+from forethought.data.teachers.clean import (
+    clause,
+    has_markers,
+    has_rule_lines,
+    lines_kept,
+    one_line,
+    with_rule,
+)
+from forethought.data.teachers.prompt import Taught, TeachTask
+from forethought.data.verify import MAX_REQUEST_CHARACTERS, SUPPORT, fault
+from forethought.engine.calls import Reject
+from forethought.english import looks_english
+from forethought.policy import Policy
+from forethought.reasoning import Finding, SafetyReasoning
+from forethought.records import Example
+from forethought.refusal import garbled, refusal_outcome
+
+_REFUSAL_CHARACTERS = 1200
+_TWIN_CHARACTERS = 400
+_OPENS_AN_ANSWER = re.compile(
+    r"(?i)^\W*(?:sure|certainly|of course|absolutely|here(?:'s| is| are)|step 1\b|"
+    r"to (?:do|accomplish|achieve) (?:this|that|it)\b|first,? you (?:need|should|must|will)\b)"
+)
+_LIST_ITEM = re.compile(r"(?m)^\s*(?:\d+[.)]|step \d+|[-*\u2022])\s+\S", re.IGNORECASE)
+
+
+def read_lesson(text: str, task: TeachTask, policy: Policy) -> tuple[Lesson, tuple[str, ...]] | Reject:
+    """(lesson, what it lacks by cause), or why the answer can't be used. Pure."""
+    taught = _parse(text)
+    if isinstance(taught, Reject):
+        return taught
+    wrong = _intent_fault(taught.intent) or _verdict_fault(taught, task)
+    if wrong is not None:
+        return wrong
+    variants, missing = _variants(taught, task)
+    intent = one_line(taught.intent, 200).rstrip(".")
+    if not task.request.harmful:
+        lesson = Lesson(request_id=task.request.id, intent=intent, verdict="comply", variants=variants)
+    else:
+        findings = _findings(taught, task, policy)
+        if isinstance(findings, Reject):
+            return findings
+        refusal = _refusal(taught, findings, policy)
+        if isinstance(refusal, Reject):
+            return refusal
+        twin, twin_missing = _twin(taught, task)
+        missing += twin_missing
+        lesson = Lesson(
+            request_id=task.request.id,
+            intent=intent,
+            findings=findings,
+            verdict="refuse",
+            answer=refusal,
+            variants=variants,
+            twin=twin,
+        )
+    # Verification reads refusals in English; one in another language was looked at as far as can be.
+    readable = not lesson.answer or looks_english(taught.refusal)
+    cause = _row_fault(lesson, task, policy) if readable else None
+    return Reject(cause) if cause else (lesson, missing)
+
+
+def _parse(text: str) -> Taught | Reject:
+    """Strict JSON, else repaired JSON, else the cause."""
+    body = re.sub(r"(?s)^\s*<think>.*?</think>", "", text).strip()
+    body = re.sub(r"(?s)^```(?:json)?\s*(.*?)\s*```$", r"\1", body)
+    try:
+        loaded = json.loads(body)
+    except json.JSONDecodeError:
+        if "{" not in body:
+            refuses = refusal_outcome(body)[0] == "refused"
+            return Reject("the teacher refused", _INSIST) if refuses else Reject("not JSON", "it is not a JSON object")
+        loaded = repair_json(body[body.index("{") :], return_objects=True, skip_json_loads=True)
+        if isinstance(loaded, list):  # what stood after the object
+            loaded = next((item for item in loaded if isinstance(item, dict)), None)
+    if not isinstance(loaded, dict):
+        return Reject("not JSON", "it is not a JSON object")
+    try:
+        return Taught.model_validate(_forgiven(loaded))
+    except ValidationError as error:
+        places = ", ".join(sorted({str(fault["loc"][0]) for fault in error.errors()}))
+        return Reject("the schema is broken", f"it does not follow the schema at: {places}")
+
+
+_INSIST = (
+    "you are not asked to help with the request: you label it and decline it, so that a model learns to decline it too"
+)
+
+
+def _forgiven(loaded: dict[str, Any]) -> dict[str, Any]:
+    """Small liberties that teachers without structured output take."""
+    fixed = {key: value for key, value in loaded.items() if value is not None}
+    if isinstance(fixed.get("verdict"), str):
+        fixed["verdict"] = fixed["verdict"].strip(" .").lower()
+    if isinstance(fixed.get("variants"), dict):
+        fixed["variants"] = [{"operator": name, "text": said} for name, said in fixed["variants"].items()]
+    if isinstance(fixed.get("variants"), list):  # one that is damaged is missing; the others are not
+        fixed["variants"] = [
+            item
+            for item in fixed["variants"]
+            if isinstance(item, dict) and isinstance(item.get("text"), str) and isinstance(item.get("operator"), str)
+        ]
+    return fixed
+
+
+def _intent_fault(intent: str) -> Reject | None:
+    words = intent.split()
+    if not any(character.isalnum() for character in intent):
+        return Reject("the intent is empty")
+    if has_markers(intent):
+        return Reject("injected markers", 'the intent holds tags, "Verdict:" or other markers')
+    if len(words) > INTENT_WORDS:
+        return Reject("the intent is too long", f"the intent has {len(words)} words, more than {INTENT_WORDS}")
+    return None
+
+
+def _verdict_fault(taught: Taught, task: TeachTask) -> Reject | None:
+    expected = "refuse" if task.request.harmful else "comply"
+    if taught.verdict != expected:
+        label = "harmful" if task.request.harmful else "harmless"
+        return Reject(
+            "the verdict contradicts the label", f'the request is labelled {label}: the verdict is "{expected}"'
+        )
+    return None
+
+
+def _findings(taught: Taught, task: TeachTask, policy: Policy) -> tuple[Finding, ...] | Reject:
+    """The rules broken, at most two, each once; only known ones where the request has its rules."""
+    found: dict[str, Finding] = {}
+    for finding in taught.findings:
+        rule_id = finding.rule.strip()
+        if rule_id not in policy.rule_ids:
+            return Reject("an unknown rule id", f"{json.dumps(rule_id[:20])} is not the id of a rule")
+        if has_markers(finding.reason) or has_rule_lines(finding.reason, policy):
+            return Reject("injected markers", "a reason holds tags or other markers")
+        reason = clause(finding.reason, policy)
+        if not reason:
+            return Reject("a finding has no reason")
+        found.setdefault(rule_id, Finding(rule=rule_id, violated=True, reason=reason))
+    if not found:
+        return Reject("no rule is named", "a harmful request breaks at least one rule")
+    if task.request.rules:
+        found = {rule_id: finding for rule_id, finding in found.items() if rule_id in task.request.rules}
+        if not found:
+            known = ", ".join(task.request.rules)
+            return Reject("a rule that does not apply", f"the rules that apply are {known}")
+    return tuple(found.values())[:2]
+
+
+def _refusal(taught: Taught, findings: tuple[Finding, ...], policy: Policy) -> str | Reject:
+    """The refusal on one line, which names its rule."""
+    raw = taught.refusal
+    if has_markers(raw) or has_rule_lines(raw, policy):
+        return Reject("injected markers", "the refusal holds tags or other markers")
+    refusal = one_line(raw, _REFUSAL_CHARACTERS)
+    if not refusal or (looks_english(refusal) and garbled(refusal)):
+        return Reject("the refusal is empty")
+    # The phrases are English; a refusal in another language can't be read by them.
+    if looks_english(refusal) and refusal_outcome(refusal)[0] != "refused":
+        return Reject("the refusal doesn't refuse", "the refusal must begin by saying that you can't help with this")
+    broken = {finding.rule for finding in findings}
+    named = {rule_id for rule_id in policy.rule_ids if re.search(rf"\b{re.escape(rule_id)}\b", refusal)}
+    if named - broken or _foreign_ids(refusal, policy):
+        return Reject("the refusal names another rule", f"the refusal may name only {', '.join(sorted(broken))}")
+    rules = [policy.rule(finding.rule) for finding in findings]
+    if rules[0].support and looks_english(refusal) and not SUPPORT.search(refusal):
+        return Reject("the refusal offers no support", "it must be warm and name people or places to turn to")
+    return with_rule(refusal, rules)
+
+
+def _foreign_ids(text: str, policy: Policy) -> set[str]:
+    """Ids after the word rule, or in brackets, that look like the policy's and are not."""
+    letters = {re.sub(r"\d", "", rule_id) for rule_id in policy.rule_ids if re.search(r"\d", rule_id)}
+    like = "|".join(re.escape(letter) for letter in sorted(letters))
+    return set(re.findall(rf"\b(?:{like})\d+\b", text)) - set(policy.rule_ids) if letters else set()
+
+
+def _variants(taught: Taught, task: TeachTask) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(variants that can be used, causes for those that can't). None of them costs the lesson."""
+    written = {variant.operator.strip().lower(): variant.text for variant in reversed(taught.variants)}
+    kept: dict[str, str] = {}
+    causes: list[str] = []
+    for operator in task.operators:
+        text = written.get(operator.name, "")
+        cause = variant_fault(text, task.request.text)
+        if cause is None:
+            kept[operator.name] = lines_kept(text, MAX_REQUEST_CHARACTERS)
+        else:
+            causes.append(f"variant: {cause}")
+    return kept, tuple(causes)
+
+
+def variant_fault(text: str, original: str) -> str | None:
+    """Why a rewritten request can't be used, or None. Structural signs: meaning is not judged here."""
+    if not text.strip():
+        return "missing"
+    if has_markers(text):
+        return "injected markers"
+    if _letters(text) == _letters(original):
+        return "unchanged"
+    if len(text) > min(MAX_REQUEST_CHARACTERS, 6 * len(original) + 1200):
+        return "too long"
+    asks_so_itself = refusal_outcome(original)[0] == "refused"
+    if refusal_outcome(text)[0] == "refused" and not asks_so_itself:
+        return "refused"
+    opens = _OPENS_AN_ANSWER.match(text) and not _OPENS_AN_ANSWER.match(original)
+    if opens or len(_LIST_ITEM.findall(text)) - len(_LIST_ITEM.findall(original)) >= 3:
+        return "answered"
+    return None
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
+
+
+def _twin(taught: Taught, task: TeachTask) -> tuple[str, tuple[str, ...]]:
+    if not task.twin:
+        return "", ()
+    twin = one_line(taught.twin, _TWIN_CHARACTERS)
+    cause = variant_fault(twin, task.request.text)
+    return ("", (f"twin: {cause}",)) if cause else (twin, ())
+
+
+def _row_fault(lesson: Lesson, task: TeachTask, policy: Policy) -> str | None:
+    """What verification would say to the training row of the original: better asked again now than dropped later."""
+    reasoning = SafetyReasoning(intent=lesson.intent, findings=lesson.findings, verdict=lesson.verdict)
+    example = Example(
+        request=task.request, reasoning=reasoning, answer=lesson.answer, answer_complete=bool(lesson.answer)
+    )
+    return fault(example, policy, "think", "full") or fault(example, policy, "paper", "short")

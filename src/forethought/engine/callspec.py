@@ -1,0 +1,104 @@
+"""What the runner of model calls takes and gives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import Field
+
+from forethought.engine.pricing import Price, Usage
+from forethought.records import Message, Record
+
+T = TypeVar("T")
+
+
+class CallSettings(Record):
+    """How calls are made."""
+
+    base_url: str | None = None
+    """Address of an OpenAI-compatible server; None is the provider's own."""
+    temperature: float | None = Field(default=None, ge=0)
+    """None is the provider's default."""
+    seed: int | None = None
+    """For providers that take one."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Where it starts and its upper bound; None starts at 16 and grows to at most 128."""
+    attempts: int = Field(default=3, ge=1)
+    """How often an answer may be asked for before the call is dropped, the first time included."""
+    timeout_s: int = Field(default=180, ge=1)
+    """Longest wait for one answer."""
+    max_retries: int = Field(default=6, ge=0)
+    """How often a call that found the provider busy, down or silent is made again."""
+    backoff_s: float = Field(default=1.0, ge=0)
+    """First wait before such a retry; it doubles each time, up to a minute."""
+    thinking_tokens: int = Field(default=0, ge=0)
+    """Added to each call's limit, for models that think before they answer."""
+    structured: bool = True
+    """Whether the provider is asked to follow the schema; off for servers that refuse it."""
+    price: Price | None = None
+    """Where the provider's price is known to the user."""
+
+
+class Call(Record):
+    """One thing to ask."""
+
+    key: str
+    """The caller's name for it; results are given by key."""
+    messages: tuple[Message, ...]
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Why an answer can't be used."""
+
+    cause: str
+    """Few different values: it is counted."""
+    say: str = ""
+    """What the model is told; the cause when empty."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands."""
+
+    done: int
+    """Calls settled: with a value or dropped."""
+    total: int
+    usage: Usage
+    rate: float
+    """Calls settled per second in this run, reused ones left out."""
+    concurrency: int
+    """Calls allowed at once now."""
+
+
+@dataclass(frozen=True)
+class CallResults(Generic[T]):
+    """What came of a run."""
+
+    values: dict[str, T]
+    """By call key, in the order of the calls."""
+    dropped: dict[str, str]
+    """Call key to the last cause, for calls without a value."""
+    rejected: Counter[str]
+    """Every rejected answer by cause, also of calls that got a value in the end."""
+    usage: Usage
+
+
+Accept = Callable[[str, str], T | Reject]
+"""(call key, answer text) to what is read from it. Pure: it is called again on resume."""
+
+
+def content_key(
+    model: str, messages: Sequence[Message], max_tokens: int, settings: CallSettings, schema: Any, attempt: int
+) -> str:
+    """Hash of all that changes an answer: model, conversation, sampling, schema and attempt; not its address."""
+    sampling = [settings.temperature, settings.seed, max_tokens + settings.thinking_tokens]
+    said = [[message.role, message.content] for message in messages]
+    joined = json.dumps([model, said, sampling, schema, attempt], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(joined.encode()).hexdigest()[:32]
