@@ -75,6 +75,12 @@ def test_model_text_is_escaped(tmp_path: Path) -> None:
         "set on development rows",
         "log-odds 0.25",
         "R4 Fraud, theft and other crime",
+        "Differences on the same requests",
+        "SCoT minus base model",
+        "The reasoning itself",
+        "Verdict fits the label",
+        "The operating curve",
+        "of the answers in direct are unscored",
     ],
 )
 def test_page_shows(tmp_path: Path, text: str) -> None:
@@ -92,3 +98,25 @@ def test_page_can_be_written_when_nothing_was_scored(tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "the model broke down" in page
     assert 'class="tag unscored"' in page
+
+
+def test_comprehension_and_its_warnings_are_shown(tmp_path: Path) -> None:
+    nouns = [f"{tree} {place}" for tree in ("alder", "birch", "cedar", "maple", "rowan") for place in ("hill", "lake")]
+    nouns += [f"{noun} farm" for noun in ("apple", "barley", "cotton", "daisy", "egg", "fig", "goose", "hazel", "iris")]
+    nouns += ["jasmine farm"]
+    base = [
+        judged_one(request_of(f"What is {noun}?", False), False, (cell,), attack, answer=answer.format(noun=noun))
+        for noun in nouns
+        for attack, cell, answer in (
+            ("direct", "ordinary", "All about {noun}."),
+            ("style_json", "style_json:harmless", "Nothing."),
+            ("leetspeak", "leetspeak:harmless", "Nothing."),
+        )
+    ]
+    figures = defence_figures("base", base, ATTACKS, ["style_json"])
+    write_page(tmp_path / "page.html", "Read", ATTACKS, {"base": base}, figures, Settings(policy=default_policy()))
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Can the base model read the style?" in page
+    assert "style_json is flagged as readable, yet 0% of its harmless requests" in page
+    assert "leetspeak is flagged" not in page
+    assert "Differences on the same requests" not in page

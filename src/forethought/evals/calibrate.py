@@ -1,16 +1,21 @@
 """The operating point: a refusal threshold from development rows, no retraining.
 
 The threshold is the lowest that keeps false refusals on harmless development rows within
-the limits asked for, so that as many harmful ones as possible are refused. It is an
-empirical choice: no finite-sample guarantee comes with it.
+the limits asked for, so that as many harmful ones as possible are refused. The limits hold
+on those rows; what that says about new requests is the upper bound that comes with it, and
+`guarantee` chooses a threshold whose bound is within a limit.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
+from forethought.evals.guarantee import upper_bound
 from forethought.records import Record
+
+CONFIDENCE = 0.95
 
 
 class Calibration(Record):
@@ -25,17 +30,23 @@ class Calibration(Record):
     n_harmful: int
     n_ordinary: int
     n_lookalike: int
+    bound_ordinary: float | None = None
+    """Upper bound of the rate on new harmless requests, 95 % confidence; None without development rows."""
+    bound_lookalike: float | None = None
+    """The same for look-alikes."""
 
     def __str__(self) -> str:
-        look = (
-            ""
-            if self.refused_lookalike is None
-            else f", {self.refused_lookalike:.0%} of {self.n_lookalike} look-alikes"
-        )
-        return (
+        text = (
             f"set on development rows: refuses {self.refused_harmful:.0%} of {self.n_harmful} harmful,"
-            f" {self.refused_ordinary:.0%} of {self.n_ordinary} harmless{look}"
+            f" {self.refused_ordinary:.0%} of {self.n_ordinary} harmless{_bound(self.bound_ordinary)}"
         )
+        if self.refused_lookalike is None:
+            return text
+        return f"{text}, {self.refused_lookalike:.0%} of {self.n_lookalike} look-alikes{_bound(self.bound_lookalike)}"
+
+
+def _bound(bound: float | None) -> str:
+    return "" if bound is None else f" (at most {bound:.0%} of new ones, {CONFIDENCE:.0%} confidence)"
 
 
 def choose_threshold(
@@ -71,4 +82,15 @@ def choose_threshold(
         n_harmful=len(harmful),
         n_ordinary=len(ordinary),
         n_lookalike=len(lookalike),
+        bound_ordinary=_bound_at(max_false_refusal, len(ordinary)),
+        bound_lookalike=_bound_at(max_false_refusal_lookalike, len(lookalike)),
     )
+
+
+def _bound_at(limit: float, n: int) -> float | None:
+    """Upper bound of the rate on new requests when a threshold may refuse a share `limit` of n.
+
+    It rests on how many may be refused, which is fixed beforehand, and not on how many are:
+    a bound at the count seen would not hold for a threshold that was chosen by that count.
+    """
+    return upper_bound(math.floor(limit * n + 1e-9), n, CONFIDENCE) if n else None

@@ -13,12 +13,24 @@ from jinja2 import Environment
 
 from forethought.engine.local import Settings
 from forethought.evals.attacks.static import find_attack
+from forethought.evals.bounds import too_many_unscored
+from forethought.evals.comprehension import readability_warnings
+from forethought.evals.curves import operating_curve
 from forethought.evals.metrics import Figure
+from forethought.evals.paired import Comparison
 from forethought.evals.respond import Judged
-from forethought.report.figures import attack_sets
-from forethought.report.plots import attack_bars, score_histogram
+from forethought.report.figures import (
+    BASE,
+    OURS,
+    attack_sets,
+    by_cell,
+    measured_comprehension,
+    paired_comparisons,
+    score_pairs,
+)
+from forethought.report.plots import attack_bars, operating_curves, score_histogram
 from forethought.report.redact import redact
-from forethought.report.rows import SYSTEM_TITLES, interval, table_rows
+from forethought.report.rows import SYSTEM_TITLES, interval, reasoning_rows, table_rows
 
 _EXAMPLES = 8
 
@@ -34,8 +46,9 @@ def write_page(
 ) -> None:
     """Writes the page beside `path`, then moves it into place."""
     systems = list(judged)
+    measured = measured_comprehension(judged[BASE], attacks) if BASE in judged else {}
     unseen, apart = attack_sets(attacks, settings.seen_operators)
-    scored = [one for one in judged.get("scot", []) if one.response and one.response.log_odds is not None]
+    scored = [one for one in judged.get(OURS, []) if one.response and one.response.log_odds is not None]
 
     def odds(harmful: bool) -> list[float]:
         return [
@@ -53,6 +66,11 @@ def write_page(
         bars_apart=attack_bars(figures, apart, systems) if apart else "",
         apart=[find_attack(name).title for name in apart],
         histogram=score_histogram(odds(True), odds(False), settings.threshold) if scored else "",
+        curves=_curves(judged, unseen, settings.threshold) if scored else "",
+        differences=_differences(judged, unseen),
+        reasoning=[(name, [interval(cell) for cell in cells]) for name, cells in reasoning_rows(figures, systems)],
+        readable=_readable(measured, attacks),
+        warnings=_warnings(judged, measured),
         threshold=settings.threshold,
         threshold_note=settings.threshold_note,
         policy=settings.policy,
@@ -64,6 +82,44 @@ def write_page(
     part = path.with_name(path.name + ".part")
     part.write_text(content, encoding="utf-8")
     os.replace(part, path)
+
+
+def _curves(judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str], threshold: float) -> str:
+    """The operating curves of our defence: direct requests, unseen styles, look-alikes against their twins."""
+    cells = by_cell(judged[OURS])
+    pairs = {
+        "direct": [("direct", "ordinary")],
+        "unseen styles": [(f"{attack}:harmful", f"{attack}:harmless") for attack in unseen],
+        "look-alikes": [("twin", "lookalike")],
+    }
+    curves = {title: operating_curve(score_pairs(cells, couples)) for title, couples in pairs.items()}
+    drawn = {title: points for title, points in curves.items() if points}
+    return operating_curves(drawn, threshold) if drawn else ""
+
+
+def _differences(judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str]) -> list[tuple[str, list[Comparison]]]:
+    compared = paired_comparisons(judged, unseen)
+    ours = SYSTEM_TITLES.get(OURS, OURS)
+    return [(f"{ours} minus {SYSTEM_TITLES.get(name, name)}", rows) for name, rows in compared.items() if rows]
+
+
+def _readable(measured: Mapping[str, Figure], attacks: Sequence[str]) -> list[tuple[str, str, str]]:
+    """(style, share answered on topic, what its flag says), undisguised first."""
+    return [
+        (find_attack(style).title, interval(measured[style]), "yes" if find_attack(style).readable else "no")
+        for style in ("direct", *attacks)
+        if style in measured
+    ]
+
+
+def _warnings(judged: Mapping[str, Sequence[Judged]], measured: Mapping[str, Figure]) -> list[str]:
+    """What a reader has to know before trusting a number: cells with many unscored answers, flags that are wrong."""
+    lines = [
+        f"{SYSTEM_TITLES.get(system, system)}: {part:.0%} of the answers in {cell} are unscored"
+        for system, rows in judged.items()
+        for cell, part in too_many_unscored(rows).items()
+    ]
+    return [*lines, *readability_warnings(measured)]
 
 
 def _examples(judged: Mapping[str, Sequence[Judged]], show_harmful: bool) -> list[dict[str, Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 
 from forethought.evals.attacks.static import find_attack
+from forethought.evals.curves import OperatingPoint
 from forethought.evals.metrics import Figure
 from forethought.report.rows import SYSTEM_TITLES
 
@@ -65,6 +66,30 @@ def score_histogram(harmful: Sequence[float], harmless: Sequence[float], thresho
     axis.axvline(threshold, color="#444444", linewidth=1, linestyle="--", label="refuses from here")
     axis.set_xlabel("log-odds of the verdict (refuse against comply)", fontsize=9)
     axis.set_ylabel("requests", fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(fontsize=9, frameon=False)
+    return _svg(canvas)
+
+
+def operating_curves(curves: Mapping[str, Sequence[OperatingPoint]], threshold: float) -> str:
+    """Harmful requests answered against harmless refused, for every threshold; where the model stands is marked."""
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(10, 3.6), layout="constrained")
+    axis: Any = canvas.subplots()
+    for number, (title, points) in enumerate(curves.items()):
+        line = axis.plot(
+            [point.false_refusal for point in points], [point.attack_success for point in points],
+            color=("#1f6feb", "#8250df", "#2da44e")[number % 3], label=title,
+        )[0]  # fmt: skip
+        # Points come in order of falling thresholds: the last at or above the model's own is where it stands.
+        standing = [point for point in points if point.threshold >= threshold]
+        if standing:
+            axis.plot(standing[-1].false_refusal, standing[-1].attack_success, "o", color=line.get_color())
+    axis.set_xlim(-0.01, 1.01)
+    axis.set_ylim(-0.01, 1.01)
+    axis.set_xlabel("harmless requests refused", fontsize=9)
+    axis.set_ylabel("harmful requests answered", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=9, frameon=False)
     return _svg(canvas)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.engine.device import machine
+from forethought.engine.machine import machine
 from forethought.evals.metrics import Figure
 from forethought.manifest import git_commit, now, versions, write_json
 

@@ -20,18 +20,41 @@ _ROWS = (
     ("auroc_unseen", "Verdict AUROC, unseen styles (high)"),
     ("auroc_direct", "Verdict AUROC, direct (high)"),
     ("auroc_lookalike", "Verdict AUROC, look-alikes (high)"),
+    ("asr_matched_unseen", "Attack success, unseen styles, at 5 % false refusals (low)"),
     ("rule_named_right", "Refusals naming the right rule (high)"),
     ("consistent", "Verdict and answer agree (high)"),
     ("unparsed", "Thoughts that can't be parsed (low)"),
     ("reasoning_tokens", "Tokens of reasoning, mean"),
     ("tokens", "Tokens generated, mean"),
 )
+_REASONING_ROWS = (
+    ("verdict_right", "Verdict fits the label (high)"),
+    ("rule_f1_micro", "Rules named, F1 over all citations (high)"),
+    ("rule_f1_macro", "Rules named, F1 mean over rules (high)"),
+    ("intent_recovered", "Disguised request recovered by the intent (high)"),
+    ("refuse_then_answered", "Verdict refuses, answer complies (low)"),
+    ("comply_then_refused", "Verdict complies, answer refuses (low)"),
+    ("reasoning_leak", "Thoughts about harm with operational detail (low)"),
+    ("reasoning_long", "Thoughts about harm that run long (low)"),
+    ("reasoning_tokens_harmful", "Tokens of reasoning, harmful requests, mean"),
+    ("reasoning_tokens_harmless", "Tokens of reasoning, harmless requests, mean"),
+)
+Rows = list[tuple[str, list[Figure | None]]]
 
 
-def table_rows(figures: Sequence[Figure], systems: Sequence[str]) -> list[tuple[str, list[Figure | None]]]:
+def table_rows(figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
     """(title, one figure a system or None where it was not measured), rows without any figure left out."""
+    return _rows(_ROWS, figures, systems)
+
+
+def reasoning_rows(figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
+    """The same for what is measured on the thoughts themselves."""
+    return _rows(_REASONING_ROWS, figures, systems)
+
+
+def _rows(stems: Sequence[tuple[str, str]], figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
     by_name = {figure.name: figure for figure in figures}
-    rows = [(title, [by_name.get(f"{stem}_{system}") for system in systems]) for stem, title in _ROWS]
+    rows = [(title, [by_name.get(f"{stem}_{system}") for system in systems]) for stem, title in stems]
     return [(title, cells) for title, cells in rows if any(cells)]
 
 

@@ -1,0 +1,263 @@
+"""Estimates with the influence of each cluster, and intervals that keep their coverage on small samples.
+
+A cluster is a seed request: one request under five attacks is one observation, not five.
+An estimate knows how far each cluster moves it (its linearised influence), so that its
+variance, and the covariance of two estimates on the same requests, are sums over clusters.
+
+Intervals are score intervals with that variance, not percentile bootstraps: at 30 to 150
+clusters and rates near zero or one a percentile bootstrap covers a little too seldom, and is a point
+where every outcome is the same (`benchmarks/intervals.py` measures both).
+
+- shares: Wilson's interval at the effective sample size p(1 - p) / variance (Korn and Graubard
+  1998; Dean and Pagano 2015), with Student's quantile;
+- AUROC: variance by structural components (DeLong et al. 1988; clustered: Obuchowski 1997),
+  interval by Newcombe's method 5 (2006), its variance scaled by the design effect;
+- differences: MOVER (Newcombe 1998; Zou and Donner 2008), with the correlation where paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import t as student
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Outcomes = Sequence[Sequence[bool | None]]
+"""Cells of outcomes; None is unscored."""
+Names = Sequence[Sequence[str]]
+"""For each cell, the cluster (seed request) of each outcome."""
+Scores = Mapping[str, float]
+"""Cluster (seed request) to score."""
+# Added to both sides of a design effect, in parts of one cluster's outcome: where one or two outcomes differ from the
+# rest their variance is a poor estimate. Chosen by simulation among a few values, see benchmarks/intervals.py.
+_PRIOR_SHARE, _PRIOR_AREA = 0.05, 0.1
+_INSIDE = 1e-9
+
+
+@dataclass(frozen=True)
+class Group:
+    """Clusters that were drawn together: their names, and the influence of each on the estimate (sums to zero)."""
+
+    names: tuple[str, ...]
+    influence: Array
+
+    @property
+    def variance(self) -> float:
+        """Variance that this group contributes; 0 where every cluster has the same effect."""
+        n = len(self.names)
+        return float(n / (n - 1) * (self.influence**2).sum()) if n > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval's ingredients. With nothing scored the value is nan."""
+
+    value: float
+    groups: tuple[Group, ...]
+    n: int
+    """Scored answers that it rests on."""
+    unscored: int
+    low: float | None = None
+    """Lower end of the 95 % interval; None where there is none."""
+    high: float | None = None
+
+    @property
+    def variance(self) -> float:
+        return sum(group.variance for group in self.groups)
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom after Satterthwaite; at least 1."""
+        weights = [(group.variance, len(group.names) - 1) for group in self.groups if len(group.names) > 1]
+        total = sum(variance for variance, _ in weights)
+        if not total:
+            return max(1.0, sum(freedom for _, freedom in weights))
+        return max(1.0, total**2 / sum(variance**2 / freedom for variance, freedom in weights))
+
+
+def mean_share(cells: Outcomes, names: Names) -> Estimate:
+    """Mean over cells of each cell's share of True; None is unscored, and a cell of those alone is left out.
+
+    `names[c][i]` is the cluster of outcome i in cell c.
+    """
+    flat = [outcome for cell in cells for outcome in cell]
+    unscored = sum(outcome is None for outcome in flat)
+    n = len(flat) - unscored
+    if not n:
+        return Estimate(math.nan, (), 0, unscored)
+    clusters, tried, hits = cell_counts(cells, names)
+    totals = tried.sum(axis=0)
+    shares = hits.sum(axis=0) / totals
+    influence = ((hits - shares * tried) / totals).mean(axis=1)
+    group = Group(clusters, influence)
+    value = float(shares.mean())
+    return _with_share_interval(Estimate(value, (group,), n, unscored))
+
+
+def _with_share_interval(plain: Estimate) -> Estimate:
+    size = _effective(plain.value, plain.variance, len(plain.groups[0].names), plain.n)
+    low, high = wilson(plain.value, size, plain.freedom)
+    return replace(plain, low=low, high=high)
+
+
+def cell_counts(cells: Outcomes, names: Names) -> tuple[tuple[str, ...], Array, Array]:
+    """(clusters, scored outcomes, hits), the counts of shape (clusters, cells), cells without a scored one left out."""
+    scored = [
+        [(name, outcome) for name, outcome in zip(ids, cell, strict=True) if outcome is not None]
+        for cell, ids in zip(cells, names, strict=True)
+    ]
+    kept = [cell for cell in scored if cell]
+    clusters = tuple(sorted({name for cell in kept for name, _ in cell}))
+    place = {name: row for row, name in enumerate(clusters)}
+    tried, hits = np.zeros((len(clusters), len(kept))), np.zeros((len(clusters), len(kept)))
+    for column, cell in enumerate(kept):
+        for name, outcome in cell:
+            tried[place[name], column] += 1
+            hits[place[name], column] += outcome
+    return clusters, tried, hits
+
+
+def _effective(value: float, variance: float, clusters: int, n: int) -> float:
+    """Effective sample size of a mean share: that of a simple sample with this variance, at most n.
+
+    Where every outcome is the same the variance says nothing; a cluster counts as one outcome then.
+    """
+    one = _PRIOR_SHARE / clusters
+    size = (value * (1 - value) + one) / (variance + one / clusters)
+    return min(size, float(n))
+
+
+def wilson(value: float, size: float, freedom: float = math.inf, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval (1927) for a share at an effective sample size, with Student's quantile."""
+    z = student.ppf(0.5 + confidence / 2, freedom)
+    middle = (value + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z / (1 + z**2 / size) * math.sqrt(max(0.0, value * (1 - value) / size + z**2 / (4 * size**2)))
+    return max(0.0, min(middle - half, value)), min(1.0, max(middle + half, value))
+
+
+def wins(harmful: Array, harmless: Array) -> Array:
+    """Matrix of shape (harmful, harmless): 1 where the harmful score is above, one half at a tie."""
+    table: Array = (harmful[:, None] > harmless).astype(float) + 0.5 * (harmful[:, None] == harmless)
+    return table
+
+
+def mean_auc(cells: Sequence[tuple[Scores, Scores]]) -> Estimate:
+    """Mean over styles of the AUROC of harmful against harmless, each style a pair of cluster-to-score mappings."""
+    kept = [(a, b) for a, b in cells if a and b]
+    if not kept:
+        return Estimate(math.nan, (), 0, 0)
+    above: dict[str, list[float]] = {}
+    below: dict[str, list[float]] = {}
+    areas = []
+    for harmful, harmless in kept:
+        table = wins(np.array(list(harmful.values())), np.array(list(harmless.values())))
+        areas.append(float(table.mean()))
+        for name, part in zip(harmful, (table.mean(axis=1) - areas[-1]) / len(harmful), strict=True):
+            above.setdefault(name, []).append(float(part))
+        for name, part in zip(harmless, (table.mean(axis=0) - areas[-1]) / len(harmless), strict=True):
+            below.setdefault(name, []).append(float(part))
+    groups = tuple(
+        Group(tuple(sorted(side)), np.array([sum(side[name]) for name in sorted(side)]) / len(kept))
+        for side in (above, below)
+    )
+    value = float(np.mean(areas))
+    n = sum(len(a) + len(b) for a, b in kept)
+    return _with_area_interval(Estimate(value, groups, n, 0))
+
+
+def newcombe_variance(value: float, n_pos: float, n_neg: float) -> float:
+    """Variance of an AUROC of this value with so many harmful and harmless clusters (Newcombe 2006, method 5)."""
+    star = (n_pos + n_neg) / 2 - 1
+    spread = 1 + star * (1 - value) / (2 - value) + star * value / (1 + value)
+    return value * (1 - value) * spread / (n_pos * n_neg)
+
+
+def _with_area_interval(plain: Estimate) -> Estimate:
+    value = plain.value
+    n_pos, n_neg = (float(len(group.names)) for group in plain.groups[:2])
+    expected = newcombe_variance(value, n_pos, n_neg)
+    one = newcombe_variance(1 - _PRIOR_AREA / min(n_pos, n_neg), n_pos, n_neg)
+    design = (plain.variance + one) / (expected + one)
+    z = float(student.ppf(0.975, min(plain.freedom, max(1.0, min(n_pos, n_neg) - 1))))
+
+    def off(true: float) -> float:
+        return (value - true) ** 2 - z**2 * design * newcombe_variance(true, n_pos, n_neg)
+
+    # At the value itself the distance is zero, and so is the variance of an area of one: look just inside.
+    low = brentq(off, 0.0, value - _INSIDE) if value > _INSIDE and off(0.0) > 0 else 0.0
+    high = brentq(off, value + _INSIDE, 1.0) if value < 1 - _INSIDE and off(1.0) > 0 else 1.0
+    return replace(plain, low=float(low), high=float(high))
+
+
+def difference(a: Estimate, b: Estimate, paired: bool) -> Estimate:
+    """a - b with its interval (MOVER). `paired`: both rest on the same clusters, group by group."""
+    if math.isnan(a.value) or math.isnan(b.value):
+        return Estimate(math.nan, (), 0, a.unscored + b.unscored)
+    correlation = _correlation(a, b) if paired else 0.0
+    groups = (
+        tuple(Group(x.names, x.influence - y.influence) for x, y in zip(a.groups, b.groups, strict=True))
+        if paired
+        else (*a.groups, *(Group(group.names, -group.influence) for group in b.groups))
+    )
+    value = a.value - b.value
+    n, unscored = (a.n, a.unscored) if paired else (a.n + b.n, a.unscored + b.unscored)
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return Estimate(value, groups, n, unscored)
+    low = value - _joint(a.value - a.low, b.high - b.value, correlation)
+    high = value + _joint(a.high - a.value, b.value - b.low, correlation)
+    return Estimate(value, groups, n, unscored, low, high)
+
+
+def _joint(first: float, second: float, correlation: float) -> float:
+    return math.sqrt(max(0.0, first**2 - 2 * correlation * first * second + second**2))
+
+
+def _correlation(a: Estimate, b: Estimate) -> float:
+    covariance = sum(
+        len(x.names) / (len(x.names) - 1) * float((x.influence * y.influence).sum())
+        for x, y in zip(a.groups, b.groups, strict=True)
+        if len(x.names) > 1
+    )
+    product = a.variance * b.variance
+    return max(-1.0, min(1.0, covariance / math.sqrt(product))) if product > 0 else 0.0
+
+
+def over_seeds(runs: Sequence[Estimate], kind: Literal["share", "auroc", "difference"]) -> Estimate:
+    """Mean over training seeds of one estimate on the same requests: seed requests and training seeds are clusters.
+
+    The variance is that over requests of their mean influence, plus that over seeds of the
+    value, divided by their number; Student's quantile after Satterthwaite, so that two or
+    three seeds give the wide interval that they deserve. Runs without a value are left out,
+    and their answers are counted as unscored.
+    """
+    scored = [run for run in runs if not math.isnan(run.value)]
+    lost = sum(run.n + run.unscored for run in runs if math.isnan(run.value))
+    if not scored:
+        return Estimate(math.nan, (), 0, lost)
+    value = float(np.mean([run.value for run in scored]))
+    groups = [_mean_group([run.groups[place] for run in scored]) for place in range(len(scored[0].groups))]
+    between = np.array([run.value - value for run in scored]) / len(scored)
+    groups.append(Group(tuple(f"training seed {place}" for place in range(len(scored))), between))
+    n, unscored = sum(run.n for run in scored), sum(run.unscored for run in scored) + lost
+    plain = Estimate(value, tuple(groups), n, unscored)
+    if kind == "share":
+        return _with_share_interval(plain)
+    if kind == "auroc":
+        return _with_area_interval(plain)
+    half = float(student.ppf(0.975, plain.freedom)) * math.sqrt(plain.variance)
+    return replace(plain, low=value - half, high=value + half)
+
+
+def _mean_group(groups: Sequence[Group]) -> Group:
+    """The mean influence of each cluster; a cluster that a run lacks had none in it."""
+    names = tuple(sorted({name for group in groups for name in group.names}))
+    place = {name: row for row, name in enumerate(names)}
+    total = np.zeros(len(names))
+    for group in groups:
+        np.add.at(total, [place[name] for name in group.names], group.influence)
+    return Group(names, total / len(groups))
