@@ -162,6 +162,8 @@ def test_what_is_near_a_removed_request_alone_stays() -> None:
     assert _repeats(rows) == [(1, 0, 7 / 9)]
     assert _repeats(rows[1:]) == [(1, 0, 7 / 9)]
     assert _repeats(rows[::2]) == []
+    # Kept later, it is nearer to the removed one (9 of 11), which still repeats the earlier.
+    assert _repeats([*rows[:2], _ask("anchor bread candle drum engine flute")]) == [(1, 0, 7 / 9)]
 
 
 def test_a_repeat_names_the_most_similar_kept_request_of_the_like_the_first() -> None:
