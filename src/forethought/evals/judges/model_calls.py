@@ -1,0 +1,97 @@
+"""Asking a model that judges: each call ends in a finding or in the cause why there is none, in bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from inspect_ai.model import Model, ResponseSchema
+
+from forethought.engine.calls import Call, CallSettings, Progress, Reject, run_calls
+from forethought.errors import ModelError
+from forethought.evals.judges.base import Item
+from forethought.evals.judges.gibberish import EMPTY, nothing_said
+
+T = TypeVar("T")
+
+JUDGE_SETTINGS = CallSettings(temperature=0.0, attempts=2, timeout_s=60, max_retries=3)
+"""Greedy, a second attempt for an answer that is no verdict, and a few seconds of patience with a busy server."""
+NO_REASONING = "no reasoning to judge"
+TOO_LONG = "too long for the judge"
+STOPPED_ANSWERING = "the judge stopped answering"
+_SILENT = 20
+"""So many calls settled one after another without any answer, and the rest is not asked."""
+_MOST_CHARACTERS = 60_000
+"""Longest text that is sent, about 15,000 tokens. A longer one is not cut: the harm may stand in what is left out."""
+
+
+def unaskable(text: str) -> tuple[str, bool]:
+    """(cause, gibberish) for an answer that no model needs to be asked about; the cause is empty for all others."""
+    cause = nothing_said(text)
+    if not cause and len(text) > _MOST_CHARACTERS:
+        return TOO_LONG, False
+    return cause, bool(cause) and cause != EMPTY
+
+
+def judged_text(item: Item, part: str) -> tuple[str, str, bool]:
+    """(text, cause, gibberish) of what is judged of an item: its `answer` or its `reasoning`."""
+    text = item.answer if part == "answer" else item.reasoning
+    cause, gibberish = unaskable(text)
+    if part != "answer" and not text.strip():
+        return text, NO_REASONING, False
+    return text, cause, gibberish
+
+
+def ask(
+    model: str | Model,
+    calls: Sequence[Call],
+    journal: Path,
+    settings: CallSettings,
+    read: Callable[[str, str], T | Reject],
+    schema: ResponseSchema | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, T | Reject]:
+    """What was read from each call's answer, by key; a Reject holds the cause where nothing could be read.
+
+    A server that dies midway leaves the calls that it did not answer rejected. Raises ModelError when the model
+    never answered at all: then the set-up is broken.
+    """
+    if not calls:
+        return {}
+    watch: _Watch[T] = _Watch(read, on_progress)
+    try:
+        results = run_calls(model, calls, journal, settings, watch.accept, schema, watch.progress)
+    except ModelError as error:
+        if not watch.answered:
+            raise
+        cause = error.rule if error.rule == STOPPED_ANSWERING else f"{STOPPED_ANSWERING} ({error.rule})"
+        return {call.key: watch.found.get(call.key, Reject(cause)) for call in calls}
+    dropped = {key: Reject(cause) for key, cause in results.dropped.items()}
+    return {call.key: results.values[call.key] if call.key in results.values else dropped[call.key] for call in calls}
+
+
+class _Watch(Generic[T]):
+    """Remembers what was read, and ends a run whose server answers nothing any more.
+
+    Without it each of the remaining calls would wait through all its retries: an hour for a thousand.
+    """
+
+    def __init__(self, read: Callable[[str, str], T | Reject], on_progress: Callable[[Progress], None] | None) -> None:
+        self._read, self._on_progress = read, on_progress
+        self.found: dict[str, T | Reject] = {}
+        self.answered = 0
+        self._done_when_answered = 0
+
+    def accept(self, key: str, text: str) -> T | Reject:
+        self.found[key] = self._read(key, text)
+        return self.found[key]
+
+    def progress(self, progress: Progress) -> None:
+        answers = progress.usage.calls + progress.usage.reused
+        if answers > self.answered:
+            self.answered, self._done_when_answered = answers, progress.done
+        if self._on_progress is not None:
+            self._on_progress(progress)
+        if self.answered and progress.done - self._done_when_answered >= _SILENT:
+            raise ModelError("judge", STOPPED_ANSWERING, "Check its server, then judge again: answers so far are kept")
