@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import pytest
 
-from forethought.data.shipped import shipped_requests
+from forethought.data.dedupe import remove_duplicates
+from forethought.data.shipped import rule_examples, shipped_requests
+from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.policy import default_policy
 from forethought.records import Request, Split
@@ -93,3 +96,41 @@ def test_an_unknown_set_names_those_that_exist() -> None:
     with pytest.raises(ConfigError, match="no such shipped set") as caught:
         shipped_requests("nope")
     assert "ordinary" in caught.value.fix
+
+
+def test_there_are_at_least_60_rule_examples_a_rule_each_once() -> None:
+    examples = rule_examples()
+    by_rule = Counter(request.rules for request in examples)
+    assert set(by_rule) == {(rule,) for rule in default_policy().rule_ids}
+    assert min(by_rule.values()) >= 60
+    assert len({request.id for request in examples}) == len(examples)
+    assert all(request.text.strip() == request.text != "" for request in examples)
+    assert max(len(request.text.split()) for request in examples) <= 25
+
+
+def test_rule_examples_stand_in_no_shipped_set() -> None:
+    ids = {request.id for request in rule_examples()}
+    assert not any(request.id in ids for name in SETS for request in shipped_requests(name))
+    assert {request.source for request in rule_examples()} == {"shipped rule examples"}
+
+
+def test_no_rule_example_is_near_a_shipped_request_or_another_one() -> None:
+    kept, removed = remove_duplicates(rule_examples(), shipped_requests("contrast"))
+    assert (len(kept), dict(removed)) == (len(rule_examples()), {})
+
+
+def test_no_rule_example_is_near_a_public_request(shared: Path) -> None:
+    """Else what the classifier scores on those sets would be memory."""
+    sets = (
+        "star1.json",
+        "advbench.csv",
+        "harmbench_val.csv",
+        "malicious_instruct.txt",
+        "do_not_answer",
+        "dangerousqa.json",
+    )
+    public = [
+        request for name in sets for request in load_requests(SourceSpec(path=str(shared / "harmful" / name)), True)
+    ]
+    assert len(public) > 2500
+    assert dict(remove_duplicates(rule_examples(), public)[1]) == {}

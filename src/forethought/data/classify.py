@@ -1,93 +1,154 @@
-"""Which rule does a request break? For sets that name no category of their own.
+"""Which rules do harmful requests break? By their own labels, else by category name, else by the classifier.
 
-A small classifier (TF-IDF of words and character pieces, logistic regression,
-scikit-learn) trained on the policy's examples and, where the rules are the default
-policy's, on the training families of the shipped set. It assigns rules to requests
-known to be harmful; it doesn't decide whether they are.
+It assigns rules to requests known to be harmful; it doesn't decide whether they are.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline, make_union
+import numpy as np
+from numpy.typing import NDArray
 
-from forethought.data.shipped import shipped_requests
-from forethought.errors import ConfigError
-from forethought.policy import Policy, default_policy
+from forethought.data.rule_classifier import Kind, RuleClassifier
+from forethought.data.rule_features import embedded_available
+from forethought.policy import Policy
 from forethought.records import Request
 
+__all__ = ["Assignment", "RuleClassifier", "assign", "assign_rules", "best_kind", "rules_by_name"]
 
-class RuleClassifier:
-    """Texts to rule ids. Deterministic for a policy and its examples."""
-
-    def __init__(self, policy: Policy, labelled: Sequence[Request] = ()) -> None:
-        """Trains on the policy's examples, the shipped set, and `labelled` requests with known rules.
-
-        Raises ConfigError when fewer than two rules have an example.
-        """
-        texts = [example for rule in policy.rules for example in rule.examples]
-        rules = [rule.id for rule in policy.rules for _ in rule.examples]
-        for rule in policy.rules:
-            texts.append(f"{rule.title}. {rule.description}")
-            rules.append(rule.id)
-        known = list(labelled)
-        if _same_rules(policy):
-            known += shipped_requests("harmful", "train")
-        for request in known:
-            if request.rules and request.rules[0] in policy.rule_ids:
-                texts.append(request.plain)
-                rules.append(request.rules[0])
-        if len(set(rules)) < 2:
-            raise ConfigError(policy.name, "has a single rule: nothing to tell apart", "Add rules or label the set")
-        features = make_union(
-            TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)),
-            TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(3, 5), max_features=40_000),
-        )
-        self._model: Any = make_pipeline(features, LogisticRegression(C=20.0, max_iter=300, class_weight="balanced"))
-        self._model.fit(texts, rules)
-
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The most likely rule id for each text."""
-        return [str(rule) for rule in self._model.predict(list(texts))] if texts else []
+EMBEDDED_FROM, EMBEDDED_LIMIT = 30, 4_000
+"""From and up to so many requests the embedded model reads them. For fewer, loading it takes longer than
+it is worth; for more, reading takes over a minute on two cores. Those go to TF-IDF."""
+SECOND_SHARE = 0.8
+"""A second rule is kept when it is at least so likely as this share of the first's probability."""
 
 
-def _same_rules(policy: Policy) -> bool:
-    """Whether rule ids mean what the shipped set means by them."""
-    shipped = {rule.id: rule.title for rule in default_policy().rules}
-    return all(shipped.get(rule.id) == rule.title for rule in policy.rules)
+@dataclass
+class Assignment:
+    """Requests with their rules, and how they came by them."""
+
+    requests: list[Request] = field(default_factory=list)
+    """In their order, without the unsure ones; harmless ones unchanged."""
+    unsure: list[Request] = field(default_factory=list)
+    """Harmful requests whose most likely rule lies below the floor: left out, and without rules."""
+    by_classifier: int = 0
+    """How many the classifier decided, those it left unsure included."""
+    narrowed: int = 0
+    """How many of these had a wide category name, among whose rules it chose."""
+    two_rules: int = 0
+    """How many the classifier gave a second rule."""
 
 
-def assign_rules(
-    requests: Sequence[Request], policy: Policy, allowed: frozenset[str] | None = None
-) -> tuple[list[Request], int]:
-    """Harmful requests with rules: their own, else by category name, else by the classifier.
+@dataclass
+class _Open:
+    """A request that names leave open."""
 
-    A request whose categories all stand for no rule of the policy goes to the classifier
-    as well: another taxonomy's name is no proof that the policy has nothing to say.
-    `allowed` keeps requests of these rules alone. Returns (requests, how many the
-    classifier decided); harmless requests pass unchanged.
+    place: int
+    sure: tuple[str, ...]
+    """Rules that some of its names stand for alone."""
+    choices: tuple[frozenset[str], ...]
+    """One set for each wide name; empty: any rule."""
+
+
+def rules_by_name(request: Request, policy: Policy) -> tuple[tuple[str, ...], tuple[frozenset[str], ...]]:
+    """Rules that its category names stand for alone, and the choices that wide names leave.
+
+    `Self-Harm` stands for one rule. `Illicit / Criminal Behavior` stands for several of
+    which a request breaks one or another: which, the name doesn't say. A wide name of
+    which a sure rule is part leaves no choice.
     """
-    ruled: list[Request] = []
-    open_places: list[int] = []
-    for request in requests:
+    named = [_named(label, policy) for label in request.categories]
+    sure = tuple(dict.fromkeys(rules[0] for rules in named if len(rules) == 1))
+    wide = [frozenset(rules) for rules in named if len(rules) > 1 and not set(rules) & set(sure)]
+    return sure, tuple(dict.fromkeys(wide))
+
+
+def _named(label: str, policy: Policy) -> tuple[str, ...]:
+    """Rules of a name, with or without the code before it (`S10: Hate`, `O9: Privacy Infringement`)."""
+    return policy.rules_for_category(label) or policy.rules_for_category(
+        re.sub(r"^\s*[A-Za-z]{0,2}\d+\s*[:.)-]\s*", "", label)
+    )
+
+
+def best_kind(n_requests: int) -> Kind:
+    """`embedded` where its package is installed and the number of requests makes it worth while, else `text`."""
+    return "embedded" if EMBEDDED_FROM <= n_requests <= EMBEDDED_LIMIT and embedded_available() else "text"
+
+
+def assign(
+    requests: Sequence[Request],
+    policy: Policy,
+    classifier: RuleClassifier | None = None,
+    min_rule_probability: float = 0.0,
+) -> Assignment:
+    """Gives harmful requests without rules the rules they break.
+
+    `classifier` None trains one when it is needed, on the requests that names settle as
+    well; pass one to work through a stream in chunks. Requests whose most likely rule has
+    a probability below `min_rule_probability` (0 to 1) are left out and counted. Raises
+    ConfigError for a rule id that the policy does not have.
+    """
+    found = Assignment()
+    ruled: list[Request | None] = []
+    open_requests: list[_Open] = []
+    for place, request in enumerate(requests):
         if request.harmful and not request.rules:
-            found = [rule for label in request.categories for rule in policy.rules_for_category(label)]
-            if found:
-                request = request.model_copy(update={"rules": tuple(dict.fromkeys(found))})
+            sure, choices = rules_by_name(request, policy)
+            if choices or not sure:
+                open_requests.append(_Open(place, sure, choices))
             else:
-                open_places.append(len(ruled))
+                request = request.model_copy(update={"rules": sure})
         for rule in request.rules:
             policy.rule(rule)  # raises for an id that the policy does not have
         ruled.append(request)
-    if open_places:
-        labelled = [request for request in ruled if request.harmful and len(request.rules) == 1]
-        predicted = RuleClassifier(policy, labelled[:5000]).predict([ruled[place].plain for place in open_places])
-        for place, rule in zip(open_places, predicted, strict=True):
-            ruled[place] = ruled[place].model_copy(update={"rules": (rule,)})
+    if open_requests:
+        if classifier is None:
+            known = [request for request in ruled if request and request.harmful and len(request.rules) == 1]
+            classifier = RuleClassifier(policy, known, best_kind(len(open_requests)))
+        texts = [requests[one.place].plain for one in open_requests]
+        for one, row in zip(open_requests, classifier.probabilities(texts), strict=True):
+            ruled[one.place] = _decide(requests[one.place], one, row, classifier.rules, min_rule_probability, found)
+    found.requests = [request for request in ruled if request is not None]
+    return found
+
+
+def _decide(
+    request: Request, one: _Open, row: NDArray[np.float64], ids: tuple[str, ...], floor: float, found: Assignment
+) -> Request | None:
+    """The request with its rules; None when it is unsure. Counts in `found`."""
+    found.by_classifier += 1
+    found.narrowed += bool(one.choices)
+    rules = list(one.sure)
+    sure_enough = True
+    for choice in one.choices or (frozenset(ids),):
+        among = [index for index in np.argsort(-row, kind="stable") if ids[index] in choice]
+        share = row[among] / max(row[among].sum(), 1e-12)
+        sure_enough &= bool(share[0] >= floor)
+        rules.append(ids[among[0]])
+        if not one.choices and len(among) > 1 and share[1] >= SECOND_SHARE * share[0]:
+            rules.append(ids[among[1]])
+            found.two_rules += 1
+    if not sure_enough and not one.sure:
+        found.unsure.append(request)
+        return None
+    return request.model_copy(update={"rules": tuple(dict.fromkeys(rules))})
+
+
+def assign_rules(
+    requests: Sequence[Request],
+    policy: Policy,
+    allowed: frozenset[str] | None = None,
+    classifier: RuleClassifier | None = None,
+) -> tuple[list[Request], int]:
+    """`assign` without a floor: (requests with rules, how many the classifier decided).
+
+    `allowed` keeps harmful requests of these rules alone; harmless requests pass unchanged.
+    """
+    found = assign(requests, policy, classifier)
+    ruled = found.requests
     if allowed is not None:
         ruled = [request for request in ruled if not request.harmful or set(request.rules) & allowed]
-    return ruled, len(open_places)
+    return ruled, found.by_classifier

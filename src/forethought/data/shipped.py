@@ -3,6 +3,9 @@
 `contrast`: a harmful request and a harmless look-alike that shares its words, over
 all rules of the default policy. `ordinary`: everyday requests. Families (scenarios)
 are split into train, dev and test, so that no held-out scenario is trained on.
+
+Beside them stand the rule examples: one-line harmful requests that teach the rule
+classifier. They belong to no set above, have no look-alikes, and train no model.
 """
 
 from __future__ import annotations
@@ -18,16 +21,23 @@ from forethought.errors import ConfigError
 from forethought.records import Request, Split, user_request
 
 _TEST_SHARE, _DEV_SHARE = 0.25, 0.10
+_RULE_EXAMPLES = "rule_examples.jsonl"
 
 
 @lru_cache(maxsize=1)
 def _rows() -> tuple[dict[str, str], ...]:
+    """Rows of all sets; the rule examples are none."""
     folder = resources.files("forethought").joinpath("data/shipped")
     rows: list[dict[str, str]] = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".jsonl"):
-            rows += [json.loads(line) for line in entry.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if entry.name.endswith(".jsonl") and entry.name != _RULE_EXAMPLES:
+            rows += _read(entry.name)
     return tuple(rows)
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    file = resources.files("forethought").joinpath("data/shipped").joinpath(name)
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 @lru_cache(maxsize=1)
@@ -65,6 +75,18 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
         if split is None or splits[row["family"]] == split
         for request in _requests(row)
         if request.kind in kinds[name]
+    ]
+
+
+def rule_examples() -> list[Request]:
+    """One-line harmful requests with the one rule of the default policy that they break most.
+
+    For the rule classifier alone: at least 60 a rule, near no request of the public sets
+    the project was developed with and of no shipped set.
+    """
+    return [
+        user_request(row["text"], harmful=True, kind="harmful", rules=(row["rule"],), source="shipped rule examples")
+        for row in _read(_RULE_EXAMPLES)
     ]
 
 
