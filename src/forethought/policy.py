@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -83,12 +83,15 @@ class Policy(BaseModel):
 
     def rules_for_category(self, label: str) -> tuple[str, ...]:
         """Ids of the rules that a category of another taxonomy stands for; empty if none."""
-        key = label_key(label)
-        return tuple(
-            rule.id
-            for rule in self.rules
-            if key in {label_key(name) for name in (rule.id, rule.title, *rule.categories)}
-        )
+        return self._by_category.get(label_key(label), ())
+
+    @cached_property
+    def _by_category(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, list[str]] = {}
+        for rule in self.rules:
+            for key in {label_key(name) for name in (rule.id, rule.title, *rule.categories)}:
+                found.setdefault(key, []).append(rule.id)
+        return {key: tuple(ids) for key, ids in found.items()}
 
 
 def load_policy(path: Path | str | None = None) -> Policy:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from forethought.data import classify, rule_classifier, rule_features
-from forethought.data.classify import RuleClassifier, assign, assign_rules, best_kind, rules_by_name
+from forethought.data.classify import assign, assign_rules, best_kind, rules_by_name
+from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import rule_examples, shipped_requests
 from forethought.errors import ConfigError
 from forethought.policy import Policy, Rule, default_policy
@@ -236,7 +237,7 @@ def test_a_disguised_request_is_classified_by_what_is_really_asked() -> None:
 
 def test_a_classifier_that_is_given_is_used_for_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     given = RuleClassifier(HOUSE)
-    monkeypatch.setattr(classify, "RuleClassifier", None)  # training another would fail
+    monkeypatch.setattr(classify, "new_classifier", None)  # training another would fail
     for text in ("Bake a cake in the oven", "Boil soup on the stove"):
         assert assign_rules([_harmful(text)], HOUSE, classifier=given)[0][0].rules == ("K1",)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.classify import RuleClassifier
 from forethought.data.evolve import evolve, load_operators
 from forethought.data.preserve import (
     ANSWERED,
@@ -23,6 +22,7 @@ from forethought.data.preserve import (
     lost_intent,
     preservation,
 )
+from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import shipped_requests
 from forethought.policy import default_policy
 from forethought.records import Request, user_request

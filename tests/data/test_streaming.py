@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from forethought.data import classify
@@ -18,7 +19,7 @@ from forethought.data.classify import assign_rules
 from forethought.data.sources import SourceSpec, hash_sample, load_requests
 from forethought.data.stream import CHUNK, RuleStream, Tally
 from forethought.errors import ConfigError
-from forethought.policy import default_policy
+from forethought.policy import Policy, default_policy
 from forethought.records import Request, read_jsonl, user_request
 
 ROWS = 120_000
@@ -149,14 +150,18 @@ def test_the_classifier_is_fitted_once_and_only_where_it_is_needed(monkeypatch: 
     asked: list[int] = []
 
     class Scripted:
-        def __init__(self, policy: object, labelled: list[Request]) -> None:
-            fitted.append(len(labelled))
+        rules = default_policy().rule_ids
 
-        def predict(self, texts: list[str]) -> list[str]:
+        def probabilities(self, texts: list[str]) -> np.ndarray[Any, Any]:
             asked.append(len(texts))
-            return ["R7"] * len(texts)
+            return np.tile(np.array([float(rule == "R7") for rule in self.rules]), (len(texts), 1))
 
-    monkeypatch.setattr(classify, "RuleClassifier", Scripted)
+    def new(policy: Policy, labelled: list[Request], kind: str) -> Scripted:
+        assert kind == "text"
+        fitted.append(len(labelled))
+        return Scripted()
+
+    monkeypatch.setattr(classify, "new_classifier", new)
     known = [user_request(f"How {n}?", harmful=True, categories=("Fraud",)) for n in range(10)]
     harmless = [user_request(f"Why {n}?", harmful=False) for n in range(10)]
     assert len(list(RuleStream(default_policy()).through([*known, *harmless]))) == 20

@@ -67,7 +67,7 @@ def _changed(recipe: Any, said: Overrides) -> Any:
     """The recipe with what the command line says, checked by its schema again."""
     from forethought.pipeline.recipe import changed
 
-    teacher = {"name": said.teacher, "base_url": said.base_url, "concurrency": said.concurrency}
+    teacher: dict[str, Any] = {"name": said.teacher, "base_url": said.base_url, "concurrency": said.concurrency}
     teacher |= {"price_in": said.price_in, "price_out": said.price_out}
     rows = None if said.variants is None else 1 + said.variants
     update = {

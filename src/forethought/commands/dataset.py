@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from rich.markup import escape
 from rich.table import Table
@@ -53,7 +53,8 @@ def export(build: Path, kind: str, out: Path, partial: bool) -> None:
         raise ConfigError(f"--format {kind}", "is not a format that is written", f"Use one of {', '.join(known)}")
     folder, (policy, recipe) = _dataset(build)
     rows = read_jsonl(folder / EXAMPLES, Example)
-    made = write(rows, policy, recipe.build.format, recipe.build.detail, recipe.seed, kind, out, partial)
+    build_as = recipe.build
+    made = write(rows, policy, build_as.format, build_as.detail, recipe.seed, cast(Kind, kind), out, partial)
     console.print(f"{made.rows} rows, {made.harmful} of them harmful: {out}", highlight=False, soft_wrap=True)
     for cause, count in made.left_out.items():
         console.print(f"[dim]left out: {count} rows {cause}[/dim]", highlight=False)

@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forethought.data.rule_classifier import Kind, RuleClassifier
-from forethought.data.rule_features import embedded_available
+from forethought.engine.embedded import embedded_available
 from forethought.policy import Policy
 from forethought.records import Request
 
-__all__ = ["Assignment", "RuleClassifier", "assign", "assign_rules", "best_kind", "rules_by_name"]
+if TYPE_CHECKING:
+    from forethought.data.rule_classifier import Kind, RuleClassifier
 
 EMBEDDED_FROM, EMBEDDED_LIMIT = 30, 4_000
 """From and up to so many requests the embedded model reads them. For fewer, loading it takes longer than
@@ -40,6 +41,8 @@ class Assignment:
     """How many of these had a wide category name, among whose rules it chose."""
     two_rules: int = 0
     """How many the classifier gave a second rule."""
+    classifier: RuleClassifier | None = None
+    """The classifier that decided, for a caller that goes on with more requests."""
 
 
 @dataclass
@@ -78,20 +81,29 @@ def best_kind(n_requests: int) -> Kind:
     return "embedded" if EMBEDDED_FROM <= n_requests <= EMBEDDED_LIMIT and embedded_available() else "text"
 
 
+def new_classifier(policy: Policy, known: Sequence[Request], kind: Kind) -> RuleClassifier:
+    """A trained classifier. What it is made of is loaded here: most sets name their categories and need none."""
+    from forethought.data.rule_classifier import RuleClassifier
+
+    return RuleClassifier(policy, known, kind)
+
+
 def assign(
     requests: Sequence[Request],
     policy: Policy,
     classifier: RuleClassifier | None = None,
     min_rule_probability: float = 0.0,
+    kind: Kind | None = None,
 ) -> Assignment:
     """Gives harmful requests without rules the rules they break.
 
     `classifier` None trains one when it is needed, on the requests that names settle as
-    well; pass one to work through a stream in chunks. Requests whose most likely rule has
+    well; pass one to work through a stream in chunks. `kind` is what it is trained to
+    see; None is the better one for so many requests. Requests whose most likely rule has
     a probability below `min_rule_probability` (0 to 1) are left out and counted. Raises
     ConfigError for a rule id that the policy does not have.
     """
-    found = Assignment()
+    found = Assignment(classifier=classifier)
     ruled: list[Request | None] = []
     open_requests: list[_Open] = []
     for place, request in enumerate(requests):
@@ -107,7 +119,8 @@ def assign(
     if open_requests:
         if classifier is None:
             known = [request for request in ruled if request and request.harmful and len(request.rules) == 1]
-            classifier = RuleClassifier(policy, known, best_kind(len(open_requests)))
+            classifier = new_classifier(policy, known, kind or best_kind(len(open_requests)))
+            found.classifier = classifier
         texts = [requests[one.place].plain for one in open_requests]
         for one, row in zip(open_requests, classifier.probabilities(texts), strict=True):
             ruled[one.place] = _decide(requests[one.place], one, row, classifier.rules, min_rule_probability, found)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_union
 
-from forethought.engine.embedded import cache_folder, embedded_model, wheel_file
+from forethought.engine.embedded import cache_folder, embedded_model
 
 LAYER = 8
 """Layers of the embedded model (of 30) that are run: chosen by cross-validation, and a quarter of the time."""
@@ -34,11 +34,6 @@ def text_features() -> Any:
         TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)),
         TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(3, 5), max_features=40_000),
     )
-
-
-def embedded_available() -> bool:
-    """Whether the embedded model can be used: its package is installed or it was converted before."""
-    return wheel_file() is not None or (cache_folder() / "smollm2-135m-instruct" / "model.safetensors").is_file()
 
 
 class EmbeddedFeatures:

@@ -75,3 +75,8 @@ def _convert(gguf: Path, target: Path) -> None:
 def resolve_model(name: str) -> str:
     """A model name or path as transformers takes it; `embedded` becomes the converted folder."""
     return str(embedded_model()) if name == EMBEDDED else name
+
+
+def embedded_available() -> bool:
+    """Whether the embedded model can be used: its package is installed or it was converted before."""
+    return wheel_file() is not None or (cache_folder() / "smollm2-135m-instruct" / "model.safetensors").is_file()

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec
@@ -21,7 +22,7 @@ from forethought.policy import Policy
 
 JOURNAL = "teacher.jsonl"
 """Every answer of a teacher that is a model; beside the stages, so that no change of settings pays twice."""
-_NOT_PART_OF_A_ROW = {
+_NOT_PART_OF_A_ROW: dict[str, set[str]] = {
     "teacher": {"base_url", "concurrency", "timeout_s", "price_in", "price_out"}
 }  # fmt: skip
 """Settings that change how long a build takes or what it costs, and no row of it."""
@@ -42,7 +43,8 @@ def data_stages(recipe: Recipe, policy: Policy, stages: StageRunner, terminal: T
     data, build = recipe.data, recipe.build
     sources = {spec.path: fingerprint(spec.path) for spec in all_sources(recipe)}
     against = {path: fingerprint(path) for path in data.against}
-    config = {"data": data.model_dump(mode="json"), "policy": policy.hash, "sources": sources, "against": against}
+    config: dict[str, Any] = {"data": data.model_dump(mode="json"), "policy": policy.hash}
+    config |= {"sources": sources, "against": against}
     config |= {"classify": not build.teacher.is_model}
     selected = stages.run(
         "1-select", config, lambda out: select(data, policy, out, terminal.mapping, not build.teacher.is_model)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.data.classify import assign_rules
+from forethought.data.classify import assign, best_kind, new_classifier, rules_by_name
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.overlap import decontaminate, evaluation_set, known_evaluation_sets, removed_by_cause
 from forethought.data.select import cap_per_rule, load_split, sample
@@ -36,25 +36,49 @@ def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, c
 
     harmful, harmless = load(data.harmful, True), load(data.harmless, False)
     tested = [*load(data.test_harmful, True).values(), *load(data.test_harmless, False).values()]
-    by_classifier = 0
     ready: dict[Split, list[Request]] = {}
-    for split in ("train", "dev", "test"):
-        ruled, classified = assign_rules(harmful[split], policy) if classify else (_by_name(harmful[split], policy), 0)
-        by_classifier += classified
-        capped = cap_per_rule(ruled, data.per_rule) if split == "train" and data.per_rule else ruled
+    ruled, asked, unsure = _ruled(harmful, policy, data.min_rule_probability, classify)
+    for split, rows in ruled.items():
+        capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
         ready[split] = [*capped, *_capped_by_source(harmless[split], data.max_harmless)]
     counts = _write_apart(ready, [request for rows in tested for request in rows], data, out)
-    return counts | {"rules_by_classifier": by_classifier} | ({"skipped": skipped.total()} if skipped else {})
+    extra = {"skipped": skipped.total(), "unsure_of_rule": unsure}
+    return counts | {"rules_by_classifier": asked} | {name: count for name, count in extra.items() if count}
 
 
-def _by_name(requests: Sequence[Request], policy: Policy) -> list[Request]:
-    """Requests with the rules that their categories name."""
-    ruled = []
-    for request in requests:
-        named = [rule for label in request.categories for rule in policy.rules_for_category(label)]
-        rules = request.rules or tuple(dict.fromkeys(named))
-        ruled.append(request.model_copy(update={"rules": rules}))
-    return ruled
+def _ruled(
+    harmful: dict[Split, list[Request]], policy: Policy, floor: float, classify: bool
+) -> tuple[dict[Split, list[Request]], int, int]:
+    """(harmful requests with their rules, how many the classifier decided, how many it was unsure of and left out).
+
+    One classifier for all splits; it learns from the training split's names alone.
+    """
+    if not classify:
+        named = {
+            split: [r.model_copy(update={"rules": r.rules or rules_by_name(r, policy)[0]}) for r in rows]
+            for split, rows in harmful.items()
+        }
+        return named, 0, 0
+    first = {split: [rules_by_name(r, policy) for r in rows] for split, rows in harmful.items()}
+    n_open = sum(
+        bool(choices or not sure) and not r.rules
+        for split, rows in harmful.items()
+        for r, (sure, choices) in zip(rows, first[split], strict=True)
+    )
+    classifier = None
+    if n_open:
+        known = [
+            r if r.rules else r.model_copy(update={"rules": sure})
+            for r, (sure, choices) in zip(harmful["train"], first["train"], strict=True)
+            if len(r.rules or sure) == 1 and not choices
+        ]
+        classifier = new_classifier(policy, known, best_kind(n_open))
+    found = {split: assign(rows, policy, classifier, floor) for split, rows in harmful.items()}
+    return (
+        {split: one.requests for split, one in found.items()},
+        sum(one.by_classifier for one in found.values()),
+        sum(len(one.unsure) for one in found.values()),
+    )
 
 
 def _write_apart(

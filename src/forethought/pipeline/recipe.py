@@ -32,6 +32,8 @@ class DataConfig(Record):
     """Share of each source without families of its own that is held out for tests."""
     dev_share: float = Field(default=0.08, ge=0.0, lt=0.5)
     """Share held out for setting the operating point."""
+    min_rule_probability: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Harmful requests whose rule the classifier finds less likely than this are left out and counted."""
     per_rule: int | None = Field(default=40, ge=1)
     """At most so many harmful requests a rule from each source, so that no rule drowns the others. None is all."""
     max_harmless: int | None = Field(default=1000, ge=1)
