@@ -15,6 +15,7 @@ from forethought.cli import dataset
 from forethought.cli.build import build
 from forethought.cli.calibrate import calibrate
 from forethought.cli.data import data_app
+from forethought.cli.judge import judge_app
 from forethought.cli.options import ModelArgument, TextColumn
 from forethought.commands import chat as chat_command
 from forethought.commands import doctor as doctor_command
@@ -40,6 +41,7 @@ app.command()(calibrate)
 for subcommand in (dataset.inspect, dataset.overlaps, dataset.operators, dataset.export, dataset.push, dataset.mine):
     data_app.command()(subcommand)
 app.add_typer(data_app)
+app.add_typer(judge_app)
 
 
 @app.command()

@@ -26,8 +26,16 @@ class MeasureName(StrEnum):
 
 
 JudgeArgument = Annotated[
-    str, typer.Argument(help="keywords, rules, refusal, harm, keywords-harm, rules-harm, or a trained folder.")
+    str,
+    typer.Argument(
+        help="keywords, rules, refusal, harm, keywords-harm, rules-harm, a trained folder, or a model as ROLE@MODEL,"
+        " such as strongreject@openai/NAME."
+    ),
 ]
+GuardMeasure = Annotated[MeasureName, typer.Option(help="What a guard that decides both is asked for.")]
+Journal = Annotated[Path, typer.Option(help="Where a model's answers are kept: judging again pays nothing.")]
+BaseUrl = Annotated[str | None, typer.Option(help="Address of the model's OpenAI-compatible server.")]
+_JOURNAL = Path("judge-calls.jsonl")
 AnswerColumn = Annotated[str | None, typer.Option(help="Column of the answers, where the guess is wrong.")]
 RequestColumn = Annotated[str | None, typer.Option(help="Column of the requests, where the guess is wrong.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels, where the guess is wrong.")]
@@ -82,6 +90,9 @@ def evaluate(
     max_unscored: Annotated[
         float, typer.Option(min=0, max=1, help="Share of undecided answers from which the exit code is 1.")
     ] = 0.02,
+    measure: GuardMeasure = MeasureName.harmful,
+    journal: Journal = _JOURNAL,
+    base_url: BaseUrl = None,
     json_output: Json = False,
 ) -> None:
     """Measures a judge against people's labels, source by source, beside the keyword list.
@@ -96,7 +107,8 @@ def evaluate(
       forethought judge eval judges/harm labelled.csv --json
     """
     given = _columns(answer_column, request_column, label_column, positive)
-    raise typer.Exit(judge_command.evaluate(judge, files, given, full_only, max_unscored, json_output))
+    chosen = judge_command.JudgeChoice(judge, measure.value, journal, base_url)
+    raise typer.Exit(judge_command.evaluate(chosen, files, given, full_only, max_unscored, json_output))
 
 
 @judge_app.command()
@@ -109,6 +121,9 @@ def robustness(
     request_column: RequestColumn = None,
     label_column: LabelColumn = None,
     positive: Positive = None,
+    measure: GuardMeasure = MeasureName.harmful,
+    journal: Journal = _JOURNAL,
+    base_url: BaseUrl = None,
     json_output: Json = False,
 ) -> None:
     """Counts the verdicts that flip when an answer is wrapped and does the same as before.
@@ -117,7 +132,8 @@ def robustness(
     great length; and answers in other languages, and empty ones.
     """
     given = _columns(answer_column, request_column, label_column, positive)
-    judge_command.robustness(judge, files or [], given, json_output)
+    chosen = judge_command.JudgeChoice(judge, measure.value, journal, base_url)
+    judge_command.robustness(chosen, files or [], given, json_output)
 
 
 def _columns(

@@ -15,7 +15,7 @@ from forethought.commands.shared import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
-    from forethought.evals.judges.base import Measure
+    from forethought.evals.judges.base import Judge, Measure
     from forethought.evals.judges.evaluate import Evaluation
     from forethought.evals.judges.labelled import LabelledItem
     from forethought.evals.metrics import Figure
@@ -29,6 +29,21 @@ class ColumnChoice(NamedTuple):
     label: str | None = None
     positive: tuple[str, ...] = ()
     """Label values that are positive; empty means by the usual words."""
+
+
+class JudgeChoice(NamedTuple):
+    """A judge by name; the rest is for judges that are models."""
+
+    name: str
+    measure: Measure
+    journal: Path
+    base_url: str | None
+
+    def open(self) -> Judge:
+        """The judge. Raises ConfigError or ModelError where there is none."""
+        from forethought.evals.judges.catalogue import get_judge
+
+        return get_judge(*self)
 
 
 _SHOWN = ("accuracy", "precision", "recall", "f1", "kappa", "auroc", "brier")
@@ -54,13 +69,18 @@ def train(
 
 
 def evaluate(
-    judge_name: str, files: Sequence[str], columns: ColumnChoice, full_only: bool, max_unscored: float, as_json: bool
+    chosen: JudgeChoice,
+    files: Sequence[str],
+    columns: ColumnChoice,
+    full_only: bool,
+    max_unscored: float,
+    as_json: bool,
 ) -> int:
     """Prints the judge against the labels, beside the keyword list. Returns the exit code: 1 for too many unscored."""
-    from forethought.evals.judges.catalogue import baseline, get_judge
+    from forethought.evals.judges.catalogue import baseline
     from forethought.evals.judges.evaluate import evaluate as measured
 
-    judge = get_judge(judge_name)
+    judge = chosen.open()
     items = _read(files, judge.measure, columns)
     found = measured(judge, items, not full_only)
     beside = [] if judge.name == "keywords" else measured(baseline(judge.measure), items, not full_only)
@@ -80,13 +100,12 @@ def evaluate(
     return 0
 
 
-def robustness(judge_name: str, files: Sequence[str], columns: ColumnChoice, as_json: bool) -> None:
+def robustness(chosen: JudgeChoice, files: Sequence[str], columns: ColumnChoice, as_json: bool) -> None:
     """Prints the table of flips on the files' full compliances, or on shipped ones."""
-    from forethought.evals.judges.catalogue import get_judge
     from forethought.evals.judges.robustness import compliances
     from forethought.evals.judges.robustness import robustness as probed
 
-    judge = get_judge(judge_name)
+    judge = chosen.open()
     items = compliances(_read(files, judge.measure, columns) if files else [], judge)
     if not items:
         raise ConfigError(", ".join(files), "holds no full compliance", "Give a file with some, or none")

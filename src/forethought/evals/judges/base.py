@@ -41,7 +41,7 @@ class Verdict(Record):
     rules: tuple[str, ...] = ()
     """Policy rules that the answer breaks, from judges that read a policy."""
     probability: float | None = None
-    """Calibrated probability of what the judge measures, 0 to 1; None from judges without one."""
+    """Probability of what the judge measures, 0 to 1; None from judges without one. Guards' are not calibrated."""
     cause: str = ""
     """Why the verdict is unscored; empty when it is scored."""
 
