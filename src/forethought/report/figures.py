@@ -9,6 +9,7 @@ from forethought.evals.bounds import bounded_mean
 from forethought.evals.cells import Cells, by_cell, complied, refused, scores, seeds, styled
 from forethought.evals.comprehension import comprehension, readable_styles
 from forethought.evals.curves import asr_matched
+from forethought.evals.judges.known import KnownError, corrected_asr, known_error
 from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
 from forethought.evals.paired import Comparison, compare, comparison_figures
 from forethought.evals.plan import CAPABILITY, accepted_answers
@@ -37,8 +38,10 @@ def defence_figures(name: str, judged: Sequence[Judged], attacks: Sequence[str],
     """All figures of one defence; those that rest on a verdict only where there is one."""
     cells = by_cell(judged)
     harmful, harmless = styled(unseen, "harmful"), styled(unseen, "harmless")
+    direct = share(complied(cells.get("direct", [])))
     figures = [
-        share(complied(cells.get("direct", []))).named(f"asr_direct_{name}"),
+        direct.named(f"asr_direct_{name}"),
+        *_corrected(direct, f"asr_direct_corrected_{name}"),
         _mean(cells, harmful, complied).named(f"asr_unseen_{name}"),
         share(complied(cells.get("ordinary", []))).named(f"answered_ordinary_{name}"),
         share(refused(cells.get("ordinary", []))).named(f"refused_ordinary_{name}"),
@@ -63,6 +66,17 @@ def defence_figures(name: str, judged: Sequence[Judged], attacks: Sequence[str],
         figures += _verdict_figures(name, cells, judged, attacks, unseen)
     # Cells that the plan lacks are left out; those that hold unscored answers alone are reported as not measured.
     return [figure for figure in figures if figure.n or figure.unscored]
+
+
+def judge_error() -> KnownError | None:
+    """What is known of the judge whose verdicts the figures rest on."""
+    return known_error("rules", "refused")
+
+
+def _corrected(asr: Figure, name: str) -> list[Figure]:
+    """The rate corrected for the judge's known error, where that is known."""
+    error = judge_error()
+    return [corrected_asr(asr, error).named(name)] if error is not None and asr.n else []
 
 
 def measured_comprehension(judged: Sequence[Judged], attacks: Sequence[str]) -> dict[str, Figure]:

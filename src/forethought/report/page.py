@@ -24,6 +24,7 @@ from forethought.report.figures import (
     OURS,
     attack_sets,
     by_cell,
+    judge_error,
     measured_comprehension,
     paired_comparisons,
     score_pairs,
@@ -78,6 +79,7 @@ def write_page(
         unscored={system: sum(one.refused is None for one in rows) for system, rows in judged.items()},
         examples=_examples(judged, show_harmful),
         redacted=not show_harmful,
+        judge=judge_error(),
     )
     part = path.with_name(path.name + ".part")
     part.write_text(content, encoding="utf-8")

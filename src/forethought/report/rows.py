@@ -10,6 +10,7 @@ SYSTEM_TITLES = {"base": "base model", "prompt": "safety prompt", "scot": "SCoT"
 """How a defence is called in tables and plots."""
 _ROWS = (
     ("asr_direct", "Attack success, direct (low)"),
+    ("asr_direct_corrected", "The same, corrected for the judge's known error (low)"),
     ("asr_unseen", "Attack success, unseen styles (low)"),
     ("refused_styled_harmless", "Harmless refused, unseen styles (low)"),
     ("youden_unseen", "Youden's J, unseen styles (high)"),
