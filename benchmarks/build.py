@@ -61,10 +61,10 @@ def _peak_of_children_gib() -> float:
 
 
 def _benchmark(name: str, *arguments: str) -> dict[str, Any]:
-    """What another benchmark prints in its last line."""
+    """What another benchmark prints: one JSON object, after what it may say of its progress."""
     command = [sys.executable, str(ROOT / "benchmarks" / name), *arguments]
     shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
-    found: dict[str, Any] = json.loads(shown.strip().splitlines()[-1])
+    found: dict[str, Any] = json.loads(shown[shown.index("{") :])
     return found
 
 
@@ -82,8 +82,10 @@ def main() -> None:
         Figure(name="stream_rows", value=stream["stream_rows"], unit="rows"),
         Figure(name="stream_peak_gib", value=stream["stream_peak_gib"], unit="GiB"),
     ]
-    rules = _benchmark("rules.py", str(options.folder / HARMFUL[0]))
+    rules = _benchmark("rules.py", "--kind", "embedded", "--star1", str(options.folder / HARMFUL[0]))
     figures += [Figure.model_validate(row) for row in rules["figures"]]
+    text = _benchmark("rules.py", "--star1", str(options.folder / HARMFUL[0]))
+    figures += [Figure.model_validate(row).named(f"{row['name']}_text") for row in text["figures"]]
     files = [path for path in (options.folder / one for one in (*HARMFUL, HARMLESS)) if path.is_file()]
     command = "python benchmarks/build.py FOLDER" if len(sys.argv) == 2 else shlex.join(sys.argv)
     write_results(options.out, command, [0], {path.name: file_hash(path) for path in files}, figures)

@@ -19,6 +19,7 @@ _PACKAGES = (
     "peft",
     "datasets",
     "inspect-ai",
+    "lm-eval",
     "scikit-learn",
     "statsmodels",
 )

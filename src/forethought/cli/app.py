@@ -14,9 +14,11 @@ from rich.console import Console
 from forethought.cli import dataset
 from forethought.cli.build import build
 from forethought.cli.calibrate import calibrate
+from forethought.cli.capability import capability
 from forethought.cli.data import data_app
 from forethought.cli.judge import judge_app
 from forethought.cli.options import ModelArgument, TextColumn
+from forethought.cli.overrefusal import over_refusal
 from forethought.commands import chat as chat_command
 from forethought.commands import doctor as doctor_command
 from forethought.commands import policy as policy_command
@@ -38,6 +40,8 @@ app = typer.Typer(
 
 app.command()(build)
 app.command()(calibrate)
+app.command()(capability)
+app.command("over-refusal")(over_refusal)
 for subcommand in (dataset.inspect, dataset.overlaps, dataset.operators, dataset.export, dataset.push, dataset.mine):
     data_app.command()(subcommand)
 app.add_typer(data_app)

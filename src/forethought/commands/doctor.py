@@ -40,6 +40,8 @@ def doctor() -> int:
     for package, use in (
         ("vllm", "larger inference, in an environment of its own"),
         ("bitsandbytes", "QLoRA on a GPU"),
+        ("lm_eval", "capability: pip install 'forethought[capability]'"),
+        ("openai", "teachers and graders behind OpenAI-compatible servers: pip install 'forethought[openai]'"),
     ):
         there = importlib.util.find_spec(package) is not None
         lines.append((package, "installed" if there else f"not installed (optional: {use})", True, ""))

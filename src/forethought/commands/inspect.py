@@ -51,6 +51,8 @@ def summary_view(summary: DataSummary) -> RenderableType:
         parts.append(_length_table(summary.lengths))
     if summary.dropped:
         parts.append(_plain_table("dropped because", summary.dropped))
+    if lost := summary.facts.get("lost"):
+        parts.append(_plain_table("lost while teaching", lost))
     if removed := summary.facts.get("removed"):
         parts.append(_plain_table("removed because", removed))
     parts += [_sample_line(sample) for sample in summary.samples[:8]]

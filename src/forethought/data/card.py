@@ -78,6 +78,8 @@ class BuildFacts(Record):
     """Operator to rows restyled by it."""
     dropped: dict[str, int] = Field(default_factory=dict)
     """Cause to rows dropped by verification."""
+    lost: dict[str, int] = Field(default_factory=dict)
+    """Cause to requests that the teacher failed on, and to variants that lost their meaning."""
     removed: dict[str, int] = Field(default_factory=dict)
     """Cause to requests removed before teaching: duplicates and overlaps with evaluation sets."""
     evaluation: dict[str, int] = Field(default_factory=dict)
@@ -202,7 +204,9 @@ def _checks(build: BuildFacts) -> str:
     share = f" ({build.verified / build.taught:.1%})" if build.taught else ""
     said = f"{build.verified:,} of {build.taught:,} rows passed verification{share}."
     dropped = _table(("dropped because", "rows"), _counts(build.dropped))
-    return f"## Verification\n\n{said}" + (f"\n\n{dropped}" if build.dropped else "")
+    lost = _table(("lost while teaching", "times"), _counts(build.lost))
+    parts = [f"## Verification\n\n{said}", dropped if build.dropped else "", lost if build.lost else ""]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _overlap(build: BuildFacts) -> str:

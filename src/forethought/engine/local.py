@@ -84,8 +84,11 @@ class LocalModel:
         self.on_progress: Callable[[int], None] | None = None
         """Called with the number of conversations finished, where a caller of `respond` gives nothing else."""
         ends = {end_token(tokenizer)} | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
+        self.base_weights: Any = base if base is not None else model
+        """What answers after `comply` when the settings say so; within `adapter_off` these are the base model's."""
+        self.batch_size = batch_size
         self._thinker = Decoder(model, tokenizer, frozenset(ends), batch_size)
-        self._answerer = Decoder(base if base is not None else model, tokenizer, frozenset(ends), batch_size)
+        self._answerer = Decoder(self.base_weights, tokenizer, frozenset(ends), batch_size)
         self._has_base = base is not None
 
     @classmethod
@@ -211,7 +214,7 @@ class LocalModel:
         responses = [self._read(row, max_tokens) for row in rows]
         allowed = [row.index for row in rows if split and row.refuses is False]
         if allowed:
-            with self._adapter_off():
+            with self.adapter_off():
                 answers = self._answer([prompts[index] for index in allowed], max_tokens, None)
             for index, answer in zip(allowed, answers, strict=True):
                 update = {"answer": answer.answer, "answer_tokens": answer.answer_tokens}
@@ -255,7 +258,8 @@ class LocalModel:
             closing=closing,
         )
 
-    def _adapter_off(self) -> contextlib.AbstractContextManager[Any]:
+    def adapter_off(self) -> contextlib.AbstractContextManager[Any]:
+        """While it lasts, the weights are the base model's. Raises ModelError where there is no adapter to switch off."""
         if self._has_base:
             return contextlib.nullcontext()
         disable = getattr(self.model, "disable_adapter", None)

@@ -32,6 +32,7 @@ def write_data_page(path: Path, summary: DataSummary) -> None:
         ],
         histograms=[(name, lengths, columns(lengths)) for name, lengths in summary.lengths.items()],
         dropped=_single(summary.dropped),
+        lost=_single(summary.facts.get("lost") or {}),
         removed=_single(summary.facts.get("removed") or {}),
         evaluation=_evaluation(summary.facts),
         made=_made(summary.facts),

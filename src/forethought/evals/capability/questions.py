@@ -1,0 +1,236 @@
+"""Question files of any common shape as questions: options, a number, a short answer, an open answer, instructions.
+
+Columns are guessed by name, shown, and can be overridden one at a time. A row that
+can't be read is left out and counted with its cause; a question is never guessed at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from forethought.data.readers import Row, read_rows
+from forethought.errors import InputError
+from forethought.evals.capability.options import Options, number_base, numbered_columns, read_options, right_option
+from forethought.records import Record
+
+Kind = Literal["choice", "number", "short", "open", "instructions"]
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "question": (
+        "question", "question_stem", "goal", "ctx", "sentence", "prompt", "problem", "query", "instruction",
+        "stem", "body", "input", "text",
+    ),
+    "options": ("choices", "options", "mc1_targets", "answer_choices", "endings", "candidates"),
+    "answer": (
+        "answerkey", "answer_key", "gold", "answer_index", "answer_idx", "correct_index", "accepted", "label", "answer",
+        "final_answer", "answers", "target", "correct_answers", "correct_answer", "best_answer", "solution", "output",
+        "response",
+    ),
+    "context": ("passage", "context", "article", "input"),
+    "group": ("subject", "category", "topic", "type", "task"),
+}  # fmt: skip
+_SHORT_WORDS = 4
+"""Longest accepted answer, in words, that can be looked for in a model's text."""
+
+
+class Question(Record):
+    """One item of a task."""
+
+    text: str
+    choices: tuple[str, ...] = ()
+    right: tuple[int, ...] = ()
+    """Indices of the right choices."""
+    answers: tuple[str, ...] = ()
+    """Accepted answers, or the reference answer of an open question."""
+    group: str = ""
+    """Subject or category, for the sample's strata."""
+    checks: tuple[str, ...] = ()
+    """Instruction kinds that IFEval verifies; their arguments in `check_arguments`, as JSON."""
+    check_arguments: str = ""
+
+    @property
+    def id(self) -> str:
+        """Content id, 12 hexadecimal digits."""
+        content = json.dumps([self.text, self.choices, self.right, self.answers, self.checks], ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+class QuestionSet(Record):
+    """The questions of one file, all of one kind, each once."""
+
+    name: str
+    """The file's name as figures carry it: lower case, digits and underscores."""
+    kind: Kind
+    questions: tuple[Question, ...]
+    columns: dict[str, str]
+    """Which column was taken for what."""
+    left_out: dict[str, int]
+    """Rows left out, by cause."""
+
+
+def load_questions(path: str, overrides: Mapping[str, str] | None = None) -> QuestionSet:
+    """Reads a question file. `overrides` maps question, options, answer, context or group to a column.
+
+    Raises InputError where there is no such column, or no row can be read as a question.
+    """
+    rows = [row for _, row in read_rows(path)]
+    columns = guess_columns(rows, overrides or {}, path)
+    kind, questions, left_out = _read(rows, columns)
+    unique = {question.id: question for question in questions}
+    if len(unique) < len(questions):
+        left_out["the same question again"] += len(questions) - len(unique)
+    if not unique:
+        causes = ", ".join(f"{cause} ({count})" for cause, count in left_out.most_common(3))
+        raise InputError(path, f"no row can be read as a question: {causes}", "Name its columns: --column answer=NAME")
+    name = re.sub(r"[^a-z0-9]+", "_", Path(path).stem.lower()).strip("_")
+    return QuestionSet(name=name, kind=kind, questions=tuple(unique.values()), columns=columns, left_out=dict(left_out))
+
+
+def guess_columns(rows: Sequence[Row], overrides: Mapping[str, str], path: str) -> dict[str, str]:
+    """Noun to column. `options` may name several, joined by commas, where each holds one option."""
+    columns = list(dict.fromkeys(key for row in rows[:200] for key in row))
+    for noun, column in overrides.items():
+        if noun not in _NAMES:
+            raise InputError(noun, "is not something a question has", f"Use one of {', '.join(_NAMES)}")
+        for one in column.split(","):
+            if one not in columns:
+                raise InputError(f"{path}: column '{one}'", "there is no such column", f"It has {', '.join(columns)}")
+    chosen = dict(overrides)
+    by_key = {re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_"): column for column in columns}
+    for noun, names in _NAMES.items():
+        if noun not in chosen:
+            free = (by_key[name] for name in names if name in by_key and by_key[name] not in chosen.values())
+            if (found := next(free, None)) is not None:
+                chosen[noun] = found
+    if "options" not in chosen and (numbered := numbered_columns(columns)):
+        chosen["options"] = ",".join(numbered)
+    if "question" not in chosen:
+        raise InputError(
+            path, f"no column reads like questions (it has {', '.join(columns)})", "Name it: --column question=NAME"
+        )
+    if chosen.get("context") == chosen["question"]:
+        chosen.pop("context")
+    return chosen
+
+
+def _read(rows: Sequence[Row], columns: Mapping[str, str]) -> tuple[Kind, list[Question], Counter[str]]:
+    if all("instruction_id_list" in row for row in rows):
+        return "instructions", *_each(rows, lambda row: _instructions(row, columns))
+    if all(isinstance(row.get(columns.get("answer", "")), bool) for row in rows):
+        return "choice", *_each(rows, lambda row: _yes_no(row, columns))
+    if "options" in columns:
+        options = [_row_options(row, columns["options"]) for row in rows]
+        answers = [row.get(columns.get("answer", "")) for row in rows]
+        base = number_base(answers, [len(one.texts) if one else 0 for one in options])
+        return "choice", *_each(rows, lambda row: _choice(row, columns, base))
+    if "answer" not in columns:
+        return "open", [], Counter({"no column with answers": len(rows)})
+    answered = [_answers(row.get(columns["answer"])) for row in rows]
+    numbers = [final_number(found[0]) is not None for found in answered if found]
+    shorts = [any(len(one.split()) <= _SHORT_WORDS for one in found) for found in answered if found]
+    if numbers and sum(numbers) >= 0.9 * len(numbers):
+        return "number", *_each(rows, lambda row: _number(row, columns))
+    kind: Kind = "short" if shorts and sum(shorts) >= 0.9 * len(shorts) else "open"
+    return kind, *_each(rows, lambda row: _worded(row, columns, kind))
+
+
+def _each(rows: Sequence[Row], read: Any) -> tuple[list[Question], Counter[str]]:
+    """Questions, and why the other rows are none: `read` returns a question or a cause."""
+    questions: list[Question] = []
+    left_out: Counter[str] = Counter()
+    for row in rows:
+        made = read(row)
+        if isinstance(made, Question):
+            questions.append(made)
+        else:
+            left_out[str(made)] += 1
+    return questions, left_out
+
+
+def _text(row: Row, columns: Mapping[str, str]) -> str:
+    text = str(row.get(columns["question"]) or "").strip()
+    context = row.get(columns.get("context", ""))
+    if not text or not isinstance(context, str) or not context.strip():
+        return text
+    # An instruction's input follows it; a passage stands before its question.
+    return f"{text}\n\n{context.strip()}" if columns["context"].lower() == "input" else f"{context.strip()}\n\n{text}"
+
+
+def _group(row: Row, columns: Mapping[str, str]) -> str:
+    value = row.get(columns.get("group", ""))
+    return str(value) if isinstance(value, str | int) else ""
+
+
+def _row_options(row: Row, column: str) -> Options | None:
+    if "," in column and column not in row:
+        return read_options([row[one] for one in column.split(",") if row.get(one) not in (None, "")])
+    return read_options(row.get(column))
+
+
+def _choice(row: Row, columns: Mapping[str, str], counts_from: int | None) -> Question | str:
+    text, options = _text(row, columns), _row_options(row, columns["options"])
+    if not text:
+        return "no question"
+    if options is None:
+        return "no two options"
+    right = options.right
+    if right is None:
+        answer = row.get(columns.get("answer", ""))
+        if answer in (None, ""):
+            return "no answer"
+        right = right_option(answer, options, counts_from)
+        if not right and counts_from is None and re.fullmatch(r"\d+", str(answer).strip()):
+            return "a numbered answer, and the file leaves open whether it counts from 0 or 1"
+    if not right:
+        return "an answer that is none of the options"
+    return Question(text=text, choices=options.texts, right=right, group=_group(row, columns))
+
+
+def _yes_no(row: Row, columns: Mapping[str, str]) -> Question | str:
+    text = _text(row, columns)
+    if not text:
+        return "no question"
+    right = 1 if row[columns["answer"]] else 0
+    return Question(text=text, choices=("no", "yes"), right=(right,), group=_group(row, columns))
+
+
+def _number(row: Row, columns: Mapping[str, str]) -> Question | str:
+    text, answers = _text(row, columns), _answers(row.get(columns["answer"]))
+    number = final_number(answers[0]) if answers else None
+    if not text or number is None:
+        return "no question" if not text else "no number in the answer"
+    return Question(text=text, answers=(number, answers[0]), group=_group(row, columns))
+
+
+def _worded(row: Row, columns: Mapping[str, str], kind: Kind) -> Question | str:
+    text, answers = _text(row, columns), _answers(row.get(columns["answer"]))
+    if kind == "short":
+        answers = tuple(one for one in answers if len(one.split()) <= _SHORT_WORDS)
+    if not text or not answers:
+        return "no question" if not text else "no answer"
+    return Question(text=text, answers=answers, group=_group(row, columns))
+
+
+def _instructions(row: Row, columns: Mapping[str, str]) -> Question | str:
+    text, checks, arguments = _text(row, columns), row["instruction_id_list"], row.get("kwargs")
+    if not text or not isinstance(checks, list) or not isinstance(arguments, list) or len(checks) != len(arguments):
+        return "no list of instructions with their arguments"
+    return Question(text=text, checks=tuple(map(str, checks)), check_arguments=json.dumps(arguments))
+
+
+def _answers(value: Any) -> tuple[str, ...]:
+    items = value if isinstance(value, list | tuple) else [value]
+    return tuple(str(item).strip() for item in items if item not in (None, "") and str(item).strip())
+
+
+def final_number(answer: str) -> str | None:
+    """The number that a worked answer ends with (after `####`), or that the answer is; None where there is none."""
+    said = answer.rpartition("####")[2] if "####" in answer else answer
+    said = said.strip().replace(",", "").replace("$", "").rstrip(".")
+    return said if re.fullmatch(r"-?\d+(?:\.\d+)?", said) else None

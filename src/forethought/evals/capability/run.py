@@ -1,0 +1,130 @@
+"""One model, one question set: scored in pieces through lm-eval, every item kept."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lm_eval.evaluator import evaluate
+from pydantic import Field
+
+from forethought.errors import InputError
+from forethought.evals.capability.items import ItemScore, append_items, read_items, sample_questions
+from forethought.evals.capability.model import ForethoughtLM
+from forethought.evals.capability.questions import Kind, Question, QuestionSet
+from forethought.evals.capability.tasks import Choices, Form, build_task
+from forethought.manifest import key_of
+from forethought.records import Record
+
+_PIECE = 32
+"""Questions scored between two writes."""
+
+
+class CapabilityConfig(Record):
+    """What is put to a model and how; the same for the base model and the defended one."""
+
+    form: Form = "loglikelihood"
+    choices: Choices = "text"
+    prompt: Literal["plain", "chat"] = "plain"
+    """`chat` puts each question in a user turn of the model's template; a model that thinks needs it."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most so many questions a set; None is all."""
+    seed: int = 0
+    """Of the sample and of the worked examples."""
+    shots: int = Field(default=0, ge=0)
+    """Worked examples before each question, from the questions that are not asked."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest generated answer; None is the kind's own limit."""
+    think_budget: int = Field(default=64, ge=1)
+
+
+def chosen_questions(qset: QuestionSet, config: CapabilityConfig) -> tuple[list[Question], list[Question]]:
+    """(questions to ask, worked examples), never the same ones.
+
+    Raises InputError where the set is too small for both.
+    """
+    ordered = sample_questions(qset.questions, None, config.seed)
+    if config.shots >= len(ordered):
+        rule = f"holds {len(ordered)} questions, too few for {config.shots} worked examples"
+        raise InputError(qset.name, rule, "Take fewer: --shots")
+    # From the far end of the order, so that the questions asked don't depend on the number of examples.
+    shots = ordered[len(ordered) - config.shots :]
+    return ordered[: len(ordered) - config.shots][: config.limit], shots
+
+
+def score_set(
+    lm: ForethoughtLM, model: str, qset: QuestionSet, config: CapabilityConfig, folder: Path,
+    on_done: Callable[[int], None] | None = None,
+) -> list[ItemScore]:  # fmt: skip
+    """One score a question, in the order of `chosen_questions`; items stand in a file in `folder`.
+
+    `model` tells models apart (see `model_key`): a changed model, prompt or file is scored anew.
+    `on_done(n)`: n more questions are finished, those read from an earlier run included.
+    """
+    questions, shots = chosen_questions(qset, config)
+    asked = config.model_dump(exclude={"limit", "seed"}) | {"shots": [shot.id for shot in shots]}
+    file = folder / f"{qset.name}-{key_of([model, qset.kind, asked])}.jsonl"
+    done = read_items(file)
+    waiting = [question for question in questions if question.id not in done]
+    if on_done is not None and len(waiting) < len(questions):
+        on_done(len(questions) - len(waiting))
+    waiting.sort(key=lambda question: (-_length(question), question.id))
+    for start in range(0, len(waiting), _PIECE):
+        piece = waiting[start : start + _PIECE]
+        scores = score_piece(lm, qset.name, qset.kind, piece, shots, config)
+        append_items(file, scores)
+        done |= {score.id: score for score in scores}
+        if on_done is not None:
+            on_done(len(piece))
+    return [done[question.id] for question in questions]
+
+
+def _length(question: Question) -> int:
+    return len(question.text) + max((len(choice) for choice in question.choices), default=0)
+
+
+def score_piece(
+    lm: ForethoughtLM, name: str, kind: Kind, questions: Sequence[Question], shots: Sequence[Question],
+    config: CapabilityConfig,
+) -> list[ItemScore]:  # fmt: skip
+    """Scores of a few questions, through lm-eval's own evaluate."""
+    task = build_task(name, kind, questions, config.form, config.choices, shots, config.max_tokens)
+    with _without_bars():
+        results = evaluate(
+            lm,
+            {"tasks": {name: task}, "groups": {}, "group_map": {}},
+            bootstrap_iters=0,
+            apply_chat_template=config.prompt == "chat",
+            fewshot_as_multiturn=True,
+        )
+    samples = {int(sample["doc_id"]): sample for sample in results["samples"][name]}
+    return [_item(question, samples[place], lm, config) for place, question in enumerate(questions)]
+
+
+def _item(question: Question, sample: dict[str, Any], lm: ForethoughtLM, config: CapabilityConfig) -> ItemScore:
+    refused = lm.refused(sample["arguments"][0][0])
+    if config.form == "generate":
+        right = None if math.isnan(sample["acc"]) else bool(sample["acc"])
+        cause = "" if right is not None or not question.checks else "a checker of IFEval lacks its language data"
+        return ItemScore(id=question.id, correct=right, refused=refused, answer=str(sample["resps"][0][0]), cause=cause)
+    likelihoods = () if refused else tuple(float(resps[0][0]) for resps in sample["resps"])
+    if question.choices:
+        by_length = bool(sample["acc_norm"]) if config.choices == "text" else bool(sample["acc"])
+        return ItemScore(
+            id=question.id, correct=by_length, correct_raw=bool(sample["acc"]), refused=refused,
+            log_likelihoods=likelihoods,
+        )  # fmt: skip
+    n_bytes = len(sample["arguments"][0][1].encode())
+    bits = -likelihoods[0] / math.log(2) / n_bytes if likelihoods else None
+    return ItemScore(id=question.id, refused=refused, log_likelihoods=likelihoods, bits_per_byte=bits)
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """lm-eval draws bars of its own for every step; ours shows questions."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        yield
