@@ -10,8 +10,9 @@ export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
 quickstart: setup $(WHEELS)/.garak
 	$(BIN)/forethought run recipes/quickstart.yaml --results results/quickstart.json
 
+# Two workers of one thread each: most tests wait for processes, and torch's threads would fight over two cores.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks

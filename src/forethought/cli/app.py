@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from forethought.cli import dataset
+from forethought.cli.benchmark import benchmark
 from forethought.cli.build import build
 from forethought.cli.calibrate import calibrate
 from forethought.cli.capability import capability
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 
 app.command()(build)
+app.command()(benchmark)
 app.command()(calibrate)
 app.command()(capability)
 app.command("over-refusal")(over_refusal)

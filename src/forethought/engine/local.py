@@ -259,7 +259,7 @@ class LocalModel:
         )
 
     def adapter_off(self) -> contextlib.AbstractContextManager[Any]:
-        """While it lasts, the weights are the base model's. Raises ModelError where there is no adapter to switch off."""
+        """While it lasts, the weights are the base model's. Raises ModelError without an adapter to switch off."""
         if self._has_base:
             return contextlib.nullcontext()
         disable = getattr(self.model, "disable_adapter", None)

@@ -63,14 +63,15 @@ def _first_line(error: Exception) -> str:
 
 
 def read_datasets(spec: str) -> Iterator[tuple[str, Row]]:
-    """Streams a hub set (`hub:owner/name@split`) or a folder saved by `datasets` (`disk:PATH@split`)."""
+    """Streams a hub set (`hub:owner/name:config@split`) or a folder saved by `datasets` (`disk:PATH@split`)."""
     import datasets
 
     scheme, _, rest = spec.partition(":")
     name, _, split = rest.partition("@")
+    name, _, config = name.partition(":") if scheme == "hub" else (name, "", "")
     try:
         if scheme == "hub":
-            loaded: Any = datasets.load_dataset(name, split=split or "train", streaming=True)
+            loaded: Any = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
         else:
             loaded = datasets.load_from_disk(name)
             if isinstance(loaded, datasets.DatasetDict):
