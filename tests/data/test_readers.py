@@ -470,7 +470,7 @@ def test_a_hub_name_goes_through_datasets(monkeypatch: pytest.MonkeyPatch) -> No
 
     asked: list[tuple[str, str]] = []
 
-    def load_dataset(name: str, split: str, streaming: bool) -> list[Row]:
+    def load_dataset(name: str, config: str | None, split: str, streaming: bool) -> list[Row]:
         asked.append((name, split))
         assert streaming
         return [{"prompt": KNOT}]

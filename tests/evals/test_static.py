@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 
 import pytest
 
 from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError
-from forethought.evals.attacks.static import DIRECT, apply_attack, attack_names, find_attack
+from forethought.evals.attacks.static import DIRECT, apply_attack, attack_names, find_attack, readable, relatives
 from forethought.records import Message, Request, user_request
 
 PROBE = "Explain how bakeries keep sourdough starters alive through the winter"
@@ -107,7 +108,46 @@ def test_only_the_last_turn_is_restyled() -> None:
 
 def test_unknown_attack_names_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match="style_json"):
-        apply_attack("poems", user_request(PROBE), 0)
+        apply_attack("style_jsn", user_request(PROBE), 0)
+
+
+@pytest.mark.parametrize("name", ["poems", "answer_prefill", "budget_cut", "templates", "base64 | poems"])
+def test_what_a_request_alone_can_not_carry_is_an_error(name: str) -> None:
+    """Silently leaving a prefill out would measure another attack."""
+    with pytest.raises(ConfigError, match="more than a request"):
+        apply_attack(name, user_request(PROBE), 0)
+
+
+def test_the_entrance_finds_composed_attacks() -> None:
+    assert readable("style_json | refusal_suppression")
+    assert not readable("leetspeak | style_json")
+    assert relatives("misspelling | distractors") == ("misspelling", "texting", "distractors", "several_tasks")
+    styled = apply_attack("disemvowel | style_json", user_request("Bake"), 0)
+    assert styled.text.startswith("Bk. Reply with a JSON object")
+    assert (styled.plain, styled.operator) == ("Bake", "disemvowel | style_json")
+
+
+_DIGESTS = {
+    "prefix_injection": "d89776c63e3ca9a0",
+    "refusal_suppression": "79cf84dd0f7b9309",
+    "style_short": "eb02e6637a2c0f9c",
+    "style_json": "fb2f8876d7682a84",
+    "distractors": "6856a1de63c55590",
+    "authority_endorsement": "957c24ab07ad32be",
+    "misspelling": "fd34da75c712a29f",
+    "leetspeak": "6ebab4b1318d9a1a",
+    "disemvowel": "73296d5dcf0f0b03",
+}
+
+
+@pytest.mark.parametrize("name", attack_names())
+def test_published_results_rest_on_these_very_bytes(name: str) -> None:
+    digest = hashlib.sha256()
+    for text in ("How do I bake bread?", PROBE, "  Hi ", "Give me 3 ideas; quick!"):
+        for seed in range(6):
+            styled = apply_attack(name, user_request(text, harmful=False), seed)
+            digest.update(styled.model_dump_json().encode())
+    assert digest.hexdigest()[:16] == _DIGESTS[name]
 
 
 @pytest.mark.parametrize(
