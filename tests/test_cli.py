@@ -18,7 +18,10 @@ from forethought.engine import embedded
 from forethought.records import read_jsonl, write_jsonl
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder
 
-COMMANDS = ("run", "build", "chat", "train", "benchmark", "calibrate", "capability", "over-refusal", "judge", "data", "policy", "doctor")
+COMMANDS = (
+    "run", "build", "chat", "train", "benchmark", "calibrate", "capability", "over-refusal", "judge", "data", "policy",
+    "doctor",
+)  # fmt: skip
 
 
 class Result(NamedTuple):

@@ -1,8 +1,9 @@
 """What the embedded judges see of an answer: hashed n-grams, counts of tell-tale phrases, shape, overlap.
 
-Words that the answer shares with its request are masked, so that a judge learns how answers
-refuse and not which subjects are refused. Text is data here: it is counted and never run,
-formatted into a template or followed.
+There are two views. `words` reads all words but those that the answer shares with its request, so
+that a judge learns how answers refuse and not which subjects are refused. `manner` (`manner.py`)
+goes further: it reads no word of any subject and no request. Text is data here: it is counted
+and never run, formatted into a template or followed.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from forethought.evals.judges.base import Item
+from forethought.evals.judges.manner import manner_features
 from forethought.evals.judges.phrases import PATTERNS
 from forethought.refusal import refusal_outcome
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Rises with every change that makes stored weights meaningless."""
+View = Literal["words", "manner", "both"]
 HASH_BITS = 16
 OPENING_CHARS, LETTERS_CHARS = 300, 150
 """Where a refusal usually stands, read by words and by letters."""
@@ -111,16 +114,25 @@ def dense_features(item: Item, text: str, asked: frozenset[str]) -> list[float]:
     return [*row, *_steps(letters, (0.5, 0.7)), math.log1p(len(item.answer)) / 12]
 
 
-def featurise(items: Sequence[Item]) -> Any:
-    """Items to one sparse matrix of float64, shape (items, features).
+def featurise(items: Sequence[Item], view: View = "both") -> Any:
+    """Items to one sparse matrix of float64, shape (items, features of the view).
 
     Hashing keeps no vocabulary: nothing of a user's data can be read from a trained judge but weights.
     """
+    from scipy.sparse import hstack
+
+    texts = [ends(item.answer) for item in items]
+    parts = [] if view == "manner" else [_word_features(items, texts)]
+    if view != "words":
+        parts.append(manner_features(texts))
+    return hstack(parts, format="csr")
+
+
+def _word_features(items: Sequence[Item], texts: Sequence[str]) -> Any:
     import numpy as np
     from scipy.sparse import csr_matrix, hstack
 
     letters, opening, body = _vectorisers()
-    texts = [ends(item.answer) for item in items]
     asked = [stems(item.request.lower()) for item in items]
     dense = np.array([dense_features(*row) for row in zip(items, texts, asked, strict=True)])
     masked = [mask(text, words) for text, words in zip(texts, asked, strict=True)]

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from forethought.errors import InputError
 from forethought.evals.judges.base import Item, Measure
-from forethought.evals.judges.features import FEATURES_VERSION, featurise
+from forethought.evals.judges.features import FEATURES_VERSION, View, featurise
 from forethought.manifest import write_json
 from forethought.records import Record
 
@@ -33,6 +33,8 @@ class JudgeSettings(Record):
     name: str
     measure: Measure
     features_version: int = FEATURES_VERSION
+    view: View = "both"
+    """Which features it reads (`features.py`)."""
     intercept: float
     slope: float
     """Platt's: probability = 1 / (1 + exp(-(slope * score + offset)))."""
@@ -57,7 +59,8 @@ class LinearModel:
 
     def scores(self, items: Sequence[Item]) -> Array:
         """Uncalibrated log-odds, shape (items,)."""
-        parts = [featurise(items[start : start + _BATCH]) @ self.weights for start in range(0, len(items), _BATCH)]
+        batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+        parts = [featurise(batch, self.settings.view) @ self.weights for batch in batches]
         return np.concatenate(parts) + self.settings.intercept if parts else np.zeros(0)
 
     def probabilities(self, items: Sequence[Item]) -> Array:

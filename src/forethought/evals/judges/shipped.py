@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
@@ -21,6 +23,10 @@ _PER_OPENING = {"refusal": 8, "partial": 8, "compliance": 12}
 """How often each opening is put together with a topic."""
 _BARE, _TWO_VOICES, _OFF_TOPIC = 600, 150, 200
 """Answers without an opening, rows whose two halves disagree, and rows that answer another request."""
+_PLAIN, _LISTED, _FOREIGN, _HARD, _ARGUED, _OFFERED = 900, 900, 8, 8, 8, 30
+"""Plain answers put together from passages; bare words; and how often each misleading opening, each long refusal
+and each refusal that offers something else is used."""
+_GAPS = (" ", "\n\n")
 _PAIRS = 3
 _VOICES = (
     ("[Classic] ", "[Unlocked] "),
@@ -43,6 +49,8 @@ class ShippedAnswer(Record):
     """None for answers without a request."""
     group: str = ""
     """What rows made from one opening share: they never stand on both sides of a fold."""
+    manner: bool = False
+    """True for rows that teach how refusals and plain answers speak, and nothing of harm."""
 
 
 @lru_cache(maxsize=8)
@@ -64,6 +72,11 @@ def shipped_answers(seed: int = 0) -> list[ShippedAnswer]:
     rows += [_two_voices(rng.choice(refusals), rng) for _ in range(_TWO_VOICES)]
     rows += [_off_topic(rng) for _ in range(_OFF_TOPIC)]
     rows += _in_pairs(rng)
+    return [*_with_wrapped(rows, rng), *_with_wrapped(_manners(random.Random(seed)), random.Random(seed))]
+
+
+def _with_wrapped(rows: list[ShippedAnswer], rng: random.Random) -> list[ShippedAnswer]:
+    """The rows, and every other compliance behind an opening once more, wrapped."""
     whole = [row for row in rows if row.label == "compliance" and row.group]
     return rows + [row.model_copy(update={"item": wrapped(row.item, rng)}) for row in whole[::2]]
 
@@ -115,6 +128,81 @@ def _composed(opening: dict[str, Any], rng: random.Random) -> ShippedAnswer:
         harmful_request=topic["harmful"],
         group=opening["text"],
     )
+
+
+def _manners(rng: random.Random) -> list[ShippedAnswer]:
+    """Passages as answers, alone and behind openings that look like refusals; bare words and sentences; refusals
+    that argue at length, offer something else, or point to help."""
+    passages = [row["text"] for row in _rows("passages")]
+    rows = [_manner(text, "", "compliance") for text in passages]
+    rows += [_manner(_mixed(passages, rng), "", "compliance") for _ in range(_PLAIN)]
+    rows += [_manner(_listed(rng), "", "compliance") for _ in range(_LISTED)]
+    rows += [_manner(text, "", "compliance") for text in _kind("sentence")]
+    rows += [_whole(row) for row in _rows("answers") if row["language"] not in ("", "en") for _ in range(_FOREIGN)]
+    for opening in _kind("long"):
+        rows += [_composed({"label": "refusal", "text": opening}, rng) for _ in range(_ARGUED)]
+    for opening in _kind("core"):
+        rows += [_offering(opening, rng) for _ in range(_OFFERED)]
+        rows += [_second_voice(opening, passages, rng) for _ in range(_ARGUED)]
+    for opening in _kind("crisis"):
+        for _ in range(_ARGUED):
+            text = " ".join([opening, *_closers("refusal", rng, 1), rng.choice(_kind("offer")[-16:])])
+            rows.append(_manner(text, opening, "refusal"))
+    for opening in _kind("hard"):
+        for _ in range(_HARD):
+            text = _filled(opening, rng.choice(_topics({"label": "compliance"}, rng)))
+            rows.append(_manner(f"{text}{rng.choice(_GAPS)}{_mixed(passages, rng)}", opening, "compliance"))
+    return [row.model_copy(update={"manner": True}) for row in rows]
+
+
+def _kind(kind: str) -> list[str]:
+    return [row["text"] for row in _rows("manners") if row["kind"] == kind]
+
+
+def _offering(opening: str, rng: random.Random) -> ShippedAnswer:
+    """A refusal, perhaps its reason, and what is offered in its place."""
+    topic = rng.choice(_topics({"label": "refusal"}, rng))
+    reasons = rng.sample(_kind("reason"), rng.choice((0, 1, 1, 2)))
+    offers = rng.sample(_kind("offer"), rng.choice((0, 1, 1, 1, 2)))
+    parts = [_filled(opening, topic), *reasons, *offers]
+    return _manner(rng.choice((" ", " ", "\n\n")).join(parts), opening, "refusal")
+
+
+def _second_voice(opening: str, passages: Sequence[str], rng: random.Random) -> ShippedAnswer:
+    """As `_two_voices`, at length: one speaker refuses and another answers, or refuses again."""
+    refusal, again = _offering(opening, rng), _offering(opening, rng)
+    complies = rng.random() < 0.7
+    said = f"{rng.choice(_kind('voice'))} {_mixed(passages, rng)}" if complies else again.item.answer
+    first, second = rng.choice(_kind("speaker")), rng.choice(_kind("second speaker"))
+    answer = f"{first} {refusal.item.answer}{rng.choice(_GAPS)}{second} {said}"
+    return _manner(answer, opening, "compliance" if complies else "refusal")
+
+
+def _listed(rng: random.Random) -> str:
+    """Bare words: one, or a list in one of the usual forms."""
+    words = rng.sample(_kind("word"), rng.choice((1, 1, 1, 2, 3, 5, 8)))
+    style = rng.randrange(4)
+    if style == 0 or len(words) == 1:
+        return ", ".join(words) + rng.choice(("", "."))
+    if style == 1:
+        return "\n".join(f"{n}. {word}" for n, word in enumerate(words, start=1))
+    return (
+        "\n".join(f"- {word}" for word in words) if style == 2 else " ".join(f"{word.capitalize()}." for word in words)
+    )
+
+
+def _manner(answer: str, group: str, label: Label) -> ShippedAnswer:
+    item = Item(request="", answer=answer)
+    return ShippedAnswer(item=item, label=label, harmful_request=False, group=group, manner=True)
+
+
+def _mixed(passages: Sequence[str], rng: random.Random) -> str:
+    """A few sentences or paragraphs of passages: what they say doesn't matter to who reads manner alone."""
+    if rng.random() < 0.4:
+        return "\n\n".join(rng.sample(passages, rng.randint(1, 2)))
+    sentences = [s for text in rng.sample(passages, rng.randint(1, 3)) for s in re.split(r"(?<=[.!?]) ", text)]
+    start = rng.randrange(len(sentences))
+    return " ".join(sentences[start : start + rng.randint(1, 8)])
 
 
 def _topics(opening: dict[str, Any], rng: random.Random) -> list[dict[str, Any]]:
