@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from forethought.evals.attacks.catalogue import seen_in_training
 from forethought.evals.attacks.static import DIRECT, find_attack
 from forethought.evals.bounds import bounded_mean
 from forethought.evals.cells import Cells, by_cell, complied, refused, scores, seeds, styled
@@ -29,7 +30,7 @@ def attack_sets(
     style, which decides where there is one; else an attack's own flag does.
     """
     reads = readable_styles(measured or {})
-    known = [name for name in attacks if name in seen or set(find_attack(name).relatives) & set(seen)]
+    known = [name for name in attacks if seen_in_training(find_attack(name), seen)]
     unseen = [name for name in attacks if reads.get(name, find_attack(name).readable) and name not in known]
     return unseen, [name for name in attacks if name not in unseen]
 
