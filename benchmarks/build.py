@@ -21,11 +21,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from others import printed
+
 from forethought.evals.metrics import Figure
 from forethought.manifest import file_hash
 from forethought.report.results import write_results
 
-ROOT = Path(__file__).resolve().parent.parent
 HARMFUL = ("harmful/star1.json", "harmful/harmfulqa.json", "harmful/do_not_answer")
 HARMLESS = "benign/alpaca_999.json"
 
@@ -60,14 +61,6 @@ def _peak_of_children_gib() -> float:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
 
 
-def _benchmark(name: str, *arguments: str) -> dict[str, Any]:
-    """What another benchmark prints: one JSON object, after what it may say of its progress."""
-    command = [sys.executable, str(ROOT / "benchmarks" / name), *arguments]
-    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
-    found: dict[str, Any] = json.loads(shown[shown.index("{") :])
-    return found
-
-
 def main() -> None:
     """Runs everything and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,16 +68,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/build.json"))
     options = parser.parse_args()
     figures = build_figures(options.folder)
-    teacher = _benchmark("teacher.py")
+    teacher = printed("teacher.py")
     figures += [Figure(name=name, value=teacher[name], unit="ratio") for name in ("concurrency_ratio", "calls_ratio")]
-    stream = _benchmark("stream.py")
+    more = printed("teacher.py", "--concurrency", "100")
+    figures.append(Figure(name="concurrency_ratio_100", value=more["concurrency_ratio"], unit="ratio"))
+    stream = printed("stream.py")
     figures += [
         Figure(name="stream_rows", value=stream["stream_rows"], unit="rows"),
         Figure(name="stream_peak_gib", value=stream["stream_peak_gib"], unit="GiB"),
     ]
-    rules = _benchmark("rules.py", "--kind", "embedded", "--star1", str(options.folder / HARMFUL[0]))
+    rules = printed("rules.py", "--kind", "embedded", "--star1", str(options.folder / HARMFUL[0]))
     figures += [Figure.model_validate(row) for row in rules["figures"]]
-    text = _benchmark("rules.py", "--star1", str(options.folder / HARMFUL[0]))
+    text = printed("rules.py", "--star1", str(options.folder / HARMFUL[0]))
     figures += [Figure.model_validate(row).named(f"{row['name']}_text") for row in text["figures"]]
     files = [path for path in (options.folder / one for one in (*HARMFUL, HARMLESS)) if path.is_file()]
     command = "python benchmarks/build.py FOLDER" if len(sys.argv) == 2 else shlex.join(sys.argv)

@@ -9,26 +9,15 @@ the project. Each part is a benchmark of its own; this one runs them and gathers
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+
+from others import printed
 
 from forethought.evals.metrics import Figure
 from forethought.manifest import file_hash
 from forethought.report.results import write_results
 
-ROOT = Path(__file__).resolve().parent.parent
 QUESTIONS = ("arc_challenge_train.jsonl", "piqa.jsonl")
-
-
-def printed(name: str, *arguments: str) -> dict[str, Any]:
-    """The JSON object that a benchmark prints."""
-    command = [sys.executable, str(ROOT / "benchmarks" / name), *arguments]
-    shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
-    found: dict[str, Any] = json.loads(shown[shown.index("{") :])
-    return found
 
 
 def main() -> None:

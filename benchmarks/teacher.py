@@ -5,7 +5,7 @@ A mock server in a process of its own answers every call in one second. Prints J
 concurrency_ratio  wall time / (rows / concurrency * 1 s), the runner's start included; the goal is at most 1.3
 calls_ratio        calls of the published pipeline (7 a harmful row, 3 a harmless one) / calls made; at least 5
 
-    python benchmarks/teacher.py [--rows 1000] [--concurrency 100]
+    python benchmarks/teacher.py [--rows 1000] [--concurrency 50]
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
     """Prints the figures as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--concurrency", type=int, default=100)
+    parser.add_argument("--concurrency", type=int, default=50)
     arguments = parser.parse_args()
     os.environ.setdefault("MOCK_API_KEY", "none")
     with tempfile.TemporaryDirectory() as folder:
