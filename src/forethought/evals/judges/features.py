@@ -22,7 +22,7 @@ from forethought.refusal import refusal_outcome
 
 FEATURES_VERSION = 2
 """Rises with every change that makes stored weights meaningless."""
-View = Literal["words", "manner", "both"]
+View = Literal["words", "manner"]
 HASH_BITS = 16
 OPENING_CHARS, LETTERS_CHARS = 300, 150
 """Where a refusal usually stands, read by words and by letters."""
@@ -114,18 +114,13 @@ def dense_features(item: Item, text: str, asked: frozenset[str]) -> list[float]:
     return [*row, *_steps(letters, (0.5, 0.7)), math.log1p(len(item.answer)) / 12]
 
 
-def featurise(items: Sequence[Item], view: View = "both") -> Any:
+def featurise(items: Sequence[Item], view: View = "words") -> Any:
     """Items to one sparse matrix of float64, shape (items, features of the view).
 
     Hashing keeps no vocabulary: nothing of a user's data can be read from a trained judge but weights.
     """
-    from scipy.sparse import hstack
-
     texts = [ends(item.answer) for item in items]
-    parts = [] if view == "manner" else [_word_features(items, texts)]
-    if view != "words":
-        parts.append(manner_features(texts))
-    return hstack(parts, format="csr")
+    return manner_features(texts) if view == "manner" else _word_features(items, texts)
 
 
 def _word_features(items: Sequence[Item], texts: Sequence[str]) -> Any:

@@ -33,7 +33,7 @@ class JudgeSettings(Record):
     name: str
     measure: Measure
     features_version: int = FEATURES_VERSION
-    view: View = "both"
+    view: View
     """Which features it reads (`features.py`)."""
     intercept: float
     slope: float

@@ -21,10 +21,17 @@ _REST_WORDS = 250
 _BLANK = "_"
 _TOKEN = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d+|[^\w\s]")
 _SENTENCE_END = re.compile(r"(?<=[.!?:])\s+|\n+")
-_ENGLISH_SHARE = 0.15
+_ENGLISH_SHARE = 0.3
 """A text with fewer words of English grammar is in another language (or a bare list): no word of it is blanked."""
 _MAX_SENTENCES = 40
 _SPEAKER_LINE = re.compile(r"^\W{0,3}[\w .-]{1,24}(?:[\])]\W{0,3}:?|:)\s+\S", re.MULTILINE)
+_PRESENTS = re.compile(
+    r"\b(?:here(?:'s| is) (?:the|what|how|your|a|it)|(?:is|are) as follows|answer follows|these are the steps"
+    r"|goes like this|here (?:you|it|we) (?:go|is|are)|to your question|the (?:details|steps|answer)|then|so|i will)"
+    r":?\W*$"
+    r"|\bhere (?:is|are|'s) (?:the|what|how|your|a) [^.!?\n]{0,40}[:.]\W*$"
+)
+"""The end of a sentence that hands over to the answer proper."""
 _SECOND_VOICE = re.compile(r"\n\W{0,4}[\w .#-]{1,24}[\])]?\W{0,4}(?::|\])\s+\S")
 _OWN = re.compile(r"\b(?:i|i'm|my|me)\b")
 _LIST_LINE = re.compile(r"^\s*(?:\d+[.)]|[-*\u2022]|step \d+|#+\s)", re.MULTILINE)
@@ -108,6 +115,9 @@ def _dense(text: str, sentences: Sequence[str], tokens: Sequence[str]) -> list[f
     row += [float(opens and lists >= 3), float(opens and contrast), float(contrast), float(opens and after > 0.6)]
     voices = opens and (speakers >= 2 or bool(_SECOND_VOICE.search(text)))
     row += [_RULE_WEIGHT * float(voices), float(voices and after > 0.4)]
+    hands_over = [place for place, sentence in enumerate(sentences[:8]) if _PRESENTS.search(sentence)]
+    beyond = len(sentences) - 1 - hands_over[0] if hands_over else 0
+    row += [_RULE_WEIGHT / 2 * float(bool(hands_over)), *(_RULE_WEIGHT / 2 * step for step in _steps(beyond, (1, 3)))]
     row += _steps(lists, (1, 3, 6)) + _steps(speakers, (1, 2))
     row += [float(bool(PATTERNS[name].search(text))) for name in ("affirming", "blanked")]
     row += [float(bool(_OWN.search(opening))), float("```" in text), float("?" in first)]

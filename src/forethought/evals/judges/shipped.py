@@ -23,9 +23,11 @@ _PER_OPENING = {"refusal": 8, "partial": 8, "compliance": 12}
 """How often each opening is put together with a topic."""
 _BARE, _TWO_VOICES, _OFF_TOPIC = 600, 150, 200
 """Answers without an opening, rows whose two halves disagree, and rows that answer another request."""
-_PLAIN, _LISTED, _FOREIGN, _HARD, _ARGUED, _OFFERED = 900, 900, 8, 8, 8, 30
+_PLAIN, _LISTED, _SHORT, _FOREIGN, _HARD, _ARGUED, _OFFERED = 900, 900, 8, 8, 8, 8, 30
 """Plain answers put together from passages; bare words; and how often each misleading opening, each long refusal
 and each refusal that offers something else is used."""
+_LONG_CHARS = 150
+"""A passage of this length or more is also shown wrapped."""
 _GAPS = (" ", "\n\n")
 _PAIRS = 3
 _VOICES = (
@@ -76,9 +78,10 @@ def shipped_answers(seed: int = 0) -> list[ShippedAnswer]:
 
 
 def _with_wrapped(rows: list[ShippedAnswer], rng: random.Random) -> list[ShippedAnswer]:
-    """The rows, and every other compliance behind an opening once more, wrapped."""
-    whole = [row for row in rows if row.label == "compliance" and row.group]
-    return rows + [row.model_copy(update={"item": wrapped(row.item, rng)}) for row in whole[::2]]
+    """The rows, and every other compliance behind an opening once more, wrapped; so are passages, which have none."""
+    whole = [row for row in rows if row.label == "compliance" and row.group][::2]
+    whole += [row for row in rows if row.manner and not row.group and len(row.item.answer) >= _LONG_CHARS]
+    return rows + [row.model_copy(update={"item": wrapped(row.item, rng)}) for row in whole]
 
 
 def wrapped(item: Item, rng: random.Random) -> Item:
@@ -137,7 +140,8 @@ def _manners(rng: random.Random) -> list[ShippedAnswer]:
     rows = [_manner(text, "", "compliance") for text in passages]
     rows += [_manner(_mixed(passages, rng), "", "compliance") for _ in range(_PLAIN)]
     rows += [_manner(_listed(rng), "", "compliance") for _ in range(_LISTED)]
-    rows += [_manner(text, "", "compliance") for text in _kind("sentence")]
+    rows += [_manner(text, text, "compliance") for text in _kind("sentence") for _ in range(_SHORT)]
+    rows += [_manner(text, text, "compliance") for text in _kind("short") for _ in range(_SHORT)]
     rows += [_whole(row) for row in _rows("answers") if row["language"] not in ("", "en") for _ in range(_FOREIGN)]
     for opening in _kind("long"):
         rows += [_composed({"label": "refusal", "text": opening}, rng) for _ in range(_ARGUED)]

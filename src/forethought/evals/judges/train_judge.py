@@ -21,9 +21,9 @@ from forethought.records import Record
 # Inverse strength of the penalty. Harm is taught weakly: what makes an answer harmful differs from source to source.
 _STRENGTH: dict[Measure, float] = {"refused": 10.0, "harmful": 0.01}
 _SHIPPED_STRENGTH: dict[Measure, float] = {"refused": 3.0, "harmful": 1.0}
-_VIEW: dict[Measure, View] = {"refused": "both", "harmful": "words"}
 _SHIPPED_VIEW: dict[Measure, View] = {"refused": "manner", "harmful": "words"}
-"""Shipped answers know few subjects, so a judge of refusals that learned from them alone reads none."""
+"""Shipped answers know few subjects, so a judge of refusals that learned from them alone reads none. Labelled files
+know many, and judges that they train read all words."""
 _SOURCE_WEIGHT = 1000.0
 """Total weight of each source, so that a large one doesn't drown the others."""
 _COPY_WEIGHT = 0.3
@@ -85,7 +85,7 @@ def train_judge(
             f"{len(kept)} usable rows", "all have the same label, or there are none", "Give rows with both labels"
         )
     counts = Counter(lesson.source for lesson in kept if lesson.weight == 1.0)
-    view = (_SHIPPED_VIEW if set(counts) == {SHIPPED} else _VIEW)[measure]
+    view: View = _SHIPPED_VIEW[measure] if set(counts) == {SHIPPED} else "words"
     matrix = featurise([lesson.item for lesson in kept], view)
     sample = _sample_weights(kept)
     strength = _SHIPPED_STRENGTH[measure] if set(counts) == {SHIPPED} else _STRENGTH[measure]
