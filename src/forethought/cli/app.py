@@ -68,7 +68,8 @@ def run(
     Builds safety reasoning from the data, trains, sets the operating point, puts base model,
     safety prompt and trained model to the same attacks on harmful and harmless requests, and
     writes a page. Every stage is kept: a second run takes seconds, and a run that was stopped
-    goes on where it was.
+    goes on where it was. Exits with 1 where more than two in a hundred answers of a defence
+    could not be judged.
 
     Examples:
 
@@ -78,7 +79,7 @@ def run(
 
       forethought run my_refusals.csv --text-column user_msg
     """
-    run_command.run(what, out, text_column, model, policy, harmless or [], results, yes)
+    raise typer.Exit(run_command.run(what, out, text_column, model, policy, harmless or [], results, yes))
 
 
 @app.command()

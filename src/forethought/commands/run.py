@@ -22,9 +22,10 @@ def run(
     harmless: list[str],
     results: Path | None,
     yes: bool,
-) -> None:
-    """Runs a recipe, or the default recipe on a dataset."""
+) -> int:
+    """Runs a recipe, or the default recipe on a dataset. Returns the exit code: 1 for too many unscored answers."""
     quiet()
+    from forethought.evals.bounds import UNSCORED_LIMIT
     from forethought.pipeline.recipe import default_recipe, load_recipe
     from forethought.pipeline.run import run_recipe
     from forethought.pipeline.terminal import Terminal
@@ -50,8 +51,12 @@ def run(
     recipe = recipe.model_copy(update=update)
     folder = out or Path("runs") / recipe.name
     command = "forethought " + shlex.join(sys.argv[1:])
-    page = run_recipe(
+    page, unscored = run_recipe(
         recipe, folder, results or folder / "results.json", command, Terminal(console), cost_question(1.0, yes)
     )
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     console.print(f"Try it: forethought chat {folder / '5-train'}", highlight=False, soft_wrap=True)
+    if unscored > UNSCORED_LIMIT:
+        console.print(f"[red]{unscored:.1%} of one defence's answers could not be judged[/red]: see the page")
+        return 1
+    return 0

@@ -34,10 +34,13 @@ from forethought.train.sft import train
 DEFENCES = ("base", "prompt", "scot")
 
 
-def run_recipe(recipe: Recipe, folder: Path, results: Path, command: str, terminal: Terminal, ask: Ask) -> Path:
-    """Runs all stages of a recipe in `folder`, writes `results` and returns the report page.
+def run_recipe(
+    recipe: Recipe, folder: Path, results: Path, command: str, terminal: Terminal, ask: Ask
+) -> tuple[Path, float]:
+    """Runs all stages of a recipe in `folder` and writes `results`.
 
-    Raises ForethoughtError when a stage can't do its work; finished stages stay.
+    Returns the report page, and the largest share of answers of one defence that could not be
+    judged. Raises ForethoughtError when a stage can't do its work; finished stages stay.
     """
     for attack in recipe.evaluate.attacks:
         if attack not in attack_names():
@@ -59,7 +62,8 @@ def run_recipe(recipe: Recipe, folder: Path, results: Path, command: str, termin
     page = folder / "report.html"
     write_page(page, recipe.name, recipe.evaluate.attacks, judged, figures, read_settings(adapter))
     terminal.table(figures, DEFENCES)
-    return page
+    unscored = max(sum(row.refused is None for row in rows) / max(1, len(rows)) for rows in judged.values())
+    return page, unscored
 
 
 def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunner, terminal: Terminal) -> Path:
