@@ -83,9 +83,9 @@ class Terminal:
     def table(self, figures: Sequence[Figure], systems: Sequence[str]) -> None:
         """The comparison: one line a figure, one column a system, 95 % intervals in brackets."""
         table = Table(caption="Shares of requests; 95 % intervals in brackets", caption_justify="left")
-        table.add_column("", no_wrap=True)
+        table.add_column("")  # titles wrap, so that figures need not
         for system in systems:
-            table.add_column(SYSTEM_TITLES.get(system, system), justify="right")
+            table.add_column(SYSTEM_TITLES.get(system, system), justify="right", min_width=19)
         for title, cells in table_rows(figures, systems):
             table.add_row(title, *(interval(cell) for cell in cells))
         self.console.print(table)
