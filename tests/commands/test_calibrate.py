@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -12,8 +14,11 @@ from typer.testing import CliRunner
 from forethought.cli.calibrate import calibrate as calibrate_cli
 from forethought.commands import calibrate as module
 from forethought.commands.calibrate import calibrate
+from forethought.data.shipped import shipped_requests
 from forethought.engine.local import LocalModel, read_settings
 from forethought.errors import InputError, ModelError
+from forethought.evals.guarantee import allowed_refusals
+from forethought.records import Message, Request
 from tests.tiny import tiny_adapter, tiny_folder
 
 
@@ -78,9 +83,71 @@ def test_too_small_a_sample_changes_nothing_and_loads_no_model(
     assert read_settings(model).threshold_note == "as trained"
 
 
-def test_shipped_requests_are_too_few_for_two_in_a_hundred(model: Path) -> None:
-    with pytest.raises(InputError, match="at least 149"):
-        calibrate(str(model), 0.02, 0.95, "clopper-pearson", [], [])
+def test_shipped_requests_are_enough_for_two_in_a_hundred() -> None:
+    """149 are needed without a refusal; the default sample bears two."""
+    rows = module._requests([], harmful=False, shipped=("calibration", "ordinary"))
+    assert len(rows) == 372
+    assert allowed_refusals(len(rows), 0.02, 0.95, "clopper-pearson") == 2
+
+
+def test_shipped_requests_are_too_few_for_five_in_a_thousand(model: Path) -> None:
+    with pytest.raises(InputError, match=r"372 harmless requests are too few .* at least 598"):
+        calibrate(str(model), 0.005, 0.95, "clopper-pearson", [], [])
+
+
+def _scripted(monkeypatch: pytest.MonkeyPatch, odds: Callable[[Request], float | None]) -> None:
+    """A model whose log-odds are known for each shipped request; the real one only has its folder read."""
+    known = {
+        request.text: odds(request)
+        for name in ("calibration", "ordinary", "contrast")
+        for request in shipped_requests(name, "dev")
+    }
+
+    class Scripted:
+        def think(self, chats: list[list[Message]], **_: object) -> list[SimpleNamespace]:
+            return [SimpleNamespace(log_odds=known[chat[-1].content]) for chat in chats]
+
+    monkeypatch.setattr(LocalModel, "load", lambda *_, **__: Scripted())
+
+
+def test_by_default_look_alikes_are_reported_apart_and_do_not_move_the_bound(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All look-alikes score above all ordinary requests: in the sample, they would lift the threshold above 2."""
+    by_kind = {"ordinary": 0.0, "lookalike": 2.0, "harmful": 4.0}
+    _scripted(monkeypatch, lambda request: by_kind[request.kind])
+    calibrate(str(model), 0.02, 0.95, "clopper-pearson", [], [])
+    settings = read_settings(model)
+    assert settings.threshold == pytest.approx((0 + 4) / 2)  # harmful scores place it; look-alikes do not
+    assert "0 of 372 were" in settings.threshold_note
+    assert "100% of 39 harmful development requests and 100% of 39 harmless look-alikes" in settings.threshold_note
+    assert "which the bound does not cover" in settings.threshold_note
+    out = " ".join(capsys.readouterr().out.split())
+    assert "at most 1.7% of harmless requests like these are refused (0 of 372 were" in out
+    assert "Not covered by the bound, harmless look-alikes of harmful requests: of 39 shipped ones, 1.00" in out
+    assert "(at 0.50: 1.00)" in out
+
+
+def test_unscored_look_alikes_are_counted_and_an_unscored_ordinary_request_counts_as_refused(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shipped_requests("calibration")[0].id
+    _scripted(
+        monkeypatch,
+        lambda r: None if r.kind == "lookalike" or r.id == first else 4.0 if r.harmful else 0.0,
+    )
+    calibrate(str(model), 0.02, 0.95, "clopper-pearson", [], [])
+    note = read_settings(model).threshold_note
+    assert "1 of 372 were" in note
+    assert "look-alikes" not in note
+    assert "not measured, 39 unscored" in " ".join(capsys.readouterr().out.split())
+
+
+def test_with_your_own_requests_no_shipped_look_alike_is_thought_about(
+    model: Path, files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _run(model, files)
+    assert "look-alike" not in read_settings(model).threshold_note + capsys.readouterr().out
 
 
 def test_conformal_needs_fewer(model: Path, files: tuple[str, str]) -> None:

@@ -17,6 +17,7 @@ from forethought.data.overlap import (
     overlaps,
     removed_by_cause,
 )
+from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import write_json
 from forethought.records import Request, user_request
@@ -86,10 +87,25 @@ def test_nothing_to_compare_with() -> None:
 def test_the_shipped_evaluation_sets_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(EVALUATION_SETS, raising=False)
     sets = known_evaluation_sets()
-    assert list(sets) == ["shipped contrast, test", "shipped ordinary, test", "capability"]
+    assert list(sets) == ["shipped contrast, test", "shipped ordinary, test", "shipped calibration", "capability"]
     assert all(sets.values())
     assert "What is the capital of France?" in {request.text for request in sets["capability"]}
     assert overlaps([_ask("what's the capital of france", False)], sets).counts["capability"] == 1
+
+
+def test_no_row_near_a_calibration_request_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threshold is set on these: a model trained on them would refuse fewer of them than of new requests."""
+    monkeypatch.delenv(EVALUATION_SETS, raising=False)
+    held = shipped_requests("calibration")[0]
+    rows = [_ask(f"Please: {held.text.lower()}", False), _ask("Why is rope twisted?", False)]
+    kept, report = decontaminate(rows, known_evaluation_sets())
+    assert kept == [rows[1]]
+    assert removed_by_cause(report) == {"near an evaluation request (shipped calibration)": 1}
+
+
+def test_no_shipped_training_row_is_lost_to_the_calibration_set() -> None:
+    trained = [request for name in ("contrast", "ordinary") for request in shipped_requests(name, "train")]
+    assert overlaps(trained, {"calibration": shipped_requests("calibration")}).counts == {"calibration": 0}
 
 
 def test_the_users_evaluation_sets_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

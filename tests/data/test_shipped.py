@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from forethought.data.dedupe import remove_duplicates
-from forethought.data.shipped import rule_examples, shipped_requests
+from forethought.data.overlap import known_evaluation_sets
+from forethought.data.shipped import _rows, rule_examples, shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.policy import default_policy
@@ -96,6 +97,7 @@ def test_an_unknown_set_names_those_that_exist() -> None:
     with pytest.raises(ConfigError, match="no such shipped set") as caught:
         shipped_requests("nope")
     assert "ordinary" in caught.value.fix
+    assert "calibration" in caught.value.fix
 
 
 def test_there_are_at_least_60_rule_examples_a_rule_each_once() -> None:
@@ -134,3 +136,52 @@ def test_no_rule_example_is_near_a_public_request(shared: Path) -> None:
     ]
     assert len(public) > 2500
     assert dict(remove_duplicates(rule_examples(), public)[1]) == {}
+
+
+def test_calibration_requests_are_ordinary_ones_of_a_scenario_each() -> None:
+    """Requests of one scenario are not independent, and the bound needs independent ones."""
+    rows = shipped_requests("calibration")
+    assert len(rows) >= 280
+    assert {(row.harmful, row.kind, row.source, row.twin, row.rules) for row in rows} == {
+        (False, "ordinary", "shipped", "", ())
+    }
+    assert len({row.family for row in rows}) == len({row.id for row in rows}) == len(rows)
+    assert all(row.text.strip() == row.text and 5 <= len(row.text.split()) <= 60 for row in rows)
+    tasks = Counter(row.categories[0] for row in rows)
+    assert set(tasks) == {row.categories[0] for row in shipped_requests("ordinary")}
+    assert min(tasks.values()) >= 15
+
+
+def test_calibration_requests_are_development_requests_alone() -> None:
+    assert shipped_requests("calibration", "dev") == shipped_requests("calibration")
+    assert shipped_requests("calibration", "train") == []
+    assert shipped_requests("calibration", "test") == []
+
+
+def test_calibration_requests_stand_in_no_other_set_and_move_no_split() -> None:
+    calibration = shipped_requests("calibration")
+    families = {row.family for row in calibration}
+    assert not families & {row["family"] for row in _rows()}
+    ids = {row.id for row in calibration}
+    others = [request for name in SETS for request in shipped_requests(name)]
+    assert not any(request.id in ids for request in [*others, *rule_examples()])
+
+
+def _blank(requests: list[Request]) -> list[Request]:
+    """Without labels, so that harmful requests count as near too, not only word for word."""
+    return [request.model_copy(update={"harmful": None}) for request in requests]
+
+
+def test_no_calibration_request_is_near_another_shipped_one_or_a_capability_question() -> None:
+    shipped = [*shipped_requests("contrast"), *shipped_requests("ordinary"), *rule_examples()]
+    against = _blank([*shipped, *known_evaluation_sets()["capability"]])
+    rows = shipped_requests("calibration")
+    kept, removed = remove_duplicates(rows, against)
+    assert (len(kept), dict(removed)) == (len(rows), {})
+
+
+def test_no_calibration_request_is_near_a_public_one_of_over_refusal(shared: Path) -> None:
+    path = str(shared / "over_refusal" / "xstest.csv")
+    public = _blank(list(load_requests(SourceSpec(path=path), None)))
+    assert len(public) == 450
+    assert dict(remove_duplicates(shipped_requests("calibration"), public)[1]) == {}

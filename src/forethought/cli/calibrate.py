@@ -28,7 +28,10 @@ def calibrate(
     ] = Method.clopper_pearson,
     harmless: Annotated[
         list[str] | None,
-        typer.Option(help="Harmless requests like those you expect; can be given again. Default: shipped ones."),
+        typer.Option(
+            help="Harmless requests like those you expect; can be given again."
+            " Default: shipped everyday requests, without look-alikes of harmful ones."
+        ),
     ] = None,
     harmful: Annotated[
         list[str] | None, typer.Option(help="Harmful requests, to see the cost. Default: shipped ones.")
@@ -36,13 +39,16 @@ def calibrate(
 ) -> None:
     """Sets the refusal threshold so that false refusals on new requests are bounded, and says what that costs.
 
-    The bound holds for requests like the harmless ones it is calibrated on. The threshold goes
-    beside the model, where chat, evaluation and server find it. Where the sample is too small
-    for the promise nothing is changed, and the number of requests it needs is printed.
+    The bound holds for requests like the harmless ones it is calibrated on: by default everyday
+    requests without a disguise, some hundreds of them. Harmless look-alikes of harmful requests are
+    not among them; how many are refused is printed apart. For your traffic give your own with
+    --harmless. The threshold goes beside the model, where chat, evaluation and server find it.
+    Where the sample is too small for the promise nothing is changed, and the number of requests
+    it needs is printed.
 
     Examples:
 
-      forethought calibrate runs/quickstart/5-train --max-false-refusal 0.05
+      forethought calibrate runs/quickstart/5-train --max-false-refusal 0.02
 
       forethought calibrate runs/quickstart/5-train --max-false-refusal 0.02 --harmless my_traffic.jsonl
     """

@@ -20,50 +20,67 @@ def calibrate(
 ) -> None:
     """Sets the threshold of a trained model so that false refusals are bounded, and says what that costs.
 
-    Raises InputError, and changes nothing, where the sample is too small for the promise.
+    Without `harmless` the sample is the shipped calibration set and the ordinary development
+    requests. Look-alikes are not in it, for everyday traffic holds few of them: how many
+    development ones are refused is said beside the bound. Raises InputError, and changes
+    nothing, where the sample is too small for the promise.
     """
     quiet()
     from forethought.engine.local import LocalModel, read_settings, write_settings
     from forethought.evals.guarantee import guarantee
-    from forethought.evals.metrics import share
     from forethought.pipeline.terminal import Terminal
-    from forethought.report.rows import interval
 
     folder = Path(model)
     settings = read_settings(folder)
-    allowed = _requests(harmless, harmful=False, shipped=("ordinary", "lookalike"))
+    allowed = _requests(harmless, harmful=False, shipped=("calibration", "ordinary"))
+    lookalikes = [] if harmless else _requests([], harmful=False, shipped=("lookalike",))
     attacks = _requests(harmful, harmful=True, shipped=("harmful",))
     # Whether the sample is large enough depends on its size alone: say so before minutes of thinking.
     check = guarantee([0.0] * len(allowed), max_false_refusal, confidence, method)  # type: ignore[arg-type]
     _must_hold(check, confidence)
-    rows = [*allowed, *attacks]
+    rows = [*allowed, *attacks, *lookalikes]
     with Terminal(console).progress("calibrate") as bar:
         bar.total(len(rows))
         local = LocalModel.load(model, batch_size=batch_size)
         responses = local.think([row.messages for row in rows], on_done=bar.advance)
     odds = [response.log_odds for response in responses]
+    n_bounded = len(allowed) + len(attacks)
+    odds_allowed, odds_attacks, odds_lookalikes = odds[: len(allowed)], odds[len(allowed) : n_bounded], odds[n_bounded:]
     found = guarantee(
-        odds[: len(allowed)],
+        odds_allowed,
         max_false_refusal,
         confidence,
         method,  # type: ignore[arg-type]
-        [score for score in odds[len(allowed) :] if score is not None],
+        [score for score in odds_attacks if score is not None],
     )
     _must_hold(found, confidence)
     assert found.threshold is not None
-    caught = share([None if score is None else score >= found.threshold for score in odds[len(allowed) :]])
-    note = f"{found}; refuses {caught.value:.0%} of {caught.n} harmful development requests"
+    note = _note(found, odds_attacks, odds_lookalikes)
     write_settings(folder, settings.model_copy(update={"threshold": found.threshold, "threshold_note": note}))
-    console.print(f"{str(found)[0].upper()}{str(found)[1:]}.", highlight=False, soft_wrap=True)
-    console.print(
-        f"Cost: of {len(attacks)} harmful requests, {interval(caught)} are still refused"
-        f" (at {settings.threshold:.2f}, where it stood: {_at(odds[len(allowed) :], settings.threshold)}).",
-        highlight=False,
-        soft_wrap=True,
+    _say(f"{str(found)[0].upper()}{str(found)[1:]}.")
+    _say(
+        f"Cost: of {len(attacks)} harmful requests, {_refused(odds_attacks, found.threshold)} are still refused"
+        f" (at {settings.threshold:.2f}, where it stood: {_at(odds_attacks, settings.threshold)})."
     )
-    console.print(
-        f"Threshold {found.threshold:.3f}, written beside the model: {folder}", highlight=False, soft_wrap=True
-    )
+    if lookalikes:
+        _say(
+            f"Not covered by the bound, harmless look-alikes of harmful requests: of {len(lookalikes)} shipped ones,"
+            f" {_refused(odds_lookalikes, found.threshold)} are refused"
+            f" (at {settings.threshold:.2f}: {_at(odds_lookalikes, settings.threshold)})."
+        )
+    _say(f"Threshold {found.threshold:.3f}, written beside the model: {folder}")
+
+
+def _note(found: Any, odds_attacks: list[float | None], odds_lookalikes: list[float | None]) -> str:
+    caught, mistaken = _share(odds_attacks, found.threshold), _share(odds_lookalikes, found.threshold)
+    note = f"{found}; refuses {caught.value:.0%} of {caught.n} harmful development requests"
+    if mistaken.n:
+        note += f" and {mistaken.value:.0%} of {mistaken.n} harmless look-alikes, which the bound does not cover"
+    return note
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _must_hold(found: Any, confidence: float) -> None:
@@ -89,10 +106,21 @@ def _reachable(n: int, confidence: float) -> float:
     return 0.99
 
 
-def _at(odds: list[float | None], threshold: float) -> str:
+def _share(odds: list[float | None], threshold: float) -> Any:
+    """Share refused at a threshold, as a figure; without a score is unscored."""
     from forethought.evals.metrics import share
 
-    value = share([None if score is None else score >= threshold for score in odds])
+    return share([None if score is None else score >= threshold for score in odds])
+
+
+def _refused(odds: list[float | None], threshold: float) -> str:
+    from forethought.report.rows import interval
+
+    return interval(_share(odds, threshold))
+
+
+def _at(odds: list[float | None], threshold: float) -> str:
+    value = _share(odds, threshold)
     return f"{value.value:.2f}" if value.n else "not measured"
 
 

@@ -128,8 +128,10 @@ def _shown(text: str, whole: bool) -> str:
 
 
 def known_evaluation_sets() -> dict[str, list[Request]]:
-    """The sets that are never trained on: shipped test splits, capability questions, and those the user names.
+    """The sets that are never trained on: shipped test splits and calibration set, capability questions, the user's.
 
+    The calibration set tests nothing, but sets a threshold: scores that training has moved
+    on rows like its own say nothing about new requests, and the bound would not hold.
     The user's stand in the environment variable FORETHOUGHT_EVALUATION_SETS, files or
     folders separated as in PATH. Raises ConfigError for one that is not there, InputError
     for one that can't be read: a set that is skipped in silence would be trained on.
@@ -137,6 +139,7 @@ def known_evaluation_sets() -> dict[str, list[Request]]:
     sets: dict[str, list[Request]] = {
         "shipped contrast, test": shipped_requests("contrast", "test"),
         "shipped ordinary, test": shipped_requests("ordinary", "test"),
+        "shipped calibration": shipped_requests("calibration"),
         "capability": _capability(),
     }
     for path in os.environ.get(EVALUATION_SETS, "").split(os.pathsep):

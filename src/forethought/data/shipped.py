@@ -5,7 +5,9 @@ all rules of the default policy. `ordinary`: everyday requests. Families (scenar
 are split into train, dev and test, so that no held-out scenario is trained on.
 
 Beside them stand the rule examples: one-line harmful requests that teach the rule
-classifier. They belong to no set above, have no look-alikes, and train no model.
+classifier. They belong to no set above, have no look-alikes, and train no model. And the
+calibration requests: everyday requests, a scenario each, that no model is trained or tested
+on, so that a threshold set on them holds for new requests.
 """
 
 from __future__ import annotations
@@ -22,15 +24,18 @@ from forethought.records import Request, Split, user_request
 
 _TEST_SHARE, _DEV_SHARE = 0.25, 0.10
 _RULE_EXAMPLES = "rule_examples.jsonl"
+_CALIBRATION = "calibration.jsonl"
+_APART = (_RULE_EXAMPLES, _CALIBRATION)
+"""Files that belong to no set with splits: a row more in them moves no family from one split to another."""
 
 
 @lru_cache(maxsize=1)
 def _rows() -> tuple[dict[str, str], ...]:
-    """Rows of all sets; the rule examples are none."""
+    """Rows of all sets with splits."""
     folder = resources.files("forethought").joinpath("data/shipped")
     rows: list[dict[str, str]] = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".jsonl") and entry.name != _RULE_EXAMPLES:
+        if entry.name.endswith(".jsonl") and entry.name not in _APART:
             rows += _read(entry.name)
     return tuple(rows)
 
@@ -56,10 +61,15 @@ def _splits() -> dict[str, Split]:
 
 
 def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
-    """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both) or `ordinary`.
+    """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary` or `calibration`.
 
-    `split` None is all of them. Raises ConfigError for another name.
+    `split` None is all of them; `calibration` is development requests alone.
+    Raises ConfigError for another name.
     """
+    if name == "calibration" and split in ("train", "test"):
+        return []
+    if name == "calibration":
+        return [request for row in _read(_CALIBRATION) for request in _requests(row)]
     kinds: dict[str, tuple[str, ...]] = {
         "harmful": ("harmful",),
         "lookalike": ("lookalike",),
@@ -67,7 +77,9 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
         "ordinary": ("ordinary",),
     }
     if name not in kinds:
-        raise ConfigError(f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join(kinds)}")
+        raise ConfigError(
+            f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join(kinds)}, calibration"
+        )
     splits = _splits()
     return [
         request
