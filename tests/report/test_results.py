@@ -53,3 +53,14 @@ def test_all_unscored_is_missing_and_no_figure(tmp_path: Path) -> None:
     assert [figure["name"] for figure in content["figures"]] == ["asr_unseen_base"]
     assert content["missing"] == {"asr_direct_base": "nothing was scored", "asr_pair_base": "no attacker model"}
     assert "NaN" not in json.dumps(content)
+
+
+def test_a_small_number_is_not_written_as_zero(tmp_path: Path) -> None:
+    figures = [
+        Figure(name="tiny", value=0.0000341),
+        Figure(name="nothing", value=0.0),
+        Figure(name="third", value=1 / 3),
+    ]
+    write_results(tmp_path / "r.json", "c", [0], {}, figures)
+    rows = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["figures"]
+    assert [row["value"] for row in rows] == [0.0000341, 0.0, 0.3333]

@@ -32,7 +32,7 @@ def write_results(
             absent.setdefault(figure.name, "nothing was scored")
             continue
         row = figure.model_dump()
-        rows.append({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
+        rows.append({key: _rounded(value) if isinstance(value, float) else value for key, value in row.items()})
     content: dict[str, Any] = {
         "command": command,
         "commit": git_commit(),
@@ -44,3 +44,8 @@ def write_results(
         "figures": rows,
     }
     write_json(path, content | ({"missing": absent} if absent else {}))
+
+
+def _rounded(value: float) -> float:
+    """Four decimals; of numbers smaller than those can show, three digits, so that nothing small reads as zero."""
+    return round(value, 4) if abs(value) >= 0.001 or value == 0 else float(f"{value:.3g}")
