@@ -28,7 +28,10 @@ def show_layouts() -> None:
     """Prints the layouts that ship, with the columns by which each is recognised."""
     from forethought.evals.benchmarks.layout import layouts
 
-    table = Table("layout", "what", "paper", "recognised by", caption="* where the file's name says so as well")
+    table = Table(caption="* where the file's name says so as well")
+    table.add_column("layout", no_wrap=True)  # a name that is cut can't be typed
+    for heading in ("what", "paper", "recognised by"):
+        table.add_column(heading)
     for layout in layouts().values():
         signs = [", ".join(sign.columns) + ("*" if sign.named else "") for sign in layout.signatures]
         table.add_row(layout.name, layout.title, layout.paper, "\n".join(signs))
