@@ -64,3 +64,8 @@ def test_a_small_number_is_not_written_as_zero(tmp_path: Path) -> None:
     write_results(tmp_path / "r.json", "c", [0], {}, figures)
     rows = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["figures"]
     assert [row["value"] for row in rows] == [0.0000341, 0.0, 0.3333]
+
+
+def test_noise_of_the_arithmetic_is_zero(tmp_path: Path) -> None:
+    write_results(tmp_path / "r.json", "c", [0], {}, [Figure(name="f", value=0.0, low=1.4e-17, high=0.2)])
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["figures"][0]["low"] == 0.0

@@ -47,5 +47,10 @@ def write_results(
 
 
 def _rounded(value: float) -> float:
-    """Four decimals; of numbers smaller than those can show, three digits, so that nothing small reads as zero."""
-    return round(value, 4) if abs(value) >= 0.001 or value == 0 else float(f"{value:.3g}")
+    """Four decimals; of numbers smaller than those can show, three digits, so that nothing small reads as zero.
+
+    Below a millionth of a millionth it is noise of the arithmetic, and zero.
+    """
+    if abs(value) < 1e-12:
+        return 0.0
+    return round(value, 4) if abs(value) >= 0.001 else float(f"{value:.3g}")
