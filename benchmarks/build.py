@@ -82,7 +82,9 @@ def main() -> None:
     figures += [Figure.model_validate(row).named(f"{row['name']}_text") for row in text["figures"]]
     files = [path for path in (options.folder / one for one in (*HARMFUL, HARMLESS)) if path.is_file()]
     # The folder is the reader's own: no path of a machine stands in a results file.
-    write_results(options.out, "python benchmarks/build.py FOLDER", [0], {path.name: file_hash(path) for path in files}, figures)
+    write_results(
+        options.out, "python benchmarks/build.py FOLDER", [0], {path.name: file_hash(path) for path in files}, figures
+    )
 
 
 if __name__ == "__main__":
