@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forethought.engine.local import Response
+from forethought.engine.conversation import Response
 from forethought.evals.attacks.static import apply_attack
 from forethought.evals.respond import Attempt, Judged
 from forethought.reasoning import Decision, Finding, SafetyReasoning

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from forethought.engine.conversation import Response
 from forethought.engine.embedded import embedded_model
-from forethought.engine.local import Response, Settings, write_settings
+from forethought.engine.local import Settings, write_settings
 from forethought.errors import ModelError
 from forethought.policy import default_policy
 from forethought.reasoning import Finding, SafetyReasoning

@@ -20,7 +20,8 @@ from inspect_ai.model import (
     get_model,
 )
 
-from forethought.engine.local import LocalModel, Response
+from forethought.engine.conversation import Response
+from forethought.engine.local import LocalModel
 from forethought.records import Message
 from tests.tiny import REFUSE_TEXT, Scripted, tiny_folder
 

@@ -25,7 +25,8 @@ from lm_eval.models.huggingface import HFLM
 from forethought.chat import render_prompt
 from forethought.commands.capability import capability
 from forethought.commands.shared import console
-from forethought.engine.local import LocalModel, Response
+from forethought.engine.conversation import Response
+from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, InputError
 from forethought.evals.capability.compare import BASE, DEFENDED, compare_models, has_base
 from forethought.evals.capability.extra import need_lm_eval

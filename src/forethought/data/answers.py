@@ -11,7 +11,8 @@ from forethought.records import Request
 from forethought.refusal import refusal_outcome
 
 if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel, Response
+    from forethought.engine.conversation import Response
+    from forethought.engine.local import LocalModel
 
 
 class OwnAnswer(Asked):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from forethought.records import AnyRecord, Record, Request, read_jsonl
 
 if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel, Response
+    from forethought.engine.conversation import Response
+    from forethought.engine.local import LocalModel
 
 _BATCH = 64
 

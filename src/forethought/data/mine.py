@@ -12,7 +12,8 @@ from forethought.records import Request
 from forethought.refusal import refusal_outcome
 
 if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel, Response
+    from forethought.engine.conversation import Response
+    from forethought.engine.local import LocalModel
 
 _ANSWER_TOKENS = 24
 """Enough of an answer to see whether it refuses."""

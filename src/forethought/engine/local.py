@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forethought.chat import encode_prompt, end_token
+from forethought.engine.conversation import Response
 from forethought.engine.decode import Decoder, Row, VerdictTokens
 from forethought.engine.device import DType, device, resolve_dtype
 from forethought.engine.embedded import resolve_model
 from forethought.errors import ModelError
 from forethought.policy import Policy
-from forethought.reasoning import VERDICT_ANCHOR, Decision, Detail, Format, SafetyReasoning, markers, parse
+from forethought.reasoning import VERDICT_ANCHOR, Detail, Format, markers, parse
 from forethought.records import Message, Record
 
 SETTINGS_FILE = "forethought.json"
@@ -49,24 +50,6 @@ class Settings(Record):
     """How the threshold was set."""
     seen_operators: tuple[str, ...] = ()
     """Styles it was trained on: an evaluation reports these apart."""
-
-
-class Response(Record):
-    """What a model said to one conversation, reasoning and answer apart."""
-
-    reasoning_text: str = ""
-    reasoning: SafetyReasoning | None = None
-    """None for a model that doesn't think, and when unparsed."""
-    answer: str
-    decision: Decision | None = None
-    """The verdict that was acted on; None for a model that doesn't think."""
-    log_odds: float | None = None
-    """Natural log-odds of refusing against complying at the verdict."""
-    cause: str = ""
-    """Why the reasoning is unparsed, or that the verdict had to be asked for."""
-    prompt_tokens: int = Field(default=0, ge=0)
-    reasoning_tokens: int = Field(default=0, ge=0)
-    answer_tokens: int = Field(default=0, ge=0)
 
 
 class LocalModel:
@@ -346,4 +329,4 @@ def as_messages(text: str, system: str | None = None) -> tuple[Message, ...]:
     return (*head, Message(role="user", content=text))
 
 
-__all__ = ["LocalModel", "Response", "Settings", "as_messages", "load_tokenizer", "read_settings", "write_settings"]
+__all__ = ["LocalModel", "Settings", "as_messages", "load_tokenizer", "read_settings", "write_settings"]

@@ -31,7 +31,8 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from forethought.records import Message
 
 if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel, Response
+    from forethought.engine.conversation import Response
+    from forethought.engine.local import LocalModel
 
 _GATHER_S = 0.05
 """How long to wait for more requests once some are waiting, in seconds."""

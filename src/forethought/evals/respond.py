@@ -14,7 +14,8 @@ from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, Ge
 from inspect_ai.model import ChatMessageAssistant as AssistantMessage
 from inspect_ai.solver import generate
 
-from forethought.engine.local import LocalModel, Response
+from forethought.engine.conversation import Response
+from forethought.engine.local import LocalModel
 from forethought.errors import StageError
 from forethought.evals.judges.refusal import UNSCORED, refusal_judge
 from forethought.records import Message, Record, Request

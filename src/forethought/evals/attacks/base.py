@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from forethought.data.restyle import phrase, sentence
+from forethought.engine.conversation import Conversation
 from forethought.errors import ConfigError
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Format
@@ -42,6 +43,11 @@ class Attacked(Record):
     def messages(self) -> tuple[Message, ...]:
         """The conversation up to the turn of the attacked model."""
         return self.request.messages
+
+    @property
+    def conversation(self) -> Conversation:
+        """As a model is given it."""
+        return Conversation(messages=self.messages, prefill=self.prefill, think_budget=self.think_budget)
 
     @property
     def text(self) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from forethought.engine.conversation import Able
 from forethought.evals.attacks.base import Attack, Attacked, Given, Wanted
 from forethought.evals.attacks.catalogue import why_not
 from forethought.evals.attacks.compose import attack_request
@@ -20,15 +21,6 @@ from forethought.records import Record, Request
 Ask = Callable[[Sequence[Wanted]], Mapping[str, str | Unfit]]
 """Asks an attacker model for texts: by key the text, or why there is none."""
 NO_TEXT = "the attacker gave no text"
-
-
-class Able(Record):
-    """What the attacked model and its engine can do."""
-
-    prefill: bool = False
-    """Whether its turn can be begun for it."""
-    budget: bool = False
-    """Whether its thought can be cut at a number of tokens."""
 
 
 class Planned(Record):

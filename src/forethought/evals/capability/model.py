@@ -25,7 +25,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from forethought.chat import render_prompt
-from forethought.engine.local import LocalModel, Response
+from forethought.engine.conversation import Response
+from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError
 from forethought.reasoning import markers
 from forethought.records import Message

@@ -1,0 +1,82 @@
+"""What is put to a model and what comes back, whoever stands behind it: a local model, a server, a defended model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pydantic import Field
+
+from forethought.reasoning import Decision, SafetyReasoning
+from forethought.records import Message, Record
+
+
+class Conversation(Record):
+    """What a model is given."""
+
+    messages: tuple[Message, ...]
+    """Up to the turn of the model."""
+    prefill: str = ""
+    """Text of the model's own turn from which it goes on, thought markers included. Empty: it starts itself."""
+    think_budget: int | None = None
+    """Tokens of thought after which the thought is cut; None is the model's own."""
+
+
+class Response(Record):
+    """What a model said to one conversation, reasoning and answer apart."""
+
+    reasoning_text: str = ""
+    reasoning: SafetyReasoning | None = None
+    """None for a model that doesn't think, and when unparsed."""
+    answer: str
+    decision: Decision | None = None
+    """The verdict that was acted on; None for a model that doesn't think."""
+    log_odds: float | None = None
+    """Natural log-odds of refusing against complying at the verdict."""
+    cause: str = ""
+    """Why the reasoning is unparsed, or that the verdict had to be asked for."""
+    prompt_tokens: int = Field(default=0, ge=0)
+    reasoning_tokens: int = Field(default=0, ge=0)
+    answer_tokens: int = Field(default=0, ge=0)
+
+
+class Failed(Record):
+    """A conversation that the model gave no response to: never a refusal, and never safe."""
+
+    cause: str
+
+
+class Able(Record):
+    """What a model and its engine can do."""
+
+    prefill: bool = False
+    """Whether its turn can be begun for it."""
+    budget: bool = False
+    """Whether its thought can be cut at a number of tokens."""
+    log_probs: bool = False
+    """Whether it tells the log-probability of a text in its turn."""
+
+
+OnReply = Callable[[int, Response | Failed], None]
+"""(place in what was asked, what came back), as soon as it is there and in any order."""
+
+
+class Respondent(Protocol):
+    """Anything that conversations can be put to."""
+
+    name: str
+    """How reports call it."""
+
+    @property
+    def able(self) -> Able:
+        """What it can do."""
+        ...
+
+    def reply(
+        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
+    ) -> list[Response | Failed]:
+        """One reply a conversation, in order; each is told to `on_reply` the moment it is there.
+
+        A conversation without a response is Failed with its cause. Raises ModelError only where nothing works at all.
+        """
+        ...
