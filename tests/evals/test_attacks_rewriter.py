@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from forethought.data.operator import load_operators
+from forethought.engine.conversation import Able
 from forethought.errors import ConfigError, InputError
 from forethought.evals.attacks.attacker import ATTACKER_SETTINGS, attacker
 from forethought.evals.attacks.base import Attacked, Given, Wanted
 from forethought.evals.attacks.catalogue import ATTACKS, PAPER
 from forethought.evals.attacks.compose import attack_request, parse_attack
-from forethought.engine.conversation import Able
 from forethought.evals.attacks.prepare import NO_TEXT, Ask, not_run, prepare
 from forethought.evals.attacks.rewriter import EMPTY, REFUSED, TOO_LONG, UNCHANGED, Unfit, read_rewrite
 from forethought.evals.attacks.rewrites import Rewrites

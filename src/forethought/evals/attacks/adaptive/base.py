@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
 
 Need = Literal["gradients", "log_probs", "attacker", "evaluator", "templates"]
-"""White-box gradients, log-probabilities of a text, a model that writes attacks, one that rates, a file of templates."""
+"""White-box gradients, log-probabilities of a text, an attacker, one that rates, a template file."""
 Writer = Literal["attacker", "evaluator"]
 
 
@@ -71,7 +71,7 @@ class Compute:
     name: str
     """Unique within the search: `step/17`."""
     work: Callable[[], dict[str, Any]]
-    """Pure given the search's seed and earlier replies; returns what JSON holds, floats rounded as they will be read."""
+    """Pure given the search's seed and earlier replies; returns what JSON holds."""
     forwards: int = 0
     """Forward passes of the attacked model that it takes, one a sequence: its cost."""
 
