@@ -90,7 +90,7 @@ def test_the_allowed_directions_hold_no_circle() -> None:
     ("source", "part"),
     [
         ("from forethought.cli import main", "cli"),
-        ("import forethought.train.sft as sft", "train"),
+        ("import forethought.train.fit as fit", "train"),
         ("from forethought import commands", "commands"),
         ("def late():\n    from forethought.report.page import write_page", "report"),
         ("from ..evals import metrics", "evals"),

@@ -19,7 +19,7 @@ def train(examples: Path, out: Path, recipe_file: Path | None, model: str, merge
     from forethought.records import Example, read_jsonl
     from forethought.train.config import TrainConfig, small_model
     from forethought.train.rows import tokenize
-    from forethought.train.sft import train as fit
+    from forethought.train.fit import train as fit
 
     recipe = load_recipe(recipe_file) if recipe_file else None
     rules = load_policy(recipe.policy if recipe else None)

@@ -29,7 +29,7 @@ from forethought.records import Example, Request, read_jsonl, write_jsonl
 from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
 from forethought.report.page import write_page
 from forethought.report.results import write_results
-from forethought.train.sft import train
+from forethought.train.fit import train
 
 DEFENCES = ("base", "prompt", "scot")
 

@@ -21,11 +21,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from forethought.errors import ModelError
 from forethought.policy import default_policy
-from forethought.train import sft
+from forethought.train import fit
+from forethought.train.checkpoints import last_checkpoint
 from forethought.train.config import TrainConfig
+from forethought.train.fit import train
 from forethought.train.head import add_taught_head
+from forethought.train.objectives.base import Step
+from forethought.train.objectives.paired import paired_loss
 from forethought.train.rows import TokenRow, collate, tokenize
-from forethought.train.sft import last_checkpoint, paired_loss, train
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
 
 # Two epochs of six steps; dropout, so that the random state has to be restored too.
@@ -120,7 +123,7 @@ def test_both_terms_are_reported_apart(whole: tuple[Path, dict[str, float], list
 def test_reported_loss_is_that_of_the_data(rows: list[TokenRow], tmp_path: Path) -> None:
     """With a learning rate near zero the reported terms are the base model's own mean losses."""
     config = CONFIG.model_copy(update={"learning_rate": 1e-12, "dropout": 0.0, "epochs": 5, "batch_size": 24})
-    model = tiny_model().to(sft._base_dtype(config))
+    model = tiny_model().to(fit._base_dtype(config))
     add_taught_head(model)
     inputs = collate([row.model_dump() for row in rows], pad_id=0)
     term = inputs.pop("term")
@@ -141,7 +144,7 @@ def test_training_moves_the_adapter_and_nothing_else(
         held.extend((name, parameter, parameter.detach().clone()) for name, parameter in model.named_parameters())
         add_taught_head(model)
 
-    monkeypatch.setattr(sft, "add_taught_head", remember)
+    monkeypatch.setattr(fit, "add_taught_head", remember)
     train(str(tiny_folder()), rows, CONFIG.model_copy(update={"epochs": 1, "skip_layers": 1}), tmp_path)
     assert len(held) > 10
     assert [name for name, now, before in held if not torch.equal(now, before)] == []
@@ -175,8 +178,8 @@ def test_full_training_saves_a_plain_model(rows: list[TokenRow], tmp_path: Path)
 _CHILD = """
 import sys, time
 from pathlib import Path
-from tests.train.test_sft import CONFIG, make_rows
-from forethought.train.sft import train
+from tests.train.test_fit import CONFIG, make_rows
+from forethought.train.fit import train
 
 out = Path(sys.argv[1])
 
@@ -253,3 +256,26 @@ def test_checkpoints_of_another_training_are_not_gone_on_from(
 def test_base_that_is_not_there_is_a_clear_error(rows: list[TokenRow], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no-such-model"):
         train(str(tmp_path / "no-such-model"), rows, CONFIG, tmp_path / "out")
+
+
+def test_a_mean_over_two_processes_is_that_of_one() -> None:
+    """Each process gives its own sum over the tokens of both, twice: their average gradient is the whole batch's."""
+    log_probs = torch.tensor([[-1.0, -2.0], [-6.0, -9.0], [-3.0, -5.0], [-4.0, -9.0]])
+    taught = torch.tensor([[True, True], [True, False], [True, True], [True, False]])
+    term = torch.tensor([0, 1, 0, 1])
+    whole, values = paired_loss(log_probs, taught, term, 1.0)
+    halves = [slice(0, 1), slice(1, 4)]
+    sums = [[3.0, 0.0], [8.0, 10.0]]
+
+    def step(other: int) -> Step:
+        # What comes first is the counts, then the sums: add what the other process would have given.
+        counts = [[2.0, 0.0], [2.0, 2.0]]
+        gives = iter([counts[other], sums[other]])
+        return Step(processes=2, summed=lambda value: value + torch.tensor(next(gives)))
+
+    parts = [
+        paired_loss(log_probs[half], taught[half], term[half], 1.0, step(1 - place))
+        for place, half in enumerate(halves)
+    ]
+    assert sum(float(loss) for loss, _ in parts) / 2 == pytest.approx(float(whole))
+    assert [found for _, found in parts] == [pytest.approx(values)] * 2

@@ -1,0 +1,114 @@
+"""The one trainer: TRL's, with an objective of ours and rows in our order. Nothing else differs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from forethought.engine.device import has_fast_bfloat16
+from forethought.train.config import TrainConfig
+from forethought.train.objectives.base import Objective, Step
+from forethought.train.sampler import PairedSampler
+
+OnStep = Callable[[int, int, dict[str, float]], None]
+"""(steps done, steps in all, last value of each term of the loss as `loss_TERM`)."""
+_COLUMNS = ("input_ids", "attention_mask", "labels", "term")
+
+
+class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's SFT trainer, whose loss is an Objective's and whose rows come from a PairedSampler."""
+
+    def __init__(self, *args: Any, objective: Objective, sampler: PairedSampler, **kwargs: Any) -> None:
+        self._objective = objective
+        self._sampler = sampler
+        self._terms: dict[str, list[float]] = defaultdict(list)
+        super().__init__(*args, **kwargs)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = [*_COLUMNS, *self._objective.columns]
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> PairedSampler:
+        return self._sampler
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss, values = self._objective.loss(model, inputs, self._step())
+        for name, value in values.items():
+            self._terms[name].append(value)
+        return (loss, {}) if return_outputs else loss
+
+    def _step(self) -> Step:
+        return Step(
+            number=self.state.global_step,
+            total=max(self.state.max_steps, 1),
+            processes=self.accelerator.num_processes,
+            summed=lambda value: self.accelerator.reduce(value, reduction="sum"),
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        for name, values in self._terms.items():
+            if values:
+                logs[f"loss_{name}"] = round(sum(values) / len(values), 4)
+        self._terms.clear()
+        super().log(logs, start_time)
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Tells the caller about steps, and nothing to the terminal."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+        self._last: dict[str, float] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self._last = {key: value for key, value in (logs or {}).items() if key.startswith("loss_")}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._on_step(state.global_step, state.max_steps, self._last)
+
+
+def lora(config: TrainConfig, n_layers: int) -> LoraConfig:
+    """The adapter that a config asks for, on a model of `n_layers` layers."""
+    layers = list(range(config.skip_layers, n_layers)) if config.skip_layers else None
+    return LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(config.target_modules),
+        layers_to_transform=layers,
+        task_type="CAUSAL_LM",
+    )
+
+
+def arguments(config: TrainConfig, out: Path) -> SFTConfig:
+    """TRL's arguments for a config; checkpoints go to `out`/checkpoints."""
+    return SFTConfig(
+        output_dir=str(out / "checkpoints"),
+        learning_rate=config.learning_rate,
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup,
+        max_grad_norm=config.max_grad_norm,
+        gradient_checkpointing=config.gradient_checkpointing,
+        bf16=has_fast_bfloat16(),
+        seed=config.seed,
+        data_seed=config.seed,
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        logging_steps=5,
+        disable_tqdm=True,
+        report_to=[],
+        max_length=None,
+        remove_unused_columns=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        use_cpu=not torch.cuda.is_available(),
+    )
