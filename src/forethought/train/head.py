@@ -26,12 +26,16 @@ class TaughtLogProbs(ModelOutput):  # type: ignore[misc]
     """(batch, tokens - 1): log-probability of each next token, 0 where it is not taught."""
     taught: torch.Tensor | None = None
     """(batch, tokens - 1): true where the next token is taught."""
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    """(batch, tokens, width) after the embedding and after each layer, where asked for with output_hidden_states."""
 
 
 def add_taught_head(model: Any) -> None:
-    """Patches `model.forward`: with `taught_only=True` and labels it returns TaughtLogProbs.
+    """Patches `model.forward`: with `taught_only=True` it returns TaughtLogProbs.
 
-    Without it the forward is as before. Patch before wrapping with PEFT or a parallel wrapper,
+    Without labels nothing is projected: only hidden states are wanted.
+
+    With `taught_only=False` the forward is as before. Patch before wrapping with PEFT or a parallel wrapper,
     so that calls go through those.
     """
     original = model.forward
@@ -41,12 +45,15 @@ def add_taught_head(model: Any) -> None:
         if not taught_only:
             return original(*args, labels=labels, **kwargs) if labels is not None else original(*args, **kwargs)
         kwargs["use_cache"] = False
-        hidden = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]  # B T-1 D
+        out = self.base_model(*args, **kwargs)
+        if labels is None:
+            return TaughtLogProbs(hidden_states=out.hidden_states)
+        hidden = out.last_hidden_state[:, :-1]  # B T-1 D
         targets = labels[:, 1:]
         taught = targets != IGNORED
         logits = self.get_output_embeddings()(hidden[taught])  # N V
         chosen = -torch.nn.functional.cross_entropy(logits.float(), targets[taught], reduction="none")
         log_probs = chosen.new_zeros(targets.shape).masked_scatter(taught, chosen)
-        return TaughtLogProbs(log_probs=log_probs, taught=taught)
+        return TaughtLogProbs(log_probs=log_probs, taught=taught, hidden_states=out.hidden_states)
 
     model.forward = MethodType(forward, model)

@@ -24,6 +24,10 @@ class TokenRow(Record):
     """input_ids where the row is taught, IGNORED elsewhere; same length."""
     term: int
     """Index into TERMS."""
+    other_input_ids: tuple[int, ...] = ()
+    """The same prompt with another completion, for objectives that compare two; empty where there is none."""
+    other_labels: tuple[int, ...] = ()
+    """Labels of the other completion, as `labels`."""
 
     @property
     def length(self) -> int:
@@ -60,23 +64,41 @@ def tokenize(
     )
 
 
+def with_other(row: TokenRow, other: TokenRow) -> TokenRow:
+    """A row that holds a second completion of its prompt."""
+    return row.model_copy(update={"other_input_ids": other.input_ids, "other_labels": other.labels})
+
+
 def collate(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, Any]:
     """Rows padded on the right to one length. Padding bears no loss and is masked.
 
-    Returns input_ids, attention_mask and labels of shape (batch, tokens), term of shape (batch,).
+    Returns input_ids, attention_mask and labels of shape (batch, tokens), term of shape (batch,). Where some rows hold
+    another completion: other_input_ids, other_attention_mask, other_labels of shape (others, tokens), and other_of of
+    shape (others,), the row each belongs to.
     """
     import torch
 
-    longest = max(len(row["input_ids"]) for row in rows)
+    batch = _padded(rows, "", pad_id)
+    batch["term"] = torch.tensor([row["term"] for row in rows])
+    places = [place for place, row in enumerate(rows) if row.get("other_input_ids")]
+    if places:
+        batch |= _padded([rows[place] for place in places], "other_", pad_id)
+        batch["other_of"] = torch.tensor(places)
+    return batch
+
+
+def _padded(rows: Sequence[dict[str, Any]], prefix: str, pad_id: int) -> dict[str, Any]:
+    import torch
+
+    lengths = [len(row[f"{prefix}input_ids"]) for row in rows]
+    longest = max(lengths)
 
     def padded(name: str, fill: int) -> Any:
-        return torch.tensor([list(row[name]) + [fill] * (longest - len(row[name])) for row in rows])
+        filled = [list(row[name]) + [fill] * (longest - length) for row, length in zip(rows, lengths, strict=True)]
+        return torch.tensor(filled)
 
     return {
-        "input_ids": padded("input_ids", pad_id),
-        "attention_mask": torch.tensor(
-            [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
-        ),
-        "labels": padded("labels", IGNORED),
-        "term": torch.tensor([row["term"] for row in rows]),
+        f"{prefix}input_ids": padded(f"{prefix}input_ids", pad_id),
+        f"{prefix}attention_mask": torch.tensor([[1] * length + [0] * (longest - length) for length in lengths]),
+        f"{prefix}labels": padded(f"{prefix}labels", IGNORED),
     }

@@ -1,0 +1,63 @@
+"""Circuit breakers: representation rerouting (RR), Zou et al. 2024, arXiv 2406.04313.
+
+On harmful answers the hidden states are turned away from where the base model has them (their
+cosine falls to zero); on all else they stay. No refusal is taught: a broken circuit ends in
+gibberish or silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import cosine_similarity, relu
+
+from forethought.train.objectives.base import Batch, Step
+from forethought.train.objectives.weights import before_training, inputs_of
+from forethought.train.rows import IGNORED
+
+
+@dataclass(frozen=True)
+class CircuitBreakerObjective:
+    """Term 0 rows hold harmful answers to be broken, term 1 rows are to stay as they are."""
+
+    layers: tuple[int, ...] = (10, 20)
+    """Layers whose output is rerouted, counted from 1; the paper's for 32 layers."""
+    alpha: float = 10.0
+    """Weight of both terms; the schedule moves it from rerouting to retaining."""
+    columns: tuple[str, ...] = ()
+
+    def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
+        """alpha (1 - t/2T) reroute + alpha t/2T retain, for step t of T."""
+        inputs = inputs_of(batch)
+        taught = inputs.pop("labels") != IGNORED  # B T
+        with torch.no_grad(), before_training(model):
+            before = model(**inputs, taught_only=True, output_hidden_states=True).hidden_states
+        now = model(**inputs, taught_only=True, output_hidden_states=True).hidden_states
+        harmful = (batch["term"] == 0).unsqueeze(1)
+        share = step.number / (2 * step.total)
+        reroute = reroute_loss([now[i] for i in self.layers], [before[i] for i in self.layers], taught & harmful)
+        retain = retain_loss(now, before, (batch["attention_mask"] == 1) & ~harmful)
+        values = {"reroute": float(reroute.detach()), "retain": float(retain.detach())}
+        return self.alpha * ((1 - share) * reroute + share * retain), values
+
+
+def reroute_loss(now: Sequence[torch.Tensor], before: Sequence[torch.Tensor], where: torch.Tensor) -> torch.Tensor:
+    """Mean of relu(cos(now, before)) over layers and the tokens of `where` (batch, tokens); 0 without tokens."""
+    if not where.any():
+        return now[0].sum() * 0.0
+    cosines = [
+        relu(cosine_similarity(a[where].float(), b[where].float(), dim=-1)) for a, b in zip(now, before, strict=True)
+    ]
+    return torch.stack(cosines).mean()
+
+
+def retain_loss(now: Sequence[torch.Tensor], before: Sequence[torch.Tensor], where: torch.Tensor) -> torch.Tensor:
+    """Mean L2 distance over layers and the tokens of `where` (batch, tokens); 0 without tokens."""
+    if not where.any():
+        return now[0].sum() * 0.0
+    return torch.stack(
+        [(a[where].float() - b[where].float()).norm(dim=-1) for a, b in zip(now, before, strict=True)]
+    ).mean()

@@ -1,0 +1,120 @@
+"""Adversarial training inside the model: latent (LAT) and in embedding space (CAT).
+
+LAT: Sheshadri et al. 2024, arXiv 2407.15549. CAT: Xhonneux et al. 2024, arXiv 2405.15589. An attacker
+moves the hidden states of the prompt, within a ball, until the harmful answer is likely; the model
+is trained to refuse all the same. CAT is the case of one layer, the embeddings, and signed steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from forethought.train.objectives.base import Batch, Step
+from forethought.train.objectives.paired import paired_loss
+from forethought.train.objectives.perturbation import ball, perturbed, prompt_mask, states_entering
+from forethought.train.objectives.weights import bare, inputs_of
+from forethought.train.rows import TERMS
+
+Deltas = dict[int, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class LatentObjective:
+    """Term 0 rows hold a refusal and, as the other completion, a harmful answer; term 1 rows are taught as they are."""
+
+    layers: tuple[int, ...] = (0, 8, 16, 24, 30)
+    """Layers whose input is perturbed, counted from 0, whose input is the embeddings; LAT's for 32 layers."""
+    epsilon: float = 6.0
+    """Radius of the ball around each token's state, in L2 norm."""
+    relative: bool = False
+    """True where epsilon is a share of the mean norm of the states, as in CAT."""
+    inner_steps: int = 16
+    inner_rate: float = 5e-2
+    """Adam's rate; for signed steps the length of a step as a share of the radius."""
+    inner: Literal["adam", "sign"] = "adam"
+    toward_weight: float = 0.5
+    """Of the refusal under attack."""
+    away_weight: float = 0.5
+    """Of log(1 - p) of the harmful answer under attack."""
+    benign_weight: float = 1.5
+    """Of the harmless rows, which are not attacked."""
+    columns: tuple[str, ...] = ("other_input_ids", "other_labels")
+
+    def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
+        """toward + away under the attack, plus the harmless rows' own loss."""
+        harmless = torch.nonzero(batch["term"] == TERMS.index("benign")).flatten()
+        loss = torch.zeros((), device=batch["term"].device)
+        values: dict[str, float] = {}
+        if len(harmless):
+            out = model(**inputs_of(batch, "", harmless), taught_only=True)
+            benign, found = paired_loss(out.log_probs, out.taught, batch["term"][harmless], 1.0, step)
+            loss, values = loss + self.benign_weight * benign, found
+        if "other_of" not in batch:
+            return loss, values
+        refusing, complying = inputs_of(batch, "", batch["other_of"]), inputs_of(batch, "other_")
+        deltas, first, last = self.attack(model, refusing, complying)
+        with perturbed(model, deltas, prompt_mask(refusing["labels"])):
+            toward = -_mean(model(**refusing, taught_only=True))
+        with perturbed(model, deltas, prompt_mask(complying["labels"])):
+            away = _unlikely(model(**complying, taught_only=True))
+        values |= {"toward": float(toward.detach()), "away": float(away.detach()), "attack_gain": first - last}
+        return loss + self.toward_weight * toward + self.away_weight * away, values
+
+    def attack(self, model: Any, refusing: Batch, complying: Batch) -> tuple[Deltas, float, float]:
+        """(perturbation by layer of shape (rows, prompt tokens, width), attacked loss before, and after).
+
+        The attack makes the harmful answer likely and the refusal unlikely. No weight's gradient is touched.
+        """
+        own = bare(model)  # a parallel wrapper must see the training passes alone
+        width = int(max(prompt_mask(refusing["labels"]).sum(1)))
+        states = states_entering(own, self.layers, complying, width)
+        radius = {
+            at: self.epsilon * (float(one.norm(dim=-1).mean()) if self.relative else 1.0) for at, one in states.items()
+        }
+        deltas = {at: torch.zeros_like(one).requires_grad_() for at, one in states.items()}
+        optimiser = torch.optim.Adam(deltas.values(), lr=self.inner_rate) if self.inner == "adam" else None
+        losses = []
+        for _ in range(self.inner_steps):
+            found = self._attacked(own, deltas, refusing, complying)
+            losses.append(float(found.detach()))
+            gradients = torch.autograd.grad(found, list(deltas.values()))
+            with torch.no_grad():
+                for (at, delta), gradient in zip(deltas.items(), gradients, strict=True):
+                    delta.grad = gradient
+                    if optimiser is None:
+                        delta -= self.inner_rate * radius[at] / delta.shape[-1] ** 0.5 * gradient.sign()
+                if optimiser is not None:
+                    optimiser.step()
+                for at, delta in deltas.items():
+                    delta.copy_(ball(delta, radius[at]))
+        fixed = {at: delta.detach() for at, delta in deltas.items()}
+        with torch.no_grad():
+            last = float(self._attacked(own, fixed, refusing, complying))
+        return fixed, losses[0] if losses else last, last
+
+    def _attacked(
+        self, model: Any, deltas: Mapping[int, torch.Tensor], refusing: Batch, complying: Batch
+    ) -> torch.Tensor:
+        """What the attacker minimises."""
+        with perturbed(model, deltas, prompt_mask(complying["labels"])):
+            toward = -_mean(model(**complying, taught_only=True))
+        with perturbed(model, deltas, prompt_mask(refusing["labels"])):
+            away = _unlikely(model(**refusing, taught_only=True))
+        return toward + away
+
+
+def _mean(out: Any) -> torch.Tensor:
+    """Mean log-probability of the taught tokens."""
+    mean: torch.Tensor = out.log_probs.sum() / out.taught.sum().clamp(min=1)
+    return mean
+
+
+def _unlikely(out: Any) -> torch.Tensor:
+    """Mean of -log(1 - p) of the taught tokens: bounded below, so that it can't be driven for ever."""
+    p = out.log_probs.exp().clamp(max=1 - 1e-6)
+    loss: torch.Tensor = -(torch.log1p(-p) * out.taught).sum() / out.taught.sum().clamp(min=1)
+    return loss
