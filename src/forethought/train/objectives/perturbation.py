@@ -15,14 +15,15 @@ from forethought.train.rows import IGNORED
 
 def prompt_mask(labels: torch.Tensor) -> torch.Tensor:
     """(batch, tokens): true before the first taught token of each row."""
-    n_taught: torch.Tensor = torch.cumsum(labels.ne(IGNORED), 1)
-    return n_taught.eq(0)
+    before: torch.Tensor = (labels != IGNORED).cumsum(1) == 0
+    return before
 
 
 def ball(delta: torch.Tensor, radius: float) -> torch.Tensor:
     """Each token's vector (last dimension) pulled back to the L2 ball."""
     norm = delta.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-    return delta * (radius / norm).clamp(max=1.0)
+    pulled: torch.Tensor = delta * (radius / norm).clamp(max=1.0)
+    return pulled
 
 
 def states_entering(model: Any, layers: Sequence[int], inputs: Batch, tokens: int) -> dict[int, torch.Tensor]:
