@@ -1,0 +1,60 @@
+"""What a training method is, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import Field
+
+from forethought.chat import Tokenizer
+from forethought.policy import Policy
+from forethought.reasoning import Detail, Format
+from forethought.records import Example, Record
+from forethought.train.config import TrainConfig
+from forethought.train.objectives.base import Objective
+from forethought.train.rows import TokenRow, tokenize
+
+
+@dataclass(frozen=True)
+class Material:
+    """The data that every method is given alike."""
+
+    examples: Sequence[Example]
+    tokenizer: Tokenizer
+    policy: Policy
+    format: Format = "think"
+    detail: Detail = "short"
+    seed: int = 0
+    complied: Mapping[str, str] = field(default_factory=dict)
+    """By request id: the base model's own answers that comply with harmful requests, cut short. They stay in the run's
+    folder: methods that turn a model away from such answers need some, and nobody has to write them."""
+
+    def row(self, example: Example, reasoning: bool) -> TokenRow:
+        """One example as tokens, with its thought or without."""
+        return tokenize(example, self.tokenizer, self.policy, self.format, self.detail, self.seed, reasoning)
+
+
+Rows = Callable[[Material], list[TokenRow]]
+MakeObjective = Callable[[TrainConfig, int], Objective]
+"""(training settings, number of layers) to an objective."""
+
+
+class TrainingMethod(Record):
+    """A defence that is trained."""
+
+    name: str
+    title: str
+    paper: str
+    """Whom it follows, with the arXiv number; empty for an ablation of ours."""
+    rows: Rows
+    objective: MakeObjective
+    thinks: bool = True
+    """Whether the trained model reasons before it answers."""
+    needs_complied: bool = False
+    """Whether it needs the base model's answers to harmful requests."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Training settings that differ from the recipe's."""
+    answer_with: Literal["adapter", "base"] = "adapter"
+    """What answers after the verdict `comply`."""

@@ -1,0 +1,46 @@
+"""Training methods by name."""
+
+from __future__ import annotations
+
+from forethought.errors import ConfigError
+from forethought.train.methods.base import TrainingMethod
+from forethought.train.methods.contrasted import (
+    CIRCUIT_BREAKER,
+    CONTINUOUS_ADVERSARIAL,
+    LATENT_ADVERSARIAL,
+    PREFERENCE,
+)
+from forethought.train.methods.recovery import RECOVERY
+from forethought.train.methods.supervised import (
+    ABLATIONS,
+    POLICY_REASONING,
+    REFUSAL,
+    REFUSAL_AUGMENTED,
+    SCOT,
+    SCOT_SPLIT,
+)
+
+METHODS: dict[str, TrainingMethod] = {
+    method.name: method
+    for method in (
+        REFUSAL,
+        REFUSAL_AUGMENTED,
+        SCOT,
+        SCOT_SPLIT,
+        *ABLATIONS,
+        POLICY_REASONING,
+        PREFERENCE,
+        CIRCUIT_BREAKER,
+        LATENT_ADVERSARIAL,
+        CONTINUOUS_ADVERSARIAL,
+        RECOVERY,
+    )
+}
+
+
+def get_method(name: str) -> TrainingMethod:
+    """A training method by name; `-` and `_` are the same. Raises ConfigError for one that there is not."""
+    found = METHODS.get(name.replace("-", "_"))
+    if found is None:
+        raise ConfigError(f"method '{name}'", "there is no such method", f"Use one of {', '.join(METHODS)}")
+    return found

@@ -1,0 +1,112 @@
+"""Methods that are taught by example: refusal training, SCoT, and what SCoT is without one of its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from forethought.records import Example
+from forethought.train.config import TrainConfig
+from forethought.train.methods.base import Material, TrainingMethod
+from forethought.train.objectives.base import Objective
+from forethought.train.objectives.paired import PairedObjective
+from forethought.train.rows import TokenRow
+
+SCOT_PAPER = "Yang et al. 2025, arXiv 2501.19180"
+CONSTANT_REFUSAL = "I'm sorry, but I can't help with that."
+Keep = Callable[[Example], bool]
+
+
+def paired(config: TrainConfig, n_layers: int) -> Objective:
+    """The two-term loss of supervised fine-tuning."""
+    return PairedObjective(config.benign_weight)
+
+
+def _everything(example: Example) -> bool:
+    return True
+
+
+def original(example: Example) -> bool:
+    """Whether the request stands as its source has it."""
+    return example.request.operator is None
+
+
+def reasoned(material: Material, keep: Keep = _everything) -> list[TokenRow]:
+    """Rows with thought and, where there is one, answer."""
+    return [material.row(example, reasoning=True) for example in material.examples if keep(example)]
+
+
+def unreasoned(material: Material, keep: Keep = _everything) -> list[TokenRow]:
+    """Rows of the answer alone; examples that teach no answer have nothing to teach without their thought."""
+    answered = [example for example in material.examples if example.answer and keep(example)]
+    return [material.row(example, reasoning=False) for example in answered]
+
+
+def _without(part: Keep) -> Callable[[Material], list[TokenRow]]:
+    return lambda material: reasoned(material, lambda example: not part(example))
+
+
+def _one_refusal(material: Material) -> list[TokenRow]:
+    """Trap 9 of the published code, as an ablation: every refusal is the same sentence."""
+    examples = [
+        example.model_copy(update={"answer": CONSTANT_REFUSAL})
+        if example.term == "refusal" and example.answer
+        else example
+        for example in material.examples
+    ]
+    return reasoned(dataclasses.replace(material, examples=examples))
+
+
+def _ablation(name: str, title: str, rows: Callable[[Material], list[TokenRow]]) -> TrainingMethod:
+    return TrainingMethod(name=f"scot_{name}", title=f"SCoT, {title}", paper="", rows=rows, objective=paired)
+
+
+REFUSAL = TrainingMethod(
+    name="refusal",
+    title="Refusal training",
+    paper="The same rows without reasoning and without variants, an ablation of " + SCOT_PAPER,
+    rows=lambda material: unreasoned(material, original),
+    objective=paired,
+    thinks=False,
+)
+REFUSAL_AUGMENTED = TrainingMethod(
+    name="refusal_augmented",
+    title="Refusal training with variants",
+    paper="The same rows without reasoning, an ablation of " + SCOT_PAPER,
+    rows=unreasoned,
+    objective=paired,
+    thinks=False,
+)
+SCOT = TrainingMethod(
+    name="scot", title="Safety chain-of-thought (SCoT)", paper=SCOT_PAPER, rows=reasoned, objective=paired
+)
+SCOT_SPLIT = SCOT.model_copy(
+    update={
+        "name": "scot_split",
+        "title": "SCoT with split answering",
+        "paper": "",
+        "answer_with": "base",
+    }
+)
+POLICY_REASONING = TrainingMethod(
+    name="policy_reasoning",
+    title="Policy reasoning: every rule is walked",
+    paper="In the manner of STAR-1, Wang et al. 2025, arXiv 2504.01903",
+    rows=lambda material: reasoned(dataclasses.replace(material, detail="full"), original),
+    objective=paired,
+)
+ABLATIONS = (
+    _ablation("no_variants", "without variants", lambda material: reasoned(material, original)),
+    _ablation("no_benign", "without harmless rows", _without(lambda example: example.term == "benign")),
+    _ablation("no_contrast", "without look-alikes", _without(lambda example: example.request.kind == "lookalike")),
+    _ablation(
+        "no_styled_benign",
+        "harmless rows never restyled",
+        _without(lambda example: example.term == "benign" and not original(example)),
+    ),
+    _ablation("full", "every rule walked", lambda material: reasoned(dataclasses.replace(material, detail="full"))),
+    _ablation(
+        "paper", "the paper's headings", lambda material: reasoned(dataclasses.replace(material, format="paper"))
+    ),
+    _ablation("constant_refusal", "one refusal for all", _one_refusal),
+)
