@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from forethought.engine.device import has_fast_bfloat16
+from forethought.errors import ConfigError
 from forethought.train.config import TrainConfig
 from forethought.train.objectives.base import Objective, Step
 from forethought.train.sampler import PairedSampler
@@ -89,12 +90,15 @@ def lora(config: TrainConfig, n_layers: int) -> LoraConfig:
 
 
 def arguments(config: TrainConfig, out: Path) -> SFTConfig:
-    """TRL's arguments for a config; checkpoints go to `out`/checkpoints."""
-    return SFTConfig(
+    """TRL's arguments for a config; checkpoints go to `out`/checkpoints.
+
+    The batch is divided among processes, so that a recipe means the same on one device and on many.
+    Raises ConfigError where it can't be divided.
+    """
+    args = SFTConfig(
         output_dir=str(out / "checkpoints"),
         learning_rate=config.learning_rate,
         num_train_epochs=config.epochs,
-        per_device_train_batch_size=config.batch_size,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup,
         max_grad_norm=config.max_grad_norm,
@@ -112,3 +116,11 @@ def arguments(config: TrainConfig, out: Path) -> SFTConfig:
         dataset_kwargs={"skip_prepare_dataset": True},
         use_cpu=not torch.cuda.is_available(),
     )
+    if config.batch_size % args.world_size:
+        raise ConfigError(
+            f"batch_size: {config.batch_size}",
+            f"can't be divided among {args.world_size} processes",
+            f"Use a multiple of {args.world_size}",
+        )
+    args.per_device_train_batch_size = config.batch_size // args.world_size
+    return args
