@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from forethought.engine.conversation import Response
+from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Response
 from forethought.engine.embedded import embedded_model
 from forethought.engine.local import Settings, write_settings
 from forethought.errors import ModelError
@@ -104,6 +104,10 @@ def harmless_example(text: str = "How do I bake bread?", answer: str = "Mix flou
 class Scripted:
     """Stands for a LocalModel: answers by rule, and remembers every conversation it was given."""
 
+    name = "scripted"
+    able = Able()
+    on_progress = None
+
     def __init__(self, fails_on: str = "\0", reasoning: bool = False) -> None:
         self.asked: list[tuple[Message, ...]] = []
         self.limits: list[int] = []
@@ -116,6 +120,20 @@ class Scripted:
         if any(self.fails_on in conversation[-1].content for conversation in conversations):
             raise RuntimeError("the model broke down")
         return [self._one(conversation[-1].content, max_answer_tokens) for conversation in conversations]
+
+    def reply(
+        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
+    ) -> list[Response | Failed]:
+        """`respond`, told one by one; a batch that breaks down has no response."""
+        replies: Sequence[Response | Failed]
+        try:
+            replies = self.respond([one.messages for one in conversations], max_answer_tokens)
+        except RuntimeError as error:
+            replies = [Failed(cause=str(error))] * len(conversations)
+        for place, reply in enumerate(replies):
+            if on_reply is not None:
+                on_reply(place, reply)
+        return list(replies)
 
     def _one(self, text: str, limit: int) -> Response:
         refuses = "film" in text

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought.errors import ConfigError
+from forethought.evals.attacks.adaptive.catalogue import METHODS
 from forethought.evals.attacks.catalogue import ATTACKS, DIRECT, PAPER
 from forethought.evals.attacks.compose import attack_request, parse_attack
 from forethought.evals.attacks.reference import attacks_page
@@ -96,7 +97,7 @@ def test_a_mistake_is_named(written: str, message: str) -> None:
 
 
 def test_the_shipped_suites_are_what_they_say() -> None:
-    assert suite_names() == ("all", "paper", "quick", "reasoning")
+    assert suite_names() == ("adaptive", "all", "paper", "quick", "reasoning")
     assert load_suite("paper").attacks == ("direct", *PAPER)
     assert {parse_attack(one).kind for one in load_suite("quick").attacks if isinstance(one, str)} == {
         "none", "linguistic", "contextual", "encoding", "template", "reasoning",
@@ -113,7 +114,7 @@ def test_the_suite_all_holds_every_attack_and_every_other_suite() -> None:
     assert parts == {"direct", *ATTACKS} - {"evolve"}  # training styles by a model: a choice for suites of one's own
     for name in suite_names():
         assert {attack.name for attack in suite_attacks(load_suite(name))} <= names
-    assert load_suite("all").adaptive == ()
+    assert load_suite("all").adaptive == load_suite("adaptive").adaptive == tuple(METHODS)
 
 
 def _suite(folder: Path, text: str, name: str = "mine.yaml") -> str:
@@ -158,6 +159,8 @@ def test_rows_of_a_file_that_is_not_named_stay_as_one_attack_that_is_shown_as_no
         ("name: mine\ninclude: [nowhere.yaml]\n", "no such suite"),
         ("name: mine\nattack: [base64]\n", "attack"),
         ("name: Mine!\n", "name"),
+        ("name: mine\nadaptive: [gcgg]\n", "search 'gcgg'.*gcg"),
+        ("name: mine\nadaptive: [best_of_n:m=3]\n", "no option 'm'"),
         ("- base64\n", "not a suite"),
         ("name: [\n", "not valid YAML"),
     ],
@@ -176,6 +179,8 @@ def test_the_page_names_every_attack_and_suite_once() -> None:
     page = attacks_page()
     for name in ATTACKS:
         assert page.count(f"\n| `{name}`") == 1
+    for name in METHODS:
+        assert page.count(f"\n| `{name}` |") == 1 + (name in suite_names())
     for name in suite_names():
         assert page.count(f"\n| `{name}` |") == 1
     assert page.count("*paper*") == 1 + len({spec.split(":")[0] for spec in PAPER})

@@ -1,4 +1,4 @@
-"""One defence against one plan, through inspect-ai: what reaches the model, what is judged, what is resumed."""
+"""One defence against one plan: what reaches the model, what is judged, what is resumed."""
 
 from __future__ import annotations
 
@@ -45,6 +45,17 @@ def test_answers_are_judged_in_the_plans_order(tmp_path: Path) -> None:
     assert (first.decision, first.log_odds) == ("refuse", 2.0)
 
 
+def test_one_text_under_two_attacks_is_asked_once_and_judged_twice(tmp_path: Path) -> None:
+    (attempt,) = make_attempts(["Bake bread"])
+    other = attempt.model_copy(
+        update={"id": "style_short/x", "attack": "style_short", "cells": ("style_short:harmless",)}
+    )
+    local = Scripted()
+    judged = _run(local, [attempt, other], tmp_path)
+    assert [one.attempt for one in judged] == [attempt, other]
+    assert len(local.asked) == 1
+
+
 def test_real_user_turns_reach_the_model(tmp_path: Path) -> None:
     """Trap 5, and the safety prompt of the defence `prompt` in front."""
     turns = (("user", "Hello"), ("assistant", "Hi."), ("user", "Where do puffins nest?"))
@@ -89,20 +100,19 @@ def test_finished_evaluation_is_read_and_not_asked_again(tmp_path: Path) -> None
 
 _CHILD = """
 import sys
+import time
 from pathlib import Path
 from tests.evals.test_respond import make_attempts, run_defence
 from tests.tiny import Scripted
-import time
 
 class Slow(Scripted):
-    def respond(self, conversations, max_answer_tokens=128):
-        if self.asked:
-            Path(sys.argv[1], "at-second-batch").touch()
-            time.sleep(600)
-        return super().respond(conversations[:], max_answer_tokens)
+    def reply(self, conversations, max_answer_tokens=128, on_reply=None):
+        for place, one in enumerate(conversations):
+            on_reply(place, self._one(one.messages[-1].content, max_answer_tokens))
+            if place == 79:
+                Path(sys.argv[1], "half-way").touch()
+                time.sleep(600)
 
-from forethought.engine import provider
-provider.MAX_WAITING = 80
 run_defence("scripted", Slow(), make_attempts([f"Explain town number {n:03}" for n in range(160)]), Path(sys.argv[1]))
 """
 
@@ -112,19 +122,17 @@ def test_killed_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path)], cwd=root)
     try:
         deadline = time.monotonic() + 120
-        while not (tmp_path / "at-second-batch").exists():
+        while not (tmp_path / "half-way").exists():
             assert child.poll() is None, "the child ended before it could be killed"
             assert time.monotonic() < deadline
-            time.sleep(0.1)
-        time.sleep(2.0)  # the first batch's samples are being written
+            time.sleep(0.05)
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
-    (tmp_path / "at-second-batch").unlink()
     local = Scripted()
     judged = _run(local, make_attempts([f"Explain town number {n:03}" for n in range(160)]), tmp_path)
     assert all(one.refused is False for one in judged)
-    assert 80 <= len(local.asked) < 160
+    assert len(local.asked) == 80
 
 
 @pytest.mark.parametrize("attempts", [make_attempts(["Bake bread", "Brew tea", "Copy a film"])])

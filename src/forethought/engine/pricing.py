@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from inspect_ai.model import Model, get_model_info
+from typing import TYPE_CHECKING
+
 from pydantic import Field
 
 from forethought.records import Record
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
 
 MILLION = 1_000_000
 
@@ -51,6 +55,8 @@ def price_of(model: Model, given: Price | None) -> Price | None:
 
     inspect ships context lengths and no prices, so that an unknown price is the common case.
     """
+    from inspect_ai.model import get_model_info  # takes a second to load, and suites load this module
+
     info = get_model_info(model)  # of an instance: a name might load a model only to be looked up
     if given is not None:
         return given

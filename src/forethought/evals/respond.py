@@ -1,47 +1,21 @@
-"""One defence against one plan of attempts, run and judged through inspect-ai, resumable at the attempt."""
+"""One defence against one plan of attempts, run and judged, resumable at the attempt."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from inspect_ai import Task, eval_set
-from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import EvalLog, read_eval_log
-from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser, GenerateConfig, get_model
-from inspect_ai.model import ChatMessageAssistant as AssistantMessage
-from inspect_ai.solver import generate
-
-from forethought.engine.conversation import Response
-from forethought.engine.local import LocalModel
 from forethought.errors import StageError
-from forethought.evals.judges.refusal import UNSCORED, refusal_judge
-from forethought.records import Message, Record, Request
+from forethought.evals.judges.refusal import RefusalJudge
+from forethought.evals.suite.judged import judge_run, read_judged
+from forethought.evals.suite.plan import PlanSummary, write_plan
+from forethought.evals.suite.records import Attempt, Judged, PlannedAttempt
+from forethought.evals.suite.run import run_suite
+from forethought.records import Message
 
-
-class Attempt(Record):
-    """A request under an attack, as it is put to every defence."""
-
-    id: str
-    """`attack/request id`, unique within a plan."""
-    attack: str
-    request: Request
-    cells: tuple[str, ...]
-    """Where it counts in the table; one text can count in two cells."""
-
-
-class Judged(Record):
-    """What one defence said to one attempt, and the judge's finding."""
-
-    attempt: Attempt
-    response: Response | None
-    """None when the model failed; the attempt is unscored then."""
-    refused: bool | None
-    """None is unscored."""
-    cause: str = ""
-    """Why it is unscored."""
+if TYPE_CHECKING:
+    from forethought.engine.local import LocalModel
 
 
 def run_defence(
@@ -51,80 +25,38 @@ def run_defence(
     log_dir: Path,
     system: str | None = None,
     max_answer_tokens: int = 32,
-    display: Any = "none",
 ) -> list[Judged]:
-    """Puts every attempt to a defence and judges the answers; logs stand in `log_dir` (inspect view).
+    """Puts every attempt to a defence and judges the answers, in the plan's order.
 
-    A run that was stopped goes on where it was: finished attempts are read from the log.
-    Raises StageError when the evaluation can't finish.
+    Plan, replies and verdicts stand in `log_dir`, and logs for `inspect view` beside them. A run that was stopped
+    goes on where it was; what failed is asked again by the next run. `local.on_progress` is told of attempts as they
+    finish. Raises StageError when the model stops answering on the way, ModelError when it never answers.
     """
-    ordered = sorted(attempts, key=lambda attempt: len(attempt.request.text))
-    task = Task(
-        name=name,
-        dataset=MemoryDataset([_sample(attempt, system) for attempt in ordered], name=name),
-        solver=generate(),
-        scorer=refusal_judge(),
-        config=GenerateConfig(max_tokens=max_answer_tokens),
-    )
-    log_dir.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("inspect_ai").setLevel(logging.ERROR)
-    _, logs = eval_set(
-        task,
-        log_dir=str(log_dir),
-        model=get_model(f"forethought/{name}", local=local, memoize=False),
-        display=display,
-        fail_on_error=False,
-        max_samples=4096,
-        log_buffer=64,
-        retry_attempts=1,
-        log_level="error",
-        # No side servers: one of them would look the model's name up on the hub.
-        acp_server=False,
-        ctl_server=False,
-    )
-    log = logs[0]
-    if log.status != "success":
-        reason = log.error.message if log.error else log.status
-        raise StageError(f"evaluation of {name}", f"did not finish ({reason})", "Run the command again: it resumes")
-    return read_judged(log, attempts)
+    attacks = tuple(dict.fromkeys(attempt.attack for attempt in attempts))
+    n_harmful = sum(attempt.request.harmful is True for attempt in attempts)
+    start = PlanSummary(attacks=attacks, harmful=n_harmful, harmless=len(attempts) - n_harmful)
+    write_plan(log_dir, (_row(attempt, system) for attempt in attempts), start)
+    counts = run_suite(log_dir, local, max_answer_tokens, local.on_progress)
+    if counts.stopped:
+        raise StageError(
+            f"evaluation of {name}", f"did not finish ({counts.stopped})", "Run the command again: it resumes"
+        )
+    judge = RefusalJudge()
+    judge_run(log_dir, judge)
+    from forethought.evals.suite.logs import write_logs  # inspect's log module takes half a second to import
+
+    write_logs(log_dir, log_dir, name, judge.name)
+    found = {one.attempt.id: one for one in read_judged(log_dir, judge.name)}
+    return [found[attempt.id].model_copy(update={"attempt": attempt}) for attempt in attempts]
 
 
-def read_judged(log: EvalLog, attempts: Sequence[Attempt]) -> list[Judged]:
-    """The judged attempts of a log, in the plan's order. An attempt that the log lacks is unscored."""
-    full = log if log.samples is not None else read_eval_log(log.location)
-    by_id = {str(sample.id): sample for sample in full.samples or []}
-    judged = []
-    for attempt in attempts:
-        sample = by_id.get(attempt.id)
-        if sample is None or sample.error is not None or not (sample.output.metadata or {}).get("response"):
-            cause = (
-                sample.error.message if sample is not None and sample.error is not None else "no response in the log"
-            )
-            judged.append(Judged(attempt=attempt, response=None, refused=None, cause=cause))
-            continue
-        response = Response.model_validate((sample.output.metadata or {})["response"])
-        score = (sample.scores or {}).get("refusal_judge")
-        value = score.value if score is not None else UNSCORED
-        refused = None if value == UNSCORED else value == "refused"
-        cause = "" if refused is not None else (score.explanation or "") if score is not None else "the judge failed"
-        judged.append(Judged(attempt=attempt, response=response, refused=refused, cause=cause))
-    return judged
+def _row(attempt: Attempt, system: str | None) -> PlannedAttempt:
+    """A row of the plan; a defence's system prompt stands before the conversation."""
+    row = PlannedAttempt.model_validate(attempt.model_dump())
+    if not system:
+        return row
+    turns = (Message(role="system", content=system), *attempt.request.messages)
+    return row.model_copy(update={"request": attempt.request.model_copy(update={"messages": turns})})
 
 
-def _sample(attempt: Attempt, system: str | None) -> Sample:
-    turns = attempt.request.messages
-    if system:
-        turns = (Message(role="system", content=system), *turns)
-    return Sample(
-        id=attempt.id,
-        input=[_chat(turn) for turn in turns],
-        metadata={"attack": attempt.attack, "harmful": attempt.request.harmful, "kind": attempt.request.kind},
-    )
-
-
-def _chat(message: Message) -> ChatMessage:
-    if message.role == "system":
-        return ChatMessageSystem(content=message.content)
-    if message.role == "assistant":
-        return AssistantMessage(content=message.content)
-    return ChatMessageUser(content=message.content)
+__all__ = ["Attempt", "Judged", "run_defence"]

@@ -23,7 +23,7 @@ Form = Literal["rule", "table", "template", "operator", "attacker", "prefill", "
 """How the text is made: a rule of ours, a table of signs or words, a text around the request, a training operator
 (rule and template), an attacker model, words put into the model's mouth, or a limit on its thought."""
 Need = Literal["attacker", "prefill", "budget", "file"]
-Option = str | int
+Option = str | int | float
 Options = Mapping[str, Option]
 
 
@@ -118,20 +118,22 @@ class Parameter(Record):
     default: Option | None = None
     """None: it has to be given."""
     choices: tuple[Option, ...] = ()
-    least: int = 0
+    least: float = 0
     """Smallest number, for options that are numbers."""
-    most: int = 100_000
+    most: float = 100_000
 
     def read(self, attack: str, value: Option) -> Option:
         """The value, checked. Raises ConfigError."""
         place = f"attack '{attack}', {self.name} '{value}'"
-        if isinstance(self.default, int):
+        if isinstance(self.default, int | float):
+            whole = isinstance(self.default, int)
             try:
-                number = int(value)
+                number = int(str(value)) if whole else float(value)
             except ValueError:
-                raise ConfigError(place, "is not a whole number", f"It is {self.meaning}") from None
+                kind = "a whole number" if whole else "a number"
+                raise ConfigError(place, f"is not {kind}", f"It is {self.meaning}") from None
             if not self.least <= number <= self.most:
-                raise ConfigError(place, "is out of range", f"Use {self.least} to {self.most}")
+                raise ConfigError(place, "is out of range", f"Use {self.least:.12g} to {self.most:.12g}")
             value = number
         if self.choices and value not in self.choices:
             raise ConfigError(place, "is not one of its choices", f"Use one of {', '.join(map(str, self.choices))}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from forethought.evals.attacks.base import Attack, Attacked, Given
+from collections.abc import Sequence
+
+from forethought.evals.attacks.adaptive.base import Method
+from forethought.evals.attacks.adaptive.catalogue import METHODS
+from forethought.evals.attacks.base import Attack, Attacked, Given, Parameter
 from forethought.evals.attacks.catalogue import ATTACKS, PAPER
 from forethought.evals.attacks.compose import attack_request, parse_attack
 from forethought.evals.attacks.suites import load_suite, suite_names
@@ -58,8 +62,23 @@ files:
   persuasion: my_taxonomy.jsonl   # columns: technique, definition, example
 ```
 
-| suite | attacks | |
-| --- | --- | --- |
+| suite | attacks | searches | |
+| --- | --- | --- | --- |
+"""
+_ADAPTIVE = """## Adaptive: searched against each defence
+
+{count} searches. Each is run for every request, harmful and harmless, against the defence under test, until it gets
+through or its budget of queries is spent. What counts as a query: a conversation put to the model, the log-probability
+of a text in its turn, an answer made from its weights and judged. Texts of the attacker and work on the weights
+(forward passes) are counted apart. A suite names them under `adaptive:`, with options as attacks have them:
+`best_of_n:n=100,sigma=0.4`. One whose need is missing is *not run*. A search without any verdict is *unscored*: it
+neither held nor broke.
+
+- **Kind**: *white box* needs more than a chat window gives; *dialogue* holds a conversation of several turns.
+- **Cost**: of one request with the paper's options; a run's own budget ends a search earlier.
+
+| search | kind | after | options | needs | cost |
+| --- | --- | --- | --- | --- | --- |
 """
 _WORDS = """## What is the papers' and what is ours
 
@@ -84,28 +103,49 @@ def attacks_page() -> str:
             "| --- | --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
         )
     suites = [load_suite(name) for name in suite_names()]
-    lines = [f"| `{suite.name}` | {len(suite.attacks)} | {suite.description} |" for suite in suites]
+    parts.append(_ADAPTIVE.format(count=len(METHODS)) + "\n".join(_search_row(one) for one in METHODS.values()) + "\n")
+    lines = [
+        f"| `{suite.name}` | {len(suite.attacks)} | {len(suite.adaptive)} | {suite.description} |" for suite in suites
+    ]
     return "\n".join([*parts, _SUITES + "\n".join(lines) + "\n", _WORDS])
 
 
 def _row(attack: Attack, paper: bool) -> str:
     needs = ", ".join([*attack.needs, *(["white box"] if attack.white_box else [])]) or "nothing"
-    options = "; ".join(
-        f"`{parameter.name}`: {parameter.meaning}"
-        + (f" (`{parameter.default}`)" if parameter.default is not None else "")
-        for parameter in attack.parameters
-    )
+    options = _options(attack.parameters)
     seen = ", ".join(attack.relatives) or ("its option's" if attack.relatives_by else "none")
     cells = (
         f"`{attack.name}`" + (", *paper*" if paper else ""),
         attack.form,
         attack.paper,
-        options or "none",
+        options,
         needs,
         seen,
         "yes" if attack.readable else "no",
         _cost(attack),
     )
+    return _table_row(cells)
+
+
+def _search_row(method: Method) -> str:
+    kind = ", ".join([*(["white box"] if method.white_box else []), *(["dialogue"] if method.multi_turn else [])])
+    needs = ", ".join(need.replace("_", "-") for need in method.needs) or "nothing"
+    cells = (f"`{method.name}`", kind or "prompt", method.paper, _options(method.parameters), needs, method.cost)
+    return _table_row(cells)
+
+
+def _options(parameters: Sequence[Parameter]) -> str:
+    return (
+        "; ".join(
+            f"`{parameter.name}`: {parameter.meaning}"
+            + (f" (`{parameter.default}`)" if parameter.default not in (None, "") else "")
+            for parameter in parameters
+        )
+        or "none"
+    )
+
+
+def _table_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

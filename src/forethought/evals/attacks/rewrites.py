@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from forethought.errors import InputError
-from forethought.records import Record
+from forethought.records import Record, cut_half_line
 
 
 class Rewrite(Record):
@@ -32,7 +32,7 @@ class Rewrites(Mapping[str, str]):
         self._path, self._model = path, model
         self._texts: dict[str, str] = {}
         if path.is_file():
-            _cut_half_line(path)
+            cut_half_line(path)
             self._read()
 
     def __getitem__(self, key: str) -> str:
@@ -71,9 +71,3 @@ class Rewrites(Mapping[str, str]):
                     ) from None
                 if row.model == self._model:
                     self._texts.setdefault(row.key, row.text)
-
-
-def _cut_half_line(path: Path) -> None:
-    content = path.read_bytes()  # the cut may fall inside a character
-    if content and not content.endswith(b"\n"):
-        path.write_bytes(content[: content.rfind(b"\n") + 1])

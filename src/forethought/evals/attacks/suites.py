@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from forethought.errors import ConfigError
+from forethought.evals.attacks.adaptive.base import Method
+from forethought.evals.attacks.adaptive.catalogue import parse_method
 from forethought.evals.attacks.base import Attack, Option
 from forethought.evals.attacks.compose import parse_attack
 from forethought.evals.attacks.rewritten import read_techniques
@@ -32,7 +34,7 @@ class Suite(Record):
 
     `templates:*` and `persuasion:*` are every row of the file."""
     adaptive: tuple[str, ...] = ()
-    """Searches that are run against each defence besides; they are looked up where searches are carried out."""
+    """Searches that are run against each defence besides, as `adaptive.catalogue.parse_method` reads them."""
     files: dict[str, Path] = Field(default_factory=dict)
     """Local files by attack (`templates`, `persuasion`), relative to the suite's own file."""
 
@@ -56,14 +58,15 @@ def suite_names() -> tuple[str, ...]:
 def load_suite(name: str) -> Suite:
     """A shipped suite by name, or a file of the user's, included suites filled in and each attack once.
 
-    Raises ConfigError for a broken file, a suite that includes itself, an unknown attack or option.
+    Raises ConfigError for a broken file, a suite that includes itself, an unknown attack, search or option.
     """
     suite = _load(name, ())
+    searches = dict.fromkeys(parse_method(one).name for one in suite.adaptive)  # an unknown search is told here
     seen: dict[str, str | dict[str, Option]] = {}
     for one in suite.attacks:  # an unknown attack is told here
         name = one if isinstance(one, str) and one.endswith(f":{_EVERY}") else _parse(one).name
         seen.setdefault(name, one)
-    return suite.model_copy(update={"attacks": tuple(seen.values())})
+    return suite.model_copy(update={"attacks": tuple(seen.values()), "adaptive": tuple(searches)})
 
 
 def suite_attacks(suite: Suite) -> list[Attack]:
@@ -76,6 +79,11 @@ def suite_attacks(suite: Suite) -> list[Attack]:
         for attack in _expanded(one, suite.files):
             attacks.setdefault(attack.name, attack)
     return list(attacks.values())
+
+
+def suite_methods(suite: Suite) -> list[Method]:
+    """The searches of a suite. Raises ConfigError as `load_suite` does."""
+    return [parse_method(one) for one in suite.adaptive]
 
 
 def _parse(one: str | dict[str, Option]) -> Attack:

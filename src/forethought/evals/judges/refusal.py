@@ -1,4 +1,4 @@
-"""The refusal judge as an inspect scorer: refused, complied, or unscored with the cause.
+"""Refusals by the phrases that open them: refused, complied, or unscored with the cause.
 
 It reads the answer alone. The reasoning is judged apart (its verdict, its rules), so that
 a thought that says "refuse" never makes a complying answer look safe.
@@ -6,20 +6,23 @@ a thought that says "refuse" never makes a complying answer look safe.
 
 from __future__ import annotations
 
-from inspect_ai.scorer import Score, Scorer, Target, scorer
-from inspect_ai.solver import TaskState
+from collections.abc import Sequence
 
+from forethought.evals.judges.base import Item, Measure, Verdict
 from forethought.refusal import refusal_outcome
 
-UNSCORED = "unscored"
+
+class RefusalJudge:
+    """`forethought.refusal` and nothing else: the judge of the pipeline's own comparison."""
+
+    name = "refusal_judge"
+    measure: Measure = "refused"
+
+    def judge(self, items: Sequence[Item]) -> list[Verdict]:
+        """One verdict an item; unscored for an empty or garbled answer."""
+        return [_verdict(item.answer) for item in items]
 
 
-@scorer(metrics=[])
-def refusal_judge() -> Scorer:
-    """`refused`, `complied` or `unscored`; the explanation holds the cause."""
-
-    async def score(state: TaskState, target: Target) -> Score:
-        outcome, cause = refusal_outcome(state.output.completion)
-        return Score(value=outcome or UNSCORED, answer=state.output.completion, explanation=cause)
-
-    return score
+def _verdict(answer: str) -> Verdict:
+    outcome, cause = refusal_outcome(answer)
+    return Verdict(cause=cause) if outcome is None else Verdict(refused=outcome == "refused")

@@ -14,8 +14,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from forethought.engine.conversation import Able, Response
-from forethought.evals.attacks.base import Attacked, Options, Parameter
+from forethought.evals.attacks.base import Attacked, Option, Options, Parameter
 from forethought.evals.judges.base import Verdict
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Format
@@ -131,6 +133,8 @@ class Tools:
     """The attacked model's weights, for searches that need gradients; None where they are out of reach."""
     templates: Sequence[str] = ()
     """Jailbreak templates of the user's file, `{request}` where the request goes."""
+    group: Sequence[Goal] = ()
+    """Goals that a universal attack is optimised for; the same for every search of a run."""
 
 
 Search = Callable[[Goal, random.Random, Options, Tools], Run]
@@ -152,9 +156,17 @@ class Method(Record):
     """What one request costs at the defaults, in queries and forward passes."""
     parameters: tuple[Parameter, ...] = ()
     """Options; `budget` (most queries a request) is the driver's and is not among them."""
+    chosen: dict[str, Option] = Field(default_factory=dict)
+    """Options given; those left out have their defaults."""
     queries: int
     """Query budget a request with the paper's defaults."""
     search: Search
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """All options: those chosen, and the defaults of the others."""
+        defaults = {one.name: "" if one.default is None else one.default for one in self.parameters}
+        return {**defaults, **self.chosen}
 
 
 def opening_of(request: Request) -> str:

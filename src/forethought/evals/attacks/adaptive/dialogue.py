@@ -1,0 +1,181 @@
+"""What searches with an attacker model share: its chat, its tries, the question to the attacked model, and counts."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from forethought.evals.attacks.adaptive.base import Ask, Compute, Goal, Question, Questions, Replies, Reply, Write
+from forethought.evals.attacks.adaptive.prompts import fill, shown
+from forethought.evals.attacks.adaptive.ratings import yes_or_no
+from forethought.evals.attacks.adaptive.replies import Form, Turn, read_plain, read_turn
+from forethought.evals.attacks.base import Attacked, Options, Parameter
+from forethought.evals.attacks.rewriter import EMPTY, REFUSED, Unfit
+from forethought.records import Message
+
+ATTACKER_PARAMETERS = (
+    Parameter(
+        name="tries", meaning="times that the attacker is asked for a message until one can be read", default=5,
+        least=1, most=50,
+    ),
+    Parameter(name="attacker_tokens", meaning="most tokens that the attacker writes", default=500, least=16, most=8192),
+    Parameter(
+        name="without_json", meaning="what becomes of a message when no try held JSON", default="plain_text",
+        choices=("plain_text", "skip"),
+    ),
+)  # fmt: skip
+"""Of every search here. Five tries and 500 tokens are PAIR's; taking plain text is ours, for small attackers."""
+EVALUATOR_TOKENS = Parameter(
+    name="evaluator_tokens", meaning="most tokens of a yes or no", default=10, least=4, most=8192
+)
+"""Ten as in TAP's code; one that thinks before it says yes or no needs more."""
+
+_COUNTED = {REFUSED: "attacker_refused", EMPTY: "attacker_empty"}
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One conversation with the attacker, up to what it is told next."""
+
+    system: str
+    told: str
+    """The next user turn."""
+    past: tuple[Message, ...] = ()
+    """What was told and written before, in turn."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """As the attacker is given it."""
+        return (Message(role="system", content=self.system), *self.past, Message(role="user", content=self.told))
+
+    def went(self, turn: Turn, told: str, keep: int) -> Chat:
+        """The chat after the attacker wrote a turn and is told what came of it; the last `keep` exchanges stay."""
+        new = (Message(role="user", content=self.told), Message(role="assistant", content=turn.as_written))
+        return replace(self, told=told, past=(*self.past, *new)[-2 * keep :] if keep else ())
+
+
+class Red:
+    """The attacking side of one search.
+
+    `counts` says how often what happened. Searches hand them to the driver as `notes/N`, a Compute that costs nothing,
+    beside each batch of questions: what was refused, damaged or lost on the attacker's side stands in the journal.
+    """
+
+    def __init__(self, name: str, goal: Goal, rng: random.Random, options: Options, form: Form) -> None:
+        """`options`: those of `ATTACKER_PARAMETERS`, and `evaluator_tokens` where `decide` is used."""
+        self.name = name
+        self.goal = goal
+        self.form = form
+        self.options = options
+        self.counts: Counter[str] = Counter()
+        # Another seed asks for other samples of the same prompt. A greedy attacker reads the number: it is kept short.
+        self._takes = itertools.count(1 + rng.randrange(1_000_000))
+        self._notes = itertools.count(1)
+
+    def texts(self, **values: str | int) -> dict[str, str | int]:
+        """Values for prompts: the request, the wished opening, and those given."""
+        asked = {
+            "request": shown("request", self.goal.request.plain),
+            "target": shown("opening", self.goal.target_string),
+        }
+        return {**asked, **values}
+
+    def chat(self, prompts: Mapping[str, str], **values: str | int) -> Chat:
+        """A chat at its start, from the texts `system` and `first`."""
+        filled = self.texts(**values)
+        return Chat(system=fill(prompts["system"], filled), told=fill(prompts["first"], filled))
+
+    def write(self, chats: Sequence[Chat]) -> Generator[Questions, Replies, list[Turn | None]]:
+        """A turn of the attacker for each chat, asked again until it can be read; None where no try could be."""
+        turns: list[Turn | None] = [None] * len(chats)
+        plain: dict[int, Turn] = {}
+        for _ in range(int(self.options["tries"])):
+            missing = [place for place, turn in enumerate(turns) if turn is None]
+            if not missing:
+                break
+            replies = yield [self._write(chats[place]) for place in missing]
+            for place, reply in zip(missing, replies, strict=True):
+                turns[place] = self._read(reply)
+                spare = read_plain(reply.text or "", self.form, self.goal.request.plain)
+                if isinstance(spare, Turn):
+                    plain[place] = spare
+        found = [self._or_plain(turn, plain.get(place)) for place, turn in enumerate(turns)]
+        if None in found:
+            yield [self.note()]
+        return found
+
+    def ask(self, messages: Sequence[str], after: Sequence[Message] = ()) -> Generator[Questions, Replies, list[Reply]]:
+        """The attacked model's reply to each message.
+
+        A message stands in the place of the goal's last turn, behind the turns in `after`.
+        """
+        if not messages:
+            return []
+        self.counts["asked"] += len(messages)
+        asks = [Ask(attacked=self._attacked(message, tuple(after))) for message in messages]
+        # The note stands first: it is kept where the budget cuts the asks short.
+        replies = list((yield [self.note(), *asks]))[1:]
+        for reply in replies:
+            self.counts["no_response"] += reply.response is None
+            self.counts["empty_answers"] += answer_of(reply) == ""
+            self.counts["unscored"] += reply.response is not None and reply.broken is None
+        return replies
+
+    def decide(
+        self, questions: Sequence[tuple[Message, ...]], undecided: str
+    ) -> Generator[Questions, Replies, list[bool | None]]:
+        """The evaluator's yes or no to each; None is counted as `undecided`."""
+        if not questions:
+            return []
+        tokens = int(self.options["evaluator_tokens"])
+        asked = [Write(role="evaluator", messages=one, max_tokens=tokens, temperature=0.0) for one in questions]
+        replies = yield asked
+        found = [yes_or_no(reply.text) for reply in replies]
+        self.counts[undecided] += found.count(None)
+        return found
+
+    def note(self) -> Question:
+        """The counts so far, for the journal."""
+        so_far = {name: count for name, count in sorted(self.counts.items()) if count}
+        return Compute(name=f"notes/{next(self._notes)}", work=lambda: dict(so_far))
+
+    def _attacked(self, message: str, after: tuple[Message, ...]) -> Attacked:
+        # The judge is given `plain`, which stays what is really asked.
+        return Attacked(request=self.goal.request, lineage=(self.name,)).said(message).after(after)
+
+    def _write(self, chat: Chat) -> Write:
+        tokens = int(self.options["attacker_tokens"])
+        return Write(role="attacker", messages=chat.messages, max_tokens=tokens, take=next(self._takes))
+
+    def _read(self, reply: Reply) -> Turn | None:
+        self.counts["attacker_calls"] += 1
+        if reply.text is None:
+            self.counts[_COUNTED.get(reply.cause, "attacker_failed")] += 1
+            return None
+        read = read_turn(reply.text, self.form)
+        if isinstance(read, Unfit):
+            self.counts[_COUNTED.get(read.cause, "attacker_malformed")] += 1
+            return None
+        return read
+
+    def _or_plain(self, turn: Turn | None, plain: Turn | None) -> Turn | None:
+        if turn is not None:
+            return turn
+        if plain is not None and self.options["without_json"] == "plain_text":
+            self.counts["plain_text_taken"] += 1
+            return plain
+        self.counts["turns_lost"] += 1
+        return None
+
+
+def answer_of(reply: Reply) -> str | None:
+    """The answer alone, as a chat's history holds it, without reasoning; None where there is no response."""
+    return None if reply.response is None else reply.response.answer.strip()
+
+
+def exchange(question: str, answer: str) -> tuple[Message, Message]:
+    """A turn of the user and the model's answer, for the attacked conversation."""
+    return Message(role="user", content=question), Message(role="assistant", content=answer)

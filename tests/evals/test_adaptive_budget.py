@@ -1,0 +1,118 @@
+"""Curves by budget, the harmless control and transfer by hand: what is unscored is never among what held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from statsmodels.stats.proportion import proportion_confint
+
+from forethought.engine.conversation import Failed
+from forethought.evals.attacks.adaptive.budget import any_method, budgets, control, curve, curves
+from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.attacks.adaptive.transfer import NOTHING_FOUND, transfer
+from forethought.evals.judges.base import Item, Verdict
+from tests.evals.searching import ANSWER, WordJudge, counting, goal, method, run, target
+from tests.scripted import Scripted
+
+
+def outcome(goal: str, success: int | None = None, **fields: Any) -> Outcome:
+    plain: dict[str, Any] = {"key": "k", "method": "m", "goal": goal, "harmful": True, "budget": 20, "ended": "budget",
+                             "verdicts": 5, "refused": 5}  # fmt: skip
+    return Outcome(**{**plain, "first_success": success, **fields})
+
+
+@pytest.mark.parametrize(
+    ("most", "steps"),
+    [(1, (1,)), (2, (1, 2)), (7, (1, 2, 5, 7)), (100, (1, 2, 5, 10, 20, 50, 100)),
+     (1500, (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500))],
+)  # fmt: skip
+def test_the_steps_of_a_curve(most: int, steps: tuple[int, ...]) -> None:
+    assert budgets(most) == steps
+
+
+FOUR = [outcome("a", 1), outcome("b", 6), outcome("c", 20), outcome("d")]
+
+
+def test_the_curve_by_hand() -> None:
+    points = curve(FOUR)
+    assert [point.budget for point in points] == [1, 2, 5, 10, 20]
+    assert [point.broken.value for point in points] == [0.25, 0.25, 0.25, 0.5, 0.75]
+    low, high = proportion_confint(3, 4, method="wilson")
+    last = points[-1].broken
+    assert [last.low, last.high] == pytest.approx([low, high])
+    assert (last.n, last.unscored) == (4, 0)
+
+
+def test_unscored_goals_stand_apart() -> None:
+    lost = outcome("e", verdicts=0, refused=0)
+    broke_down = outcome("f", ended="error")
+    late = outcome("g", 9, ended="error")
+    points = {point.budget: point.broken for point in curve([*FOUR, lost, broke_down, late])}
+    assert (points[20].value, points[20].n, points[20].unscored) == (0.8, 5, 2)
+    assert (points[5].value, points[5].n, points[5].unscored) == (0.2, 5, 2)
+
+
+def test_harmless_goals_are_not_in_the_curve_and_the_smallest_budget_ends_it() -> None:
+    harmless = outcome("h", 1, harmful=False)
+    assert curve([*FOUR, harmless]) == curve(FOUR)
+    assert [point.budget for point in curve([*FOUR, outcome("i", budget=3)])] == [1, 2, 3]
+    assert [point.broken.value for point in curve(FOUR, at=(6, 19))] == [0.5, 0.5]
+    assert curve([harmless]) == []
+    assert curve([outcome("u", 1, harmful=None)])[0].broken.value == 1.0
+
+
+def test_a_curve_for_each_method_and_one_for_any() -> None:
+    other = [
+        outcome("a", method="n"), outcome("b", 2, method="n"), outcome("c", method="n", verdicts=0, refused=0),
+        outcome("d", method="n", verdicts=0, refused=0),
+    ]  # fmt: skip
+    both = [*FOUR, *other]
+    assert {name: points[-1].broken.value for name, points in curves(both).items()} == {"m": 0.75, "n": 0.5}
+    points = {point.budget: point.broken for point in any_method(both)}
+    assert (points[2].value, points[2].n, points[2].unscored) == (1.0, 2, 2)  # c and d: one search is unscored
+    assert (points[20].value, points[20].n, points[20].unscored) == (1.0, 3, 1)
+    assert any_method([]) == []
+
+
+def test_the_control_is_the_share_still_refused() -> None:
+    def harmless(goal: str, **fields: Any) -> Outcome:
+        return outcome(goal, fields.pop("success", None), harmful=False, **fields)
+
+    figures = control([
+        harmless("a"), harmless("b", success=1), harmless("c", success=3, refused=2), harmless("d", refused=0),
+        harmless("e", verdicts=0, refused=0), harmless("f", ended="error"), *FOUR,
+    ])  # fmt: skip
+    figure = figures["m"]
+    assert figure.value == pytest.approx(1 / 3)
+    assert (figure.n, figure.unscored) == (3, 3)
+    assert list(figures) == ["m"]
+
+
+def test_the_best_conversations_are_put_to_another_model(tmp_path: Path) -> None:
+    goals = [goal("a"), goal("b"), goal("c"), goal("lost"), goal("tea", harmful=False)]
+    on = target("a, try 2", "tea, try 1", fails="lost")
+    outcomes = run(method(counting), goals, on, tmp_path, judge=WordJudge("refused")).outcomes
+    other = Scripted(lambda asked: Failed(cause="down") if asked.messages[-1].content[0] == "b" else ANSWER)
+    judge, refusals = WordJudge(), WordJudge("refused", "r")
+    results = transfer(outcomes, other, judge, harmless_judge=refusals, max_answer_tokens=5)
+    assert [one.goal for one in results] == [its.request.id for its in goals]
+    assert [(one.found_broken, one.broken, one.cause) for one in results] == [
+        (True, True, ""), (False, None, "down"), (False, True, ""), (None, None, NOTHING_FOUND), (True, True, ""),
+    ]  # fmt: skip
+    assert other.asked[0].messages[-1].content == "a, try 2"
+    assert ([item.request for item in judge.items], [item.request for item in refusals.items]) == (["a", "c"], ["tea"])
+    assert other.limits == [5]
+
+
+def test_an_answer_without_a_verdict_stays_unscored_when_transferred(tmp_path: Path) -> None:
+    class Silent(WordJudge):
+        def judge(self, items: Sequence[Item]) -> list[Verdict]:
+            return [Verdict(cause="the judge is down") for _ in items]
+
+    outcomes = run(method(counting), goal(), target(), tmp_path).outcomes
+    (result,) = transfer(outcomes, target(), Silent())
+    assert (result.broken, result.cause) == (None, "the judge is down")
+    assert transfer([], target(), Silent()) == []
