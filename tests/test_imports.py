@@ -31,6 +31,7 @@ PACKAGES = {
     "data": GROUND | {"engine"},
     "train": GROUND | {"engine", "data"},
     "evals": GROUND | {"engine", "data"},
+    "defences": GROUND | {"engine", "data", "evals"},
     "report": GROUND | {"engine", "evals"},
     "pipeline": GROUND | {"engine", "data", "train", "evals", "report"},
     "commands": GROUND | {"engine", "data", "train", "evals", "report", "pipeline"},

@@ -1,0 +1,200 @@
+"""What a defence is, and what all defences at inference share: a Respondent around another one.
+
+A defence changes what the model is given, or what is given back. Its score, where it has one, stands in
+`Response.log_odds`: higher means refuse, in the defence's own unit. So every defence has an operating curve, and
+defences are compared at the same rate of false refusals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
+from forethought.records import Message, Record
+from forethought.refusal import refusal_outcome
+
+Kind = Literal["prompt", "wrapper", "training"]
+Need = Literal["weights", "harmless", "checker", "folder"]
+"""The weights of a local model, harmless requests to set a threshold on, a judge or a model that checks, a folder
+that was written before."""
+
+REFUSAL = "I'm sorry, but I can't help with that request."
+"""What a wrapper says where it refuses and knows no rule."""
+
+
+class Defence(Record):
+    """A way to defend a model, as reports and the reference page name it."""
+
+    id: str
+    title: str
+    """For tables and plots."""
+    paper: str
+    """Citation with its arXiv number; empty where it is ours."""
+    kind: Kind
+    trains: str = "nothing"
+    """Which parameters it changes."""
+    cost: str
+    """Extra tokens and calls a request, or what training takes."""
+    when_to_choose: str
+    score: str = ""
+    """What `Response.log_odds` holds, higher meaning refuse; empty where it has no score of its own."""
+    needs: tuple[Need, ...] = ()
+    planned: bool = False
+    """True where it is not built yet."""
+
+
+class Wrapper:
+    """Base of the wrappers: name, ability and counts. Each brings its own `reply`."""
+
+    def __init__(self, inner: Respondent, label: str) -> None:
+        """`label` is how the defence is called in the name."""
+        self.inner = inner
+        self.name = f"{inner.name} | {label}"
+        self.counts: Counter[str] = Counter()
+        """How often something happened that a report has to tell: `refused`, `unscored`, `failed` and the like."""
+
+    @property
+    def able(self) -> Able:
+        """What the inner model can do, but log-probabilities: those of a defended model are not the model's."""
+        return self.inner.able.model_copy(update={"log_probs": False})
+
+
+class Replies:
+    """Replies by place; each is told on as it comes."""
+
+    def __init__(self, n: int, on_reply: OnReply | None) -> None:
+        self._found: list[Response | Failed | None] = [None] * n
+        self._on_reply = on_reply
+
+    def give(self, place: int, reply: Response | Failed) -> None:
+        """Keeps a reply and tells it on; a second one for the same place is ignored."""
+        if self._found[place] is None:
+            self._found[place] = reply
+            if self._on_reply is not None:
+                self._on_reply(place, reply)
+
+    def all(self) -> list[Response | Failed]:
+        """One reply a conversation, in order. What never came is Failed."""
+        return [reply if reply is not None else Failed(cause="no reply") for reply in self._found]
+
+
+def ask_some(
+    inner: Respondent,
+    asked: Sequence[tuple[int, Conversation]],
+    max_answer_tokens: int,
+    give: Callable[[int, Response | Failed], None],
+) -> None:
+    """Puts conversations to a respondent in one call and gives each reply under its own place, once."""
+    if not asked:
+        return
+    told: set[int] = set()
+
+    def on_reply(position: int, reply: Response | Failed) -> None:
+        told.add(position)
+        give(asked[position][0], reply)
+
+    replies = inner.reply([conversation for _, conversation in asked], max_answer_tokens, on_reply)
+    for position, reply in enumerate(replies):
+        if position not in told:
+            give(asked[position][0], reply)
+
+
+class Checked(Record):
+    """What a filter found of a conversation before the model saw it."""
+
+    score: float | None
+    """Higher means refuse; None where it could not be told, and for a filter that only says yes or no."""
+    refuses: bool
+    answer: str = REFUSAL
+    """The answer where it refuses."""
+    cause: str = ""
+    """Why it could not be told; empty where it could."""
+
+
+class InputFilter(Wrapper):
+    """A wrapper that looks at the conversation, and either refuses or lets the model answer."""
+
+    def check(self, conversations: Sequence[Conversation]) -> list[Checked]:
+        """One finding a conversation, in order."""
+        raise NotImplementedError
+
+    def reply(
+        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
+    ) -> list[Response | Failed]:
+        """As a Respondent. `log_odds` is the filter's score, on what it refuses and on what it lets through."""
+        replies = Replies(len(conversations), on_reply)
+        found = self.check(conversations)
+        passed = []
+        for place, one in enumerate(found):
+            self.counts["unscored"] += bool(one.cause)
+            if one.refuses:
+                self.counts["refused"] += 1
+                replies.give(place, Response(answer=one.answer, log_odds=one.score, cause=one.cause))
+            else:
+                passed.append((place, conversations[place]))
+
+        def give(place: int, reply: Response | Failed) -> None:
+            replies.give(place, _with_score(reply, found[place]))
+
+        ask_some(self.inner, passed, max_answer_tokens, give)
+        return replies.all()
+
+
+def _with_score(reply: Response | Failed, checked: Checked) -> Response | Failed:
+    if isinstance(reply, Failed):
+        return reply
+    return reply.model_copy(update={"log_odds": checked.score, "cause": reply.cause or checked.cause})
+
+
+def unscored(cause: str, fail_closed: bool) -> Checked:
+    """A finding without a score: refused when failing closed, and never without its cause."""
+    said = "refused without a score" if fail_closed else "let through without a score"
+    return Checked(score=None, refuses=fail_closed, cause=f"{said}: {cause}")
+
+
+def last_user(conversation: Conversation) -> int | None:
+    """Place of the last user turn among the messages; None where there is none."""
+    places = [place for place, message in enumerate(conversation.messages) if message.role == "user"]
+    return places[-1] if places else None
+
+
+def user_texts(conversation: Conversation) -> list[str]:
+    """All user turns: an attack may stand in an earlier one."""
+    return [message.content for message in conversation.messages if message.role == "user"]
+
+
+def with_last_user(conversation: Conversation, change: Callable[[str], str]) -> Conversation:
+    """The conversation with its last user turn changed; all else stays, the prefill included."""
+    place = last_user(conversation)
+    if place is None:
+        return conversation
+    messages = list(conversation.messages)
+    messages[place] = Message(role="user", content=change(messages[place].content))
+    return conversation.model_copy(update={"messages": tuple(messages)})
+
+
+def conversation_key(conversation: Conversation) -> str:
+    """Content hash, 16 hexadecimal digits: what random draws about a conversation are seeded with."""
+    return hashlib.sha256(conversation.model_dump_json().encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def refuses(response: Response) -> bool | None:
+    """Whether the answer refuses, by its phrases; None where it says nothing."""
+    outcome, _ = refusal_outcome(response.answer)
+    return None if outcome is None else outcome == "refused"
+
+
+def replaced(response: Response, cause: str = "") -> Response:
+    """The response with a refusal for its answer."""
+    decision = "refuse" if response.decision is not None else None
+    return response.model_copy(update={"answer": REFUSAL, "decision": decision, "cause": cause})
+
+
+def logit(probability: float) -> float:
+    """Natural log-odds of a probability, kept finite: at most about 16 either way."""
+    inside = min(max(probability, 1e-7), 1 - 1e-7)
+    return math.log(inside / (1 - inside))

@@ -1,0 +1,189 @@
+"""Fitting a linear probe: minutes on two cores for a small model, and no gradient of the model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from forethought.defences.hidden_states import States, last_states, layer_count, prompt_ids
+from forethought.defences.linear_probe import PROBE_OF_THE_PROBE, Array, LinearProbe, ProbeSettings
+from forethought.errors import InputError
+from forethought.evals.calibrate import Calibration, choose_threshold
+from forethought.policy import Policy, default_policy
+from forethought.records import Record, Request
+
+if TYPE_CHECKING:
+    from forethought.engine.local import LocalModel
+
+_DEPTHS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
+"""Where in the stack of layers harm was found to be the plainest."""
+_STRENGTHS = (0.001, 0.01, 0.1)
+"""Values tried for C, on standardised states."""
+_FEWEST_OF_A_RULE = 3
+"""Requests of a rule below which it gets no head."""
+_CHUNK = 1024
+"""Requests whose prompts are read at a time, for progress."""
+Labels = NDArray[np.bool_]
+
+
+class FitSettings(Record):
+    """How to fit."""
+
+    layers: tuple[int, ...] = ()
+    """Layers to choose from, 1 being the first; empty: six at 60 to 85 % of the depth."""
+    strengths: tuple[float, ...] = _STRENGTHS
+    """Inverse regularisations to choose from."""
+    max_false_refusal: float = 0.02
+    """Share of harmless development requests that the threshold may refuse."""
+    max_false_refusal_lookalike: float = 0.10
+    """The same for look-alikes."""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Requests with known labels and, by layer, their states (rows, hidden size)."""
+
+    requests: list[Request]
+    harmful: Labels
+    states: dict[int, States]
+
+
+def fit_probe(
+    model: LocalModel,
+    train: Sequence[Request],
+    dev: Sequence[Request],
+    policy: Policy | None = None,
+    settings: FitSettings | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> LinearProbe:
+    """A probe fitted on `train`; `dev`, of other families, chooses layer and strength and sets the threshold.
+
+    Requests without a label are left out. Rule heads are learnt from harmful requests with known rules against all
+    others. `on_progress(n)` reports requests read. Deterministic. Raises InputError where harmful or harmless
+    requests are missing on either side.
+    """
+    policy, settings = policy or default_policy(), settings or FitSettings()
+    n_layers = layer_count(model)
+    layers = settings.layers or tuple(sorted({max(1, round(n_layers * depth)) for depth in _DEPTHS}))
+    if wrong := [layer for layer in layers if not 1 <= layer <= n_layers]:
+        raise InputError(f"layer {wrong[0]}", f"the model has {n_layers}", f"Use 1 to {n_layers}")
+    fitted_on, skipped_train = _read(model, train, layers, "training", on_progress)
+    held_out, skipped_dev = _read(model, dev, layers, "development", on_progress)
+    auroc, layer, strength = _choose(fitted_on, held_out, layers, settings.strengths)
+    rules = _rules_with_rows(fitted_on.requests, policy)
+    weights, biases = _heads(fitted_on, layer, strength, rules)
+    calibration = _calibrate(held_out, held_out.states[layer] @ weights[0] + biases[0], settings)
+    described = ProbeSettings(
+        model=model.name,
+        layer=layer,
+        policy=policy,
+        rules=rules,
+        threshold=calibration.threshold,
+        calibration=calibration,
+        auroc_dev=auroc,
+        strength=strength,
+        rows=dict(sorted(Counter(_kind(request) for request in fitted_on.requests).items())),
+        skipped=skipped_train + skipped_dev,
+        reference=(0.0,) * len(biases),
+    )
+    reference = LinearProbe(described, weights, biases).log_odds(model, [PROBE_OF_THE_PROBE])[0]
+    described = described.model_copy(update={"reference": tuple(float(value) for value in reference)})
+    return LinearProbe(described, weights, biases)
+
+
+def _choose(train: _Rows, dev: _Rows, layers: Sequence[int], strengths: Sequence[float]) -> tuple[float, int, float]:
+    """(AUROC, layer, strength) that separate the development requests best; a tie goes to the lower ones."""
+    found = [(_auroc(train, dev, layer, strength), layer, strength) for layer in layers for strength in strengths]
+    return max(found, key=lambda one: (round(one[0], 6), -one[1], -one[2]))
+
+
+def _heads(train: _Rows, layer: int, strength: float, rules: Sequence[str]) -> tuple[Array, Array]:
+    """Weights (1 + rules, hidden size) and biases (1 + rules), in float32."""
+    states, known = train.states[layer], _rules_known(train.requests)
+    heads = [_head(states, train.harmful, strength)]
+    heads += [_head(states[known], _breaks(train.requests, rule)[known], strength) for rule in rules]
+    weights = np.stack([head[0] for head in heads]).astype(np.float32)
+    return weights, np.array([head[1] for head in heads], dtype=np.float32)
+
+
+def _calibrate(dev: _Rows, scores: Array, settings: FitSettings) -> Calibration:
+    harmful, ordinary, lookalike = (_scores_of(dev, scores, kind) for kind in ("harmful", "ordinary", "lookalike"))
+    return choose_threshold(
+        harmful, ordinary, lookalike, settings.max_false_refusal, settings.max_false_refusal_lookalike
+    )
+
+
+def _read(
+    model: LocalModel,
+    requests: Sequence[Request],
+    layers: Sequence[int],
+    noun: str,
+    on_progress: Callable[[int], None] | None,
+) -> tuple[_Rows, int]:
+    """Labelled requests with their states, and how many could not be read."""
+    labelled = [request for request in requests if request.harmful is not None]
+    prompts = [prompt_ids(model, request.messages) for request in labelled]
+    kept = [request for request, ids in zip(labelled, prompts, strict=True) if ids is not None]
+    harmful = np.array([bool(request.harmful) for request in kept], dtype=bool)
+    if not harmful.any() or harmful.all():
+        raise InputError(
+            f"{len(kept)} {noun} requests", "hold no harmful or no harmless one", "Give both, with their labels"
+        )
+    readable = [ids for ids in prompts if ids is not None]
+    parts: dict[int, list[States]] = {layer: [] for layer in layers}
+    for start in range(0, len(readable), _CHUNK):
+        chunk = readable[start : start + _CHUNK]
+        for layer, states in last_states(model, chunk, layers).items():
+            parts[layer].append(states)
+        if on_progress is not None:
+            on_progress(len(chunk))
+    found = {layer: np.concatenate(states) for layer, states in parts.items()}
+    return _Rows(kept, harmful, found), len(labelled) - len(kept)
+
+
+def _auroc(train: _Rows, dev: _Rows, layer: int, strength: float) -> float:
+    weights, bias = _head(train.states[layer], train.harmful, strength)
+    return float(roc_auc_score(dev.harmful, dev.states[layer] @ weights + bias))
+
+
+def _head(states: States, target: Labels, strength: float) -> tuple[NDArray[np.float64], float]:
+    """(weights, bias) of a logistic head on the states as they are: the standardisation is folded in."""
+    mean = states.mean(axis=0, dtype=np.float64)
+    scale = states.std(axis=0, dtype=np.float64)
+    scale[scale < 1e-6] = 1.0
+    model: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
+    model.fit((states - mean) / scale, target)
+    weights = model.coef_[0] / scale
+    return weights, float(model.intercept_[0] - weights @ mean)
+
+
+def _rules_with_rows(requests: Sequence[Request], policy: Policy) -> tuple[str, ...]:
+    counts = Counter(rule for request in requests if request.harmful for rule in set(request.rules))
+    return tuple(rule for rule in policy.rule_ids if counts[rule] >= _FEWEST_OF_A_RULE)
+
+
+def _breaks(requests: Sequence[Request], rule: str) -> Labels:
+    return np.array([bool(request.harmful) and rule in request.rules for request in requests], dtype=bool)
+
+
+def _rules_known(requests: Sequence[Request]) -> Labels:
+    """False for a harmful request whose rules nobody named: it may break any."""
+    return np.array([not request.harmful or bool(request.rules) for request in requests], dtype=bool)
+
+
+def _kind(request: Request) -> str:
+    """`harmful`, `lookalike` or `ordinary`."""
+    if request.harmful:
+        return "harmful"
+    return "lookalike" if request.kind == "lookalike" else "ordinary"
+
+
+def _scores_of(rows: _Rows, scores: Array, kind: str) -> list[float]:
+    return [float(score) for request, score in zip(rows.requests, scores, strict=True) if _kind(request) == kind]

@@ -1,0 +1,166 @@
+"""Defences that are words: a system prompt, a frame around the request, demonstrations, a thought asked for.
+
+The texts are data (`prompts.yaml`). What the model was asked to write before its answer is split off: judges read
+the answer alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
+
+from pydantic import Field
+
+from forethought.defences.base import Defence, Replies, Wrapper, ask_some, with_last_user
+from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.errors import ConfigError
+from forethought.policy import Policy, default_policy
+from forethought.reasoning import parse
+from forethought.records import Message, Record
+from forethought.yamlfile import parse_yaml
+
+UNMARKED = "the answer is not marked"
+
+
+class Prompt(Record):
+    """A prompting defence."""
+
+    id: str
+    title: str
+    paper: str
+    cost: str
+    when_to_choose: str
+    system: str = ""
+    """Put before the conversation's own system prompt. `{rules}` is the policy's."""
+    before: str = ""
+    """Before the last user turn."""
+    after: str = ""
+    """After the last user turn."""
+    demonstrations: tuple[Message, ...] = ()
+    """Turns between the system prompt and the conversation."""
+    answer_after: str = ""
+    """The words that open the answer; what stands before them is reasoning. Empty: all of it is answer."""
+    extra_tokens: int = Field(default=0, ge=0)
+    """Room for the reasoning, on top of the answer's."""
+    parses: bool = False
+    """Whether the reply is read as safety reasoning and an answer."""
+
+    @property
+    def defence(self) -> Defence:
+        """As the catalogue lists it."""
+        return Defence(
+            id=self.id,
+            title=self.title,
+            paper=self.paper,
+            kind="prompt",
+            cost=self.cost,
+            when_to_choose=self.when_to_choose,
+        )
+
+
+class _PromptFile(Record):
+    prompts: tuple[Prompt, ...]
+
+
+@lru_cache(maxsize=1)
+def prompts() -> dict[str, Prompt]:
+    """The shipped prompts by id."""
+    text = resources.files("forethought").joinpath("defences/prompts.yaml").read_text(encoding="utf-8")
+    file = parse_yaml(text, "defences/prompts.yaml", "prompt file", _PromptFile, "the key prompts", "docs/defences.md")
+    return {prompt.id: prompt for prompt in file.prompts}
+
+
+def shipped_prompt(prompt_id: str) -> Prompt:
+    """A shipped prompt. Raises ConfigError for another id."""
+    if prompt_id not in prompts():
+        raise ConfigError(
+            f"prompt '{prompt_id}'", "there is no such prompting defence", f"Use one of {', '.join(prompts())}"
+        )
+    return prompts()[prompt_id]
+
+
+class PromptDefence(Wrapper):
+    """A model behind a prompt."""
+
+    def __init__(self, inner: Respondent, prompt: Prompt | str, policy: Policy | None = None) -> None:
+        """`prompt` is a shipped one's id or a Prompt; `policy` fills in its rules, None is the default one."""
+        self.prompt = shipped_prompt(prompt) if isinstance(prompt, str) else prompt
+        super().__init__(inner, self.prompt.id)
+        self.policy = policy or default_policy()
+        self._system = _with_rules(self.prompt.system.strip(), self.policy)
+
+    def defended(self, conversation: Conversation) -> Conversation:
+        """The conversation as the model is given it; the prefill stays."""
+        prompt = self.prompt
+        framed = with_last_user(
+            conversation, lambda text: "\n\n".join(part for part in (prompt.before, text, prompt.after) if part)
+        )
+        system = [message.content for message in framed.messages if message.role == "system"]
+        turns = [message for message in framed.messages if message.role != "system"]
+        head = "\n\n".join(part for part in (self._system, *system) if part)
+        first = (Message(role="system", content=head),) if head else ()
+        return framed.model_copy(update={"messages": (*first, *prompt.demonstrations, *turns)})
+
+    def reply(
+        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
+    ) -> list[Response | Failed]:
+        """As a Respondent. Counts `unparsed` and `unmarked` replies, whose cause says so."""
+        replies = Replies(len(conversations), on_reply)
+        asked = [(place, self.defended(conversation)) for place, conversation in enumerate(conversations)]
+        room = max_answer_tokens + self.prompt.extra_tokens
+        ask_some(self.inner, asked, room, lambda place, reply: replies.give(place, self._read(reply)))
+        return replies.all()
+
+    def _read(self, reply: Response | Failed) -> Response | Failed:
+        if isinstance(reply, Failed):
+            self.counts["failed"] += 1
+            return reply
+        if reply.reasoning_text or reply.reasoning is not None:  # the model's own thought was split off already
+            return reply
+        if self.prompt.parses:
+            return self._parsed(reply)
+        if self.prompt.answer_after:
+            return self._marked(reply)
+        return reply
+
+    def _parsed(self, response: Response) -> Response:
+        parsed = parse(response.answer, self.policy)
+        self.counts["unparsed"] += parsed.reasoning is None
+        decision = parsed.reasoning.verdict if parsed.reasoning is not None else None
+        update = {"reasoning": parsed.reasoning, "decision": decision, "cause": parsed.cause}
+        return _split(response, parsed.reasoning_text, parsed.answer).model_copy(update=update)
+
+    def _marked(self, response: Response) -> Response:
+        # The first mark: what follows a second one is answer, too, and must not hide what stands between them.
+        mark = re.search(rf"(?im)^[^\w\n]*{re.escape(self.prompt.answer_after)}[\]\"*_]*:?[\]\"*_]*", response.answer)
+        if mark is None:
+            self.counts["unmarked"] += 1
+            return response.model_copy(update={"cause": response.cause or UNMARKED})
+        return _split(response, response.answer[: mark.start()].strip(), response.answer[mark.end() :].strip())
+
+
+def _split(response: Response, thought: str, answer: str) -> Response:
+    """The reply as reasoning and answer. Tokens are shared out by characters: the text was counted as a whole."""
+    total = response.answer_tokens
+    letters = len(thought) + len(answer)
+    n_thought = round(total * len(thought) / letters) if letters else 0
+    update = {
+        "reasoning_text": thought,
+        "answer": answer,
+        "reasoning_tokens": response.reasoning_tokens + n_thought,
+        "answer_tokens": total - n_thought,
+    }
+    return response.model_copy(update=update)
+
+
+def _with_rules(template: str, policy: Policy) -> str:
+    """The template with the policy's rules; one pass, so that a policy's own braces are text."""
+    example = policy.rules[0]
+    filled = {
+        "rules": "\n".join(f"{rule.id} {rule.title}: {' '.join(rule.description.split())}" for rule in policy.rules),
+        "example": example.id,
+        "example_title": example.title,
+    }
+    return re.sub(r"\{(rules|example|example_title)\}", lambda match: filled[match[1]], template)

@@ -1,0 +1,92 @@
+"""The page about defences, written from the code: `docs/defences.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from forethought.defences.base import Defence
+from forethought.defences.catalogue import DEFENCES, Entry
+from forethought.defences.trained import TRAINED
+
+_HEAD = """# Defences
+
+<!-- Written by forethought.defences.reference.defences_page; don't edit. -->
+
+{count} ways to defend a model at inference, and {trained} that train it, of which {planned} are **not built yet** and
+marked so. All are measured alike: attacked by the same attacks, on harmful and on harmless requests, judged on the
+answer alone.
+
+A defence at inference is written `NAME`, `NAME:VALUE` (its first option) or `NAME:option=value,option=value`; joined
+by `|` they are put around the model from left to right. In `self_reminder | smooth_llm:20` every perturbed copy of a
+request gets the reminder.
+
+```python
+from forethought.defences.catalogue import Means, make_defence
+
+defended = make_defence("self_reminder | smooth_llm:20", model, Means())
+replies = defended.reply(conversations)
+```
+
+- **Score**: what `Response.log_odds` holds; higher means refuse. It gives the area under the curve, and compares
+  defences at the same rate of false refusals. Of several defences with a score, the outermost gives it.
+- **Needs**: the *weights* of a local model, *harmless* requests to set a threshold on, a *checker* (a judge of harm or
+  a model), the *folder* of a fitted probe.
+- What could not be checked is never taken for safe in silence: guard, examination and filters refuse it
+  (`fail_closed`, the default) or let it through, say so in `Response.cause`, and count it.
+"""
+_WORDS = """## What is the papers' and what is ours
+
+Ideas and numbers are the papers', the wording of prompts is ours: a rate here is no reproduction of theirs to the
+digit. What a prompt has the model write before its answer is split off as reasoning. SmoothLLM votes by phrases that
+open refusals; copies that say nothing don't vote, a tie refuses. The perplexity filter reads with the defended model's
+base weights instead of GPT-2, and has a threshold instead of a trained classifier. The paraphraser and the examiner
+are the model itself unless another is given. Self-consistency asks in several neutral frames, since decoding is
+greedy. The linear probe reads the prompt alone: it does not see a prefill.
+"""
+
+
+def defences_page() -> str:
+    """The page as markdown."""
+    parts = [_HEAD.format(count=len(DEFENCES), trained=len(TRAINED), planned=sum(one.planned for one in TRAINED))]
+    kinds = {"prompt": "Prompts: words around the request", "wrapper": "Wrappers: code around the model"}
+    for kind, title in kinds.items():
+        entries = [entry for entry in DEFENCES.values() if entry.defence.kind == kind]
+        parts.append(_table(title, (entry.defence for entry in entries)))
+        parts.append(_options(entries))
+    parts.append(_table("Training: the weights are changed", TRAINED))
+    return "\n".join([*(part for part in parts if part), _WORDS])
+
+
+def _table(title: str, defences: Iterable[Defence]) -> str:
+    rows = [_row(defence) for defence in defences]
+    return (
+        f"## {title}\n\n"
+        "| defence | | paper | trains | cost | score | needs | choose it when |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
+    )
+
+
+def _row(defence: Defence) -> str:
+    cells = (
+        f"`{defence.id}`" + (" (not built yet)" if defence.planned else ""),
+        defence.title,
+        defence.paper or "none",
+        defence.trains,
+        defence.cost,
+        defence.score or "none of its own",
+        ", ".join(defence.needs) or "nothing",
+        defence.when_to_choose,
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _options(entries: Iterable[Entry]) -> str:
+    """The options of defences that take some; numbers stand in code marks, being settings and no measurements."""
+    lines = []
+    for entry in entries:
+        for name, option in entry.settings.model_fields.items():
+            default = "has to be given" if option.is_required() else f"default `{option.default}`"
+            lines.append(f"| `{entry.defence.id}` | `{name}` | {option.description} | {default} |")
+    if not lines:
+        return ""
+    return "| defence | option | meaning | |\n| --- | --- | --- | --- |\n" + "\n".join(lines) + "\n"

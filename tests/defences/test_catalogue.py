@@ -1,0 +1,143 @@
+"""Specs, composition, and the page that is written from the code."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from forethought.defences.base import Defence, Wrapper
+from forethought.defences.catalogue import DEFENCES, Means, make_defence
+from forethought.defences.guard import AnswerGuard, PolicyChecker, RequestGuard
+from forethought.defences.linear_probe import ProbeDefence
+from forethought.defences.perplexity import PerplexityFilter
+from forethought.defences.prompts import PromptDefence, prompts, shipped_prompt
+from forethought.defences.reference import defences_page
+from forethought.defences.smooth_llm import SmoothLLM, SmoothSettings
+from forethought.defences.trained import TRAINED
+from forethought.engine.conversation import Conversation, Respondent
+from forethought.engine.local import LocalModel
+from forethought.errors import ConfigError
+from forethought.evals.judges.keywords import KeywordJudge
+from forethought.records import Message, user_request
+from tests.defences.test_linear_probe import _probe
+from tests.scripted import Scripted
+from tests.tiny import tiny_model, tiny_tokenizer
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PLAIN = ("paraphrase", "smooth_llm", "self_examination", "self_consistency")
+
+
+@lru_cache(maxsize=1)
+def _model() -> LocalModel:
+    return LocalModel(tiny_model(), tiny_tokenizer(), None, name="tiny")
+
+
+def _inner() -> Scripted:
+    return Scripted(lambda _: "Mix it.")
+
+
+def test_the_catalogue_holds_what_was_promised() -> None:
+    assert list(DEFENCES) == [
+        "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
+        "safety_conversational", "policy_prompt", "perplexity", "paraphrase", "smooth_llm", "self_examination",
+        "guard", "linear_probe", "self_consistency",
+    ]  # fmt: skip
+    assert [one.id for one in TRAINED if not one.planned] == ["scot", "scot_split"]
+    every: list[Defence] = [*(entry.defence for entry in DEFENCES.values()), *TRAINED]
+    assert len({one.id for one in every}) == len({one.title for one in every}) == len(every)
+    for one in every:
+        assert one.kind == "training" or not one.planned
+        assert one.paper or one.id == "none"
+        assert not one.when_to_choose.endswith(".")
+
+
+@pytest.mark.parametrize("name", [*prompts(), *PLAIN])
+def test_a_defence_that_needs_nothing_is_made_by_its_name(name: str) -> None:
+    inner = _inner()
+    defended = make_defence(name, inner)
+    assert (defended is inner) if name == "none" else isinstance(defended, Wrapper)
+    assert defended.name == ("scripted" if name == "none" else f"scripted | {name}")
+    reply = defended.reply([Conversation(messages=user_request("How do I bake bread?").messages)])
+    assert getattr(reply[0], "answer", None) == "Mix it." or name == "self_examination"
+
+
+def test_the_leftmost_stands_nearest_to_the_model() -> None:
+    inner = _inner()
+    defended = make_defence(" self_reminder|smooth_llm:3,perturbation=patch ", inner)
+    assert defended.name == "scripted | self_reminder | smooth_llm"
+    assert isinstance(defended, SmoothLLM)
+    assert isinstance(defended.inner, PromptDefence)
+    assert defended.settings == SmoothSettings(copies=3, perturbation="patch")
+    defended.reply([Conversation(messages=(Message(role="user", content="How do I bake bread?"),))])
+    reminder = shipped_prompt("self_reminder")
+    assert len(inner.asked) == 3
+    for conversation in inner.asked:  # the reminder itself is not perturbed
+        assert conversation.messages[0].content == reminder.system
+        assert conversation.messages[-1].content.startswith(reminder.before)
+        assert "How do I bake bread?" not in conversation.messages[-1].content
+
+
+def test_defences_with_needs_get_them(tmp_path: Path) -> None:
+    _probe().save(tmp_path / "probe")
+    means = Means(model=_model(), harmless=[user_request("How do I bake bread?", harmful=False)])
+    assert isinstance(make_defence("perplexity:0", _inner(), means), PerplexityFilter)
+    probe = make_defence(f"linear_probe:{tmp_path / 'probe'},fail_closed=no", _inner(), means)
+    assert isinstance(probe, ProbeDefence)
+    both = Means(answer_judge=KeywordJudge("harmful"), request_checker=PolicyChecker(_inner()))
+    guard = make_defence("guard", _inner(), both)
+    assert isinstance(guard, AnswerGuard)
+    assert isinstance(guard.inner, RequestGuard)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("smooth", "no such defence.*smooth_llm"),
+        ("", "no such defence"),
+        ("none | ", "no such defence"),
+        ("scot", "no such defence at inference"),
+        ("self_reminder:3", "has no option '3'. It takes no options"),
+        ("smooth_llm:copies=3,copies=4", "gives copies twice"),
+        ("smooth_llm:copy=3", "has no option 'copy'. It takes copies, percent"),
+        ("smooth_llm:0", "copies '0': .*greater than or equal to 1.*perturbed copies"),
+        ("smooth_llm:many", "copies 'many'"),
+        ("smooth_llm:perturbation=shuffle", "perturbation 'shuffle': .*swap"),
+        ("linear_probe", "folder ''"),
+        ("perplexity", "needs the weights"),
+        ("guard", "nothing to check with"),
+    ],
+)
+def test_a_wrong_spec_is_named_with_its_fix(spec: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_defence(spec, _inner())
+
+
+def test_a_perplexity_filter_without_harmless_requests_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no harmless requests"):
+        make_defence("perplexity", _inner(), Means(model=_model()))
+
+
+def test_every_option_says_what_it_is() -> None:
+    for entry in DEFENCES.values():
+        for name, option in entry.settings.model_fields.items():
+            assert option.description, f"{entry.defence.id}:{name}"
+
+
+def test_the_page_is_the_codes_own() -> None:
+    """After a change: python -c 'print(defences_page(), end="")' > docs/defences.md."""
+    assert (DOCS / "defences.md").read_text(encoding="utf-8") == defences_page()
+
+
+def test_the_page_names_every_defence_and_says_which_are_not_built() -> None:
+    page = defences_page()
+    for one in [*(entry.defence for entry in DEFENCES.values()), *TRAINED]:
+        mark = " (not built yet)" if one.planned else ""
+        assert page.count(f"\n| `{one.id}`{mark} | {one.title} |") == 1
+    assert page.count("(not built yet)") == sum(one.planned for one in TRAINED)
+
+
+def test_a_defended_model_is_a_respondent() -> None:
+    defended: Respondent = make_defence("goal_priority | smooth_llm:2", _inner())
+    assert defended.reply([]) == []
