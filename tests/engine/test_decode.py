@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from forethought.engine.decode import VERDICT_TOKENS, Decoder, Row, VerdictTokens
+from forethought.engine.continuous import Decoder
+from forethought.engine.decode import VERDICT_TOKENS, Row, VerdictTokens
 from tests.tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = ("Hello", "What is the capital of Norway, and how many people live there?", "Name three kinds of pasta.", "a")
@@ -72,11 +74,10 @@ def test_rows_end_where_generate_ends(model: Any, tokenizer: Any) -> None:
 
 def test_small_batches_change_nothing_and_report_progress(model: Any, tokenizer: Any) -> None:
     rows, others = ([Row(i, _ids(tokenizer, text), max_new=6) for i, text in enumerate(PROMPTS)] for _ in range(2))
-    done: list[int] = []
-    Decoder(model, tokenizer, NO_END, batch_size=3).run(rows, on_done=done.append)
+    done = [row.index for row in Decoder(model, tokenizer, NO_END, batch_size=3).stream(iter(rows))]
     Decoder(model, tokenizer, NO_END).run(others)
     assert [row.made for row in rows] == [row.made for row in others]
-    assert done == [3, 1]
+    assert sorted(done) == [0, 1, 2, 3]
 
 
 def _watched(tokenizer: Any, max_new: int = 4) -> list[Row]:
@@ -138,8 +139,8 @@ def test_verdict_alone_stops_there(model: Any, tokenizer: Any, verdict: VerdictT
 
 def test_spent_budget_leads_to_the_anchor(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:
     """A random model never writes the anchor: its rows have to be led there, and say so."""
-    rows = [Row(i, _ids(tokenizer, text), 3, watch=True) for i, text in enumerate(PROMPTS)]
-    Decoder(model, tokenizer, NO_END).run(rows, verdict, think_budget=7)
+    rows = [Row(i, _ids(tokenizer, text), 3, watch=True, think_budget=7) for i, text in enumerate(PROMPTS)]
+    Decoder(model, tokenizer, NO_END).run(rows, verdict)
     for row in rows:
         assert row.led
         assert row.log_odds is not None
@@ -150,8 +151,8 @@ def test_spent_budget_leads_to_the_anchor(model: Any, tokenizer: Any, verdict: V
 def test_thought_that_ends_without_a_verdict_is_led_to_one(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:
     prompt = _ids(tokenizer, PROMPTS[1])
     end = _generated(model, prompt, 4, end=0)[2]
-    row = Row(0, prompt, 3, watch=True)
-    Decoder(model, tokenizer, frozenset({end})).run([row], verdict, think_budget=50)
+    row = Row(0, prompt, 3, watch=True, think_budget=50)
+    Decoder(model, tokenizer, frozenset({end})).run([row], verdict)
     assert row.led
     assert row.log_odds is not None
     # The end that the model wanted is replaced, not kept before the anchor.
@@ -168,6 +169,8 @@ class _Script:
     """A model that writes given tokens, whatever it is asked."""
 
     device = torch.device("cpu")
+    dtype = torch.float32
+    config = LlamaConfig(num_hidden_layers=1)
 
     def __init__(self, tokens: list[int], size: int) -> None:
         self._tokens, self._size = tokens, size

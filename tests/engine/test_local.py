@@ -24,6 +24,8 @@ from forethought.engine.local import (
     read_settings,
     write_settings,
 )
+from forethought.engine.replies import _Asking
+from forethought.engine.turn import Opened, Turn
 from forethought.errors import ModelError
 from forethought.policy import default_policy
 from forethought.records import Message, user_request
@@ -158,7 +160,7 @@ def test_reasoning_and_answer_are_cut_apart(thinker: LocalModel) -> None:
     text = "Intent: bake bread.\nVerdict: refuse. R4 Fraud: it would cheat.\n</think>\nI can't help you with that."
     made = list(thinker.tokenizer(text, add_special_tokens=False)["input_ids"])
     row = Row(0, [1, 2, 3], 40, made=made, log_odds=1.5, refuses=True)
-    response = thinker._read(row, 40)
+    response = _Asking(thinker, 1, 40, None, None)._read(Turn([0], row, [1, 2, 3], "<think>\n", Opened()))
     assert response.answer == "I can't help you with that."
     assert "can't help" not in response.reasoning_text
     assert response.reasoning is not None

@@ -20,9 +20,10 @@ from inspect_ai.model import (
     get_model,
 )
 
-from forethought.engine.conversation import Response
+from forethought.engine.conversation import Conversation, Failed, Response
 from forethought.engine.local import LocalModel
 from forethought.records import Message
+from tests.scripted import Scripted as Respondent
 from tests.tiny import REFUSE_TEXT, Scripted, tiny_folder
 
 
@@ -83,6 +84,35 @@ def test_whole_conversation_reaches_the_model() -> None:
     (conversation,) = local.asked
     assert [message.role for message in conversation] == ["system", "user", "assistant", "user"]
     assert [message.content for message in conversation] == ["Be brief.", "Hello", "Hi.", "Where do puffins nest?"]
+
+
+def test_trailing_assistant_turn_is_a_prefill_and_not_history() -> None:
+    def answer(conversation: Conversation) -> str:
+        return f"{len(conversation.messages)}|{conversation.prefill}|{conversation.think_budget}"
+
+    turns: list[ChatMessage] = [
+        ChatMessageUser(content="Hello"),
+        ChatMessageAssistant(content="Hi."),
+        ChatMessageUser(content="Where do puffins nest?"),
+        ChatMessageAssistant(content="<think>\n\n</think>\n\nSure,"),
+    ]
+    outputs = _ask(Respondent(answer), [turns, turns[:3]])
+    assert [output.completion for output in outputs] == ["3|<think>\n\n</think>\n\nSure,|None", "3||None"]
+
+    async def cut() -> ModelOutput:
+        model = get_model("forethought/scripted", local=Respondent(answer), memoize=False)
+        return await model.generate("Hello", config=GenerateConfig(reasoning_tokens=4))
+
+    assert asyncio.run(cut()).completion == "1||4"
+
+
+def test_conversation_without_a_response_fails_alone() -> None:
+    def answer(conversation: Conversation) -> str | Failed:
+        return Failed(cause="too long") if conversation.messages[-1].content == "long" else "fine"
+
+    failed, whole = _ask(Respondent(answer), [_user("long"), _user("short")])
+    assert "too long" in str(failed)
+    assert whole.completion == "fine"
 
 
 def test_waiting_requests_run_as_one_batch_and_keep_their_own_answers() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from forethought.records import AnyRecord, Record, Request, read_jsonl
+from forethought.records import AnyRecord, Record, Request, cut_half_line, read_jsonl
 
 if TYPE_CHECKING:
     from forethought.engine.conversation import Response
@@ -59,7 +59,5 @@ def read_complete(file: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
     """The rows of a log that is appended to; a last line that a kill cut short is removed, to be asked for again."""
     if not file.is_file():
         return []
-    content = file.read_bytes()  # the cut may fall inside a character
-    if not content.endswith(b"\n"):
-        file.write_bytes(content[: content.rfind(b"\n") + 1])
+    cut_half_line(file)
     return list(read_jsonl(file, kind))

@@ -17,37 +17,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
-from inspect_ai.log._transcript import Transcript, init_transcript
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageUser,
-    GenerateConfig,
-    Model,
-    ResponseSchema,
-)
+from inspect_ai.model import GenerateConfig, Model, ResponseSchema
 
+from forethought.engine.asking import MOST, START, UNBOUNDED, ask_once, chat_message, first_error, wait_s
 from forethought.engine.callspec import Accept, Call, CallResults, CallSettings, Progress, Reject, T, content_key
-from forethought.engine.failures import Failure, failure_of
+from forethought.engine.failures import Failure
 from forethought.engine.journal import Answer, Journal
 from forethought.engine.limiter import Limiter
 from forethought.engine.open_model import open_model
 from forethought.engine.pricing import Usage, cost_of, price_of
-from forethought.errors import ConfigError, ForethoughtError, ModelError
+from forethought.errors import ConfigError, ModelError
 from forethought.records import Message
 
 __all__ = ["Accept", "Call", "CallResults", "CallSettings", "Progress", "Reject", "run_calls"]
 
-_START, _MOST = 16, 128
-"""Concurrency where none is chosen: where it starts and how far it may grow."""
 _HOPELESS = 3
 """So many calls denied one after another end the run."""
 _NOTHING_WORKS = 20
 """So many calls failed one after another before anything worked end it, too."""
 _QUOTED_CHARACTERS = 4000
 """How much of a rejected answer is shown to the model again."""
-_UNBOUNDED = 100_000  # the Limiter decides; inspect's own limit must not bind
 
 
 def run_calls(
@@ -110,8 +99,8 @@ class _Run(Generic[T]):
         self._accept, self._on_progress = accept, on_progress
         self._schema = schema if settings.structured else None
         self._schema_dump = self._schema.model_dump(mode="json", exclude_none=True) if self._schema else None
-        start = settings.concurrency or _START
-        self._workers = settings.concurrency or _MOST
+        start = settings.concurrency or START
+        self._workers = settings.concurrency or MOST
         self._limiter = Limiter(start, self._workers)
         self._price = settings.price
         self._totals = _Totals()
@@ -129,7 +118,7 @@ class _Run(Generic[T]):
                 for _ in range(min(self._workers, len(groups))):
                     tasks.create_task(self._work(waiting))
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_error(group) from None
         finally:
             if close:
                 await self._model.api.aclose()
@@ -200,28 +189,24 @@ class _Run(Generic[T]):
     async def _ask(self, call: Call, messages: tuple[Message, ...], attempt: int, key: str) -> Answer | Failure:
         """One answer, with retries while the provider is busy. The place is free for others during a wait."""
         rng = random.Random(key)
-        chat = [_chat_message(message) for message in messages]
+        chat = [chat_message(message) for message in messages]
         turn = 0
         while True:
             epoch = await self._limiter.enter()
             began = time.monotonic()
             try:
-                init_transcript(Transcript())  # else inspect keeps every call in memory until the end
-                output = await self._model.generate(chat, config=self._config(call))
-            except Exception as error:
-                failure = failure_of(error, self._model)
-            else:
-                seconds = time.monotonic() - began
-                self._limiter.answered(epoch, seconds)
-                return _answer_of(output, key, call.key, attempt, seconds)
+                output = await ask_once(self._model, chat, self._config(call))
+                if not isinstance(output, Failure):
+                    seconds = time.monotonic() - began
+                    self._limiter.answered(epoch, seconds)
+                    return _answer_of(output, key, call.key, attempt, seconds)
             finally:
                 self._limiter.leave()
-            if failure.rate_limited:
+            if output.rate_limited:
                 self._limiter.refused(epoch)
-            if not failure.retry or turn >= self._settings.max_retries:
-                return failure
-            wait_s = min(self._settings.backoff_s * 2**turn, 60.0) * (0.5 + rng.random())
-            await asyncio.sleep(max(wait_s, failure.wait_s))
+            if not output.retry or turn >= self._settings.max_retries:
+                return output
+            await asyncio.sleep(wait_s(turn, self._settings.backoff_s, output, rng))
             turn += 1
 
     def _note(self, asked: Answer | Failure) -> None:
@@ -249,7 +234,7 @@ class _Run(Generic[T]):
             response_schema=self._schema,
             attempt_timeout=self._settings.timeout_s,
             max_retries=0,
-            max_connections=_UNBOUNDED,
+            max_connections=UNBOUNDED,
             adaptive_connections=False,
         )
 
@@ -285,14 +270,6 @@ def _again(text: str, rejection: Reject) -> tuple[Message, Message]:
     )
 
 
-def _chat_message(message: Message) -> ChatMessage:
-    if message.role == "system":
-        return ChatMessageSystem(content=message.content)
-    if message.role == "assistant":
-        return ChatMessageAssistant(content=message.content)
-    return ChatMessageUser(content=message.content)
-
-
 def _answer_of(output: Any, key: str, call: str, attempt: int, seconds: float) -> Answer:
     usage = output.usage
     cached = (usage.input_tokens_cache_read or 0) if usage else 0
@@ -308,11 +285,3 @@ def _answer_of(output: Any, key: str, call: str, attempt: int, seconds: float) -
         cached_tokens=cached,
         seconds=round(seconds, 3),
     )
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Our own error where the group has one, else its first."""
-    flat: list[BaseException] = []
-    for error in group.exceptions:
-        flat.append(_first(error) if isinstance(error, BaseExceptionGroup) else error)
-    return next((error for error in flat if isinstance(error, ForethoughtError)), flat[0])

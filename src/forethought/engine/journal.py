@@ -12,7 +12,7 @@ from types import TracebackType
 from pydantic import ValidationError
 
 from forethought.errors import InputError
-from forethought.records import Record
+from forethought.records import Record, cut_half_line
 
 
 class Answer(Record):
@@ -46,7 +46,7 @@ class Journal:
         self._known: dict[str, Answer] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
-            _cut_half_line(path)
+            cut_half_line(path)
             self._read()
         self._file = path.open("a", encoding="utf-8")
         self._pending: list[str] = []
@@ -101,19 +101,3 @@ class Journal:
                         f"{self._path}, line {number}", "is not an answer", "Delete that line: its call is asked again"
                     ) from None
                 self._known[answer.key] = answer
-
-
-def _cut_half_line(path: Path) -> None:
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        keep = end
-        while keep > 0:  # backwards in blocks: a journal may be large, a line is not
-            start = max(0, keep - 65536)
-            file.seek(start)
-            block = file.read(keep - start)
-            if (newline := block.rfind(b"\n")) >= 0:
-                keep = start + newline + 1
-                break
-            keep = start
-        if keep != end:
-            file.truncate(keep)

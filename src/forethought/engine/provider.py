@@ -1,8 +1,9 @@
 """Local models behind inspect-ai: `forethought/NAME` as a model provider with continuous batching.
 
-Samples of an evaluation ask one at a time; the provider gathers what is waiting, sorts it
-by length and runs it as batches. Reasoning comes back apart from the answer, and the
-verdict with its log-odds in the output's metadata.
+Samples of an evaluation ask one at a time; the provider gathers what is waiting and puts it to the model
+together. Reasoning comes back apart from the answer, and the verdict with its log-odds in the output's
+metadata. A trailing assistant turn is a prefill: the model goes on from it, and its answer holds it.
+`reasoning_tokens` of the generation config is the budget of the thought.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from inspect_ai.model import (
 )
 from inspect_ai.tool import ToolChoice, ToolInfo
 
+from forethought.engine.conversation import Conversation, Failed, Response
+from forethought.errors import ModelError
 from forethought.records import Message
 
 if TYPE_CHECKING:
-    from forethought.engine.conversation import Response
     from forethought.engine.local import LocalModel
 
 _GATHER_S = 0.05
@@ -59,7 +61,7 @@ class ForethoughtAPI(ModelAPI):
         self._local = local
         # Loaded at the first request: inspect also builds providers only to look a name up.
         self._load = functools.partial(_load, model_name, Path(adapter) if adapter else None, dtype, batch_size)
-        self._waiting: list[tuple[tuple[Message, ...], int, asyncio.Future[Response]]] = []
+        self._waiting: list[tuple[Conversation, int, asyncio.Future[Response]]] = []
         self._runner: asyncio.Task[None] | None = None
 
     def max_connections(self) -> int:
@@ -72,9 +74,7 @@ class ForethoughtAPI(ModelAPI):
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
         """One response. Tools are ignored: the models this serves have none."""
-        conversation = tuple(
-            Message(role=message.role, content=message.text) for message in input if message.role != "tool"
-        )
+        conversation = _conversation(input, config.reasoning_tokens)
         future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._waiting.append((conversation, config.max_tokens or 128, future))
         if self._runner is None or self._runner.done():
@@ -93,8 +93,8 @@ class ForethoughtAPI(ModelAPI):
             self._waiting = [one for one in self._waiting if id(one) not in taken]
             try:
                 conversations = [conversation for conversation, _, _ in batch]
-                work = functools.partial(self._respond, conversations, limit)
-                responses: Sequence[Response] = await anyio.to_thread.run_sync(work)
+                work = functools.partial(self._reply, conversations, limit)
+                replies = await anyio.to_thread.run_sync(work)
             except BaseException as error:
                 for _, _, future in batch:
                     if not future.done():
@@ -102,14 +102,18 @@ class ForethoughtAPI(ModelAPI):
                 if not isinstance(error, Exception):
                     raise
                 continue  # those that came in meanwhile still wait for their turn
-            for (_, _, future), response in zip(batch, responses, strict=True):
-                if not future.done():
-                    future.set_result(response)
+            for (_, _, future), reply in zip(batch, replies, strict=True):
+                if future.done():
+                    continue
+                if isinstance(reply, Failed):
+                    future.set_exception(ModelError(self.model_name, reply.cause, "Change that conversation"))
+                else:
+                    future.set_result(reply)
 
-    def _respond(self, conversations: Sequence[tuple[Message, ...]], limit: int) -> list[Response]:
+    def _reply(self, conversations: Sequence[Conversation], limit: int) -> list[Response | Failed]:
         if self._local is None:
             self._local = self._load()
-        return self._local.respond(conversations, limit)
+        return self._local.reply(conversations, limit)
 
 
 def _load(model_name: str, adapter: Path | None, dtype: Any, batch_size: int) -> LocalModel:
@@ -117,6 +121,12 @@ def _load(model_name: str, adapter: Path | None, dtype: Any, batch_size: int) ->
     from forethought.engine.local import LocalModel
 
     return LocalModel.load(model_name, adapter, dtype, batch_size)
+
+
+def _conversation(chat: Sequence[ChatMessage], think_budget: int | None) -> Conversation:
+    turns = [Message(role=message.role, content=message.text) for message in chat if message.role != "tool"]
+    prefill = turns.pop().content if turns and turns[-1].role == "assistant" else ""
+    return Conversation(messages=tuple(turns), prefill=prefill, think_budget=think_budget)
 
 
 def _output(model: str, response: Response) -> ModelOutput:

@@ -1,0 +1,181 @@
+"""Conversations to rows, rows to responses: thoughts first, answers as thoughts allow them, without a barrier.
+
+The stream of answers draws on the stream of thoughts: when answers run low, thoughts run until there is enough to
+answer. On one device nothing is gained by more, and no more is held than a wave of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from forethought.chat import encode_prompt
+from forethought.engine.continuous import in_order
+from forethought.engine.conversation import Conversation, Failed, OnReply, Response
+from forethought.engine.decode import Row
+from forethought.engine.turn import LED, PREFILLED_VERDICT, Opened, Turn, behind, opened_by, read_answer_turn
+from forethought.errors import ModelError
+from forethought.reasoning import markers, parse
+from forethought.records import Message
+
+if TYPE_CHECKING:
+    from forethought.engine.local import LocalModel
+
+THINK_BUDGET = 64
+"""Tokens of thought after which a verdict is asked for, where a conversation says nothing else."""
+_PROBE = (Message(role="user", content="x"),)
+
+
+def replies(
+    model: LocalModel,
+    conversations: Sequence[Conversation],
+    max_answer_tokens: int,
+    threshold: float | None = None,
+    on_reply: OnReply | None = None,
+) -> list[Response | Failed]:
+    """One reply a conversation, in order; `max_answer_tokens` 0 stops thoughts at their verdict.
+
+    `threshold` None is the model's own operating point.
+    """
+    return _Asking(model, len(conversations), max_answer_tokens, threshold, on_reply).all(conversations)
+
+
+class _Asking:
+    """One call's state."""
+
+    def __init__(
+        self, model: LocalModel, count: int, max_tokens: int, threshold: float | None, on_reply: OnReply | None
+    ) -> None:
+        self._model, self._max_tokens, self._on_reply = model, max_tokens, on_reply
+        own = model.settings.threshold if model.settings is not None else 0.0
+        self._threshold = own if threshold is None else threshold
+        self._replies: list[Response | Failed | None] = [None] * count
+
+    def all(self, conversations: Sequence[Conversation]) -> list[Response | Failed]:
+        encode_prompt(self._model.tokenizer, _PROBE)  # a model without a usable template is no matter of one row
+        places: dict[Conversation, list[int]] = {}
+        for place, conversation in enumerate(conversations):
+            places.setdefault(conversation, []).append(place)
+        turns: dict[int, Turn] = {}
+        for conversation, found in places.items():
+            turn = self._turn(conversation, found)
+            if isinstance(turn, Failed):
+                self._deliver(found, turn)
+            else:
+                turns[id(turn.row)] = turn
+        self._run(turns)
+        return [reply if reply is not None else Failed(cause="no reply") for reply in self._replies]
+
+    def _deliver(self, places: Sequence[int], reply: Response | Failed) -> None:
+        for place in places:
+            self._replies[place] = reply
+            if self._on_reply is not None:
+                self._on_reply(place, reply)
+        if self._on_reply is None and self._model.on_progress is not None:
+            self._model.on_progress(len(places))
+
+    def _turn(self, conversation: Conversation, places: list[int]) -> Turn | Failed:
+        """A conversation as a row to decode, or why it can't be one."""
+        model = self._model
+        try:
+            prompt = encode_prompt(model.tokenizer, conversation.messages)
+        except ModelError as error:
+            return Failed(cause=error.rule)
+        settings = model.settings
+        if settings is None:
+            opened, own = Opened(state="answer", answer=conversation.prefill), conversation.prefill
+        else:
+            opened = opened_by(conversation.prefill, settings.policy, settings.format)
+            own = conversation.prefill or markers(settings.format)[0] + "\n"
+        own_ids = model.ids(own) if own else []
+        row = Row(0, prompt + own_ids, self._max_tokens, opened=len(own_ids))
+        if len(row.prompt) >= model.context_tokens:
+            return Failed(cause=f"the prompt is longer than the model's context of {model.context_tokens} tokens")
+        row.watch = opened.state != "answer"
+        row.stop_at_verdict = row.watch and self._max_tokens == 0
+        if opened.state == "open":
+            row.stop_at_comply = settings is not None and settings.answer_with == "base"
+            row.think_budget = THINK_BUDGET if conversation.think_budget is None else conversation.think_budget
+        elif opened.state == "decided":
+            row.verdict_at, row.refuses = 0, opened.decision == "refuse"
+        return Turn(places, row, prompt, own, opened)
+
+    def _run(self, turns: dict[int, Turn]) -> None:
+        rows = in_order([turn.row for turn in turns.values()])
+        if self._model.settings is None:
+            self._answer((turns[id(row)], None) for row in rows)
+        else:
+            self._answer(self._allowed(rows, turns))
+
+    def _allowed(self, rows: Sequence[Row], turns: dict[int, Turn]) -> Iterator[tuple[Turn, Response | None]]:
+        """Thoughts that the base's answer is to follow; what is finished without it is delivered on the way."""
+        for row in self._model.thinker.stream(iter(rows), self._model.verdict_tokens(), self._threshold):
+            turn = turns[id(row)]
+            response = self._read(turn)
+            if row.stop_at_comply and not row.stop_at_verdict and row.refuses is False:
+                yield turn, response
+            else:
+                self._deliver(turn.places, response)
+
+    def _answer(self, asked: Iterator[tuple[Turn, Response | None]]) -> None:
+        """Answers of the base weights to turns, each behind its thought where there is one; a prompt is answered once.
+
+        A model that doesn't think has the answer's opening in its row; behind a thought the plain prompt is asked.
+        """
+        waiting: dict[tuple[int, ...], list[tuple[Turn, Response | None]]] = {}
+        known: dict[tuple[int, ...], Response] = {}
+
+        def rows() -> Iterator[Row]:
+            for turn, thought in asked:
+                prompt = turn.row.prompt if thought is None else turn.prompt
+                key = tuple(prompt)
+                if key in waiting:
+                    waiting[key].append((turn, thought))
+                elif (answer := known.get(key) or self._known(turn, thought)) is not None:
+                    known[key] = answer
+                    self._deliver(turn.places, behind(thought, answer))
+                else:
+                    waiting[key] = [(turn, thought)]
+                    yield Row(0, prompt, self._max_tokens)
+
+        for row in self._model.answerer.stream(rows()):
+            key = tuple(row.prompt)
+            turn, thought = waiting[key][0]
+            own = self._model.ids(turn.own) if thought is None and turn.own else []
+            known[key] = Response(
+                answer=self._model.text(own + row.made), prompt_tokens=len(row.prompt), answer_tokens=len(row.made)
+            )
+            for turn, thought in waiting.pop(key):
+                self._deliver(turn.places, behind(thought, known[key]))
+
+    def _known(self, turn: Turn, thought: Response | None) -> Response | None:
+        """An answer that some other run has already."""
+        if not self._model.known_answers or (thought is None and turn.own):
+            return None
+        return self._model.known_answers.get((str(self._model.tokenizer.decode(turn.prompt)), self._max_tokens))
+
+    def _read(self, turn: Turn) -> Response:
+        """A decoded row as a response; its parts are cut where the thought closes."""
+        model, settings = self._model, self._model.settings
+        assert settings is not None
+        row, opened = turn.row, turn.opened
+        if opened.state == "answer":
+            text = model.text(model.ids(opened.answer) + row.made)
+            return read_answer_turn(opened, text, len(row.prompt), len(row.made))
+        # Not `model.text`: what was generated may go on in the middle of a word or a line.
+        text = turn.own + str(model.tokenizer.decode(row.made, skip_special_tokens=True))
+        parsed = parse(text, settings.policy)
+        _, closed, tail = text.partition(markers(settings.format)[1])
+        n_answer = len(model.ids(tail)) if closed else 0
+        decided = PREFILLED_VERDICT if opened.state == "decided" else LED if row.led else ""
+        return Response(
+            reasoning_text=parsed.reasoning_text,
+            reasoning=parsed.reasoning,
+            answer=model.text(model.ids(parsed.answer)[: self._max_tokens]),
+            decision=opened.decision if opened.state == "decided" else "refuse" if row.refuses else "comply",
+            log_odds=row.log_odds,
+            cause=parsed.cause or decided,
+            prompt_tokens=len(row.prompt),
+            reasoning_tokens=max(len(row.made) - n_answer, 0),
+            answer_tokens=min(n_answer, self._max_tokens),
+        )

@@ -1,0 +1,59 @@
+"""What stands beside a trained model: how it was taught to think and where its operating point is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from forethought.errors import ModelError
+from forethought.policy import Policy
+from forethought.reasoning import Detail, Format
+from forethought.records import Record
+
+SETTINGS_FILE = "forethought.json"
+"""Beside the adapter: how the model was taught to think and where its operating point is."""
+
+
+class Settings(Record):
+    """What has to be known to use a trained model as it was trained."""
+
+    policy: Policy
+    format: Format = "think"
+    detail: Detail = "short"
+    answer_with: Literal["adapter", "base"] = "base"
+    threshold: float = 0.0
+    """Verdict log-odds (natural logarithm) from which the model refuses."""
+    threshold_note: str = "not calibrated"
+    """How the threshold was set."""
+    seen_operators: tuple[str, ...] = ()
+    """Styles it was trained on: an evaluation reports these apart."""
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings beside a trained model. Raises ModelError when there are none."""
+    settings = settings_if_any(folder)
+    if settings is None:
+        raise ModelError(
+            folder, f"has no {SETTINGS_FILE}: it was not trained by forethought", "Train it with: forethought train"
+        )
+    return settings
+
+
+def settings_if_any(folder: Path) -> Settings | None:
+    """The settings in a folder, or None. Raises ModelError for damaged ones."""
+    file = folder / SETTINGS_FILE
+    if not file.is_file():
+        return None
+    try:
+        return Settings.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise ModelError(file, error.errors()[0]["msg"], "Train the model again") from None
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Writes the settings beside a trained model, replacing the file in one step."""
+    part = folder / f"{SETTINGS_FILE}.part"
+    part.write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    part.replace(folder / SETTINGS_FILE)
