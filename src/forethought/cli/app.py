@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from forethought.cli import dataset
+from forethought.cli.attack import attack
 from forethought.cli.benchmark import benchmark
 from forethought.cli.build import build
 from forethought.cli.calibrate import calibrate
@@ -39,6 +40,7 @@ app = typer.Typer(
     " dataset of your own.",
 )
 
+app.command()(attack)
 app.command()(build)
 app.command()(benchmark)
 app.command()(calibrate)

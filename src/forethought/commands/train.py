@@ -18,8 +18,8 @@ def train(examples: Path, out: Path, recipe_file: Path | None, model: str, merge
     from forethought.policy import load_policy
     from forethought.records import Example, read_jsonl
     from forethought.train.config import TrainConfig, small_model
-    from forethought.train.rows import tokenize
     from forethought.train.fit import train as fit
+    from forethought.train.rows import tokenize
 
     recipe = load_recipe(recipe_file) if recipe_file else None
     rules = load_policy(recipe.policy if recipe else None)
