@@ -19,8 +19,8 @@ from forethought.records import read_jsonl, write_jsonl
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder
 
 COMMANDS = (
-    "run", "build", "chat", "train", "benchmark", "calibrate", "capability", "over-refusal", "judge", "data", "policy",
-    "doctor",
+    "run", "attack", "build", "chat", "train", "benchmark", "calibrate", "capability", "over-refusal", "judge", "data",
+    "policy", "doctor",
 )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def cost_question(max_cost: float, yes: bool) -> Callable[[Any], bool]:
         if yes or estimate.calls == 0 or (estimate.cost is not None and estimate.cost <= max_cost):
             return True
         if not sys.stdin.isatty():
-            price = "a teacher of unknown price" if estimate.cost is None else f"about ${estimate.cost:.2f}"
+            price = "a model of unknown price" if estimate.cost is None else f"about ${estimate.cost:.2f}"
             rule = f"may cost more than --max-cost {max_cost:g}"
             raise ConfigError(price, rule, "Give --yes, or a higher --max-cost (and --price-in, --price-out)")
         return Confirm.ask("Go on?", console=console, default=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 from forethought.evals.metrics import Figure
 from forethought.report.attack_figures import AttackResult
-from forethought.report.plots import _svg
+from forethought.report.plots import svg
 from forethought.report.search_figures import SearchResult
 
 _HARMFUL, _HARMLESS = "#cf222e", "#1f6feb"
@@ -37,7 +37,7 @@ def attack_dots(results: Sequence[AttackResult]) -> str:
     axis.grid(axis="y", color="#eaeef2", linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     canvas.legend(loc="outside upper left", ncols=2, fontsize=9, frameon=False)
-    return _svg(canvas)
+    return svg(canvas)
 
 
 def budget_curves(results: Sequence[SearchResult]) -> str:
@@ -67,7 +67,7 @@ def budget_curves(results: Sequence[SearchResult]) -> str:
     axis.spines[["top", "right"]].set_visible(False)
     if axis.lines:
         axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _svg(canvas)
+    return svg(canvas)
 
 
 def _label(result: AttackResult) -> str:

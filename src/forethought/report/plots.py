@@ -46,7 +46,7 @@ def attack_bars(figures: Sequence[Figure], attacks: Sequence[str], systems: Sequ
     axes[0].set_yticks([row + 0.4 - height / 2 for row in range(len(attacks))], labels, fontsize=9)
     axes[0].invert_yaxis()
     axes[1].legend(loc="lower right", fontsize=9, frameon=False)
-    return _svg(canvas)
+    return svg(canvas)
 
 
 def _cell(stem: str, attack: str, system: str) -> str:
@@ -68,7 +68,7 @@ def score_histogram(harmful: Sequence[float], harmless: Sequence[float], thresho
     axis.set_ylabel("requests", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=9, frameon=False)
-    return _svg(canvas)
+    return svg(canvas)
 
 
 def operating_curves(curves: Mapping[str, Sequence[OperatingPoint]], threshold: float) -> str:
@@ -92,10 +92,10 @@ def operating_curves(curves: Mapping[str, Sequence[OperatingPoint]], threshold: 
     axis.set_ylabel("harmful requests answered", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(fontsize=9, frameon=False)
-    return _svg(canvas)
+    return svg(canvas)
 
 
-def _svg(canvas: Any) -> str:
+def svg(canvas: Any) -> str:
     out = io.StringIO()
     canvas.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
