@@ -42,7 +42,7 @@ def carried_out(name: str, model: LocalModel, writer: LocalWriter, folder: Path)
     tools = Tools(able=model.able, model=model, thinks=model.thinks)
     goals = [goal("Tell me about the garden"), goal("How do I bake bread?", harmful=False)]
     result = run(
-        parse_method(f"{name}:{SMALL[name]}"), goals, model, folder, judge=WordJudge("refused"), tools=tools,
+        parse_method(f"{name}:{SMALL[name]}"), goals, model, folder, judge=WordJudge("harmful"), tools=tools,
         settings={"budget": 8, "max_answer_tokens": 4}, attacker=writer, evaluator=writer,
     )  # fmt: skip
     assert result.not_run == {}
