@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from forethought.data.answers import own_answers
 from forethought.engine import local as local_module
+from forethought.engine.conversation import Conversation, Response
 from forethought.engine.decode import Row
 from forethought.engine.local import (
     LocalModel,
@@ -132,6 +133,57 @@ def test_known_answers_are_not_asked_again(adapter: Path, base: LocalModel) -> N
     assert answers[1:] == [r.answer for r in base.respond(CONVERSATIONS[1:], 8)]
     # Another length is another answer.
     assert model.respond(CONVERSATIONS[:1], 4, think_budget=6, threshold=math.inf)[0].answer != "from before"
+
+
+@pytest.fixture
+def unthinking(tmp_path: Path) -> Path:
+    """A trained model that does not think, as refusal training leaves it."""
+    return tiny_adapter(tmp_path / "refusal", method="refusal", thinks=False, answer_with="adapter")
+
+
+def test_a_trained_model_that_does_not_think_answers_with_its_own_weights(
+    unthinking: Path, base: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LocalModel.load(str(unthinking), dtype="float32")
+    assert (model.trained, model.thinks, model.able.budget) == (True, False, False)
+    responses = model.respond(CONVERSATIONS, 8)
+    adapted: Any = PeftModel.from_pretrained(tiny_model(), str(unthinking)).eval()
+    plain = LocalModel(adapted, tiny_tokenizer(), None)
+    assert [one.answer for one in responses] == [one.answer for one in plain.respond(CONVERSATIONS, 8)]
+    assert [one.answer for one in responses] != [one.answer for one in base.respond(CONVERSATIONS, 8)]
+    for one in responses:
+        assert (one.reasoning_text, one.decision, one.log_odds, one.cause) == ("", None, None, "")
+    # A large model isn't merged: its adapter stays on while it answers.
+    monkeypatch.setattr(local_module, "_SMALL_MODEL", 0)
+    switching = LocalModel.load(str(unthinking), dtype="float32")
+    assert isinstance(switching.model, PeftModel)
+    assert [one.answer for one in switching.respond(CONVERSATIONS, 8)] == [one.answer for one in responses]
+
+
+def test_it_neither_thinks_nor_takes_the_bases_answers(unthinking: Path) -> None:
+    model = LocalModel.load(str(unthinking), dtype="float32")
+    own = model.respond(CONVERSATIONS[:1], 8)[0].answer
+    model.known_answers[(model.prompt_text(CONVERSATIONS[0]), 8)] = Response(answer="the base's")
+    assert model.respond(CONVERSATIONS[:1], 8)[0].answer == own
+    with pytest.raises(ModelError, match="not trained to reason"):
+        model.think(CONVERSATIONS)
+
+
+def test_its_turn_can_be_begun_for_it(unthinking: Path) -> None:
+    model = LocalModel.load(str(unthinking), dtype="float32")
+    (reply,) = model.reply([Conversation(messages=CONVERSATIONS[0], prefill="<think>\nVerdict:")], 4)
+    assert isinstance(reply, Response)
+    assert reply.answer.startswith("<think>\nVerdict:")
+    assert reply.decision is None
+
+
+def test_settings_of_before_there_were_methods_are_read(tmp_path: Path) -> None:
+    settings = Settings(policy=default_policy(), threshold=0.5)
+    old = settings.model_dump_json(exclude={"method", "thinks"})
+    (tmp_path / "forethought.json").write_text(old)
+    read = read_settings(tmp_path)
+    assert read == settings
+    assert (read.method, read.thinks, read.answer_with) == ("scot", True, "base")
 
 
 def test_thoughts_alone_have_the_same_odds(thinker: LocalModel) -> None:

@@ -291,6 +291,17 @@ def test_base_and_defended_get_the_same_questions(tmp_path: Path) -> None:
     assert values["capability_chance_tiny"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("prompt", ["plain", "chat"])
+def test_a_trained_model_that_does_not_think_is_compared_with_its_base(tmp_path: Path, prompt: Any) -> None:
+    folder = tiny_adapter(tmp_path / "adapter", method="refusal", thinks=False)
+    local = LocalModel.load(str(folder), dtype="float32")
+    config = CapabilityConfig(prompt=prompt)
+    (found,) = compare_models(local, "k", [make_set(make_questions(2))], config, tmp_path)
+    expected = scores(ForethoughtLM(plain()), config, questions=list(found.questions))
+    assert likelihoods(found.scores[BASE]) == pytest.approx(likelihoods(expected))
+    assert likelihoods(found.scores[DEFENDED]) != pytest.approx(likelihoods(found.scores[BASE]))
+
+
 def test_plain_prompts_to_a_model_that_thinks_are_an_error(tmp_path: Path) -> None:
     local = thinking(tmp_path / "adapter", NEVER)
     with pytest.raises(ConfigError, match="chat template"):

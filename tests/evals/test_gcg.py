@@ -184,6 +184,14 @@ def test_a_model_that_does_not_think_opens_with_the_target_string() -> None:
         assert model.tokenizer.decode(target.wanted) == "Sure, the sky is green"
 
 
+def test_a_trained_model_that_does_not_think_is_aimed_at_as_an_untrained_one(tmp_path: Path) -> None:
+    model = thinker(tmp_path, method="refusal", thinks=False)
+    (target,) = targets(GOAL, model, "think")
+    assert (target.forced, target.base) == ((), False)
+    assert model.tokenizer.decode(target.wanted) == "Sure, the sky is green"
+    assert passes(model, "think") == 1
+
+
 def thinker(tmp_path: Path, **settings: Any) -> LocalModel:
     return LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path / "adapter", **settings))
 

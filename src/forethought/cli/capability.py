@@ -49,7 +49,7 @@ def capability(
         Choices, typer.Option(help="Score each option's text, or the letter of an option that the prompt lists.")
     ] = Choices.text,
     prompt: Annotated[
-        Prompt | None, typer.Option(help="Default: chat for a model that thinks (and its base), else plain.")
+        Prompt | None, typer.Option(help="Default: chat for a trained model (and its base), else plain.")
     ] = None,
     shots: Annotated[int, typer.Option(min=0, help="Worked examples before each question.")] = 0,
     adapter: Annotated[Path | None, typer.Option(help="A trained adapter; its base is MODEL.")] = None,

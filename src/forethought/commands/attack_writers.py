@@ -105,7 +105,7 @@ class Writers:
         from forethought.evals.suite.run import run_suite
 
         local = self._target.local
-        if local is None or not local.thinks:
+        if local is None or not local.trained:
             return  # a model that was not trained here is its own control
         with contextlib.ExitStack() as stack:
             try:

@@ -32,6 +32,8 @@ def calibrate(
 
     folder = Path(model)
     settings = read_settings(folder)
+    if not settings.thinks:
+        raise InputError(folder, "does not think: it has no verdict to set a threshold for", "Calibrate a scot model")
     allowed = _requests(harmless, harmful=False, shipped=("calibration", "ordinary"))
     lookalikes = [] if harmless else _requests([], harmful=False, shipped=("lookalike",))
     attacks = _requests(harmful, harmful=True, shipped=("harmful",))

@@ -33,7 +33,7 @@ def capability(
 ) -> None:
     """Scores a model, and its base beside it, on question files; prints a table and writes the figures.
 
-    `options` are fields of CapabilityConfig; a prompt of None is `chat` for a model that thinks.
+    `options` are fields of CapabilityConfig; a prompt of None is `chat` for a trained model, and its base beside it.
     """
     quiet()
     from forethought.evals.capability.extra import need_lm_eval
@@ -62,10 +62,10 @@ def capability(
         )
     dtype: Any = "float32" if device().type == "cpu" else "auto"
     local = LocalModel.load(model, adapter, dtype)
-    config = CapabilityConfig(**{**options, "prompt": options["prompt"] or ("chat" if local.thinks else "plain")})
-    other = LocalModel.load(base, None, dtype) if base is not None and local.thinks else None
-    systems = 2 if local.thinks and (other is not None or has_base(local)) else 1
-    if local.thinks and systems == 1:
+    config = CapabilityConfig(**{**options, "prompt": options["prompt"] or ("chat" if local.trained else "plain")})
+    other = LocalModel.load(base, None, dtype) if base is not None and local.trained else None
+    systems = 2 if local.trained and (other is not None or has_base(local)) else 1
+    if local.trained and systems == 1:
         console.print(
             "No base model stands beside this one: no difference is measured. Name it: --base", style="yellow"
         )

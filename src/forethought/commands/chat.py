@@ -26,7 +26,7 @@ def chat(
         if json_output:
             print(response.model_dump_json())
         else:
-            _show_response(response, local.settings)
+            _show_response(response, local.thinking)
 
 
 def _typed() -> Any:

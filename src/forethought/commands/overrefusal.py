@@ -48,7 +48,7 @@ def over_refusal(
     names = attack_names() if styles else ()
     attempts = plan(sets, names, limit, seed)
     local = LocalModel.load(model, adapter)
-    system = "defended" if local.thinks else "base"
+    system = "defended" if local.trained else "base"
     folder = out.with_name(f"{out.stem}-logs") if out else Path("runs") / "over-refusal"
     # Whatever changes an answer names the folder: another model or plan never reads these logs.
     told = [model, str(adapter), _weights(adapter or model), max_tokens, [one.id for one in attempts]]

@@ -2,48 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from forethought.commands.shared import console, quiet
-from forethought.errors import InputError
+from forethought.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from forethought.pipeline.recipe import Recipe
+    from forethought.pipeline.terminal import Terminal
+    from forethought.records import Example
+    from forethought.train.config import TrainConfig
+    from forethought.train.methods.base import TrainingMethod
 
 
-def train(examples: Path, out: Path, recipe_file: Path | None, model: str, merge: bool) -> None:
-    """Trains on built rows."""
+def train(
+    examples: Path,
+    out: Path,
+    recipe_file: Path | None,
+    model: str,
+    method: str | None,
+    max_tokens: int | None,
+    complied: Path | None,
+    merge: bool,
+) -> None:
+    """Trains on built rows by a method; `method` None is SCoT, answering as the recipe says."""
     quiet()
-    from forethought.engine.embedded import EMBEDDED
-    from forethought.engine.local import Settings, load_tokenizer, merge_adapter, write_settings
+    from forethought.engine.local import load_tokenizer, merge_adapter, write_settings
     from forethought.pipeline.recipe import BuildConfig, load_recipe
     from forethought.pipeline.terminal import Terminal
     from forethought.policy import load_policy
     from forethought.records import Example, read_jsonl
-    from forethought.train.config import TrainConfig, small_model
     from forethought.train.fit import train as fit
-    from forethought.train.rows import tokenize
+    from forethought.train.methods.base import Material
+    from forethought.train.prepare import COMPLIED, method_rows, method_settings, n_layers, seen_operators
 
     recipe = load_recipe(recipe_file) if recipe_file else None
-    rules = load_policy(recipe.policy if recipe else None)
     base = recipe.model if recipe else model
     build = recipe.build if recipe else BuildConfig()
-    config = recipe.training if recipe else small_model() if base == EMBEDDED else TrainConfig()
+    chosen, config = _method(method, recipe, base)
+    if complied is not None and not chosen.needs_complied:
+        raise ConfigError("--complied", f"method '{chosen.name}' needs no such answers", "Leave it out")
     rows = list(read_jsonl(examples, Example))
     if not rows:
         raise InputError(examples, "holds no rows", "Build them first: forethought run")
-    tokenizer = load_tokenizer(base)
-    tokens = [tokenize(row, tokenizer, rules, build.format, build.detail, config.seed) for row in rows]
-    terminal = Terminal(console)
+    tokenizer, terminal = load_tokenizer(base), Terminal(console)
+    harmful = _complied(base, rows, complied or out / COMPLIED, terminal) if chosen.needs_complied else {}
+    rules = load_policy(recipe.policy if recipe else None)
+    material = Material(rows, tokenizer, rules, build.format, build.detail, config.seed, harmful)
+    tokens = method_rows(chosen, material, max_tokens)
+    settings = method_settings(chosen, material, config, seen_operators(tokens, rows, tokenizer))
+    objective = chosen.objective(config, n_layers(base))
     with terminal.progress("train") as bar:
-        counts = fit(base, tokens, config, out, bar.step)
-    seen = tuple(sorted({row.request.operator for row in rows if row.request.operator}))
-    answer_with = recipe.answer_with if recipe else "base"
-    settings = Settings(
-        policy=rules,
-        format=build.format,
-        detail=build.detail,
-        answer_with=answer_with if config.method == "lora" else "adapter",
-        seen_operators=seen,
-    )
+        counts = fit(base, tokens, config, out, bar.step, objective)
     write_settings(out, settings)
-    console.print(f"Trained on {counts['rows']:.0f} rows, {counts['tokens']:.0f} tokens: {out}", highlight=False)
+    taught = f"{counts['rows']:.0f} rows, {counts['tokens']:.0f} tokens"
+    console.print(f"Trained on {taught} by {chosen.name}: {out}", highlight=False)
     if merge:
         console.print(f"Merged: {merge_adapter(out)}", highlight=False)
+
+
+def list_methods() -> None:
+    """Prints every method's name and title, whether it thinks, and what it needs besides rows."""
+    quiet()
+    from forethought.train.methods.catalogue import METHODS
+
+    table = Table("method", "", "thinks", "needs besides rows", caption="How to choose: docs/train.md", box=None)
+    for method in METHODS.values():
+        needs = "the base model's harmful answers" if method.needs_complied else ""
+        table.add_row(method.name, method.title, "yes" if method.thinks else "no", needs)
+    console.print(table)
+
+
+def _method(name: str | None, recipe: Recipe | None, base: str) -> tuple[TrainingMethod, TrainConfig]:
+    """The method, and the training settings with its own in place of the recipe's."""
+    from forethought.engine.embedded import EMBEDDED
+    from forethought.train.config import TrainConfig, small_model
+    from forethought.train.methods.catalogue import get_method
+
+    config = recipe.training if recipe else small_model() if base == EMBEDDED else TrainConfig()
+    if name is None:
+        split = (recipe is None or recipe.answer_with == "base") and config.method == "lora"
+        name = "scot_split" if split else "scot"
+    chosen = get_method(name)
+    return chosen, chosen.configured(config)
+
+
+def _complied(base: str, rows: Sequence[Example], file: Path, terminal: Terminal) -> dict[str, str]:
+    """The base model's own answers to the harmful requests, as far as they comply; says how many."""
+    from forethought.train.prepare import complied_answers, harmful_requests
+
+    requests = harmful_requests(rows)
+    with terminal.progress("own answers") as bar:
+        bar.total(len(requests))
+        found = complied_answers(base, requests, file, bar.advance)
+    console.print(
+        f"The base model complies with {len(found)} of {len(requests)} harmful requests: {file}", highlight=False
+    )
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -87,3 +88,16 @@ def sample(requests: Sequence[Request], most: int, seed: int = 0) -> list[Reques
     rank = {r.id: hashlib.sha256(f"{seed}:{r.id}".encode()).hexdigest() for r in requests}
     chosen = set(sorted(rank, key=rank.__getitem__)[:most])
     return [request for request in requests if request.id in chosen]
+
+
+def within_budget(lengths: Sequence[int], budget: int, seed: int = 0) -> list[int]:
+    """Places of the rows that fit a token budget, drawn at random, in their first order. `lengths` are in tokens."""
+    order = list(range(len(lengths)))
+    random.Random(seed).shuffle(order)
+    chosen: list[int] = []
+    spent = 0
+    for place in order:
+        if spent + lengths[place] <= budget:
+            chosen.append(place)
+            spent += lengths[place]
+    return sorted(chosen)

@@ -1,4 +1,8 @@
-"""Defences that change weights: what each trains, costs and is for. `planned` ones are not built yet."""
+"""Defences that change weights: what each trains, costs and is for. `planned` ones are not built yet.
+
+The others are the methods of `forethought train --method`, by the same names. They are described here and not read from
+there: what a defence is must be known without loading torch.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,30 @@ from forethought.defences.base import Defence
 _ADAPTER = "a LoRA adapter on all linear layers, or all weights"
 _SCOT = "Yang et al. 2025, arXiv 2501.19180"
 _VERDICT = "log-odds of the verdict"
-_OPENING = "log-likelihood of the refusal's opening"
+
+
+def _ablation(name: str, title: str, shows: str) -> Defence:
+    return Defence(
+        id=f"scot_{name}",
+        title=f"SCoT, {title}",
+        paper=f"ours, an ablation of {_SCOT}",
+        kind="training",
+        trains=_ADAPTER,
+        cost="as SCoT",
+        when_to_choose=f"to see {shows}",
+        score=_VERDICT,
+    )
+
+
+_ABLATIONS = (
+    _ablation("no_variants", "without variants", "what restyled rows add"),
+    _ablation("no_benign", "without harmless rows", "how much is refused when nothing harmless is taught"),
+    _ablation("no_contrast", "without look-alikes", "what harmless rows that look harmful add"),
+    _ablation("no_styled_benign", "harmless rows never restyled", "whether a disguise alone gets refused"),
+    _ablation("full", "every rule walked", "what a longer thought adds"),
+    _ablation("paper", "the paper's headings", "whether headings do as well as tags"),
+    _ablation("constant_refusal", "one refusal for all", "what refusals that name the rule add"),
+)
 
 TRAINED: tuple[Defence, ...] = (
     Defence(
@@ -18,8 +45,6 @@ TRAINED: tuple[Defence, ...] = (
         trains=_ADAPTER,
         cost="one pass over the rows; nothing at inference",
         when_to_choose="as the yardstick for reasoning: the same rows without it",
-        score=_OPENING,
-        planned=True,
     ),
     Defence(
         id="refusal_augmented",
@@ -29,8 +54,6 @@ TRAINED: tuple[Defence, ...] = (
         trains=_ADAPTER,
         cost="one pass over more rows; nothing at inference",
         when_to_choose="disguises are expected and no thought may be shown or paid for",
-        score=_OPENING,
-        planned=True,
     ),
     Defence(
         id="scot",
@@ -52,6 +75,7 @@ TRAINED: tuple[Defence, ...] = (
         when_to_choose="ability on allowed requests has to stay the base model's own",
         score=_VERDICT,
     ),
+    *_ABLATIONS,
     Defence(
         id="reasoning_first",
         title="Reasoning-to-defend (R2D)",
@@ -64,13 +88,13 @@ TRAINED: tuple[Defence, ...] = (
     ),
     Defence(
         id="policy_reasoning",
-        title="Policy reasoning of a dataset's own (STAR-1)",
-        paper="Wang et al. 2025, arXiv 2504.01903",
+        title="Policy reasoning: every rule is walked",
+        paper="in the manner of STAR-1, Wang et al. 2025, arXiv 2504.01903",
         kind="training",
         trains=_ADAPTER,
-        cost="one pass over about 1,000 rows; a long thought before each answer",
-        when_to_choose="the dataset brings reasoning of its own that is better than what rules write",
-        planned=True,
+        cost="one pass over the rows without variants; a thought over every rule before each answer",
+        when_to_choose="the thought has to show that every rule was looked at",
+        score=_VERDICT,
     ),
     Defence(
         id="deliberative",
@@ -83,25 +107,23 @@ TRAINED: tuple[Defence, ...] = (
         planned=True,
     ),
     Defence(
-        id="dpo",
-        title="Preference training (DPO)",
+        id="scot_dpo",
+        title="SCoT by preference (DPO)",
         paper="Rafailov et al. 2023, arXiv 2305.18290; for safe reasoning, STAIR: Zhang et al. 2025, arXiv 2502.02384",
         kind="training",
         trains=_ADAPTER,
-        cost="two answers a row and a reference pass; nothing at inference",
-        when_to_choose="pairs of better and worse answers are at hand, over-refusing ones among the worse",
+        cost="two completions a row and a reference pass over both; at inference as SCoT",
+        when_to_choose="SCoT gives the wrong verdict with confidence: the opposite one is taught against",
         score=_VERDICT,
-        planned=True,
     ),
     Defence(
         id="circuit_breaker",
         title="Circuit breakers (RR)",
         paper="Zou et al. 2024, arXiv 2406.04313",
         kind="training",
-        trains="a LoRA adapter on the layers up to the deepest one that is rerouted",
-        cost="150 steps, two forward passes each; nothing at inference",
+        trains="a LoRA adapter on all linear layers",
+        cost="the base model's answers to harmful requests; two forward passes a step; nothing at inference",
         when_to_choose="attacks put words into the model's mouth; garbled answers to harmful requests are acceptable",
-        planned=True,
     ),
     Defence(
         id="latent_adversarial",
@@ -109,19 +131,17 @@ TRAINED: tuple[Defence, ...] = (
         paper="Sheshadri et al. 2024, arXiv 2407.15549",
         kind="training",
         trains=_ADAPTER,
-        cost="about 16 times the passes of refusal training; nothing at inference",
+        cost="the base model's answers to harmful requests; about 35 passes over each harmful row, not one",
         when_to_choose="unforeseen attacks are expected, and training may take longer",
-        planned=True,
     ),
     Defence(
-        id="cat",
+        id="continuous_adversarial",
         title="Continuous adversarial training (CAT)",
         paper="Xhonneux et al. 2024, arXiv 2405.15589",
         kind="training",
         trains=_ADAPTER,
-        cost="about 10 times the passes of refusal training; nothing at inference",
+        cost="the base model's answers to harmful requests; about 23 passes over each harmful row, not one",
         when_to_choose="optimised suffixes are expected, and R2D2 is out of reach",
-        planned=True,
     ),
     Defence(
         id="r2d2",
@@ -150,10 +170,9 @@ TRAINED: tuple[Defence, ...] = (
         paper="ours, after Qi et al. 2024, arXiv 2406.05946",
         kind="training",
         trains=_ADAPTER,
-        cost="as SCoT, with rows that begin in the middle of a harmful answer",
+        cost="as SCoT, with half of the harmful rows once more from a bad start",
         when_to_choose="the model's turn can be prefilled or its thought skipped",
         score=_VERDICT,
-        planned=True,
     ),
     Defence(
         id="scot_rl",

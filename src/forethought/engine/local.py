@@ -65,8 +65,9 @@ class LocalModel:
         self.batch_size = batch_size
         self._has_base = base is not None
         self.thinker = Decoder(model, tokenizer, frozenset(ends), batch_size)
-        around = self.adapter_off if settings is not None else None
-        self.answerer = Decoder(self.base_weights, tokenizer, frozenset(ends), batch_size, around=around)
+        # A model that does not think answers with its own weights, whatever stands beside it.
+        answering, around = (self.base_weights, self.adapter_off) if self.thinks else (model, None)
+        self.answerer = Decoder(answering, tokenizer, frozenset(ends), batch_size, around=around)
 
     @classmethod
     def load(cls, name: str, adapter: Path | None = None, dtype: DType = "auto", batch_size: int = 128) -> LocalModel:
@@ -107,6 +108,16 @@ class LocalModel:
     @property
     def thinks(self) -> bool:
         """Whether it was trained to reason before it answers."""
+        return self.thinking is not None
+
+    @property
+    def thinking(self) -> Settings | None:
+        """How it thinks; None for a model that answers at once, trained or not."""
+        return self.settings if self.settings is not None and self.settings.thinks else None
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a model that we trained, and no base model."""
         return self.settings is not None
 
     @property
@@ -160,10 +171,8 @@ class LocalModel:
 
         Raises ModelError for a model that was not trained to think.
         """
-        if self.settings is None:
-            raise ModelError(
-                self.tokenizer.name_or_path, "was not trained to reason", "Train it with: forethought train"
-            )
+        if not self.thinks:
+            raise ModelError(self.name, "was not trained to reason", "Train one that is: forethought train")
         asked = [Conversation(messages=tuple(turns), think_budget=think_budget) for turns in conversations]
         return self._all_there(replies(self, asked, 0, None, _counted(on_done)))
 
@@ -190,13 +199,13 @@ class LocalModel:
 
     def verdict_tokens(self) -> VerdictTokens:
         """What the decoder steers by. Raises ModelError where the tokenizer can't tell the verdicts apart."""
-        assert self.settings is not None
+        assert self.thinking is not None
         refuse, comply = self.ids(" refuse"), self.ids(" comply")
         if refuse[0] == comply[0]:
             raise ModelError(
                 self.tokenizer.name_or_path, "its tokenizer begins both verdicts alike", "Use another model"
             )
-        closing = markers(self.settings.format)[1]
+        closing = markers(self.thinking.format)[1]
         return VerdictTokens(
             anchor=VERDICT_ANCHOR,
             lead_in=tuple(self.ids("\n" + VERDICT_ANCHOR)),

@@ -47,7 +47,7 @@ class _Asking:
         self, model: LocalModel, count: int, max_tokens: int, threshold: float | None, on_reply: OnReply | None
     ) -> None:
         self._model, self._max_tokens, self._on_reply = model, max_tokens, on_reply
-        own = model.settings.threshold if model.settings is not None else 0.0
+        own = model.thinking.threshold if model.thinking is not None else 0.0
         self._threshold = own if threshold is None else threshold
         self._replies: list[Response | Failed | None] = [None] * count
 
@@ -81,7 +81,7 @@ class _Asking:
             prompt = encode_prompt(model.tokenizer, conversation.messages)
         except ModelError as error:
             return Failed(cause=error.rule)
-        settings = model.settings
+        settings = model.thinking
         if settings is None:
             opened, own = Opened(state="answer", answer=conversation.prefill), conversation.prefill
         else:
@@ -102,7 +102,7 @@ class _Asking:
 
     def _run(self, turns: dict[int, Turn]) -> None:
         rows = in_order([turn.row for turn in turns.values()])
-        if self._model.settings is None:
+        if not self._model.thinks:
             self._answer((turns[id(row)], None) for row in rows)
         else:
             self._answer(self._allowed(rows, turns))
@@ -118,7 +118,7 @@ class _Asking:
                 self._deliver(turn.places, response)
 
     def _answer(self, asked: Iterator[tuple[Turn, Response | None]]) -> None:
-        """Answers of the base weights to turns, each behind its thought where there is one; a prompt is answered once.
+        """Answers to turns, each behind its thought where there is one; a prompt is answered once.
 
         A model that doesn't think has the answer's opening in its row; behind a thought the plain prompt is asked.
         """
@@ -149,14 +149,15 @@ class _Asking:
                 self._deliver(turn.places, behind(thought, known[key]))
 
     def _known(self, turn: Turn, thought: Response | None) -> Response | None:
-        """An answer that some other run has already."""
-        if not self._model.known_answers or (thought is None and turn.own):
+        """An answer of the base that some other run has already."""
+        own_weights = self._model.trained and not self._model.thinks
+        if not self._model.known_answers or own_weights or (thought is None and turn.own):
             return None
         return self._model.known_answers.get((str(self._model.tokenizer.decode(turn.prompt)), self._max_tokens))
 
     def _read(self, turn: Turn) -> Response:
         """A decoded row as a response; its parts are cut where the thought closes."""
-        model, settings = self._model, self._model.settings
+        model, settings = self._model, self._model.thinking
         assert settings is not None
         row, opened = turn.row, turn.opened
         if opened.state == "answer":

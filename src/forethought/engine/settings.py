@@ -1,4 +1,4 @@
-"""What stands beside a trained model: how it was taught to think and where its operating point is."""
+"""What stands beside a trained model: how it was trained, whether and how it thinks, where its operating point is."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from forethought.reasoning import Detail, Format
 from forethought.records import Record
 
 SETTINGS_FILE = "forethought.json"
-"""Beside the adapter: how the model was taught to think and where its operating point is."""
+"""Beside the adapter: how the model was trained and where its operating point is."""
 
 
 class Settings(Record):
     """What has to be known to use a trained model as it was trained."""
 
     policy: Policy
+    method: str = "scot"
+    """Name of the training method."""
+    thinks: bool = True
+    """Whether it was taught to reason before it answers. Without a thought there is no verdict and no threshold."""
     format: Format = "think"
     detail: Detail = "short"
     answer_with: Literal["adapter", "base"] = "base"
+    """What answers after the verdict `comply`; a model that does not think answers with its own weights."""
     threshold: float = 0.0
     """Verdict log-odds (natural logarithm) from which the model refuses."""
     threshold_note: str = "not calibrated"

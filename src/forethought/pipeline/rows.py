@@ -10,7 +10,7 @@ from typing import Any
 
 from forethought.data.answers import OwnAnswer, own_answers
 from forethought.data.lesson import Lesson
-from forethought.data.select import sample
+from forethought.data.select import sample, within_budget
 from forethought.data.teach import Answer, teach
 from forethought.data.verify import verify
 from forethought.errors import StageError
@@ -94,19 +94,12 @@ def _answers(requests: Sequence[Request], build: BuildConfig, own: Path) -> dict
 
 
 def _fitted(examples: Sequence[Example], recipe: Recipe, policy: Policy) -> tuple[list[int], dict[str, int]]:
-    """Places of the rows that fit the token budget, drawn at random, in their first order; and their tokens."""
+    """Places of the rows that fit the token budget, in their first order; and their tokens."""
     budget = recipe.build.max_tokens
     if budget is None:
         return list(range(len(examples))), {}
     from forethought.pipeline.tokens import to_tokens
 
     lengths = [row.length for row in to_tokens(recipe, policy, examples)]
-    order = list(range(len(examples)))
-    random.Random(recipe.seed).shuffle(order)
-    chosen: list[int] = []
-    spent = 0
-    for place in order:
-        if spent + lengths[place] <= budget:
-            chosen.append(place)
-            spent += lengths[place]
-    return sorted(chosen), {"tokens": spent}
+    chosen = within_budget(lengths, budget, recipe.seed)
+    return chosen, {"tokens": sum(lengths[place] for place in chosen)}

@@ -72,11 +72,13 @@ def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunne
         counts = train(recipe.model, rows, recipe.training, out, bar.step)
         examples = read_jsonl(built / "examples.jsonl", Example)
         seen = sorted({example.request.operator for example in examples if example.request.operator})
+        split = recipe.answer_with == "base" and recipe.training.method == "lora"
         settings = Settings(
             policy=policy,
+            method="scot_split" if split else "scot",
             format=recipe.build.format,
             detail=recipe.build.detail,
-            answer_with=recipe.answer_with if recipe.training.method == "lora" else "adapter",
+            answer_with="base" if split else "adapter",
             seen_operators=tuple(seen),
         )
         write_settings(out, settings)

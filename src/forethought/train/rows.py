@@ -33,6 +33,11 @@ class TokenRow(Record):
     def length(self) -> int:
         return len(self.input_ids)
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of both completions, the prompt counted with each: what one pass over the row reads."""
+        return len(self.input_ids) + len(self.other_input_ids)
+
 
 def tokenize(
     example: Example,

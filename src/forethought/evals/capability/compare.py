@@ -41,7 +41,7 @@ def compare_models(
     base: LocalModel | None = None, base_key: str = "", batch_size: int = 16,
     on_done: Callable[[int], None] | None = None,
 ) -> list[SetResult]:  # fmt: skip
-    """Scores of the model and, where it thinks, of its base. A model that doesn't think is the base itself.
+    """Scores of the model and, where it was trained, of its base. A model that wasn't is the base itself.
 
     `key`, `base_key` tell models apart between runs. `base` None is the base that stands beside the adapter.
     `on_done` as in score_set, over both models. Raises ConfigError for plain prompts to a
@@ -55,7 +55,7 @@ def compare_models(
         return [tuple(score_set(lm, its_key, qset, config, folder, on_done)) for qset in sets]
 
     found: dict[str, list[tuple[ItemScore, ...]]] = {}
-    if not local.thinks:
+    if not local.trained:
         found[BASE] = scored(local, key)
     else:
         if base is not None:

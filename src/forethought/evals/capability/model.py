@@ -40,7 +40,7 @@ class ForethoughtLM(HFLM):  # type: ignore[misc]
     def __init__(self, local: LocalModel, batch_size: int = 16, think_budget: int = 64) -> None:
         """`batch_size`: rows scored at once; rows are sorted by length. `think_budget` as in LocalModel.respond."""
         self.local = local
-        self.answers_with_base = local.settings is not None and local.settings.answer_with == "base"
+        self.answers_with_base = local.thinking is not None and local.thinking.answer_with == "base"
         weights = local.base_weights if self.answers_with_base else local.model
         # A copy: lm-eval sets a padding token and a side on the tokenizer it is given.
         super().__init__(pretrained=weights, tokenizer=copy.deepcopy(local.tokenizer), batch_size=batch_size)

@@ -58,3 +58,11 @@ class TrainingMethod(Record):
     """Training settings that differ from the recipe's."""
     answer_with: Literal["adapter", "base"] = "adapter"
     """What answers after the verdict `comply`."""
+    format: Format | None = None
+    """Format of its thoughts; None is what the data is given with."""
+    detail: Detail | None = None
+    """Detail of its thoughts; None is what the data is given with."""
+
+    def configured(self, config: TrainConfig) -> TrainConfig:
+        """The training settings, with this method's own in place of the recipe's."""
+        return TrainConfig.model_validate({**config.model_dump(), **self.settings})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from forethought.reasoning import Detail, Format
 from forethought.records import Example
 from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Material, TrainingMethod
@@ -57,8 +58,27 @@ def _one_refusal(material: Material) -> list[TokenRow]:
     return reasoned(dataclasses.replace(material, examples=examples))
 
 
-def _ablation(name: str, title: str, rows: Callable[[Material], list[TokenRow]]) -> TrainingMethod:
-    return TrainingMethod(name=f"scot_{name}", title=f"SCoT, {title}", paper="", rows=rows, objective=paired)
+def _ablation(
+    name: str,
+    title: str,
+    rows: Callable[[Material], list[TokenRow]] = reasoned,
+    fmt: Format | None = None,
+    detail: Detail | None = None,
+) -> TrainingMethod:
+    return TrainingMethod(
+        name=f"scot_{name}",
+        title=f"SCoT, {title}",
+        paper="",
+        rows=lambda material: rows(_shaped(material, fmt, detail)),
+        objective=paired,
+        format=fmt,
+        detail=detail,
+    )
+
+
+def _shaped(material: Material, fmt: Format | None = None, detail: Detail | None = None) -> Material:
+    """The same data, its thoughts in another format or detail."""
+    return dataclasses.replace(material, format=fmt or material.format, detail=detail or material.detail)
 
 
 REFUSAL = TrainingMethod(
@@ -92,8 +112,9 @@ POLICY_REASONING = TrainingMethod(
     name="policy_reasoning",
     title="Policy reasoning: every rule is walked",
     paper="In the manner of STAR-1, Wang et al. 2025, arXiv 2504.01903",
-    rows=lambda material: reasoned(dataclasses.replace(material, detail="full"), original),
+    rows=lambda material: reasoned(_shaped(material, detail="full"), original),
     objective=paired,
+    detail="full",
 )
 ABLATIONS = (
     _ablation("no_variants", "without variants", lambda material: reasoned(material, original)),
@@ -104,9 +125,7 @@ ABLATIONS = (
         "harmless rows never restyled",
         _without(lambda example: example.term == "benign" and not original(example)),
     ),
-    _ablation("full", "every rule walked", lambda material: reasoned(dataclasses.replace(material, detail="full"))),
-    _ablation(
-        "paper", "the paper's headings", lambda material: reasoned(dataclasses.replace(material, format="paper"))
-    ),
+    _ablation("full", "every rule walked", detail="full"),
+    _ablation("paper", "the paper's headings", fmt="paper"),
     _ablation("constant_refusal", "one refusal for all", _one_refusal),
 )

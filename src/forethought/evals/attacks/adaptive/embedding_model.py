@@ -77,7 +77,7 @@ class Perturbed:
         The thought is the model's own, and its verdict is read from its text: no threshold is held against it. An
         answer after `comply` comes from the base where the model is set so, on the perturbed prompt, as in use.
         """
-        settings = self._local.settings
+        settings = self._local.thinking
         if settings is None:
             return Said(answer=self._text(self._write(self._weights, "", answer_tokens)))
         opening, closing = markers(settings.format)

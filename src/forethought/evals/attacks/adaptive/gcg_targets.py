@@ -39,14 +39,15 @@ def targets(goal: Goal, model: LocalModel, aim: Aim) -> tuple[Target, ...]:
     - `skip`: the target string where the thought would begin. The engine leads the model from there to a verdict.
     """
     answer = encode_text(model.tokenizer, goal.target_string)
-    if model.settings is None:
+    settings = model.thinking
+    if settings is None:
         return (Target(forced=(), wanted=answer),)
-    opening, closing = markers(model.settings.format)
+    opening, closing = markers(settings.format)
     forced = encode_text(model.tokenizer, opening + "\n")
     if aim == "skip":
         return (Target(forced, answer),)
     thought = harmless_thought(goal, model)
-    if model.settings.answer_with == "base":
+    if settings.answer_with == "base":
         thought = thought[: thought.rindex(closing) + len(closing)]
         return Target(forced, _after(model, forced, thought)), Target((), answer, base=True)
     return (Target(forced, _after(model, forced, thought + goal.target_string)),)
@@ -70,4 +71,5 @@ def _after(model: LocalModel, forced: Ids, text: str) -> Ids:
 
 def passes(model: LocalModel, aim: Aim) -> int:
     """How many targets there are, and so how many passes of a model one suffix takes."""
-    return 2 if model.settings is not None and aim == "think" and model.settings.answer_with == "base" else 1
+    settings = model.thinking
+    return 2 if settings is not None and aim == "think" and settings.answer_with == "base" else 1

@@ -1,0 +1,53 @@
+"""`forethought train`, to be mounted by the root of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forethought.commands import train as train_command
+
+
+def _list_methods(wanted: bool) -> None:
+    if wanted:
+        train_command.list_methods()
+        raise typer.Exit
+
+
+def train(
+    examples: Annotated[Path, typer.Argument(help="Training rows, as the build stage writes them (examples.jsonl).")],
+    out: Annotated[Path, typer.Option(help="Folder for the trained adapter; run again to resume.")],
+    method: Annotated[
+        str | None,
+        typer.Option(help="Which defence to train, see --list-methods. Default: scot_split, or scot as RECIPE says."),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Recipe whose model, policy and training settings to use.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Model to train, without a recipe.")] = "embedded",
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token budget of one pass: rows are dropped at random until they fit.")
+    ] = None,
+    complied: Annotated[
+        Path | None,
+        typer.Option(help="The base model's own harmful answers from an earlier run; what is missing is added."),
+    ] = None,
+    merge: Annotated[bool, typer.Option(help="Also write a merged model that needs no PEFT, into OUT/merged.")] = False,
+    list_methods: Annotated[
+        bool, typer.Option("--list-methods", is_eager=True, callback=_list_methods, help="Show all methods and exit.")
+    ] = False,
+) -> None:
+    """Trains a model on built rows: LoRA or full, by any method, with checkpoints and exact resume.
+
+    Some methods set a refusal against the base model's own compliance with the same harmful
+    request. The base model is asked first, and the answers stay in OUT/complied.jsonl.
+
+    Examples:
+
+      forethought train runs/quickstart/4-build/examples.jsonl --out runs/refusal --method refusal
+
+      forethought train examples.jsonl --out runs/rr --method circuit_breaker --max-tokens 60000
+    """
+    train_command.train(examples, out, recipe, model, method, max_tokens, complied, merge)

@@ -1,0 +1,110 @@
+"""What stands before and behind a training by method: the model's own harmful answers, rows, settings."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformers import AutoConfig
+
+from forethought.chat import Tokenizer, encode_prompt
+from forethought.data.answers import kept_answers, own_answers
+from forethought.data.select import within_budget
+from forethought.engine.embedded import resolve_model
+from forethought.engine.local import LocalModel
+from forethought.engine.settings import Settings
+from forethought.errors import ConfigError, InputError, ModelError
+from forethought.records import Example, Request
+from forethought.train.config import TrainConfig
+from forethought.train.methods.base import Material, TrainingMethod
+from forethought.train.rows import TERMS, TokenRow
+
+COMPLIED = "complied.jsonl"
+"""In the training's folder: the base model's own answers to harmful requests. They are shown nowhere else."""
+COMPLIED_TOKENS = 32
+"""Longest of these answers: what a method turns a model away from is how compliance begins."""
+
+
+def harmful_requests(examples: Sequence[Example]) -> list[Request]:
+    """The requests of the refusal term, each once."""
+    return list({e.request.id: e.request for e in examples if e.term == "refusal"}.values())
+
+
+def complied_answers(
+    base: str, requests: Sequence[Request], file: Path, on_done: Callable[[int], None] | None = None
+) -> dict[str, str]:
+    """The base model's own answers that comply, by request id; what refuses or is garbled is left out.
+
+    All answers are kept in `file` batch by batch: a later call asks only for what is missing, and loads no model where
+    nothing is. Raises ModelError for a base that can't be loaded.
+    """
+    kept = kept_answers(requests, file)
+    if kept is not None:
+        return kept
+    return own_answers(LocalModel.load(base), requests, file, COMPLIED_TOKENS, on_done)
+
+
+def method_rows(method: TrainingMethod, material: Material, max_tokens: int | None = None) -> list[TokenRow]:
+    """The method's rows, within a budget of tokens a pass: rows are dropped at random by seed, both terms alike.
+
+    Raises InputError where none are left that the method can learn from.
+    """
+    rows = method.rows(material)
+    value, wanted = f"method '{method.name}'", _wants(method)
+    if not rows or (method.needs_complied and not any(row.term == TERMS.index("refusal") for row in rows)):
+        raise InputError(value, f"finds no rows that it can learn from: {wanted[0]}", wanted[1])
+    if max_tokens is None:
+        return rows
+    kept = [rows[place] for place in within_budget([row.tokens for row in rows], max_tokens, material.seed)]
+    if not kept:
+        shortest = min(row.tokens for row in rows)
+        raise InputError(f"--max-tokens {max_tokens}", f"no row fits, the shortest has {shortest}", "Give more")
+    return kept
+
+
+def _wants(method: TrainingMethod) -> tuple[str, str]:
+    """What rows a method learns from, and what to do where there are none."""
+    if method.needs_complied:
+        rule = "it needs harmful requests with a refusal that the base model complies with"
+        return rule, "Give more rows, or use a method that needs no such answers: forethought train --list-methods"
+    if not method.thinks:
+        return "it learns from answers alone", "Build rows that hold answers (build.refusal_share, build.answers)"
+    return "it leaves all of these rows out", "Give other rows, or use --method scot"
+
+
+def seen_operators(rows: Sequence[TokenRow], examples: Sequence[Example], tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Styles that the rows hold, sorted: those of the examples whose prompt one of the rows begins with."""
+    styles: dict[tuple[int, ...], set[str]] = defaultdict(set)
+    for example in examples:
+        if example.request.operator is not None:
+            styles[tuple(encode_prompt(tokenizer, example.request.messages))].add(example.request.operator)
+    lengths = sorted({len(prompt) for prompt in styles})
+    return tuple(sorted({s for row in rows for n in lengths for s in styles.get(row.input_ids[:n], ())}))
+
+
+def method_settings(method: TrainingMethod, material: Material, config: TrainConfig, seen: tuple[str, ...]) -> Settings:
+    """What is written beside the trained model. Raises ConfigError for an answer of weights that are not kept."""
+    if method.answer_with == "base" and config.method != "lora":
+        raise ConfigError(
+            f"method '{method.name}'", "answers with the base weights, which full training changes", "Use --method scot"
+        )
+    return Settings(
+        policy=material.policy,
+        method=method.name,
+        thinks=method.thinks,
+        format=method.format or material.format,
+        detail=method.detail or material.detail,
+        answer_with=method.answer_with,
+        seen_operators=seen,
+    )
+
+
+def n_layers(base: str) -> int:
+    """Layers of a base model. Raises ModelError where its configuration can't be read."""
+    try:
+        config = AutoConfig.from_pretrained(resolve_model(base))
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(base, f"its configuration can't be read ({reason})", "Check the name or folder") from error
+    return int(config.get_text_config().num_hidden_layers)
