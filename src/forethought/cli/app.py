@@ -21,11 +21,12 @@ from forethought.cli.data import data_app
 from forethought.cli.judge import judge_app
 from forethought.cli.options import ModelArgument, TextColumn
 from forethought.cli.overrefusal import over_refusal
+from forethought.cli.plan import plan
+from forethought.cli.train import train
 from forethought.commands import chat as chat_command
 from forethought.commands import doctor as doctor_command
 from forethought.commands import policy as policy_command
 from forethought.commands import run as run_command
-from forethought.commands import train as train_command
 from forethought.errors import ForethoughtError
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -46,6 +47,8 @@ app.command()(benchmark)
 app.command()(calibrate)
 app.command()(capability)
 app.command("over-refusal")(over_refusal)
+app.command()(plan)
+app.command()(train)
 for subcommand in (dataset.inspect, dataset.overlaps, dataset.operators, dataset.export, dataset.push, dataset.mine):
     data_app.command()(subcommand)
 app.add_typer(data_app)
@@ -97,20 +100,6 @@ def chat(
 ) -> None:
     """Shows a model's reasoning, the rules it names, its verdict and its answer."""
     chat_command.chat(model, prompt, system, threshold, max_tokens, json_output)
-
-
-@app.command()
-def train(
-    examples: Annotated[Path, typer.Argument(help="Training rows, as the build stage writes them (examples.jsonl).")],
-    out: Annotated[Path, typer.Option(help="Folder for the trained adapter; run again to resume.")],
-    recipe: Annotated[
-        Path | None, typer.Option(help="Recipe whose model, policy and training settings to use.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="Model to train, without a recipe.")] = "embedded",
-    merge: Annotated[bool, typer.Option(help="Also write a merged model that needs no PEFT, into OUT/merged.")] = False,
-) -> None:
-    """Trains a model on built rows: LoRA or full, paired loss, checkpoints, exact resume."""
-    train_command.train(examples, out, recipe, model, merge)
 
 
 @app.command()

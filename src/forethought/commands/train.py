@@ -39,6 +39,7 @@ def train(
     from forethought.train.fit import train as fit
     from forethought.train.methods.base import Material
     from forethought.train.prepare import COMPLIED, method_rows, method_settings, n_layers, seen_operators
+    from forethought.train.processes import is_first
 
     recipe = load_recipe(recipe_file) if recipe_file else None
     base = recipe.model if recipe else model
@@ -58,6 +59,8 @@ def train(
     objective = chosen.objective(config, n_layers(base))
     with terminal.progress("train") as bar:
         counts = fit(base, tokens, config, out, bar.step, objective)
+    if not is_first():  # of several processes one writes
+        return
     write_settings(out, settings)
     taught = f"{counts['rows']:.0f} rows, {counts['tokens']:.0f} tokens"
     console.print(f"Trained on {taught} by {chosen.name}: {out}", highlight=False)

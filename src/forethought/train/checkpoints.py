@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from forethought.errors import ModelError
 from forethought.manifest import write_json
+from forethought.train.processes import is_first
 
 
 def claim(out: Path, key: str) -> None:
@@ -22,7 +23,8 @@ def claim(out: Path, key: str) -> None:
         raise ModelError(
             out, "holds checkpoints of another training (other model, rows or settings)", "Give another folder"
         )
-    write_json(file, key)
+    if is_first():
+        write_json(file, key)
 
 
 def last_checkpoint(out: Path) -> Path | None:
@@ -44,4 +46,4 @@ def _complete(checkpoint: Path) -> bool:
                 pass
     except (OSError, ValueError, SafetensorError):
         return False
-    return all(zipfile.is_zipfile(file) for pattern in ("*.pt", "*.pth") for file in checkpoint.glob(pattern))
+    return all(zipfile.is_zipfile(file) for pattern in ("*.pt", "*.pth", "*.bin") for file in checkpoint.glob(pattern))

@@ -20,6 +20,7 @@ from forethought.train.config import TrainConfig
 from forethought.train.head import add_taught_head
 from forethought.train.objectives.base import Objective
 from forethought.train.objectives.paired import PairedObjective
+from forethought.train.processes import is_first
 from forethought.train.rows import TokenRow, collate
 from forethought.train.sampler import PairedSampler
 from forethought.train.trainer import ObjectiveTrainer, OnStep, Progress, arguments, lora
@@ -60,10 +61,11 @@ def train(
     last = last_checkpoint(out)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     trainer.save_model(str(out))
-    tokenizer.save_pretrained(str(out))
+    if is_first():
+        tokenizer.save_pretrained(str(out))
     return {
         "rows": float(len(rows)),
-        "tokens": float(sum(row.length for row in rows) * config.epochs),
+        "tokens": float(sum(row.tokens for row in rows) * config.epochs),
         "steps": float(trainer.state.global_step),
     } | _last_terms(trainer.state.log_history)
 

@@ -48,13 +48,15 @@ class Footprint(Record):
     """What is kept for the backward pass of the longest batch, and the largest layer's where it is computed again."""
     logits_gib: float
     """Of taught tokens alone, their gradient included."""
+    gathered_gib: float = 0.0
+    """Where weights are sharded: the unit that computes and the next, gathered meanwhile, are whole on each device."""
     flops_a_token: float
     """Floating-point operations of one step, a token."""
 
     @property
     def device_gib(self) -> float:
         """All of it."""
-        return self.weights_gib + self.optimiser_gib + self.activations_gib + self.logits_gib
+        return self.weights_gib + self.optimiser_gib + self.activations_gib + self.logits_gib + self.gathered_gib
 
 
 def footprint(
@@ -88,8 +90,18 @@ def footprint(
         optimiser_gib=trained * (_FLOAT32 + _ADAM + own_copy) / shards / GIB,
         activations_gib=(kept + largest) / GIB,
         logits_gib=logits / GIB,
+        gathered_gib=_gathered(architecture, parameters, devices) / GIB,
         flops_a_token=_flops(architecture, parameters, trained, config, longest),
     )
+
+
+def _gathered(architecture: Any, parameters: int, devices: Devices) -> float:
+    """Bytes of two units: layers, or an embedding where that is larger, each a unit of its own."""
+    if devices.n == 1 or not devices.sharded:
+        return 0.0
+    embedded = architecture.vocab_size * architecture.hidden_size
+    layers = parameters - embedded * (1 if architecture.tie_word_embeddings else 2)
+    return 2.0 * devices.weight_bytes * float(max(embedded, layers / architecture.num_hidden_layers))
 
 
 def _kept_for_backward(

@@ -17,6 +17,7 @@ from forethought.errors import ConfigError
 from forethought.train.config import TrainConfig
 from forethought.train.objectives.base import Objective, Step
 from forethought.train.sampler import PairedSampler
+from forethought.train.sharding import shard_on_cpu
 
 OnStep = Callable[[int, int, dict[str, float]], None]
 """(steps done, steps in all, last value of each term of the loss as `loss_TERM`)."""
@@ -31,6 +32,12 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         self._sampler = sampler
         self._terms: dict[str, list[float]] = defaultdict(list)
         super().__init__(*args, **kwargs)
+        self.add_callback(EpochOrder(sampler))
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if shard_on_cpu(self.accelerator):
+            self.is_fsdp_enabled = True
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = [*_COLUMNS, *self._objective.columns]
@@ -60,6 +67,20 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
                 logs[f"loss_{name}"] = round(sum(values) / len(values), 4)
         self._terms.clear()
         super().log(logs, start_time)
+
+
+class EpochOrder(TrainerCallback):  # type: ignore[misc]
+    """Tells the sampler the epoch.
+
+    accelerate does so itself, but not where a resumed run skips batches among several processes (accelerate 1.15:
+    `DataLoaderShard.set_epoch` looks two samplers deep, and this one stands three deep).
+    """
+
+    def __init__(self, sampler: PairedSampler) -> None:
+        self._sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._sampler.set_epoch(int(state.epoch or 0))
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
