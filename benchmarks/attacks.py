@@ -103,10 +103,13 @@ def _ask(model: LocalModel, conversations: Sequence[Conversation], max_tokens: i
     return sum(not isinstance(reply, Failed) for reply in model.reply(conversations, max_tokens))
 
 
-def scripted(n: int) -> list[Figure]:
-    """Memory of a suite of `n` attempts against a model that answers at once."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = printed("scripted_suite.py", str(n), folder)
+def scripted(n: int, file: Path | None) -> list[Figure]:
+    """Memory of a suite of `n` attempts against a model that answers at once, or as `file` has it."""
+    if file is not None:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            found = printed("scripted_suite.py", str(n), folder)
     return [
         Figure(name="scripted_attempts", value=found["attempts"], unit="attempts"),
         Figure(name="scripted_peak_gib", value=found["peak_gib"], unit="GiB"),
@@ -135,6 +138,7 @@ def main() -> None:
     parser.add_argument("--base-run", type=Path, help="Folder of `forethought attack` on the base model.")
     parser.add_argument("--scot-run", type=Path, help="The same of the trained model.")
     parser.add_argument("--gcg", type=Path, help="What benchmarks/gcg.py printed, instead of running it.")
+    parser.add_argument("--scripted", type=Path, help="What benchmarks/scripted_suite.py printed, likewise.")
     parser.add_argument("--suite", default="all")
     parser.add_argument("--requests", type=int, default=2, help="Of each label under an attack, for the speeds.")
     parser.add_argument("--repeats", type=int, default=3)
@@ -145,7 +149,7 @@ def main() -> None:
     options = parser.parse_args()
     quiet()
     # First: a process that a large one starts inherits its peak of memory.
-    figures = [*counts(), *scripted(options.attempts)]
+    figures = [*counts(), *scripted(options.attempts, options.scripted)]
     figures += suite_speed(options.suite, options.requests, options.repeats, options.serial, options.max_answer_tokens)
     measured, missing = gcg(options.gcg)
     figures += measured
