@@ -118,6 +118,8 @@ class WorkQueue:
             server.failed_at = time.monotonic()
             server.retry_at = server.failed_at + pause
         self._running -= 1
+        if job.started >= server.failed_at:  # a trial that ends otherwise than expected is over, too: others may try
+            server.trying = False
         if not lost:
             self._waiting.appendleft(job)
         if server.failures or server.denied:  # what it has not begun is for the others
