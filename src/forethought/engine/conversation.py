@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -79,4 +79,18 @@ class Respondent(Protocol):
 
         A conversation without a response is Failed with its cause. Raises ModelError only where nothing works at all.
         """
+        ...
+
+
+@runtime_checkable
+class TellsLogProbs(Protocol):
+    """A Respondent that tells how likely its turn is to open with a text (`able.log_probs`)."""
+
+    def log_probs(
+        self,
+        conversations: Sequence[Conversation],
+        target_strings: Sequence[str],
+        first_only: Sequence[bool] | bool = False,
+    ) -> list[float]:
+        """Natural logarithms, summed over the tokens of each text, or of its first token alone."""
         ...

@@ -7,7 +7,7 @@ text's own positions alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,19 +23,6 @@ _WAVE = 256
 """Rows whose shared beginnings are held at once."""
 _LOGITS = 1024
 """Most positions in one pass that logits are computed for: a vocabulary each."""
-
-
-class TellsLogProbs(Protocol):
-    """A Respondent that is able to (`able.log_probs`)."""
-
-    def log_probs(
-        self,
-        conversations: Sequence[Conversation],
-        target_strings: Sequence[str],
-        first_only: Sequence[bool] | bool = False,
-    ) -> list[float]:
-        """As the function of this module."""
-        ...
 
 
 def log_probs(

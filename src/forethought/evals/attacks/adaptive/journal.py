@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from forethought.errors import InputError
-from forethought.records import AnyRecord, Record
+from forethought.records import AnyRecord, Record, cut_half_line
 
 ReplyKind = Literal["response", "verdict", "log_prob", "text", "made"]
 
@@ -41,8 +41,8 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and (whole := sum(len(line) for _, line in _whole_lines(path))) < path.stat().st_size:
-            os.truncate(path, whole)
+        if path.is_file():
+            cut_half_line(path)
         self._file = path.open("a", encoding="utf-8")
         self._lock = threading.Lock()
         self._unsynced = False

@@ -6,9 +6,9 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
-from forethought.engine.conversation import Conversation, Failed, Respondent, Response
+from forethought.engine.conversation import Conversation, Failed, Respondent, Response, TellsLogProbs
 from forethought.errors import ForethoughtError, ModelError
 from forethought.evals.attacks.adaptive.base import Score, Write
 from forethought.evals.attacks.adaptive.journal import digest
@@ -21,20 +21,6 @@ if TYPE_CHECKING:
     from forethought.engine.callspec import CallSettings
 
 NO_LOG_PROBS = "the attacked model tells no log-probabilities"
-
-
-@runtime_checkable
-class TellsLogProbs(Protocol):
-    """A respondent that tells how likely its turn is to open with a text."""
-
-    def log_probs(
-        self,
-        conversations: Sequence[Conversation],
-        target_strings: Sequence[str],
-        first_only: Sequence[bool] | bool = False,
-    ) -> list[float]:
-        """Natural logarithms, summed over the tokens of each text, or of its first token alone."""
-        ...
 
 
 def log_probs_of(target: Respondent, asked: Sequence[Score]) -> list[float | Failed]:
