@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gcg import ratio
-from others import printed
+from others import given, printed
 
 from forethought.commands.shared import quiet
 from forethought.data.shipped import shipped_requests
@@ -34,7 +34,6 @@ from forethought.evals.metrics import Figure
 from forethought.evals.suite.plan import make_plan
 from forethought.evals.suite.records import planned
 from forethought.evals.suite.run import run_suite
-from forethought.manifest import file_hash
 from forethought.report.results import write_results
 
 _COPIED = ("asr_", "refused_", "youden_", "auroc_", "comprehension_")
@@ -116,10 +115,10 @@ def scripted(n: int, file: Path | None) -> list[Figure]:
     ]
 
 
-def gcg(file: Path | None) -> tuple[list[Figure], dict[str, str]]:
-    """(figures, why one is missing) of `gcg.py`, from the file that it was printed into where one is given."""
+def gcg(file: Path | None) -> tuple[list[Figure], dict[str, str], str]:
+    """(figures, why one is missing, its command) of `gcg.py`, from what it printed into a file where one is given."""
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file is not None else printed("gcg.py")
-    return [Figure.model_validate(row) for row in found["figures"]], found.get("missing", {})
+    return [Figure.model_validate(row) for row in found["figures"]], found.get("missing", {}), found["command"]
 
 
 def rates_of(folder: Path | None, suffix: str) -> list[Figure]:
@@ -151,13 +150,17 @@ def main() -> None:
     # First: a process that a large one starts inherits its peak of memory.
     figures = [*counts(), *scripted(options.attempts, options.scripted)]
     figures += suite_speed(options.suite, options.requests, options.repeats, options.serial, options.max_answer_tokens)
-    measured, missing = gcg(options.gcg)
+    measured, missing, gcg_command = gcg(options.gcg)
     figures += measured
     runs = {"base": options.base_run, "scot": options.scot_run}
     figures += [figure for suffix, folder in runs.items() for figure in rates_of(folder, suffix)]
-    files = {f"{name} run, plan": folder / "plan.jsonl" for name, folder in runs.items() if folder is not None}
-    inputs = {name: file_hash(file) for name, file in files.items()}
-    write_results(options.out, "python benchmarks/attacks.py", [0], inputs, figures, missing)
+    inputs = {
+        f"{name} run, {file}": content_hash
+        for name, folder in runs.items()
+        if folder is not None
+        for file, content_hash in json.loads((folder / "results.json").read_text(encoding="utf-8"))["inputs"].items()
+    }
+    write_results(options.out, f"{given('attacks.py', options)}; {gcg_command}", [0], inputs, figures, missing)
 
 
 if __name__ == "__main__":

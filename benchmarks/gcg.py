@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from others import given
 from scipy.stats import t as student
 from transformers import DynamicCache
 
@@ -179,7 +180,10 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     why = missing()
     figures = [] if why else gcg_speed(options.candidates, options.steps, options.repeats, CLOCKS[options.clock])
-    printed: dict[str, Any] = {"figures": [figure.model_dump() for figure in figures]}
+    printed: dict[str, Any] = {
+        "command": given("gcg.py", options),
+        "figures": [figure.model_dump() for figure in figures],
+    }
     print(json.dumps(printed | ({"missing": {"gcg_speed_ratio": why}} if why else {}), indent=2))
 
 

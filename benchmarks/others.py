@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -17,3 +18,10 @@ def printed(name: str, *arguments: str) -> dict[str, Any]:
     shown = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
     found: dict[str, Any] = json.loads(shown[shown.index("{") :])
     return found
+
+
+def given(name: str, options: argparse.Namespace) -> str:
+    """The command that a benchmark was given, defaults spelled out; of a path its last part, which says enough."""
+    set_ones = {key: value for key, value in vars(options).items() if value is not None}
+    words = [f"--{key.replace('_', '-')} {getattr(value, 'name', value)}" for key, value in set_ones.items()]
+    return " ".join([f"python benchmarks/{name}", *words])
