@@ -147,7 +147,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/attacks.json"))
     options = parser.parse_args()
     quiet()
-    # First: a process that a large one starts inherits its peak of memory.
     figures = [*counts(), *scripted(options.attempts, options.scripted)]
     figures += suite_speed(options.suite, options.requests, options.repeats, options.serial, options.max_answer_tokens)
     measured, missing, gcg_command = gcg(options.gcg)

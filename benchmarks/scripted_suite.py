@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Response
+from forethought.engine.machine import peak_gib
 from forethought.evals.attacks.catalogue import DIRECT
 from forethought.evals.attacks.suites import load_suite, suite_attacks
 from forethought.evals.benchmarks.records import Behavior
@@ -93,9 +93,8 @@ def scripted_run(n: int, folder: Path) -> ScriptedRun:
     write_logs(folder, folder / "logs", model.name, judge.name)
     marks.append(time.monotonic())
     seconds = [round(later - earlier, 1) for earlier, later in itertools.pairwise(marks)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # KiB on Linux
     return ScriptedRun(
-        attempts=plan.attempts, conversations=plan.conversations, judged=n_judged, peak_gib=round(peak, 3),
+        attempts=plan.attempts, conversations=plan.conversations, judged=n_judged, peak_gib=round(peak_gib(), 3),
         plan_s=seconds[0], run_s=seconds[1], judge_s=seconds[2], logs_s=seconds[3],
     )  # fmt: skip
 

@@ -57,7 +57,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_table_page_figures_and_logs(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     attack(_choice(tiny_folder(), base))
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())  # a narrow table breaks its lines
     assert "not run: needs an attacker model" in out
     assert "0 answered, 24 from an earlier run" in out  # direct and three attacks, three of each label
     found = _figures(base)

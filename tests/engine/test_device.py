@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -41,3 +43,11 @@ def test_machine_is_json_and_names_no_host() -> None:
 def test_peak_memory_is_in_gib() -> None:
     """A Python process with torch is larger than 50 MiB and smaller than 1 TiB."""
     assert 0.05 < machine.peak_gib() < 1024
+
+
+def test_a_process_does_not_report_its_parents_peak() -> None:
+    held = b"x" * (600 * 1024**2)
+    code = "from forethought.engine.machine import peak_gib; print(peak_gib())"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert machine.peak_gib() > len(held) / 1024**3
+    assert float(shown) < 0.3

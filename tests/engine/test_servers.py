@@ -184,6 +184,18 @@ def test_hiccups_and_rate_limits_lose_nothing() -> None:
         assert _answers(servers.reply(_asked(80))) == [f"SAY {n}" for n in range(80)]
 
 
+def test_a_trial_that_comes_too_early_is_not_the_last() -> None:
+    """A server that failed is tried with one call. Where that one meets a rate limit, the next may try."""
+    statuses = {0: 500, 1: 429, 2: 429}
+
+    def busy(messages: list[dict[str, str]], number: int) -> Reply:
+        return Reply(status=statuses[number]) if number in statuses else _echo(messages, number)
+
+    settings = FAST.model_copy(update={"max_retries": 8})
+    with MockTeacher(busy) as server, Servers(MOCK, [server.url], settings) as servers:
+        assert _answers(servers.reply(_asked(1))) == ["SAY 0"]
+
+
 def test_calls_that_fail_together_are_one_failure() -> None:
     """Sixteen calls in flight when a server hiccups don't make it a server that failed sixteen times on end."""
 

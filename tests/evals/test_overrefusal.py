@@ -181,7 +181,7 @@ def test_the_command_writes_figures_and_resumes(tmp_path: Path, monkeypatch: pyt
     from forethought.commands.overrefusal import over_refusal
 
     class Model(Scripted):
-        thinks = False
+        thinks = trained = False
         on_progress: Any = None
 
     model = Model()
