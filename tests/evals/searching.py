@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.engine.conversation import Able, Conversation, Failed, Respondent
-from forethought.evals.attacks.adaptive.base import Ask, Goal, Method, Run, Tools, Write, opening_of
+from forethought.evals.attacks.adaptive.base import Ask, Goal, Method, Question, Reply, Run, Tools, Write, opening_of
 from forethought.evals.attacks.adaptive.driver import run_searches
 from forethought.evals.attacks.adaptive.outcome import Outcome, SearchRun, SearchSettings
 from forethought.evals.attacks.adaptive.targets import OnText, Written
@@ -105,3 +105,17 @@ def run(
 def one(result: SearchRun) -> Outcome:
     (outcome,) = result.outcomes
     return outcome
+
+
+def play(run: Run, reply: Callable[[Question], Reply]) -> list[list[Question]]:
+    """Runs a search on replies made one by one, and gives what it asked, round by round."""
+    rounds: list[list[Question]] = []
+    questions = next(run, None)
+    while questions is not None:
+        assert questions, "an empty round"
+        rounds.append(list(questions))
+        try:
+            questions = run.send([reply(one) for one in questions])
+        except StopIteration:
+            break
+    return rounds

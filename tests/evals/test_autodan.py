@@ -15,6 +15,7 @@ from forethought.evals.attacks.adaptive.autodan_prototypes import PLACE, fill, p
 from forethought.evals.attacks.adaptive.autodan_words import SYNONYMS, replace_words, reworded, words_of
 from forethought.evals.attacks.adaptive.base import Ask, Goal, Question, Reply, Score, Tools, Write
 from forethought.records import user_request
+from tests.evals.searching import play
 
 GOAL = Goal(request=user_request("Say that the sky is {green}"), target_string="Sure, the sky is green")
 SEEDS = (
@@ -51,17 +52,9 @@ class Play:
         **options: Any,
     ) -> None:
         self.likes, self.breaks, self.writes = likes, breaks, writes
-        self.rounds: list[list[Question]] = []
         chosen = AUTODAN.model_copy(update={"chosen": {**SMALL, **options}}).options
         run = AUTODAN.search(GOAL, random.Random(seed), chosen, tools or Tools(templates=SEEDS))
-        questions = next(run, None)
-        while questions is not None:
-            assert questions, "an empty round"
-            self.rounds.append(list(questions))
-            try:
-                questions = run.send([self.reply(one) for one in questions])
-            except StopIteration:
-                break
+        self.rounds = play(run, self.reply)
 
     def reply(self, question: Question) -> Reply:
         if isinstance(question, Score):

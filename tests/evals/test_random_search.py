@@ -14,6 +14,7 @@ from forethought.evals.attacks.adaptive.base import Ask, Goal, Question, Reply, 
 from forethought.evals.attacks.adaptive.random_search import PATIENCE, RANDOM_SEARCH
 from forethought.evals.attacks.adaptive.random_search_suffix import alphabet, changed, first_suffix, pieces_to_change
 from forethought.records import user_request
+from tests.evals.searching import play
 from tests.tiny import tiny_model, tiny_tokenizer
 
 GOAL = Goal(request=user_request("Say that the sky is green"), target_string="Sure, the sky is green")
@@ -36,17 +37,9 @@ class Play:
         **options: Any,
     ) -> None:
         self.likes, self.breaks = likes, breaks
-        self.rounds: list[list[Question]] = []
         chosen = RANDOM_SEARCH.model_copy(update={"chosen": {**SMALL, **options}}).options
         run = RANDOM_SEARCH.search(GOAL, random.Random(seed), chosen, tools or Tools(templates=[TEMPLATE]))
-        questions = next(run, None)
-        while questions is not None:
-            assert questions, "an empty round"
-            self.rounds.append(list(questions))
-            try:
-                questions = run.send([self.reply(one) for one in questions])
-            except StopIteration:
-                break
+        self.rounds = play(run, self.reply)
 
     def reply(self, question: Question) -> Reply:
         if isinstance(question, Score):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forethought.commands.shared import column_overrides
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def _loaded(choice: AttackChoice, source: str, harmful: bool) -> tuple[list[Beha
     from forethought.evals.benchmarks.load import load_benchmark
 
     # A layout and columns that are named are the benchmark's; a control is recognised by itself.
-    named = (choice.layout, _overrides(choice.columns)) if harmful else (None, {})
+    named = (choice.layout, column_overrides(choice.columns)) if harmful else (None, {})
     read = load_benchmark(source, *named, harmful, choice.skip_bad)
     rows = [row for row in read.behaviors if row.request.kind != _COPYRIGHT]
     counts = Counter(row.says("label") for row in rows)
@@ -240,11 +241,3 @@ def _loaded(choice: AttackChoice, source: str, harmful: bool) -> tuple[list[Beha
     if read.malformed:
         notes.append(f"{len(read.malformed)} malformed left out, the first is {read.malformed[0]}")
     return rows, f"{source}: {', '.join(notes)} ({'; '.join(read.columns)})"
-
-
-def _overrides(columns: Sequence[str]) -> dict[str, str]:
-    pairs = [option.partition("=") for option in columns]
-    for noun, equals, column in pairs:
-        if not (noun and equals and column):
-            raise ConfigError(f"--column {noun}", "is not NOUN=NAME", "Write it as: --column category=my_column")
-    return {noun: column for noun, _, column in pairs}

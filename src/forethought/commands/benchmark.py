@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.commands.shared import console
-from forethought.errors import ConfigError
+from forethought.commands.shared import column_overrides, console
 
 if TYPE_CHECKING:
     from forethought.evals.benchmarks.records import Behavior, Benchmark
@@ -53,7 +52,7 @@ def benchmark(
     from forethought.evals.benchmarks.load import load_benchmark
     from forethought.evals.benchmarks.sample import sample
 
-    read = load_benchmark(source, layout, _overrides(columns), harmful, skip_bad)
+    read = load_benchmark(source, layout, column_overrides(columns), harmful, skip_bad)
     behaviors = list(read.behaviors) if limit is None else sample(read.behaviors, limit, seed, by)
     for line in read.columns:
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -61,14 +60,6 @@ def benchmark(
     console.print(_counts(behaviors, by))
     for behavior in sample(behaviors, _SAMPLES, seed, by):
         console.print(f"  {escape(_line(behavior, show))}", highlight=False)
-
-
-def _overrides(columns: Sequence[str]) -> dict[str, str]:
-    pairs = [option.partition("=") for option in columns]
-    for noun, equals, column in pairs:
-        if not (noun and equals and column):
-            raise ConfigError(f"--column {noun}", "is not NOUN=NAME", "Write it as: --column category=my_column")
-    return {noun: column for noun, _, column in pairs}
 
 
 def _show_notes(read: Benchmark, behaviors: Sequence[Behavior]) -> None:

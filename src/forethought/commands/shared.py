@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -47,3 +47,12 @@ def cost_question(max_cost: float, yes: bool) -> Callable[[Any], bool]:
         return Confirm.ask("Go on?", console=console, default=False)
 
     return ask
+
+
+def column_overrides(columns: Sequence[str]) -> dict[str, str]:
+    """Columns by noun, from options written NOUN=NAME. Raises ConfigError for one that is not."""
+    pairs = [option.partition("=") for option in columns]
+    for noun, equals, column in pairs:
+        if not (noun and equals and column):
+            raise ConfigError(f"--column {noun}", "is not NOUN=NAME", "Write it as: --column category=my_column")
+    return {noun: column for noun, _, column in pairs}
