@@ -107,6 +107,9 @@ class Example(Record):
     """Text after the reasoning; empty for rows that teach the thought alone."""
     answer_complete: bool = True
     """False where the answer was cut at a length or left out: no end token is taught."""
+    prefill: str = ""
+    """What the model's turn begins with before what is taught, such as the opening that an attack put there. It bears
+    no loss."""
 
     @property
     def term(self) -> Literal["refusal", "benign"]:

@@ -120,7 +120,7 @@ def test_too_many_requests_lower_the_concurrency_and_lose_nothing(tmp_path: Path
     teacher_of: list[MockTeacher] = []
 
     def script(messages: list[dict[str, str]], number: int) -> Reply:
-        return Reply(status=429, seconds=0.02) if teacher_of[0].running > 6 else Reply("ok", seconds=0.05)
+        return Reply(status=429, seconds=0.02) if teacher_of[0].running > 6 else Reply("ok", seconds=0.2)
 
     seen: list[Progress] = []
     with MockTeacher(script) as teacher:

@@ -31,15 +31,15 @@ def train(
 ) -> None:
     """Trains on built rows by a method; `method` None is SCoT, answering as the recipe says."""
     quiet()
-    from forethought.engine.local import load_tokenizer, merge_adapter, write_settings
+    from forethought.engine.local import load_tokenizer, merge_adapter
     from forethought.pipeline.recipe import BuildConfig, load_recipe
     from forethought.pipeline.terminal import Terminal
     from forethought.policy import load_policy
     from forethought.records import Example, read_jsonl
-    from forethought.train.fit import train as fit
-    from forethought.train.methods.base import Material
-    from forethought.train.prepare import COMPLIED, method_rows, method_settings, n_layers, seen_operators
+    from forethought.train.methods.base import Job, Material
+    from forethought.train.prepare import COMPLIED
     from forethought.train.processes import is_first
+    from forethought.train.run import train_method
 
     recipe = load_recipe(recipe_file) if recipe_file else None
     base = recipe.model if recipe else model
@@ -54,14 +54,10 @@ def train(
     harmful = _complied(base, rows, complied or out / COMPLIED, terminal) if chosen.needs_complied else {}
     rules = load_policy(recipe.policy if recipe else None)
     material = Material(rows, tokenizer, rules, build.format, build.detail, config.seed, harmful)
-    tokens = method_rows(chosen, material, max_tokens)
-    settings = method_settings(chosen, material, config, seen_operators(tokens, rows, tokenizer))
-    objective = chosen.objective(config, n_layers(base))
     with terminal.progress("train") as bar:
-        counts = fit(base, tokens, config, out, bar.step, objective)
-    if not is_first():  # of several processes one writes
+        counts = train_method(Job(base, chosen, material, config, out, max_tokens, bar.step, terminal.say))
+    if not is_first():
         return
-    write_settings(out, settings)
     taught = f"{counts['rows']:.0f} rows, {counts['tokens']:.0f} tokens"
     console.print(f"Trained on {taught} by {chosen.name}: {out}", highlight=False)
     if merge:

@@ -106,6 +106,8 @@ class _Run(Generic[T]):
         self._totals = _Totals()
         self._outcomes: dict[str, T | Reject] = {}
         self._rejected: Counter[str] = Counter()
+        self._hopeless: ModelError | None = None
+        """Why the run ends early. Calls on their way are awaited and kept: they are paid for."""
 
     async def all(self, close: bool) -> CallResults[T]:
         groups: dict[str, list[Call]] = {}
@@ -122,6 +124,8 @@ class _Run(Generic[T]):
         finally:
             if close:
                 await self._model.api.aclose()
+        if self._hopeless is not None:
+            raise self._hopeless
         values: dict[str, T] = {}
         dropped: dict[str, str] = {}
         for call in self._calls:
@@ -138,6 +142,8 @@ class _Run(Generic[T]):
 
     async def _work(self, waiting: Iterator[list[Call]]) -> None:
         for group in waiting:
+            if self._hopeless is not None:
+                return
             asked_before = self._totals.asked
             for call in group:  # the first asks, the others find its answers in the journal
                 self._outcomes[call.key] = await self._settle(call)
@@ -195,6 +201,8 @@ class _Run(Generic[T]):
             epoch = await self._limiter.enter()
             began = time.monotonic()
             try:
+                if self._hopeless is not None:
+                    return Failure("the run ended", retry=False)
                 output = await ask_once(self._model, chat, self._config(call))
                 if not isinstance(output, Failure):
                     seconds = time.monotonic() - began
@@ -204,13 +212,15 @@ class _Run(Generic[T]):
                 self._limiter.leave()
             if output.rate_limited:
                 self._limiter.refused(epoch)
-            if not output.retry or turn >= self._settings.max_retries:
+            if not output.retry or turn >= self._settings.max_retries or self._hopeless is not None:
                 return output
             await asyncio.sleep(wait_s(turn, self._settings.backoff_s, output, rng))
             turn += 1
 
     def _note(self, asked: Answer | Failure) -> None:
         """Ends the run where nothing works, instead of failing every row."""
+        if self._hopeless is not None:
+            return
         totals = self._totals
         if isinstance(asked, Answer):
             totals.worked, totals.failed_in_a_row, totals.hopeless_in_a_row = True, 0, 0
@@ -220,7 +230,7 @@ class _Run(Generic[T]):
         nothing_works = not totals.worked and totals.failed_in_a_row >= _NOTHING_WORKS
         if totals.hopeless_in_a_row >= min(_HOPELESS, len(self._calls)) or nothing_works:
             said = f" It said: {asked.detail}." if asked.detail else ""
-            raise ModelError(
+            self._hopeless = ModelError(
                 str(self._model),
                 f"every call fails: {asked.cause}",
                 f"Check the key, the address and the model's name, then run again: answers so far are kept.{said}",

@@ -51,9 +51,10 @@ def tokenize(
 ) -> TokenRow:
     """An example as tokens. Without `reasoning` only the answer is taught (refusal training).
 
-    A row without an answer ends where its thought closes, and no end token is taught.
+    A row without an answer ends where its thought closes, and no end token is taught. A prefill is part of the prompt.
     """
-    prompt = encode_prompt(tokenizer, example.request.messages)
+    begun = encode_completion(tokenizer, example.prefill, end=False) if example.prefill else []
+    prompt = [*encode_prompt(tokenizer, example.request.messages), *begun]
     thought = render(example.reasoning, policy, fmt, detail, seed) if reasoning else ""
     text = thought + example.answer
     end = bool(example.answer) and example.answer_complete

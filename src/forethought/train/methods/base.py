@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -41,6 +42,34 @@ MakeObjective = Callable[[TrainConfig, int], Objective]
 """(training settings, number of layers) to an objective."""
 
 
+def _quiet(line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training by a method: what it is given and where it writes."""
+
+    base: str
+    """Name or folder of the base model."""
+    method: TrainingMethod
+    material: Material
+    config: TrainConfig
+    """The recipe's settings with the method's own in their place."""
+    out: Path
+    """Adapter (or full model), tokenizer and settings go here. What a stopped training left is gone on from."""
+    max_tokens: int | None = None
+    """Budget of one pass over the rows; None is all of them."""
+    on_step: Callable[[int, int, dict[str, float]], None] | None = None
+    """As `trainer.OnStep`."""
+    say: Callable[[str], None] = _quiet
+    """Told what a reader should know, one line at a time."""
+
+
+Procedure = Callable[[Job], dict[str, float]]
+"""Trains into `job.out`, writes the settings beside the weights, and returns counts as `fit.train` does."""
+
+
 class TrainingMethod(Record):
     """A defence that is trained."""
 
@@ -62,6 +91,9 @@ class TrainingMethod(Record):
     """Format of its thoughts; None is what the data is given with."""
     detail: Detail | None = None
     """Detail of its thoughts; None is what the data is given with."""
+    procedure: Procedure | None = None
+    """What trains it, where that is more than one run of the trainer over its rows: several rounds, or another
+    trainer. None is `run.train_rows`."""
 
     def configured(self, config: TrainConfig) -> TrainConfig:
         """The training settings, with this method's own in place of the recipe's."""
