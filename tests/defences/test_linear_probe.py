@@ -16,7 +16,6 @@ from sklearn.preprocessing import StandardScaler
 
 from forethought.chat import encode_prompt
 from forethought.defences.base import REFUSAL
-from forethought.defences.hidden_states import last_states, prompt_ids
 from forethought.defences.linear_probe import (
     SETTINGS,
     UNREADABLE,
@@ -27,6 +26,7 @@ from forethought.defences.linear_probe import (
 )
 from forethought.defences.probe_fit import FitSettings, fit_probe
 from forethought.engine.conversation import Conversation, Response
+from forethought.engine.hidden_states import last_states, prompt_ids
 from forethought.engine.local import LocalModel
 from forethought.errors import InputError, ModelError
 from forethought.policy import default_policy
@@ -95,7 +95,7 @@ def test_layers_above_the_highest_wanted_are_not_run_and_no_hook_stays() -> None
 
 
 def test_a_trained_model_is_read_with_its_base_weights(tmp_path: Path) -> None:
-    trained = LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path))
+    trained = LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path), dtype="float32")
     prompts = _prompts([user_request("How do I bake bread?")])
     assert np.array_equal(last_states(trained, prompts, [2])[2], last_states(_model(), prompts, [2])[2])
 

@@ -23,8 +23,8 @@ from safetensors.numpy import load_file, save_file
 
 from forethought.data.teach import refusal_for
 from forethought.defences.base import REFUSAL, Checked, InputFilter, conversation_key, unscored
-from forethought.defences.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.engine.conversation import Conversation, Respondent
+from forethought.engine.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.errors import InputError, ModelError
 from forethought.evals.calibrate import Calibration
 from forethought.manifest import write_json
@@ -166,13 +166,17 @@ class ProbeDefence(InputFilter):
         score = float(row[0])
         if score < self.threshold:
             return Checked(score=score, refuses=False)
-        return Checked(score=score, refuses=True, answer=self._refusal(conversation, self.probe.rule(row)))
+        answer = rule_refusal(self.probe.settings.policy, self.probe.rule(row), conversation)
+        return Checked(score=score, refuses=True, answer=answer)
 
-    def _refusal(self, conversation: Conversation, rule_id: str) -> str:
-        """A refusal that names the rule and repeats nothing of the request: a suffix has no place in an answer."""
-        if not rule_id:
-            return REFUSAL
-        policy = self.probe.settings.policy
-        finding = Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason)
-        reasoning = SafetyReasoning(intent="do that", findings=(finding,), verdict="refuse")
-        return refusal_for(reasoning, policy, int(conversation_key(conversation), 16))
+
+def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation) -> str:
+    """A refusal that names the rule and repeats nothing of the request: a suffix has no place in an answer.
+
+    Without a rule it is the plain one.
+    """
+    if not rule_id:
+        return REFUSAL
+    finding = Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason)
+    reasoning = SafetyReasoning(intent="do that", findings=(finding,), verdict="refuse")
+    return refusal_for(reasoning, policy, int(conversation_key(conversation), 16))

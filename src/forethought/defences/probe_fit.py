@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from forethought.defences.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.defences.linear_probe import PROBE_OF_THE_PROBE, Array, LinearProbe, ProbeSettings
+from forethought.engine.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.errors import InputError
 from forethought.evals.calibrate import Calibration, choose_threshold
+from forethought.evals.inside.heads import fit_head
 from forethought.policy import Policy, default_policy
 from forethought.records import Record, Request
 
@@ -107,8 +107,8 @@ def _choose(train: _Rows, dev: _Rows, layers: Sequence[int], strengths: Sequence
 def _heads(train: _Rows, layer: int, strength: float, rules: Sequence[str]) -> tuple[Array, Array]:
     """Weights (1 + rules, hidden size) and biases (1 + rules), in float32."""
     states, known = train.states[layer], _rules_known(train.requests)
-    heads = [_head(states, train.harmful, strength)]
-    heads += [_head(states[known], _breaks(train.requests, rule)[known], strength) for rule in rules]
+    heads = [fit_head(states, train.harmful, strength)]
+    heads += [fit_head(states[known], _breaks(train.requests, rule)[known], strength) for rule in rules]
     weights = np.stack([head[0] for head in heads]).astype(np.float32)
     return weights, np.array([head[1] for head in heads], dtype=np.float32)
 
@@ -149,19 +149,8 @@ def _read(
 
 
 def _auroc(train: _Rows, dev: _Rows, layer: int, strength: float) -> float:
-    weights, bias = _head(train.states[layer], train.harmful, strength)
+    weights, bias = fit_head(train.states[layer], train.harmful, strength)
     return float(roc_auc_score(dev.harmful, dev.states[layer] @ weights + bias))
-
-
-def _head(states: States, target: Labels, strength: float) -> tuple[NDArray[np.float64], float]:
-    """(weights, bias) of a logistic head on the states as they are: the standardisation is folded in."""
-    mean = states.mean(axis=0, dtype=np.float64)
-    scale = states.std(axis=0, dtype=np.float64)
-    scale[scale < 1e-6] = 1.0
-    model: Any = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
-    model.fit((states - mean) / scale, target)
-    weights = model.coef_[0] / scale
-    return weights, float(model.intercept_[0] - weights @ mean)
 
 
 def _rules_with_rows(requests: Sequence[Request], policy: Policy) -> tuple[str, ...]:

@@ -1,12 +1,15 @@
-"""Self-consistency for uncertain verdicts: the same request in several neutral frames, and their mean log-odds.
+"""Self-consistency for uncertain verdicts: several thoughts about the same request, and what they hold together.
 
-After Wang et al. (arXiv 2203.11171), who sample several thoughts. Decoding here is greedy, so that the frames bring
-the variety: each leads to a thought of its own.
+Wang et al. 2022 (arXiv 2203.11171) sample several chains of thought and take the answer that most of them reach. Here
+a verdict has log-odds, so that their mean may stand for the vote. A model that can't sample is asked in several neutral
+frames instead, each of which leads to a thought of its own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,11 +30,21 @@ FRAMES = (
 
 
 class ConsistencySettings(Record):
-    """When to ask again, and how often."""
+    """When to ask again, how often, and how the verdicts are put together."""
 
-    frames: int = Field(default=4, ge=1, le=len(FRAMES), description="how often an uncertain request is asked again")
+    samples: int = Field(
+        default=4, ge=1, le=64, description="thoughts sampled for an uncertain request, where the model can sample"
+    )
+    frames: int = Field(
+        default=4, ge=1, le=len(FRAMES), description="frames that an uncertain request is asked in, where it can't"
+    )
     margin: float = Field(default=1.5, gt=0, description="log-odds this near to the threshold are uncertain")
     threshold: float = Field(default=0.0, description="verdict log-odds from which to refuse: the model's own")
+    temperature: float = Field(default=0.7, gt=0, description="of the samples")
+    vote: Literal["mean", "majority"] = Field(
+        default="mean", description="mean: of the log-odds; majority: of the verdicts, a tie refuses"
+    )
+    seed: int = Field(default=0, ge=0, description="of the first sample")
 
 
 class SelfConsistency(Wrapper):
@@ -44,14 +57,14 @@ class SelfConsistency(Wrapper):
     def reply(
         self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
     ) -> list[Response | Failed]:
-        """As a Respondent. The score of what was asked again is the mean over all its verdicts."""
+        """As a Respondent. The score of what was asked again is that of all its verdicts together."""
         replies = Replies(len(conversations), on_reply)
         found: dict[int, list[Response]] = {}
         left: dict[int, int] = {}
 
         def first(place: int, reply: Response | Failed) -> None:
             if isinstance(reply, Response) and self._uncertain(reply):
-                found[place], left[place] = [reply], self.settings.frames
+                found[place] = [reply]
             else:
                 replies.give(place, reply)
 
@@ -62,13 +75,26 @@ class SelfConsistency(Wrapper):
             else:
                 self.counts["thoughts without a verdict"] += 1
             if left[place] == 0:
-                replies.give(place, self._vote(found[place]))
+                replies.give(place, self._together(found[place]))
 
         ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, first)
-        asked = [(place, framed) for place in sorted(found) for framed in self.framed(conversations[place])]
+        further = {place: self.further(conversations[place]) for place in sorted(found)}
+        left |= {place: len(asked) for place, asked in further.items()}
         self.counts["asked again"] += len(found)
+        asked = [(place, conversation) for place, several in further.items() for conversation in several]
         ask_some(self.inner, asked, max_answer_tokens, again)
         return replies.all()
+
+    def further(self, conversation: Conversation) -> list[Conversation]:
+        """What an uncertain conversation is asked as once more: samples where the model can sample, else frames."""
+        if not self.inner.able.sampling:
+            return self.framed(conversation)
+        first = self.settings.seed
+        if conversation.temperature:  # a sample itself: its own seed has been seen
+            first += conversation.sample_seed + 1
+        drawn = range(first, first + self.settings.samples)
+        temperature = self.settings.temperature
+        return [conversation.model_copy(update={"temperature": temperature, "sample_seed": seed}) for seed in drawn]
 
     def framed(self, conversation: Conversation) -> list[Conversation]:
         """The conversation with its last user turn in each frame."""
@@ -78,19 +104,26 @@ class SelfConsistency(Wrapper):
         odds = response.log_odds
         return odds is not None and abs(odds - self.settings.threshold) < self.settings.margin
 
-    def _vote(self, thoughts: Sequence[Response]) -> Response:
-        """The first response that acts on the mean verdict; the model's own thought comes first."""
-        odds = [thought.log_odds for thought in thoughts if thought.log_odds is not None]
-        mean = sum(odds) / len(odds)
-        decision: Decision = "refuse" if mean >= self.settings.threshold else "comply"
+    def _together(self, thoughts: Sequence[Response]) -> Response:
+        """The first response that acts on the verdict of all; the model's own thought comes first."""
+        score, decision = self._decided([thought.log_odds for thought in thoughts if thought.log_odds is not None])
         self.counts["refused"] += decision == "refuse"
         for thought in thoughts:
             if thought.decision == decision:
-                return thought.model_copy(update={"log_odds": mean})
+                return thought.model_copy(update={"log_odds": score})
         if decision == "refuse":
-            return thoughts[0].model_copy(update={"answer": REFUSAL, "decision": decision, "log_odds": mean})
-        self.counts["no thought of the mean's verdict"] += 1
-        return thoughts[0].model_copy(update={"log_odds": mean})
+            return thoughts[0].model_copy(update={"answer": REFUSAL, "decision": decision, "log_odds": score})
+        self.counts["no thought of that verdict"] += 1
+        return thoughts[0].model_copy(update={"log_odds": score})
+
+    def _decided(self, odds: Sequence[float]) -> tuple[float, Decision]:
+        """Score and verdict. A majority's score is the log-odds of its votes, half a vote added to each side."""
+        if self.settings.vote == "mean":
+            mean = sum(odds) / len(odds)
+            return mean, "refuse" if mean >= self.settings.threshold else "comply"
+        refusing = sum(one >= self.settings.threshold for one in odds)
+        score = math.log((refusing + 0.5) / (len(odds) - refusing + 0.5))
+        return score, "refuse" if score >= 0 else "comply"
 
 
 def _framed(conversation: Conversation, frame: str) -> Conversation:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from forethought.engine.decode import VERDICT_TOKENS, Row, Steering, VerdictTokens
+from forethought.engine.draws import drawn
 from forethought.engine.prefix import Node, read, share
 from forethought.engine.slots import Slots
 
@@ -27,7 +28,7 @@ _GPU_SHARE = 0.35
 
 
 class Decoder:
-    """Greedy decoding of many rows with one model."""
+    """Decoding of many rows with one model: greedy, or drawn where a row has draws of its own."""
 
     def __init__(
         self,
@@ -109,9 +110,13 @@ class Decoder:
             )
         slots.wrote()
         logits = out.logits[:, -1].float()  # B V
-        greedy = logits.argmax(-1).tolist()
+        proposed = logits.argmax(-1).tolist()
+        draws = {place: row.draws for place, row in enumerate(active) if row.draws is not None}
+        if draws:
+            for place, token in zip(draws, drawn(logits[list(draws)], list(draws.values())), strict=True):
+                proposed[place] = token
         for place, row in enumerate(active):
-            steering.step(row, logits[place], greedy[place])
+            steering.step(row, logits[place], proposed[place])
 
 
 class _Waiting:

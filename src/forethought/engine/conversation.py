@@ -20,6 +20,13 @@ class Conversation(Record):
     """Text of the model's own turn from which it goes on, thought markers included. Empty: it starts itself."""
     think_budget: int | None = None
     """Tokens of thought after which the thought is cut; None is the model's own."""
+    temperature: float = Field(default=0.0, ge=0.0, exclude_if=lambda value: value == 0.0)
+    """What logits are divided by before a token is drawn; 0 takes the likeliest. For models that can sample."""
+    sample_seed: int = Field(default=0, exclude_if=lambda value: value == 0)
+    """Which sample it is: the same one is the same text. Without meaning at temperature 0.
+
+    Neither is dumped where it is 0: keys made of a greedy conversation are as if there were no sampling.
+    """
 
 
 class Response(Record):
@@ -55,6 +62,8 @@ class Able(Record):
     """Whether its thought can be cut at a number of tokens."""
     log_probs: bool = False
     """Whether it tells the log-probability of a text in its turn."""
+    sampling: bool = False
+    """Whether it heeds a conversation's temperature and seed."""
 
 
 OnReply = Callable[[int, Response | Failed], None]

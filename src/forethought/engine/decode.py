@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from forethought.engine.draws import Draws
+
 VERDICT_TOKENS = 48
 """Room for the verdict's rules and reasons, up to the closing marker."""
 
@@ -52,6 +54,8 @@ class Row:
     """Tokens of thought after which the row is led to its verdict; 0 leads it there at once."""
     opened: int = 0
     """Last tokens of the prompt that belong to the model's own turn: an anchor may begin in them."""
+    draws: Draws | None = None
+    """Random numbers that its tokens are drawn by; None is greedy."""
     made: list[int] = field(default_factory=list)
     forced: list[int] = field(default_factory=list)
     log_odds: float | None = None
@@ -64,7 +68,7 @@ class Row:
 
 
 class Steering:
-    """What happens to a row at each token: greedy, forced, or decided at the verdict."""
+    """What happens to a row at each token: what the model proposes, forced, or decided at the verdict."""
 
     def __init__(
         self,
@@ -78,14 +82,17 @@ class Steering:
         self._tokenizer, self._end_ids = tokenizer, end_ids
         self._verdict, self._threshold, self._tail = verdict, threshold, tail_tokens
 
-    def step(self, row: Row, logits: torch.Tensor, greedy: int) -> None:
-        """Adds one token to a row, and says on it whether it is done. `logits` of shape (vocabulary,)."""
+    def step(self, row: Row, logits: torch.Tensor, proposed: int) -> None:
+        """Adds one token to a row, and says on it whether it is done. `logits` of shape (vocabulary,).
+
+        `proposed`: the likeliest token, or the one that was drawn. The verdict is the threshold's all the same.
+        """
         verdict = self._verdict
-        token = greedy
+        token = proposed
         if row.forced:
             token = row.forced.pop(0)
         elif row.watch and verdict is not None and row.verdict_at is None:
-            token = self._watched(row, logits, greedy, verdict)
+            token = self._watched(row, logits, proposed, verdict)
         row.made.append(token)
         if token in self._end_ids and not row.forced:
             row.done = True
@@ -106,7 +113,7 @@ class Steering:
             return True
         return len(row.made) - row.closed_at >= row.max_new
 
-    def _watched(self, row: Row, logits: torch.Tensor, greedy: int, verdict: VerdictTokens) -> int:
+    def _watched(self, row: Row, logits: torch.Tensor, proposed: int, verdict: VerdictTokens) -> int:
         """The next token of a row that has no verdict yet."""
         if self._tail_of(row).endswith(verdict.anchor):
             odds = float(logits[verdict.refuse[0]] - logits[verdict.comply[0]])
@@ -116,13 +123,13 @@ class Steering:
             first, *rest = verdict.refuse if row.refuses else verdict.comply
             row.forced = list(rest)
             return first
-        closes = greedy in self._end_ids or verdict.closing in self._tail_of(row, greedy)
+        closes = proposed in self._end_ids or verdict.closing in self._tail_of(row, proposed)
         if len(row.made) >= row.think_budget or closes:
             row.led = True
             first, *rest = verdict.lead_in
             row.forced = list(rest)
             return first
-        return greedy
+        return proposed
 
     def _tail_of(self, row: Row, *further: int) -> str:
         """The end of the model's own turn."""

@@ -128,8 +128,8 @@ class LocalModel:
 
     @property
     def able(self) -> Able:
-        """Prefill and log-probabilities always; a thought can be cut where there is one."""
-        return Able(prefill=True, budget=self.thinks, log_probs=True)
+        """All but a thought's budget always; a thought can be cut where there is one."""
+        return Able(prefill=True, budget=self.thinks, log_probs=True, sampling=True)
 
     def reply(
         self,
@@ -139,6 +139,9 @@ class LocalModel:
         threshold: float | None = None,
     ) -> list[Response | Failed]:
         """One reply a conversation, in order; equal conversations are decoded once. How prefills are read: `turn.py`.
+
+        A conversation with a temperature is sampled, thought and answer; the verdict is still the threshold's, by
+        log-odds read at temperature 1. Samples of one conversation need different seeds.
 
         `threshold` None is the model's own operating point. A conversation that its chat template does not take, or
         that is longer than its context, is Failed. Raises ModelError when the model can't be asked at all.

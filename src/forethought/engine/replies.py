@@ -13,6 +13,7 @@ from forethought.chat import encode_prompt
 from forethought.engine.continuous import in_order
 from forethought.engine.conversation import Conversation, Failed, OnReply, Response
 from forethought.engine.decode import Row
+from forethought.engine.draws import draws_for
 from forethought.engine.turn import LED, PREFILLED_VERDICT, Opened, Turn, behind, opened_by, read_answer_turn
 from forethought.errors import ModelError
 from forethought.reasoning import markers, parse
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 THINK_BUDGET = 64
 """Tokens of thought after which a verdict is asked for, where a conversation says nothing else."""
 _PROBE = (Message(role="user", content="x"),)
+_Asked = tuple[tuple[int, ...], tuple[float, int]]
+"""(prompt, which sample of it) that an answer is asked for."""
 
 
 def replies(
@@ -89,6 +92,7 @@ class _Asking:
             own = conversation.prefill or markers(settings.format)[0] + "\n"
         own_ids = model.ids(own) if own else []
         row = Row(0, prompt + own_ids, self._max_tokens, opened=len(own_ids))
+        row.draws = draws_for(conversation.temperature, conversation.sample_seed, row.prompt)
         if len(row.prompt) >= model.context_tokens:
             return Failed(cause=f"the prompt is longer than the model's context of {model.context_tokens} tokens")
         row.watch = opened.state != "answer"
@@ -98,7 +102,7 @@ class _Asking:
             row.think_budget = THINK_BUDGET if conversation.think_budget is None else conversation.think_budget
         elif opened.state == "decided":
             row.verdict_at, row.refuses = 0, opened.decision == "refuse"
-        return Turn(places, row, prompt, own, opened)
+        return Turn(places, row, prompt, own, opened, conversation.temperature, conversation.sample_seed)
 
     def _run(self, turns: dict[int, Turn]) -> None:
         rows = in_order([turn.row for turn in turns.values()])
@@ -118,17 +122,18 @@ class _Asking:
                 self._deliver(turn.places, response)
 
     def _answer(self, asked: Iterator[tuple[Turn, Response | None]]) -> None:
-        """Answers to turns, each behind its thought where there is one; a prompt is answered once.
+        """Answers to turns, each behind its thought where there is one; a prompt is answered once a sample.
 
         A model that doesn't think has the answer's opening in its row; behind a thought the plain prompt is asked.
         """
-        waiting: dict[tuple[int, ...], list[tuple[Turn, Response | None]]] = {}
-        known: dict[tuple[int, ...], Response] = {}
+        waiting: dict[_Asked, list[tuple[Turn, Response | None]]] = {}
+        known: dict[_Asked, Response] = {}
+        asked_by: dict[int, _Asked] = {}
 
         def rows() -> Iterator[Row]:
             for turn, thought in asked:
                 prompt = turn.row.prompt if thought is None else turn.prompt
-                key = tuple(prompt)
+                key = (tuple(prompt), turn.sample)
                 if key in waiting:
                     waiting[key].append((turn, thought))
                 elif (answer := known.get(key) or self._known(turn, thought)) is not None:
@@ -136,10 +141,12 @@ class _Asking:
                     self._deliver(turn.places, behind(thought, answer))
                 else:
                     waiting[key] = [(turn, thought)]
-                    yield Row(0, prompt, self._max_tokens)
+                    row = Row(0, prompt, self._max_tokens, draws=draws_for(*turn.sample, prompt))
+                    asked_by[id(row)] = key
+                    yield row
 
         for row in self._model.answerer.stream(rows()):
-            key = tuple(row.prompt)
+            key = asked_by.pop(id(row))
             turn, thought = waiting[key][0]
             own = self._model.ids(turn.own) if thought is None and turn.own else []
             known[key] = Response(
@@ -151,7 +158,7 @@ class _Asking:
     def _known(self, turn: Turn, thought: Response | None) -> Response | None:
         """An answer of the base that some other run has already."""
         own_weights = self._model.trained and not self._model.thinks
-        if not self._model.known_answers or own_weights or (thought is None and turn.own):
+        if not self._model.known_answers or own_weights or turn.temperature or (thought is None and turn.own):
             return None
         return self._model.known_answers.get((str(self._model.tokenizer.decode(turn.prompt)), self._max_tokens))
 

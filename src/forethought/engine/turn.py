@@ -57,6 +57,13 @@ class Turn:
     own: str
     """What the model's turn begins with: the prefill, or the thought's opening marker."""
     opened: Opened
+    temperature: float = 0.0
+    sample_seed: int = 0
+
+    @property
+    def sample(self) -> tuple[float, int]:
+        """Temperature and seed that its answer is drawn with; all greedy ones are the same."""
+        return (self.temperature, self.sample_seed) if self.temperature else (0.0, 0)
 
 
 def opened_by(prefill: str, policy: Policy, fmt: Format) -> Opened:

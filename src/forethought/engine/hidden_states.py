@@ -1,4 +1,7 @@
-"""The base model's hidden state at the last token of a prompt, where the answer is about to begin."""
+"""A model's hidden state at the last token of a text: of a prompt, where the answer is about to begin, or of a thought.
+
+The base model's own states are what probes read; those of the trained weights show what training made of them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class _Enough(Exception):
 
 def layer_count(model: LocalModel) -> int:
     """Layers of the base model. Raises ModelError for an architecture whose decoder keeps no list of them."""
-    return len(_layers(model))
+    return len(_layers(model.base_weights, model.name))
 
 
 def prompt_ids(model: LocalModel, conversation: Sequence[Message]) -> list[int] | None:
@@ -41,19 +44,22 @@ def prompt_ids(model: LocalModel, conversation: Sequence[Message]) -> list[int] 
     return ids if len(ids) <= longest else None
 
 
-def last_states(model: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> dict[int, States]:
+def last_states(
+    model: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequence[int], trained: bool = False
+) -> dict[int, States]:
     """By layer (1 is the first one's output) the states at each prompt's last token, (prompts, hidden size).
 
-    Adapters are off: these are the base model's own.
+    Adapters are off: these are the base model's own. With `trained` they are those of the weights that think.
     """
-    modules = _layers(model)
+    weights = model.model if trained else model.base_weights
+    modules = _layers(weights, model.name)
     width = int(model.base_weights.config.hidden_size)
     found = {layer: np.zeros((len(prompts), width), dtype=np.float32) for layer in layers}
     order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
-    off = model.adapter_off() if model.settings is not None else contextlib.nullcontext()
+    off = model.adapter_off() if model.settings is not None and not trained else contextlib.nullcontext()
     with off, torch.inference_mode():
         for batch in _batches(order, prompts):
-            for layer, states in _pass(model, modules, [prompts[place] for place in batch], layers).items():
+            for layer, states in _pass(weights, modules, [prompts[place] for place in batch], layers).items():
                 found[layer][batch] = states
     return found
 
@@ -68,9 +74,8 @@ def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator
 
 
 def _pass(
-    model: LocalModel, modules: Sequence[Any], rows: Sequence[Sequence[int]], layers: Sequence[int]
+    weights: Any, modules: Sequence[Any], rows: Sequence[Sequence[int]], layers: Sequence[int]
 ) -> dict[int, States]:
-    weights = model.base_weights
     longest = max(len(row) for row in rows)
     # Padding stands to the right, where a causal model's tokens don't see it: positions need no mending.
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=weights.device)  # B T
@@ -97,9 +102,9 @@ def _pass(
     return found
 
 
-def _layers(model: LocalModel) -> Sequence[Any]:
-    layers = getattr(model.base_weights.get_decoder(), "layers", None)
+def _layers(weights: Any, name: str) -> Sequence[Any]:
+    layers = getattr(weights.get_decoder(), "layers", None)
     if layers is None:
-        raise ModelError(model.name, "its decoder has no list of layers to read", "Use a model of the Llama kind")
+        raise ModelError(name, "its decoder has no list of layers to read", "Use a model of the Llama kind")
     modules: Sequence[Any] = layers
     return modules
