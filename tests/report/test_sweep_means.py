@@ -1,0 +1,132 @@
+"""Means over seeds: values by hand, seeds that are missing, and what may not be mixed."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from forethought.errors import InputError
+from forethought.evals.metrics import Figure
+from forethought.report.sweep_means import by_base, by_defence, mean_of, short_count, two_digits
+from tests.report.sweep_example import example, figure, missing_row, sweep_row
+
+
+def test_one_seed_keeps_its_own_interval() -> None:
+    mean = mean_of([figure("asr_direct", 0.3, 0.1)])
+    assert mean is not None
+    assert mean.figure.value == 0.3
+    assert [mean.figure.low, mean.figure.high] == pytest.approx([0.2, 0.4])
+    assert (mean.seeds, mean.least, mean.most) == (1, 0.3, 0.3)
+
+
+def test_seeds_that_agree_are_no_larger_sample() -> None:
+    """They answered the same requests: the interval over requests stays as wide as it was."""
+    mean = mean_of([figure("asr_direct", 0.3, 0.1)] * 3)
+    assert mean is not None
+    assert [mean.figure.low, mean.figure.high] == pytest.approx([0.2, 0.4])
+    assert mean.figure.n == 120
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    # No uncertainty over requests: Student's 12.706 with one degree of freedom times 0.01.
+    mean = mean_of([figure("youden_unseen", value, 0.0, unit="youden_j") for value in (0.50, 0.52)])
+    assert mean is not None
+    assert mean.figure.value == pytest.approx(0.51)
+    assert (mean.least, mean.most) == (0.50, 0.52)
+    assert mean.figure.low == pytest.approx(0.51 - 0.12706, abs=1e-5)
+    assert mean.figure.high == pytest.approx(0.51 + 0.12706, abs=1e-5)
+    # With both, the variances add up: sd 0.1 over requests, 0.1 over two seeds, so 2 * 0.01, freedom 1 * 2**2.
+    requests = 0.1 * 1.959964
+    both = mean_of([figure("youden_unseen", value, requests, unit="youden_j") for value in (0.1, 0.3)])
+    assert both is not None
+    assert both.figure.low is not None
+    assert both.figure.low == pytest.approx(0.2 - 2.776445 * math.sqrt(0.02), abs=1e-5)
+
+
+def test_interval_stays_within_what_a_share_can_be() -> None:
+    mean = mean_of([figure("asr_direct", value, 0.05) for value in (0.0, 0.9)])
+    assert mean is not None
+    assert (mean.figure.low, mean.figure.high) == (0.0, 1.0)
+
+
+def test_unscored_seed_is_in_no_mean_and_is_counted() -> None:
+    lost = Figure(name="asr_gcg", value=math.nan, n=0, unscored=40)
+    mean = mean_of([lost, figure("asr_gcg", 0.2, unscored=2)])
+    assert mean is not None
+    assert mean.scored
+    assert (mean.figure.value, mean.seeds, mean.figure.n, mean.figure.unscored) == (0.2, 1, 40, 42)
+    nothing = mean_of([lost, lost])
+    assert nothing is not None
+    assert not nothing.scored
+    assert nothing.figure.unscored == 80
+    assert mean_of([]) is None
+
+
+def test_mean_without_an_interval_has_none() -> None:
+    mean = mean_of([figure("capability", 0.2, None), figure("capability", 0.4)])
+    assert mean is not None
+    assert (mean.figure.low, mean.figure.high) == (None, None)
+    assert mean.figure.value == pytest.approx(0.3)
+
+
+def test_style_youden_is_told_from_its_two_shares() -> None:
+    asr = Figure(name="asr_poem", value=0.25, low=0.1, high=0.5, n=20, unscored=1)
+    refused = Figure(name="refused_poem", value=0.1, low=0.05, high=0.3, n=18)
+    [one] = by_defence([sweep_row("scot", more=(asr, refused))])
+    mean = one.style_youden("poem")
+    assert mean is not None
+    assert mean.figure.low is not None
+    assert mean.figure.high is not None
+    assert mean.figure.value == pytest.approx(0.65)
+    assert mean.figure.low == pytest.approx(0.65 - math.hypot(0.25, 0.2))
+    assert mean.figure.high == pytest.approx(0.65 + math.hypot(0.15, 0.05))
+    assert (mean.figure.n, mean.figure.unscored) == (38, 1)
+    assert one.style_youden("unheard_of") is None
+
+
+def test_rows_are_grouped_by_base_defence_and_budget() -> None:
+    rows = [
+        sweep_row("scot", 0.5, budget=20_000), sweep_row("scot", 0.6), sweep_row("scot", 0.7, seed=1),
+        sweep_row("scot", 0.1, base="large"), sweep_row("refusal", 0.9),
+    ]  # fmt: skip
+    found = by_defence(rows)
+    assert [(one.base, one.label, len(one.rows)) for one in found] == [
+        ("small", "scot, 20k", 1), ("small", "scot, 60k", 2), ("large", "scot", 1), ("small", "refusal", 1),
+    ]  # fmt: skip
+    assert [(base, [one.label for one in group]) for base, group in by_base(rows).items()] == [
+        ("small", ["refusal", "scot, 60k", "scot, 20k"]),
+        ("large", ["scot"]),
+    ]
+
+
+def test_best_first_and_what_has_no_youden_last() -> None:
+    [group] = by_base(example()).values()
+    assert [one.label for one in group] == [
+        "scot", "scot_split", "refusal_augmented", "prompt", "continuous_adversarial", "base", "latent_adversarial",
+        "r2d2",
+    ]  # fmt: skip
+
+
+def test_a_run_given_twice_is_an_error() -> None:
+    with pytest.raises(InputError, match="seed 3 is there twice"):
+        by_defence([sweep_row("scot", seed=3), sweep_row("scot", seed=3)])
+
+
+def test_seed_that_is_missing_leaves_the_others() -> None:
+    [one] = by_defence([sweep_row("scot", 0.8, seed=0), missing_row("scot", "ran out of memory", seed=1)])
+    assert one.missing == ["seed 1: ran out of memory"]
+    assert one.tokens == 57_321
+    assert one.minutes == pytest.approx(11.0)
+    mean = one.mean("asr_unseen")
+    assert mean is not None
+    assert mean.seeds == 1
+    [none] = by_defence([missing_row("r2d2", "not built")])
+    assert (none.missing, none.tokens, none.minutes, none.mean("asr_unseen")) == (["not built"], None, None, None)
+
+
+def test_numbers_as_people_write_them() -> None:
+    assert [short_count(count) for count in (0, 950, 999.6, 57_321, 999_800, 1_234_567)] == [
+        "0", "950", "1k", "57k", "1.0M", "1.2M",
+    ]  # fmt: skip
+    assert [two_digits(value) for value in (-0.001, 0.005, 0.976, -0.25)] == ["0.00", "0.01", "0.98", "-0.25"]
