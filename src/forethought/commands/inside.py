@@ -1,0 +1,144 @@
+"""`forethought inside`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from forethought.commands.shared import console, quiet
+
+if TYPE_CHECKING:
+    from forethought.engine.settings import Settings
+    from forethought.evals.inside.look import Inside
+    from forethought.records import Request, Split
+
+SHIPPED = "shipped"
+FIGURES, PAGE = "inside.json", "inside.html"
+
+
+def inside(
+    model: str,
+    requests: str,
+    styles: Sequence[str],
+    limit: int,
+    fit_limit: int,
+    text_column: str | None,
+    seed: int,
+    show_harmful: bool,
+    out: Path | None,
+) -> None:
+    """Looks inside a model that thinks; prints the tables and writes figures and page.
+
+    Raises ModelError for a model that doesn't think, InputError for requests without both labels.
+    """
+    quiet()
+    from forethought.data.operator import load_operators
+    from forethought.engine.local import LocalModel
+    from forethought.evals.inside.look import look_inside, texts_to_read, weights_of
+    from forethought.evals.inside.sample import draw
+    from forethought.evals.inside.thoughts import need_thoughts
+    from forethought.pipeline.terminal import Terminal
+
+    parts = _parts(requests, text_column)
+    local = LocalModel.load(model)
+    need_thoughts(local)
+    assert local.settings is not None
+    chosen = _styles(styles, local.settings)
+    operators = {name: one for name, one in load_operators().items() if name in local.settings.seen_operators}
+    sample = draw(parts, chosen, limit, fit_limit, operators, seed)
+    with Terminal(console).progress("inside") as bar:
+        bar.total(texts_to_read(sample, weights_of(local)))
+        found = look_inside(local, sample, seed, bar.advance)
+    _show(found)
+    folder = out or Path("runs") / "inside" / Path(model).name
+    settings = _described(model, requests, chosen, local.settings, limit, fit_limit, seed)
+    _write(folder, found, requests, settings, seed, show_harmful)
+
+
+def _parts(requests: str, text_column: str | None) -> dict[Split, list[Request]]:
+    from forethought.data.sources import SourceSpec, load_requests
+    from forethought.evals.inside.sample import own_split, shipped_split
+
+    if requests == SHIPPED:
+        return shipped_split()
+    spec = SourceSpec(path=requests, columns={"text": text_column} if text_column else {})
+
+    def say(name: str, mapping: object) -> None:
+        console.print(escape(f"{name}: {mapping}"), highlight=False)
+
+    return own_split(load_requests(spec, None, say))
+
+
+def _styles(styles: Sequence[str], settings: Settings) -> list[str]:
+    """The styles asked for, else the readable ones of the default evaluation that training has not seen."""
+    from forethought.evals.attacks.catalogue import seen_in_training
+    from forethought.evals.attacks.static import attack_names, find_attack, readable
+
+    if styles:
+        return [find_attack(name).name for name in styles]
+    unseen = [name for name in attack_names() if not seen_in_training(find_attack(name), settings.seen_operators)]
+    return [name for name in unseen if readable(name)]
+
+
+def _show(found: Inside) -> None:
+    from forethought.report.inside_page import area_lines, swap_lines
+    from forethought.report.inside_plots import AREAS, table_title
+
+    swaps = Table("Does the verdict follow the stated intent?", "", caption="95 % intervals", caption_justify="left")
+    for name, value in swap_lines(found.figures):
+        swaps.add_row(name, value)
+    failures = Table("Where requests fail", "both right", "intent wrong", "verdict wrong", "both wrong", "no verdict")
+    for one in found.tables:
+        counts = (one.both_right, one.intent_wrong, one.verdict_wrong, one.both_wrong, one.unscored)
+        failures.add_row(table_title(one), *map(str, counts))
+    if swaps.row_count:
+        console.print(swaps)
+    else:
+        console.print("No intent could be swapped: right verdicts with a stated intent all stand on one side.")
+    console.print(failures)
+    lines = area_lines(found.figures)
+    areas = Table("AUROC", *(name for name, _ in lines[:2]), *(name for name, _ in lines[-1:] if len(lines) > 2))
+    for number, (*_, title) in enumerate(AREAS):
+        shown = [cells[number] for _, cells in (*lines[:2], *(lines[-1:] if len(lines) > 2 else ()))]
+        areas.add_row(title, *shown)
+    console.print(areas)
+    for name, why in found.missing.items():
+        console.print(f"Not measured: {name}, {why}", highlight=False)
+
+
+def _described(
+    model: str, requests: str, styles: Sequence[str], settings: Settings, limit: int, fit_limit: int, seed: int
+) -> list[tuple[str, str]]:
+    return [
+        ("model", Path(model).name),
+        ("method", settings.method),
+        ("requests", requests if requests == SHIPPED else Path(requests).name),
+        ("styles", ", ".join(styles) or "none"),
+        ("styles seen in training", ", ".join(settings.seen_operators) or "none"),
+        ("threshold", f"{settings.threshold:.2f} ({settings.threshold_note})"),
+        ("limits", f"{limit} held-out requests of a kind, {fit_limit} to fit probes on"),
+        ("seed", str(seed)),
+    ]
+
+
+def _write(
+    folder: Path, found: Inside, requests: str, settings: list[tuple[str, str]], seed: int, show_harmful: bool
+) -> None:
+    from forethought.manifest import file_hash
+    from forethought.report.inside_page import InsidePage, write_inside_page
+    from forethought.report.results import write_results
+
+    command = "forethought " + shlex.join(sys.argv[1:])
+    file = Path(requests)
+    inputs = {file.name: file_hash(file)} if file.is_file() else {}
+    kept = [figure for figure in found.figures if figure.n or figure.unscored]
+    write_results(folder / FIGURES, command, [seed], inputs, kept, found.missing)
+    title = f"A look inside {dict(settings)['model']}"
+    write_inside_page(folder / PAGE, InsidePage(title, found, settings, show_harmful))
+    console.print(f"Figures: {folder / FIGURES}\nPage: {folder / PAGE}", highlight=False, soft_wrap=True)
