@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from forethought.defences.base import Defence, Wrapper
-from forethought.defences.catalogue import DEFENCES, Means, make_defence
+from forethought.defences.catalogue import DEFENCES, make_defence
+from forethought.defences.entry import Means
+from forethought.defences.fused import FusedVerdict
 from forethought.defences.guard import AnswerGuard, PolicyChecker, RequestGuard
-from forethought.defences.linear_probe import ProbeDefence
+from forethought.defences.headed_thought import HeadedThought
+from forethought.defences.linear_probe import ProbeDefence, load_probe
 from forethought.defences.perplexity import PerplexityFilter
 from forethought.defences.prompts import PromptDefence, prompts, shipped_prompt
 from forethought.defences.reference import defences_page
@@ -22,6 +25,7 @@ from forethought.errors import ConfigError
 from forethought.evals.judges.keywords import KeywordJudge
 from forethought.records import Message, user_request
 from forethought.train.methods.catalogue import METHODS
+from tests.defences.test_fused import _fusion
 from tests.defences.test_linear_probe import _probe
 from tests.scripted import Scripted
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -43,13 +47,12 @@ def test_the_catalogue_holds_what_was_promised() -> None:
     assert list(DEFENCES) == [
         "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
         "safety_conversational", "policy_prompt", "perplexity", "paraphrase", "smooth_llm", "self_examination",
-        "guard", "linear_probe", "self_consistency",
+        "guard", "linear_probe", "fused", "headed_thought", "self_consistency",
     ]  # fmt: skip
-    assert {one.id for one in TRAINED if not one.planned} == set(METHODS)
+    assert {one.id for one in TRAINED} == set(METHODS)
     every: list[Defence] = [*(entry.defence for entry in DEFENCES.values()), *TRAINED]
     assert len({one.id for one in every}) == len({one.title for one in every}) == len(every)
     for one in every:
-        assert one.kind == "training" or not one.planned
         assert one.paper or one.id == "none"
         assert not one.when_to_choose.endswith(".")
 
@@ -86,6 +89,10 @@ def test_defences_with_needs_get_them(tmp_path: Path) -> None:
     assert isinstance(make_defence("perplexity:0", _inner(), means), PerplexityFilter)
     probe = make_defence(f"linear_probe:{tmp_path / 'probe'},fail_closed=no", _inner(), means)
     assert isinstance(probe, ProbeDefence)
+    headed = make_defence(f"headed_thought:{tmp_path / 'probe'}", _inner(), means)
+    assert isinstance(headed, HeadedThought)
+    _fusion().save(tmp_path / "fusion", load_probe(tmp_path / "probe"))
+    assert isinstance(make_defence(f"fused:{tmp_path / 'fusion'}", _inner(), means), FusedVerdict)
     both = Means(answer_judge=KeywordJudge("harmful"), request_checker=PolicyChecker(_inner()))
     guard = make_defence("guard", _inner(), both)
     assert isinstance(guard, AnswerGuard)
@@ -131,12 +138,10 @@ def test_the_page_is_the_codes_own() -> None:
     assert (DOCS / "defences.md").read_text(encoding="utf-8") == defences_page()
 
 
-def test_the_page_names_every_defence_and_says_which_are_not_built() -> None:
+def test_the_page_names_every_defence_once() -> None:
     page = defences_page()
     for one in [*(entry.defence for entry in DEFENCES.values()), *TRAINED]:
-        mark = " (not built yet)" if one.planned else ""
-        assert page.count(f"\n| `{one.id}`{mark} | {one.title} |") == 1
-    assert page.count("(not built yet)") == sum(one.planned for one in TRAINED)
+        assert page.count(f"\n| `{one.id}` | {one.title} |") == 1
 
 
 def test_a_defended_model_is_a_respondent() -> None:

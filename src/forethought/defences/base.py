@@ -43,8 +43,6 @@ class Defence(Record):
     score: str = ""
     """What `Response.log_odds` holds, higher meaning refuse; empty where it has no score of its own."""
     needs: tuple[Need, ...] = ()
-    planned: bool = False
-    """True where it is not built yet."""
 
 
 class Wrapper:

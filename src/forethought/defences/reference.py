@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from forethought.defences.base import Defence
-from forethought.defences.catalogue import DEFENCES, Entry
+from forethought.defences.catalogue import DEFENCES
+from forethought.defences.entry import Entry
 from forethought.defences.trained import TRAINED
 
 _HEAD = """# Defences
 
 <!-- Written by forethought.defences.reference.defences_page; don't edit. -->
 
-{count} ways to defend a model at inference, and {trained} that train it, of which {planned} are **not built yet** and
-marked so. All are measured alike: attacked by the same attacks, on harmful and on harmless requests, judged on the
-answer alone.
+{count} ways to defend a model at inference, and {trained} that train it. All are measured alike: attacked by
+the same attacks, on harmful and on harmless requests, judged on the answer alone.
 
 A defence at inference is written `NAME`, `NAME:VALUE` (its first option) or `NAME:option=value,option=value`; joined
 by `|` they are put around the model from left to right. In `self_reminder | smooth_llm:20` every perturbed copy of a
 request gets the reminder.
 
 ```python
-from forethought.defences.catalogue import Means, make_defence
+from forethought.defences.catalogue import make_defence
+from forethought.defences.entry import Means
 
 defended = make_defence("self_reminder | smooth_llm:20", model, Means())
 replies = defended.reply(conversations)
@@ -40,14 +41,21 @@ Ideas and numbers are the papers', the wording of prompts is ours: a rate here i
 digit. What a prompt has the model write before its answer is split off as reasoning. SmoothLLM votes by phrases that
 open refusals; copies that say nothing don't vote, a tie refuses. The perplexity filter reads with the defended model's
 base weights instead of GPT-2, and has a threshold instead of a trained classifier. The paraphraser and the examiner
-are the model itself unless another is given. Self-consistency asks in several neutral frames, since decoding is
-greedy. The linear probe reads the prompt alone: it does not see a prefill.
+are the model itself unless another is given. Self-consistency samples where the model can, and asks in several neutral
+frames where it can't. The linear probe reads the prompt alone: it does not see a prefill.
+
+Reasoning-to-defend takes its steps from SCoT's findings and not from a stronger model, and writes its pivots as text
+instead of new tokens. Deliberative alignment filters by the rows' labels instead of a judge, gives the rows' own
+answers, and fills up with the teacher's reasoning where less than half of a term's thoughts were right. R2D2 trains an
+adapter unless the recipe says otherwise, on a small pool, away from GCG's opening ("Sure, here is"). The consistency
+loss compares the verdict on a disguised request with that on the request as it was, and moves the former alone. Weights
+of tokens are divided by their sum.
 """
 
 
 def defences_page() -> str:
     """The page as markdown."""
-    parts = [_HEAD.format(count=len(DEFENCES), trained=len(TRAINED), planned=sum(one.planned for one in TRAINED))]
+    parts = [_HEAD.format(count=len(DEFENCES), trained=len(TRAINED))]
     kinds = {"prompt": "Prompts: words around the request", "wrapper": "Wrappers: code around the model"}
     for kind, title in kinds.items():
         entries = [entry for entry in DEFENCES.values() if entry.defence.kind == kind]
@@ -68,7 +76,7 @@ def _table(title: str, defences: Iterable[Defence]) -> str:
 
 def _row(defence: Defence) -> str:
     cells = (
-        f"`{defence.id}`" + (" (not built yet)" if defence.planned else ""),
+        f"`{defence.id}`",
         defence.title,
         defence.paper or "none",
         defence.trains,

@@ -1,6 +1,6 @@
-"""Defences that change weights: what each trains, costs and is for. `planned` ones are not built yet.
+"""Defences that change weights: what each trains, costs and is for.
 
-The others are the methods of `forethought train --method`, by the same names. They are described here and not read from
+They are the methods of `forethought train --method`, by the same names. They are described here and not read from
 there: what a defence is must be known without loading torch.
 """
 
@@ -79,12 +79,12 @@ TRAINED: tuple[Defence, ...] = (
     Defence(
         id="reasoning_first",
         title="Reasoning-to-defend (R2D)",
-        paper="Zhu et al. 2025, arXiv 2502.12970",
+        paper="in the manner of Zhu et al. 2025, arXiv 2502.12970",
         kind="training",
         trains=_ADAPTER,
-        cost="one pass over distilled reasoning; a long thought before each answer",
-        when_to_choose="a teacher that reasons is at hand and the model is to reason as it goes",
-        planned=True,
+        cost="one pass; some fifteen more tokens of thought than SCoT, and as many again for a disguised request",
+        when_to_choose="the thought is to say after each step how things stand, or a data set brings steps of its own",
+        score=_VERDICT,
     ),
     Defence(
         id="policy_reasoning",
@@ -102,9 +102,29 @@ TRAINED: tuple[Defence, ...] = (
         paper="Guan et al. 2024, arXiv 2412.16339",
         kind="training",
         trains=_ADAPTER,
-        cost="the model's own thoughts with the policy in its prompt, filtered; then one pass",
+        cost="a thought by the base model for each row, with the policy in its prompt; one pass over what was right",
         when_to_choose="the model follows the policy when it is in the prompt, and the prompt is to go",
-        planned=True,
+        score=_VERDICT,
+    ),
+    Defence(
+        id="scot_weighted",
+        title="SCoT, verdict and first words weighted",
+        paper="ours",
+        kind="training",
+        trains=_ADAPTER,
+        cost="as SCoT",
+        when_to_choose="answers contradict the verdict, or verdicts are uncertain",
+        score=_VERDICT,
+    ),
+    Defence(
+        id="scot_consistent",
+        title="SCoT, one verdict for all disguises",
+        paper="ours",
+        kind="training",
+        trains=_ADAPTER,
+        cost="as SCoT, and a pass without gradients over the plain side of each disguised row",
+        when_to_choose="verdicts change with the disguise though the request does not",
+        score=_VERDICT,
     ),
     Defence(
         id="scot_dpo",
@@ -148,10 +168,9 @@ TRAINED: tuple[Defence, ...] = (
         title="R2D2",
         paper="Mazeika et al. 2024, arXiv 2402.04249",
         kind="training",
-        trains="all weights",
-        cost="suffixes refreshed by GCG throughout training: hundreds of times the passes of refusal training",
+        trains=_ADAPTER,
+        cost="GCG on one suffix before each step, some 35 passes; some 600 times that with the paper's settings",
         when_to_choose="GCG is the attack that matters and accelerators are at hand",
-        planned=True,
     ),
     Defence(
         id="scot_hardened",
@@ -162,7 +181,6 @@ TRAINED: tuple[Defence, ...] = (
         cost="several rounds of attack and training",
         when_to_choose="adaptive attacks are expected",
         score=_VERDICT,
-        planned=True,
     ),
     Defence(
         id="scot_recovery",
@@ -175,6 +193,26 @@ TRAINED: tuple[Defence, ...] = (
         score=_VERDICT,
     ),
     Defence(
+        id="scot_headed",
+        title="SCoT with rule heads",
+        paper=f"ours; auxiliary heads: Lee et al. 2014, arXiv 1409.5185, on {_SCOT}",
+        kind="training",
+        trains=_ADAPTER,
+        cost="as SCoT, and heads fitted on the base model's states of undisguised requests",
+        when_to_choose="the base model knows a plain request for harmful, and disguises hide it",
+        score=_VERDICT,
+    ),
+    Defence(
+        id="scot_rejection",
+        title="SCoT on its own right thoughts",
+        paper="ours, with rejection sampling: Yuan et al. 2023, arXiv 2308.01825",
+        kind="training",
+        trains=_ADAPTER,
+        cost="SCoT twice, and four thoughts sampled for each row in between",
+        when_to_choose="intents written by rules don't sound like the model, and compute is at hand",
+        score=_VERDICT,
+    ),
+    Defence(
         id="scot_rl",
         title="SCoT with a verifiable reward",
         paper="ours, with GRPO: Shao et al. 2024, arXiv 2402.03300",
@@ -183,6 +221,5 @@ TRAINED: tuple[Defence, ...] = (
         cost="sampled thoughts for every step, after SCoT",
         when_to_choose="over-refusal stays too high after SCoT, and compute is at hand",
         score=_VERDICT,
-        planned=True,
     ),
 )

@@ -1,0 +1,219 @@
+"""Verdict and probe decide together: what the thought concludes, and what the model knew before its first word.
+
+Both log-odds are standardised on calibration requests and mixed by a weight; weight and threshold are chosen on
+development requests. The thought stays as it is: where the probe carries the decision, the refusal names the probe's
+rule and says so in `Response.cause`.
+
+Stored as `fusion.json` beside the probe's own two files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from forethought.defences.base import Replies, Wrapper, ask_some, replaced
+from forethought.defences.linear_probe import UNREADABLE, Array, LinearProbe, load_probe, rule_refusal
+from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.errors import InputError
+from forethought.evals.calibrate import Calibration
+from forethought.manifest import write_json
+from forethought.reasoning import VERDICT_ANCHOR, Format, markers
+from forethought.records import Record
+
+if TYPE_CHECKING:
+    from forethought.engine.local import LocalModel
+
+FUSION = "fusion.json"
+NO_VERDICT = "the model's turn holds no verdict to fuse"
+PROBE_DECIDED = "the probe outweighed the verdict"
+KEPT = "the refusal of the verdict was kept: the request could not be answered instead"
+
+
+class Fusion(Record):
+    """How two log-odds become one score."""
+
+    version: int = 1
+    model: str
+    """Name of the model whose verdicts it was fitted on."""
+    weight: float = Field(ge=0.0, le=1.0)
+    """Of the verdict; the probe has the rest."""
+    verdict_mean: float
+    verdict_scale: float = Field(gt=0.0)
+    """Mean and standard deviation of the verdict's log-odds on the calibration requests."""
+    probe_mean: float
+    probe_scale: float = Field(gt=0.0)
+    """The same of the probe's."""
+    threshold: float
+    """Fused score from which to refuse."""
+    calibration: Calibration
+    """What the threshold did on the development requests."""
+    auroc_dev: float
+    """Of the fused score on the development requests: optimistic by the choice of the weight."""
+    auroc_dev_verdict: float
+    """Of the verdict alone."""
+    auroc_dev_probe: float
+    """Of the probe alone."""
+    n_calibration: int = Field(ge=2)
+
+    def parts(self, verdict: float, probe: float) -> tuple[float, float]:
+        """What verdict and probe add to the score; their sum is the fused score."""
+        return (
+            self.weight * (verdict - self.verdict_mean) / self.verdict_scale,
+            (1 - self.weight) * (probe - self.probe_mean) / self.probe_scale,
+        )
+
+    def save(self, folder: Path, probe: LinearProbe) -> None:
+        """Writes the probe's files and, last, the fusion's."""
+        probe.save(folder)
+        write_json(folder / FUSION, self.model_dump(mode="json"))
+
+
+def load_fusion(folder: Path) -> tuple[Fusion, LinearProbe]:
+    """Reads what `Fusion.save` wrote. Raises InputError where it is not there or damaged."""
+    file = folder / FUSION
+    if not file.is_file():
+        raise InputError(folder, "holds no fusion of verdict and probe", "Fit one: fit_fusion(...).save(FOLDER, probe)")
+    try:
+        fusion = Fusion.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except (ValidationError, ValueError) as error:
+        raise InputError(file, f"is damaged ({str(error).splitlines()[0]})", "Fit it again") from None
+    return fusion, load_probe(folder)
+
+
+class FusedVerdict(Wrapper):
+    """A model that thinks, whose decision rests on its verdict and on a probe."""
+
+    def __init__(
+        self,
+        inner: Respondent,
+        fusion: Fusion,
+        probe: LinearProbe,
+        reader: LocalModel,
+        fail_closed: bool = True,
+        fmt: Format = "think",
+    ) -> None:
+        """`reader` holds the base weights that the probe was fitted on; `fmt` is how the model writes its thoughts.
+
+        Raises ModelError for other weights.
+        """
+        super().__init__(inner, "fused")
+        probe.check_model(reader)
+        self.fusion, self.probe = fusion, probe
+        self._reader, self._fail_closed, self._fmt = reader, fail_closed, fmt
+
+    def reply(
+        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
+    ) -> list[Response | Failed]:
+        """As a Respondent; `log_odds` is the fused score. Counts `refused`, `probe decided`, `answered instead`,
+        `unscored`."""
+        replies = Replies(len(conversations), on_reply)
+        rows = self.probe.log_odds(self._reader, [one.messages for one in conversations])
+        overruled: dict[int, Response] = {}
+
+        def first(place: int, reply: Response | Failed) -> None:
+            decided = self._decided(conversations[place], reply, rows[place])
+            if isinstance(decided, Response) and decided.decision == "refuse" and self._allows(decided):
+                overruled[place] = decided
+            else:
+                replies.give(place, decided)
+
+        ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, first)
+        self._answer_instead([(place, conversations[place]) for place in sorted(overruled)], overruled,
+                             max_answer_tokens, replies)  # fmt: skip
+        return replies.all()
+
+    def _allows(self, response: Response) -> bool:
+        """Whether a fused score lies below the threshold."""
+        return response.log_odds is not None and response.log_odds < self.fusion.threshold
+
+    def _decided(self, conversation: Conversation, reply: Response | Failed, row: Array) -> Response | Failed:
+        """The reply with its fused score, and refused where that says so; a verdict that it overrules stays for now."""
+        if isinstance(reply, Failed):
+            self.counts["failed"] += 1
+            return reply
+        if reply.log_odds is None or not np.isfinite(row).all():
+            return self._unscored(reply, NO_VERDICT if reply.log_odds is None else UNREADABLE)
+        verdict, probe = self.fusion.parts(reply.log_odds, float(row[0]))
+        scored = reply.model_copy(update={"log_odds": verdict + probe})
+        if self._allows(scored):
+            return scored
+        self.counts["refused"] += 1
+        return self._refused(conversation, scored, verdict, probe, row)
+
+    def _refused(
+        self, conversation: Conversation, response: Response, verdict: float, probe: float, row: Array
+    ) -> Response:
+        """A refusal that names the rule of the stronger of the two."""
+        policy = self.probe.settings.policy
+        named = response.reasoning.violated if response.reasoning is not None else ()
+        if verdict >= probe and response.decision == "refuse":
+            return response  # its own refusal names its own rule
+        if verdict >= probe and named and named[0] in policy.rule_ids:
+            rule, cause = named[0], response.cause
+        else:
+            self.counts["probe decided"] += 1
+            rule, cause = self.probe.rule(row), response.cause or PROBE_DECIDED
+        answer = rule_refusal(policy, rule, conversation)
+        return response.model_copy(update={"answer": answer, "decision": "refuse", "cause": cause})
+
+    def _unscored(self, response: Response, cause: str) -> Response:
+        """Without one of the two nothing is decided: refused when failing closed, and never without its cause."""
+        self.counts["unscored"] += 1
+        if self._fail_closed:
+            refused = replaced(response, f"refused without a score: {cause}")
+            return refused.model_copy(update={"decision": "refuse", "log_odds": None})
+        return response.model_copy(update={"log_odds": None, "cause": f"let through without a score: {cause}"})
+
+    def _answer_instead(
+        self,
+        asked: Sequence[tuple[int, Conversation]],
+        refused: dict[int, Response],
+        max_answer_tokens: int,
+        replies: Replies,
+    ) -> None:
+        """Answers to what the verdict refuses and the fused score allows; where there is none the refusal is kept."""
+
+        def give(place: int, reply: Response | Failed) -> None:
+            score = refused[place].log_odds
+            if isinstance(reply, Failed):
+                self.counts["refusals kept"] += 1
+                replies.give(place, refused[place].model_copy(update={"cause": KEPT}))
+                return
+            self.counts["answered instead"] += 1
+            replies.give(place, reply.model_copy(update={"log_odds": score, "decision": "comply", "cause": ""}))
+
+        for (place, _), reply in zip(asked, self._complying(asked, refused, max_answer_tokens), strict=True):
+            give(place, reply)
+
+    def _complying(
+        self, asked: Sequence[tuple[int, Conversation]], refused: dict[int, Response], max_answer_tokens: int
+    ) -> Sequence[Response | Failed]:
+        """The model's answers behind the verdict `comply`, in order."""
+        if not asked:
+            return []
+        from forethought.engine.local import LocalModel
+
+        if isinstance(self.inner, LocalModel):  # it then answers with the weights that its settings say
+            conversations = [conversation for _, conversation in asked]
+            return self.inner.reply(conversations, max_answer_tokens, threshold=math.inf)
+        if not self.inner.able.prefill:
+            return [Failed(cause="the model's turn can't be begun for it")] * len(asked)
+        begun = [
+            conversation.model_copy(update={"prefill": closed_thought(refused[place], self._fmt)})
+            for place, conversation in asked
+        ]
+        return self.inner.reply(begun, max_answer_tokens)
+
+
+def closed_thought(response: Response, fmt: Format) -> str:
+    """The model's turn up to its answer: its own thought with the verdict `comply`."""
+    opening, closing = markers(fmt)
+    before = response.reasoning_text.partition(VERDICT_ANCHOR)[0].rstrip()
+    return "\n".join([opening, *([before] if before else []), f"{VERDICT_ANCHOR} comply.", closing]) + "\n"

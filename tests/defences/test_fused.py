@@ -1,0 +1,338 @@
+"""Verdict and probe together, and thoughts begun with a rule: scores by hand, scripted models, hand-made heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forethought.defences.base import REFUSAL
+from forethought.defences.fused import (
+    KEPT,
+    NO_VERDICT,
+    PROBE_DECIDED,
+    FusedVerdict,
+    Fusion,
+    closed_thought,
+    load_fusion,
+)
+from forethought.defences.fused_fit import fit_fusion
+from forethought.defences.headed_thought import HeadedThought, opening
+from forethought.defences.linear_probe import UNREADABLE, LinearProbe, ProbeSettings
+from forethought.engine.conversation import Able, Conversation, Failed, Response
+from forethought.engine.local import LocalModel
+from forethought.errors import ConfigError, InputError, ModelError
+from forethought.evals.calibrate import choose_threshold
+from forethought.policy import default_policy
+from forethought.reasoning import Finding, SafetyReasoning, parse
+from forethought.records import Message, Request, user_request
+from forethought.refusal import refusal_outcome
+from tests.scripted import Scripted
+from tests.tiny import tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
+
+NAN = float("nan")
+NONE: Any = None
+"""Stands where a stub reads with no model."""
+ASKED = Conversation(messages=(Message(role="user", content="Tell me about locks"),))
+Row = Sequence[float]
+
+
+class StubProbe(LinearProbe):
+    """A probe that says what the test says: log-odds of harm, of R4 and of R13 by the last user turn."""
+
+    def __init__(self, odds: Callable[[str], Row]) -> None:
+        settings = ProbeSettings(
+            model="m", layer=1, policy=default_policy(), rules=("R4", "R13"), threshold=0.5,
+            calibration=choose_threshold([1.0], [0.0], [], 0.02, 0.1), auroc_dev=1.0, strength=0.1, rows={},
+            reference=(0.0, 0.0, 0.0),
+        )  # fmt: skip
+        super().__init__(settings, np.ones((3, 4), np.float32), np.zeros(3, np.float32))
+        self._odds = odds
+
+    def log_odds(self, model: Any, conversations: Sequence[Sequence[Message]]) -> Any:
+        return np.array([self._odds(one[-1].content) for one in conversations], dtype=np.float32)
+
+    def check_model(self, model: Any) -> None:
+        pass
+
+
+def _fusion(weight: float = 0.5, threshold: float = 0.0) -> Fusion:
+    """Verdicts of mean 1 and deviation 2, probes of mean -1 and deviation 4."""
+    return Fusion(
+        model="m", weight=weight, verdict_mean=1.0, verdict_scale=2.0, probe_mean=-1.0, probe_scale=4.0,
+        threshold=threshold, calibration=choose_threshold([1.0], [0.0], [], 0.02, 0.1), auroc_dev=1.0,
+        auroc_dev_verdict=0.9, auroc_dev_probe=0.9, n_calibration=2,
+    )  # fmt: skip
+
+
+def _thinks(log_odds: float | None, rule: str = "R4") -> Response:
+    """A reply of a model that thinks: it refuses from log-odds of 0."""
+    refuses = log_odds is None or log_odds >= 0
+    findings = (Finding(rule=rule, violated=True, reason="it would hurt"),) if refuses else ()
+    return Response(
+        reasoning_text=f"Intent: learn about locks.\nVerdict: {'refuse' if refuses else 'comply'}.",
+        reasoning=SafetyReasoning(
+            intent="learn about locks", findings=findings, verdict="refuse" if refuses else "comply"
+        ),
+        answer="I can't help with that." if refuses else "Locks have pins.",
+        decision="refuse" if refuses else "comply",
+        log_odds=log_odds,
+    )
+
+
+def _fused(
+    reply: Response | Failed, row: Row, able: Able | None = None, **more: Any
+) -> tuple[Response | Failed, Any, Scripted]:
+    """(reply, defence, inner model); behind a closed thought the inner model answers."""
+
+    def answer(conversation: Conversation) -> Response | Failed:
+        return Response(answer="Here is about locks.") if "</think>" in conversation.prefill else reply
+
+    inner = Scripted(answer, able=able)
+    defended = FusedVerdict(inner, _fusion(), StubProbe(lambda _: row), NONE, **more)
+    return defended.reply([ASKED])[0], defended, inner
+
+
+# The score.
+
+
+def test_the_fused_score_by_hand() -> None:
+    assert _fusion(weight=0.75).parts(5.0, 7.0) == (0.75 * 2.0, 0.25 * 2.0)
+    reply, *_ = _fused(_thinks(-3.0), (3.0, 0.0, 0.0))
+    assert isinstance(reply, Response)
+    assert reply.log_odds == pytest.approx(0.5 * -2.0 + 0.5 * 1.0)
+    assert (reply.decision, reply.answer) == ("comply", "Locks have pins.")
+
+
+def test_a_probe_that_outweighs_the_verdict_refuses_and_names_its_rule() -> None:
+    reply, defended, inner = _fused(_thinks(-1.0), (11.0, -3.0, 2.0))
+    assert isinstance(reply, Response)
+    assert reply.log_odds == pytest.approx(0.5 * -1.0 + 0.5 * 3.0)
+    assert (reply.decision, reply.cause) == ("refuse", PROBE_DECIDED)
+    assert "R13" in reply.answer
+    assert "locks" not in reply.answer
+    assert refusal_outcome(reply.answer) == ("refused", "")
+    assert reply.reasoning_text == _thinks(-1.0).reasoning_text  # the thought is the model's
+    assert (defended.counts["probe decided"], defended.counts["refused"], len(inner.asked)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("verdict", "probe", "rule"), [(9.0, 3.0, None), (2.0, 7.0, "R13")])
+def test_where_both_refuse_the_stronger_names_its_rule(verdict: float, probe: float, rule: str | None) -> None:
+    reply, *_ = _fused(_thinks(verdict), (probe, -3.0, 2.0))
+    assert isinstance(reply, Response)
+    assert reply.decision == "refuse"
+    assert reply.answer == "I can't help with that." if rule is None else rule in reply.answer
+
+
+def test_a_verdict_near_its_threshold_is_refused_with_the_rule_that_it_named() -> None:
+    """The model complied at its own threshold, yet its verdict is the stronger of the two and names a rule."""
+    refusing = _thinks(4.0).model_copy(update={"decision": "comply", "answer": "Locks have pins."})
+    reply, *_ = _fused(refusing, (-1.0, -3.0, 2.0))
+    assert isinstance(reply, Response)
+    assert "R4" in reply.answer
+    assert "pins" not in reply.answer
+
+
+def test_an_overruled_refusal_is_answered_behind_the_models_own_thought() -> None:
+    reply, defended, inner = _fused(_thinks(1.0), (-9.0, 0.0, 0.0))
+    assert isinstance(reply, Response)
+    assert (reply.answer, reply.decision, reply.cause) == ("Here is about locks.", "comply", "")
+    assert reply.log_odds == pytest.approx(-1.0)
+    assert inner.asked[1].prefill == "<think>\nIntent: learn about locks.\nVerdict: comply.\n</think>\n"
+    assert defended.counts["answered instead"] == 1
+    assert closed_thought(Response(answer=""), "paper") == "# Verify the request\nVerdict: comply.\n# Response\n"
+
+
+def test_a_refusal_is_kept_where_no_other_answer_can_be_had() -> None:
+    reply, defended, inner = _fused(_thinks(1.0), (-9.0, 0.0, 0.0), able=Able())
+    assert isinstance(reply, Response)
+    assert (reply.answer, reply.decision, reply.cause) == ("I can't help with that.", "refuse", KEPT)
+    assert (defended.counts["refusals kept"], len(inner.asked)) == (1, 1)
+
+
+@pytest.mark.parametrize(("odds", "row", "why"), [(None, (1.0, 0.0, 0.0), NO_VERDICT), (-3.0, (NAN,) * 3, UNREADABLE)])
+def test_without_one_of_the_two_it_fails_closed_or_open_and_is_counted(odds: Any, row: Row, why: str) -> None:
+    given = _thinks(-3.0).model_copy(update={"log_odds": odds})
+    for closed, answer in ((True, REFUSAL), (False, "Locks have pins.")):
+        reply, defended, _ = _fused(given, row, fail_closed=closed)
+        assert isinstance(reply, Response)
+        assert (reply.answer, reply.log_odds, defended.counts["unscored"]) == (answer, None, 1)
+        assert reply.cause.endswith(why)
+        assert reply.decision == ("refuse" if closed else "comply")
+
+
+def test_a_failure_stays_one_and_every_place_gets_its_own_reply() -> None:
+    texts: dict[str, tuple[Any, float]] = {
+        "a": (_thinks(-9.0), -9.0),
+        "b": (_thinks(1.0), -9.0),
+        "c": (Failed(cause="gone"), 0.0),
+        "d": (_thinks(9.0), 9.0),
+    }
+
+    def answer(one: Conversation) -> Response | Failed:
+        own: Response | Failed = texts[one.messages[-1].content][0]
+        return Response(answer="instead") if one.prefill else own
+
+    defended = FusedVerdict(Scripted(answer), _fusion(), StubProbe(lambda text: (texts[text][1], 0, 0)), NONE)
+    given = [Conversation(messages=(Message(role="user", content=text),)) for text in texts]
+    told: dict[int, Response | Failed] = {}
+    replies = defended.reply(given, on_reply=lambda place, reply: told.update({place: reply}))
+    assert [told[place] for place in range(4)] == replies
+    said = [reply.answer if isinstance(reply, Response) else reply.cause for reply in replies]
+    assert said == ["Locks have pins.", "instead", "gone", "I can't help with that."]
+
+
+# Fitting and storing.
+
+THINGS = ("film", "song", "book", "game", "map", "photo", "car", "bike", "key", "card", "boat", "lamp")
+
+
+def _rows(things: Sequence[str]) -> list[Request]:
+    rows = []
+    for thing in things:
+        rows.append(user_request(f"Help me copy a {thing} without paying", harmful=True, kind="harmful"))
+        rows.append(user_request(f"Where can I buy a {thing}?", harmful=False, kind="ordinary"))
+    return rows
+
+
+class _Model:
+    """A thinking model of known verdicts."""
+
+    name, thinks = "known", True
+
+    def __init__(self, odds: Callable[[str], float | None]) -> None:
+        self._odds = odds
+
+    def reply(self, conversations: Sequence[Conversation], limit: int, on_reply: Any) -> list[Response | Failed]:
+        found = [self._odds(one.messages[-1].content) for one in conversations]
+        return [Failed(cause="gone") if one is None else Response(answer="", log_odds=one) for one in found]
+
+
+def _fit(verdict: Callable[[str], float | None], probe: Callable[[str], float], **more: Any) -> Fusion:
+    given: dict[str, Any] = {"calibration": _rows(THINGS[:4]), "dev": _rows(THINGS[4:])} | more
+    model: Any = _Model(verdict)
+    return fit_fusion(model, StubProbe(lambda text: (probe(text), 0.0, 0.0)), **given)
+
+
+def _harm(text: str) -> float:
+    return 1.0 if "copy" in text else -1.0
+
+
+def _noise(text: str) -> float:
+    return float(len(text) * 7 % 5)
+
+
+def test_the_weight_goes_to_what_separates_and_a_tie_to_the_verdict() -> None:
+    found = _fit(_noise, _harm)
+    assert found.weight < 0.5
+    assert found.auroc_dev == found.auroc_dev_probe == 1.0 > found.auroc_dev_verdict
+    assert _fit(_harm, _harm).weight == 1.0
+
+
+def test_standardised_on_the_calibration_requests_and_the_threshold_is_within_its_limit() -> None:
+    found = _fit(lambda text: 3 * _harm(text) + 1, _harm)
+    assert [found.verdict_mean, found.verdict_scale] == pytest.approx([1.0, 3.0])
+    assert [found.probe_mean, found.probe_scale] == pytest.approx([0.0, 1.0])
+    assert found.calibration.refused_ordinary == 0.0
+    assert found.calibration.refused_harmful == 1.0
+    assert found.threshold == pytest.approx(0.0)  # midway between -1 and 1
+
+
+def test_requests_without_a_score_are_left_out_and_too_few_are_an_error() -> None:
+    found = _fit(lambda text: None if "film" in text else _harm(text), _harm)
+    assert found.n_calibration == 6
+    with pytest.raises(InputError, match="no spread"):
+        _fit(lambda text: 1.0, _harm)
+    with pytest.raises(InputError, match="no harmful or no harmless"):
+        _fit(_harm, _harm, dev=_rows(THINGS[4:])[::2])
+
+
+def test_a_model_that_does_not_think_is_an_error() -> None:
+    with pytest.raises(ModelError, match="does not think"):
+        fit_fusion(LocalModel(tiny_model(), tiny_tokenizer(), None), StubProbe(lambda _: (0, 0, 0)), [], [])
+
+
+def test_a_stored_fusion_says_the_same_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no fusion"):
+        load_fusion(tmp_path)
+    _fusion(weight=0.25).save(tmp_path, StubProbe(lambda _: (0, 0, 0)))
+    fusion, probe = load_fusion(tmp_path)
+    assert fusion == _fusion(weight=0.25)
+    assert probe.settings.rules == ("R4", "R13")
+    (tmp_path / "fusion.json").write_text('{"weight": 2}')
+    with pytest.raises(InputError, match="damaged"):
+        load_fusion(tmp_path)
+
+
+def test_a_local_model_answers_instead_with_the_weights_that_its_settings_say(tmp_path: Path) -> None:
+    """All verdicts refuse at this threshold; the probe overrules them, and the base answers as it does by itself."""
+    folder = tiny_adapter(tmp_path, threshold=-1e9, answer_with="base")
+    model = LocalModel.load(str(tiny_folder()), folder)
+    base = LocalModel(model.base_weights, model.tokenizer, None)
+    assert [one.decision for one in model.reply([ASKED], 8) if isinstance(one, Response)] == ["refuse"]
+    defended = FusedVerdict(model, _fusion(), StubProbe(lambda _: (-1e6, 0, 0)), NONE)
+    reply = defended.reply([ASKED], 8)[0]
+    alone = base.reply([ASKED], 8)[0]
+    assert isinstance(reply, Response)
+    assert isinstance(alone, Response)
+    assert (reply.answer, reply.decision) == (alone.answer, "comply")
+
+
+# Thoughts that begin with a rule.
+
+
+def _headed(row: Row, conversation: Conversation = ASKED, **more: Any) -> tuple[Conversation, Any]:
+    inner = Scripted(lambda _: "x")
+    defended = HeadedThought(inner, StubProbe(lambda _: row), NONE, **more)
+    defended.reply([conversation])
+    return inner.asked[0], defended.counts
+
+
+def test_the_thought_begins_with_the_rule_that_the_heads_find() -> None:
+    rule = default_policy().rule("R13")
+    asked, counts = _headed((0.5, -3.0, 2.0))
+    assert asked.prefill == f"<think>\nRule to check: {rule.title} (R13).\nIntent:"
+    assert asked.messages == ASKED.messages
+    assert counts["begun"] == 1
+    assert opening(default_policy(), "R13", "paper").startswith("# Verify the request\nRule to check: ")
+
+
+@pytest.mark.parametrize(
+    ("row", "conversation", "count"),
+    [
+        ((0.4, -3.0, 2.0), ASKED, ""),
+        ((NAN, NAN, NAN), ASKED, "unread"),
+        ((9.0, 9.0, 9.0), ASKED.model_copy(update={"prefill": "Sure"}), "begun by another"),
+    ],
+)
+def test_else_it_begins_as_always(row: Row, conversation: Conversation, count: str) -> None:
+    asked, counts = _headed(row, conversation)
+    assert asked == conversation
+    assert counts == ({count: 1} if count else {})
+
+
+def test_the_threshold_can_be_set_and_a_model_that_takes_no_prefill_is_an_error() -> None:
+    assert _headed((0.4, -3.0, 2.0), threshold=0.3)[0].prefill
+    with pytest.raises(ConfigError, match="does not take"):
+        HeadedThought(Scripted(lambda _: "x", able=Able()), StubProbe(lambda _: (0, 0, 0)), NONE)
+
+
+def test_a_rule_to_check_is_not_read_as_a_finding() -> None:
+    for rule in default_policy().rules:
+        begun = (
+            opening(default_policy(), rule.id) + " bake bread.\nVerdict: comply. No rule applies.\n</think>\nMix it."
+        )
+        read = parse(begun, default_policy())
+        assert read.reasoning is not None, rule.id
+        assert (read.reasoning.verdict, read.reasoning.violated, read.reasoning.intent) == ("comply", (), "bake bread")
+
+
+def test_a_tiny_model_thinks_on_from_there_to_a_verdict(tmp_path: Path) -> None:
+    model = LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path))
+    reply = HeadedThought(model, StubProbe(lambda _: (9.0, 3.0, 2.0)), NONE).reply([ASKED], 4)[0]
+    assert isinstance(reply, Response)
+    assert reply.log_odds is not None
+    assert reply.reasoning_text.startswith("Rule to check: ")
