@@ -18,7 +18,7 @@ from forethought.train.fit import train
 from forethought.train.head import add_taught_head
 from forethought.train.objectives.base import Step
 from forethought.train.objectives.circuit_breaker import CircuitBreakerObjective, reroute_loss, retain_loss
-from forethought.train.objectives.latent import LatentObjective, _mean, _unlikely
+from forethought.train.objectives.latent import LatentObjective, _mean, unlikely
 from forethought.train.objectives.perturbation import ball, perturbed, prompt_mask, states_entering
 from forethought.train.objectives.preference import PreferenceObjective, dpo_loss
 from forethought.train.rows import IGNORED, TokenRow, collate, tokenize, with_other
@@ -75,11 +75,12 @@ def test_reroute_and_retain_by_hand() -> None:
     now = [torch.tensor([[[1.0, 1.0], [0.0, -2.0], [3.0, 0.0]]])]
     where = torch.tensor([[True, True, False]])
     # cos = 1/sqrt(2) and -1, which relu makes 0.
-    assert float(reroute_loss(now, before, where)) == pytest.approx((1 / math.sqrt(2) + 0) / 2)
+    assert reroute_loss(now, before, where, Step())[1] == pytest.approx((1 / math.sqrt(2) + 0) / 2)
     # Distances 1, 4 and 4; the last token is left out.
-    assert float(retain_loss(now, before, where)) == pytest.approx((1 + 4) / 2)
+    loss, value = retain_loss(now, before, where, Step())
+    assert float(loss) == value == pytest.approx((1 + 4) / 2)
     nowhere = torch.zeros(1, 3, dtype=torch.bool)
-    assert float(reroute_loss(now, before, nowhere)) == float(retain_loss(now, before, nowhere)) == 0.0
+    assert reroute_loss(now, before, nowhere, Step())[1] == retain_loss(now, before, nowhere, Step())[1] == 0.0
 
 
 def test_the_weight_moves_from_rerouting_to_retaining(adapted: Any, rows: list[TokenRow]) -> None:
@@ -118,7 +119,7 @@ def test_an_objective_that_looks_back_needs_an_adapter(rows: list[TokenRow], tmp
 
 
 def test_dpo_by_hand() -> None:
-    loss, margin = dpo_loss(
+    losses, margins = dpo_loss(
         torch.tensor([-1.0, -4.0]),
         torch.tensor([-3.0, -2.0]),
         torch.tensor([-2.0, -4.0]),
@@ -127,8 +128,8 @@ def test_dpo_by_hand() -> None:
     )
     # Margins (1 + 0.5) and 0.
     expected = (-math.log(1 / (1 + math.exp(-0.75))) + math.log(2)) / 2
-    assert float(loss) == pytest.approx(expected)
-    assert float(margin) == pytest.approx(0.75)
+    assert float(losses.mean()) == pytest.approx(expected)
+    assert float(margins.mean()) == pytest.approx(0.75)
 
 
 def test_an_untrained_adapter_has_no_preference(adapted: Any, rows: list[TokenRow]) -> None:
@@ -213,9 +214,9 @@ def test_toward_and_away_by_hand() -> None:
     out = SimpleNamespace(
         log_probs=torch.tensor([[-1.0, math.log(0.25), 0.0]]), taught=torch.tensor([[True, True, False]])
     )
-    assert float(_mean(out)) == pytest.approx((-1.0 + math.log(0.25)) / 2)
+    assert float(_mean(out.log_probs, out)) == pytest.approx((-1.0 + math.log(0.25)) / 2)
     expected = -(math.log(1 - math.exp(-1)) + math.log(0.75)) / 2
-    assert float(_unlikely(out)) == pytest.approx(expected)
+    assert float(_mean(unlikely(out.log_probs), out)) == pytest.approx(expected)
 
 
 def test_latent_training_moves_the_adapter_alone(rows: list[TokenRow], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from forethought.chat import encode_completion, encode_prompt, end_token
 from forethought.policy import default_policy
 from forethought.reasoning import Detail, Format, markers, parse
 from forethought.records import Example
-from forethought.train.rows import IGNORED, TERMS, TokenRow, collate, tokenize
+from forethought.train.rows import IGNORED, TERMS, TokenRow, collate, tokenize, with_other
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_tokenizer
 
 
@@ -102,3 +102,28 @@ def test_padding_is_masked_and_bears_no_label() -> None:
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert batch["labels"].tolist() == [[IGNORED, 6, 2, IGNORED, IGNORED], [IGNORED, IGNORED, 7, 8, 2]]
     assert batch["term"].tolist() == [0, 1]
+
+
+def test_columns_that_some_rows_have_are_filled_for_the_others() -> None:
+    rows = [
+        TokenRow(input_ids=(5, 6, 2), labels=(IGNORED, 6, 2), term=0, weights=(1.0, 3.0, 1.0)),
+        TokenRow(input_ids=(5, 7), labels=(IGNORED, 7), term=1, rivals=(IGNORED, 9)),
+    ]
+    batch = collate([row.model_dump() for row in rows], pad_id=0)
+    # A token counts 1 where nothing is said, padding nothing; no rival where none is named.
+    assert batch["weights"].tolist() == [[1.0, 3.0, 1.0], [1.0, 1.0, 0.0]]
+    assert batch["rivals"].tolist() == [[IGNORED] * 3, [IGNORED, 9, IGNORED]]
+    assert not {"weights", "rivals", "other_of"} & set(collate([{"input_ids": [5], "labels": [5], "term": 0}], 0))
+
+
+def test_another_completion_may_have_a_prompt_and_rivals_of_its_own() -> None:
+    other = TokenRow(input_ids=(8, 9), labels=(IGNORED, 9), term=0, rivals=(IGNORED, 4))
+    rows = [
+        TokenRow(input_ids=(5, 7), labels=(IGNORED, 7), term=1),
+        with_other(TokenRow(input_ids=(5, 6, 2), labels=(IGNORED, 6, 2), term=0), other),
+    ]
+    batch = collate([row.model_dump() for row in rows], pad_id=0)
+    assert batch["other_of"].tolist() == [1]
+    assert batch["other_input_ids"].tolist() == [[8, 9]]
+    assert batch["other_rivals"].tolist() == [[IGNORED, 4]]
+    assert rows[1].tokens == 5

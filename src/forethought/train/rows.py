@@ -24,10 +24,18 @@ class TokenRow(Record):
     """input_ids where the row is taught, IGNORED elsewhere; same length."""
     term: int
     """Index into TERMS."""
+    weights: tuple[float, ...] = ()
+    """How much each token's loss counts, same length as input_ids; empty where all count 1."""
+    rivals: tuple[int, ...] = ()
+    """At a token that decides (a verdict, a pivot) the token that would decide otherwise, IGNORED elsewhere; same
+    length as input_ids, empty where none decides."""
     other_input_ids: tuple[int, ...] = ()
-    """The same prompt with another completion, for objectives that compare two; empty where there is none."""
+    """Another completion, of the same prompt or of another, for objectives that compare two; empty where there is
+    none."""
     other_labels: tuple[int, ...] = ()
     """Labels of the other completion, as `labels`."""
+    other_rivals: tuple[int, ...] = ()
+    """Of the other completion, as `rivals`."""
 
     @property
     def length(self) -> int:
@@ -71,16 +79,19 @@ def tokenize(
 
 
 def with_other(row: TokenRow, other: TokenRow) -> TokenRow:
-    """A row that holds a second completion of its prompt."""
-    return row.model_copy(update={"other_input_ids": other.input_ids, "other_labels": other.labels})
+    """A row that holds a second completion, of its own prompt or of another."""
+    return row.model_copy(
+        update={"other_input_ids": other.input_ids, "other_labels": other.labels, "other_rivals": other.rivals}
+    )
 
 
 def collate(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, Any]:
     """Rows padded on the right to one length. Padding bears no loss and is masked.
 
-    Returns input_ids, attention_mask and labels of shape (batch, tokens), term of shape (batch,). Where some rows hold
-    another completion: other_input_ids, other_attention_mask, other_labels of shape (others, tokens), and other_of of
-    shape (others,), the row each belongs to.
+    Returns input_ids, attention_mask and labels of shape (batch, tokens), term of shape (batch,). Where some rows have
+    them: weights and rivals of shape (batch, tokens). Where some rows hold another completion: other_input_ids,
+    other_attention_mask, other_labels, and other_rivals where some have them, of shape (others, tokens), and other_of
+    of shape (others,), the row each belongs to.
     """
     import torch
 
@@ -99,12 +110,16 @@ def _padded(rows: Sequence[dict[str, Any]], prefix: str, pad_id: int) -> dict[st
     lengths = [len(row[f"{prefix}input_ids"]) for row in rows]
     longest = max(lengths)
 
-    def padded(name: str, fill: int) -> Any:
-        filled = [list(row[name]) + [fill] * (longest - length) for row, length in zip(rows, lengths, strict=True)]
-        return torch.tensor(filled)
+    def padded(name: str, fill: float, missing: float | None = None) -> Any:
+        own = [list(row.get(name) or [missing] * length) for row, length in zip(rows, lengths, strict=True)]
+        return torch.tensor([values + [fill] * (longest - len(values)) for values in own])
 
-    return {
+    found = {
         f"{prefix}input_ids": padded(f"{prefix}input_ids", pad_id),
         f"{prefix}attention_mask": torch.tensor([[1] * length + [0] * (longest - length) for length in lengths]),
         f"{prefix}labels": padded(f"{prefix}labels", IGNORED),
     }
+    for name, fill, missing in ((f"{prefix}weights", 0.0, 1.0), (f"{prefix}rivals", IGNORED, IGNORED)):
+        if any(row.get(name) for row in rows):
+            found[name] = padded(name, fill, missing)
+    return found

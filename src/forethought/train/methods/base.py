@@ -91,6 +91,8 @@ class TrainingMethod(Record):
     """Format of its thoughts; None is what the data is given with."""
     detail: Detail | None = None
     """Detail of its thoughts; None is what the data is given with."""
+    weights_of: str = ""
+    """Method whose weights it shares, because it differs in how it answers alone; empty: it has its own."""
     procedure: Procedure | None = None
     """What trains it, where that is more than one run of the trainer over its rows: several rounds, or another
     trainer. None is `run.train_rows`."""

@@ -10,7 +10,14 @@ from forethought.train.methods.contrasted import (
     LATENT_ADVERSARIAL,
     PREFERENCE,
 )
+from forethought.train.methods.deliberative import DELIBERATIVE
+from forethought.train.methods.emphasis import CONSISTENT, WEIGHTED
+from forethought.train.methods.hardened import HARDENED
+from forethought.train.methods.headed import HEADED
+from forethought.train.methods.r2d2 import R2D2
 from forethought.train.methods.recovery import RECOVERY
+from forethought.train.methods.reinforced import REINFORCED, REJECTION
+from forethought.train.methods.stepwise import REASONING_FIRST
 from forethought.train.methods.supervised import (
     ABLATIONS,
     POLICY_REASONING,
@@ -28,12 +35,21 @@ METHODS: dict[str, TrainingMethod] = {
         SCOT,
         SCOT_SPLIT,
         *ABLATIONS,
+        REASONING_FIRST,
         POLICY_REASONING,
+        DELIBERATIVE,
         PREFERENCE,
         CIRCUIT_BREAKER,
         LATENT_ADVERSARIAL,
         CONTINUOUS_ADVERSARIAL,
+        R2D2,
+        WEIGHTED,
+        CONSISTENT,
+        HEADED,
+        HARDENED,
         RECOVERY,
+        REJECTION,
+        REINFORCED,
     )
 }
 

@@ -106,6 +106,7 @@ SCOT_SPLIT = SCOT.model_copy(
         "title": "SCoT with split answering",
         "paper": "",
         "answer_with": "base",
+        "weights_of": "scot",
     }
 )
 POLICY_REASONING = TrainingMethod(

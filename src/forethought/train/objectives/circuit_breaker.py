@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import cosine_similarity, relu
 
 from forethought.train.objectives.base import Batch, Step
+from forethought.train.objectives.means import mean_over_all
 from forethought.train.objectives.weights import before_training, inputs_of
 from forethought.train.rows import IGNORED
 
@@ -38,26 +39,29 @@ class CircuitBreakerObjective:
         now = model(**inputs, taught_only=True, output_hidden_states=True).hidden_states
         harmful = (batch["term"] == 0).unsqueeze(1)
         share = step.number / (2 * step.total)
-        reroute = reroute_loss([now[i] for i in self.layers], [before[i] for i in self.layers], taught & harmful)
-        retain = retain_loss(now, before, (batch["attention_mask"] == 1) & ~harmful)
-        values = {"reroute": float(reroute.detach()), "retain": float(retain.detach())}
+        chosen, chosen_before = [now[i] for i in self.layers], [before[i] for i in self.layers]
+        reroute, rerouted = reroute_loss(chosen, chosen_before, taught & harmful, step)
+        retain, retained = retain_loss(now, before, (batch["attention_mask"] == 1) & ~harmful, step)
+        values = {"reroute": rerouted, "retain": retained}
         return self.alpha * ((1 - share) * reroute + share * retain), values
 
 
-def reroute_loss(now: Sequence[torch.Tensor], before: Sequence[torch.Tensor], where: torch.Tensor) -> torch.Tensor:
-    """Mean of relu(cos(now, before)) over layers and the tokens of `where` (batch, tokens); 0 without tokens."""
-    if not where.any():
-        return now[0].sum() * 0.0
-    cosines = [
-        relu(cosine_similarity(a[where].float(), b[where].float(), dim=-1)) for a, b in zip(now, before, strict=True)
+def reroute_loss(
+    now: Sequence[torch.Tensor], before: Sequence[torch.Tensor], where: torch.Tensor, step: Step
+) -> tuple[torch.Tensor, float]:
+    """(loss, value): mean of relu(cos(now, before)) over layers and the tokens of `where` (batch, tokens) in all
+    processes; 0 without tokens."""
+    sums = [
+        relu(cosine_similarity(a[where].float(), b[where].float(), dim=-1)).sum()
+        for a, b in zip(now, before, strict=True)
     ]
-    return torch.stack(cosines).mean()
+    return mean_over_all(torch.stack(sums).mean(), where.sum(), step)
 
 
-def retain_loss(now: Sequence[torch.Tensor], before: Sequence[torch.Tensor], where: torch.Tensor) -> torch.Tensor:
-    """Mean L2 distance over layers and the tokens of `where` (batch, tokens); 0 without tokens."""
-    if not where.any():
-        return now[0].sum() * 0.0
-    return torch.stack(
-        [(a[where].float() - b[where].float()).norm(dim=-1) for a, b in zip(now, before, strict=True)]
-    ).mean()
+def retain_loss(
+    now: Sequence[torch.Tensor], before: Sequence[torch.Tensor], where: torch.Tensor, step: Step
+) -> tuple[torch.Tensor, float]:
+    """(loss, value): mean L2 distance over layers and the tokens of `where` (batch, tokens) in all processes; 0
+    without tokens."""
+    sums = [(a[where].float() - b[where].float()).norm(dim=-1).sum() for a, b in zip(now, before, strict=True)]
+    return mean_over_all(torch.stack(sums).mean(), where.sum(), step)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from forethought.train.objectives.base import Batch, Step
+from forethought.train.objectives.means import mean_over_all, others_of, own_of, untaught
 from forethought.train.objectives.paired import paired_loss
 from forethought.train.objectives.perturbation import ball, perturbed, prompt_mask, states_entering
 from forethought.train.objectives.weights import bare, inputs_of
@@ -46,22 +47,30 @@ class LatentObjective:
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """toward + away under the attack, plus the harmless rows' own loss."""
-        harmless = torch.nonzero(batch["term"] == TERMS.index("benign")).flatten()
+        harmless = batch["term"] == TERMS.index("benign")
         loss = torch.zeros((), device=batch["term"].device)
         values: dict[str, float] = {}
-        if len(harmless):
-            out = model(**inputs_of(batch, "", harmless), taught_only=True)
-            benign, found = paired_loss(out.log_probs, out.taught, batch["term"][harmless], 1.0, step)
-            loss, values = loss + self.benign_weight * benign, found
-        if "other_of" not in batch:
+        if step.summed(harmless.sum()) > 0:
+            rows = torch.nonzero(harmless).flatten()
+            # A process without harmless rows passes one on which nothing is taught: see `others_of`.
+            inputs = inputs_of(batch, "", rows) if len(rows) else untaught(batch)
+            out = model(**inputs, taught_only=True)
+            terms = batch["term"][rows] if len(rows) else torch.full_like(batch["term"][:1], TERMS.index("benign"))
+            benign, values = paired_loss(out.log_probs, out.taught, terms, 1.0, step)
+            loss = loss + self.benign_weight * benign
+        others = others_of(batch, step)
+        if others is None:
             return loss, values
-        refusing, complying = inputs_of(batch, "", batch["other_of"]), inputs_of(batch, "other_")
+        rows, complying = others
+        refusing = own_of(batch, rows)
         deltas, first, last = self.attack(model, refusing, complying)
         with perturbed(model, deltas, prompt_mask(refusing["labels"])):
-            toward = -_mean(model(**refusing, taught_only=True))
+            out = model(**refusing, taught_only=True)
+        toward, toward_value = _mean_over_all(-out.log_probs, out, step)
         with perturbed(model, deltas, prompt_mask(complying["labels"])):
-            away = _unlikely(model(**complying, taught_only=True))
-        values |= {"toward": float(toward.detach()), "away": float(away.detach()), "attack_gain": first - last}
+            out = model(**complying, taught_only=True)
+        away, away_value = _mean_over_all(unlikely(out.log_probs), out, step)
+        values |= {"toward": toward_value, "away": away_value, "attack_gain": first - last}
         return loss + self.toward_weight * toward + self.away_weight * away, values
 
     def attack(self, model: Any, refusing: Batch, complying: Batch) -> tuple[Deltas, float, float]:
@@ -101,20 +110,24 @@ class LatentObjective:
     ) -> torch.Tensor:
         """What the attacker minimises."""
         with perturbed(model, deltas, prompt_mask(complying["labels"])):
-            toward = -_mean(model(**complying, taught_only=True))
+            out = model(**complying, taught_only=True)
+        toward = _mean(-out.log_probs, out)
         with perturbed(model, deltas, prompt_mask(refusing["labels"])):
-            away = _unlikely(model(**refusing, taught_only=True))
-        return toward + away
+            out = model(**refusing, taught_only=True)
+        return toward + _mean(unlikely(out.log_probs), out)
 
 
-def _mean(out: Any) -> torch.Tensor:
-    """Mean log-probability of the taught tokens."""
-    mean: torch.Tensor = out.log_probs.sum() / out.taught.sum().clamp(min=1)
+def unlikely(log_probs: torch.Tensor) -> torch.Tensor:
+    """-log(1 - p) of each token: bounded below, so that it can't be driven for ever. Any shape."""
+    return -torch.log1p(-log_probs.exp().clamp(max=1 - 1e-6))
+
+
+def _mean(values: torch.Tensor, out: Any) -> torch.Tensor:
+    """Mean over the taught tokens of this process's batch, 0 where there are none."""
+    mean: torch.Tensor = (values * out.taught).sum() / out.taught.sum().clamp(min=1)
     return mean
 
 
-def _unlikely(out: Any) -> torch.Tensor:
-    """Mean of -log(1 - p) of the taught tokens: bounded below, so that it can't be driven for ever."""
-    p = out.log_probs.exp().clamp(max=1 - 1e-6)
-    loss: torch.Tensor = -(torch.log1p(-p) * out.taught).sum() / out.taught.sum().clamp(min=1)
-    return loss
+def _mean_over_all(values: torch.Tensor, out: Any, step: Step) -> tuple[torch.Tensor, float]:
+    """(loss, value) of the mean over the taught tokens of all processes."""
+    return mean_over_all((values * out.taught).sum(), out.taught.sum(), step)

@@ -17,15 +17,18 @@ def paired_loss(
     term: torch.Tensor,  # B
     benign_weight: float,
     step: Step | None = None,
+    weights: torch.Tensor | None = None,  # B T
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """L_refusal + benign_weight * L_benign, each the mean over its rows' taught tokens in all processes.
 
-    A term without rows in the batch is zero. Returns the loss and each term's value.
+    With `weights` it is their weighted mean, divided by the sum of the weights: a term is as large as without, so that
+    a learning rate means the same. A term without rows in the batch is zero. Returns the loss and each term's value.
     """
     step = step or Step()
-    masks = [taught & (term == number).unsqueeze(1) for number in range(len(TERMS))]
+    shares = taught.to(log_probs.dtype) if weights is None else taught * weights.to(log_probs.dtype)
+    masks = [shares * (term == number).unsqueeze(1) for number in range(len(TERMS))]
     sums = torch.stack([-(log_probs * mask).sum() for mask in masks])
-    counts = step.summed(torch.stack([mask.sum() for mask in masks]).to(sums.dtype))
+    counts = step.summed(torch.stack([mask.sum() for mask in masks]))
     totals = step.summed(sums.detach())
     loss = log_probs.new_zeros(())
     values: dict[str, float] = {}
@@ -45,9 +48,11 @@ class PairedObjective:
     benign_weight: float = 1.0
     """Lambda of the loss."""
     columns: tuple[str, ...] = ()
+    """`weights` where rows have them."""
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """The paired loss of the batch's taught tokens; the model has a taught head (`head.add_taught_head`)."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
         out = model(**inputs, taught_only=True)
-        return paired_loss(out.log_probs, out.taught, batch["term"], self.benign_weight, step)
+        weights = batch["weights"][:, 1:] if "weights" in batch else None
+        return paired_loss(out.log_probs, out.taught, batch["term"], self.benign_weight, step, weights)

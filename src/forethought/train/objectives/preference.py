@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from forethought.train.objectives.base import Batch, Step
+from forethought.train.objectives.means import mean_over_all, others_of, own_of
 from forethought.train.objectives.paired import paired_loss
 from forethought.train.objectives.weights import before_training, inputs_of
 
@@ -29,16 +30,21 @@ class PreferenceObjective:
         own = model(**inputs_of(batch), taught_only=True)
         taught, values = paired_loss(own.log_probs, own.taught, batch["term"], self.benign_weight, step)
         loss = self.sft_weight * taught
-        if "other_of" not in batch:
+        others = others_of(batch, step)
+        if others is None:
             return loss, values
-        rows = batch["other_of"]
+        rows, rejecting = others
+        n = torch.tensor(len(rows) if "other_of" in batch else 0, device=loss.device)
         chosen = own.log_probs[rows].sum(-1)
-        rejected = model(**inputs_of(batch, "other_"), taught_only=True).log_probs.sum(-1)
+        rejected = model(**rejecting, taught_only=True).log_probs.sum(-1)
         with torch.no_grad(), before_training(model):
-            chosen_before = model(**inputs_of(batch, "", rows), taught_only=True).log_probs.sum(-1)
-            rejected_before = model(**inputs_of(batch, "other_"), taught_only=True).log_probs.sum(-1)
-        preference, margin = dpo_loss(chosen, rejected, chosen_before, rejected_before, self.beta)
-        return loss + preference, values | {"dpo": float(preference.detach()), "margin": float(margin)}
+            chosen_before = model(**own_of(batch, rows), taught_only=True).log_probs.sum(-1)
+            rejected_before = model(**rejecting, taught_only=True).log_probs.sum(-1)
+        losses, margins = dpo_loss(chosen, rejected, chosen_before, rejected_before, self.beta)
+        there = (n > 0).to(losses.dtype)
+        preference, value = mean_over_all(losses.sum() * there, n, step)
+        _, margin = mean_over_all(margins.sum() * there, n, step)
+        return loss + preference, values | {"dpo": value, "margin": margin}
 
 
 def dpo_loss(
@@ -48,6 +54,6 @@ def dpo_loss(
     rejected_before: torch.Tensor,
     beta: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean of -log sigmoid(beta * margin), mean margin) from summed log-probabilities of shape (rows,)."""
+    """(-log sigmoid(beta * margin), margin) of each row, from summed log-probabilities of shape (rows,)."""
     margin = (chosen - chosen_before) - (rejected - rejected_before)
-    return -logsigmoid(beta * margin).mean(), margin.detach().mean()
+    return -logsigmoid(beta * margin), margin.detach()
