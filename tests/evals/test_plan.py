@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from forethought.evals.plan import CAPABILITY, accepted_answers, plan_attempts
+from forethought.errors import ConfigError
+from forethought.evals.plan import CAPABILITY, accepted_answers, plan_attempts, reasoning_attempts
 from forethought.evals.respond import Attempt
 from forethought.records import Request, user_request
 
@@ -95,3 +96,20 @@ def test_capability_answers_are_in_lower_case() -> None:
     answers = accepted_answers()
     assert len(answers) >= 20
     assert all(answer == answer.lower() and answer.strip() for accepted in answers.values() for answer in accepted)
+
+
+def test_attacks_on_reasoning_are_on_the_plan_s_own_requests_and_may_open_the_turn(attempts: list[Attempt]) -> None:
+    found = reasoning_attempts(attempts, ("empty_thinking", "fake_turn"), 2, seed=0)
+    assert len(found) == 2 * 2 * 2
+    assert len({one.id for one in found}) == len(found)
+    for side, plain in (("harmful", "direct"), ("harmless", "ordinary")):
+        seeds = [one.request.seed_id for one in _cell(found, f"empty_thinking:{side}")]
+        assert seeds == [one.request.seed_id for one in _cell(attempts, plain)[:2]]
+        assert seeds == [one.request.seed_id for one in _cell(found, f"fake_turn:{side}")]
+    assert all("</think>" in one.prefill for one in found if one.attack == "empty_thinking")
+    assert not any(one.prefill for one in found if one.attack == "fake_turn")
+
+
+def test_an_attack_that_can_t_be_run_by_a_prefill_is_told(attempts: list[Attempt]) -> None:
+    with pytest.raises(ConfigError, match="needs a model whose thought can be cut"):
+        reasoning_attempts(attempts, ("budget_cut",), 2, seed=0)

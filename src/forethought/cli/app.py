@@ -18,10 +18,12 @@ from forethought.cli.build import build
 from forethought.cli.calibrate import calibrate
 from forethought.cli.capability import capability
 from forethought.cli.data import data_app
+from forethought.cli.inside import inside
 from forethought.cli.judge import judge_app
 from forethought.cli.options import ModelArgument, TextColumn
 from forethought.cli.overrefusal import over_refusal
 from forethought.cli.plan import plan
+from forethought.cli.sweep import sweep
 from forethought.cli.train import train
 from forethought.commands import chat as chat_command
 from forethought.commands import doctor as doctor_command
@@ -46,8 +48,10 @@ app.command()(build)
 app.command()(benchmark)
 app.command()(calibrate)
 app.command()(capability)
+app.command()(inside)
 app.command("over-refusal")(over_refusal)
 app.command()(plan)
+app.command()(sweep)
 app.command()(train)
 for subcommand in (dataset.inspect, dataset.overlaps, dataset.operators, dataset.export, dataset.push, dataset.mine):
     data_app.command()(subcommand)

@@ -55,8 +55,7 @@ def over_refusal(
     log_dir = folder / key_of(told)
     with Terminal(console).progress("over-refusal") as bar:
         bar.total(len(attempts))
-        local.on_progress = bar.advance
-        judged = run_defence(system, local, attempts, log_dir, max_answer_tokens=max_tokens)
+        judged = run_defence(system, local, attempts, log_dir, max_answer_tokens=max_tokens, on_progress=bar.advance)
     found = verdicts(judged)
     figures = over_refusal_figures(system, judged, found)
     _show(sets, figures, (DIRECT.name, *names), system)

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from importlib import resources
 
 from forethought.data.select import sample
-from forethought.evals.attacks.static import apply_attack
+from forethought.engine.conversation import Able
+from forethought.errors import ConfigError
+from forethought.evals.attacks.base import Given
+from forethought.evals.attacks.prepare import prepare
+from forethought.evals.attacks.static import apply_attack, find_attack
 from forethought.evals.respond import Attempt
 from forethought.records import Request, user_request
 
@@ -61,6 +65,38 @@ def plan_attempts(
                     Attempt(id=f"{attack}/{styled.id}", attack=attack, request=styled, cells=(f"{attack}:{label}",)),
                 )
     return list(attempts.values())
+
+
+def reasoning_attempts(
+    plain: Sequence[Attempt], attacks: Sequence[str], n: int, seed: int, given: Given | None = None
+) -> list[Attempt]:
+    """Attacks on reasoning, which may write into the model's turn, on `n` requests of each label of a plan.
+
+    `plain` is that plan: its first direct and ordinary requests are attacked. Cells: the attack's name with `:harmful`
+    or `:harmless`. All defences are given the same text, those that don't think as well. Raises ConfigError for an
+    attack that needs more than a prefill.
+    """
+    sides = [
+        (label, [one.request for one in plain if cell in one.cells][:n])
+        for label, cell in (("harmful", "direct"), ("harmless", "ordinary"))
+    ]
+    attempts = []
+    for attack in attacks:
+        for side, requests in sides:
+            for one in prepare([find_attack(attack)], requests, seed, given, Able(prefill=True)):
+                if one.attacked is None:
+                    raise ConfigError(f"attack '{attack}'", one.cause, "Leave it out")
+                attempts.append(
+                    Attempt(
+                        id=f"{attack}/{one.attacked.id}",
+                        attack=attack,
+                        request=one.attacked.request,
+                        cells=(f"{attack}:{side}",),
+                        prefill=one.attacked.prefill,
+                        lineage=one.attacked.lineage,
+                    )
+                )
+    return attempts
 
 
 def _add(attempts: dict[str, Attempt], new: Attempt) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from forethought.engine.conversation import Respondent
 from forethought.errors import StageError
 from forethought.evals.judges.refusal import RefusalJudge
 from forethought.evals.suite.judged import judge_run, read_judged
@@ -14,29 +14,27 @@ from forethought.evals.suite.records import Attempt, Judged, PlannedAttempt
 from forethought.evals.suite.run import run_suite
 from forethought.records import Message
 
-if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel
-
 
 def run_defence(
     name: str,
-    local: LocalModel,
+    respondent: Respondent,
     attempts: Sequence[Attempt],
     log_dir: Path,
     system: str | None = None,
     max_answer_tokens: int = 32,
+    on_progress: Callable[[int], None] | None = None,
 ) -> list[Judged]:
     """Puts every attempt to a defence and judges the answers, in the plan's order.
 
     Plan, replies and verdicts stand in `log_dir`, and logs for `inspect view` beside them. A run that was stopped
-    goes on where it was; what failed is asked again by the next run. `local.on_progress` is told of attempts as they
+    goes on where it was; what failed is asked again by the next run. `on_progress(n)` is told of attempts as they
     finish. Raises StageError when the model stops answering on the way, ModelError when it never answers.
     """
     attacks = tuple(dict.fromkeys(attempt.attack for attempt in attempts))
     n_harmful = sum(attempt.request.harmful is True for attempt in attempts)
     start = PlanSummary(attacks=attacks, harmful=n_harmful, harmless=len(attempts) - n_harmful)
     write_plan(log_dir, (_row(attempt, system) for attempt in attempts), start)
-    counts = run_suite(log_dir, local, max_answer_tokens, local.on_progress)
+    counts = run_suite(log_dir, respondent, max_answer_tokens, on_progress)
     if counts.stopped:
         raise StageError(
             f"evaluation of {name}", f"did not finish ({counts.stopped})", "Run the command again: it resumes"

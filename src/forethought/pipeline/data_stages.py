@@ -38,8 +38,18 @@ class DataFolders:
     built: Path
 
 
-def data_stages(recipe: Recipe, policy: Policy, stages: StageRunner, terminal: Terminal, ask: Ask) -> DataFolders:
-    """Runs the data stages of a recipe. `ask` is put the teacher's estimated cost before the first call."""
+def data_stages(
+    recipe: Recipe,
+    policy: Policy,
+    stages: StageRunner,
+    terminal: Terminal,
+    ask: Ask,
+    own_answers: Path | None = None,
+) -> DataFolders:
+    """Runs the data stages of a recipe. `ask` is put the teacher's estimated cost before the first call.
+
+    `own_answers`: a file of the model's own answers that several runs share; None keeps them with the stage.
+    """
     data, build = recipe.data, recipe.build
     sources = {spec.path: fingerprint(spec.path) for spec in all_sources(recipe)}
     against = {path: fingerprint(path) for path in data.against}
@@ -60,7 +70,7 @@ def data_stages(recipe: Recipe, policy: Policy, stages: StageRunner, terminal: T
         answered = stages.run(
             "3-answers",
             {"model": recipe.model if build.answers == "own" else None},
-            lambda out: answer_rows(recipe, evolved, out, bar.total, bar.advance),
+            lambda out: answer_rows(recipe, evolved, out, bar.total, bar.advance, own_answers),
             keep_partial=True,
         )
     built = stages.run("4-build", {}, lambda out: build_rows(recipe, policy, evolved, answered, out))

@@ -21,10 +21,16 @@ from forethought.records import Example, Request, read_jsonl, write_jsonl
 
 Progress = Callable[[int], None]
 EXAMPLES, DROPPED, LESSONS = "examples.jsonl", "dropped.jsonl", "lessons.jsonl"
+ASKED = "asked.jsonl"
 
 
-def answer_rows(recipe: Recipe, evolved: Path, out: Path, on_total: Progress, on_done: Progress) -> dict[str, Any]:
-    """The target model's own answers to some harmless train rows, where the recipe wants them."""
+def answer_rows(
+    recipe: Recipe, evolved: Path, out: Path, on_total: Progress, on_done: Progress, asked: Path | None = None
+) -> dict[str, Any]:
+    """The target model's own answers to some harmless train rows, where the recipe wants them.
+
+    `asked`: where every answer is kept as it comes, for other runs with the same model and length as well.
+    """
     build = recipe.build
     file = out / "answers.jsonl"
     harmless = [row for row in read_jsonl(evolved / "train.jsonl", Request) if row.harmful is False]
@@ -37,7 +43,8 @@ def answer_rows(recipe: Recipe, evolved: Path, out: Path, on_total: Progress, on
 
     on_total(len(chosen))
     model = LocalModel.load(recipe.model)
-    answers = own_answers(model, chosen, file, build.own_answer_tokens, on_done)
+    answers = own_answers(model, chosen, asked or out / ASKED, build.own_answer_tokens, on_done)
+    write_jsonl(file, (OwnAnswer(request_id=key, answer=text, complies=True) for key, text in answers.items()))
     return {"answers": len(answers), "not_used": len(chosen) - len(answers)}
 
 

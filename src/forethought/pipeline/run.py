@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.data.select import sample
 from forethought.engine.local import LocalModel, Settings, read_settings, write_settings
 from forethought.errors import ConfigError
 from forethought.evals.attacks.static import attack_names
 from forethought.evals.bounds import too_many_unscored
-from forethought.evals.calibrate import Calibration, choose_threshold
+from forethought.evals.calibrate import Calibration
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.metrics import Figure
 from forethought.evals.plan import plan_attempts
 from forethought.evals.respond import Judged, run_defence
 from forethought.manifest import file_hash, key_of
 from forethought.pipeline.data_stages import data_stages
+from forethought.pipeline.operating import calibrate, development_rows, set_threshold
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.teaching import Ask
@@ -94,35 +94,16 @@ def _calibrate_stage(recipe: Recipe, evolved: Path, adapter: Path, stages: Stage
     point = recipe.operating_point
 
     def work(out: Path) -> dict[str, Any]:
-        dev = list(read_jsonl(evolved / "dev.jsonl", Request))
-        groups = {
-            kind: sample([r for r in dev if r.kind == kind], point.rows // 3)
-            for kind in ("harmful", "ordinary", "lookalike")
-        }
-        rows = [row for group in groups.values() for row in group]
+        rows = development_rows(list(read_jsonl(evolved / "dev.jsonl", Request)), point)
         bar.total(len(rows))
-        model = LocalModel.load(recipe.model, adapter)
-        responses = model.think([row.messages for row in rows], on_done=bar.advance)
-        odds: dict[str, list[float]] = {kind: [] for kind in groups}
-        for row, response in zip(rows, responses, strict=True):
-            if response.log_odds is not None:
-                odds[row.kind].append(response.log_odds)
-        chosen = choose_threshold(
-            odds["harmful"],
-            odds["ordinary"],
-            odds["lookalike"],
-            point.max_false_refusal,
-            point.max_false_refusal_lookalike,
-        )
+        chosen = calibrate(LocalModel.load(recipe.model, adapter), rows, point, bar.advance)
         (out / "calibration.json").write_text(chosen.model_dump_json(indent=2) + "\n", encoding="utf-8")
         return {"threshold": round(chosen.threshold, 3), "note": str(chosen)}
 
     with terminal.progress("6-calibrate") as bar:
         folder = stages.run("6-calibrate", point.model_dump(mode="json"), work)
-    chosen = Calibration.model_validate_json((folder / "calibration.json").read_text(encoding="utf-8"))
-    settings = read_settings(adapter)
-    update = {"threshold": chosen.threshold, "threshold_note": str(chosen)}
-    write_settings(adapter, settings.model_copy(update=update))
+    text = (folder / "calibration.json").read_text(encoding="utf-8")
+    set_threshold(adapter, Calibration.model_validate_json(text))
 
 
 def _respond_stages(
@@ -140,11 +121,10 @@ def _respond_stages(
         def work(out: Path, name: str = name) -> dict[str, Any]:
             bar.total(len(attempts))
             local = LocalModel.load(recipe.model, adapter if name == "scot" else None)
-            local.on_progress = bar.advance
             if name == "scot":
                 _reuse_base(local, judged["base"], plan.max_answer_tokens)
             system = plan.safety_prompt if name == "prompt" else None
-            rows = run_defence(name, local, attempts, out / "logs", system, plan.max_answer_tokens)
+            rows = run_defence(name, local, attempts, out / "logs", system, plan.max_answer_tokens, bar.advance)
             write_jsonl(out / "judged.jsonl", rows)
             return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
 

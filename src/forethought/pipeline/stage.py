@@ -21,13 +21,19 @@ _MIN_FREE_BYTES = 64 * 1024**2
 class StageRunner:
     """Runs stages of one run folder in order; a stage's key covers its own configuration and all keys before it."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None], after: str = "") -> None:
+        """`after` is the key of what stands before the first stage, such as the last stage of another runner."""
         self.folder = folder
         self._say = say
-        self._chain = ""
+        self._chain = after
         self.seconds = 0.0
         """Time that all stages took when they ran, cached ones included."""
         self.peak_gib = 0.0
+
+    @property
+    def key(self) -> str:
+        """Covers everything that the last stage's result depends on."""
+        return self._chain
 
     def run(self, name: str, config: Any, work: Callable[[Path], dict[str, Any]], keep_partial: bool = False) -> Path:
         """Runs `work(folder)` unless the folder already holds its result; returns the folder.

@@ -1,0 +1,34 @@
+"""`forethought sweep`, to be mounted by the root of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from forethought.commands import sweep as sweep_command
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="A sweep (.yaml): bases, methods, seeds, budgets and attacks.")],
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME. Run again to resume.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the cells and exit; nothing is run.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask what a teacher may cost.")] = False,
+) -> None:
+    """Trains and attacks many defences on the same base, rows, budget and requests, and compares them.
+
+    Data is built once for each base and seed. Every stage of every defence is kept: a sweep that
+    was stopped goes on where it was, and one with a method more does that method alone. A defence
+    that can't be trained is listed with its reason. Ends with a table, a page and figures.
+    Exits with 1 where a defence is missing, or more than two in a hundred answers of a cell could
+    not be judged.
+
+    Examples:
+
+      forethought sweep recipes/zoo.yaml
+
+      forethought sweep recipes/zoo.yaml --plan
+    """
+    raise typer.Exit(sweep_command.sweep(file, out, results, plan, yes))

@@ -1,0 +1,150 @@
+"""One cell of a sweep: a defence on one base, seed and budget, with its stages in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forethought.engine.conversation import Respondent
+from forethought.engine.local import LocalModel, read_settings, write_settings
+from forethought.evals.calibrate import Calibration
+from forethought.evals.respond import run_defence
+from forethought.evals.suite.records import Judged
+from forethought.manifest import key_of
+from forethought.pipeline.operating import calibrate, development_rows, set_threshold
+from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
+from forethought.pipeline.sweep.material import Ground
+from forethought.pipeline.terminal import Terminal
+from forethought.records import read_jsonl, write_jsonl
+from forethought.train.config import TrainConfig
+from forethought.train.methods.base import Job, Material, TrainingMethod
+from forethought.train.prepare import method_rows
+from forethought.train.run import train_method
+
+TRAIN, CALIBRATE, ATTACK = "train", "calibrate", "attack"
+Defended = Callable[[], Respondent]
+"""Opens the defended model; called only where something has to be asked."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training a cell came to."""
+
+    adapter: Path
+    tokens: int
+    """All passes together."""
+    seconds: float
+    thinks: bool
+    seen: tuple[str, ...]
+    """Styles and attacks that it was trained on."""
+
+
+def train_cell(
+    sweep: Sweep,
+    ground: Ground,
+    entry: MethodEntry,
+    budget: int,
+    material: Callable[[bool], Material],
+    stages: StageRunner,
+    shared: Path | None,
+    terminal: Terminal,
+) -> Trained:
+    """Trains by a method within the budget and sets the threshold where there is a verdict.
+
+    `material(complied)` gives the rows, with the base's own harmful answers where they are needed. `shared` is a folder
+    whose weights are this method's as well.
+    """
+    method, config = method_of(sweep, entry, ground.base, ground.seed)
+
+    def work(out: Path) -> dict[str, Any]:
+        given = material(method.needs_complied)
+        if shared is not None:
+            return _copied(shared, out, method)
+        fitted = _fitted(method, given, config, budget, sweep.most_passes)
+        counts = train_method(Job(ground.base, method, given, fitted, out, budget, bar.step, terminal.say))
+        return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
+
+    said = {"method": entry.model_dump(mode="json"), "budget": budget, "train": config.model_dump(mode="json")}
+    with terminal.progress(f"train {method.name}") as bar:
+        folder = stages.run(TRAIN, said, work, keep_partial=True)
+    settings = read_settings(folder)
+    if settings.thinks:
+        _set_operating_point(sweep, ground, folder, stages, terminal)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return Trained(
+        adapter=folder,
+        tokens=round(manifest["counts"].get("tokens", 0)),
+        seconds=float(manifest["seconds"]),
+        thinks=settings.thinks,
+        seen=settings.seen_operators,
+    )
+
+
+def _fitted(
+    method: TrainingMethod, material: Material, config: TrainConfig, budget: int, most_passes: float
+) -> TrainConfig:
+    """The settings with as many passes as the budget pays for. A procedure shares its budget out by itself."""
+    if method.procedure is not None:
+        return config
+    a_pass = sum(row.tokens for row in method_rows(method, material, budget))
+    passes = min(most_passes, max(1.0, budget / a_pass))
+    return config.model_copy(update={"epochs": round(passes, 2)})
+
+
+def _copied(shared: Path, out: Path, method: TrainingMethod) -> dict[str, Any]:
+    """Another method's weights, with this one's way of answering beside them."""
+    for file in shared.iterdir():
+        if file.is_file() and file.name != "manifest.json":
+            shutil.copy2(file, out / file.name)
+    settings = read_settings(out)
+    write_settings(out, settings.model_copy(update={"method": method.name, "answer_with": method.answer_with}))
+    counts: dict[str, Any] = json.loads((shared / "manifest.json").read_text(encoding="utf-8"))["counts"]
+    return counts
+
+
+def _set_operating_point(sweep: Sweep, ground: Ground, adapter: Path, stages: StageRunner, terminal: Terminal) -> None:
+    def work(out: Path) -> dict[str, Any]:
+        rows = development_rows(ground.dev, sweep.operating_point)
+        bar.total(len(rows))
+        chosen = calibrate(LocalModel.load(ground.base, adapter), rows, sweep.operating_point, bar.advance)
+        (out / "calibration.json").write_text(chosen.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return {"threshold": round(chosen.threshold, 3)}
+
+    with terminal.progress("calibrate") as bar:
+        folder = stages.run(CALIBRATE, sweep.operating_point.model_dump(mode="json"), work)
+    text = (folder / "calibration.json").read_text(encoding="utf-8")
+    set_threshold(adapter, Calibration.model_validate_json(text))
+
+
+def attack_cell(
+    name: str, sweep: Sweep, ground: Ground, defended: Defended, stages: StageRunner, terminal: Terminal
+) -> list[Judged]:
+    """Puts every attempt to a defence; judged attempts in the plan's order."""
+    attempts = ground.attempts
+    config = {
+        "attempts": key_of([(one.id, one.asked, one.cells) for one in attempts]),
+        "max_answer_tokens": sweep.evaluate.max_answer_tokens,
+    }
+
+    def work(out: Path) -> dict[str, Any]:
+        bar.total(len(attempts))
+        tokens = sweep.evaluate.max_answer_tokens
+        rows = run_defence(name, defended(), attempts, out / "logs", None, tokens, bar.advance)
+        write_jsonl(out / "judged.jsonl", rows)
+        return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
+
+    with terminal.progress(f"attack {name}") as bar:
+        folder = stages.run(ATTACK, config, work, keep_partial=True)
+    return list(read_jsonl(folder / "judged.jsonl", Judged))
+
+
+def reuse_base(model: LocalModel, base: Sequence[Judged], max_tokens: int) -> None:
+    """What the base weights answered to a prompt is what they answer after `comply`: the prompt is the same."""
+    for one in base:
+        if one.response is not None and not one.attempt.prefill:
+            model.known_answers[(model.prompt_text(one.attempt.request.messages), max_tokens)] = one.response

@@ -1,0 +1,219 @@
+"""A sweep: bases times methods times seeds times budgets, in one YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import Field, ValidationError, field_validator
+
+from forethought.errors import ConfigError
+from forethought.pipeline.recipe import BuildConfig, DataConfig, OperatingPoint, Recipe
+from forethought.records import Record
+from forethought.train.config import TrainConfig
+from forethought.yamlfile import parse_yaml, read_text
+
+if TYPE_CHECKING:
+    from forethought.train.methods.base import TrainingMethod
+    from forethought.train.objectives.base import Objective
+
+
+class MethodEntry(Record):
+    """A trained defence of a sweep: a method, with what it changes."""
+
+    id: str = Field(default="", pattern=r"^[A-Za-z0-9_]*$")
+    """How tables and figures call it; empty is the method's name."""
+    name: str = ""
+    """As `forethought train --list-methods` has it; empty is that of `after`."""
+    after: str = ""
+    """Id of an entry before it whose changes it takes over: a rung of a ladder changes one thing more."""
+    why: str = ""
+    """What it is to show; for the page."""
+    seeds: tuple[int, ...] = ()
+    """Seeds that it is trained with; empty is the sweep's."""
+    build: dict[str, Any] = Field(default_factory=dict)
+    """Fields of `build` in place of the sweep's: it gets rows of its own."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """Training settings in place of the sweep's and the method's own."""
+    objective: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the method's objective in place of its paper's, such as the inner steps of an attack."""
+
+    @property
+    def label(self) -> str:
+        """Its id, or its method's name."""
+        return self.id or self.name
+
+
+class GcgConfig(Record):
+    """A small search for suffixes, by gradients, against some of the defences."""
+
+    defences: tuple[str, ...] = ()
+    """Ids of the defences that are attacked; others have no such figure."""
+    goals: int = Field(default=4, ge=1)
+    """Harmful test requests, each with a suffix of its own."""
+    steps: int = Field(default=10, ge=1)
+    candidates: int = Field(default=32, ge=1)
+
+
+class SweepEvaluation(Record):
+    """What every defence is put to."""
+
+    attacks: tuple[str, ...] = Field(min_length=1)
+    """Styles, on harmful and harmless requests alike."""
+    reasoning: tuple[str, ...] = ()
+    """Attacks on reasoning, likewise."""
+    split: Literal["test", "dev"] = "test"
+    """Whose requests: `dev` for choosing among recipes, so that the test stays unseen."""
+    n_direct: int = Field(default=50, ge=2)
+    n_styled: int = Field(default=20, ge=2)
+    n_reasoning: int = Field(default=8, ge=2)
+    n_ordinary: int = Field(default=40, ge=2)
+    n_lookalike: int = Field(default=30, ge=2)
+    n_prompt_choice: int = Field(default=16, ge=2)
+    """Development requests of each label that the best prompt is chosen on."""
+    max_answer_tokens: int = Field(default=24, ge=4)
+    gcg: GcgConfig = GcgConfig()
+
+
+class Sweep(Record):
+    """Everything that a sweep depends on."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    bases: tuple[str, ...] = ("embedded",)
+    seeds: tuple[int, ...] = (0,)
+    budgets: tuple[int, ...] = Field(default=(60_000,), min_length=1)
+    """Training tokens, all passes together: a method with fewer rows makes more passes."""
+    most_passes: float = Field(default=4.0, ge=1.0)
+    """Passes over the same rows beyond which a method stays below the budget."""
+    reference: str = "scot"
+    """Id of the defence at whose rate of false refusals the others are compared, and that they are paired with."""
+    methods: tuple[MethodEntry, ...] = ()
+    prompts: tuple[str, ...] = ()
+    """Prompting defences; the best of them on development requests is evaluated, as `prompt`."""
+    wrappers: tuple[str, ...] = ()
+    """Defences at inference around the base model, as docs/defences.md writes them."""
+    policy: Path | None = None
+    data: DataConfig
+    build: BuildConfig = BuildConfig()
+    train: TrainConfig | None = None
+    """None is what suits the model."""
+    operating_point: OperatingPoint = OperatingPoint()
+    evaluate: SweepEvaluation
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A bare name is a method without changes."""
+        return [{"name": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
+
+    @field_validator("bases", "seeds", "budgets", "methods", "prompts", "wrappers")
+    @classmethod
+    def _once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [one.label if isinstance(one, MethodEntry) else one for one in value]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} stands twice")
+        return value
+
+    def resolved(self, entry: MethodEntry) -> MethodEntry:
+        """The entry with the changes of all that it comes after. Raises ConfigError for one that is not before it."""
+        if not entry.after:
+            return entry
+        earlier = self.methods[: self.methods.index(entry)]
+        found = next((one for one in earlier if one.label == entry.after), None)
+        if found is None:
+            raise ConfigError(
+                f"method '{entry.label}', after: {entry.after}", "no entry before it is called so", "Mend it"
+            )
+        parent = self.resolved(found)
+        return entry.model_copy(
+            update={
+                "name": entry.name or parent.name,
+                "build": {**parent.build, **entry.build},
+                "train": {**parent.train, **entry.train},
+                "objective": {**parent.objective, **entry.objective},
+            }
+        )
+
+    def build_of(self, changes: Mapping[str, Any]) -> BuildConfig:
+        """The build settings with some fields changed; budgets are the methods'. Raises ConfigError for a bad field."""
+        try:
+            return BuildConfig.model_validate({**self.build.model_dump(), **changes, "max_tokens": None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"build.{place}", first["msg"], "See docs/build.md for the fields") from None
+
+    def recipe(self, base: str, seed: int, build: Mapping[str, Any] | None = None) -> Recipe:
+        """What the data stages need for one base and seed."""
+        return Recipe(
+            name=self.name, model=base, policy=self.policy, seed=seed, data=self.data,
+            build=self.build_of(build or {}), train=self.train, operating_point=self.operating_point,
+        )  # fmt: skip
+
+    def training(self, base: str, seed: int) -> TrainConfig:
+        """The training settings for a base, before a method changes them."""
+        return self.recipe(base, seed).training.model_copy(update={"seed": seed})
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Reads a sweep. Raises ConfigError for a missing file, bad YAML, a field that is wrong or a name unknown."""
+    text = read_text(path, "sweep", "Give a YAML file, such as recipes/zoo.yaml")
+    sweep = parse_yaml(text, str(path), "sweep", Sweep, "at least name, data and evaluate", "docs/sweep.md")
+    check(sweep)
+    return sweep
+
+
+def check(sweep: Sweep) -> None:
+    """Raises ConfigError for whatever would fail hours later: unknown methods, prompts, wrappers, attacks, options."""
+    from forethought.defences.catalogue import DEFENCES
+    from forethought.defences.prompts import shipped_prompt
+    from forethought.evals.attacks.static import find_attack
+
+    for entry in sweep.methods:
+        full = sweep.resolved(entry)
+        sweep.build_of(full.build)
+        method_of(sweep, full, sweep.bases[0], sweep.seeds[0])
+    for prompt in sweep.prompts:
+        shipped_prompt(prompt)
+    for wrapper in sweep.wrappers:
+        name = wrapper.partition(":")[0].strip()
+        if name not in DEFENCES:
+            raise ConfigError(f"wrapper '{wrapper}'", "there is no such defence at inference", "See docs/defences.md")
+    for attack in (*sweep.evaluate.attacks, *sweep.evaluate.reasoning):
+        needs = set(find_attack(attack).needs) - {"prefill"}
+        if needs:
+            raise ConfigError(
+                f"attack '{attack}'", f"needs {', '.join(sorted(needs))}, which a sweep does not give", "Leave it out"
+            )
+
+
+def method_of(sweep: Sweep, entry: MethodEntry, base: str, seed: int) -> tuple[TrainingMethod, TrainConfig]:
+    """(the training method, the settings that it is trained with). Raises ConfigError for what is not there."""
+    from forethought.train.methods.catalogue import get_method
+
+    method = get_method(entry.name)
+    settings = {**method.configured(sweep.training(base, seed)).model_dump(), **entry.train}  # `entry` is resolved
+    try:
+        config = TrainConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"method '{entry.name}', train.{place}", first["msg"], "See docs/train.md") from None
+    return (_with_objective(method, entry.objective, config) if entry.objective else method), config
+
+
+def _with_objective(method: TrainingMethod, changes: Mapping[str, Any], config: TrainConfig) -> TrainingMethod:
+    """The method with fields of its objective changed. Raises ConfigError for a field that it does not have."""
+    known = {field.name for field in dataclasses.fields(cast(Any, method.objective(config, 32)))}
+    for name in set(changes) - known:
+        raise ConfigError(
+            f"method '{method.name}', objective.{name}", "there is no such field", f"It has {', '.join(sorted(known))}"
+        )
+
+    def changed(config: TrainConfig, n_layers: int) -> Objective:
+        return cast(Objective, dataclasses.replace(cast(Any, method.objective(config, n_layers)), **changes))
+
+    return method.model_copy(update={"objective": changed})

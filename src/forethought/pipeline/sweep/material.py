@@ -1,0 +1,105 @@
+"""What all cells of one base and seed share: rows, test requests, the attempts, and the base's own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forethought.engine.local import load_tokenizer
+from forethought.evals.attacks.base import Given
+from forethought.evals.plan import plan_attempts, reasoning_attempts
+from forethought.evals.suite.records import Attempt
+from forethought.manifest import file_hash, key_of
+from forethought.pipeline.data_stages import data_stages
+from forethought.pipeline.recipe import BuildConfig
+from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.sweep.config import Sweep
+from forethought.pipeline.teaching import Ask
+from forethought.pipeline.terminal import Terminal
+from forethought.policy import Policy
+from forethought.records import Example, Request, read_jsonl
+from forethought.train.methods.base import Material
+from forethought.train.prepare import COMPLIED, complied_answers, harmful_requests
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One base and seed of a sweep."""
+
+    base: str
+    seed: int
+    folder: Path
+    key: str
+    """Of everything that its data depends on."""
+    policy: Policy
+    build: BuildConfig
+    train: Sequence[Request]
+    dev: Sequence[Request]
+    test: Sequence[Request]
+    examples: Sequence[Example]
+    attempts: Sequence[Attempt]
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Hashes of the files that were trained and tested on."""
+
+    def material(self, complied: dict[str, str]) -> Material:
+        """As methods are given it."""
+        tokenizer = load_tokenizer(self.base)
+        return Material(
+            self.examples, tokenizer, self.policy, self.build.format, self.build.detail, self.seed, complied
+        )
+
+
+def prepare_ground(
+    sweep: Sweep,
+    base: str,
+    seed: int,
+    root: Path,
+    policy: Policy,
+    terminal: Terminal,
+    ask: Ask,
+    changes: Mapping[str, Any] | None = None,
+) -> Ground:
+    """Runs the data stages of one base and seed, with some build settings changed, or takes what they left.
+
+    What is asked of the defences does not depend on how the rows are built.
+    """
+    name = f"data-{key_of(changes)[:8]}" if changes else "data"
+    place = root / f"{slug(base)}-s{seed}"
+    stages = StageRunner(place / name, terminal.say)
+    recipe = sweep.recipe(base, seed, changes)
+    own = root / f"{slug(base)}-answers-{recipe.build.own_answer_tokens}.jsonl"
+    found = data_stages(recipe, policy, stages, terminal, ask, own)
+    plan = sweep.evaluate
+    test = list(read_jsonl(found.selected / f"{plan.split}.jsonl", Request))
+    attempts = plan_attempts(test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, seed)
+    given = Given(policy=policy, format=sweep.build.format)
+    attempts += reasoning_attempts(attempts, plan.reasoning, plan.n_reasoning, seed, given)
+    return Ground(
+        base=base,
+        seed=seed,
+        folder=place,
+        key=stages.key,
+        policy=policy,
+        build=recipe.build,
+        train=list(read_jsonl(found.evolved / "train.jsonl", Request)),
+        dev=list(read_jsonl(found.evolved / "dev.jsonl", Request)),
+        test=test,
+        examples=list(read_jsonl(found.built / "examples.jsonl", Example)),
+        attempts=attempts,
+        inputs={name: file_hash(found.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")},
+    )
+
+
+def own_harm(ground: Ground, terminal: Terminal) -> dict[str, str]:
+    """The base model's own compliance with the harmful requests of the rows, asked once for all methods and budgets."""
+    requests = harmful_requests(ground.examples)
+    with terminal.progress("own answers") as bar:
+        bar.total(len(requests))
+        return complied_answers(ground.base, requests, ground.folder / f"{ground.key}-{COMPLIED}", bar.advance)
+
+
+def slug(name: str) -> str:
+    """A model's name or folder as part of a folder's name."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(name).name or name)

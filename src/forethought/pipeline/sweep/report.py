@@ -1,0 +1,122 @@
+"""What a finished sweep is written as: figures by stable names, rows for table and page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from forethought.evals.metrics import Figure
+from forethought.evals.paired import compare, comparison_figures
+from forethought.pipeline.sweep.config import Sweep
+from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_figures
+from forethought.pipeline.sweep.run import CellResult, SweepRun, by_place
+from forethought.report.sweep_means import DefenceMeans, by_defence
+from forethought.report.sweep_rows import SweepRow
+
+TWIN = "refusal_augmented"
+"""The same rows without reasoning: every defence is paired with it where it was run."""
+_BETWEEN_TWO = ("diff_", "p_")
+"""Beginnings of figures that name both defences themselves."""
+
+
+def split_of(sweep: Sweep, results: Sequence[CellResult]) -> Split:
+    """One split for all defences: what any of them has seen is unseen for none."""
+    seen = {style for one in results if one.trained is not None for style in one.trained.seen}
+    base = [row for one in results if one.defence == BASE for row in one.judged]
+    return Split(sweep.evaluate.attacks, sweep.evaluate.reasoning, seen, base)
+
+
+def sweep_rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
+    """A row a cell, in the sweep's order."""
+    rows = []
+    for _, results in by_place(run):
+        reference = next((one.judged for one in results if one.defence == sweep.reference), ())
+        rate = reference_rate(reference, split)
+        rows += [_row(one, split, rate, _paired(sweep, one, results, split)) for one in results]
+    return rows
+
+
+def _paired(sweep: Sweep, one: CellResult, results: Sequence[CellResult], split: Split) -> list[Figure]:
+    """The reference against each other defence, and every defence against the reference's twin, on the same requests.
+
+    Of several budgets those of the same one are paired.
+    """
+    others = [other for other in results if other.defence != one.defence and other.budget in (0, one.budget)]
+    if one.defence != sweep.reference:
+        others = [other for other in others if other.defence == TWIN]
+    return [
+        figure
+        for other in others
+        if one.judged and other.judged
+        for figure in comparison_figures(compare(one.judged, other.judged, split.unseen), one.defence, other.defence)
+    ]
+
+
+def _row(one: CellResult, split: Split, rate: float | None, paired: Sequence[Figure]) -> SweepRow:
+    figures = () if one.missing else (*row_figures(one.defence, one.judged, split, one.outcomes, rate), *paired)
+    return SweepRow(
+        defence=one.defence,
+        title=one.title,
+        base=one.base,
+        seed=one.seed,
+        budget=one.budget,
+        tokens=one.trained.tokens if one.trained is not None else 0,
+        train_seconds=one.trained.seconds if one.trained is not None else 0.0,
+        figures=figures,
+        missing=one.missing,
+        note=one.note,
+    )
+
+
+def sweep_figures(rows: Sequence[SweepRow]) -> list[Figure]:
+    """Every figure as NAME_DEFENCE.
+
+    Where a defence stands in several rows (seeds, budgets, bases), each has its place behind its name, and the plain
+    name is the mean over seeds; with several bases or budgets there is none, since such a mean says nothing.
+    """
+    found: list[Figure] = []
+    groups = by_defence(rows)
+    for group in groups:
+        alone = sum(one.defence == group.defence for one in groups) == 1
+        if alone and len(group.rows) == 1:
+            found += [figure for row in group.runs for figure in _named(row, "")]
+            continue
+        found += [figure for row in group.runs for figure in _named(row, f"_{place(row)}")]
+        if alone:
+            found += _means(group)
+    return found
+
+
+def place(row: SweepRow) -> str:
+    """Where a row stands among those of its defence."""
+    return f"{row.base}_s{row.seed}" + (f"_b{row.budget}" if row.budget else "")
+
+
+def _named(row: SweepRow, ending: str) -> list[Figure]:
+    cost = []
+    if row.budget:
+        cost = [
+            Figure(name=f"train_tokens_{row.defence}{ending}", value=float(row.tokens), unit="tokens"),
+            Figure(name=f"train_seconds_{row.defence}{ending}", value=row.train_seconds, unit="s"),
+        ]
+    return [figure.named(_name(figure.name, row.defence) + ending) for figure in row.figures] + cost
+
+
+def _name(name: str, defence: str) -> str:
+    return name if name.startswith(_BETWEEN_TWO) else f"{name}_{defence}"
+
+
+def _means(group: DefenceMeans) -> list[Figure]:
+    names = dict.fromkeys(figure.name for row in group.runs for figure in row.figures)
+    means = {name: group.mean(name) for name in names if not name.startswith("p_")}
+    return [
+        mean.figure.named(_name(name, group.defence))
+        for name, mean in means.items()
+        if mean is not None and not math.isnan(mean.figure.value)
+    ]
+
+
+def missing_of(rows: Sequence[SweepRow]) -> dict[str, str]:
+    """Why a defence is not there at all, by its headline figure."""
+    held = {row.defence for row in rows if not row.missing}
+    return {f"auroc_unseen_{row.defence}": row.missing for row in rows if row.missing and row.defence not in held}

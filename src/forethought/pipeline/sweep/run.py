@@ -1,0 +1,221 @@
+"""Runs a sweep, cell by cell, and writes its figures, its table and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from forethought.defences.catalogue import DEFENCES
+from forethought.defences.opening import OpeningScore
+from forethought.engine.conversation import Respondent
+from forethought.engine.local import LocalModel
+from forethought.engine.machine import release_memory
+from forethought.errors import ForethoughtError
+from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.suite.records import Judged
+from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.sweep.around import PROMPT, behind, best_prompt, with_probe
+from forethought.pipeline.sweep.cell import Trained, attack_cell, reuse_base, train_cell
+from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
+from forethought.pipeline.sweep.figures import BASE
+from forethought.pipeline.sweep.material import Ground, own_harm, prepare_ground, slug
+from forethought.pipeline.sweep.suffix import gcg_cell
+from forethought.pipeline.teaching import Ask
+from forethought.pipeline.terminal import Terminal
+from forethought.policy import load_policy
+from forethought.train.methods.base import Material
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What came of one defence on one base, seed and budget."""
+
+    defence: str
+    title: str
+    base: str
+    seed: int
+    budget: int
+    """0 for a defence that is not trained."""
+    judged: Sequence[Judged] = ()
+    outcomes: Sequence[Outcome] = ()
+    trained: Trained | None = None
+    note: str = ""
+    missing: str = ""
+    """Why there is nothing."""
+
+
+@dataclass
+class SweepRun:
+    """All cells of a sweep, and what they cost."""
+
+    results: list[CellResult] = field(default_factory=list)
+    grounds: list[Ground] = field(default_factory=list)
+    seconds: float = 0.0
+    """Time of all stages when they ran, those kept from before included."""
+    peak_gib: float = 0.0
+
+
+def run_cells(sweep: Sweep, root: Path, terminal: Terminal, ask: Ask) -> SweepRun:
+    """Every cell of the sweep, in `root`. A stage that is done is kept; a defence that can't be trained or asked is
+    missing with its reason, and the others go on."""
+    policy = load_policy(sweep.policy)
+    run = SweepRun()
+    for base in sweep.bases:
+        for seed in sweep.seeds:
+
+            def grounded(changes: dict[str, Any], base: str = base, seed: int = seed) -> Ground:
+                return prepare_ground(sweep, base, seed, root, policy, terminal, ask, changes)
+
+            bench = _Bench(sweep, grounded, terminal, run)
+            run.grounds.append(bench.ground)
+            bench.undefended()
+            if sweep.prompts:
+                bench.prompted()
+            for spec in sweep.wrappers:
+                bench.wrapped(spec)
+            for budget in sweep.budgets:
+                for entry in sweep.methods:
+                    if seed in (entry.seeds or sweep.seeds):
+                        bench.trained(sweep.resolved(entry), budget)
+    return run
+
+
+class _Bench:
+    """Carries out the cells of one base and seed."""
+
+    def __init__(
+        self, sweep: Sweep, grounded: Callable[[dict[str, Any]], Ground], terminal: Terminal, run: SweepRun
+    ) -> None:
+        """`grounded` prepares the data with some build settings changed."""
+        self._sweep, self._terminal, self._run = sweep, terminal, run
+        self._grounded = grounded
+        self.ground = self._ground = grounded({})
+        self._base_judged: Sequence[Judged] = ()
+        self._adapters: dict[tuple[str, int], Path] = {}
+
+    @cached_property
+    def base(self) -> LocalModel:
+        """The base model, loaded where something has to be asked of it."""
+        return LocalModel.load(self._ground.base)
+
+    def undefended(self) -> None:
+        """The base model; its answers also tell which styles it can read, so that it has to be there."""
+        stages = self._stages(BASE)
+        self._base_judged = attack_cell(BASE, self._sweep, self._ground, self._scored_base, stages, self._terminal)
+        outcomes = self._searched(BASE, stages, self._scored_base, lambda: self.base)
+        self._done(stages, CellResult(BASE, "Undefended", *self._place(0), self._base_judged, outcomes))
+
+    def prompted(self) -> None:
+        """The best prompt on development requests."""
+        stages = self._stages(PROMPT)
+
+        def work() -> CellResult:
+            chosen, told = best_prompt(self._sweep, self._ground, lambda: self.base, stages, self._terminal)
+            note = f"{chosen}, chosen by Youden's J on development requests ({told})"
+            title = f"Best prompt: {DEFENCES[chosen].defence.title}"
+            return self._around(
+                PROMPT, title, lambda: behind(chosen, self._ground, self._scored_base(), self.base), stages, note
+            )
+
+        self._guarded(PROMPT, "Best prompt", 0, stages, work)
+
+    def wrapped(self, spec: str) -> None:
+        """A wrapper around the base model."""
+        name = spec.partition(":")[0].strip()
+        stages = self._stages(name)
+        title = DEFENCES[name].defence.title
+
+        def work() -> CellResult:
+            ready = with_probe(spec, self._ground, lambda: self.base, stages, self._terminal)
+            return self._around(
+                name, title, lambda: behind(ready, self._ground, self.base, self.base), stages,
+                spec if spec != name else "",
+            )  # fmt: skip
+
+        self._guarded(name, title, 0, stages, work)
+
+    def trained(self, entry: MethodEntry, budget: int) -> None:
+        """A training method at a budget."""
+        method, _ = method_of(self._sweep, entry, self._ground.base, self._ground.seed)
+        name = entry.label
+        title = method.title if name == method.name else f"{method.title}: {name}"
+        ground = self._grounded(entry.build) if entry.build else self._ground
+        stages = self._stages(name, budget, ground)
+
+        def given(complied: bool) -> Material:
+            return ground.material(own_harm(ground, self._terminal) if complied else {})
+
+        def work() -> CellResult:
+            shared = None
+            if not (entry.build or entry.train or entry.objective):
+                shared = self._adapters.get((method.weights_of, budget))
+            found = train_cell(self._sweep, ground, entry, budget, given, stages, shared, self._terminal)
+            if name == method.name:
+                self._adapters[name, budget] = found.adapter
+            held: list[LocalModel] = []  # loaded once, and only where something has to be asked
+
+            def model() -> LocalModel:
+                if not held:
+                    held.append(LocalModel.load(self._ground.base, found.adapter))
+                    reuse_base(held[0], self._base_judged, self._sweep.evaluate.max_answer_tokens)
+                return held[0]
+
+            def opened() -> Respondent:
+                return model() if found.thinks else OpeningScore(model())
+
+            judged = attack_cell(name, self._sweep, self._ground, opened, stages, self._terminal)
+            outcomes = self._searched(name, stages, opened, model)
+            return CellResult(name, title, *self._place(budget), judged, outcomes, found, entry.why)
+
+        self._guarded(name, title, budget, stages, work)
+
+    def _around(
+        self, name: str, title: str, opened: Callable[[], Respondent], stages: StageRunner, note: str
+    ) -> CellResult:
+        judged = attack_cell(name, self._sweep, self._ground, opened, stages, self._terminal)
+        outcomes = self._searched(name, stages, opened, lambda: self.base)
+        return CellResult(name, title, *self._place(0), judged, outcomes, note=note)
+
+    def _searched(
+        self, name: str, stages: StageRunner, opened: Callable[[], Respondent], reader: Callable[[], LocalModel]
+    ) -> Sequence[Outcome]:
+        if name not in self._sweep.evaluate.gcg.defences:
+            return ()
+        return gcg_cell(name, self._sweep, self._ground, opened, reader, stages, self._terminal)
+
+    def _guarded(self, name: str, title: str, budget: int, stages: StageRunner, work: Callable[[], CellResult]) -> None:
+        try:
+            result = work()
+        except ForethoughtError as error:
+            self._terminal.say(f"[yellow]{name}: {error}[/yellow]")
+            result = CellResult(name, title, *self._place(budget), missing=str(error))
+        self._done(stages, result)
+
+    def _done(self, stages: StageRunner, result: CellResult) -> None:
+        self._run.results.append(result)
+        self._run.seconds += stages.seconds
+        self._run.peak_gib = max(self._run.peak_gib, stages.peak_gib)
+        release_memory()
+
+    def _scored_base(self) -> Respondent:
+        return OpeningScore(self.base)
+
+    def _place(self, budget: int) -> tuple[str, int, int]:
+        return self._ground.base, self._ground.seed, budget
+
+    def _stages(self, name: str, budget: int = 0, ground: Ground | None = None) -> StageRunner:
+        folder = self._ground.folder / (f"{name}-b{budget}" if budget else name)
+
+        def say(line: str) -> None:
+            self._terminal.say(f"{slug(self._ground.base)} s{self._ground.seed} {folder.name} {line}")
+
+        return StageRunner(folder, say, after=(ground or self._ground).key)
+
+
+def by_place(run: SweepRun) -> Iterator[tuple[Ground, list[CellResult]]]:
+    """The results of each base and seed together."""
+    for ground in run.grounds:
+        yield ground, [one for one in run.results if (one.base, one.seed) == (ground.base, ground.seed)]

@@ -1,0 +1,63 @@
+"""Writes what a finished sweep found: rows, figures with what made them, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from forethought.evals.metrics import Figure
+from forethought.pipeline.sweep.config import Sweep
+from forethought.pipeline.sweep.figures import Split
+from forethought.pipeline.sweep.report import missing_of, sweep_figures
+from forethought.pipeline.sweep.run import SweepRun
+from forethought.records import write_jsonl
+from forethought.report.results import write_results
+from forethought.report.sweep_page import write_sweep_page
+from forethought.report.sweep_rows import SweepRow
+
+ROWS, PAGE = "rows.jsonl", "report.html"
+
+
+def write_sweep(
+    sweep: Sweep, run: SweepRun, rows: Sequence[SweepRow], split: Split, folder: Path, results: Path, command: str
+) -> Path:
+    """Writes rows and page into `folder` and the figures to `results`; returns the page."""
+    figures = [*sweep_figures(rows), *_costs(run)]
+    inputs = {
+        f"{ground.folder.name}/{name}": content_hash
+        for ground in run.grounds
+        for name, content_hash in ground.inputs.items()
+    }
+    for ground in run.grounds:
+        inputs["policy"] = ground.policy.hash
+    write_jsonl(folder / ROWS, rows)
+    write_results(results, command, list(sweep.seeds), inputs, figures, missing_of(rows))
+    page = folder / PAGE
+    write_sweep_page(page, sweep.name, rows, split.unseen, split.reasoning, notes(sweep, split))
+    return page
+
+
+def notes(sweep: Sweep, split: Split) -> list[str]:
+    """What a reader has to know beside the numbers."""
+    said = [
+        f"Means are over the styles that no defence was trained on and the base model can read: {_list(split.unseen)}.",
+        f"Each style: {sweep.evaluate.n_styled} harmful and as many harmless requests.",
+    ]
+    if split.apart:
+        said.append(f"Reported apart, as seen in training or not understood by the base model: {_list(split.apart)}.")
+    if split.reasoning_seen:
+        said.append(
+            f"Attacks on reasoning that a defence was trained on, reported apart: {_list(split.reasoning_seen)}."
+        )
+    return said
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none"
+
+
+def _costs(run: SweepRun) -> list[Figure]:
+    return [
+        Figure(name="minutes", value=run.seconds / 60, unit="minutes"),
+        Figure(name="peak_gib", value=run.peak_gib, unit="GiB"),
+    ]

@@ -1,0 +1,173 @@
+"""`forethought sweep` through its command: every kind of defence, killed on the way, kept, and one method more."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from forethought.errors import ConfigError
+from forethought.evals.metrics import Figure
+from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
+from forethought.pipeline.sweep.report import sweep_figures
+from forethought.report.sweep_rows import SweepRow
+from forethought.train.objectives.latent import LatentObjective
+from tests.tiny import tiny_folder
+
+FIGURES = (
+    "auroc_unseen", "youden_unseen", "youden_unseen_low", "refused_styled_harmless", "asr_unseen",
+    "asr_direct", "asr_reasoning", "refused_lookalike", "refused_ordinary", "capability",
+)  # fmt: skip
+
+
+def _content(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "test",
+        "bases": [str(tiny_folder())],
+        "budgets": [1500],
+        "methods": ["scot", "scot_split", "refusal"],
+        "prompts": ["self_reminder", "safety_conversational"],
+        "wrappers": ["linear_probe"],
+        "data": {
+            "harmful": [{"path": "shipped:harmful"}],
+            "harmless": [{"path": "shipped:lookalike"}, {"path": "shipped:ordinary"}],
+            "max_harmless": 60,
+            "per_rule": 5,
+        },
+        "build": {"own_answers": 8, "own_answer_tokens": 4, "refusal_share": 1.0},
+        "train": {"rank": 2, "batch_size": 4, "checkpoint_steps": 2},
+        "operating_point": {"rows": 12},
+        "evaluate": {
+            "attacks": ["style_json", "prefix_injection"], "reasoning": ["empty_thinking", "fake_turn"],
+            "n_direct": 4, "n_styled": 3, "n_reasoning": 2, "n_ordinary": 4, "n_lookalike": 3, "n_prompt_choice": 4,
+            "max_answer_tokens": 4, "gcg": {"defences": ["scot"], "goals": 1, "steps": 1, "candidates": 2},
+        },
+    } | changes  # fmt: skip
+
+
+def _write(folder: Path, **changes: Any) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(_content(**changes)), encoding="utf-8")
+    return path
+
+
+def _run(file: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out), *more]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False)
+
+
+def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(tmp_path: Path) -> None:
+    file, out = _write(tmp_path), tmp_path / "out"
+    command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    scot = out / f"{tiny_folder().name}-s0" / "scot-b1500"
+    for _ in range(2400):
+        if (scot / "attack" / "manifest.json").is_file() or child.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert child.poll() is None, "the sweep ended before it could be killed"
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    weights = scot / "train" / "adapter_model.safetensors"
+    before = weights.stat().st_mtime_ns
+
+    done = _run(file, out)
+    assert "Report:" in done.stdout, done.stdout + done.stderr
+    assert weights.stat().st_mtime_ns == before, "a finished training was done again"
+    names = {figure["name"] for figure in json.loads((out / "results.json").read_text())["figures"]}
+    for defence in ("base", "prompt", "linear_probe", "scot", "scot_split", "refusal"):
+        assert {f"{name}_{defence}" for name in FIGURES} <= names | _unscored(out), defence
+    assert ("asr_matched_refusal" in names) == ("refused_styled_harmless_scot" in names)
+    assert "asr_gcg_scot" in names | _unscored(out)
+    assert "asr_gcg_refusal" not in names
+    # Split answering shares its weights.
+    split = scot.with_name("scot_split-b1500") / "train"
+    assert (split / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
+    assert json.loads((split / "forethought.json").read_text())["answer_with"] == "base"
+
+    more = _run(_write(tmp_path, methods=["scot", "scot_split", "refusal", "scot_no_benign"]), out)
+    assert "scot_no_benign-b1500 train" in more.stdout.replace("\n", " ")
+    kept = [line for line in more.stdout.splitlines() if "kept from before" in line]
+    assert any("scot-b1500 train" in line for line in kept)
+    assert weights.stat().st_mtime_ns == before
+
+
+def _unscored(out: Path) -> set[str]:
+    """A random model's answers are often garbled: such figures are missing with their reason."""
+    return set(json.loads((out / "results.json").read_text()).get("missing", {}))
+
+
+def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(tmp_path: Path) -> None:
+    file = _write(tmp_path, methods=["refusal"], prompts=[], wrappers=[], budgets=[5])
+    done = _run(file, tmp_path / "out")
+    assert done.returncode == 1
+    held = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "no row fits" in held["missing"]["auroc_unseen_refusal"]
+    assert any(figure["name"].endswith("_base") for figure in held["figures"])
+
+
+def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path) -> None:
+    done = _run(_write(tmp_path), tmp_path / "out", "--plan")
+    assert done.returncode == 0
+    assert "scot_split" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"methods": ["scott"]}, "no such method"),
+        ({"methods": ["scot", "scot"]}, "stands twice"),
+        ({"methods": [{"name": "scot", "train": {"rank": 0}}]}, "train.rank"),
+        ({"methods": [{"name": "latent_adversarial", "objective": {"steps": 4}}]}, "objective.steps"),
+        ({"prompts": ["be_nice"]}, "no such prompting defence"),
+        ({"wrappers": ["armour"]}, "no such defence at inference"),
+    ],
+)
+def test_what_would_fail_hours_later_is_told_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_sweep(_write(tmp_path, **changes))
+
+
+def test_an_attack_that_needs_an_attacker_is_told_at_once(tmp_path: Path) -> None:
+    evaluate = _content()["evaluate"] | {"attacks": ["poems"]}
+    with pytest.raises(ConfigError, match="needs attacker"):
+        load_sweep(_write(tmp_path, evaluate=evaluate))
+
+
+def test_a_method_takes_its_own_objective_and_training_settings() -> None:
+    sweep = Sweep.model_validate(_content())
+    entry = MethodEntry(name="latent_adversarial", train={"rank": 3}, objective={"inner_steps": 2})
+    method, config = method_of(sweep, entry, sweep.bases[0], seed=5)
+    objective = method.objective(config, 2)
+    assert isinstance(objective, LatentObjective)
+    assert objective.inner_steps == 2
+    assert (config.rank, config.batch_size, config.seed) == (3, 4, 5)
+
+
+def test_seeds_are_averaged_under_the_plain_name() -> None:
+    rows = [
+        SweepRow(
+            defence="scot", title="SCoT", base="b", seed=seed, budget=10, tokens=9, train_seconds=1.0,
+            figures=(Figure(name="auroc_unseen", value=value, low=value - 0.1, high=value + 0.1, n=20),),
+        )
+        for seed, value in ((0, 0.5), (1, 0.7))
+    ]  # fmt: skip
+    found = {figure.name: figure for figure in sweep_figures(rows)}
+    assert found["auroc_unseen_scot_b_s0_b10"].value == 0.5
+    mean = found["auroc_unseen_scot"]
+    assert mean.value == pytest.approx(0.6)
+    assert mean.low is not None
+    assert mean.low < 0.4  # two seeds that far apart say little
+    assert mean.n == 40
+    assert {figure.name for figure in sweep_figures(rows[:1])} == {
+        "auroc_unseen_scot", "train_tokens_scot", "train_seconds_scot",
+    }  # fmt: skip

@@ -1,0 +1,82 @@
+"""The figures of a sweep against values worked out by hand: means over what nobody has seen, the reference's rate."""
+
+from __future__ import annotations
+
+import pytest
+
+from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.suite.records import Judged
+from forethought.pipeline.sweep.figures import Split, reference_rate, row_figures
+from tests.judged import judged_one, request_of
+
+STYLES = ("style_json", "prefix_injection")
+REASONING = ("fake_turn", "h_cot")
+
+
+def _split(seen: tuple[str, ...] = ()) -> Split:
+    return Split(STYLES, REASONING, seen, [])
+
+
+def _judged(refused_harmful: int, refused_harmless: int, scores: tuple[float, float] = (1.0, -1.0)) -> list[Judged]:
+    """Four harmful and four harmless requests, alike in every style; so many of them refused."""
+    rows = []
+    for attack in ("direct", *STYLES, *REASONING):
+        for harmful, n_refused in ((True, refused_harmful), (False, refused_harmless)):
+            for n in range(4):
+                request = request_of(f"Help me with thing number {n} of kind {harmful}", harmful)
+                plain = "direct" if harmful else "ordinary"
+                cell = plain if attack == "direct" else f"{attack}:{'harmful' if harmful else 'harmless'}"
+                score = scores[0] if harmful else scores[1]
+                rows.append(judged_one(request, n < n_refused, (cell,), attack, log_odds=score + 0.1 * n))
+    return rows
+
+
+def test_a_row_holds_what_the_issue_asks_for_by_hand() -> None:
+    rows = {f.name: f for f in row_figures("refusal", _judged(3, 1), _split(), [], false_refusal=0.25)}
+    assert rows["asr_unseen"].value == pytest.approx(0.25)
+    assert rows["youden_unseen"].value == pytest.approx(0.75 - 0.25)
+    assert rows["youden_unseen_low"].value == rows["youden_unseen"].low
+    assert rows["refused_styled_harmless"].value == pytest.approx(0.25)
+    assert rows["asr_reasoning"].value == pytest.approx(0.25)
+    assert rows["refused_reasoning_harmless"].value == pytest.approx(0.25)
+    assert rows["auroc_unseen"].value == 1.0
+    assert rows["asr_matched"].value == 0.0  # the scores part the two wholly
+    assert "asr_gcg" not in rows
+
+
+def test_success_at_the_reference_rate_of_false_refusals_rests_on_scores() -> None:
+    # All scores equal: at a rate of one quarter a quarter of the harmful requests is refused, too.
+    flat = [
+        row.model_copy(update={"response": row.response.model_copy(update={"log_odds": 0.0})})
+        for row in _judged(3, 1)
+        if row.response is not None
+    ]
+    rows = {f.name: f for f in row_figures("refusal", flat, _split(), [], false_refusal=0.25)}
+    assert rows["asr_matched"].value == pytest.approx(0.75)
+    assert "asr_matched" not in {f.name for f in row_figures("refusal", flat, _split(), [], false_refusal=None)}
+
+
+def test_what_one_defence_has_seen_is_in_no_defence_s_mean() -> None:
+    split = _split(seen=("prefix_injection", "h_cot"))
+    assert split.unseen == ["style_json"]
+    assert split.apart == ["prefix_injection"]
+    assert (split.reasoning, split.reasoning_seen) == (["fake_turn"], ["h_cot"])
+    names = {figure.name for figure in row_figures("base", _judged(3, 1), split, [], None)}
+    assert {"asr_reasoning", "asr_reasoning_seen", "asr_prefix_injection", "asr_h_cot"} <= names
+
+
+def test_the_reference_s_rate_is_over_unseen_styles_and_none_without_it() -> None:
+    assert reference_rate(_judged(4, 1), _split()) == pytest.approx(0.25)
+    assert reference_rate((), _split()) is None
+
+
+def test_searches_without_a_verdict_are_unscored() -> None:
+    def outcome(goal: str, first: int | None, verdicts: int) -> Outcome:
+        return Outcome(
+            key=goal, method="gcg", goal=goal, harmful=True, budget=9, ended="end", first_success=first,
+            verdicts=verdicts,
+        )  # fmt: skip
+
+    outcomes = [outcome("a", 2, 1), outcome("b", None, 2), outcome("c", None, 0)]
+    figure = {f.name: f for f in row_figures("scot", _judged(4, 0), _split(), outcomes, None)}["asr_gcg"]
+    assert (figure.value, figure.n, figure.unscored) == (0.5, 2, 1)
