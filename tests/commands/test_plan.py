@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from forethought.cli import app
-from forethought.errors import ConfigError, InputError
+from forethought.errors import ConfigError, InputError, ModelError
 from forethought.records import write_jsonl
 from tests.tiny import harmful_example, harmless_example, tiny_folder
 from tests.train.test_fit import make_rows
 
+PAPER = Path(__file__).resolve().parents[2] / "recipes" / "paper-llama-3.1-8b.yaml"
 _DATA = "data: {harmful: [{path: shipped:harmful}], harmless: [{path: shipped:ordinary}]}"
 
 
@@ -61,6 +62,74 @@ def test_a_model_without_weights_that_does_not_fit(recipe: Path) -> None:
     assert "8,030,261,248" in done.output
     assert "Does not fit. What would: gradient_checkpointing: true" in done.output
     assert "Assumed:" in done.output
+
+
+@pytest.mark.parametrize(
+    ("args", "parameters", "trained"),
+    [
+        (["--devices", "2"], "8,030,261,248", "54,525,952"),
+        # Rank 64 on q and o (8192 by 8192) and on k and v (1024 by 8192), in 80 layers.
+        (["--model", "llama-70b", "--devices", "8", "--sharded"], "70,553,706,496", "262,144,000"),
+    ],
+)
+def test_the_papers_recipe_is_planned_with_its_assumptions(args: list[str], parameters: str, trained: str) -> None:
+    done = CliRunner().invoke(app, ["plan", str(PAPER), *args])
+    assert done.exit_code == 0, done.output
+    assert parameters in done.output
+    assert trained in done.output
+    assert "14,982" in done.output
+    assert "Fits." in done.output
+    said = done.output[done.output.index("Assumed:") :]
+    for part in (
+        "9,988 harmful and 9,988 harmless rows by the sources' limits, none dropped",
+        "50% of them harmful; the longest 1024",
+        "tokens counted by the tokenizer of embedded",
+        "989 TFLOP/s a device at most, 35% of it reached",
+        "frozen weights of 2 bytes; 10% of memory left to the framework",
+    ):
+        assert part in said
+
+
+def test_a_budget_larger_than_the_sources_is_not_filled(recipe: Path) -> None:
+    """Ten harmful and ten harmless requests make as many rows as the recipe has of each, whatever the budget."""
+    sources = _DATA.replace("shipped:harmful", "shipped:harmful, limit: 10")
+    sources = sources.replace("shipped:ordinary", "shipped:ordinary, limit: 10")
+    text = recipe.read_text(encoding="utf-8").replace(_DATA, sources)
+    recipe.write_text(text.replace("max_tokens: 10000", "max_tokens: 900000"), encoding="utf-8")
+    done = CliRunner().invoke(app, ["plan", str(recipe), "--json", "--row-tokens", "50"])
+    assert done.exit_code == 0, done.output
+    # One and a fifth of harmful rows, one and a tenth of harmless ones.
+    assert json.loads(done.output)["rows"] == 12 + 11
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "args", "kind", "parts"),
+    [
+        ("", "", ["--model", "./none"], ModelError, ("./none: has no config", "Give a folder", "one of: llama-1b")),
+        ("rank: 4", "rank: 0", [], ConfigError, ("train.rank", "greater than or equal to 1", "docs/run.md")),
+        ("rank: 4", "skip_layers: 2", [], ConfigError, ("skip_layers: 2: leaves none", "Skip fewer than 2")),
+    ],
+)
+def test_bad_input_names_value_rule_and_fix(
+    recipe: Path, old: str, new: str, args: list[str], kind: type[Exception], parts: tuple[str, ...]
+) -> None:
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    error = CliRunner().invoke(app, ["plan", str(recipe), *args]).exception
+    assert isinstance(error, kind)
+    assert all(part in str(error) for part in parts), str(error)
+
+
+@pytest.mark.parametrize("args", [["--devices", "0"], ["--mfu", "2"], ["--rows", "0"], ["--longest", "1"]])
+def test_options_out_of_range_are_refused(recipe: Path, args: list[str]) -> None:
+    done = CliRunner().invoke(app, ["plan", str(recipe), *args])
+    assert done.exit_code == 2
+    assert args[0] in done.output
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    error = CliRunner().invoke(app, ["plan", str(tmp_path / "none.yaml")]).exception
+    assert isinstance(error, ConfigError)
+    assert "recipes/quickstart.yaml" in str(error)
 
 
 def test_errors_name_the_fix(recipe: Path, examples: Path, tmp_path: Path) -> None:

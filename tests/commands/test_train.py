@@ -26,8 +26,9 @@ from forethought.engine.local import LocalModel, as_messages, read_settings
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.policy import default_policy
 from forethought.records import Example, read_jsonl, write_jsonl
-from forethought.train import prepare
-from forethought.train.methods.base import Material
+from forethought.train import cache, prepare
+from forethought.train.config import TrainConfig
+from forethought.train.methods.base import Job, Material
 from forethought.train.methods.catalogue import METHODS
 from forethought.train.prepare import harmful_requests, method_rows, seen_operators
 from tests.tiny import (
@@ -289,3 +290,101 @@ def test_the_command_trains_by_method_and_resumes(
     error = capsys.readouterr().err.strip()
     assert "holds checkpoints of another training" in error
     assert "\n" not in error
+
+
+def _recipe(tmp_path: Path, settings: str) -> Path:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(
+        f"name: one\nmodel: {tiny_folder()}\ndata: {{harmful: [{{path: a.csv}}], harmless: [{{path: b.csv}}]}}\n"
+        f"train: {settings}\n"
+    )
+    return file
+
+
+def _given(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """The jobs that the command would train."""
+    jobs: list[Job] = []
+
+    def remember(job: Job) -> dict[str, float]:
+        jobs.append(job)
+        return {"rows": 0.0, "tokens": 0.0}
+
+    monkeypatch.setattr("forethought.train.run.train_method", remember)
+    return jobs
+
+
+def test_the_recipes_training_settings_reach_the_trainer(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = _given(monkeypatch)
+    recipe = _recipe(
+        tmp_path, "{dora: true, quantize: 4bit, packing: true, early_stop: {patience: 2}, trackers: [wandb]}"
+    )
+    assert _command(monkeypatch, "train", rows, "--out", tmp_path / "a", "--recipe", recipe, "--held-out", 0.25) == 0
+    given = ("train", rows, "--out", tmp_path / "b", "--recipe", recipe, "--held-out", 0.25, "--no-packing")
+    assert _command(monkeypatch, *given, "--tracker", "tensorboard", "--tracker", "mlflow") == 0
+    config = jobs[0].config
+    assert config.early_stop is not None
+    assert (config.dora, config.quantize, config.packing, config.trackers) == (True, "4bit", True, ("wandb",))
+    assert config.early_stop.patience == 2
+    assert (jobs[1].config.packing, jobs[1].config.trackers) == (False, ("tensorboard", "mlflow"))
+    assert jobs[1].config.dora
+
+
+def test_without_options_settings_and_examples_are_as_they_were(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = _given(monkeypatch)
+    assert _command(monkeypatch, "train", rows, "--out", tmp_path / "a", "--model", tiny_folder()) == 0
+    assert jobs[0].config == TrainConfig()
+    assert (jobs[0].held_out, jobs[0].material.examples) == ((), _examples())
+
+
+def test_families_are_held_out_and_measured(rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _train(rows, "scot", held_out=0.25)
+    printed = " ".join(capsys.readouterr().out.split())
+    taught = int(printed.split("Trained on ")[1].split()[0])
+    # One family in four of each term, with its variant where it has one.
+    assert 6 <= taught <= 8
+    assert "Kept step 1: held-out loss refusal" in printed
+
+
+def test_a_large_file_is_streamed_by_the_command(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = _train(rows, "scot", out=tmp_path / "whole")
+    monkeypatch.setattr(cache, "LARGE", 5)
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
+    streamed = _train(rows, "scot", out=tmp_path / "streamed")
+    assert len(list((tmp_path / "cache" / "rows").glob("*.arrow"))) == 1
+    assert capsys.readouterr().out.count("Trained on 10 rows") == 2
+    name = "adapter_model.safetensors"
+    assert (streamed / name).read_bytes() == (whole / name).read_bytes()
+    assert read_settings(streamed) == read_settings(whole)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--tracker", "nosuch"), "there is no such tracker"),
+        (("--method", "circuit_breaker", "--packing"), "may look at states row by row"),
+        (("--method", "scot_no_benign", "--held-out", "0.25"), "hold none of the term 'benign'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_errors(
+    rows: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: tuple[str, ...],
+    said: str,
+) -> None:
+    file = _answers(tmp_path / "kept.jsonl", 5)
+    more = ("--complied", file) if "circuit_breaker" in given else ()
+    assert _command(monkeypatch, "train", rows, "--out", tmp_path / "o", "--model", tiny_folder(), *given, *more) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_early_stop_needs_something_held_out(rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Add --held-out"):
+        _train(rows, "scot", recipe_file=_recipe(tmp_path, "{early_stop: {every: 1}}"))

@@ -128,6 +128,8 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path) -> None:
         ({"methods": ["scot", "scot"]}, "stands twice"),
         ({"methods": [{"name": "scot", "train": {"rank": 0}}]}, "train.rank"),
         ({"methods": [{"name": "latent_adversarial", "objective": {"steps": 4}}]}, "objective.steps"),
+        ({"methods": [{"name": "scot_hardened", "procedure": {"rounds": 0}}]}, "rounds"),
+        ({"methods": [{"name": "scot", "procedure": {"rounds": 1}}]}, "no settings of its own"),
         ({"prompts": ["be_nice"]}, "no such prompting defence"),
         ({"wrappers": ["armour"]}, "no such defence at inference"),
     ],

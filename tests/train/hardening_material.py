@@ -12,7 +12,7 @@ from forethought.records import Example
 from forethought.train.config import TrainConfig
 from forethought.train.hardening.settings import HardeningSettings
 from forethought.train.methods.base import Job, Material
-from forethought.train.methods.hardened import hardened
+from forethought.train.methods.hardened import HARDENED
 from tests.scripted import Scripted
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_tokenizer
 
@@ -45,7 +45,7 @@ def material(rows: Sequence[Example] | None = None) -> Material:
 
 def job(out: Path, settings: HardeningSettings = SMALL, max_tokens: int | None = None, base: str = "base") -> Job:
     config = TrainConfig(rank=2, alpha=4, learning_rate=1e-2, batch_size=4, checkpoint_steps=1)
-    return Job(base, hardened(settings), material(), config, out, max_tokens)
+    return Job(base, HARDENED.tuned(settings.model_dump()), material(), config, out, max_tokens)
 
 
 def is_harmful(conversation: Conversation) -> bool:

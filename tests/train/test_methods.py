@@ -154,6 +154,21 @@ def test_methods_by_name() -> None:
         get_method("circuit")
 
 
+def test_a_procedure_takes_settings_of_its_own_and_names_a_wrong_one() -> None:
+    hardened = get_method("scot_hardened")
+    tuned = hardened.tuned({"rounds": 1})
+    assert tuned.tunable is not None
+    assert hardened.tunable is not None
+    assert tuned.tunable.settings == hardened.tunable.settings.model_copy(update={"rounds": 1})
+    assert tuned.procedure is not hardened.procedure
+    assert hardened.tuned({}) is hardened
+    for changes, said in (({"rounds": 0}, "rounds': .*greater than or equal to 1"), ({"round": 2}, "round': .*rounds")):
+        with pytest.raises(ConfigError, match=said.replace("'", "")):
+            hardened.tuned(changes)
+    with pytest.raises(ConfigError, match="no settings of its own"):
+        get_method("scot").tuned({"rounds": 1})
+
+
 # Methods with a procedure of their own are trained in tests of their own.
 @pytest.mark.parametrize("name", sorted(name for name, method in METHODS.items() if method.procedure is None))
 def test_every_method_trains_the_adapter_and_nothing_else(material: Material, name: str, tmp_path: Path) -> None:

@@ -15,14 +15,19 @@ def plan(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Instead of the recipe's: llama-8b, mistral-7b, llama-70b (no weights needed), a folder, a hub name."
+            help="In the recipe's place: llama-1b, llama-8b, mistral-7b or llama-70b (no weights needed), or a folder."
         ),
     ] = None,
     examples: Annotated[
         Path | None, typer.Option(help="Built rows (examples.jsonl), to count. Default: the recipe's token budget.")
     ] = None,
-    row_tokens: Annotated[int, typer.Option(min=1, help="Mean tokens of a row, without --examples.")] = 100,
-    longest: Annotated[int, typer.Option(min=2, help="Tokens of the longest row, without --examples.")] = 512,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows, without --examples. Default: the budget, or the sources' limits.")
+    ] = None,
+    row_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Mean tokens of a row, without --examples. Default: of shipped requests.")
+    ] = None,
+    longest: Annotated[int, typer.Option(min=2, help="Tokens of the longest row, without --examples.")] = 1024,
     devices: Annotated[int, typer.Option(min=1, help="Devices that share the run.")] = 1,
     sharded: Annotated[bool, typer.Option("--sharded", help="Weights divided among devices: FSDP2, ZeRO-3.")] = False,
     device_gib: Annotated[float, typer.Option(min=0.1, help="Memory of a device, in GiB.")] = 80.0,
@@ -49,6 +54,7 @@ def plan(
     asked = plan_command.Asked(
         model=model,
         examples=examples,
+        rows=rows,
         row_tokens=row_tokens,
         longest=longest,
         devices=devices,

@@ -34,6 +34,22 @@ def train(
         Path | None,
         typer.Option(help="The base model's own harmful answers from an earlier run; what is missing is added."),
     ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.5,
+            help="Share of families, of both terms, to leave out and measure by; training stops when nothing is gained "
+            "on them, as the recipe's early_stop says, and the best weights are kept.",
+        ),
+    ] = None,
+    packing: Annotated[
+        bool | None, typer.Option(help="Rows of a batch end to end instead of padded. Default: as the recipe says.")
+    ] = None,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="Where losses are sent besides the terminal: tensorboard, wandb, mlflow; may be repeated."),
+    ] = None,
     merge: Annotated[bool, typer.Option(help="Also write a merged model that needs no PEFT, into OUT/merged.")] = False,
     list_methods: Annotated[
         bool, typer.Option("--list-methods", is_eager=True, callback=_list_methods, help="Show all methods and exit.")
@@ -48,6 +64,10 @@ def train(
 
       forethought train runs/quickstart/4-build/examples.jsonl --out runs/refusal --method refusal
 
+      forethought train examples.jsonl --out runs/scot --held-out 0.1 --tracker tensorboard
+
       forethought train examples.jsonl --out runs/rr --method circuit_breaker --max-tokens 60000
     """
-    train_command.train(examples, out, recipe, model, method, max_tokens, complied, merge)
+    train_command.train(
+        examples, out, recipe, model, method, max_tokens, complied, merge, held_out, packing, tracker or ()
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from forethought.commands.shared import console, quiet
-from forethought.errors import ConfigError, InputError
+from forethought.errors import ConfigError, InputError, ModelError
 from forethought.records import Record
 
 if TYPE_CHECKING:
     from forethought.pipeline.recipe import Recipe
+    from forethought.train.amount import Amount
     from forethought.train.footprint import Devices
-    from forethought.train.plan import Amount, Plan
+    from forethought.train.plan import Plan
     from forethought.train.rows import TokenRow
 
 
@@ -27,8 +29,10 @@ class Asked(Record):
     model: str | None
     """Instead of the recipe's."""
     examples: Path | None
-    row_tokens: int
-    """Mean tokens of a row, where there are no examples."""
+    rows: int | None
+    """How many, where there are no examples; None is what the recipe's budget or its sources' limits give."""
+    row_tokens: int | None
+    """Mean tokens of a row, where there are no examples; None is what shipped requests give."""
     longest: int
     """Tokens of the longest row, where there are no examples."""
     devices: int
@@ -41,14 +45,11 @@ class Asked(Record):
     measure: bool
 
 
-_TAUGHT_SHARE = 0.5
-"""Of the tokens of a row without examples: about what the rule teacher's rows have."""
-
-
 def plan(recipe_file: Path, asked: Asked, as_json: bool) -> None:
     """Prints what training a recipe takes; nothing is trained unless a measurement is asked for."""
     quiet()
     from forethought.pipeline.recipe import load_recipe
+    from forethought.train.amount import counted
     from forethought.train.architectures import architecture
     from forethought.train.plan import plan as planned
 
@@ -57,10 +58,10 @@ def plan(recipe_file: Path, asked: Asked, as_json: bool) -> None:
         recipe = recipe.model_copy(update={"model": asked.model})
     shape = architecture(recipe.model)
     rows, said = _rows(recipe, asked) if asked.examples else ([], ())
-    amount, counted = (_counted(rows), said) if rows else _assumed(recipe, asked)
+    amount, counted_so = (counted(rows), said) if rows else _assumed(recipe, asked)
     devices = _devices(asked)
     rate, rated = _rate(recipe, rows, shape, devices, asked)
-    assumptions = (*counted, *rated, *_always(devices))
+    assumptions = (*counted_so, *rated, *_always(devices))
     found = planned(recipe.model, shape, recipe.training, amount, devices, asked.device_gib, rate, assumptions)
     if as_json:
         console.print_json(json.dumps(found.model_dump()))
@@ -79,55 +80,83 @@ def _devices(asked: Asked) -> Devices:
 
 def _rows(recipe: Recipe, asked: Asked) -> tuple[list[TokenRow], tuple[str, ...]]:
     """Tokenised examples, and what was assumed for that."""
-    from forethought.engine.embedded import EMBEDDED
-    from forethought.engine.local import load_tokenizer
     from forethought.policy import load_policy
     from forethought.records import Example, read_jsonl
-    from forethought.train.architectures import known_shapes
     from forethought.train.rows import tokenize
 
     assert asked.examples is not None
     examples = list(read_jsonl(asked.examples, Example))
     if not examples:
-        raise InputError(asked.examples, "holds no rows", "Build them first: forethought run")
-    # A known shape has no tokenizer of its own here.
-    stands_in = recipe.model in known_shapes()
-    tokenizer = load_tokenizer(EMBEDDED if stands_in else recipe.model)
+        raise InputError(asked.examples, "holds no rows", "Build them first: forethought build")
+    tokenizer, said = _tokenizer(recipe)
     rules, build = load_policy(recipe.policy), recipe.build
-    rows = [tokenize(row, tokenizer, rules, build.format, build.detail, recipe.seed) for row in examples]
-    said = (f"tokens counted by the tokenizer of {EMBEDDED}: {recipe.model}'s own may need fewer",)
-    return rows, said if stands_in else ()
+    return [tokenize(row, tokenizer, rules, build.format, build.detail, recipe.seed) for row in examples], said
 
 
-def _counted(rows: Sequence[TokenRow]) -> Amount:
-    from forethought.train.plan import Amount
-    from forethought.train.rows import IGNORED
+def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ...]]:
+    """The model's tokenizer, or the embedded one in its place, and what that assumes.
 
-    tokens = sum(row.length for row in rows)
-    taught = sum(label != IGNORED for row in rows for label in row.labels)
-    return Amount(
-        rows=len(rows), tokens=tokens, longest=max(row.length for row in rows), taught_share=max(taught, 1) / tokens
-    )
+    A known shape by its short name has none; one by its hub name may be here. Raises ModelError for another model's.
+    """
+    from forethought.engine.embedded import EMBEDDED
+    from forethought.engine.local import load_tokenizer
+    from forethought.train.architectures import known_shape, known_shapes
+
+    if known_shape(recipe.model) is None:
+        return load_tokenizer(recipe.model), ()
+    if its_own and recipe.model not in known_shapes():
+        with contextlib.suppress(ModelError):
+            return load_tokenizer(recipe.model), ()
+    said = f"tokens counted by the tokenizer of {EMBEDDED}: {recipe.model}'s own may need fewer"
+    return load_tokenizer(EMBEDDED), (said,)
 
 
 def _assumed(recipe: Recipe, asked: Asked) -> tuple[Amount, tuple[str, ...]]:
-    from forethought.train.plan import Amount
+    """How much a recipe would build, and what was assumed for that."""
+    from forethought.pipeline.expected import expected_counts, expected_rows
+    from forethought.train.amount import Amount
 
-    tokens = recipe.build.max_tokens
-    if tokens is None:
-        fix = "Build them, then give --examples RUN/4-build/examples.jsonl"
-        raise ConfigError("build.max_tokens", "is not set: how much there is to train on can't be told", fix)
-    amount = Amount(
-        rows=max(1, tokens // asked.row_tokens), tokens=tokens, longest=asked.longest, taught_share=_TAUGHT_SHARE
+    tokenizer, said = _tokenizer(recipe, its_own=False)
+    harmful, harmless = expected_rows(recipe, tokenizer)
+    # Where that can't be told, as many of one term as of the other.
+    counts = expected_counts(recipe) or (1.0, 1.0)
+    shares = [count / sum(counts) for count in counts]
+    mean = sum(share * row.tokens for share, row in zip(shares, (harmful, harmless), strict=True))
+    taught = sum(share * row.taught for share, row in zip(shares, (harmful, harmless), strict=True)) / mean
+    mean = asked.row_tokens or mean
+    rows, how = _row_count(recipe, asked, mean)
+    amount = Amount(rows=rows, tokens=round(rows * mean), longest=asked.longest, taught_share=taught)
+    like = "as asked" if asked.row_tokens else "as shipped requests have in the recipe's styles and format"
+    lengths = f"rows of {mean:.0f} tokens, {like}, {shares[0]:.0%} of them harmful"
+    lengths += f"; the longest {asked.longest}; {taught:.0%} of tokens taught"
+    return amount, (how, f"{lengths} (count them: --examples)", *said)
+
+
+def _row_count(recipe: Recipe, asked: Asked, mean: float) -> tuple[int, str]:
+    """(rows, how that is known). Raises ConfigError where it is not."""
+    from forethought.pipeline.expected import expected_counts
+
+    if asked.rows is not None:
+        return asked.rows, f"{asked.rows:,} rows, as asked"
+    counts, budget = expected_counts(recipe), recipe.build.max_tokens
+    if budget is not None and (counts is None or sum(counts) * mean > budget):
+        return max(1, int(budget / mean)), "all of the recipe's token budget"
+    if counts is None:
+        fix = "Give --rows; or build them, then give --examples RUN/4-build/examples.jsonl"
+        rule = "is not set, nor is the limit of each source: how much there is to train on can't be told"
+        raise ConfigError("build.max_tokens", rule, fix)
+    harmful, harmless = (round(count) for count in counts)
+    return (
+        harmful + harmless,
+        f"{harmful:,} harmful and {harmless:,} harmless rows by the sources' limits, none dropped",
     )
-    said = f"all of the recipe's token budget; rows of {asked.row_tokens} tokens, the longest {asked.longest}"
-    return amount, (f"{said}, half of them taught (count them: --examples)",)
 
 
 def _rate(
     recipe: Recipe, rows: Sequence[TokenRow], shape: Any, devices: Devices, asked: Asked
 ) -> tuple[float, tuple[str, ...]]:
     """(operations a second of one device, how that is known)."""
+    from forethought.train.amount import counted
     from forethought.train.architectures import known_shapes
     from forethought.train.duration import measured_flops_a_second
     from forethought.train.footprint import footprint
@@ -139,8 +168,8 @@ def _rate(
         raise ConfigError(f"--measure {recipe.model}", "has shapes here and no weights", "Give --tflops and --mfu")
     if not rows:
         raise ConfigError("--measure", "trains three steps on real rows", "Give --examples as well")
-    longest, taught = max(row.length for row in rows), _counted(rows).taught_share
-    work = footprint(shape, recipe.training, longest, taught, devices).flops_a_token
+    amount = counted(rows)
+    work = footprint(shape, recipe.training, amount.longest, amount.taught_share, devices).flops_a_token
     rate = measured_flops_a_second(recipe.model, rows, recipe.training, work)
     return rate, (f"{rate / 1e12:.3g} TFLOP/s a device, as three steps on this machine gave",)
 
@@ -166,11 +195,12 @@ def _show(found: Plan) -> None:
         ("steps", f"{found.steps:,}"),
         ("devices", spread),
         ("weights, GiB a device", f"{part.weights_gib:.2f}"),
-        ("gradients and optimiser", f"{part.optimiser_gib:.2f}"),
+        ("optimiser", f"{part.optimiser_gib:.2f}"),
         ("activations", f"{part.activations_gib:.2f}"),
         ("logits", f"{part.logits_gib:.2f}"),
+        ("gradients, after those", f"{part.gradients_gib:.2f}"),
         ("gathered weights", f"{part.gathered_gib:.2f}"),
-        ("in all, GiB a device", f"{found.needed_gib:.2f} of {found.device_gib:g}"),
+        ("at most, GiB a device", f"{found.needed_gib:.2f} of {found.device_gib:g}"),
         ("hours", f"{found.hours:.2g} ({found.hours * 3600:,.0f} s)"),
     ):
         table.add_row(name, escape(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rich.table import Table
 
@@ -28,14 +28,22 @@ def train(
     max_tokens: int | None,
     complied: Path | None,
     merge: bool,
+    held_out: float | None = None,
+    packing: bool | None = None,
+    trackers: Sequence[str] = (),
 ) -> None:
-    """Trains on built rows by a method; `method` None is SCoT, answering as the recipe says."""
+    """Trains on built rows by a method; `method` None is SCoT, answering as the recipe says.
+
+    `held_out` is the share of families that training is measured by and never sees; None holds nothing out. `packing`
+    None and no `trackers` leave the recipe's settings.
+    """
     quiet()
     from forethought.engine.local import load_tokenizer, merge_adapter
     from forethought.pipeline.recipe import BuildConfig, load_recipe
     from forethought.pipeline.terminal import Terminal
     from forethought.policy import load_policy
-    from forethought.records import Example, read_jsonl
+    from forethought.train.cache import read_examples
+    from forethought.train.families import hold_out
     from forethought.train.methods.base import Job, Material
     from forethought.train.prepare import COMPLIED
     from forethought.train.processes import is_first
@@ -45,21 +53,28 @@ def train(
     base = recipe.model if recipe else model
     build = recipe.build if recipe else BuildConfig()
     chosen, config = _method(method, recipe, base)
+    config = _adjusted(config, held_out, packing, trackers)
     if complied is not None and not chosen.needs_complied:
         raise ConfigError("--complied", f"method '{chosen.name}' needs no such answers", "Leave it out")
-    rows = list(read_jsonl(examples, Example))
+    rows = read_examples(examples, chosen)
     if not rows:
         raise InputError(examples, "holds no rows", "Build them first: forethought run")
+    measured: Sequence[Example] = ()
+    if held_out is not None:
+        rows, measured = hold_out(rows, held_out)
     tokenizer, terminal = load_tokenizer(base), Terminal(console)
     harmful = _complied(base, rows, complied or out / COMPLIED, terminal) if chosen.needs_complied else {}
     rules = load_policy(recipe.policy if recipe else None)
     material = Material(rows, tokenizer, rules, build.format, build.detail, config.seed, harmful)
     with terminal.progress("train") as bar:
-        counts = train_method(Job(base, chosen, material, config, out, max_tokens, bar.step, terminal.say))
+        counts = train_method(Job(base, chosen, material, config, out, max_tokens, bar.step, terminal.say, measured))
     if not is_first():
         return
     taught = f"{counts['rows']:.0f} rows, {counts['tokens']:.0f} tokens"
     console.print(f"Trained on {taught} by {chosen.name}: {out}", highlight=False)
+    if "kept_step" in counts:
+        losses = f"refusal {counts['held_out_refusal']:.3f}, benign {counts['held_out_benign']:.3f} nats a token"
+        console.print(f"Kept step {counts['kept_step']:.0f}: held-out loss {losses}", highlight=False)
     if merge:
         console.print(f"Merged: {merge_adapter(out)}", highlight=False)
 
@@ -88,6 +103,20 @@ def _method(name: str | None, recipe: Recipe | None, base: str) -> tuple[Trainin
         name = "scot_split" if split else "scot"
     chosen = get_method(name)
     return chosen, chosen.configured(config)
+
+
+def _adjusted(
+    config: TrainConfig, held_out: float | None, packing: bool | None, trackers: Sequence[str]
+) -> TrainConfig:
+    """The settings with the command's own in place of the recipe's."""
+    from forethought.train.config import Tracker, TrainConfig
+
+    for name in trackers:
+        if name not in get_args(Tracker):
+            raise ConfigError(f"--tracker {name}", "there is no such tracker", f"Use {', '.join(get_args(Tracker))}")
+    given = {"packing": packing, "trackers": tuple(trackers) or None}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return TrainConfig.model_validate({**config.model_dump(), **changed}) if changed else config
 
 
 def _complied(base: str, rows: Sequence[Example], file: Path, terminal: Terminal) -> dict[str, str]:

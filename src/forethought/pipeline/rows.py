@@ -105,8 +105,12 @@ def _fitted(examples: Sequence[Example], recipe: Recipe, policy: Policy) -> tupl
     budget = recipe.build.max_tokens
     if budget is None:
         return list(range(len(examples))), {}
-    from forethought.pipeline.tokens import to_tokens
+    from forethought.engine.local import load_tokenizer
+    from forethought.train.rows import tokenize
 
-    lengths = [row.length for row in to_tokens(recipe, policy, examples)]
+    tokenizer, build = load_tokenizer(recipe.model), recipe.build
+    lengths = [
+        tokenize(example, tokenizer, policy, build.format, build.detail, recipe.seed).length for example in examples
+    ]
     chosen = within_budget(lengths, budget, recipe.seed)
     return chosen, {"tokens": sum(lengths[place] for place in chosen)}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.engine.local import LocalModel, Settings, read_settings, write_settings
+from forethought.engine.local import LocalModel, Settings, load_tokenizer, read_settings
 from forethought.errors import ConfigError
 from forethought.evals.attacks.static import attack_names
 from forethought.evals.bounds import too_many_unscored
@@ -23,13 +23,14 @@ from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
-from forethought.pipeline.tokens import to_tokens
 from forethought.policy import Policy, load_policy
 from forethought.records import Example, Request, read_jsonl, write_jsonl
 from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
 from forethought.report.page import write_page
 from forethought.report.results import write_results
-from forethought.train.fit import train
+from forethought.train.methods.base import Job, Material
+from forethought.train.methods.catalogue import get_method
+from forethought.train.run import train_method
 
 DEFENCES = ("base", "prompt", "scot")
 
@@ -68,21 +69,12 @@ def run_recipe(
 
 def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunner, terminal: Terminal) -> Path:
     def work(out: Path) -> dict[str, Any]:
-        rows = to_tokens(recipe, policy, list(read_jsonl(built / "examples.jsonl", Example)))
-        counts = train(recipe.model, rows, recipe.training, out, bar.step)
-        examples = read_jsonl(built / "examples.jsonl", Example)
-        seen = sorted({example.request.operator for example in examples if example.request.operator})
         split = recipe.answer_with == "base" and recipe.training.method == "lora"
-        settings = Settings(
-            policy=policy,
-            method="scot_split" if split else "scot",
-            format=recipe.build.format,
-            detail=recipe.build.detail,
-            answer_with="base" if split else "adapter",
-            seen_operators=tuple(seen),
-        )
-        write_settings(out, settings)
-        return counts
+        method, build = get_method("scot_split" if split else "scot"), recipe.build
+        examples = list(read_jsonl(built / "examples.jsonl", Example))
+        tokenizer = load_tokenizer(recipe.model)
+        material = Material(examples, tokenizer, policy, build.format, build.detail, recipe.seed)
+        return train_method(Job(recipe.model, method, material, recipe.training, out, None, bar.step, terminal.say))
 
     with terminal.progress("5-train") as bar:
         config = {"train": recipe.training.model_dump(mode="json"), "answer_with": recipe.answer_with}

@@ -34,12 +34,21 @@ class _Shapes(Record):
 def known_shapes() -> dict[str, Shape]:
     """All entries of architectures.yaml, by name."""
     text = read_text(_FILE, "file", "Install forethought again")
-    return parse_yaml(text, _FILE.name, "list of shapes", _Shapes, "shapes", "docs/scale.md").shapes
+    return parse_yaml(text, _FILE.name, "list of shapes", _Shapes, "shapes", "docs/plan.md").shapes
+
+
+def known_shape(name: str) -> Shape | None:
+    """The entry of this name (`llama-8b`), or of the model that it is from (its hub name)."""
+    by_source = {shape.source: shape for shape in known_shapes().values()}
+    return known_shapes().get(name) or by_source.get(name)
 
 
 def architecture(name: str) -> Any:
-    """The transformers config of a known name (`llama-8b`), a folder, a hub name, or `embedded`. Raises ModelError."""
-    shape = known_shapes().get(name)
+    """The transformers config of a known shape, a folder, a hub name, or `embedded`. Raises ModelError.
+
+    A hub name whose shape is known is not looked up.
+    """
+    shape = known_shape(name)
     if shape is not None:
         fields = dict(shape.config)
         return AutoConfig.for_model(fields.pop("model_type"), **fields)

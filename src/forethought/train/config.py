@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from forethought.records import Record
 
 _ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
+
+class EarlyStop(Record):
+    """When training ends before its last step, and what it is measured by."""
+
+    held_out: float = Field(default=0.1, gt=0.0, lt=1.0)
+    """Share of the families, of each term, that are held out and measured; where none are given."""
+
+    patience: int = Field(default=3, ge=1)
+    """So many evaluations in a row in which neither held-out loss falls below its best, and training ends."""
+    every: int = Field(default=10, ge=1)
+    """Steps between evaluations."""
+    min_delta: float = Field(default=0.0, ge=0.0)
+    """Nats by which a loss has to fall below its best to count."""
 
 
 class TrainConfig(Record):
@@ -32,6 +47,33 @@ class TrainConfig(Record):
     checkpoint_steps: int = Field(default=20, ge=1)
     gradient_checkpointing: bool = False
     seed: int = 0
+    dora: bool = False
+    """Direction and length of each weight are adapted apart (DoRA, arXiv 2402.09353); LoRA alone. About twice the
+    adapter's cost."""
+    quantize: Literal["4bit"] | None = None
+    """Frozen weights kept in four bits (QLoRA's NF4, arXiv 2305.14314); LoRA alone, needs a GPU and bitsandbytes."""
+    packing: bool = False
+    """Rows of a batch stand end to end instead of padded, each attending to itself alone; losses are the same."""
+    early_stop: EarlyStop | None = None
+    """None trains to the last step."""
+    trackers: tuple[Tracker, ...] = ()
+    """Where losses are sent besides the terminal; nothing is sent anywhere that is not named here."""
+
+    @model_validator(mode="after")
+    def _lora_alone(self) -> Self:
+        for name, value in (("dora", self.dora), ("quantize", self.quantize)):
+            if value and self.method != "lora":
+                raise ValueError(f"{name} adapts frozen weights, and method: {self.method} freezes none; use lora")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unset_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came later are left out at their defaults: keys of finished stages and trainings stay."""
+        held: dict[str, Any] = handler(self)
+        return {name: value for name, value in held.items() if name not in _LATER or getattr(self, name)}
+
+
+_LATER = frozenset({"dora", "quantize", "packing", "early_stop", "trackers"})
 
 
 def small_model() -> TrainConfig:

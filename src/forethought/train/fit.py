@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,17 +14,25 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
 from forethought.engine.device import resolve_dtype
 from forethought.engine.embedded import resolve_model
-from forethought.errors import ModelError
+from forethought.errors import ConfigError, ModelError
 from forethought.manifest import key_of
 from forethought.train.checkpoints import claim, last_checkpoint
-from forethought.train.config import TrainConfig
+from forethought.train.config import EarlyStop, TrainConfig
+from forethought.train.early import HeldOutStop, Measure, copy_best
 from forethought.train.head import add_taught_head
+from forethought.train.heldout import HeldOutRows
 from forethought.train.objectives.base import Objective
 from forethought.train.objectives.paired import PairedObjective
+from forethought.train.packing import pack_attention
 from forethought.train.processes import is_first
+from forethought.train.quantized import quantized_loading
 from forethought.train.rows import TokenRow, collate
+from forethought.train.rowset import RowSet
 from forethought.train.sampler import PairedSampler
+from forethought.train.trackers import check_trackers, tracker_callbacks
 from forethought.train.trainer import ObjectiveTrainer, OnStep, Progress, arguments, lora
+
+_LATER = frozenset({"weights", "rivals", "other_rivals"})
 
 
 def train(
@@ -33,53 +42,152 @@ def train(
     out: Path,
     on_step: OnStep | None = None,
     objective: Objective | None = None,
+    held_out: Sequence[TokenRow] | Measure | None = None,
 ) -> dict[str, float]:
     """Trains on tokenised rows and saves adapter (or full model) and tokenizer into `out`.
 
-    `objective` None is the paired loss of SCoT. Checkpoints go to `out`/checkpoints; when some stand
-    there, training resumes from the last and ends as if it had not been interrupted.
-    Returns counts: rows, tokens, steps, and the last value of each loss term.
-    Raises ModelError for a base model that can't be loaded, and where `out` holds checkpoints
-    of another training.
+    `rows` may be a RowSet, which stays on disk. `objective` None is the paired loss of SCoT. Checkpoints go to
+    `out`/checkpoints; when some stand there, training resumes from the last and ends as if it had not been interrupted.
+    `held_out` is rows of both terms, or what measures both losses of a model: training ends as `config.early_stop` says
+    (None: as its defaults say), and the weights that were best on them are saved.
+    Returns counts: rows, tokens, steps, the share of time spent waiting for data, the last value of each loss term, and
+    of held-out rows the best step's losses, which step's weights were kept and whether training was ended early.
+    Raises ModelError for a base model that can't be loaded, and where `out` holds checkpoints of another training;
+    ConfigError for settings that don't go together or need what is not there.
     """
     objective = objective or PairedObjective(config.benign_weight)
-    said = {"base": base, "rows": [row.model_dump() for row in rows], "config": config.model_dump()}
-    claim(out, key_of({**said, "objective": repr(objective)}))
+    check_settings(config, objective, held_out)
+    claim(out, _key(base, rows, config, objective, held_out))
     model, tokenizer = _load(base, config)
+    stop = _early_stop(config, held_out, out)
     trainer = ObjectiveTrainer(
         model=model,
         args=arguments(config, out),
-        train_dataset=Dataset.from_list([row.model_dump() for row in rows]),
+        train_dataset=rows.trained if isinstance(rows, RowSet) else Dataset.from_list([r.model_dump() for r in rows]),
         processing_class=tokenizer,
         data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
         peft_config=lora(config, model.config.num_hidden_layers) if config.method == "lora" else None,
-        callbacks=[Progress(on_step)] if on_step is not None else None,
+        callbacks=[
+            *([Progress(on_step)] if on_step is not None else []),
+            *tracker_callbacks(config.trackers, out),
+            *([stop] if stop is not None else []),
+        ],
         objective=objective,
-        sampler=PairedSampler([row.length for row in rows], [row.term for row in rows], config.batch_size, config.seed),
+        sampler=_sampler(rows, config),
+        measure=_measure(held_out, tokenizer.pad_token_id, config.batch_size),
     )
+    if stop is not None:
+        stop.attach(trainer)
     trainer.remove_callback(PrinterCallback)  # progress goes to `on_step`, not to the terminal
     last = last_checkpoint(out)
+    began = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    trainer.save_model(str(out))
-    if is_first():
-        tokenizer.save_pretrained(str(out))
+    seconds = time.perf_counter() - began
+    kept = _save(trainer, tokenizer, stop, out)
     return {
         "rows": float(len(rows)),
-        "tokens": float(sum(row.tokens for row in rows) * config.epochs),
+        "tokens": float(_tokens(rows) * config.epochs),
         "steps": float(trainer.state.global_step),
-    } | _last_terms(trainer.state.log_history)
+        "data_wait_share": trainer.data_wait_s / seconds,
+        **_last_terms(trainer.state.log_history),
+        **kept,
+    }
+
+
+def check_settings(config: TrainConfig, objective: Objective, held_out: Sequence[object] | Measure | None) -> None:
+    """Raises ConfigError for settings that don't go together and packages that are not there; loads nothing."""
+    check_trackers(config.trackers)
+    if config.early_stop is not None and held_out is None:
+        raise ConfigError("early_stop", "nothing is held out to stop by", "Give held-out rows (--held-out 0.1)")
+    paired = isinstance(objective, PairedObjective)
+    if held_out is not None and not callable(held_out) and not paired:
+        raise ConfigError(
+            f"held-out rows with {type(objective).__name__}",
+            "their paired loss is not what this objective minimises",
+            "Give a measure of the model instead, or hold nothing out",
+        )
+    if config.packing and not paired:
+        raise ConfigError(
+            f"packing: true with {type(objective).__name__}",
+            "this objective may look at states row by row, which packed rows have not",
+            "Set packing: false",
+        )
+
+
+def _key(
+    base: str,
+    rows: Sequence[TokenRow],
+    config: TrainConfig,
+    objective: Objective,
+    held_out: Sequence[TokenRow] | Measure | None,
+) -> str:
+    """What a training is, for its checkpoints."""
+    said: dict[str, Any] = {"base": base, "rows": _said(rows), "config": config.model_dump()}
+    said["objective"] = repr(objective)
+    if held_out is not None:
+        said["held_out"] = "a measure" if callable(held_out) else _said(held_out)
+    return key_of(said)
+
+
+def _said(rows: Sequence[TokenRow]) -> Any:
+    if isinstance(rows, RowSet):
+        return rows.key
+    said = [row.model_dump() for row in rows]
+    # Fields that came later are left out where they are empty: trainings that were stopped before go on.
+    return [{name: value for name, value in row.items() if value != () or name not in _LATER} for row in said]
+
+
+def _early_stop(config: TrainConfig, held_out: Sequence[TokenRow] | Measure | None, out: Path) -> HeldOutStop | None:
+    if held_out is None:
+        return None
+    return HeldOutStop(config.early_stop or EarlyStop(), config.benign_weight, out / "checkpoints" / "best")
+
+
+def _measure(held_out: Sequence[TokenRow] | Measure | None, pad_id: int, batch_size: int) -> Measure | None:
+    if held_out is None or callable(held_out):
+        return held_out
+    return HeldOutRows(held_out, pad_id, batch_size)
+
+
+def _sampler(rows: Sequence[TokenRow], config: TrainConfig) -> PairedSampler:
+    if isinstance(rows, RowSet):
+        return PairedSampler(rows.lengths.tolist(), rows.terms.tolist(), config.batch_size, config.seed)
+    return PairedSampler([row.length for row in rows], [row.term for row in rows], config.batch_size, config.seed)
+
+
+def _tokens(rows: Sequence[TokenRow]) -> int:
+    return rows.tokens if isinstance(rows, RowSet) else sum(row.tokens for row in rows)
+
+
+def _save(trainer: ObjectiveTrainer, tokenizer: Any, stop: HeldOutStop | None, out: Path) -> dict[str, float]:
+    """Saves the weights, the best where something was held out, and returns what is to be said of those."""
+    best = stop.best(trainer.state) if stop is not None else None
+    if best is None:
+        trainer.save_model(str(out))
+    elif is_first():
+        copy_best(best, out)
+    if is_first():
+        tokenizer.save_pretrained(str(out))
+    if stop is None:
+        return {}
+    counts = stop.counts(trainer.state)
+    return counts | {"kept_step": counts["best_step"] if best is not None else float(trainer.state.global_step)}
 
 
 def _load(base: str, config: TrainConfig) -> tuple[Any, Any]:
-    resolved = resolve_model(base)
+    resolved, quantized = resolve_model(base), quantized_loading(config)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(resolved)
-        model: Any = AutoModelForCausalLM.from_pretrained(resolved, dtype=_base_dtype(config))
+        model: Any = AutoModelForCausalLM.from_pretrained(resolved, dtype=_base_dtype(config), **quantized)
     except (OSError, ValueError) as error:
         raise ModelError(base, f"can't be loaded ({str(error).splitlines()[0]})", "Check the name or folder") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    add_taught_head(model)
+    if config.packing:
+        pack_attention(model)
+        add_taught_head(model, packed=True)
+    else:
+        add_taught_head(model)
     return model, tokenizer
 
 

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import Field
-
 from forethought.records import Record
+from forethought.train.amount import Amount
 from forethought.train.config import TrainConfig
 from forethought.train.duration import hours
 from forethought.train.footprint import Devices, Footprint, footprint
@@ -16,18 +15,6 @@ from forethought.train.footprint import Devices, Footprint, footprint
 HEADROOM = 0.1
 """Share of a device's memory that is left to the framework, its kernels and fragmentation."""
 _MOST_DEVICES = 64
-
-
-class Amount(Record):
-    """How much there is to train on, one epoch."""
-
-    rows: int = Field(ge=1)
-    tokens: int = Field(ge=1)
-    """Prompts included, padding left out."""
-    longest: int = Field(ge=1)
-    """Tokens of the longest row."""
-    taught_share: float = Field(gt=0.0, le=1.0)
-    """Share of tokens that bear loss."""
 
 
 class Plan(Record):
@@ -111,7 +98,7 @@ def _changes(config: TrainConfig, devices: Devices) -> Iterator[tuple[str, Train
     n = devices.n * 2
     while n <= _MOST_DEVICES:
         yield (
-            f"--devices {n} --sharded, with gradient_checkpointing: true and one row a device",
+            f"--devices {n} --sharded, with gradient_checkpointing: true and batch_size: {n}",
             again.model_copy(update={"batch_size": n}),
             sharded.model_copy(update={"n": n}),
         )

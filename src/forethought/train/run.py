@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from forethought.engine.settings import write_settings
-from forethought.train.fit import train
+from forethought.train.cache import training_rows
+from forethought.train.families import hold_out
+from forethought.train.fit import check_settings, train
 from forethought.train.methods.base import Job
-from forethought.train.prepare import method_rows, method_settings, n_layers, seen_operators
+from forethought.train.prepare import method_settings, n_layers
 from forethought.train.processes import is_first
 
 
@@ -15,16 +19,31 @@ def train_method(job: Job) -> dict[str, float]:
     Raises InputError where the rows hold nothing that the method can learn from, ConfigError and ModelError as
     `method_settings` and `fit.train` do.
     """
-    return (job.method.procedure or train_rows)(job)
+    return (job.method.procedure or train_rows)(_with_held_out(job))
+
+
+def _with_held_out(job: Job) -> Job:
+    """The job with families held out of its examples where its settings stop early and none were given."""
+    early = job.config.early_stop
+    if early is None or job.held_out:
+        return job
+    examples, held_out = hold_out(job.material.examples, early.held_out)
+    return dataclasses.replace(job, material=dataclasses.replace(job.material, examples=examples), held_out=held_out)
 
 
 def train_rows(job: Job) -> dict[str, float]:
-    """One run of the trainer over the method's rows, and the settings beside what it saved."""
-    rows = method_rows(job.method, job.material, job.max_tokens)
-    seen = seen_operators(rows, job.material.examples, job.material.tokenizer)
-    settings = method_settings(job.method, job.material, job.config, seen)
+    """One run of the trainer over the method's rows, and the settings beside what it saved.
+
+    Examples in a file are streamed, and their rows kept for the next training of the same content.
+    """
     objective = job.method.objective(job.config, n_layers(job.base))
-    counts = train(job.base, rows, job.config, job.out, job.on_step, objective)
+    check_settings(job.config, objective, job.held_out or None)  # before hours of tokenising
+    rows, seen = training_rows(job.method, job.material, job.max_tokens)
+    held_out = None
+    if job.held_out:
+        held_out, _ = training_rows(job.method, dataclasses.replace(job.material, examples=job.held_out))
+    settings = method_settings(job.method, job.material, job.config, seen)
+    counts = train(job.base, rows, job.config, job.out, job.on_step, objective, held_out)
     if is_first():  # of several processes one writes
         write_settings(job.out, settings)
     return counts

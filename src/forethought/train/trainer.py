@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,11 @@ from trl import SFTConfig, SFTTrainer
 from forethought.engine.device import has_fast_bfloat16
 from forethought.errors import ConfigError
 from forethought.train.config import TrainConfig
+from forethought.train.early import PREFIX, Measure
 from forethought.train.objectives.base import Objective, Step
 from forethought.train.sampler import PairedSampler
 from forethought.train.sharding import shard_on_cpu
+from forethought.train.trackers import reported_to
 
 OnStep = Callable[[int, int, dict[str, float]], None]
 """(steps done, steps in all, last value of each term of the loss as `loss_TERM`)."""
@@ -27,12 +30,18 @@ _COLUMNS = ("input_ids", "attention_mask", "labels", "term")
 class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's SFT trainer, whose loss is an Objective's and whose rows come from a PairedSampler."""
 
-    def __init__(self, *args: Any, objective: Objective, sampler: PairedSampler, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, objective: Objective, sampler: PairedSampler, measure: Measure | None = None, **kwargs: Any
+    ) -> None:
         self._objective = objective
         self._sampler = sampler
+        self._measure = measure
         self._terms: dict[str, list[float]] = defaultdict(list)
+        self.data_wait_s = 0.0
+        """Seconds in which nothing was done but wait for the next batch."""
         super().__init__(*args, **kwargs)
         self.add_callback(EpochOrder(sampler))
+        self.add_callback(LeanCheckpointing())
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -53,6 +62,29 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
             self._terms[name].append(value)
         return (loss, {}) if return_outputs else loss
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if not self.control.should_training_stop:  # transformers asks after a step, and a run may have ended before
+            super()._run_epoch(*args, **kwargs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        found = super().get_batch_samples(*args, **kwargs)
+        self.data_wait_s += time.perf_counter() - began
+        return found
+
+    def held_out_losses(self) -> dict[str, float]:
+        """What the trainer's measure says of the model as it stands; the random state of training is not touched."""
+        if self._measure is None:
+            raise ValueError("this trainer was given no measure")
+        model = self.model_wrapped
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                return dict(self._measure(model))
+        finally:
+            model.train(was_training)
+
     def _step(self) -> Step:
         return Step(
             number=self.state.global_step,
@@ -62,10 +94,11 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        for name, values in self._terms.items():
-            if values:
-                logs[f"loss_{name}"] = round(sum(values) / len(values), 4)
-        self._terms.clear()
+        if not any(name.startswith(PREFIX) for name in logs):  # an evaluation is no end of a stretch of training
+            for name, values in self._terms.items():
+                if values:
+                    logs[f"loss_{name}"] = round(sum(values) / len(values), 4)
+            self._terms.clear()
         super().log(logs, start_time)
 
 
@@ -83,6 +116,19 @@ class EpochOrder(TrainerCallback):  # type: ignore[misc]
         self._sampler.set_epoch(int(state.epoch or 0))
 
 
+class LeanCheckpointing(TrainerCallback):  # type: ignore[misc]
+    """Frees the embeddings from gradients that gradient checkpointing asks for.
+
+    TRL has the embeddings' output require them, which only reentrant checkpointing needs. It costs a second forward and
+    a backward pass through every layer below the lowest adapter.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", True)
+        if args.gradient_checkpointing and not reentrant and hasattr(model, "peft_config"):
+            model.disable_input_require_grads()
+
+
 class Progress(TrainerCallback):  # type: ignore[misc]
     """Tells the caller about steps, and nothing to the terminal."""
 
@@ -91,14 +137,21 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self._last: dict[str, float] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        self._last = {key: value for key, value in (logs or {}).items() if key.startswith("loss_")}
+        terms = {key: value for key, value in (logs or {}).items() if key.startswith("loss_")}
+        self._last = terms or self._last
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._on_step(state.global_step, state.max_steps, self._last)
 
 
 def lora(config: TrainConfig, n_layers: int) -> LoraConfig:
-    """The adapter that a config asks for, on a model of `n_layers` layers."""
+    """The adapter that a config asks for, on a model of `n_layers` layers.
+
+    Raises ConfigError where it leaves no layer: PEFT would adapt them all.
+    """
+    if config.skip_layers >= n_layers:
+        rule = f"leaves none of the model's {n_layers} layers to adapt"
+        raise ConfigError(f"skip_layers: {config.skip_layers}", rule, f"Skip fewer than {n_layers}")
     layers = list(range(config.skip_layers, n_layers)) if config.skip_layers else None
     return LoraConfig(
         r=config.rank,
@@ -106,6 +159,7 @@ def lora(config: TrainConfig, n_layers: int) -> LoraConfig:
         lora_dropout=config.dropout,
         target_modules=list(config.target_modules),
         layers_to_transform=layers,
+        use_dora=config.dora,
         task_type="CAUSAL_LM",
     )
 
@@ -124,6 +178,7 @@ def arguments(config: TrainConfig, out: Path) -> SFTConfig:
         warmup_steps=config.warmup,
         max_grad_norm=config.max_grad_norm,
         gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         bf16=has_fast_bfloat16(),
         seed=config.seed,
         data_seed=config.seed,
@@ -131,7 +186,8 @@ def arguments(config: TrainConfig, out: Path) -> SFTConfig:
         save_total_limit=2,
         logging_steps=5,
         disable_tqdm=True,
-        report_to=[],
+        report_to=reported_to(config.trackers),
+        run_name=out.name,
         max_length=None,
         remove_unused_columns=True,
         dataset_kwargs={"skip_prepare_dataset": True},

@@ -39,6 +39,8 @@ class MethodEntry(Record):
     """Training settings in place of the sweep's and the method's own."""
     objective: dict[str, Any] = Field(default_factory=dict)
     """Fields of the method's objective in place of its paper's, such as the inner steps of an attack."""
+    procedure: dict[str, Any] = Field(default_factory=dict)
+    """Fields of its procedure's settings in place of the defaults, such as the rounds of hardening."""
 
     @property
     def label(self) -> str:
@@ -134,6 +136,7 @@ class Sweep(Record):
                 "build": {**parent.build, **entry.build},
                 "train": {**parent.train, **entry.train},
                 "objective": {**parent.objective, **entry.objective},
+                "procedure": {**parent.procedure, **entry.procedure},
             }
         )
 
@@ -194,7 +197,7 @@ def method_of(sweep: Sweep, entry: MethodEntry, base: str, seed: int) -> tuple[T
     """(the training method, the settings that it is trained with). Raises ConfigError for what is not there."""
     from forethought.train.methods.catalogue import get_method
 
-    method = get_method(entry.name)
+    method = get_method(entry.name).tuned(entry.procedure)
     settings = {**method.configured(sweep.training(base, seed)).model_dump(), **entry.train}  # `entry` is resolved
     try:
         config = TrainConfig.model_validate(settings)

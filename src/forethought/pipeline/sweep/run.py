@@ -150,7 +150,7 @@ class _Bench:
 
         def work() -> CellResult:
             shared = None
-            if not (entry.build or entry.train or entry.objective):
+            if not (entry.build or entry.train or entry.objective or entry.procedure):
                 shared = self._adapters.get((method.weights_of, budget))
             found = train_cell(self._sweep, ground, entry, budget, given, stages, shared, self._terminal)
             if name == method.name:

@@ -31,8 +31,9 @@ from forethought.train.hardening.result import RoundResult, best_round, stopped_
 from forethought.train.hardening.rows import RoundRows, round_rows, taught_row
 from forethought.train.hardening.settings import HardeningSettings
 from forethought.train.hardening.split import shown_by
-from forethought.train.methods.base import Job
+from forethought.train.methods.base import Job, Material
 from forethought.train.methods.supervised import SCOT
+from forethought.train.rows import TokenRow
 from forethought.train.run import train_rows
 
 _TRAINED = "trained.json"
@@ -195,10 +196,12 @@ class _Rounds:
     def _round_job(self, number: int, chosen: RoundRows) -> Job:
         """The job of one run of the trainer: SCoT over exactly these rows."""
         job = self._job
-        method = SCOT.model_copy(
-            update={"name": job.method.name if number else SCOT.name, "rows": lambda material: list(chosen.rows)}
-        )
         material = dataclasses.replace(job.material, examples=chosen.examples)
+
+        def rows(given: Material) -> list[TokenRow]:
+            return list(chosen.rows) if given.examples is chosen.examples else SCOT.rows(given)  # others are held out
+
+        method = SCOT.model_copy(update={"name": job.method.name if number else SCOT.name, "rows": rows})
         return dataclasses.replace(
             job, method=method, material=material, out=round_folder(job.out, number), max_tokens=None
         )

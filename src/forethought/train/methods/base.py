@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny, ValidationError
 
 from forethought.chat import Tokenizer
+from forethought.errors import ConfigError
 from forethought.policy import Policy
 from forethought.reasoning import Detail, Format
 from forethought.records import Example, Record
@@ -64,10 +65,20 @@ class Job:
     """As `trainer.OnStep`."""
     say: Callable[[str], None] = _quiet
     """Told what a reader should know, one line at a time."""
+    held_out: Sequence[Example] = ()
+    """Examples of no family that the material holds (`families.hold_out`): the method's rows of them tell when to
+    stop. Empty trains to the last step."""
 
 
 Procedure = Callable[[Job], dict[str, float]]
 """Trains into `job.out`, writes the settings beside the weights, and returns counts as `fit.train` does."""
+
+
+class Tunable(Record):
+    """What makes a procedure from settings, and the settings that it is made from by default."""
+
+    settings: SerializeAsAny[Record]
+    make: Callable[[Any], Procedure]
 
 
 class TrainingMethod(Record):
@@ -96,7 +107,34 @@ class TrainingMethod(Record):
     procedure: Procedure | None = None
     """What trains it, where that is more than one run of the trainer over its rows: several rounds, or another
     trainer. None is `run.train_rows`."""
+    tunable: Tunable | None = None
+    """Where its procedure has settings of its own."""
 
     def configured(self, config: TrainConfig) -> TrainConfig:
         """The training settings, with this method's own in place of the recipe's."""
         return TrainConfig.model_validate({**config.model_dump(), **self.settings})
+
+    def tuned(self, changes: Mapping[str, Any]) -> TrainingMethod:
+        """The method with fields of its procedure's settings changed; the same where nothing is.
+
+        Raises ConfigError for a method without such settings, and for a field or value that is wrong.
+        """
+        if not changes:
+            return self
+        place = f"method '{self.name}'"
+        if self.tunable is None:
+            raise ConfigError(f"{place}, {next(iter(changes))}", "it has no settings of its own", "Leave it out")
+        kind = type(self.tunable.settings)
+        try:
+            settings = kind.model_validate({**self.tunable.settings.model_dump(), **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{place}, {name}", first["msg"], f"It has {', '.join(kind.model_fields)}") from None
+        tunable = Tunable(settings=settings, make=self.tunable.make)
+        return self.model_copy(update={"procedure": tunable.make(settings), "tunable": tunable})
+
+
+def tunable_method(settings: Record, make: Callable[[Any], Procedure], **said: Any) -> TrainingMethod:
+    """A method whose procedure is made from settings; `said` is all else that it is."""
+    return TrainingMethod(procedure=make(settings), tunable=Tunable(settings=settings, make=make), **said)

@@ -61,7 +61,11 @@ def deliberate(job: Job) -> dict[str, float]:
         and is_right(example, thoughts[example.request.id], material.policy, material.format)
     }
     rows, own = _taught(job, chosen, right)
-    plain = job.method.model_copy(update={"procedure": None, "rows": lambda _: rows})
+
+    def taught(given: Material) -> list[TokenRow]:
+        return rows if given.examples is material.examples else reasoned(given)  # others are held out
+
+    plain = job.method.model_copy(update={"procedure": None, "rows": taught})
     counts = train_rows(dataclasses.replace(job, method=plain))
     return counts | {"asked": float(len(chosen)), "own": float(own), "teacher": float(len(rows) - own)}
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from forethought.train.hardening.settings import HardeningSettings
-from forethought.train.methods.base import Job, TrainingMethod
+from forethought.train.methods.base import Job, Procedure, tunable_method
 from forethought.train.methods.supervised import paired, reasoned
 
 
-def hardened(settings: HardeningSettings) -> TrainingMethod:
-    """The method `scot_hardened` with other settings than its defaults."""
+def hardening(settings: HardeningSettings) -> Procedure:
+    """A procedure that hardens with such settings."""
 
     def procedure(job: Job) -> dict[str, float]:
         # Attacks and searches take a second to import, and a list of methods needs none of them.
@@ -16,14 +16,15 @@ def hardened(settings: HardeningSettings) -> TrainingMethod:
 
         return harden(job, settings)
 
-    return TrainingMethod(
-        name="scot_hardened",
-        title="SCoT, hardened against what broke it",
-        paper="ours, after adversarial training, Madry et al. 2017, arXiv 1706.06083",
-        rows=reasoned,
-        objective=paired,
-        procedure=procedure,
-    )
+    return procedure
 
 
-HARDENED = hardened(HardeningSettings())
+HARDENED = tunable_method(
+    HardeningSettings(),
+    hardening,
+    name="scot_hardened",
+    title="SCoT, hardened against what broke it",
+    paper="ours, after adversarial training, Madry et al. 2017, arXiv 1706.06083",
+    rows=reasoned,
+    objective=paired,
+)

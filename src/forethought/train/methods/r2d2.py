@@ -16,7 +16,7 @@ import random
 from forethought.errors import InputError, ModelError
 from forethought.evals.attacks.adaptive.base import opening_of
 from forethought.train.config import TrainConfig
-from forethought.train.methods.base import Job, Material, Procedure, TrainingMethod
+from forethought.train.methods.base import Job, Material, Procedure, tunable_method
 from forethought.train.methods.supervised import original, paired, unreasoned
 from forethought.train.objectives.base import Objective
 from forethought.train.objectives.suffix_pool import PoolSetting
@@ -73,12 +73,13 @@ def refreshing(setting: PoolSetting) -> Procedure:
     return train_refreshing
 
 
-R2D2 = TrainingMethod(
+R2D2 = tunable_method(
+    PoolSetting(),
+    refreshing,
     name="r2d2",
     title="R2D2: adversarial suffixes kept up with the model",
     paper="Mazeika et al. 2024, arXiv 2402.04249",
     rows=harmless,
     objective=paired,
     thinks=False,
-    procedure=refreshing(PoolSetting()),
 )

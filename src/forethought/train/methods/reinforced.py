@@ -14,7 +14,7 @@ from forethought.chat import encode_completion
 from forethought.engine.settings import Settings, read_settings, write_settings
 from forethought.errors import ConfigError
 from forethought.reasoning import render
-from forethought.train.methods.base import Job, Material, Procedure, TrainingMethod
+from forethought.train.methods.base import Job, Material, Procedure, tunable_method
 from forethought.train.methods.supervised import SCOT, paired, reasoned
 from forethought.train.processes import is_first
 from forethought.train.rl.settings import RejectionSettings, RLSettings
@@ -113,20 +113,22 @@ def _longest_thought(material: Material) -> int:
     return max((len(encode_completion(material.tokenizer, thought, end=False)) for thought in thoughts), default=0)
 
 
-REINFORCED = TrainingMethod(
+REINFORCED = tunable_method(
+    RLSettings(),
+    reinforced,
     name="scot_rl",
     title="SCoT with a verifiable reward (GRPO)",
     paper="Ours, with GRPO: Shao et al. 2024, arXiv 2402.03300",
     rows=reasoned,
     objective=paired,
-    procedure=reinforced(RLSettings()),
 )
-REJECTION = TrainingMethod(
+REJECTION = tunable_method(
+    RejectionSettings(),
+    rejecting,
     name="scot_rejection",
     title="SCoT on its own right thoughts (rejection sampling)",
     paper="Ours, with rejection sampling: Yuan et al. 2023, arXiv 2308.01825; after STaR, Zelikman et al. 2022, "
     "arXiv 2203.14465",
     rows=reasoned,
     objective=paired,
-    procedure=rejecting(RejectionSettings()),
 )
