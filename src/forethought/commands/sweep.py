@@ -67,7 +67,7 @@ def _show_plan(chosen: Sweep) -> None:
         for seed in chosen.seeds:
             around = ["base", *(["prompt"] if chosen.prompts else []), *chosen.wrappers]
             cells = [(name, 0) for name in around]
-            cells += [(entry.name, budget) for budget in chosen.budgets for entry in chosen.methods]
+            cells += [(entry.label, budget) for budget in chosen.budgets for entry in chosen.methods]
             for name, budget in cells:
                 table.add_row(name, base, str(seed), f"{budget:,}" if budget else "none")
     console.print(table)
