@@ -217,6 +217,7 @@ def _with_objective(method: TrainingMethod, changes: Mapping[str, Any], config: 
         )
 
     def changed(config: TrainConfig, n_layers: int) -> Objective:
-        return cast(Objective, dataclasses.replace(cast(Any, method.objective(config, n_layers)), **changes))
+        made: Objective = dataclasses.replace(cast(Any, method.objective(config, n_layers)), **changes)
+        return made
 
     return method.model_copy(update={"objective": changed})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 from forethought.evals.attacks.adaptive.outcome import Outcome
@@ -42,8 +43,9 @@ def row_figures(
         figure.name.removesuffix(f"_{name}"): figure
         for figure in defence_figures(name, judged, split.attacks, split.unseen)
     }
-    if (j := found.get("youden_unseen")) is not None and j.low is not None:
-        found["youden_unseen_low"] = Figure(value=j.low, n=j.n, unscored=j.unscored, unit=j.unit)
+    if (j := found.get("youden_unseen")) is not None:
+        low = math.nan if j.low is None else j.low
+        found["youden_unseen_low"] = Figure(value=low, n=j.n, unscored=j.unscored, unit=j.unit)
     found["refused_lookalike"] = mean_of_shares(
         [refused(cells.get("lookalike", []))], [seeds(cells.get("lookalike", []))]
     )
