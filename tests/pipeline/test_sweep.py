@@ -18,6 +18,7 @@ from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
 from forethought.pipeline.sweep.report import sweep_figures
+from forethought.pipeline.sweep.workers import end_with_parent
 from forethought.report.sweep_rows import SweepRow
 from forethought.train.objectives.latent import LatentObjective
 from tests.tiny import tiny_folder
@@ -173,3 +174,38 @@ def test_seeds_are_averaged_under_the_plain_name() -> None:
     assert {figure.name for figure in sweep_figures(rows[:1])} == {
         "auroc_unseen_scot", "train_tokens_scot", "train_seconds_scot",
     }  # fmt: skip
+
+
+def test_workers_do_the_cells_and_one_that_fails_is_missing_with_its_reason(tmp_path: Path) -> None:
+    methods = ["refusal", {"id": "starved", "name": "refusal", "train": {"skip_layers": 40}}]
+    file, out = _write(tmp_path, methods=methods, prompts=[], wrappers=[]), tmp_path / "out"
+    done = _run(file, out, "--workers", "2")
+    said = done.stdout.replace("\n", " ")
+    assert "refusal: done" in said, said + done.stderr
+    assert "starved: ended with 1, see workers/starved.log" in said
+    assert "train: kept from before" in said, "the worker's training was done again"
+    assert "skip_layers: 40" in (out / "workers" / "starved.log").read_text()
+    results = json.loads((out / "results.json").read_text())
+    assert "asr_direct_refusal" in {figure["name"] for figure in results["figures"]}
+    assert "skip_layers" in results["missing"]["auroc_unseen_starved"]
+
+
+def test_a_worker_ends_with_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setenv("FORETHOUGHT_PARENT", str(os.getppid()))
+    end_with_parent(ended.append)
+    time.sleep(0.1)
+    assert not ended
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    for _ in range(40):
+        if ended:
+            break
+        time.sleep(0.1)
+    assert ended == [1]
+
+
+def test_only_names_a_defence_of_the_sweep(tmp_path: Path) -> None:
+    done = _run(_write(tmp_path), tmp_path / "out", "--only", "scott")
+    assert done.returncode == 2
+    assert "--only scott" in done.stderr + done.stdout
+    assert "linear_probe" in done.stderr + done.stdout

@@ -15,6 +15,13 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME. Run again to resume.")] = None,
     results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show the cells and exit; nothing is run.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Defences worked on at once, each in a process with its share of cores or GPUs.")
+    ] = 1,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Do the cells of this defence alone and show nothing; can be given again. For a cluster."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask what a teacher may cost.")] = False,
 ) -> None:
     """Trains and attacks many defences on the same base, rows, budget and requests, and compares them.
@@ -27,8 +34,8 @@ def sweep(
 
     Examples:
 
-      forethought sweep recipes/zoo.yaml
+      forethought sweep recipes/zoo.yaml --workers 2
 
       forethought sweep recipes/zoo.yaml --plan
     """
-    raise typer.Exit(sweep_command.sweep(file, out, results, plan, yes))
+    raise typer.Exit(sweep_command.sweep(file, out, results, plan, yes, workers, only or []))

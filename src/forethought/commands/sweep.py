@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from forethought.commands.shared import console, cost_question, quiet
+from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
     from forethought.pipeline.sweep.config import Sweep
     from forethought.pipeline.sweep.run import SweepRun
+    from forethought.pipeline.teaching import Ask
+    from forethought.pipeline.terminal import Terminal
 
 
-def sweep(file: Path, out: Path | None, results: Path | None, plan: bool, yes: bool) -> int:
-    """Runs a sweep and shows its table. Returns the exit code: 1 where a defence is missing or too much is unscored."""
+def sweep(
+    file: Path, out: Path | None, results: Path | None, plan: bool, yes: bool, workers: int, only: Sequence[str]
+) -> int:
+    """Runs a sweep and shows its table. Returns the exit code: 1 where a defence is missing or too much is unscored.
+
+    With `only` nothing is shown: the cells named are done, for a sweep that follows.
+    """
     quiet()
     from forethought.pipeline.sweep.config import load_sweep
+    from forethought.pipeline.sweep.figures import BASE
     from forethought.pipeline.sweep.report import missing_of, split_of, sweep_rows
     from forethought.pipeline.sweep.run import run_cells
+    from forethought.pipeline.sweep.workers import run_workers
     from forethought.pipeline.sweep.write import write_sweep
     from forethought.pipeline.terminal import Terminal
     from forethought.report.sweep_table import sweep_table
@@ -30,8 +41,13 @@ def sweep(file: Path, out: Path | None, results: Path | None, plan: bool, yes: b
     if plan:
         _show_plan(chosen)
         return 0
-    folder = out or Path("runs") / chosen.name
-    run = run_cells(chosen, folder, Terminal(console), cost_question(1.0, yes))
+    folder, terminal, ask = out or Path("runs") / chosen.name, Terminal(console), cost_question(1.0, yes)
+    if only:
+        return _some(chosen, folder, only, terminal, ask)
+    if workers > 1:
+        run_cells(chosen, folder, terminal, ask, only=[BASE])  # what all others rest on
+        run_workers(chosen, file, folder, workers, terminal)
+    run = run_cells(chosen, folder, terminal, ask)
     split = split_of(chosen, run.results)
     rows = sweep_rows(chosen, run, split)
     target = results or folder / "results.json"
@@ -41,6 +57,27 @@ def sweep(file: Path, out: Path | None, results: Path | None, plan: bool, yes: b
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     console.print(f"Figures: {target}", highlight=False, soft_wrap=True)
     return 1 if missing_of(rows) or doubtful else 0
+
+
+def _some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal, ask: Ask) -> int:
+    """Does the cells of some defences. Returns 1 where one of them is missing."""
+    from forethought.pipeline.sweep.run import run_cells
+    from forethought.pipeline.sweep.workers import end_with_parent
+
+    known = names_of(chosen)
+    for name in only:
+        if name not in known:
+            raise ConfigError(f"--only {name}", "the sweep has no such defence", f"Use one of {', '.join(known)}")
+    end_with_parent()
+    run = run_cells(chosen, folder, terminal, ask, only)
+    return 1 if any(one.missing for one in run.results) else 0
+
+
+def names_of(chosen: Sweep) -> list[str]:
+    """The defences of a sweep by the names that tables give them."""
+    wrappers = [wrapper.partition(":")[0].strip() for wrapper in chosen.wrappers]
+    methods = [entry.label for entry in chosen.methods]
+    return list(dict.fromkeys(["base", *(["prompt"] if chosen.prompts else []), *wrappers, *methods]))
 
 
 def _say_doubts(run: SweepRun) -> bool:
@@ -65,8 +102,8 @@ def _show_plan(chosen: Sweep) -> None:
     table = Table("defence", "base", "seed", "training tokens", box=None)
     for base in chosen.bases:
         for seed in chosen.seeds:
-            around = ["base", *(["prompt"] if chosen.prompts else []), *chosen.wrappers]
-            cells = [(name, 0) for name in around]
+            trained = {entry.label for entry in chosen.methods}
+            cells = [(name, 0) for name in names_of(chosen) if name not in trained]
             cells += [(entry.label, budget) for budget in chosen.budgets for entry in chosen.methods]
             for name, budget in cells:
                 table.add_row(name, base, str(seed), f"{budget:,}" if budget else "none")

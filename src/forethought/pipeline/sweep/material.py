@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from forethought.engine.local import load_tokenizer
 from forethought.evals.attacks.base import Given
 from forethought.evals.plan import plan_attempts, reasoning_attempts
@@ -70,7 +72,8 @@ def prepare_ground(
     stages = StageRunner(place / name, terminal.say)
     recipe = sweep.recipe(base, seed, changes)
     own = root / f"{slug(base)}-answers-{recipe.build.own_answer_tokens}.jsonl"
-    found = data_stages(recipe, policy, stages, terminal, ask, own)
+    with _alone(own):  # workers of one sweep build the same data once
+        found = data_stages(recipe, policy, stages, terminal, ask, own)
     plan = sweep.evaluate
     test = list(read_jsonl(found.selected / f"{plan.split}.jsonl", Request))
     attempts = plan_attempts(test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, seed)
@@ -95,9 +98,16 @@ def prepare_ground(
 def own_harm(ground: Ground, terminal: Terminal) -> dict[str, str]:
     """The base model's own compliance with the harmful requests of the rows, asked once for all methods and budgets."""
     requests = harmful_requests(ground.examples)
-    with terminal.progress("own answers") as bar:
+    file = ground.folder / f"{ground.key}-{COMPLIED}"
+    with terminal.progress("own answers") as bar, _alone(file):
         bar.total(len(requests))
-        return complied_answers(ground.base, requests, ground.folder / f"{ground.key}-{COMPLIED}", bar.advance)
+        return complied_answers(ground.base, requests, file, bar.advance)
+
+
+def _alone(file: Path) -> FileLock:
+    """Held by one process at a time. The system gives it back when a process is killed."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(file.with_suffix(".lock"))
 
 
 def slug(name: str) -> str:

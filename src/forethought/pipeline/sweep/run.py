@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -58,9 +58,12 @@ class SweepRun:
     peak_gib: float = 0.0
 
 
-def run_cells(sweep: Sweep, root: Path, terminal: Terminal, ask: Ask) -> SweepRun:
-    """Every cell of the sweep, in `root`. A stage that is done is kept; a defence that can't be trained or asked is
-    missing with its reason, and the others go on."""
+def run_cells(sweep: Sweep, root: Path, terminal: Terminal, ask: Ask, only: Collection[str] = ()) -> SweepRun:
+    """Every cell of the sweep, in `root`; with `only`, those of the defences named, and the base's.
+
+    A stage that is done is kept; a defence that can't be trained or asked is missing with its reason, and the others
+    go on.
+    """
     policy = load_policy(sweep.policy)
     run = SweepRun()
     for base in sweep.bases:
@@ -72,13 +75,14 @@ def run_cells(sweep: Sweep, root: Path, terminal: Terminal, ask: Ask) -> SweepRu
             bench = _Bench(sweep, grounded, terminal, run)
             run.grounds.append(bench.ground)
             bench.undefended()
-            if sweep.prompts:
+            if sweep.prompts and (not only or PROMPT in only):
                 bench.prompted()
             for spec in sweep.wrappers:
-                bench.wrapped(spec)
+                if not only or spec.partition(":")[0].strip() in only:
+                    bench.wrapped(spec)
             for budget in sweep.budgets:
                 for entry in sweep.methods:
-                    if seed in (entry.seeds or sweep.seeds):
+                    if seed in (entry.seeds or sweep.seeds) and (not only or entry.label in only):
                         bench.trained(sweep.resolved(entry), budget)
     return run
 
