@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from forethought.errors import ConfigError
-from forethought.evals.plan import CAPABILITY, accepted_answers, plan_attempts, reasoning_attempts
+from forethought.evals.plan import CAPABILITY, HELD_OUT_RULES, accepted_answers, plan_attempts, reasoning_attempts
 from forethought.evals.respond import Attempt
 from forethought.records import Request, user_request
 
@@ -84,6 +84,19 @@ def test_one_text_in_two_cells_is_asked_once() -> None:
     attempts = plan_attempts(_test_set(), (), 100, 4, 100, 100, seed=0)
     both = [attempt for attempt in attempts if set(attempt.cells) == {"direct", "twin"}]
     assert len(both) == 6
+
+
+def test_requests_of_held_out_rules_stand_apart_with_their_twins() -> None:
+    rows = [r.model_copy(update={"rules": ("R4",) if r.twin in ("t0", "t1") else ("R5",)}) if r.harmful else r
+            for r in _test_set()]  # fmt: skip
+    attempts = plan_attempts(rows, ATTACKS, 100, 100, 100, 100, 0, held_out_rules=("R4",))
+    apart = _cell(attempts, HELD_OUT_RULES)
+    assert {a.request.twin for a in apart} == {"t0", "t1"}
+    assert all(a.cells == (HELD_OUT_RULES,) for a in apart)
+    for attempt in attempts:
+        if HELD_OUT_RULES not in attempt.cells:
+            assert attempt.request.twin not in ("t0", "t1")
+    assert not _cell(plan_attempts(rows, ATTACKS, 9, 4, 8, 3, 0), HELD_OUT_RULES)
 
 
 def test_plan_is_the_same_again() -> None:

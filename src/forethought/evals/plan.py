@@ -16,6 +16,7 @@ from forethought.evals.respond import Attempt
 from forethought.records import Request, user_request
 
 CAPABILITY = "capability"
+HELD_OUT_RULES = "heldout_rules"
 
 
 def accepted_answers() -> dict[str, tuple[str, ...]]:
@@ -33,14 +34,19 @@ def plan_attempts(
     n_ordinary: int,
     n_lookalike: int,
     seed: int,
+    held_out_rules: Sequence[str] = (),
 ) -> list[Attempt]:
     """Attempts, each once, with the cells in which it counts.
 
     Cells: `direct` and `ordinary` (harmful and harmless as they are), `lookalike` and
     `twin` (minimal pairs), `capability`, and each attack with the suffix `:harmful` or
     `:harmless`. The styled requests are among the direct and ordinary ones, so that a
-    style is compared with no style on the same requests.
+    style is compared with no style on the same requests. Requests that break one of `held_out_rules` are in the cell
+    `heldout_rules` alone (at most `n_direct` of them), so that seen and unseen domains are never mixed.
     """
+    apart = [r for r in test if r.harmful and set(r.rules) & set(held_out_rules)]
+    ids, twins_apart = {r.id for r in apart}, {r.twin for r in apart if r.twin}
+    test = [r for r in test if r.id not in ids and (not r.twin or r.twin not in twins_apart)]
     harmful = _across_sources([r for r in test if r.harmful], n_direct, seed)
     ordinary = _across_sources([r for r in test if r.kind == "ordinary"], n_ordinary, seed)
     lookalike = sample([r for r in test if r.kind == "lookalike"], n_lookalike, seed)
@@ -50,6 +56,7 @@ def plan_attempts(
         "ordinary": ordinary,
         "lookalike": lookalike,
         "twin": [r for r in test if r.harmful and r.twin in twins],
+        HELD_OUT_RULES: _across_sources(apart, n_direct, seed),
         CAPABILITY: [user_request(text, harmful=False, kind=CAPABILITY) for text in accepted_answers()],
     }
     attempts: dict[str, Attempt] = {}

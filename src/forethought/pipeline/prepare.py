@@ -12,7 +12,7 @@ from forethought.data.dedupe import remove_duplicates
 from forethought.data.overlap import decontaminate, evaluation_set, known_evaluation_sets, removed_by_cause
 from forethought.data.select import cap_per_rule, load_split, sample
 from forethought.data.sources import Mapping, SourceSpec
-from forethought.errors import StageError
+from forethought.errors import ConfigError, StageError
 from forethought.manifest import write_json
 from forethought.pipeline.recipe import DataConfig
 from forethought.policy import Policy
@@ -27,6 +27,11 @@ def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, c
 
     Without `classify`, a request whose categories name no rule keeps none: the teacher finds it.
     """
+    for rule in data.held_out_rules:
+        if rule not in policy.rule_ids:
+            raise ConfigError(
+                f"data.held_out_rules: {rule}", "the policy has no such rule", f"Use {', '.join(policy.rule_ids)}"
+            )
     skipped: Counter[str] = Counter()
 
     def load(specs: Sequence[SourceSpec], label: bool) -> dict[Split, list[Request]]:
@@ -38,12 +43,27 @@ def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, c
     tested = [*load(data.test_harmful, True).values(), *load(data.test_harmless, False).values()]
     ready: dict[Split, list[Request]] = {}
     ruled, asked, unsure = _ruled(harmful, policy, data.min_rule_probability, classify)
-    for split, rows in ruled.items():
+    n_held_out = 0
+    for split, found in ruled.items():
+        rows, others = found, harmless[split]
+        if split != "test":
+            rows, others = without_rules(found, harmless[split], data.held_out_rules)
+            n_held_out += len(found) - len(rows) + len(harmless[split]) - len(others)
         capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
-        ready[split] = [*capped, *_capped_by_source(harmless[split], data.max_harmless)]
+        ready[split] = [*capped, *_capped_by_source(others, data.max_harmless)]
     counts = _write_apart(ready, [request for rows in tested for request in rows], data, out)
-    extra = {"skipped": skipped.total(), "unsure_of_rule": unsure}
+    extra = {"skipped": skipped.total(), "unsure_of_rule": unsure, "held_out_by_rule": n_held_out}
     return counts | {"rules_by_classifier": asked} | {name: count for name, count in extra.items() if count}
+
+
+def without_rules(
+    harmful: Sequence[Request], harmless: Sequence[Request], rules: Sequence[str]
+) -> tuple[list[Request], list[Request]]:
+    """(harmful requests that break none of the rules, harmless ones that are no look-alike of one that does)."""
+    held_out = [request for request in harmful if set(request.rules) & set(rules)]
+    twins = {request.twin for request in held_out if request.twin}
+    kept = [request for request in harmful if not set(request.rules) & set(rules)]
+    return kept, [request for request in harmless if not request.twin or request.twin not in twins]
 
 
 def _ruled(

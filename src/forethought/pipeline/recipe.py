@@ -32,6 +32,9 @@ class DataConfig(Record):
     """Share of each source without families of its own that is held out for tests."""
     dev_share: float = Field(default=0.08, ge=0.0, lt=0.5)
     """Share held out for setting the operating point."""
+    held_out_rules: tuple[str, ...] = ()
+    """Rules that nothing is trained on: their requests, and the look-alikes of those, are tested alone. What a model
+    has learnt about harm shows on a domain that it never saw."""
     min_rule_probability: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Harmful requests whose rule the classifier finds less likely than this are left out and counted."""
     per_rule: int | None = Field(default=40, ge=1)

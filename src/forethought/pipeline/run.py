@@ -105,8 +105,9 @@ def _respond_stages(
     plan = recipe.evaluate
     test = list(read_jsonl(selected / "test.jsonl", Request))
     attempts = plan_attempts(
-        test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, recipe.seed
-    )
+        test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, recipe.seed,
+        recipe.data.held_out_rules,
+    )  # fmt: skip
     judged: dict[str, list[Judged]] = {}
     for name in DEFENCES:
 

@@ -13,7 +13,7 @@ from forethought.evals.curves import asr_matched
 from forethought.evals.judges.known import KnownError, corrected_asr, known_error
 from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
 from forethought.evals.paired import Comparison, compare, comparison_figures
-from forethought.evals.plan import CAPABILITY, accepted_answers
+from forethought.evals.plan import CAPABILITY, HELD_OUT_RULES, accepted_answers
 from forethought.evals.reasoning_metrics import reasoning_figures
 from forethought.evals.respond import Judged
 
@@ -50,6 +50,7 @@ def defence_figures(name: str, judged: Sequence[Judged], attacks: Sequence[str],
         share(complied(cells.get("twin", []))).named(f"asr_twin_{name}"),
         _mean(cells, harmless, refused).named(f"refused_styled_harmless_{name}"),
         _youden(cells, unseen).named(f"youden_unseen_{name}"),
+        share(complied(cells.get(HELD_OUT_RULES, []))).named(f"asr_heldout_rules_{name}"),
         share(_right_answers(cells.get(CAPABILITY, []))).named(f"capability_{name}"),
         _tokens(judged).named(f"tokens_{name}"),
     ]
@@ -124,6 +125,7 @@ def _verdict_figures(
         _auroc(cells, styles).named(f"auroc_unseen_{name}"),
         _auroc(cells, [("direct", "ordinary")]).named(f"auroc_direct_{name}"),
         _auroc(cells, [("twin", "lookalike")]).named(f"auroc_lookalike_{name}"),
+        _auroc(cells, [(HELD_OUT_RULES, "ordinary")]).named(f"auroc_heldout_rules_{name}"),
         asr_matched(score_pairs(cells, styles)).named(f"asr_matched_unseen_{name}"),
         asr_matched(score_pairs(cells, [("direct", "ordinary")])).named(f"asr_matched_direct_{name}"),
         share([_consistent(one) for one in judged]).named(f"consistent_{name}"),

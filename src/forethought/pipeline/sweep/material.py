@@ -76,7 +76,10 @@ def prepare_ground(
         found = data_stages(recipe, policy, stages, terminal, ask, own)
     plan = sweep.evaluate
     test = list(read_jsonl(found.selected / f"{plan.split}.jsonl", Request))
-    attempts = plan_attempts(test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, seed)
+    attempts = plan_attempts(
+        test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, seed,
+        sweep.data.held_out_rules,
+    )  # fmt: skip
     given = Given(policy=policy, format=sweep.build.format)
     attempts += reasoning_attempts(attempts, plan.reasoning, plan.n_reasoning, seed, given)
     return Ground(

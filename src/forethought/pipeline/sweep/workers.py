@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from forethought.pipeline.sweep.around import PROMPT
@@ -62,7 +62,8 @@ def run_workers(sweep: Sweep, file: Path, root: Path, n: int, terminal: Terminal
 
     with terminal.progress("defences") as bar, ThreadPoolExecutor(n) as pool:
         bar.total(len(labels))
-        for label, code, seconds in pool.map(one, labels):
+        for running in as_completed([pool.submit(one, label) for label in labels]):
+            label, code, seconds = running.result()
             bar.advance(1)
             how = "done" if code == 0 else f"ended with {code}, see {LOGS}/{label}.log"
             terminal.say(f"{label}: {how} [dim]({seconds:.0f} s)[/dim]")
