@@ -16,6 +16,7 @@ from forethought.engine.device import resolve_dtype
 from forethought.engine.embedded import resolve_model
 from forethought.errors import ConfigError, ModelError
 from forethought.manifest import key_of
+from forethought.train.attention import suit_attention
 from forethought.train.checkpoints import claim, last_checkpoint
 from forethought.train.config import EarlyStop, TrainConfig
 from forethought.train.early import HeldOutStop, Measure, copy_best
@@ -58,7 +59,7 @@ def train(
     objective = objective or PairedObjective(config.benign_weight)
     check_settings(config, objective, held_out)
     claim(out, _key(base, rows, config, objective, held_out))
-    model, tokenizer = _load(base, config)
+    model, tokenizer = _load(base, config, _longest(rows))
     stop = _early_stop(config, held_out, out)
     trainer = ObjectiveTrainer(
         model=model,
@@ -159,6 +160,12 @@ def _tokens(rows: Sequence[TokenRow]) -> int:
     return rows.tokens if isinstance(rows, RowSet) else sum(row.tokens for row in rows)
 
 
+def _longest(rows: Sequence[TokenRow]) -> int:
+    """Tokens of the longest completion that is read at once."""
+    lengths = rows.lengths.tolist() if isinstance(rows, RowSet) else [row.length for row in rows]
+    return max(lengths, default=0)
+
+
 def _save(trainer: ObjectiveTrainer, tokenizer: Any, stop: HeldOutStop | None, out: Path) -> dict[str, float]:
     """Saves the weights, the best where something was held out, and returns what is to be said of those."""
     best = stop.best(trainer.state) if stop is not None else None
@@ -174,7 +181,7 @@ def _save(trainer: ObjectiveTrainer, tokenizer: Any, stop: HeldOutStop | None, o
     return counts | {"kept_step": counts["best_step"] if best is not None else float(trainer.state.global_step)}
 
 
-def _load(base: str, config: TrainConfig) -> tuple[Any, Any]:
+def _load(base: str, config: TrainConfig, longest: int) -> tuple[Any, Any]:
     resolved, quantized = resolve_model(base), quantized_loading(config)
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(resolved)
@@ -187,6 +194,7 @@ def _load(base: str, config: TrainConfig) -> tuple[Any, Any]:
         pack_attention(model)
         add_taught_head(model, packed=True)
     else:
+        suit_attention(model, longest)
         add_taught_head(model)
     return model, tokenizer
 
