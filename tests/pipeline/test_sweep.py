@@ -94,7 +94,11 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(tmp_path:
     assert (split / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert json.loads((split / "forethought.json").read_text())["answer_with"] == "base"
 
-    more = _run(_write(tmp_path, methods=["scot", "scot_split", "refusal", "scot_no_benign"]), out)
+    further = _write(tmp_path, methods=["scot", "scot_split", "refusal", "scot_no_benign"])
+    now = _run(further, out, "--so-far")
+    assert now.returncode == 1
+    assert json.loads((out / "results.json").read_text())["missing"]["auroc_unseen_scot_no_benign"] == "not run yet"
+    more = _run(further, out)
     assert "scot_no_benign-b1500 train" in more.stdout.replace("\n", " ")
     kept = [line for line in more.stdout.splitlines() if "kept from before" in line]
     assert any("scot-b1500 train" in line for line in kept)

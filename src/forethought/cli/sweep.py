@@ -22,6 +22,9 @@ def sweep(
         list[str] | None,
         typer.Option(help="Do the cells of this defence alone and show nothing; can be given again. For a cluster."),
     ] = None,
+    so_far: Annotated[
+        bool, typer.Option("--so-far", help="Report the defences that are done; the others are listed as missing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask what a teacher may cost.")] = False,
 ) -> None:
     """Trains and attacks many defences on the same base, rows, budget and requests, and compares them.
@@ -38,4 +41,4 @@ def sweep(
 
       forethought sweep recipes/zoo.yaml --plan
     """
-    raise typer.Exit(sweep_command.sweep(file, out, results, plan, yes, workers, only or []))
+    raise typer.Exit(sweep_command.sweep(file, out, results, plan, yes, workers, only or [], so_far))

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    file: Path, out: Path | None, results: Path | None, plan: bool, yes: bool, workers: int, only: Sequence[str]
+    file: Path,
+    out: Path | None,
+    results: Path | None,
+    plan: bool,
+    yes: bool,
+    workers: int,
+    only: Sequence[str],
+    so_far: bool,
 ) -> int:
     """Runs a sweep and shows its table. Returns the exit code: 1 where a defence is missing or too much is unscored.
 
@@ -44,10 +51,10 @@ def sweep(
     folder, terminal, ask = out or Path("runs") / chosen.name, Terminal(console), cost_question(1.0, yes)
     if only:
         return _some(chosen, folder, only, terminal, ask)
-    if workers > 1:
+    if workers > 1 and not so_far:
         run_cells(chosen, folder, terminal, ask, only=[BASE])  # what all others rest on
         run_workers(chosen, file, folder, workers, terminal)
-    run = run_cells(chosen, folder, terminal, ask)
+    run = run_cells(chosen, folder, terminal, ask, so_far=so_far)
     split = split_of(chosen, run.results)
     rows = sweep_rows(chosen, run, split)
     target = results or folder / "results.json"

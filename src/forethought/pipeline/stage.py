@@ -35,6 +35,10 @@ class StageRunner:
         """Covers everything that the last stage's result depends on."""
         return self._chain
 
+    def finished(self, name: str) -> bool:
+        """Whether the folder holds a finished stage of this name, of whatever configuration."""
+        return bool(_manifest(self.folder / name).get("finished"))
+
     def run(self, name: str, config: Any, work: Callable[[Path], dict[str, Any]], keep_partial: bool = False) -> Path:
         """Runs `work(folder)` unless the folder already holds its result; returns the folder.
 

@@ -18,7 +18,7 @@ from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.suite.records import Judged
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.around import PROMPT, behind, best_prompt, with_probe
-from forethought.pipeline.sweep.cell import Trained, attack_cell, reuse_base, train_cell
+from forethought.pipeline.sweep.cell import ATTACK, Trained, attack_cell, reuse_base, train_cell
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
 from forethought.pipeline.sweep.material import Ground, own_harm, prepare_ground, slug
@@ -58,8 +58,12 @@ class SweepRun:
     peak_gib: float = 0.0
 
 
-def run_cells(sweep: Sweep, root: Path, terminal: Terminal, ask: Ask, only: Collection[str] = ()) -> SweepRun:
+def run_cells(
+    sweep: Sweep, root: Path, terminal: Terminal, ask: Ask, only: Collection[str] = (), so_far: bool = False
+) -> SweepRun:
     """Every cell of the sweep, in `root`; with `only`, those of the defences named, and the base's.
+
+    With `so_far`, a defence that was not attacked yet is missing, and nothing is done for it.
 
     A stage that is done is kept; a defence that can't be trained or asked is missing with its reason, and the others
     go on.
@@ -72,7 +76,7 @@ def run_cells(sweep: Sweep, root: Path, terminal: Terminal, ask: Ask, only: Coll
             def grounded(changes: dict[str, Any], base: str = base, seed: int = seed) -> Ground:
                 return prepare_ground(sweep, base, seed, root, policy, terminal, ask, changes)
 
-            bench = _Bench(sweep, grounded, terminal, run)
+            bench = _Bench(sweep, grounded, terminal, run, so_far)
             run.grounds.append(bench.ground)
             bench.undefended()
             if sweep.prompts and (not only or PROMPT in only):
@@ -91,9 +95,15 @@ class _Bench:
     """Carries out the cells of one base and seed."""
 
     def __init__(
-        self, sweep: Sweep, grounded: Callable[[dict[str, Any]], Ground], terminal: Terminal, run: SweepRun
+        self,
+        sweep: Sweep,
+        grounded: Callable[[dict[str, Any]], Ground],
+        terminal: Terminal,
+        run: SweepRun,
+        so_far: bool = False,
     ) -> None:
         """`grounded` prepares the data with some build settings changed."""
+        self._so_far = so_far
         self._sweep, self._terminal, self._run = sweep, terminal, run
         self._grounded = grounded
         self.ground = self._ground = grounded({})
@@ -191,6 +201,9 @@ class _Bench:
         return gcg_cell(name, self._sweep, self._ground, opened, reader, stages, self._terminal)
 
     def _guarded(self, name: str, title: str, budget: int, stages: StageRunner, work: Callable[[], CellResult]) -> None:
+        if self._so_far and not stages.finished(ATTACK):
+            self._done(stages, CellResult(name, title, *self._place(budget), missing="not run yet"))
+            return
         try:
             result = work()
         except ForethoughtError as error:

@@ -19,6 +19,9 @@ from forethought.train.objectives.means import mean_over_all
 from forethought.train.objectives.weights import before_training, inputs_of
 from forethought.train.rows import IGNORED
 
+_LEAST = 1e-3
+"""Smallest norm that a distance is divided by."""
+
 
 @dataclass(frozen=True)
 class CircuitBreakerObjective:
@@ -28,10 +31,13 @@ class CircuitBreakerObjective:
     """Layers whose output is rerouted, counted from 1; the paper's for 32 layers."""
     alpha: float = 10.0
     """Weight of both terms; the schedule moves it from rerouting to retaining."""
+    scale: float = 5.0
+    """Weight of the retain term once its distances are shares of a state's norm. At 2 and less the embedded model lost
+    its ordinary answers with the harmful ones."""
     columns: tuple[str, ...] = ()
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
-        """alpha (1 - t/2T) reroute + alpha t/2T retain, for step t of T."""
+        """alpha (1 - t/2T) reroute + alpha t/2T scale retain, for step t of T."""
         inputs = inputs_of(batch)
         taught = inputs.pop("labels") != IGNORED  # B T
         with torch.no_grad(), before_training(model):
@@ -43,7 +49,7 @@ class CircuitBreakerObjective:
         reroute, rerouted = reroute_loss(chosen, chosen_before, taught & harmful, step)
         retain, retained = retain_loss(now, before, (batch["attention_mask"] == 1) & ~harmful, step)
         values = {"reroute": rerouted, "retain": retained}
-        return self.alpha * ((1 - share) * reroute + share * retain), values
+        return self.alpha * ((1 - share) * reroute + share * self.scale * retain), values
 
 
 def reroute_loss(
@@ -61,7 +67,14 @@ def reroute_loss(
 def retain_loss(
     now: Sequence[torch.Tensor], before: Sequence[torch.Tensor], where: torch.Tensor, step: Step
 ) -> tuple[torch.Tensor, float]:
-    """(loss, value): mean L2 distance over layers and the tokens of `where` (batch, tokens) in all processes; 0
-    without tokens."""
-    sums = [(a[where].float() - b[where].float()).norm(dim=-1).sum() for a, b in zip(now, before, strict=True)]
+    """(loss, value): mean over layers and the tokens of `where` (batch, tokens) in all processes of the L2 distance,
+    as a share of the state's own norm; 0 without tokens.
+
+    The share, because norms differ a hundredfold between models and layers, and a first token that serves as a sink of
+    attention has a hundred times the norm of the others: it alone would be kept, and nothing rerouted.
+    """
+    sums = [
+        ((a[where].float() - b[where].float()).norm(dim=-1) / b[where].float().norm(dim=-1).clamp(min=_LEAST)).sum()
+        for a, b in zip(now, before, strict=True)
+    ]
     return mean_over_all(torch.stack(sums).mean(), where.sum(), step)
