@@ -50,7 +50,7 @@ answers, and fills up with the teacher's reasoning where less than half of a ter
 adapter unless the recipe says otherwise, on a small pool, away from GCG's opening ("Sure, here is"). The consistency
 loss compares the verdict on a disguised request with that on the request as it was, and moves the former alone. Weights
 of tokens are divided by their sum. Circuit breakers measure how far a state has moved as a share of its own norm: in
-absolute terms one token, the sink of attention, would outweigh all others, and on the embedded model nothing was rerouted.
+absolute terms one token, the sink of attention, would outweigh all others; on the embedded model nothing was rerouted.
 """
 
 
