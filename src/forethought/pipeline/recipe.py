@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from forethought.data.sources import SourceSpec
 from forethought.engine.embedded import EMBEDDED
@@ -41,6 +41,12 @@ class DataConfig(Record):
     """At most so many harmful requests a rule from each source, so that no rule drowns the others. None is all."""
     max_harmless: int | None = Field(default=1000, ge=1)
     """At most so many harmless requests from each source; None is all."""
+
+    @model_serializer(mode="wrap")
+    def _without_unset_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that came later are left out at their defaults: what is finished stays finished."""
+        held: dict[str, Any] = handler(self)
+        return {name: value for name, value in held.items() if name != "held_out_rules" or value}
 
 
 class TeacherConfig(Record):

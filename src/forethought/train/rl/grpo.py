@@ -216,9 +216,12 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, on_step: OnStep) -> None:
         self._on_step = on_step
+        self._told = -1
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if logs and logs.get("reward") is not None:
+        # The closing summary may repeat the last step's reward.
+        if logs and logs.get("reward") is not None and state.global_step != self._told:
+            self._told = state.global_step
             told = {key: float(logs[key]) for key in ("reward", "passed", "kl") if logs.get(key) is not None}
             self._on_step(state.global_step, state.max_steps, told)
 
