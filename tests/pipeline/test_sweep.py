@@ -18,7 +18,7 @@ from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
 from forethought.pipeline.sweep.report import sweep_figures
-from forethought.pipeline.sweep.workers import end_with_parent
+from forethought.pipeline.sweep.workers import cells_for_workers, end_with_parent, lenders
 from forethought.report.sweep_rows import SweepRow
 from forethought.train.objectives.latent import LatentObjective
 from tests.tiny import tiny_folder
@@ -206,6 +206,12 @@ def test_a_worker_ends_with_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
             break
         time.sleep(0.1)
     assert ended == [1]
+
+
+def test_a_defence_that_shares_weights_waits_for_them() -> None:
+    sweep = Sweep.model_validate(_content())
+    assert lenders(sweep, ["scot_split", "refusal"]) == ["scot"]
+    assert cells_for_workers(sweep) == ["prompt", "linear_probe", "scot", "refusal"]
 
 
 def test_only_names_a_defence_of_the_sweep(tmp_path: Path) -> None:

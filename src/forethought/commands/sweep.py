@@ -69,14 +69,14 @@ def sweep(
 def _some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal, ask: Ask) -> int:
     """Does the cells of some defences. Returns 1 where one of them is missing."""
     from forethought.pipeline.sweep.run import run_cells
-    from forethought.pipeline.sweep.workers import end_with_parent
+    from forethought.pipeline.sweep.workers import end_with_parent, lenders
 
     known = names_of(chosen)
     for name in only:
         if name not in known:
             raise ConfigError(f"--only {name}", "the sweep has no such defence", f"Use one of {', '.join(known)}")
     end_with_parent()
-    run = run_cells(chosen, folder, terminal, ask, only)
+    run = run_cells(chosen, folder, terminal, ask, [*only, *lenders(chosen, only)])
     return 1 if any(one.missing for one in run.results) else 0
 
 

@@ -27,16 +27,16 @@ _PARENT = "FORETHOUGHT_PARENT"
 
 def cells_for_workers(sweep: Sweep) -> list[str]:
     """Defences that workers may do. One that shares another's weights waits until those are there."""
-    base, seed = sweep.bases[0], sweep.seeds[0]
-    methods = [entry.label for entry in sweep.methods if not _shares(sweep, entry.label, base, seed)]
+    methods = [entry.label for entry in sweep.methods if not lenders(sweep, [entry.label])]
     around = [wrapper.partition(":")[0].strip() for wrapper in sweep.wrappers]
     return [*([PROMPT] if sweep.prompts else []), *dict.fromkeys(around), *methods]
 
 
-def _shares(sweep: Sweep, label: str, base: str, seed: int) -> bool:
-    entry = next(one for one in sweep.methods if one.label == label)
-    method, _ = method_of(sweep, sweep.resolved(entry), base, seed)
-    return bool(method.weights_of)
+def lenders(sweep: Sweep, labels: Sequence[str]) -> list[str]:
+    """Defences whose weights some others share: they come first."""
+    chosen = [entry for entry in sweep.methods if entry.label in labels]
+    found = [method_of(sweep, sweep.resolved(entry), sweep.bases[0], sweep.seeds[0])[0] for entry in chosen]
+    return [method.weights_of for method in found if method.weights_of]
 
 
 def run_workers(sweep: Sweep, file: Path, root: Path, n: int, terminal: Terminal) -> None:
