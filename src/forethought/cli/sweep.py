@@ -37,7 +37,7 @@ def sweep(
 
     Examples:
 
-      forethought sweep recipes/zoo.yaml --workers 2
+      forethought sweep recipes/zoo.yaml
 
       forethought sweep recipes/zoo.yaml --plan
     """

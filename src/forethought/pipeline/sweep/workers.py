@@ -1,4 +1,4 @@
-"""Several cells of a sweep at once, each in a process of its own: two cores do more as two than as one, and so do GPUs.
+"""Several cells of a sweep at once, each in a process with its share of cores, or a GPU of its own.
 
 Workers run `forethought sweep FILE --only DEFENCE` and leave their stages in the sweep's folder. What they could not
 finish the sweep itself does again afterwards, and says why.
