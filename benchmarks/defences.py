@@ -25,6 +25,13 @@ from others import ROOT, given, printed
 from forethought.evals.metrics import Figure
 from forethought.report.results import write_results
 
+SHOWN = {
+    "throughput": ("throughput_ratio", "memory_ratio"),
+    "planner": ("plan_memory_ratio_lora", "plan_time_ratio_lora"),
+    "distributed": ("ddp_loss_diff", "fsdp_loss_diff"),
+}
+"""The figures that each part is for."""
+
 
 def held(file: Path) -> dict[str, Any]:
     """A results file."""
@@ -48,6 +55,12 @@ def measured(name: str, file: Path | None, examples: Path) -> dict[str, Any]:
         return held(out)
 
 
+def stage_commits(folder: Path) -> str:
+    """Commits at which the sweep's stages were run: those that are done stay done when the code moves on."""
+    found = {str(held(file).get("commit", ""))[:12] for file in folder.glob("*/*/*/manifest.json")}
+    return " ".join(sorted(one for one in found if one))
+
+
 def distributed(file: Path | None, examples: Path) -> list[Figure]:
     """Largest differences of the loss between one process and two."""
     found = held(file) if file is not None else printed("distributed.py", "--examples", str(examples))
@@ -61,15 +74,18 @@ def main() -> None:
     parser.add_argument("--throughput", type=Path, help="What benchmarks/throughput.py wrote, instead of running it.")
     parser.add_argument("--planner", type=Path, help="What benchmarks/planner.py wrote, likewise.")
     parser.add_argument("--distributed", type=Path, help="What benchmarks/distributed.py printed, likewise.")
+    parser.add_argument("--skip", nargs="*", default=[], choices=tuple(SHOWN), help="Parts that are not measured.")
     parser.add_argument("--out", type=Path, default=Path("results/defences.json"))
     options = parser.parse_args()
     sweep = held(options.sweep / "results.json")
     examples = next(iter(sorted(options.sweep.glob("*/data/4-build/examples.jsonl"))))
-    parts = {name: measured(f"{name}.py", getattr(options, name), examples) for name in ("throughput", "planner")}
+    asked = [name for name in ("throughput", "planner") if name not in options.skip]
+    parts = {name: measured(f"{name}.py", getattr(options, name), examples) for name in asked}
     figures = figures_of(sweep) + [figure for part in parts.values() for figure in figures_of(part)]
-    figures += distributed(options.distributed, examples)
-    missing = {**sweep.get("missing", {})}
-    inputs = dict(sweep["inputs"])
+    if "distributed" not in options.skip:
+        figures += distributed(options.distributed, examples)
+    missing = {**sweep.get("missing", {})} | {name: "not measured" for one in options.skip for name in SHOWN[one]}
+    inputs = dict(sweep["inputs"]) | {"sweep: commits of its stages": stage_commits(options.sweep)}
     for name, part in {"sweep": sweep, **parts}.items():
         missing |= part.get("missing", {})
         inputs[f"{name}: commit"] = str(part["commit"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ def printed(name: str, *arguments: str) -> dict[str, Any]:
 
 def given(name: str, options: argparse.Namespace) -> str:
     """The command that a benchmark was given, defaults spelled out; of a path its last part, which says enough."""
-    set_ones = {key: value for key, value in vars(options).items() if value is not None}
-    words = [f"--{key.replace('_', '-')} {getattr(value, 'name', value)}" for key, value in set_ones.items()]
-    return " ".join([f"python benchmarks/{name}", *words])
+    words = []
+    for key, value in vars(options).items():
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        words += [f"--{key.replace('_', '-')}", *(str(getattr(one, "name", one)) for one in values)] if values else []
+    return shlex.join(["python", f"benchmarks/{name}", *words])
