@@ -40,7 +40,7 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         self.data_wait_s = 0.0
         """Seconds in which nothing was done but wait for the next batch."""
         super().__init__(*args, **kwargs)
-        if self.args.bf16:
+        if self.args.bf16 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # those don't autocast
             _leave_inputs_alone(self.model)
         self.add_callback(EpochOrder(sampler))
         self.add_callback(LeanCheckpointing())
