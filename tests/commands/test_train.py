@@ -385,6 +385,9 @@ def test_options_that_do_not_go_together_are_errors(
     assert said in " ".join(capsys.readouterr().err.split())
 
 
-def test_early_stop_needs_something_held_out(rows: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Add --held-out"):
-        _train(rows, "scot", recipe_file=_recipe(tmp_path, "{early_stop: {every: 1}}"))
+def test_early_stop_holds_out_families_by_itself(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --held-out its own share goes, and the weights that were best on it are kept."""
+    _train(rows, "scot", recipe_file=_recipe(tmp_path, "{early_stop: {every: 1, held_out: 0.2}}"))
+    assert "held-out loss refusal" in " ".join(capsys.readouterr().out.split())

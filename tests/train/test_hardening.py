@@ -177,8 +177,9 @@ def test_without_a_budget_the_first_training_sets_it(tmp_path: Path) -> None:
 def test_it_stops_when_the_held_out_fare_no_better(tmp_path: Path) -> None:
     """Broken by the same attack in every round: J stays, and the first round that gains nothing is the last."""
     world = World(tmp_path, lambda folder: scripted(folder, begun, never), SMALL.model_copy(update={"rounds": 5}))
-    assert world.run() == {"rows": float(len(world.trainer.jobs[0].method.rows(material()))), "steps": 3.0,
-                           "rounds": 2.0, "best_round": 0.0}  # fmt: skip
+    found, first = world.run(), world.trainer.jobs[0]
+    n_rows = float(len(first.method.rows(first.material)))
+    assert found == {"rows": n_rows, "steps": 3.0, "rounds": 2.0, "best_round": 0.0}
     assert any("fare no better" in line for line in world.said)
 
 
@@ -310,7 +311,7 @@ def test_searches_add_what_they_find(tmp_path: Path) -> None:
     settings_of_1 = read_settings(tmp_path / "round-1")
     assert {"best_of_n", "misspelling"} <= set(settings_of_1.seen_operators)
     prompts = {tuple(encode_prompt(material().tokenizer, pair.harmful.attacked.messages)) for pair in found.pairs}
-    rows = world.trainer.jobs[1].method.rows(material())
+    rows = world.trainer.jobs[1].method.rows(world.trainer.jobs[1].material)
     assert all(any(row.input_ids[: len(prompt)] == prompt for row in rows) for prompt in prompts)
 
 

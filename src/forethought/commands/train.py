@@ -53,7 +53,7 @@ def train(
     base = recipe.model if recipe else model
     build = recipe.build if recipe else BuildConfig()
     chosen, config = _method(method, recipe, base)
-    config = _adjusted(config, held_out, packing, trackers)
+    config = _adjusted(config, packing, trackers)
     if complied is not None and not chosen.needs_complied:
         raise ConfigError("--complied", f"method '{chosen.name}' needs no such answers", "Leave it out")
     rows = read_examples(examples, chosen)
@@ -105,9 +105,7 @@ def _method(name: str | None, recipe: Recipe | None, base: str) -> tuple[Trainin
     return chosen, chosen.configured(config)
 
 
-def _adjusted(
-    config: TrainConfig, held_out: float | None, packing: bool | None, trackers: Sequence[str]
-) -> TrainConfig:
+def _adjusted(config: TrainConfig, packing: bool | None, trackers: Sequence[str]) -> TrainConfig:
     """The settings with the command's own in place of the recipe's."""
     from forethought.train.config import Tracker, TrainConfig
 
