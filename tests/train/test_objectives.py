@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -204,10 +205,34 @@ def test_a_relative_radius_is_a_share_of_the_states_norm(adapted: Any, rows: lis
     refusing = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
     complying = {name: batch[f"other_{name}"] for name in ("input_ids", "attention_mask", "labels")}
     width = int(prompt_mask(batch["labels"]).sum(1).max())
-    norm = float(states_entering(adapted, (0,), complying, width)[0].norm(dim=-1).mean())
+    norm = float(states_entering(adapted, (0,), complying, width)[0].norm(dim=-1).median())
     objective = LatentObjective((0,), epsilon=0.1, relative=True, inner_steps=6, inner_rate=1.0, inner="sign")
     deltas, _, _ = objective.attack(adapted, refusing, complying)
     assert float(deltas[0].norm(dim=-1).max()) == pytest.approx(0.1 * norm, rel=1e-3)
+
+
+def test_adam_steps_in_proportion_to_the_states_of_a_layer(adapted: Any, rows: list[TokenRow]) -> None:
+    batch = _batch(rows[:2])
+    refusing = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+    complying = {name: batch[f"other_{name}"] for name in ("input_ids", "attention_mask", "labels")}
+    width = int(prompt_mask(batch["labels"]).sum(1).max())
+    states = states_entering(adapted, (0, 1), complying, width)
+    objective = LatentObjective((0, 1), epsilon=0.5, relative=True, inner_steps=1, inner_rate=0.1)
+    deltas, _, _ = objective.attack(adapted, refusing, complying)
+    for at, state in states.items():  # Adam's first step moves every coordinate by its rate
+        moved = float(deltas[at].norm(dim=-1).max())
+        assert moved == pytest.approx(0.1 * 0.5 * float(state.norm(dim=-1).median()), rel=1e-2)
+
+
+def test_the_refusal_is_taught_without_the_attack_where_asked(adapted: Any, rows: list[TokenRow]) -> None:
+    batch = _batch(rows[:2])
+    without, _ = replace(LATENT, inner_steps=1).loss(adapted, batch, Step())
+    loss, values = replace(LATENT, inner_steps=1, clean_weight=0.7).loss(adapted, batch, Step())
+    own = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+    out = adapted(**own, taught_only=True)
+    by_hand = -float((out.log_probs * out.taught).sum() / out.taught.sum())
+    assert values["clean"] == pytest.approx(by_hand, rel=1e-4)
+    assert float(loss - without) == pytest.approx(0.7 * by_hand, rel=1e-3)
 
 
 def test_toward_and_away_by_hand() -> None:

@@ -81,13 +81,18 @@ def _circuit_breaker(config: TrainConfig, n_layers: int) -> Objective:
 
 
 def _latent(config: TrainConfig, n_layers: int) -> Objective:
-    return LatentObjective(layers=at_depths((0, 8, 16, 24, 30), n_layers))
+    # The paper's radius of 6 stands for 7B models. Beside the states of a small one it is twice an embedding and a
+    # thirtieth of a middle layer's state, so that it is a share here.
+    return LatentObjective(
+        layers=at_depths((0, 8, 16, 24, 30), n_layers), epsilon=0.3, relative=True, inner_rate=0.2, clean_weight=0.5
+    )
 
 
 def _embedding(config: TrainConfig, n_layers: int) -> Objective:
     return LatentObjective(
-        layers=(0,), epsilon=0.05, relative=True, inner_steps=10, inner_rate=0.2, inner="sign", benign_weight=1.0
-    )
+        layers=(0,), epsilon=0.05, relative=True, inner_steps=10, inner_rate=0.2, inner="sign", benign_weight=1.0,
+        clean_weight=0.5,
+    )  # fmt: skip
 
 
 def _preference(config: TrainConfig, n_layers: int) -> Objective:

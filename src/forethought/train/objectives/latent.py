@@ -7,6 +7,7 @@ is trained to refuse all the same. CAT is the case of one layer, the embeddings,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,21 +33,25 @@ class LatentObjective:
     epsilon: float = 6.0
     """Radius of the ball around each token's state, in L2 norm."""
     relative: bool = False
-    """True where epsilon is a share of the mean norm of the states, as in CAT."""
+    """True where epsilon is a share of the median norm of the states that are moved, as in CAT. The median, because the
+    first token's state may be a hundred times the others."""
     inner_steps: int = 16
     inner_rate: float = 5e-2
-    """Adam's rate; for signed steps the length of a step as a share of the radius."""
+    """Adam's rate; for signed steps, and where epsilon is relative, the length of a step as a share of the radius."""
     inner: Literal["adam", "sign"] = "adam"
     toward_weight: float = 0.5
     """Of the refusal under attack."""
     away_weight: float = 0.5
     """Of log(1 - p) of the harmful answer under attack."""
+    clean_weight: float = 0.0
+    """Of the refusal without the attack. The papers have no such term, since their models refuse to begin with; one
+    that does not would see no harmful request as it is written, and learn to refuse disturbed states alone."""
     benign_weight: float = 1.5
     """Of the harmless rows, which are not attacked."""
     columns: tuple[str, ...] = ("other_input_ids", "other_labels")
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
-        """toward + away under the attack, plus the harmless rows' own loss."""
+        """toward + away under the attack, plus the refusals' own loss without it, plus the harmless rows'."""
         harmless = batch["term"] == TERMS.index("benign")
         loss = torch.zeros((), device=batch["term"].device)
         values: dict[str, float] = {}
@@ -63,6 +68,10 @@ class LatentObjective:
             return loss, values
         rows, complying = others
         refusing = own_of(batch, rows)
+        if self.clean_weight > 0:
+            out = model(**refusing, taught_only=True)
+            clean, values["clean"] = _mean_over_all(-out.log_probs, out, step)
+            loss = loss + self.clean_weight * clean
         deltas, first, last = self.attack(model, refusing, complying)
         with perturbed(model, deltas, prompt_mask(refusing["labels"])):
             out = model(**refusing, taught_only=True)
@@ -82,10 +91,11 @@ class LatentObjective:
         width = int(max(prompt_mask(refusing["labels"]).sum(1)))
         states = states_entering(own, self.layers, complying, width)
         radius = {
-            at: self.epsilon * (float(one.norm(dim=-1).mean()) if self.relative else 1.0) for at, one in states.items()
+            at: self.epsilon * (float(one.norm(dim=-1).median()) if self.relative else 1.0)
+            for at, one in states.items()
         }
         deltas = {at: torch.zeros_like(one).requires_grad_() for at, one in states.items()}
-        optimiser = torch.optim.Adam(deltas.values(), lr=self.inner_rate) if self.inner == "adam" else None
+        optimiser = self._adam(deltas, radius) if self.inner == "adam" else None
         losses = []
         for _ in range(self.inner_steps):
             found = self._attacked(own, deltas, refusing, complying)
@@ -95,7 +105,7 @@ class LatentObjective:
                 for (at, delta), gradient in zip(deltas.items(), gradients, strict=True):
                     delta.grad = gradient
                     if optimiser is None:
-                        delta -= self.inner_rate * radius[at] / delta.shape[-1] ** 0.5 * gradient.sign()
+                        delta -= self._stride(delta, radius[at]) * gradient.sign()
                 if optimiser is not None:
                     optimiser.step()
                 for at, delta in deltas.items():
@@ -104,6 +114,18 @@ class LatentObjective:
         with torch.no_grad():
             last = float(self._attacked(own, fixed, refusing, complying))
         return fixed, losses[0] if losses else last, last
+
+    def _stride(self, delta: torch.Tensor, radius: float) -> float:
+        """How far one coordinate moves in a signed step: all together `inner_rate` times the radius."""
+        return self.inner_rate * radius / math.sqrt(delta.shape[-1])
+
+    def _adam(self, deltas: Deltas, radius: Mapping[int, float]) -> torch.optim.Adam:
+        """Adam, with steps in proportion to each layer's radius where that is in proportion to its states."""
+        groups = [
+            {"params": [delta], "lr": self._stride(delta, radius[at]) if self.relative else self.inner_rate}
+            for at, delta in deltas.items()
+        ]
+        return torch.optim.Adam(groups)
 
     def _attacked(
         self, model: Any, deltas: Mapping[int, torch.Tensor], refusing: Batch, complying: Batch
