@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from forethought.errors import ConfigError
 
 Schema = TypeVar("Schema", bound=BaseModel)
+_EXTENDS = "extends"
 
 
 def read_text(path: Path, noun: str, hint: str) -> str:
@@ -29,14 +30,20 @@ def parse_yaml(text: str, name: str, noun: str, schema: type[Schema], needs: str
     `needs` names the keys that it can't do without, `page` the document that describes it.
     Raises ConfigError that names the place of the first fault.
     """
-    try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            name, f"is not valid YAML ({' '.join(str(error).split())})", "Mend the line it names"
-        ) from None
-    if not isinstance(loaded, dict):
-        raise ConfigError(name, f"is not a {noun}", f"It needs {needs}; see {page}")
+    return validated(_mapping(text, name, noun, needs, page), name, schema, page)
+
+
+def load_extended(path: Path, noun: str, hint: str, schema: type[Schema], needs: str, page: str) -> Schema:
+    """A file that may name another under `extends`, from whose folder the path counts: that one, with its own keys in
+    place of the other's. Mappings are merged key by key, all else is replaced.
+
+    Raises ConfigError as `read_text` and `parse_yaml` do, and for files that extend each other in a circle.
+    """
+    return validated(_extended(path, noun, hint, needs, page, ()), str(path), schema, page)
+
+
+def validated(loaded: dict[str, Any], name: str, schema: type[Schema], page: str) -> Schema:
+    """A mapping as a record of the schema. Raises ConfigError that names the place of the first fault."""
     try:
         return schema.model_validate(loaded)
     except ValidationError as error:
@@ -45,3 +52,37 @@ def parse_yaml(text: str, name: str, noun: str, schema: type[Schema], needs: str
         raise ConfigError(
             f"{name}, at '{place}'" if place else name, first["msg"], f"See {page} for the fields"
         ) from None
+
+
+def _mapping(text: str, name: str, noun: str, needs: str, page: str) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            name, f"is not valid YAML ({' '.join(str(error).split())})", "Mend the line it names"
+        ) from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(name, f"is not a {noun}", f"It needs {needs}; see {page}")
+    return loaded
+
+
+def _extended(path: Path, noun: str, hint: str, needs: str, page: str, within: tuple[Path, ...]) -> dict[str, Any]:
+    own = _mapping(read_text(path, noun, hint), str(path), noun, needs, page)
+    other = own.pop(_EXTENDS, None)
+    if other is None:
+        return own
+    if not isinstance(other, str):
+        raise ConfigError(f"{path}, at '{_EXTENDS}'", "is not the path of a file", f"See {page} for the fields")
+    here = (*within, path.resolve())
+    target = path.parent / other
+    if target.resolve() in here:
+        raise ConfigError(f"{path}, at '{_EXTENDS}'", f"{other} extends this file in its turn", "Leave one of them out")
+    return _merged(_extended(target, noun, hint, needs, page, here), own)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = dict(under)
+    for key, value in over.items():
+        below = under.get(key)
+        both[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return both

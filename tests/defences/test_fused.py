@@ -153,15 +153,27 @@ def test_a_refusal_is_kept_where_no_other_answer_can_be_had() -> None:
     assert (defended.counts["refusals kept"], len(inner.asked)) == (1, 1)
 
 
-@pytest.mark.parametrize(("odds", "row", "why"), [(None, (1.0, 0.0, 0.0), NO_VERDICT), (-3.0, (NAN,) * 3, UNREADABLE)])
-def test_without_one_of_the_two_it_fails_closed_or_open_and_is_counted(odds: Any, row: Row, why: str) -> None:
+@pytest.mark.parametrize("odds", [None, -3.0])
+def test_without_the_probe_it_fails_closed_or_open_and_is_counted(odds: Any) -> None:
     given = _thinks(-3.0).model_copy(update={"log_odds": odds})
     for closed, answer in ((True, REFUSAL), (False, "Locks have pins.")):
-        reply, defended, _ = _fused(given, row, fail_closed=closed)
+        reply, defended, _ = _fused(given, (NAN,) * 3, fail_closed=closed)
         assert isinstance(reply, Response)
         assert (reply.answer, reply.log_odds, defended.counts["unscored"]) == (answer, None, 1)
-        assert reply.cause.endswith(why)
+        assert reply.cause.endswith(UNREADABLE)
         assert reply.decision == ("refuse" if closed else "comply")
+
+
+@pytest.mark.parametrize(("probe", "decision"), [(8.0, "refuse"), (-8.0, "comply")])
+def test_without_a_verdict_the_probe_decides_alone_at_its_own_threshold(probe: float, decision: str) -> None:
+    skipped = Response(answer="Locks have pins.")  # an attack wrote the thought's end
+    reply, defended, _ = _fused(skipped, (probe, -3.0, 2.0))
+    assert isinstance(reply, Response)
+    assert (reply.decision, reply.cause, defended.counts["no verdict"]) == (decision, NO_VERDICT, 1)
+    assert ("R13" in reply.answer) == (decision == "refuse")
+    assert ("pins" in reply.answer) == (decision == "comply")
+    assert reply.log_odds is not None
+    assert (reply.log_odds >= defended.fusion.threshold) == (decision == "refuse")
 
 
 def test_a_failure_stays_one_and_every_place_gets_its_own_reply() -> None:

@@ -8,12 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner, Result
 
+from forethought.cli.app import app
+from forethought.commands.shared import console
+from forethought.defences.fused import load_fusion
 from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
@@ -21,6 +26,7 @@ from forethought.pipeline.sweep.report import sweep_figures
 from forethought.pipeline.sweep.workers import cells_for_workers, end_with_parent, lenders
 from forethought.report.sweep_rows import SweepRow
 from forethought.train.objectives.latent import LatentObjective
+from tests.pipeline.sweep_content import sweep_content
 from tests.tiny import tiny_folder
 
 FIGURES = (
@@ -29,34 +35,9 @@ FIGURES = (
 )  # fmt: skip
 
 
-def _content(**changes: Any) -> dict[str, Any]:
-    return {
-        "name": "test",
-        "bases": [str(tiny_folder())],
-        "budgets": [1500],
-        "methods": ["scot", "scot_split", "refusal"],
-        "prompts": ["self_reminder", "safety_conversational"],
-        "wrappers": ["linear_probe"],
-        "data": {
-            "harmful": [{"path": "shipped:harmful"}],
-            "harmless": [{"path": "shipped:lookalike"}, {"path": "shipped:ordinary"}],
-            "max_harmless": 60,
-            "per_rule": 5,
-        },
-        "build": {"own_answers": 8, "own_answer_tokens": 4, "refusal_share": 1.0},
-        "train": {"rank": 2, "batch_size": 4, "checkpoint_steps": 2},
-        "operating_point": {"rows": 12},
-        "evaluate": {
-            "attacks": ["style_json", "prefix_injection"], "reasoning": ["empty_thinking", "fake_turn"],
-            "n_direct": 4, "n_styled": 3, "n_reasoning": 2, "n_ordinary": 4, "n_lookalike": 3, "n_prompt_choice": 4,
-            "max_answer_tokens": 4, "gcg": {"defences": ["scot"], "goals": 1, "steps": 1, "candidates": 2},
-        },
-    } | changes  # fmt: skip
-
-
 def _write(folder: Path, **changes: Any) -> Path:
     path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump(_content(**changes)), encoding="utf-8")
+    path.write_text(yaml.safe_dump(sweep_content(**changes)), encoding="utf-8")
     return path
 
 
@@ -65,8 +46,22 @@ def _run(file: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False)
 
 
-def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(tmp_path: Path) -> None:
-    file, out = _write(tmp_path), tmp_path / "out"
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command in this process: one of its own takes ten seconds to start."""
+    monkeypatch.setattr(console, "width", 200)
+
+    def run(file: Path, out: Path, *more: str) -> Result:
+        return CliRunner().invoke(app, ["sweep", str(file), "--out", str(out), *more])
+
+    return run
+
+
+def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
+    tmp_path: Path, here: Callable[..., Result]
+) -> None:
+    methods = ["scot", "scot_split", "refusal", {"id": "scot_best", "weights_of": "scot", "around": "fused"}]
+    file, out = _write(tmp_path, methods=methods), tmp_path / "out"
     command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     scot = out / f"{tiny_folder().name}-s0" / "scot-b1500"
@@ -80,25 +75,28 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(tmp_path:
     weights = scot / "train" / "adapter_model.safetensors"
     before = weights.stat().st_mtime_ns
 
-    done = _run(file, out)
-    assert "Report:" in done.stdout, done.stdout + done.stderr
+    done = here(file, out)
+    assert "Report:" in done.output, done.output
     assert weights.stat().st_mtime_ns == before, "a finished training was done again"
     names = {figure["name"] for figure in json.loads((out / "results.json").read_text())["figures"]}
-    for defence in ("base", "prompt", "linear_probe", "scot", "scot_split", "refusal"):
+    for defence in ("base", "prompt", "linear_probe", "scot", "scot_split", "refusal", "scot_best"):
         assert {f"{name}_{defence}" for name in FIGURES} <= names | _unscored(out), defence
     assert ("asr_matched_refusal" in names) == ("refused_styled_harmless_scot" in names)
     assert "asr_gcg_scot" in names | _unscored(out)
     assert "asr_gcg_refusal" not in names
-    # Split answering shares its weights.
+    # Split answering shares its weights, and so does what has a fusion around it.
     split = scot.with_name("scot_split-b1500") / "train"
     assert (split / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert json.loads((split / "forethought.json").read_text())["answer_with"] == "base"
+    best = scot.with_name("scot_best-b1500")
+    assert (best / "train" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
+    assert load_fusion(best / "fuse")[0].n_calibration > 1
 
-    further = _write(tmp_path, methods=["scot", "scot_split", "refusal", "scot_no_benign"])
-    now = _run(further, out, "--so-far")
-    assert now.returncode == 1
+    further = _write(tmp_path, methods=[*methods, "scot_no_benign"])
+    now = here(further, out, "--so-far")
+    assert now.exit_code == 1
     assert json.loads((out / "results.json").read_text())["missing"]["auroc_unseen_scot_no_benign"] == "not run yet"
-    more = _run(further, out)
+    more = here(further, out)
     assert "scot_no_benign-b1500 train" in more.stdout.replace("\n", " ")
     kept = [line for line in more.stdout.splitlines() if "kept from before" in line]
     assert any("scot-b1500 train" in line for line in kept)
@@ -110,18 +108,22 @@ def _unscored(out: Path) -> set[str]:
     return set(json.loads((out / "results.json").read_text()).get("missing", {}))
 
 
-def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(tmp_path: Path) -> None:
-    file = _write(tmp_path, methods=["refusal"], prompts=[], wrappers=[], budgets=[5])
-    done = _run(file, tmp_path / "out")
-    assert done.returncode == 1
+def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
+    tmp_path: Path, here: Callable[..., Result]
+) -> None:
+    methods = ["refusal", {"id": "split", "name": "scot_split", "weights_of": "refusal"}]
+    file = _write(tmp_path, methods=methods, prompts=[], wrappers=[], budgets=[5])
+    done = here(file, tmp_path / "out")
+    assert done.exit_code == 1
     held = json.loads((tmp_path / "out" / "results.json").read_text())
     assert "no row fits" in held["missing"]["auroc_unseen_refusal"]
+    assert "that one was not trained" in held["missing"]["auroc_unseen_split"]
     assert any(figure["name"].endswith("_base") for figure in held["figures"])
 
 
-def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path) -> None:
-    done = _run(_write(tmp_path), tmp_path / "out", "--plan")
-    assert done.returncode == 0
+def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[..., Result]) -> None:
+    done = here(_write(tmp_path), tmp_path / "out", "--plan")
+    assert done.exit_code == 0
     assert "scot_split" in done.stdout
     assert not (tmp_path / "out").exists()
 
@@ -137,6 +139,9 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path) -> None:
         ({"methods": [{"name": "scot", "procedure": {"rounds": 1}}]}, "no settings of its own"),
         ({"prompts": ["be_nice"]}, "no such prompting defence"),
         ({"wrappers": ["armour"]}, "no such defence at inference"),
+        ({"methods": [{"name": "scot", "around": "armour"}]}, "no such defence at inference"),
+        ({"methods": [{"id": "a", "weights_of": "scot"}]}, "no entry before it"),
+        ({"methods": ["scot", {"id": "a", "weights_of": "scot", "train": {"rank": 4}}]}, "can't train otherwise"),
     ],
 )
 def test_what_would_fail_hours_later_is_told_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -145,13 +150,13 @@ def test_what_would_fail_hours_later_is_told_at_once(tmp_path: Path, changes: di
 
 
 def test_an_attack_that_needs_an_attacker_is_told_at_once(tmp_path: Path) -> None:
-    evaluate = _content()["evaluate"] | {"attacks": ["poems"]}
+    evaluate = sweep_content()["evaluate"] | {"attacks": ["poems"]}
     with pytest.raises(ConfigError, match="needs attacker"):
         load_sweep(_write(tmp_path, evaluate=evaluate))
 
 
 def test_a_method_takes_its_own_objective_and_training_settings() -> None:
-    sweep = Sweep.model_validate(_content())
+    sweep = Sweep.model_validate(sweep_content())
     entry = MethodEntry(name="latent_adversarial", train={"rank": 3}, objective={"inner_steps": 2})
     method, config = method_of(sweep, entry, sweep.bases[0], seed=5)
     objective = method.objective(config, 2)
@@ -209,9 +214,12 @@ def test_a_worker_ends_with_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_defence_that_shares_weights_waits_for_them() -> None:
-    sweep = Sweep.model_validate(_content())
+    sweep = Sweep.model_validate(sweep_content())
     assert lenders(sweep, ["scot_split", "refusal"]) == ["scot"]
     assert cells_for_workers(sweep) == ["prompt", "linear_probe", "scot", "refusal"]
+    best = {"id": "best", "weights_of": "split"}
+    chained = Sweep.model_validate(sweep_content(methods=["scot", {"id": "split", "weights_of": "scot"}, best]))
+    assert lenders(chained, ["best"]) == ["scot", "split"]
 
 
 def test_only_names_a_defence_of_the_sweep(tmp_path: Path) -> None:

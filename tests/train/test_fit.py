@@ -19,7 +19,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forethought.errors import ModelError
+from forethought.errors import ConfigError, ModelError
 from forethought.policy import default_policy
 from forethought.train import fit
 from forethought.train.checkpoints import last_checkpoint
@@ -29,6 +29,7 @@ from forethought.train.head import add_taught_head
 from forethought.train.objectives.base import Step
 from forethought.train.objectives.paired import paired_loss
 from forethought.train.rows import TokenRow, collate, tokenize
+from forethought.train.trainer import lora
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
 
 # Two epochs of six steps; dropout, so that the random state has to be restored too.
@@ -153,6 +154,16 @@ def test_training_moves_the_adapter_and_nothing_else(
     # B starts at zero: where it is not, training has moved it.
     assert all(tensor.any() for key, tensor in adapter.items() if "lora_B" in key)
     assert {key.split("layers.")[1].split(".")[0] for key in adapter} == {"1"}
+
+
+def test_an_adapter_stands_between_the_skipped_layers_and_its_depth() -> None:
+    config = TrainConfig(skip_layers=2, depth=0.5)
+    assert lora(config, 10).layers_to_transform == [2, 3, 4]
+    assert lora(TrainConfig(depth=0.51), 10).layers_to_transform == [0, 1, 2, 3, 4, 5]
+    assert lora(TrainConfig(), 10).layers_to_transform is None
+    assert "depth" not in TrainConfig().model_dump()  # keys of what was trained before it was there
+    with pytest.raises(ConfigError, match="depth"):
+        lora(TrainConfig(skip_layers=5, depth=0.5), 10)
 
 
 def test_adapter_loads_with_plain_peft(whole: tuple[Path, dict[str, float], list[Any]]) -> None:

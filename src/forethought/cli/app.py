@@ -20,6 +20,7 @@ from forethought.cli.capability import capability
 from forethought.cli.data import data_app
 from forethought.cli.inside import inside
 from forethought.cli.judge import judge_app
+from forethought.cli.ladder import ladder
 from forethought.cli.options import ModelArgument, TextColumn
 from forethought.cli.overrefusal import over_refusal
 from forethought.cli.plan import plan
@@ -49,6 +50,7 @@ app.command()(benchmark)
 app.command()(calibrate)
 app.command()(capability)
 app.command()(inside)
+app.command()(ladder)
 app.command("over-refusal")(over_refusal)
 app.command()(plan)
 app.command()(sweep)

@@ -2,7 +2,8 @@
 
 Both log-odds are standardised on calibration requests and mixed by a weight; weight and threshold are chosen on
 development requests. The thought stays as it is: where the probe carries the decision, the refusal names the probe's
-rule and says so in `Response.cause`.
+rule and says so in `Response.cause`. Where there is no verdict, as after a thought that an attack has skipped or
+written, the probe decides alone.
 
 Stored as `fusion.json` beside the probe's own two files.
 """
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
 
 FUSION = "fusion.json"
-NO_VERDICT = "the model's turn holds no verdict to fuse"
+NO_VERDICT = "the model's turn holds no verdict to fuse: the probe decided alone"
 PROBE_DECIDED = "the probe outweighed the verdict"
 KEPT = "the refusal of the verdict was kept: the request could not be answered instead"
 
@@ -111,8 +112,8 @@ class FusedVerdict(Wrapper):
     def reply(
         self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
     ) -> list[Response | Failed]:
-        """As a Respondent; `log_odds` is the fused score. Counts `refused`, `probe decided`, `answered instead`,
-        `unscored`."""
+        """As a Respondent; `log_odds` is the fused score. Counts `refused`, `probe decided`, `no verdict`,
+        `answered instead`, `unscored`."""
         replies = Replies(len(conversations), on_reply)
         rows = self.probe.log_odds(self._reader, [one.messages for one in conversations])
         overruled: dict[int, Response] = {}
@@ -138,14 +139,27 @@ class FusedVerdict(Wrapper):
         if isinstance(reply, Failed):
             self.counts["failed"] += 1
             return reply
-        if reply.log_odds is None or not np.isfinite(row).all():
-            return self._unscored(reply, NO_VERDICT if reply.log_odds is None else UNREADABLE)
+        if not np.isfinite(row).all():
+            return self._unscored(reply, UNREADABLE)
+        if reply.log_odds is None:
+            return self._by_probe(conversation, reply, row)
         verdict, probe = self.fusion.parts(reply.log_odds, float(row[0]))
         scored = reply.model_copy(update={"log_odds": verdict + probe})
         if self._allows(scored):
             return scored
         self.counts["refused"] += 1
         return self._refused(conversation, scored, verdict, probe, row)
+
+    def _by_probe(self, conversation: Conversation, response: Response, row: Array) -> Response:
+        """Decided by the probe alone, at its own threshold: an attack that skips or writes the thought has put itself
+        behind the prompt, which is all that the probe reads. Its score stands among the fused ones."""
+        self.counts["no verdict"] += 1
+        margin = (float(row[0]) - self.probe.settings.threshold) / self.fusion.probe_scale
+        scored = response.model_copy(update={"log_odds": self.fusion.threshold + margin})
+        if margin < 0:
+            return scored.model_copy(update={"decision": "comply", "cause": NO_VERDICT})
+        self.counts["refused"] += 1
+        return self._refused(conversation, scored.model_copy(update={"cause": NO_VERDICT}), -math.inf, math.inf, row)
 
     def _refused(
         self, conversation: Conversation, response: Response, verdict: float, probe: float, row: Array

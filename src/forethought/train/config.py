@@ -36,6 +36,8 @@ class TrainConfig(Record):
     target_modules: tuple[str, ...] = _ALL_LINEAR
     skip_layers: int = Field(default=0, ge=0)
     """So many layers from the bottom stay as they are: no adapter, no backward pass through them."""
+    depth: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of the layers, from the bottom, that are adapted; those above stay as they are."""
     learning_rate: float = Field(default=2e-4, gt=0.0)
     epochs: float = Field(default=1.0, gt=0.0)
     batch_size: int = Field(default=16, ge=1)
@@ -70,10 +72,15 @@ class TrainConfig(Record):
     def _without_unset_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings that came later are left out at their defaults: keys of finished stages and trainings stay."""
         held: dict[str, Any] = handler(self)
-        return {name: value for name, value in held.items() if name not in _LATER or getattr(self, name)}
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in held.items()
+            if name not in _LATER or getattr(self, name) != fields[name].default
+        }
 
 
-_LATER = frozenset({"dora", "quantize", "packing", "early_stop", "trackers"})
+_LATER = frozenset({"depth", "dora", "quantize", "packing", "early_stop", "trackers"})
 
 
 def small_model() -> TrainConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -164,7 +165,12 @@ def lora(config: TrainConfig, n_layers: int) -> LoraConfig:
     if config.skip_layers >= n_layers:
         rule = f"leaves none of the model's {n_layers} layers to adapt"
         raise ConfigError(f"skip_layers: {config.skip_layers}", rule, f"Skip fewer than {n_layers}")
-    layers = list(range(config.skip_layers, n_layers)) if config.skip_layers else None
+    top = math.ceil(n_layers * config.depth)
+    if config.skip_layers >= top:
+        raise ConfigError(
+            f"depth: {config.depth}", f"leaves no layer above the {config.skip_layers} skipped", "Raise it"
+        )
+    layers = list(range(config.skip_layers, top)) if config.skip_layers or top < n_layers else None
     return LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,

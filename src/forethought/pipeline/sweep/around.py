@@ -14,7 +14,7 @@ from forethought.defences.entry import Means
 from forethought.engine.conversation import Conversation, Failed, Respondent
 from forethought.engine.local import LocalModel
 from forethought.evals.metrics import share, youden
-from forethought.manifest import write_json
+from forethought.manifest import key_of, write_json
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.material import Ground
@@ -22,8 +22,8 @@ from forethought.pipeline.terminal import Terminal
 from forethought.records import Request
 
 PROMPT = "prompt"
-PROBE = "linear_probe"
-_CHOICE, _FIT = "choose", "fit"
+PROBE, HEADED, FUSED = "linear_probe", "headed_thought", "fused"
+_CHOICE, _FIT, _FUSE = "choose", "fit", "fuse"
 
 
 def best_prompt(
@@ -73,23 +73,62 @@ def behind(spec: str, ground: Ground, inner: Respondent, base: LocalModel) -> Re
     return make_defence(spec, inner, Means(policy=ground.policy, model=base, harmless=harmless))
 
 
-def with_probe(
-    spec: str, ground: Ground, base: Callable[[], LocalModel], stages: StageRunner, terminal: Terminal
-) -> str:
-    """The spec; a linear probe without a folder is fitted on the training rows first."""
-    if spec.strip() == PROBE:
-        return f"{PROBE}:{_fitted_probe(ground, base, stages, terminal)}"
-    return spec
+def fitted(spec: str, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner, terminal: Terminal) -> str:
+    """The spec; a defence that needs fitting and has no folder yet is fitted on the ground's rows first.
+
+    `model` is the defended one: probes read its base weights, a fusion its verdicts.
+    """
+    name = spec.strip()
+    if name not in (PROBE, HEADED, FUSED):
+        return spec
+    probe = _fitted_probe(ground, model, terminal)
+    if name == PROBE:
+        return f"{PROBE}:{probe}"
+    folder = probe if name == HEADED else _fitted_fusion(probe, ground, model, stages, terminal)
+    thinking = model().thinking
+    return f"{name}:{folder},format={thinking.format if thinking is not None else 'think'}"
 
 
-def _fitted_probe(ground: Ground, base: Callable[[], LocalModel], stages: StageRunner, terminal: Terminal) -> Path:
+def _fitted_probe(ground: Ground, model: Callable[[], LocalModel], terminal: Terminal) -> Path:
+    """The folder of the ground's probe: one for all defences that read it."""
+
     def work(out: Path) -> dict[str, Any]:
         from forethought.defences.probe_fit import fit_probe
 
         bar.total(len(ground.train) + len(ground.dev))
-        probe = fit_probe(base(), ground.train, ground.dev, ground.policy, on_progress=bar.advance)
+        probe = fit_probe(model(), ground.train, ground.dev, ground.policy, on_progress=bar.advance)
         probe.save(out)
         return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
 
+    stages = StageRunner(ground.folder / f"probe-{ground.key[:8]}", terminal.say, after=ground.key)
     with terminal.progress("fit the probe") as bar:
         return stages.run(_FIT, {"train": len(ground.train), "dev": len(ground.dev)}, work)
+
+
+def _fitted_fusion(
+    probe: Path, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner, terminal: Terminal
+) -> Path:
+    """The folder of a fusion of the model's verdict with the probe. Half of the development families standardise the
+    scores, the other half choose weight and threshold."""
+    standard, dev = _halves(ground.dev)
+
+    def work(out: Path) -> dict[str, Any]:
+        from forethought.defences.fused_fit import fit_fusion
+        from forethought.defences.linear_probe import load_probe
+
+        bar.total(len(ground.dev))
+        found = load_probe(probe)
+        fusion = fit_fusion(model(), found, standard, dev, on_done=bar.advance)
+        fusion.save(out, found)
+        return {"weight": fusion.weight, "auroc_dev": round(fusion.auroc_dev, 3)}
+
+    with terminal.progress("fuse verdict and probe") as bar:
+        return stages.run(_FUSE, {"rows": [row.id for row in ground.dev]}, work)
+
+
+def _halves(rows: Sequence[Request]) -> tuple[list[Request], list[Request]]:
+    """Two halves that share no family: rows of one family differ in their disguise alone."""
+    sides: tuple[list[Request], list[Request]] = ([], [])
+    for row in rows:
+        sides[int(key_of(row.family or row.twin or row.seed_id)[:8], 16) % 2].append(row)
+    return sides

@@ -69,7 +69,8 @@ def train_cell(
         counts = train_method(Job(ground.base, method, given, fitted, out, budget, bar.step, terminal.say))
         return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
 
-    said = {"method": entry.model_dump(mode="json"), "budget": budget, "train": config.model_dump(mode="json")}
+    trained_by = entry.model_dump(mode="json", exclude={"around", "why", "seeds"})  # the rest changes the weights
+    said = {"method": trained_by, "budget": budget, "train": config.model_dump(mode="json")}
     with terminal.progress(f"train {method.name}") as bar:
         folder = stages.run(TRAIN, said, work, keep_partial=True)
     settings = read_settings(folder)

@@ -13,7 +13,7 @@ from forethought.errors import ConfigError
 from forethought.pipeline.recipe import BuildConfig, DataConfig, OperatingPoint, Recipe
 from forethought.records import Record
 from forethought.train.config import TrainConfig
-from forethought.yamlfile import parse_yaml, read_text
+from forethought.yamlfile import load_extended
 
 if TYPE_CHECKING:
     from forethought.train.methods.base import TrainingMethod
@@ -29,6 +29,11 @@ class MethodEntry(Record):
     """As `forethought train --list-methods` has it; empty is that of `after`."""
     after: str = ""
     """Id of an entry before it whose changes it takes over: a rung of a ladder changes one thing more."""
+    weights_of: str = ""
+    """Id of an entry before it whose weights it answers with: it differs in how it answers alone."""
+    around: str = ""
+    """Defence at inference around the trained model, as docs/defences.md writes it. `fused`, `headed_thought` and
+    `linear_probe` without a folder are fitted first."""
     why: str = ""
     """What it is to show; for the page."""
     seeds: tuple[int, ...] = ()
@@ -120,15 +125,22 @@ class Sweep(Record):
         return value
 
     def resolved(self, entry: MethodEntry) -> MethodEntry:
-        """The entry with the changes of all that it comes after. Raises ConfigError for one that is not before it."""
-        if not entry.after:
+        """The entry with the changes of all that it comes after, or shares the weights of.
+
+        Raises ConfigError for one that is not before it, and for changes to weights that are another's.
+        """
+        field = "weights_of" if entry.weights_of else "after"
+        wanted = entry.weights_of or entry.after
+        if not wanted:
             return entry
         earlier = self.methods[: self.methods.index(entry)]
-        found = next((one for one in earlier if one.label == entry.after), None)
+        found = next((one for one in earlier if one.label == wanted), None)
+        place = f"method '{entry.label}', {field}: {wanted}"
         if found is None:
-            raise ConfigError(
-                f"method '{entry.label}', after: {entry.after}", "no entry before it is called so", "Mend it"
-            )
+            raise ConfigError(place, "no entry before it is called so", "Mend it")
+        changed = entry.after or entry.build or entry.train or entry.objective or entry.procedure
+        if entry.weights_of and changed:
+            raise ConfigError(place, "an entry with another's weights can't train otherwise", "Use `after` for that")
         parent = self.resolved(found)
         return entry.model_copy(
             update={
@@ -162,9 +174,12 @@ class Sweep(Record):
 
 
 def load_sweep(path: Path) -> Sweep:
-    """Reads a sweep. Raises ConfigError for a missing file, bad YAML, a field that is wrong or a name unknown."""
-    text = read_text(path, "sweep", "Give a YAML file, such as recipes/zoo.yaml")
-    sweep = parse_yaml(text, str(path), "sweep", Sweep, "at least name, data and evaluate", "docs/sweep.md")
+    """Reads a sweep. Raises ConfigError for a missing file, bad YAML, a field that is wrong or a name unknown.
+
+    The file may be a short one that `extends` another.
+    """
+    hint, needs = "Give a YAML file, such as recipes/zoo.yaml", "at least name, data and evaluate"
+    sweep = load_extended(path, "sweep", hint, Sweep, needs, "docs/sweep.md")
     check(sweep)
     return sweep
 
@@ -181,7 +196,7 @@ def check(sweep: Sweep) -> None:
         method_of(sweep, full, sweep.bases[0], sweep.seeds[0])
     for prompt in sweep.prompts:
         shipped_prompt(prompt)
-    for wrapper in sweep.wrappers:
+    for wrapper in (*sweep.wrappers, *(entry.around for entry in sweep.methods if entry.around)):
         name = wrapper.partition(":")[0].strip()
         if name not in DEFENCES:
             raise ConfigError(f"wrapper '{wrapper}'", "there is no such defence at inference", "See docs/defences.md")

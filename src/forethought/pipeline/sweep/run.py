@@ -13,11 +13,11 @@ from forethought.defences.opening import OpeningScore
 from forethought.engine.conversation import Respondent
 from forethought.engine.local import LocalModel
 from forethought.engine.machine import release_memory
-from forethought.errors import ForethoughtError
+from forethought.errors import ConfigError, ForethoughtError
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.suite.records import Judged
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.sweep.around import PROMPT, behind, best_prompt, with_probe
+from forethought.pipeline.sweep.around import PROMPT, behind, best_prompt, fitted
 from forethought.pipeline.sweep.cell import ATTACK, Trained, attack_cell, reuse_base, train_cell
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
@@ -143,7 +143,7 @@ class _Bench:
         title = DEFENCES[name].defence.title
 
         def work() -> CellResult:
-            ready = with_probe(spec, self._ground, lambda: self.base, stages, self._terminal)
+            ready = fitted(spec, self._ground, lambda: self.base, stages, self._terminal)
             return self._around(
                 name, title, lambda: behind(ready, self._ground, self.base, self.base), stages,
                 spec if spec != name else "",
@@ -163,12 +163,9 @@ class _Bench:
             return ground.material(own_harm(ground, self._terminal) if complied else {})
 
         def work() -> CellResult:
-            shared = None
-            if not (entry.build or entry.train or entry.objective or entry.procedure):
-                shared = self._adapters.get((method.weights_of, budget))
+            shared = self._lent(entry, method.weights_of, budget)
             found = train_cell(self._sweep, ground, entry, budget, given, stages, shared, self._terminal)
-            if name == method.name:
-                self._adapters[name, budget] = found.adapter
+            self._adapters[name, budget] = found.adapter
             held: list[LocalModel] = []  # loaded once, and only where something has to be asked
 
             def model() -> LocalModel:
@@ -177,7 +174,11 @@ class _Bench:
                     reuse_base(held[0], self._base_judged, self._sweep.evaluate.max_answer_tokens)
                 return held[0]
 
+            ready = fitted(entry.around, ground, model, stages, self._terminal) if entry.around else ""
+
             def opened() -> Respondent:
+                if ready:
+                    return behind(ready, ground, model(), model())
                 return model() if found.thinks else OpeningScore(model())
 
             judged = attack_cell(name, self._sweep, self._ground, opened, stages, self._terminal)
@@ -185,6 +186,20 @@ class _Bench:
             return CellResult(name, title, *self._place(budget), judged, outcomes, found, entry.why)
 
         self._guarded(name, title, budget, stages, work)
+
+    def _lent(self, entry: MethodEntry, weights_of: str, budget: int) -> Path | None:
+        """The folder of the weights that an entry shares; None where it trains its own.
+
+        Raises ConfigError where the entry names one that was not trained.
+        """
+        if entry.weights_of:
+            lent = self._adapters.get((entry.weights_of, budget))
+            if lent is None:
+                place = f"method '{entry.label}', weights_of: {entry.weights_of}"
+                raise ConfigError(place, "that one was not trained", "See why it is missing")
+            return lent
+        changed = entry.build or entry.train or entry.objective or entry.procedure
+        return None if changed else self._adapters.get((weights_of, budget))
 
     def _around(
         self, name: str, title: str, opened: Callable[[], Respondent], stages: StageRunner, note: str

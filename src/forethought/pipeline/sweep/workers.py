@@ -35,8 +35,11 @@ def cells_for_workers(sweep: Sweep) -> list[str]:
 def lenders(sweep: Sweep, labels: Sequence[str]) -> list[str]:
     """Defences whose weights some others share: they come first."""
     chosen = [entry for entry in sweep.methods if entry.label in labels]
-    found = [method_of(sweep, sweep.resolved(entry), sweep.bases[0], sweep.seeds[0])[0] for entry in chosen]
-    return [method.weights_of for method in found if method.weights_of]
+    found = []
+    for entry in chosen:
+        method, _ = method_of(sweep, sweep.resolved(entry), sweep.bases[0], sweep.seeds[0])
+        found += [name for name in (entry.weights_of, method.weights_of) if name]
+    return list(dict.fromkeys([*lenders(sweep, found), *found])) if found else []
 
 
 def run_workers(sweep: Sweep, file: Path, root: Path, n: int, terminal: Terminal) -> None:

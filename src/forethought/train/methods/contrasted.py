@@ -107,7 +107,8 @@ CIRCUIT_BREAKER = TrainingMethod(
     objective=_circuit_breaker,
     thinks=False,
     needs_complied=True,
-    settings={"skip_layers": 0},
+    # As in the paper's code, nothing above the last rerouted layer is adapted: it could make up for what is turned.
+    settings={"skip_layers": 0, "depth": 21 / 32},
 )
 LATENT_ADVERSARIAL = TrainingMethod(
     name="latent_adversarial",

@@ -1,0 +1,134 @@
+"""An experiment ladder: sweeps that each change one thing at a time, in one folder, with one set of figures at the end.
+
+Their entries share a folder of stages, so that a rung that stands in several sweeps is trained once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from forethought.errors import ConfigError
+from forethought.evals.metrics import Figure
+from forethought.pipeline.sweep.config import Sweep, load_sweep
+from forethought.pipeline.sweep.figures import BASE
+from forethought.pipeline.sweep.report import missing_of, split_of, sweep_figures, sweep_rows
+from forethought.pipeline.sweep.run import run_cells
+from forethought.pipeline.sweep.write import write_sweep
+from forethought.pipeline.teaching import Ask
+from forethought.pipeline.terminal import Terminal
+from forethought.report.ladder_table import Rung
+from forethought.report.results import write_results
+from forethought.report.sweep_rows import SweepRow
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What came of a ladder."""
+
+    rungs: Sequence[Rung]
+    reference: str
+    pages: Sequence[Path]
+
+
+def ladder_files(folder: Path) -> list[Path]:
+    """The sweeps of a folder, in the order of their names. Raises ConfigError where there are none."""
+    found = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
+    if not found:
+        raise ConfigError(folder, "holds no sweeps (*.yaml)", "Give a folder such as recipes/ladder")
+    return found
+
+
+def load_ladder(folder: Path) -> list[Sweep]:
+    """The sweeps of a folder. Raises ConfigError for a fault in any of them, or where their references differ."""
+    sweeps = [load_sweep(file) for file in ladder_files(folder)]
+    for one in sweeps[1:]:
+        if one.reference != sweeps[0].reference:
+            raise ConfigError(
+                f"sweep '{one.name}', reference: {one.reference}",
+                f"{sweeps[0].name} has {sweeps[0].reference}",
+                "Set all rungs against the same one",
+            )
+    return sweeps
+
+
+def run_ladder(
+    sweeps: Sequence[Sweep],
+    root: Path,
+    results: Path,
+    command: str,
+    terminal: Terminal,
+    ask: Ask,
+    so_far: bool = False,
+) -> Ladder:
+    """Runs the sweeps with their stages in `root`, and writes all figures to `results`.
+
+    With `so_far` nothing is trained or asked: what is done already is told.
+    """
+    figures: dict[str, Figure] = {}
+    missing: dict[str, str] = {}
+    inputs: dict[str, str] = {}
+    rungs: dict[str, Rung] = {}
+    pages = []
+    for sweep in sweeps:
+        run = run_cells(sweep, root, terminal, ask, so_far=so_far)
+        split = split_of(sweep, run.results)
+        rows = sweep_rows(sweep, run, split)
+        folder = root / sweep.name
+        folder.mkdir(parents=True, exist_ok=True)
+        pages.append(write_sweep(sweep, run, rows, split, folder, folder / "results.json", command))
+        for figure in sweep_figures(rows):
+            figures.setdefault(figure.name, figure)
+        missing |= missing_of(rows)
+        inputs |= {
+            f"{ground.folder.name}/{name}": held for ground in run.grounds for name, held in ground.inputs.items()
+        }
+        for rung in _rungs(sweep, rows):
+            rungs.setdefault(rung.defence, rung)
+    seeds = sorted({seed for sweep in sweeps for seed in sweep.seeds})
+    write_results(results, command, seeds, inputs, list(figures.values()), missing)
+    return Ladder(list(rungs.values()), sweeps[0].reference, pages)
+
+
+def _rungs(sweep: Sweep, rows: Sequence[SweepRow]) -> list[Rung]:
+    """One entry a defence; figures of the first seed and base, since a ladder has one of each."""
+    why = {entry.label: entry.why for entry in sweep.methods}
+    reference = next((row for row in rows if row.defence == sweep.reference and not row.missing), None)
+    found: dict[str, Rung] = {}
+    for row in rows:
+        if row.defence in found:
+            continue
+        found[row.defence] = Rung(
+            defence=row.defence,
+            why=why.get(row.defence, "the undefended model" if row.defence == BASE else ""),
+            figures={figure.name: figure for figure in row.figures},
+            against=_against(row, reference),
+            missing=row.missing,
+        )
+    return list(found.values())
+
+
+def _against(row: SweepRow, reference: SweepRow | None) -> dict[str, Figure]:
+    """The differences that the reference's row holds with this defence, the other way round."""
+    if reference is None or row.defence == reference.defence:
+        return {}
+    ending = f"_{reference.defence}_vs_{row.defence}"
+    return {
+        figure.name.removeprefix("diff_").removesuffix(ending): _turned(figure)
+        for figure in reference.figures
+        if figure.name.startswith("diff_") and figure.name.endswith(ending)
+    }
+
+
+def _turned(figure: Figure) -> Figure:
+    """A difference seen from the other side."""
+    low, high = figure.low, figure.high
+    return figure.model_copy(
+        update={
+            "value": -figure.value if not math.isnan(figure.value) else figure.value,
+            "low": None if high is None else -high,
+            "high": None if low is None else -low,
+        }
+    )

@@ -1,0 +1,33 @@
+"""A sweep small enough for a test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.tiny import tiny_folder
+
+
+def sweep_content(**changes: Any) -> dict[str, Any]:
+    """What stands in its file, with some keys replaced."""
+    return {
+        "name": "test",
+        "bases": [str(tiny_folder())],
+        "budgets": [1500],
+        "methods": ["scot", "scot_split", "refusal"],
+        "prompts": ["self_reminder", "safety_conversational"],
+        "wrappers": ["linear_probe"],
+        "data": {
+            "harmful": [{"path": "shipped:harmful"}],
+            "harmless": [{"path": "shipped:lookalike"}, {"path": "shipped:ordinary"}],
+            "max_harmless": 60,
+            "per_rule": 5,
+        },
+        "build": {"own_answers": 8, "own_answer_tokens": 4, "refusal_share": 1.0},
+        "train": {"rank": 2, "batch_size": 4, "checkpoint_steps": 2},
+        "operating_point": {"rows": 12},
+        "evaluate": {
+            "attacks": ["style_json", "prefix_injection"], "reasoning": ["empty_thinking", "fake_turn"],
+            "n_direct": 4, "n_styled": 3, "n_reasoning": 2, "n_ordinary": 4, "n_lookalike": 3, "n_prompt_choice": 4,
+            "max_answer_tokens": 4, "gcg": {"defences": ["scot"], "goals": 1, "steps": 1, "candidates": 2},
+        },
+    } | changes  # fmt: skip

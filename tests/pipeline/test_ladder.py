@@ -1,0 +1,82 @@
+"""`forethought ladder` through its command: rungs of several sweeps, each trained once, against one reference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from forethought.cli.app import app
+from forethought.commands.shared import console
+from forethought.data.operator import load_operators
+from forethought.errors import ConfigError
+from forethought.evals.attacks.static import find_attack
+from forethought.pipeline.sweep.ladder import load_ladder
+from tests.pipeline.sweep_content import sweep_content
+from tests.tiny import tiny_folder
+
+RUNGS = Path(__file__).parents[2] / "recipes" / "ladder"
+
+
+def _write(folder: Path, second: str = "extends: 1.yaml\nname: second\n") -> Path:
+    steps = folder / "steps"
+    steps.mkdir()
+    plain = {"id": "plain", "name": "scot", "why": "what all are set against"}
+    first = sweep_content(name="first", reference="plain", methods=[plain], prompts=[], wrappers=[])
+    (steps / "1.yaml").write_text(yaml.safe_dump(first))
+    (steps / "2.yaml").write_text(second)
+    return steps
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["ladder", *arguments])
+
+
+def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 240)
+    plain = "{id: plain, name: scot, why: what all are set against}"
+    narrow = "{id: narrow, after: plain, train: {rank: 1}, why: half the rank}"
+    steps = _write(tmp_path, f"extends: 1.yaml\nname: second\nmethods:\n  - {plain}\n  - {narrow}\n")
+    done = _run(str(steps), "--out", str(tmp_path / "out"), "--results", str(tmp_path / "ladder.json"))
+    assert "half the rank" in done.output, done.output
+    kept = [line for line in done.output.splitlines() if "kept from before" in line]
+    assert any("plain-b1500 train" in line for line in kept)
+    held = json.loads((tmp_path / "ladder.json").read_text())
+    names = {figure["name"] for figure in held["figures"]} | set(held.get("missing", {}))
+    assert {"auroc_unseen_plain", "auroc_unseen_narrow", "refused_ordinary_base"} <= names
+    cells = tmp_path / "out" / f"{tiny_folder().name}-s0"
+    configs = [cells / f"{name}-b1500" / "train" / "adapter_config.json" for name in ("plain", "narrow")]
+    ranks = [json.loads(file.read_text())["r"] for file in configs]
+    assert ranks == [2, 1]
+
+    again = _run(str(steps), "--out", str(tmp_path / "out"), "--so-far")
+    assert again.exit_code == done.exit_code
+
+
+def test_the_shipped_ladder_is_sound_and_tests_no_style_that_it_trains_on() -> None:
+    sweeps = load_ladder(RUNGS)
+    assert {sweep.evaluate.split for sweep in sweeps} == {"dev"}
+    assert all(any(entry.label == "plain" for entry in sweep.methods) for sweep in sweeps)
+    assert all(entry.why for sweep in sweeps for entry in sweep.methods)
+    for sweep in sweeps:
+        assert sweep.build.operators is None
+        trained = set(load_operators()) - set(sweep.build.exclude_operators)
+        near = {one for attack in sweep.evaluate.attacks for one in find_attack(attack).relatives}
+        assert not near & trained
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [("extends: 1.yaml\nreference: scot\n", "against the same one"), ("extends: 3.yaml", "no such sweep")],
+)
+def test_a_fault_is_told_before_anything_is_run(tmp_path: Path, second: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        load_ladder(_write(tmp_path, second))
+
+
+def test_a_folder_without_sweeps_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no sweeps"):
+        load_ladder(tmp_path)
