@@ -140,7 +140,7 @@ def attack_cell(
         return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
 
     with terminal.progress(f"attack {name}") as bar:
-        folder = stages.run(ATTACK, config, work, keep_partial=True)
+        folder = stages.run(ground.stage(ATTACK), config, work, keep_partial=True)
     return list(read_jsonl(folder / "judged.jsonl", Judged))
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from forethought.errors import ConfigError
 from forethought.pipeline.recipe import BuildConfig, DataConfig, OperatingPoint, Recipe
+from forethought.pipeline.sweep.benchmark import Benchmark
 from forethought.records import Record
 from forethought.train.config import TrainConfig
 from forethought.yamlfile import load_extended
@@ -73,6 +74,8 @@ class SweepEvaluation(Record):
     """Attacks on reasoning, likewise."""
     split: Literal["test", "dev"] = "test"
     """Whose requests: `dev` for choosing among recipes, so that the test stays unseen."""
+    benchmark: Benchmark = Benchmark()
+    """Requests of somebody else's, in place of those."""
     n_direct: int = Field(default=50, ge=2)
     n_styled: int = Field(default=20, ge=2)
     n_reasoning: int = Field(default=8, ge=2)

@@ -17,6 +17,7 @@ from forethought.manifest import file_hash, key_of
 from forethought.pipeline.data_stages import data_stages
 from forethought.pipeline.recipe import BuildConfig
 from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.sweep.benchmark import benchmark_requests
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
@@ -42,8 +43,14 @@ class Ground:
     test: Sequence[Request]
     examples: Sequence[Example]
     attempts: Sequence[Attempt]
+    asks: str = ""
+    """Key of a benchmark that is asked in place of its own requests: those answers have stages of their own."""
     inputs: dict[str, str] = field(default_factory=dict)
     """Hashes of the files that were trained and tested on."""
+
+    def stage(self, name: str) -> str:
+        """Name of a stage that asks the ground's requests."""
+        return f"{name}-{self.asks}" if self.asks else name
 
     def material(self, complied: dict[str, str]) -> Material:
         """As methods are given it."""
@@ -75,13 +82,18 @@ def prepare_ground(
     with _alone(own):  # workers of one sweep build the same data once
         found = data_stages(recipe, policy, stages, terminal, ask, own)
     plan = sweep.evaluate
-    test = list(read_jsonl(found.selected / f"{plan.split}.jsonl", Request))
+    train = list(read_jsonl(found.evolved / "train.jsonl", Request))
+    if plan.benchmark.key:
+        test = benchmark_requests(plan.benchmark, train, policy, terminal.say)
+    else:
+        test = list(read_jsonl(found.selected / f"{plan.split}.jsonl", Request))
+    # The same for every seed of training, so that seeds can be paired.
     attempts = plan_attempts(
-        test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, seed,
+        test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, sweep.seeds[0],
         sweep.data.held_out_rules,
     )  # fmt: skip
     given = Given(policy=policy, format=sweep.build.format)
-    attempts += reasoning_attempts(attempts, plan.reasoning, plan.n_reasoning, seed, given)
+    attempts += reasoning_attempts(attempts, plan.reasoning, plan.n_reasoning, sweep.seeds[0], given)
     return Ground(
         base=base,
         seed=seed,
@@ -89,12 +101,14 @@ def prepare_ground(
         key=stages.key,
         policy=policy,
         build=recipe.build,
-        train=list(read_jsonl(found.evolved / "train.jsonl", Request)),
+        train=train,
         dev=list(read_jsonl(found.evolved / "dev.jsonl", Request)),
         test=test,
         examples=list(read_jsonl(found.built / "examples.jsonl", Example)),
         attempts=attempts,
-        inputs={name: file_hash(found.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")},
+        asks=plan.benchmark.key,
+        inputs={name: file_hash(found.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
+        | plan.benchmark.sources,
     )
 
 

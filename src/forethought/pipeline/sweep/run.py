@@ -66,29 +66,36 @@ def run_cells(
     With `so_far`, a defence that was not attacked yet is missing, and nothing is done for it.
 
     A stage that is done is kept; a defence that can't be trained or asked is missing with its reason, and the others
-    go on.
+    go on. All seeds are put to the same requests, so that what is not trained is asked once, with the first seed.
     """
     policy = load_policy(sweep.policy)
     run = SweepRun()
     for base in sweep.bases:
+        base_judged: Sequence[Judged] = ()
         for seed in sweep.seeds:
 
             def grounded(changes: dict[str, Any], base: str = base, seed: int = seed) -> Ground:
                 return prepare_ground(sweep, base, seed, root, policy, terminal, ask, changes)
 
-            bench = _Bench(sweep, grounded, terminal, run, so_far)
+            bench = _Bench(sweep, grounded, terminal, run, base_judged, so_far)
             run.grounds.append(bench.ground)
-            bench.undefended()
-            if sweep.prompts and (not only or PROMPT in only):
-                bench.prompted()
-            for spec in sweep.wrappers:
-                if not only or spec.partition(":")[0].strip() in only:
-                    bench.wrapped(spec)
+            if not base_judged:
+                base_judged = bench.undefended()
+                _untrained(sweep, bench, only)
             for budget in sweep.budgets:
                 for entry in sweep.methods:
                     if seed in (entry.seeds or sweep.seeds) and (not only or entry.label in only):
                         bench.trained(sweep.resolved(entry), budget)
     return run
+
+
+def _untrained(sweep: Sweep, bench: _Bench, only: Collection[str]) -> None:
+    """The best prompt and the wrappers around the base model."""
+    if sweep.prompts and (not only or PROMPT in only):
+        bench.prompted()
+    for spec in sweep.wrappers:
+        if not only or spec.partition(":")[0].strip() in only:
+            bench.wrapped(spec)
 
 
 class _Bench:
@@ -100,14 +107,16 @@ class _Bench:
         grounded: Callable[[dict[str, Any]], Ground],
         terminal: Terminal,
         run: SweepRun,
+        base_judged: Sequence[Judged],
         so_far: bool = False,
     ) -> None:
-        """`grounded` prepares the data with some build settings changed."""
+        """`grounded` prepares the data with some build settings changed; `base_judged` is what another seed had of the
+        base model, where it was asked already."""
         self._so_far = so_far
         self._sweep, self._terminal, self._run = sweep, terminal, run
         self._grounded = grounded
         self.ground = self._ground = grounded({})
-        self._base_judged: Sequence[Judged] = ()
+        self._base_judged = base_judged
         self._adapters: dict[tuple[str, int], Path] = {}
 
     @cached_property
@@ -115,12 +124,13 @@ class _Bench:
         """The base model, loaded where something has to be asked of it."""
         return LocalModel.load(self._ground.base)
 
-    def undefended(self) -> None:
+    def undefended(self) -> Sequence[Judged]:
         """The base model; its answers also tell which styles it can read, so that it has to be there."""
         stages = self._stages(BASE)
         self._base_judged = attack_cell(BASE, self._sweep, self._ground, self._scored_base, stages, self._terminal)
         outcomes = self._searched(BASE, stages, self._scored_base, lambda: self.base)
         self._done(stages, CellResult(BASE, "Undefended", *self._place(0), self._base_judged, outcomes))
+        return self._base_judged
 
     def prompted(self) -> None:
         """The best prompt on development requests."""
@@ -216,7 +226,7 @@ class _Bench:
         return gcg_cell(name, self._sweep, self._ground, opened, reader, stages, self._terminal)
 
     def _guarded(self, name: str, title: str, budget: int, stages: StageRunner, work: Callable[[], CellResult]) -> None:
-        if self._so_far and not stages.finished(ATTACK):
+        if self._so_far and not stages.finished(self._ground.stage(ATTACK)):
             self._done(stages, CellResult(name, title, *self._place(budget), missing="not run yet"))
             return
         try:

@@ -64,5 +64,5 @@ def gcg_cell(
 
     config = {"gcg": gcg.model_dump(mode="json", exclude={"defences"}), "goals": [one.request.id for one in goals]}
     with terminal.progress(f"gcg {name}") as bar:
-        folder = stages.run(GCG, config, work, keep_partial=True)
+        folder = stages.run(ground.stage(GCG), config, work, keep_partial=True)
     return list(read_outcomes(folder / "searches"))
