@@ -84,6 +84,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert ("asr_matched_refusal" in names) == ("refused_styled_harmless_scot" in names)
     assert "asr_gcg_scot" in names | _unscored(out)
     assert "asr_gcg_refusal" not in names
+    assert {"asr_best_of_n_refusal", "asr_best_of_n_scot_best"} <= names | _unscored(out)
     # Split answering shares its weights, and so does what has a fusion around it.
     split = scot.with_name("scot_split-b1500") / "train"
     assert (split / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
@@ -140,6 +141,9 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
         ({"prompts": ["be_nice"]}, "no such prompting defence"),
         ({"wrappers": ["armour"]}, "no such defence at inference"),
         ({"methods": [{"name": "scot", "around": "armour"}]}, "no such defence at inference"),
+        ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "pair"}]}}, "needs attacker"),
+        ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "gcg"}]}}, "gcg stands twice"),
+        ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "luck"}]}}, "no such search"),
         ({"methods": [{"id": "a", "weights_of": "scot"}]}, "no entry before it"),
         ({"methods": ["scot", {"id": "a", "weights_of": "scot", "train": {"rank": 4}}]}, "can't train otherwise"),
     ],

@@ -32,7 +32,7 @@ def _judged(refused_harmful: int, refused_harmless: int, scores: tuple[float, fl
 
 
 def test_a_row_holds_what_the_issue_asks_for_by_hand() -> None:
-    rows = {f.name: f for f in row_figures("refusal", _judged(3, 1), _split(), [], false_refusal=0.25)}
+    rows = {f.name: f for f in row_figures("refusal", _judged(3, 1), _split(), {}, false_refusal=0.25)}
     assert rows["asr_unseen"].value == pytest.approx(0.25)
     assert rows["youden_unseen"].value == pytest.approx(0.75 - 0.25)
     assert rows["youden_unseen_low"].value == rows["youden_unseen"].low
@@ -51,9 +51,9 @@ def test_success_at_the_reference_rate_of_false_refusals_rests_on_scores() -> No
         for row in _judged(3, 1)
         if row.response is not None
     ]
-    rows = {f.name: f for f in row_figures("refusal", flat, _split(), [], false_refusal=0.25)}
+    rows = {f.name: f for f in row_figures("refusal", flat, _split(), {}, false_refusal=0.25)}
     assert rows["asr_matched"].value == pytest.approx(0.75)
-    assert "asr_matched" not in {f.name for f in row_figures("refusal", flat, _split(), [], false_refusal=None)}
+    assert "asr_matched" not in {f.name for f in row_figures("refusal", flat, _split(), {}, false_refusal=None)}
 
 
 def test_what_one_defence_has_seen_is_in_no_defence_s_mean() -> None:
@@ -61,7 +61,7 @@ def test_what_one_defence_has_seen_is_in_no_defence_s_mean() -> None:
     assert split.unseen == ["style_json"]
     assert split.apart == ["prefix_injection"]
     assert (split.reasoning, split.reasoning_seen) == (["fake_turn"], ["h_cot"])
-    names = {figure.name for figure in row_figures("base", _judged(3, 1), split, [], None)}
+    names = {figure.name for figure in row_figures("base", _judged(3, 1), split, {}, None)}
     assert {"asr_reasoning", "asr_reasoning_seen", "asr_prefix_injection", "asr_h_cot"} <= names
 
 
@@ -78,5 +78,5 @@ def test_searches_without_a_verdict_are_unscored() -> None:
         )  # fmt: skip
 
     outcomes = [outcome("a", 2, 1), outcome("b", None, 2), outcome("c", None, 0)]
-    figure = {f.name: f for f in row_figures("scot", _judged(4, 0), _split(), outcomes, None)}["asr_gcg"]
+    figure = {f.name: f for f in row_figures("scot", _judged(4, 0), _split(), {"gcg": outcomes}, None)}["asr_gcg"]
     assert (figure.value, figure.n, figure.unscored) == (0.5, 2, 1)

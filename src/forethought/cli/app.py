@@ -24,6 +24,7 @@ from forethought.cli.ladder import ladder
 from forethought.cli.options import ModelArgument, TextColumn
 from forethought.cli.overrefusal import over_refusal
 from forethought.cli.plan import plan
+from forethought.cli.study import study
 from forethought.cli.sweep import sweep
 from forethought.cli.train import train
 from forethought.commands import chat as chat_command
@@ -53,6 +54,7 @@ app.command()(inside)
 app.command()(ladder)
 app.command("over-refusal")(over_refusal)
 app.command()(plan)
+app.command()(study)
 app.command()(sweep)
 app.command()(train)
 for subcommand in (dataset.inspect, dataset.overlaps, dataset.operators, dataset.export, dataset.push, dataset.mine):

@@ -37,27 +37,32 @@ def sweep(
     quiet()
     from forethought.pipeline.sweep.config import load_sweep
     from forethought.pipeline.sweep.figures import BASE
-    from forethought.pipeline.sweep.report import missing_of, split_of, sweep_rows
     from forethought.pipeline.sweep.run import run_cells
     from forethought.pipeline.sweep.workers import run_workers
-    from forethought.pipeline.sweep.write import write_sweep
     from forethought.pipeline.terminal import Terminal
-    from forethought.report.sweep_table import sweep_table
 
     chosen = load_sweep(file)
     if plan:
-        _show_plan(chosen)
+        show_plan(chosen)
         return 0
     folder, terminal, ask = out or Path("runs") / chosen.name, Terminal(console), cost_question(1.0, yes)
     if only:
-        return _some(chosen, folder, only, terminal, ask)
+        return some(chosen, folder, only, terminal, ask)
     if workers > 1 and not so_far:
         run_cells(chosen, folder, terminal, ask, only=[BASE])  # what all others rest on
         run_workers(chosen, file, folder, workers, terminal)
     run = run_cells(chosen, folder, terminal, ask, so_far=so_far)
+    return tell(chosen, run, folder, results or folder / "results.json")
+
+
+def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path) -> int:
+    """Writes what a sweep found, rows and page into `folder`, and shows its table. Returns the exit code."""
+    from forethought.pipeline.sweep.report import missing_of, split_of, sweep_rows
+    from forethought.pipeline.sweep.write import write_sweep
+    from forethought.report.sweep_table import sweep_table
+
     split = split_of(chosen, run.results)
     rows = sweep_rows(chosen, run, split)
-    target = results or folder / "results.json"
     page = write_sweep(chosen, run, rows, split, folder, target, "forethought " + shlex.join(sys.argv[1:]))
     console.print(sweep_table(rows, console.width))
     doubtful = _say_doubts(run)
@@ -66,7 +71,7 @@ def sweep(
     return 1 if missing_of(rows) or doubtful else 0
 
 
-def _some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal, ask: Ask) -> int:
+def some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal, ask: Ask) -> int:
     """Does the cells of some defences. Returns 1 where one of them is missing."""
     from forethought.pipeline.sweep.run import run_cells
     from forethought.pipeline.sweep.workers import end_with_parent, lenders
@@ -104,7 +109,7 @@ def _say_doubts(run: SweepRun) -> bool:
     return doubtful
 
 
-def _show_plan(chosen: Sweep) -> None:
+def show_plan(chosen: Sweep) -> None:
     """What would be run, without running it."""
     table = Table("defence", "base", "seed", "training tokens", box=None)
     for base in chosen.bases:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field, ValidationError, field_validator
 
 from forethought.errors import ConfigError
+from forethought.manifest import key_of
 from forethought.pipeline.recipe import BuildConfig, DataConfig, OperatingPoint, Recipe
 from forethought.pipeline.sweep.benchmark import Benchmark
 from forethought.records import Record
@@ -65,6 +66,24 @@ class GcgConfig(Record):
     candidates: int = Field(default=32, ge=1)
 
 
+class SearchConfig(Record):
+    """An adaptive attack on some of the defences, with the same number of queries for each."""
+
+    method: str
+    """As attack suites write it, such as `best_of_n:n=16`: one that needs no attacker and no evaluator."""
+    defences: tuple[str, ...] = ()
+    """Ids of the defences that are attacked; others have no such figure."""
+    goals: int = Field(default=8, ge=1)
+    """Harmful test requests, each searched for by itself."""
+    budget: int | None = Field(default=32, ge=1)
+    """Most queries for a goal; None is the method's own."""
+
+    @property
+    def name(self) -> str:
+        """What its figure is called by, as `asr_NAME`."""
+        return self.method.partition(":")[0].strip()
+
+
 class SweepEvaluation(Record):
     """What every defence is put to."""
 
@@ -76,6 +95,8 @@ class SweepEvaluation(Record):
     """Whose requests: `dev` for choosing among recipes, so that the test stays unseen."""
     benchmark: Benchmark = Benchmark()
     """Requests of somebody else's, in place of those."""
+    instead: bool = False
+    """Whether all this is asked in place of what the sweep's own file asks, so that those answers are kept."""
     n_direct: int = Field(default=50, ge=2)
     n_styled: int = Field(default=20, ge=2)
     n_reasoning: int = Field(default=8, ge=2)
@@ -85,6 +106,40 @@ class SweepEvaluation(Record):
     """Development requests of each label that the best prompt is chosen on."""
     max_answer_tokens: int = Field(default=24, ge=4)
     gcg: GcgConfig = GcgConfig()
+    searches: tuple[SearchConfig, ...] = ()
+    """Adaptive attacks besides."""
+
+    @property
+    def asks(self) -> str:
+        """Key of what is asked in place of the sweep's own requests or styles; empty where nothing is."""
+        if self.instead:
+            return key_of([self.benchmark.key, self.attacks, self.reasoning])[:8]
+        return self.benchmark.key
+
+    @property
+    def all_searches(self) -> tuple[SearchConfig, ...]:
+        """GCG, where any defence is put to it, and the other searches."""
+        gcg = self.gcg
+        written = f"gcg:steps={gcg.steps},candidates={gcg.candidates}"
+        first = SearchConfig(method=written, defences=gcg.defences, goals=gcg.goals, budget=None)
+        return (*([first] if gcg.defences else []), *self.searches)
+
+    @field_validator("searches")
+    @classmethod
+    def _each_once(cls, value: tuple[SearchConfig, ...]) -> tuple[SearchConfig, ...]:
+        names = [one.name for one in value]
+        twice = [name for name in names if names.count(name) > 1 or name == "gcg"]
+        if twice:
+            raise ValueError(f"{twice[0]} stands twice, or has its own field: figures are called by the search's name")
+        return value
+
+
+class Contrast(Record):
+    """A difference of two defences that has a name of its own among the figures."""
+
+    of: str
+    """Id of the defence that the other is taken from: the sweep's reference."""
+    against: str
 
 
 class Sweep(Record):
@@ -98,7 +153,9 @@ class Sweep(Record):
     most_passes: float = Field(default=4.0, ge=1.0)
     """Passes over the same rows beyond which a method stays below the budget."""
     reference: str = "scot"
-    """Id of the defence at whose rate of false refusals the others are compared, and that they are paired with."""
+    """Id of the defence at whose rate of false refusals others are compared, and that they are paired with."""
+    contrasts: dict[str, Contrast] = Field(default_factory=dict)
+    """By name: `best_refusal: {of: scot_best, against: refusal}` gives `diff_auroc_unseen_best_refusal` and so on."""
     methods: tuple[MethodEntry, ...] = ()
     prompts: tuple[str, ...] = ()
     """Prompting defences; the best of them on development requests is evaluated, as `prompt`."""
@@ -191,8 +248,13 @@ def check(sweep: Sweep) -> None:
     """Raises ConfigError for whatever would fail hours later: unknown methods, prompts, wrappers, attacks, options."""
     from forethought.defences.catalogue import DEFENCES
     from forethought.defences.prompts import shipped_prompt
+    from forethought.evals.attacks.adaptive.catalogue import parse_method
     from forethought.evals.attacks.static import find_attack
 
+    for name, contrast in sweep.contrasts.items():
+        if contrast.of != sweep.reference:
+            told = f"only the reference ({sweep.reference}) is paired with all others"
+            raise ConfigError(f"contrasts.{name}, of: {contrast.of}", told, "Take its differences")
     for entry in sweep.methods:
         full = sweep.resolved(entry)
         sweep.build_of(full.build)
@@ -203,12 +265,16 @@ def check(sweep: Sweep) -> None:
         name = wrapper.partition(":")[0].strip()
         if name not in DEFENCES:
             raise ConfigError(f"wrapper '{wrapper}'", "there is no such defence at inference", "See docs/defences.md")
+    for search in sweep.evaluate.all_searches:
+        _given(f"search '{search.method}'", set(parse_method(search.method).needs) - {"gradients"})
     for attack in (*sweep.evaluate.attacks, *sweep.evaluate.reasoning):
-        needs = set(find_attack(attack).needs) - {"prefill"}
-        if needs:
-            raise ConfigError(
-                f"attack '{attack}'", f"needs {', '.join(sorted(needs))}, which a sweep does not give", "Leave it out"
-            )
+        _given(f"attack '{attack}'", set(find_attack(attack).needs) - {"prefill"})
+
+
+def _given(place: str, needs: Collection[str]) -> None:
+    """Raises ConfigError for an attack that needs what a sweep does not give to all defences."""
+    if needs:
+        raise ConfigError(place, f"needs {', '.join(sorted(needs))}, which a sweep does not give", "Leave it out")
 
 
 def method_of(sweep: Sweep, entry: MethodEntry, base: str, seed: int) -> tuple[TrainingMethod, TrainConfig]:

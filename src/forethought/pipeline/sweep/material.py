@@ -44,7 +44,7 @@ class Ground:
     examples: Sequence[Example]
     attempts: Sequence[Attempt]
     asks: str = ""
-    """Key of a benchmark that is asked in place of its own requests: those answers have stages of their own."""
+    """Key of what is asked in place of its own requests and styles: those answers have stages of their own."""
     inputs: dict[str, str] = field(default_factory=dict)
     """Hashes of the files that were trained and tested on."""
 
@@ -106,7 +106,7 @@ def prepare_ground(
         test=test,
         examples=list(read_jsonl(found.built / "examples.jsonl", Example)),
         attempts=attempts,
-        asks=plan.benchmark.key,
+        asks=plan.asks,
         inputs={name: file_hash(found.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
         | plan.benchmark.sources,
     )

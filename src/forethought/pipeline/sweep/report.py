@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from forethought.evals.metrics import Figure
 from forethought.evals.paired import compare, comparison_figures
+from forethought.evals.power import detectable
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_figures
 from forethought.pipeline.sweep.run import CellResult, SweepRun, by_place
@@ -15,6 +16,8 @@ from forethought.report.sweep_rows import SweepRow
 
 TWIN = "refusal_augmented"
 """The same rows without reasoning: every defence is paired with it where it was run."""
+_NORMAL = 1.959964
+"""Standard errors from the middle of a 95 % interval to its end."""
 _BETWEEN_TWO = ("diff_", "p_")
 """Beginnings of figures that name both defences themselves."""
 
@@ -114,6 +117,26 @@ def _means(group: DefenceMeans) -> list[Figure]:
         for name, mean in means.items()
         if mean is not None and not math.isnan(mean.figure.value)
     ]
+
+
+def contrast_figures(sweep: Sweep, figures: Sequence[Figure]) -> list[Figure]:
+    """The differences that the sweep has names for, and the smallest that each could have shown.
+
+    `detectable_NAME_CONTRAST` is what the sample would show with 80 % power, from the width of the interval.
+    """
+    found = []
+    for name, contrast in sweep.contrasts.items():
+        ending = f"_{contrast.of}_vs_{contrast.against}"
+        for figure in figures:
+            if not figure.name.startswith(_BETWEEN_TWO) or not figure.name.endswith(ending):
+                continue
+            stem = figure.name.removesuffix(ending)
+            found.append(figure.named(f"{stem}_{name}"))
+            if stem.startswith("diff_") and figure.low is not None and figure.high is not None:
+                error = (figure.high - figure.low) / (2 * _NORMAL)
+                least = Figure(value=detectable(error), n=figure.n, unit=figure.unit)
+                found.append(least.named(f"detectable_{stem.removeprefix('diff_')}_{name}"))
+    return found
 
 
 def missing_of(rows: Sequence[SweepRow]) -> dict[str, str]:

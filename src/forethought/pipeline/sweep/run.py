@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from forethought.pipeline.sweep.cell import ATTACK, Trained, attack_cell, reuse_
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
 from forethought.pipeline.sweep.material import Ground, own_harm, prepare_ground, slug
-from forethought.pipeline.sweep.suffix import gcg_cell
+from forethought.pipeline.sweep.searches import search_cell
 from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
 from forethought.policy import load_policy
@@ -40,7 +40,8 @@ class CellResult:
     budget: int
     """0 for a defence that is not trained."""
     judged: Sequence[Judged] = ()
-    outcomes: Sequence[Outcome] = ()
+    outcomes: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
+    """By adaptive attack."""
     trained: Trained | None = None
     note: str = ""
     missing: str = ""
@@ -220,10 +221,12 @@ class _Bench:
 
     def _searched(
         self, name: str, stages: StageRunner, opened: Callable[[], Respondent], reader: Callable[[], LocalModel]
-    ) -> Sequence[Outcome]:
-        if name not in self._sweep.evaluate.gcg.defences:
-            return ()
-        return gcg_cell(name, self._sweep, self._ground, opened, reader, stages, self._terminal)
+    ) -> dict[str, Sequence[Outcome]]:
+        return {
+            search.name: search_cell(search, name, self._sweep, self._ground, opened, reader, stages, self._terminal)
+            for search in self._sweep.evaluate.all_searches
+            if name in search.defences
+        }
 
     def _guarded(self, name: str, title: str, budget: int, stages: StageRunner, work: Callable[[], CellResult]) -> None:
         if self._so_far and not stages.finished(self._ground.stage(ATTACK)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import Split
-from forethought.pipeline.sweep.report import missing_of, sweep_figures
+from forethought.pipeline.sweep.report import contrast_figures, missing_of, sweep_figures
 from forethought.pipeline.sweep.run import SweepRun
 from forethought.records import write_jsonl
 from forethought.report.results import write_results
@@ -22,7 +22,8 @@ def write_sweep(
     sweep: Sweep, run: SweepRun, rows: Sequence[SweepRow], split: Split, folder: Path, results: Path, command: str
 ) -> Path:
     """Writes rows and page into `folder` and the figures to `results`; returns the page."""
-    figures = [*sweep_figures(rows), *_costs(run)]
+    figures = sweep_figures(rows)
+    figures += [*contrast_figures(sweep, figures), *_costs(run)]
     inputs = {
         f"{ground.folder.name}/{name}": content_hash
         for ground in run.grounds

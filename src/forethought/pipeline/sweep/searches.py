@@ -1,4 +1,4 @@
-"""A small GCG search against a defence of a sweep, at the same budget for all."""
+"""Adaptive attacks on a defence of a sweep, at the same budget for all."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from forethought.evals.attacks.adaptive.driver import read_outcomes, run_searche
 from forethought.evals.attacks.adaptive.outcome import Outcome, SearchProgress, SearchSettings
 from forethought.evals.judges.catalogue import get_judge
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.sweep.config import Sweep
+from forethought.pipeline.sweep.config import SearchConfig, Sweep
 from forethought.pipeline.sweep.material import Ground
 from forethought.pipeline.terminal import Terminal
 
-GCG = "gcg"
+_GCG = "gcg"
 
 
-def goals_of(sweep: Sweep, ground: Ground) -> list[Goal]:
+def goals_of(search: SearchConfig, ground: Ground) -> list[Goal]:
     """The first harmful test requests of the plan, the same for every defence."""
     direct = [one.request for one in ground.attempts if "direct" in one.cells]
-    return [Goal(request, opening_of(request)) for request in direct[: sweep.evaluate.gcg.goals]]
+    return [Goal(request, opening_of(request)) for request in direct[: search.goals]]
 
 
-def gcg_cell(
+def search_cell(
+    search: SearchConfig,
     name: str,
     sweep: Sweep,
     ground: Ground,
@@ -38,10 +39,10 @@ def gcg_cell(
 ) -> list[Outcome]:
     """One search a goal. Gradients are taken through the model of `read`: the trained one itself, or for a
     defence around the base model the base, so that its suffixes come from a model without that defence."""
-    gcg = sweep.evaluate.gcg
-    goals = goals_of(sweep, ground)
-    settings = SearchSettings(budget=None, seed=ground.seed, max_answer_tokens=sweep.evaluate.max_answer_tokens)
-    method = parse_method(f"gcg:steps={gcg.steps},candidates={gcg.candidates}")
+    goals = goals_of(search, ground)
+    tokens = sweep.evaluate.max_answer_tokens
+    settings = SearchSettings(budget=search.budget, seed=ground.seed, max_answer_tokens=tokens)
+    method = parse_method(search.method)
 
     def work(out: Path) -> dict[str, Any]:
         target, reader = opened(), read()
@@ -62,7 +63,10 @@ def gcg_cell(
         broken = sum(one.broken is True for one in run.outcomes)
         return {"goals": len(run.outcomes), "broken": broken, "unscored": sum(o.broken is None for o in run.outcomes)}
 
-    config = {"gcg": gcg.model_dump(mode="json", exclude={"defences"}), "goals": [one.request.id for one in goals]}
-    with terminal.progress(f"gcg {name}") as bar:
-        folder = stages.run(ground.stage(GCG), config, work, keep_partial=True)
+    said = search.model_dump(mode="json", exclude={"defences"})
+    if search.name == _GCG:  # as it stands in the file, by which finished stages are known
+        said = sweep.evaluate.gcg.model_dump(mode="json", exclude={"defences"})
+    config = {search.name: said, "goals": [one.request.id for one in goals]}
+    with terminal.progress(f"{search.name} {name}") as bar:
+        folder = stages.run(ground.stage(search.name), config, work, keep_partial=True)
     return list(read_outcomes(folder / "searches"))

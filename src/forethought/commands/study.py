@@ -1,0 +1,71 @@
+"""`forethought study`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forethought.commands.shared import console, cost_question, quiet
+from forethought.commands.sweep import show_plan, some, tell
+from forethought.errors import ConfigError
+
+if TYPE_CHECKING:
+    from forethought.pipeline.sweep.config import Sweep
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the defences are put to, in place of what the study's own file says."""
+
+    benchmark: Sequence[str] = ()
+    harmless: Sequence[str] = ()
+    lookalikes: Sequence[str] = ()
+    styles: Sequence[str] = ()
+
+
+def study(
+    file: Path, asked: Asked, out: Path | None, results: Path | None, plan: bool, only: Sequence[str], so_far: bool,
+    yes: bool,
+) -> int:  # fmt: skip
+    """Runs the study and shows its table. Returns the exit code, as `forethought sweep` does."""
+    quiet()
+    from forethought.pipeline.sweep.config import load_sweep
+    from forethought.pipeline.sweep.run import run_cells
+    from forethought.pipeline.terminal import Terminal
+
+    chosen = put_to(load_sweep(file), asked)
+    if plan:
+        show_plan(chosen)
+        return 0
+    folder, terminal, ask = out or Path("runs") / chosen.name, Terminal(console), cost_question(1.0, yes)
+    if only:
+        return some(chosen, folder, only, terminal, ask)
+    run = run_cells(chosen, folder, terminal, ask, so_far=so_far)
+    own = folder / f"asked-{chosen.evaluate.asks}" if chosen.evaluate.asks else folder
+    own.mkdir(parents=True, exist_ok=True)  # what somebody else asked stands beside the study's own
+    return tell(chosen, run, own, results or own / "results.json")
+
+
+def put_to(chosen: Sweep, asked: Asked) -> Sweep:
+    """The study with other requests or styles; training is as it was.
+
+    Raises ConfigError for harmless sets without a benchmark, and for a style that there is not.
+    """
+    from forethought.data.sources import SourceSpec
+    from forethought.pipeline.sweep.benchmark import Benchmark
+    from forethought.pipeline.sweep.config import check
+
+    if (asked.harmless or asked.lookalikes) and not asked.benchmark:
+        raise ConfigError("--benchmark-harmless", "has no harmful requests beside it", "Give them as --benchmark")
+    given = (asked.benchmark, asked.harmless, asked.lookalikes)
+    requests, harmless, lookalikes = (tuple(SourceSpec(path=one) for one in paths) for paths in given)
+    changes: dict[str, object] = {"instead": bool(asked.benchmark or asked.styles)}
+    if asked.benchmark:
+        changes["benchmark"] = Benchmark(requests=requests, harmless=harmless, lookalikes=lookalikes)
+    if asked.styles:
+        changes["attacks"] = tuple(asked.styles)
+    changed = chosen.model_copy(update={"evaluate": chosen.evaluate.model_copy(update=changes)})
+    check(changed)
+    return changed
