@@ -43,16 +43,18 @@ def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, c
     tested = [*load(data.test_harmful, True).values(), *load(data.test_harmless, False).values()]
     ready: dict[Split, list[Request]] = {}
     ruled, asked, unsure = _ruled(harmful, policy, data.min_rule_probability, classify)
-    n_held_out = 0
+    apart: list[Request] = []
     for split, found in ruled.items():
         rows, others = found, harmless[split]
         if split != "test":
             rows, others = without_rules(found, harmless[split], data.held_out_rules)
-            n_held_out += len(found) - len(rows) + len(harmless[split]) - len(others)
+            kept = {row.id for row in (*rows, *others)}
+            apart += [row for row in (*found, *harmless[split]) if row.id not in kept]
         capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
         ready[split] = [*capped, *_capped_by_source(others, data.max_harmless)]
-    counts = _write_apart(ready, [request for rows in tested for request in rows], data, out)
-    extra = {"skipped": skipped.total(), "unsure_of_rule": unsure, "held_out_by_rule": n_held_out}
+    # What is not trained on for its rule is tested: the domain that nobody has seen is the larger for it.
+    counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out)
+    extra = {"skipped": skipped.total(), "unsure_of_rule": unsure, "held_out_by_rule": len(apart)}
     return counts | {"rules_by_classifier": asked} | {name: count for name, count in extra.items() if count}
 
 
