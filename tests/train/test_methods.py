@@ -68,6 +68,8 @@ def _count(material: Material, name: str) -> tuple[int, int]:
         ("scot_no_benign", (7, 0)),
         ("scot_no_contrast", (7, 7)),
         ("scot_no_styled_benign", (7, 6)),
+        # The paper restyles harmful requests alone, and has no look-alikes.
+        ("scot_published", (7, 5)),
         ("policy_reasoning", (5, 6)),
         ("reasoning_first", (7, 8)),
         ("deliberative", (7, 8)),
@@ -103,6 +105,17 @@ def test_ablations_change_one_thing(material: Material) -> None:
     # A row that taught no answer still teaches none, and harmless rows stay as they are.
     assert CONSTANT_REFUSAL not in _taught(constant[6])
     assert constant[7:] == METHODS["scot"].rows(material)[7:]
+
+
+def test_the_published_form_has_the_papers_styles_and_walks_every_rule(material: Material) -> None:
+    rows = METHODS["scot_published"].rows(material)
+    assert _taught(rows[0]).startswith("# Verify the request")
+    assert "R1 " in _taught(rows[0])
+    examples = [
+        one.model_copy(update={"request": one.request.restyled(one.request.text, "capitals")})
+        for one in material.examples
+    ]
+    assert METHODS["scot_published"].rows(dataclasses.replace(material, examples=examples)) == []
 
 
 def test_preference_pairs_hold_the_opposite_verdict(material: Material) -> None:

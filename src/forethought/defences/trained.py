@@ -75,6 +75,16 @@ TRAINED: tuple[Defence, ...] = (
         when_to_choose="ability on allowed requests has to stay the base model's own",
         score=_VERDICT,
     ),
+    Defence(
+        id="scot_published",
+        title="SCoT as published",
+        paper=_SCOT,
+        kind="training",
+        trains=_ADAPTER,
+        cost="one pass over fewer rows; a thought of some 200 tokens before each answer",
+        when_to_choose="to compare with the paper's own form: every rule walked, six styles, harmless rows as they are",
+        score=_VERDICT,
+    ),
     *_ABLATIONS,
     Defence(
         id="reasoning_first",

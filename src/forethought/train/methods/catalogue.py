@@ -24,6 +24,7 @@ from forethought.train.methods.supervised import (
     REFUSAL,
     REFUSAL_AUGMENTED,
     SCOT,
+    SCOT_PUBLISHED,
     SCOT_SPLIT,
 )
 
@@ -34,6 +35,7 @@ METHODS: dict[str, TrainingMethod] = {
         REFUSAL_AUGMENTED,
         SCOT,
         SCOT_SPLIT,
+        SCOT_PUBLISHED,
         *ABLATIONS,
         REASONING_FIRST,
         POLICY_REASONING,

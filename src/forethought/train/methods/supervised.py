@@ -14,6 +14,10 @@ from forethought.train.objectives.paired import PairedObjective
 from forethought.train.rows import TokenRow
 
 SCOT_PAPER = "Yang et al. 2025, arXiv 2501.19180"
+PAPER_STYLES = frozenset(
+    {"slang", "uncommon_dialect", "role_play", "evidence_persuasion", "logical_appeal", "expert_endorsement"}
+)
+"""The six operators of the paper."""
 CONSTANT_REFUSAL = "I'm sorry, but I can't help with that."
 Keep = Callable[[Example], bool]
 
@@ -45,6 +49,13 @@ def unreasoned(material: Material, keep: Keep = _everything) -> list[TokenRow]:
 
 def _without(part: Keep) -> Callable[[Material], list[TokenRow]]:
     return lambda material: reasoned(material, lambda example: not part(example))
+
+
+def _in_the_paper(example: Example) -> bool:
+    """Whether the paper has such a row: its six styles on harmful requests alone, and no look-alikes."""
+    if example.term == "benign":
+        return original(example) and example.request.kind != "lookalike"
+    return original(example) or example.request.operator in PAPER_STYLES
 
 
 def _one_refusal(material: Material) -> list[TokenRow]:
@@ -109,6 +120,17 @@ SCOT_SPLIT = SCOT.model_copy(
         "weights_of": "scot",
     }
 )
+SCOT_PUBLISHED = TrainingMethod(
+    name="scot_published",
+    title="SCoT as published",
+    paper=SCOT_PAPER,
+    rows=lambda material: reasoned(_shaped(material, "paper", "full"), _in_the_paper),
+    objective=paired,
+    format="paper",
+    detail="full",
+)
+"""Headings, every rule walked, six styles, harmless rows as they are. What is taught comes from our policy and teacher,
+and not from the paper's rules and model."""
 POLICY_REASONING = TrainingMethod(
     name="policy_reasoning",
     title="Policy reasoning: every rule is walked",
