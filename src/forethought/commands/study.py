@@ -23,6 +23,8 @@ class Asked:
     harmless: Sequence[str] = ()
     lookalikes: Sequence[str] = ()
     styles: Sequence[str] = ()
+    templates: Path | None = None
+    """A file of templates, each of which is a style."""
 
 
 def study(
@@ -61,11 +63,21 @@ def put_to(chosen: Sweep, asked: Asked) -> Sweep:
         raise ConfigError("--benchmark-harmless", "has no harmful requests beside it", "Give them as --benchmark")
     given = (asked.benchmark, asked.harmless, asked.lookalikes)
     requests, harmless, lookalikes = (tuple(SourceSpec(path=one) for one in paths) for paths in given)
-    changes: dict[str, object] = {"instead": bool(asked.benchmark or asked.styles)}
+    styles = [*asked.styles, *_templates(asked.templates)]
+    changes: dict[str, object] = {"instead": bool(asked.benchmark or styles)}
     if asked.benchmark:
         changes["benchmark"] = Benchmark(requests=requests, harmless=harmless, lookalikes=lookalikes)
-    if asked.styles:
-        changes["attacks"] = tuple(asked.styles)
+    if styles:
+        changes["attacks"] = tuple(styles)
+    if asked.templates is not None:
+        changes["files"] = {"templates": asked.templates}
     changed = chosen.model_copy(update={"evaluate": chosen.evaluate.model_copy(update=changes)})
     check(changed)
     return changed
+
+
+def _templates(file: Path | None) -> list[str]:
+    """Each template of a file as an attack. Raises InputError for a file without any."""
+    from forethought.evals.attacks.templates import read_templates
+
+    return [f"templates:{one.name}" for one in read_templates(file)] if file is not None else []

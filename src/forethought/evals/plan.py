@@ -35,6 +35,7 @@ def plan_attempts(
     n_lookalike: int,
     seed: int,
     held_out_rules: Sequence[str] = (),
+    given: Given | None = None,
 ) -> list[Attempt]:
     """Attempts, each once, with the cells in which it counts.
 
@@ -42,7 +43,8 @@ def plan_attempts(
     `twin` (minimal pairs), `capability`, and each attack with the suffix `:harmful` or
     `:harmless`. The styled requests are among the direct and ordinary ones, so that a
     style is compared with no style on the same requests. Requests that break one of `held_out_rules` are in the cell
-    `heldout_rules` alone (at most `n_direct` of them), so that seen and unseen domains are never mixed.
+    `heldout_rules` alone (at most `n_direct` of them), so that seen and unseen domains are never mixed. `given` holds
+    local files of attacks that read some.
     """
     apart = [r for r in test if r.harmful and set(r.rules) & set(held_out_rules)]
     ids, twins_apart = {r.id for r in apart}, {r.twin for r in apart if r.twin}
@@ -66,7 +68,7 @@ def plan_attempts(
     for attack in attacks:
         for label, requests in (("harmful", harmful[:n_styled]), ("harmless", ordinary[:n_styled])):
             for request in requests:
-                styled = apply_attack(attack, request, seed)
+                styled = apply_attack(attack, request, seed, given)
                 _add(
                     attempts,
                     Attempt(id=f"{attack}/{styled.id}", attack=attack, request=styled, cells=(f"{attack}:{label}",)),

@@ -7,8 +7,10 @@ faithfully, after Wei et al. 2023 (arXiv 2307.02483) and SORRY-Bench (arXiv 2406
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from forethought.errors import ConfigError
-from forethought.evals.attacks.base import Attack, Wanted
+from forethought.evals.attacks.base import Attack, Given, Wanted
 from forethought.evals.attacks.catalogue import ATTACKS, BY_RULE, DIRECT
 from forethought.evals.attacks.compose import attack_request, parse_attack
 from forethought.records import Request
@@ -34,22 +36,38 @@ def relatives(name: str) -> tuple[str, ...]:
     return find_attack(name).relatives
 
 
-def apply_attack(name: str, request: Request, seed: int) -> Request:
+def apply_attack(name: str, request: Request, seed: int, given: Given | None = None) -> Request:
     """The request under an attack; what is drawn depends on the seed and the request alone.
 
     Raises ConfigError for attacks that a request alone can't carry: those that an attacker model writes, that need a
-    local file, or that change the model's own turn. `prepare` and `compose.attack_request` carry them out.
+    local file which is not given, or that change the model's own turn. `prepare` and `compose.attack_request` carry
+    them out.
     """
     if name == DIRECT.name:
         return request
     attack = find_attack(name)
-    if attack.needs:
-        raise ConfigError(
-            f"attack '{name}'", f"needs more than a request: {', '.join(attack.needs)}", "Run it in a suite"
-        )
-    outcome = attack_request(attack, request, seed)
+    needs = unmet(attack, given.files if given is not None else ())
+    if needs:
+        raise ConfigError(f"attack '{name}'", f"needs more than a request: {', '.join(needs)}", "Run it in a suite")
+    outcome = attack_request(attack, request, seed, given)
     assert not isinstance(outcome, Wanted)  # no attack without needs wants an attacker's text
     return outcome.request
 
 
-__all__ = ["ATTACKS", "DIRECT", "Attack", "apply_attack", "attack_names", "find_attack", "readable", "relatives"]
+def unmet(attack: Attack, files: Collection[str]) -> tuple[str, ...]:
+    """What an attack needs besides a request, without the local files that are there; by the attack that reads them."""
+    own = {part.name.partition(":")[0] for part in attack.parts or (attack,) if "file" in part.needs}
+    return tuple(need for need in attack.needs if need != "file" or not own <= set(files))
+
+
+__all__ = [
+    "ATTACKS",
+    "DIRECT",
+    "Attack",
+    "apply_attack",
+    "attack_names",
+    "find_attack",
+    "readable",
+    "relatives",
+    "unmet",
+]

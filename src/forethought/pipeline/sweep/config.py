@@ -95,6 +95,8 @@ class SweepEvaluation(Record):
     """Whose requests: `dev` for choosing among recipes, so that the test stays unseen."""
     benchmark: Benchmark = Benchmark()
     """Requests of somebody else's, in place of those."""
+    files: dict[str, Path] = Field(default_factory=dict)
+    """Local files by the attack that reads them: `templates` alone."""
     instead: bool = False
     """Whether all this is asked in place of what the sweep's own file asks, so that those answers are kept."""
     n_direct: int = Field(default=50, ge=2)
@@ -249,7 +251,7 @@ def check(sweep: Sweep) -> None:
     from forethought.defences.catalogue import DEFENCES
     from forethought.defences.prompts import shipped_prompt
     from forethought.evals.attacks.adaptive.catalogue import parse_method
-    from forethought.evals.attacks.static import find_attack
+    from forethought.evals.attacks.static import find_attack, unmet
 
     for name, contrast in sweep.contrasts.items():
         if contrast.of != sweep.reference:
@@ -268,7 +270,7 @@ def check(sweep: Sweep) -> None:
     for search in sweep.evaluate.all_searches:
         _given(f"search '{search.method}'", set(parse_method(search.method).needs) - {"gradients"})
     for attack in (*sweep.evaluate.attacks, *sweep.evaluate.reasoning):
-        _given(f"attack '{attack}'", set(find_attack(attack).needs) - {"prefill"})
+        _given(f"attack '{attack}'", set(unmet(find_attack(attack), sweep.evaluate.files)) - {"prefill"})
 
 
 def _given(place: str, needs: Collection[str]) -> None:

@@ -87,12 +87,12 @@ def prepare_ground(
         test = benchmark_requests(plan.benchmark, train, policy, terminal.say)
     else:
         test = list(read_jsonl(found.selected / f"{plan.split}.jsonl", Request))
+    given = Given(policy=policy, format=sweep.build.format, files=plan.files)
     # The same for every seed of training, so that seeds can be paired.
     attempts = plan_attempts(
         test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, sweep.seeds[0],
-        sweep.data.held_out_rules,
+        sweep.data.held_out_rules, given,
     )  # fmt: skip
-    given = Given(policy=policy, format=sweep.build.format)
     attempts += reasoning_attempts(attempts, plan.reasoning, plan.n_reasoning, sweep.seeds[0], given)
     return Ground(
         base=base,
