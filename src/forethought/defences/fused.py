@@ -2,8 +2,8 @@
 
 Both log-odds are standardised on calibration requests and mixed by a weight; weight and threshold are chosen on
 development requests. The thought stays as it is: where the probe carries the decision, the refusal names the probe's
-rule and says so in `Response.cause`. Where there is no verdict, as after a thought that an attack has skipped or
-written, the probe decides alone.
+rule and says so in `Response.cause`. Where the turn was begun by somebody else, its thought skipped or its verdict
+written, the model thinks anew without that beginning, and its own verdict counts; without any the probe decides alone.
 
 Stored as `fusion.json` beside the probe's own two files.
 """
@@ -112,13 +112,16 @@ class FusedVerdict(Wrapper):
     def reply(
         self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
     ) -> list[Response | Failed]:
-        """As a Respondent; `log_odds` is the fused score. Counts `refused`, `probe decided`, `no verdict`,
-        `answered instead`, `unscored`."""
+        """As a Respondent; `log_odds` is the fused score. Counts `refused`, `probe decided`, `thought anew`,
+        `no verdict`, `answered instead`, `unscored`."""
         replies = Replies(len(conversations), on_reply)
         rows = self.probe.log_odds(self._reader, [one.messages for one in conversations])
+        thoughts = self._thought_anew(conversations)
         overruled: dict[int, Response] = {}
 
         def first(place: int, reply: Response | Failed) -> None:
+            if isinstance(reply, Response) and place in thoughts:
+                reply = _with_thought(reply, thoughts[place])
             decided = self._decided(conversations[place], reply, rows[place])
             if isinstance(decided, Response) and decided.decision == "refuse" and self._allows(decided):
                 overruled[place] = decided
@@ -129,6 +132,18 @@ class FusedVerdict(Wrapper):
         self._answer_instead([(place, conversations[place]) for place in sorted(overruled)], overruled,
                              max_answer_tokens, replies)  # fmt: skip
         return replies.all()
+
+    def _thought_anew(self, conversations: Sequence[Conversation]) -> dict[int, Response | Failed]:
+        """By place: the model's own thought on each conversation whose turn somebody else has begun.
+
+        Whoever may begin the turn may skip the thought, or write its verdict: neither is the model's.
+        """
+        begun = [place for place, one in enumerate(conversations) if one.prefill]
+        if not begun:
+            return {}
+        self.counts["thought anew"] += len(begun)
+        plain = [conversations[place].model_copy(update={"prefill": ""}) for place in begun]
+        return dict(zip(begun, self.inner.reply(plain, 0), strict=True))
 
     def _allows(self, response: Response) -> bool:
         """Whether a fused score lies below the threshold."""
@@ -151,8 +166,7 @@ class FusedVerdict(Wrapper):
         return self._refused(conversation, scored, verdict, probe, row)
 
     def _by_probe(self, conversation: Conversation, response: Response, row: Array) -> Response:
-        """Decided by the probe alone, at its own threshold: an attack that skips or writes the thought has put itself
-        behind the prompt, which is all that the probe reads. Its score stands among the fused ones."""
+        """Decided by the probe alone, at its own threshold; its score stands among the fused ones."""
         self.counts["no verdict"] += 1
         margin = (float(row[0]) - self.probe.settings.threshold) / self.fusion.probe_scale
         scored = response.model_copy(update={"log_odds": self.fusion.threshold + margin})
@@ -224,6 +238,18 @@ class FusedVerdict(Wrapper):
             for place, conversation in asked
         ]
         return self.inner.reply(begun, max_answer_tokens)
+
+
+def _with_thought(reply: Response, thought: Response | Failed) -> Response:
+    """A reply to a turn that was begun for the model, with the verdict of its own thought; None where that failed."""
+    own = thought if isinstance(thought, Response) else Response(answer="")
+    return reply.model_copy(
+        update={
+            "reasoning": own.reasoning, "reasoning_text": own.reasoning_text, "log_odds": own.log_odds,
+            # Its answer goes on behind the prefill: where it is refused, the refusal is written for the rule.
+            "decision": "comply",
+        }
+    )  # fmt: skip
 
 
 def closed_thought(response: Response, fmt: Format) -> str:
