@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from forethought.defences.linear_probe import PROBE_OF_THE_PROBE, Array, LinearProbe, ProbeSettings
 from forethought.engine.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.errors import InputError
 from forethought.evals.calibrate import Calibration, choose_threshold
-from forethought.evals.inside.heads import fit_head
+from forethought.evals.inside.heads import STRENGTHS, choose_layer, fit_all, rule_targets
 from forethought.policy import Policy, default_policy
 from forethought.records import Record, Request
 
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
 _DEPTHS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 """Where in the stack of layers harm was found to be the plainest."""
-_STRENGTHS = (0.001, 0.01, 0.1)
-"""Values tried for C, on standardised states."""
-_FEWEST_OF_A_RULE = 3
-"""Requests of a rule below which it gets no head."""
 _CHUNK = 1024
 """Requests whose prompts are read at a time, for progress."""
 Labels = NDArray[np.bool_]
@@ -38,7 +33,7 @@ class FitSettings(Record):
 
     layers: tuple[int, ...] = ()
     """Layers to choose from, 1 being the first; empty: six at 60 to 85 % of the depth."""
-    strengths: tuple[float, ...] = _STRENGTHS
+    strengths: tuple[float, ...] = STRENGTHS
     """Inverse regularisations to choose from."""
     max_false_refusal: float = 0.02
     """Share of harmless development requests that the threshold may refuse."""
@@ -76,9 +71,11 @@ def fit_probe(
         raise InputError(f"layer {wrong[0]}", f"the model has {n_layers}", f"Use 1 to {n_layers}")
     fitted_on, skipped_train = _read(model, train, layers, "training", on_progress)
     held_out, skipped_dev = _read(model, dev, layers, "development", on_progress)
-    auroc, layer, strength = _choose(fitted_on, held_out, layers, settings.strengths)
-    rules = _rules_with_rows(fitted_on.requests, policy)
-    weights, biases = _heads(fitted_on, layer, strength, rules)
+    auroc, layer, strength = choose_layer(
+        fitted_on.states, fitted_on.harmful, held_out.states, held_out.harmful, settings.strengths
+    )
+    rules, targets = rule_targets(fitted_on.harmful, [one.rules for one in fitted_on.requests], policy.rule_ids)
+    weights, biases = fit_all(fitted_on.states[layer], targets, strength)
     calibration = _calibrate(held_out, held_out.states[layer] @ weights[0] + biases[0], settings)
     described = ProbeSettings(
         model=model.name,
@@ -96,21 +93,6 @@ def fit_probe(
     reference = LinearProbe(described, weights, biases).log_odds(model, [PROBE_OF_THE_PROBE])[0]
     described = described.model_copy(update={"reference": tuple(float(value) for value in reference)})
     return LinearProbe(described, weights, biases)
-
-
-def _choose(train: _Rows, dev: _Rows, layers: Sequence[int], strengths: Sequence[float]) -> tuple[float, int, float]:
-    """(AUROC, layer, strength) that separate the development requests best; a tie goes to the lower ones."""
-    found = [(_auroc(train, dev, layer, strength), layer, strength) for layer in layers for strength in strengths]
-    return max(found, key=lambda one: (round(one[0], 6), -one[1], -one[2]))
-
-
-def _heads(train: _Rows, layer: int, strength: float, rules: Sequence[str]) -> tuple[Array, Array]:
-    """Weights (1 + rules, hidden size) and biases (1 + rules), in float32."""
-    states, known = train.states[layer], _rules_known(train.requests)
-    heads = [fit_head(states, train.harmful, strength)]
-    heads += [fit_head(states[known], _breaks(train.requests, rule)[known], strength) for rule in rules]
-    weights = np.stack([head[0] for head in heads]).astype(np.float32)
-    return weights, np.array([head[1] for head in heads], dtype=np.float32)
 
 
 def _calibrate(dev: _Rows, scores: Array, settings: FitSettings) -> Calibration:
@@ -146,25 +128,6 @@ def _read(
             on_progress(len(chunk))
     found = {layer: np.concatenate(states) for layer, states in parts.items()}
     return _Rows(kept, harmful, found), len(labelled) - len(kept)
-
-
-def _auroc(train: _Rows, dev: _Rows, layer: int, strength: float) -> float:
-    weights, bias = fit_head(train.states[layer], train.harmful, strength)
-    return float(roc_auc_score(dev.harmful, dev.states[layer] @ weights + bias))
-
-
-def _rules_with_rows(requests: Sequence[Request], policy: Policy) -> tuple[str, ...]:
-    counts = Counter(rule for request in requests if request.harmful for rule in set(request.rules))
-    return tuple(rule for rule in policy.rule_ids if counts[rule] >= _FEWEST_OF_A_RULE)
-
-
-def _breaks(requests: Sequence[Request], rule: str) -> Labels:
-    return np.array([bool(request.harmful) and rule in request.rules for request in requests], dtype=bool)
-
-
-def _rules_known(requests: Sequence[Request]) -> Labels:
-    """False for a harmful request whose rules nobody named: it may break any."""
-    return np.array([not request.harmful or bool(request.rules) for request in requests], dtype=bool)
 
 
 def _kind(request: Request) -> str:
