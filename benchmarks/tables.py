@@ -1,0 +1,85 @@
+"""Prints the tables of docs/results.md from a results file of a sweep: a line a defence, in the order of the file.
+
+python benchmarks/tables.py results/defences.json
+python benchmarks/tables.py results/study.json --columns auroc_unseen youden_unseen --intervals auroc_unseen
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from forethought.evals.metrics import Figure
+
+HEADINGS = {
+    "auroc_unseen": "AUROC",
+    "youden_unseen": "Youden's J",
+    "asr_unseen": "attack success",
+    "refused_styled_harmless": "harmless refused",
+    "asr_matched": "success at the rate of the reference",
+    "asr_direct": "direct",
+    "asr_reasoning": "on reasoning",
+    "asr_gcg": "GCG",
+    "asr_best_of_n": "best of N",
+    "refused_lookalike": "look-alikes refused",
+    "refused_ordinary": "ordinary refused",
+    "capability": "short questions right",
+    "auroc_direct": "AUROC, direct",
+    "auroc_lookalike": "AUROC, look-alikes",
+    "auroc_heldout_rules": "AUROC, unseen domains",
+    "rule_named_right": "rule named right",
+    "reasoning_tokens_harmless": "tokens of thought, harmless",
+}
+FIRST = ("auroc_unseen", "youden_unseen", "asr_unseen", "refused_styled_harmless", "asr_matched")
+SECOND = ("asr_direct", "asr_reasoning", "asr_gcg", "refused_lookalike", "refused_ordinary", "capability")
+
+
+def figures_of(file: Path) -> dict[str, Figure]:
+    """The figures of a results file by name."""
+    held = json.loads(file.read_text(encoding="utf-8"))
+    return {row["name"]: Figure.model_validate(row) for row in held["figures"]}
+
+
+def defences_of(figures: Mapping[str, Figure]) -> list[str]:
+    """Ids of the defences, by the figure that each has."""
+    return [name.removeprefix("refused_ordinary_") for name in figures if name.startswith("refused_ordinary_")]
+
+
+def table(
+    figures: Mapping[str, Figure], defences: Sequence[str], columns: Sequence[str], intervals: Sequence[str]
+) -> str:
+    """A table in Markdown; figures that a defence lacks are dashes."""
+    lines = [" | ".join(["| defence", *(HEADINGS.get(one, one) for one in columns)]) + " |"]
+    lines.append("| --- " * (len(columns) + 1) + "|")
+    for name in defences:
+        cells = [_cell(figures.get(f"{column}_{name}"), column in intervals) for column in columns]
+        lines.append(" | ".join([f"| `{name}`", *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _cell(figure: Figure | None, interval: bool) -> str:
+    if figure is None:
+        return "-"
+    value = f"{figure.value + 0.0:.2f}"
+    if not interval or figure.low is None or figure.high is None:
+        return value
+    return f"{value} ({figure.low:.2f} to {figure.high:.2f})"
+
+
+def main() -> None:
+    """Prints the two tables, or one with the columns asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--columns", nargs="*", help="One table with these figures.")
+    parser.add_argument("--intervals", nargs="*", default=["auroc_unseen", "youden_unseen"])
+    options = parser.parse_args()
+    figures = figures_of(options.results)
+    defences = defences_of(figures)
+    for columns in [options.columns] if options.columns else [FIRST, SECOND]:
+        print(table(figures, defences, columns, options.intervals), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()
