@@ -17,6 +17,8 @@ from forethought.train.config import TrainConfig
 from forethought.train.fit import train
 from forethought.train.methods.base import Material
 from forethought.train.methods.catalogue import METHODS, get_method
+from forethought.train.methods.combined import Levers
+from forethought.train.methods.emphasis import Emphasis
 from forethought.train.methods.supervised import CONSTANT_REFUSAL
 from forethought.train.rows import IGNORED, TokenRow
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_folder, tiny_tokenizer
@@ -75,6 +77,7 @@ def _count(material: Material, name: str) -> tuple[int, int]:
         ("deliberative", (7, 8)),
         ("scot_weighted", (7, 8)),
         ("scot_consistent", (7, 8)),
+        ("scot_combined", (7, 8)),
         ("scot_dpo", (7, 8)),
         # Harmful requests come from its pool.
         ("r2d2", (0, 7)),
@@ -116,6 +119,24 @@ def test_the_published_form_has_the_papers_styles_and_walks_every_rule(material:
         for one in material.examples
     ]
     assert METHODS["scot_published"].rows(dataclasses.replace(material, examples=examples)) == []
+
+
+def test_levers_are_those_of_the_methods_that_they_come_from(material: Material) -> None:
+    plain = METHODS["scot"].rows(material)
+    assert Levers(emphasis=None).rows(material) == plain
+    assert Levers().rows(material) == METHODS["scot_weighted"].rows(material)
+    assert Levers(emphasis=None, recovery=0.5).rows(material) == METHODS["scot_recovery"].rows(material)
+    heavier = Levers(emphasis=Emphasis(verdict=9.0)).rows(material)
+    assert max(heavier[0].weights) == 9.0
+
+
+def test_short_rows_end_with_the_thought(material: Material) -> None:
+    rows = Levers(emphasis=None, answers=0.0).rows(material)
+    assert len(rows) == len(material.examples)
+    assert all(_taught(row).rstrip().endswith("</think>") for row in rows)
+    some = Levers(emphasis=None, answers=0.5).rows(material)
+    taught = [row for row in some if not _taught(row).rstrip().endswith("</think>")]
+    assert 0 < len(taught) < len([one for one in material.examples if one.answer])
 
 
 def test_preference_pairs_hold_the_opposite_verdict(material: Material) -> None:

@@ -183,6 +183,16 @@ TRAINED: tuple[Defence, ...] = (
         when_to_choose="GCG is the attack that matters and accelerators are at hand",
     ),
     Defence(
+        id="scot_combined",
+        title="SCoT with several levers",
+        paper=f"ours, after {_SCOT}",
+        kind="training",
+        trains=_ADAPTER,
+        cost="as SCoT; with rule heads a pass of the base model over the rows besides",
+        when_to_choose="several levers help: weights on what decides, rule heads, recovery, rows without answers",
+        score=_VERDICT,
+    ),
+    Defence(
         id="scot_hardened",
         title="SCoT, hardened",
         paper="ours",

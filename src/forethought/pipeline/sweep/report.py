@@ -75,7 +75,8 @@ def sweep_figures(rows: Sequence[SweepRow]) -> list[Figure]:
     """Every figure as NAME_DEFENCE.
 
     Where a defence stands in several rows (seeds, budgets, bases), each has its place behind its name, and the plain
-    name is the mean over seeds; with several bases or budgets there is none, since such a mean says nothing.
+    name is the mean over seeds, of p-values the largest; with several bases or budgets there is none, since such a mean
+    says nothing.
     """
     found: list[Figure] = []
     groups = by_defence(rows)
@@ -112,11 +113,15 @@ def _name(name: str, defence: str) -> str:
 def _means(group: DefenceMeans) -> list[Figure]:
     names = dict.fromkeys(figure.name for row in group.runs for figure in row.figures)
     means = {name: group.mean(name) for name in names if not name.startswith("p_")}
-    return [
+    found = [
         mean.figure.named(_name(name, group.defence))
         for name, mean in means.items()
         if mean is not None and not math.isnan(mean.figure.value)
     ]
+    # No p-value of a mean: what every seed shows by itself is shown.
+    of_seeds = {name: [row.figure(name) for row in group.runs] for name in names if name.startswith("p_")}
+    worst = [max((one for one in ones if one is not None), key=lambda one: one.value) for ones in of_seeds.values()]
+    return found + worst
 
 
 def contrast_figures(sweep: Sweep, figures: Sequence[Figure]) -> list[Figure]:

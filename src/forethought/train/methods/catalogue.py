@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from forethought.errors import ConfigError
 from forethought.train.methods.base import TrainingMethod
+from forethought.train.methods.combined import COMBINED
 from forethought.train.methods.contrasted import (
     CIRCUIT_BREAKER,
     CONTINUOUS_ADVERSARIAL,
@@ -48,6 +49,7 @@ METHODS: dict[str, TrainingMethod] = {
         WEIGHTED,
         CONSISTENT,
         HEADED,
+        COMBINED,
         HARDENED,
         RECOVERY,
         REJECTION,

@@ -42,7 +42,12 @@ EMPHASIS = Emphasis()
 
 def weighted(material: Material) -> list[TokenRow]:
     """SCoT's rows, with a weight for each token."""
-    return [_weighted(material, example, EMPHASIS) for example in material.examples]
+    return weighted_by(material, EMPHASIS)
+
+
+def weighted_by(material: Material, emphasis: Emphasis) -> list[TokenRow]:
+    """As `weighted`, by weights of the caller's."""
+    return [_weighted(material, example, emphasis) for example in material.examples]
 
 
 def _weighted(material: Material, example: Example, emphasis: Emphasis) -> TokenRow:
@@ -97,7 +102,8 @@ def undisguised(request: Request) -> Request | None:
     return request.model_copy(update={"messages": (*request.messages[:-1], last), "operator": None, "seed_text": None})
 
 
-def _weighted_objective(config: TrainConfig, n_layers: int) -> Objective:
+def weighted_objective(config: TrainConfig, n_layers: int) -> Objective:
+    """The two-term loss, each token by its weight."""
     return PairedObjective(config.benign_weight, columns=("weights",))
 
 
@@ -110,7 +116,7 @@ WEIGHTED = TrainingMethod(
     title="SCoT, verdict and first words weighted",
     paper="",
     rows=weighted,
-    objective=_weighted_objective,
+    objective=weighted_objective,
 )
 CONSISTENT = TrainingMethod(
     name="scot_consistent",
