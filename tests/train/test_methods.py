@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from forethought.chat import encode_prompt
 from forethought.errors import ConfigError
 from forethought.policy import default_policy
+from forethought.reasoning import parse
 from forethought.records import Example
 from forethought.train.config import TrainConfig
 from forethought.train.fit import train
@@ -128,6 +129,18 @@ def test_levers_are_those_of_the_methods_that_they_come_from(material: Material)
     assert Levers(emphasis=None, recovery=0.5).rows(material) == METHODS["scot_recovery"].rows(material)
     heavier = Levers(emphasis=Emphasis(verdict=9.0)).rows(material)
     assert max(heavier[0].weights) == 9.0
+
+
+def test_form_and_rule_are_named_before_the_verdict(material: Material) -> None:
+    rows = Levers(emphasis=None, form=True, rule=True).rows(material)
+    plain, styled = _taught(rows[0]), _taught(rows[4])
+    assert "Form: plain.\nRule: Fraud, theft and other crime (R4).\nVerdict: refuse" in plain
+    assert "Form: slang, which changes nothing.\nRule: Fraud, theft and other crime (R4).\nVerdict: refuse" in styled
+    harmless = next(_taught(row) for row in rows if row.term == 1)
+    assert "Form: plain.\nRule: none.\nVerdict: comply" in harmless
+    read = parse(plain, material.policy).reasoning
+    assert read is not None
+    assert (read.verdict, read.violated) == ("refuse", ("R4",))
 
 
 def test_short_rows_end_with_the_thought(material: Material) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 
 from pydantic import Field
 
+from forethought.policy import Policy
 from forethought.records import Example, Record
 from forethought.train.methods.base import Job, Material, Procedure, tunable_method
 from forethought.train.methods.emphasis import Emphasis, weighted_by, weighted_objective
@@ -31,12 +32,31 @@ class Levers(Record):
     """Share of the harmful rows that are also shown from a bad start."""
     answers: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of the rows that teach an answer; the others end with the thought, so that more rows fit a budget."""
+    form: bool = False
+    """The thought names the disguise before its verdict, and discards it."""
+    rule: bool = False
+    """The thought names the rule that is broken, or none, before its verdict, and not behind it alone."""
 
     def rows(self, material: Material) -> list[TokenRow]:
         """SCoT's rows under these levers."""
-        shown = dataclasses.replace(material, examples=_shortened(material, self.answers))
+        examples = [_told(one, material.policy, self) for one in _shortened(material, self.answers)]
+        shown = dataclasses.replace(material, examples=examples)
         plain = weighted_by(shown, self.emphasis) if self.emphasis is not None else reasoned(shown)
         return plain + (recovered(material, self.recovery) if self.recovery else [])
+
+
+def _told(example: Example, policy: Policy, levers: Levers) -> Example:
+    """The example, its thought saying more between intent and verdict."""
+    reasoning = example.reasoning
+    lines = [reasoning.deliberation] if reasoning.deliberation else []
+    if levers.form:
+        disguise = example.request.operator
+        lines.append(f"Form: {disguise.replace('_', ' ')}, which changes nothing." if disguise else "Form: plain.")
+    if levers.rule:
+        named = [policy.rule(rule) for rule in reasoning.violated]
+        lines.append("Rule: " + ("; ".join(f"{rule.title} ({rule.id})" for rule in named) or "none") + ".")
+    told = reasoning.model_copy(update={"deliberation": "\n".join(lines)})
+    return example.model_copy(update={"reasoning": told})
 
 
 def _shortened(material: Material, share: float) -> list[Example]:
