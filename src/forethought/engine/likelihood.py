@@ -1,11 +1,12 @@
 """How likely a model is to say a text: what random search, AutoDAN and judges of the first token ask for.
 
 Prompts that begin alike are read once, rows run side by side sorted by length, and logits are computed for the
-text's own positions alone.
+text's own positions alone. Several short texts of one prompt are read in one pass, as a tree (`fan.py`).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import torch
 
 from forethought.chat import encode_prompt
 from forethought.engine.conversation import Conversation
+from forethought.engine.fan import FEWEST, Ids, fan_log_probs, fits
 from forethought.engine.prefix import Node, batch_of, overhead_of, passes, read, share
 from forethought.errors import InputError
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _WAVE = 256
 """Rows whose shared beginnings are held at once."""
+_SHORT = 16
+"""Longest text, in tokens, that stands in a tree with others."""
 _LOGITS = 1024
 """Most positions in one pass that logits are computed for: a vocabulary each."""
 
@@ -56,10 +60,29 @@ def log_probs(
         asked.append((tuple(prompt), tuple(target)))
     # Sorted by tokens, so that a wave holds what begins alike.
     todo = sorted(set(asked))
+    if fits(model.model.config):
+        known |= _fanned(model, todo)
+        todo = [one for one in todo if one not in known]
     for start in range(0, len(todo), _WAVE):
         wave = todo[start : start + _WAVE]
         known |= dict(zip(wave, _wave(model, wave), strict=True))
     return [known[one] for one in asked]
+
+
+def _fanned(model: LocalModel, asked: Sequence[tuple[Ids, Ids]]) -> dict[tuple[Ids, Ids], float]:
+    """Log-probabilities where the same few texts are asked of several prompts, or many of one."""
+    texts: dict[Ids, list[Ids]] = defaultdict(list)
+    for prompt, target in asked:
+        texts[prompt].append(target)
+    alike: dict[tuple[Ids, ...], list[Ids]] = defaultdict(list)
+    for prompt, targets in texts.items():
+        if len(targets) >= FEWEST and max(map(len, targets)) <= _SHORT:
+            alike[tuple(targets)].append(prompt)
+    found: dict[tuple[Ids, Ids], float] = {}
+    for few, prompts in alike.items():
+        for prompt, sums in zip(prompts, fan_log_probs(model.model, prompts, few), strict=True):
+            found |= {(prompt, target): one for target, one in zip(few, sums, strict=True)}
+    return found
 
 
 @torch.inference_mode()
