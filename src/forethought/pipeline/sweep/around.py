@@ -19,6 +19,7 @@ from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.material import Ground
 from forethought.pipeline.terminal import Terminal
+from forethought.reasoning import Format
 from forethought.records import Request
 
 PROMPT = "prompt"
@@ -73,36 +74,58 @@ def behind(spec: str, ground: Ground, inner: Respondent, base: LocalModel) -> Re
     return make_defence(spec, inner, Means(policy=ground.policy, model=base, harmless=harmless))
 
 
-def fitted(spec: str, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner, terminal: Terminal) -> str:
+class Probes:
+    """The linear probes of a sweep's grounds: one for all defences that read it, fitted where one is asked for."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._folders: dict[Path, Path] = {}
+        self.seconds = 0.0
+        """What fitting took when it was done."""
+
+    def folder(self, ground: Ground, model: Callable[[], LocalModel]) -> Path:
+        """Where the ground's probe lies. `model` holds the base weights."""
+        place = ground.folder / f"probe-{ground.key[:8]}"
+        if place not in self._folders:
+            stages = StageRunner(place, self._terminal.say, after=ground.key)
+            self._folders[place] = self._fit(ground, model, stages)
+            self.seconds += stages.seconds
+        return self._folders[place]
+
+    def _fit(self, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner) -> Path:
+        def work(out: Path) -> dict[str, Any]:
+            from forethought.defences.probe_fit import fit_probe
+
+            bar.total(len(ground.train) + len(ground.dev))
+            probe = fit_probe(model(), ground.train, ground.dev, ground.policy, on_progress=bar.advance)
+            probe.save(out)
+            return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
+
+        with self._terminal.progress("fit the probe") as bar:
+            return stages.run(_FIT, {"train": len(ground.train), "dev": len(ground.dev)}, work)
+
+
+def fitted(
+    spec: str,
+    ground: Ground,
+    model: Callable[[], LocalModel],
+    probes: Probes,
+    stages: StageRunner,
+    terminal: Terminal,
+    fmt: Format = "think",
+) -> str:
     """The spec; a defence that needs fitting and has no folder yet is fitted on the ground's rows first.
 
-    `model` is the defended one: probes read its base weights, a fusion its verdicts.
+    `model` is the defended one: probes read its base weights, a fusion its verdicts; `fmt` is how it writes thoughts.
     """
     name = spec.strip()
     if name not in (PROBE, HEADED, FUSED):
         return spec
-    probe = _fitted_probe(ground, model, terminal)
+    probe = probes.folder(ground, model)
     if name == PROBE:
         return f"{PROBE}:{probe}"
     folder = probe if name == HEADED else _fitted_fusion(probe, ground, model, stages, terminal)
-    thinking = model().thinking
-    return f"{name}:{folder},format={thinking.format if thinking is not None else 'think'}"
-
-
-def _fitted_probe(ground: Ground, model: Callable[[], LocalModel], terminal: Terminal) -> Path:
-    """The folder of the ground's probe: one for all defences that read it."""
-
-    def work(out: Path) -> dict[str, Any]:
-        from forethought.defences.probe_fit import fit_probe
-
-        bar.total(len(ground.train) + len(ground.dev))
-        probe = fit_probe(model(), ground.train, ground.dev, ground.policy, on_progress=bar.advance)
-        probe.save(out)
-        return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
-
-    stages = StageRunner(ground.folder / f"probe-{ground.key[:8]}", terminal.say, after=ground.key)
-    with terminal.progress("fit the probe") as bar:
-        return stages.run(_FIT, {"train": len(ground.train), "dev": len(ground.dev)}, work)
+    return f"{name}:{folder},format={fmt}"
 
 
 def _fitted_fusion(

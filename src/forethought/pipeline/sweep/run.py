@@ -13,11 +13,12 @@ from forethought.defences.opening import OpeningScore
 from forethought.engine.conversation import Respondent
 from forethought.engine.local import LocalModel
 from forethought.engine.machine import release_memory
+from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError, ForethoughtError
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.suite.records import Judged
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.sweep.around import PROMPT, behind, best_prompt, fitted
+from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_prompt, fitted
 from forethought.pipeline.sweep.cell import ATTACK, Trained, attack_cell, reuse_base, train_cell
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
@@ -87,6 +88,7 @@ def run_cells(
                 for entry in sweep.methods:
                     if seed in (entry.seeds or sweep.seeds) and (not only or entry.label in only):
                         bench.trained(sweep.resolved(entry), budget)
+            run.seconds += bench.probes.seconds
     return run
 
 
@@ -119,6 +121,7 @@ class _Bench:
         self.ground = self._ground = grounded({})
         self._base_judged = base_judged
         self._adapters: dict[tuple[str, int], Path] = {}
+        self.probes = Probes(terminal)
 
     @cached_property
     def base(self) -> LocalModel:
@@ -154,7 +157,7 @@ class _Bench:
         title = DEFENCES[name].defence.title
 
         def work() -> CellResult:
-            ready = fitted(spec, self._ground, lambda: self.base, stages, self._terminal)
+            ready = fitted(spec, self._ground, lambda: self.base, self.probes, stages, self._terminal)
             return self._around(
                 name, title, lambda: behind(ready, self._ground, self.base, self.base), stages,
                 spec if spec != name else "",
@@ -185,7 +188,10 @@ class _Bench:
                     reuse_base(held[0], self._base_judged, self._sweep.evaluate.max_answer_tokens)
                 return held[0]
 
-            ready = fitted(entry.around, ground, model, stages, self._terminal) if entry.around else ""
+            ready = ""
+            if entry.around:
+                fmt = read_settings(found.adapter).format
+                ready = fitted(entry.around, ground, model, self.probes, stages, self._terminal, fmt)
 
             def opened() -> Respondent:
                 if ready:
