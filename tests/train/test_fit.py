@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -29,7 +29,7 @@ from forethought.train.head import add_taught_head
 from forethought.train.objectives.base import Step
 from forethought.train.objectives.paired import paired_loss
 from forethought.train.rows import TokenRow, collate, tokenize
-from forethought.train.trainer import lora
+from forethought.train.trainer import disturb, lora
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
 
 # Two epochs of six steps; dropout, so that the random state has to be restored too.
@@ -164,6 +164,18 @@ def test_an_adapter_stands_between_the_skipped_layers_and_its_depth() -> None:
     assert "depth" not in TrainConfig().model_dump()  # keys of what was trained before it was there
     with pytest.raises(ConfigError, match="depth"):
         lora(TrainConfig(skip_layers=5, depth=0.5), 10)
+
+
+def test_an_adapter_may_begin_away_from_nothing() -> None:
+    model = get_peft_model(tiny_model(), lora(TrainConfig(rank=4), 2))
+    found = []
+    for seed in (3, 3, 4):
+        disturb(model, 0.05, seed)
+        second = [p.detach().flatten() for name, p in model.named_parameters() if "lora_B" in name]
+        found.append(torch.cat(second).clone())
+    assert float(found[0].std()) == pytest.approx(0.05, rel=0.1)
+    assert torch.equal(found[0], found[1]), "a seed gives the same noise in every process"
+    assert not torch.equal(found[0], found[2])
 
 
 def test_adapter_loads_with_plain_peft(whole: tuple[Path, dict[str, float], list[Any]]) -> None:

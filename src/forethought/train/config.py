@@ -38,6 +38,9 @@ class TrainConfig(Record):
     """So many layers from the bottom stay as they are: no adapter, no backward pass through them."""
     depth: float = Field(default=1.0, gt=0.0, le=1.0)
     """Share of the layers, from the bottom, that are adapted; those above stay as they are."""
+    initial_noise: float = Field(default=0.0, ge=0.0)
+    """Standard deviation of the adapter's second factor to begin with. 0, as is usual, begins with the model as it is:
+    where a loss has no slope there, as the cosine with the model's own states, nothing would ever move."""
     learning_rate: float = Field(default=2e-4, gt=0.0)
     epochs: float = Field(default=1.0, gt=0.0)
     batch_size: int = Field(default=16, ge=1)
@@ -80,7 +83,7 @@ class TrainConfig(Record):
         }
 
 
-_LATER = frozenset({"depth", "dora", "quantize", "packing", "early_stop", "trackers"})
+_LATER = frozenset({"depth", "initial_noise", "dora", "quantize", "packing", "early_stop", "trackers"})
 
 
 def small_model() -> TrainConfig:

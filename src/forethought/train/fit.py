@@ -31,7 +31,7 @@ from forethought.train.rows import TokenRow, collate
 from forethought.train.rowset import RowSet
 from forethought.train.sampler import PairedSampler
 from forethought.train.trackers import check_trackers, tracker_callbacks
-from forethought.train.trainer import ObjectiveTrainer, OnStep, Progress, arguments, lora
+from forethought.train.trainer import ObjectiveTrainer, OnStep, Progress, arguments, disturb, lora
 
 _LATER = frozenset({"weights", "rivals", "other_rivals"})
 
@@ -77,6 +77,8 @@ def train(
         sampler=_sampler(rows, config),
         measure=_measure(held_out, tokenizer.pad_token_id, config.batch_size),
     )
+    if config.initial_noise and config.method == "lora":
+        disturb(trainer.model, config.initial_noise, config.seed)
     if stop is not None:
         stop.attach(trainer)
     trainer.remove_callback(PrinterCallback)  # progress goes to `on_step`, not to the terminal

@@ -182,6 +182,15 @@ def lora(config: TrainConfig, n_layers: int) -> LoraConfig:
     )
 
 
+def disturb(model: Any, deviation: float, seed: int) -> None:
+    """Fills the second factor of every LoRA pair of a model with noise, the same for a seed in every process."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            noise = torch.randn(parameter.shape, generator=generator) * deviation
+            parameter.data.copy_(noise.to(parameter.dtype))
+
+
 def arguments(config: TrainConfig, out: Path) -> SFTConfig:
     """TRL's arguments for a config; checkpoints go to `out`/checkpoints.
 

@@ -107,8 +107,9 @@ CIRCUIT_BREAKER = TrainingMethod(
     objective=_circuit_breaker,
     thinks=False,
     needs_complied=True,
-    # As in the paper's code, nothing above the last rerouted layer is adapted: it could make up for what is turned.
-    settings={"skip_layers": 0, "depth": 21 / 32},
+    # As in the paper's code, nothing above the last rerouted layer is adapted: it could make up for what is turned. The
+    # cosine has no slope where both states are the same, so that the adapter does not begin at nothing.
+    settings={"skip_layers": 0, "depth": 21 / 32, "initial_noise": 0.01},
 )
 LATENT_ADVERSARIAL = TrainingMethod(
     name="latent_adversarial",
