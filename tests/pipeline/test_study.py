@@ -43,7 +43,16 @@ def test_seeds_share_requests_and_somebody_elses_train_nothing(tmp_path: Path, m
     held = json.loads((out / "results.json").read_text())
     figures = {figure["name"]: figure for figure in held["figures"]}
     known = set(figures) | set(held.get("missing", {}))
-    assert {"auroc_unseen_scot", "diff_youden_unseen_best_refusal", "detectable_youden_unseen_best_refusal"} <= known
+    assert {"auroc_unseen_scot", "asr_direct_scot_tiny_s1_b1500"} <= {
+        name.replace(str(tiny_folder()), "tiny") for name in known
+    }
+    # A random model's garbled answers leave some figures unscored; of those that are there each has its own name.
+    paired = {name for name in figures if name.startswith("diff_") and name.endswith("_scot_vs_refusal_augmented")}
+    assert paired
+    for one in paired:
+        contrast = one.replace("scot_vs_refusal_augmented", "best_refusal")
+        assert figures[contrast]["value"] == figures[one]["value"]
+        assert contrast.replace("diff_", "detectable_", 1) in figures
     assert not (out / f"{name}-s1" / "base").exists(), "the base model was asked again for the second seed"
     asked = [
         {json.loads(line)["attempt"]["id"] for line in (out / f"{name}-s{seed}/scot-b1500/attack/judged.jsonl").open()}
@@ -66,7 +75,7 @@ def test_seeds_share_requests_and_somebody_elses_train_nothing(tmp_path: Path, m
     assert (out / f"{name}-s0" / "scot-b1500" / "attack" / "judged.jsonl").is_file(), "its own answers are gone"
     (beside,) = out.glob("asked-*")
     asked_there = json.loads((beside / "results.json").read_text())
-    assert str(own) in asked_there["inputs"]
+    assert f"{name}-s0/benchmark/{own.name}" in asked_there["inputs"]
     there = {figure["name"] for figure in asked_there["figures"]} | set(asked_there.get("missing", {}))
     assert {"asr_style_short_scot", "asr_templates:1_scot"} <= there
 

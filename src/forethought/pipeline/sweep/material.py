@@ -108,7 +108,7 @@ def prepare_ground(
         attempts=attempts,
         asks=plan.asks,
         inputs={name: file_hash(found.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
-        | plan.benchmark.sources,
+        | {f"benchmark/{Path(path).name}": held for path, held in plan.benchmark.sources.items()},
     )
 
 
