@@ -76,8 +76,9 @@ def test_seeds_share_requests_and_somebody_elses_train_nothing(tmp_path: Path, m
     (beside,) = out.glob("asked-*")
     asked_there = json.loads((beside / "results.json").read_text())
     assert f"{name}-s0/benchmark/{own.name}" in asked_there["inputs"]
-    there = {figure["name"] for figure in asked_there["figures"]} | set(asked_there.get("missing", {}))
-    assert {"asr_style_short_scot", "asr_templates:1_scot"} <= there
+    (answers,) = (out / f"{name}-s0" / "scot-b1500").glob("attack-*/judged.jsonl")
+    put = {json.loads(line)["attempt"]["attack"] for line in answers.open()}
+    assert put == {"direct", "style_short", "templates:1"}
 
 
 THINGS = ("bicycle", "ladder", "tent", "canoe")
