@@ -33,7 +33,8 @@ class CircuitBreakerObjective:
     """Weight of both terms; the schedule moves it from rerouting to retaining."""
     scale: float = 5.0
     """Weight of the retain term once its distances are shares of a state's norm. At 2 the embedded model lost its
-    ordinary answers with the harmful ones; at 5 it kept them, and little was rerouted in 90 steps."""
+    ordinary answers with the harmful ones; at 5 it kept them, and little was rerouted in 90 steps (from an adapter that
+    began at nothing, on all layers)."""
     columns: tuple[str, ...] = ()
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
