@@ -40,6 +40,7 @@ def verdict(tokenizer: Any) -> VerdictTokens:
         refuse=tuple(_ids(tokenizer, " refuse")),
         comply=tuple(_ids(tokenizer, " comply")),
         closing="</think>",
+        close=tuple(_ids(tokenizer, "\n</think>\n")),
     )
 
 
@@ -122,11 +123,28 @@ def test_threshold_is_included_in_refusing(model: Any, tokenizer: Any, verdict: 
         assert again[0].refuses is refuses
 
 
-def test_tokens_after_the_verdict_are_limited(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:
-    """A random model never closes its thought: it is cut, with the answer's room on top."""
+def test_a_thought_that_rambles_on_after_its_verdict_is_closed(
+    model: Any, tokenizer: Any, verdict: VerdictTokens
+) -> None:
+    """A random model never closes its thought by itself; the answer has its own room all the same."""
     rows = _watched(tokenizer, max_new=5)
     Decoder(model, tokenizer, NO_END).run(rows, verdict)
-    assert all(len(row.made) - (row.verdict_at or 0) == VERDICT_TOKENS + 5 for row in rows)
+    for row in rows:
+        assert row.closed_at == (row.verdict_at or 0) + VERDICT_TOKENS
+        assert len(row.made) - row.closed_at == 5
+        assert tokenizer.decode(row.made[: row.closed_at]).endswith("\n</think>\n")
+
+
+def test_a_turn_that_would_end_at_its_verdict_is_answered(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:
+    """The model's own end before the marker closes the thought; only one behind it ends the turn."""
+    row = _watched(tokenizer, max_new=3)[0]
+    Decoder(model, tokenizer, NO_END).run([row], verdict)
+    after = (row.verdict_at or 0) + len(verdict.refuse if row.refuses else verdict.comply)
+    again = _watched(tokenizer, max_new=3)[0]
+    Decoder(model, tokenizer, frozenset({row.made[after]})).run([again], verdict)
+    assert again.made[:after] == row.made[:after]
+    assert tuple(again.made[after : after + len(verdict.close)]) == verdict.close
+    assert again.closed_at is not None
 
 
 def test_verdict_alone_stops_there(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:

@@ -111,7 +111,8 @@ def test_the_verdict_is_read_and_not_drawn(model: Any, tokenizer: Any) -> None:
     """Log-odds are those of a plain forward at temperature 1 over the sampled thought; the threshold decides."""
     ids = {text: tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (" refuse", " comply")}
     lead = tuple(tokenizer("\nVerdict:", add_special_tokens=False)["input_ids"])
-    verdict = VerdictTokens("Verdict:", lead, ids[" refuse"], ids[" comply"], "</think>")
+    close = tuple(tokenizer("\n</think>\n", add_special_tokens=False)["input_ids"])
+    verdict = VerdictTokens("Verdict:", lead, ids[" refuse"], ids[" comply"], "</think>", close)
     thoughts = set()
     for seed in range(6):
         prompt = list(tokenizer(TEXTS[1], add_special_tokens=False)["input_ids"])

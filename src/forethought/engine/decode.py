@@ -4,7 +4,8 @@ One rule serves everything. A row may be *watched*: when its text reaches the ve
 anchor, the log-odds of refusing against complying are read from the very logits that
 would pick the next token, and the token is chosen by the threshold. A row that thinks
 past its budget, or closes its thought without a verdict, is led to the anchor: every
-thought ends in a verdict with a probability.
+thought ends in a verdict with a probability. One that rambles on after its verdict, or
+stops there, is closed: every verdict is acted on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from forethought.engine.draws import Draws
 
 VERDICT_TOKENS = 48
-"""Room for the verdict's rules and reasons, up to the closing marker."""
+"""Room for the verdict's rules and reasons, the closing marker included."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class VerdictTokens:
     comply: tuple[int, ...]
     closing: str
     """Text that ends the thought."""
+    close: tuple[int, ...]
+    """Tokens that end it where the model does not."""
 
 
 @dataclass
@@ -93,6 +96,8 @@ class Steering:
             token = row.forced.pop(0)
         elif row.watch and verdict is not None and row.verdict_at is None:
             token = self._watched(row, logits, proposed, verdict)
+        elif row.verdict_at is not None and verdict is not None and row.closed_at is None:
+            token = self._closed(row, row.verdict_at, proposed, verdict)
         row.made.append(token)
         if token in self._end_ids and not row.forced:
             row.done = True
@@ -107,11 +112,20 @@ class Steering:
             return True
         if row.closed_at is None and verdict.closing in self._text(row.made[verdict_at:]):
             row.closed_at = len(row.made)
-        if row.closed_at is None:  # a verdict that rambles on is cut like an answer
-            return len(row.made) - verdict_at >= VERDICT_TOKENS + row.max_new
+        if row.closed_at is None:
+            return False
         if row.stop_at_comply and row.refuses is False:
             return True
         return len(row.made) - row.closed_at >= row.max_new
+
+    def _closed(self, row: Row, verdict_at: int, proposed: int, verdict: VerdictTokens) -> int:
+        """The next token between verdict and closing marker."""
+        spent = len(row.made) - verdict_at >= VERDICT_TOKENS - len(verdict.close)
+        if not spent and proposed not in self._end_ids:
+            return proposed
+        first, *rest = verdict.close
+        row.forced = list(rest)
+        return first
 
     def _watched(self, row: Row, logits: torch.Tensor, proposed: int, verdict: VerdictTokens) -> int:
         """The next token of a row that has no verdict yet."""

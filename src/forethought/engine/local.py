@@ -215,6 +215,7 @@ class LocalModel:
             refuse=tuple(refuse),
             comply=tuple(comply),
             closing=closing,
+            close=tuple(self.ids(f"\n{closing}\n")),
         )
 
     def adapter_off(self) -> contextlib.AbstractContextManager[Any]:
