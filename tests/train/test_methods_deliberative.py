@@ -18,6 +18,7 @@ from forethought.errors import InputError
 from forethought.policy import default_policy
 from forethought.records import Message, user_request
 from forethought.train.config import TrainConfig
+from forethought.train.methods import deliberative
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.catalogue import METHODS
 from forethought.train.methods.deliberative import THOUGHTS, own_row
@@ -110,6 +111,20 @@ def test_a_template_without_a_system_prompt_gets_the_policy_in_its_first_turn() 
     (turn,) = with_policy(user_request("How do I bake bread?"), POLICY, "think", tokenizer).messages
     assert turn.role == "user"
     assert turn.content == policy_text(POLICY, "think") + "\n\nHow do I bake bread?"
+
+
+@pytest.mark.parametrize(("harmless", "asked"), [(0, 4), (1, 8)])
+def test_a_model_that_gets_none_of_the_first_right_is_asked_no_more(
+    material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harmless: int, asked: int
+) -> None:
+    """The first asked are spread over the rows, so that both terms are among them."""
+    model = Thinker(_script(harmful=0, harmless=harmless))
+    monkeypatch.setattr(LocalModel, "load", lambda base: model)
+    monkeypatch.setattr(deliberative, "TRIED", 4)
+    counts = train_method(_job(material, tmp_path))
+    assert len(model.asked) == counts["asked"] == asked
+    assert {turns[-1].content.split()[-1] for turns in model.asked[:4]} == {"h0", "h2", "b0", "b2"}
+    assert (counts["own"], counts["teacher"]) == (harmless, 8 - harmless)
 
 
 def test_enough_right_thoughts_are_taught_alone(

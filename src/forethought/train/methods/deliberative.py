@@ -5,33 +5,40 @@ policy left out, so that the model knows it by heart. Ours: the rows' labels tak
 that the row names), one greedy thought a request is asked for, answers are the rows' own, as for every other method,
 and there is no reinforcement learning after it (`scot_rl` is a method of its own).
 
-A small model gets few thoughts right. Where less than half of a term's are, the rest of the term is taught with the
-rows' reasoning, which a teacher wrote with the policy before it: context distillation still, from another model. Terms
-are counted apart, or a model that always complies would leave nothing to refuse.
+A small model gets few thoughts right; one that gets none of the first right is asked no more. Where less than half of
+a term's are, the rest of the term is taught with the rows' reasoning, which a teacher wrote with the policy before it:
+context distillation still, from another model. Terms are counted apart, or a model that always complies would leave
+nothing to refuse.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forethought.chat import encode_completion
-from forethought.data.select import within_budget
 from forethought.reasoning import markers
 from forethought.records import Example
 from forethought.train.methods.base import Job, Material, TrainingMethod
 from forethought.train.methods.places import prompt_tokens
-from forethought.train.methods.supervised import paired, reasoned
+from forethought.train.methods.supervised import affordable, paired, reasoned
 from forethought.train.methods.thoughts import is_right, own_thoughts
 from forethought.train.processes import is_first
 from forethought.train.rows import TERMS, TokenRow
+
+if TYPE_CHECKING:
+    from forethought.engine.local import LocalModel
 
 THOUGHTS = "thoughts.jsonl"
 """In the training's folder: the base model's thoughts, right or wrong."""
 MINIMUM = 0.5
 """Share of a term's thoughts that has to be right for the others to be left out."""
+TRIED = 48
+"""Requests that are asked first: a model that gets none of them right is asked no more."""
 
 
 def deliberate(job: Job) -> dict[str, float]:
@@ -43,23 +50,17 @@ def deliberate(job: Job) -> dict[str, float]:
     from forethought.train.run import train_rows
 
     material = job.material
-    chosen = _affordable(material, job.max_tokens)
+    chosen = affordable(material, job.max_tokens)
     if not chosen:  # says so as every method does
         return train_rows(dataclasses.replace(job, method=job.method.model_copy(update={"procedure": None})))
-    thoughts = own_thoughts(
-        lambda: LocalModel.load(job.base),
-        [example.request for example in chosen],
-        material.policy,
-        material.format,
-        material.tokenizer,
-        _file(job.out),
-    )
-    right = {
-        example.request.id: thoughts[example.request.id]
-        for example in chosen
-        if example.request.id in thoughts
-        and is_right(example, thoughts[example.request.id], material.policy, material.format)
-    }
+    base = functools.cache(lambda: LocalModel.load(job.base))
+    first = chosen[:: max(len(chosen) // TRIED, 1)]
+    asked, right = first, _right(job, base, first)
+    if right:
+        asked, right = chosen, _right(job, base, chosen)
+    elif len(first) < len(chosen):
+        job.say(f"none of the first {len(first)} own thoughts was right: no more are asked for")
+    base.cache_clear()  # its memory is needed for training
     rows, own = _taught(job, chosen, right)
 
     def taught(given: Material) -> list[TokenRow]:
@@ -67,20 +68,25 @@ def deliberate(job: Job) -> dict[str, float]:
 
     plain = job.method.model_copy(update={"procedure": None, "rows": taught})
     counts = train_rows(dataclasses.replace(job, method=plain))
-    return counts | {"asked": float(len(chosen)), "own": float(own), "teacher": float(len(rows) - own)}
+    return counts | {"asked": float(len(asked)), "own": float(own), "teacher": float(len(rows) - own)}
+
+
+def _right(job: Job, base: Callable[[], LocalModel], examples: Sequence[Example]) -> dict[str, str]:
+    """The base model's thoughts that may be taught, by request."""
+    material = job.material
+    requests = [example.request for example in examples]
+    thoughts = own_thoughts(base, requests, material.policy, material.format, material.tokenizer, _file(job.out))
+    return {
+        example.request.id: thought
+        for example in examples
+        if (thought := thoughts.get(example.request.id)) is not None
+        and is_right(example, thought, material.policy, material.format)
+    }
 
 
 def _file(out: Path) -> Path:
     """The first process writes the file that stays; others ask alike and keep theirs to themselves."""
     return out / (THOUGHTS if is_first() else f"thoughts-{os.environ.get('RANK', '0')}.jsonl")
-
-
-def _affordable(material: Material, max_tokens: int | None) -> list[Example]:
-    """The examples that a budget leaves, so that no more are asked for than can be taught."""
-    if max_tokens is None:
-        return list(material.examples)
-    lengths = [row.tokens for row in reasoned(material)]
-    return [material.examples[place] for place in within_budget(lengths, max_tokens, material.seed)]
 
 
 def _taught(job: Job, chosen: Sequence[Example], right: Mapping[str, str]) -> tuple[list[TokenRow], int]:

@@ -15,7 +15,7 @@ from forethought.engine.settings import Settings, read_settings, write_settings
 from forethought.errors import ConfigError
 from forethought.reasoning import render
 from forethought.train.methods.base import Job, Material, Procedure, tunable_method
-from forethought.train.methods.supervised import SCOT, paired, reasoned
+from forethought.train.methods.supervised import SCOT, affordable, paired, reasoned
 from forethought.train.processes import is_first
 from forethought.train.rl.settings import RejectionSettings, RLSettings
 
@@ -26,6 +26,8 @@ SFT = "sft"
 """Folder of the supervised model, below that of the training."""
 _ANSWER_TOKENS = 48
 """Room for an answer behind the longest thought: enough to tell whether it refuses."""
+_MORE = 1.15
+"""Share of the token budget whose rows are thought about: a model's own intents may be shorter than those written."""
 
 
 def reinforced(settings: RLSettings) -> Procedure:
@@ -56,7 +58,9 @@ def rejecting(settings: RejectionSettings) -> Procedure:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigError(f"method '{job.method.name}'", "samples in one process", "Start it without a launcher")
         start, done = _supervised(job, None)
-        examples = own_thoughts(start, job.material.examples, settings, job.out, job.material.seed, job.say)
+        room = None if job.max_tokens is None else int(_MORE * job.max_tokens)
+        chosen = affordable(job.material, room)
+        examples = own_thoughts(start, chosen, settings, job.out, job.material.seed, job.say)
         material = dataclasses.replace(job.material, examples=examples)
         return train_rows(dataclasses.replace(job, material=material, on_step=_after(job, done)))
 

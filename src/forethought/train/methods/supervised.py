@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from forethought.data.select import within_budget
 from forethought.reasoning import Detail, Format
 from forethought.records import Example
 from forethought.train.config import TrainConfig
@@ -39,6 +40,14 @@ def original(example: Example) -> bool:
 def reasoned(material: Material, keep: Keep = _everything) -> list[TokenRow]:
     """Rows with thought and, where there is one, answer."""
     return [material.row(example, reasoning=True) for example in material.examples if keep(example)]
+
+
+def affordable(material: Material, max_tokens: int | None) -> list[Example]:
+    """The examples whose rows a budget leaves, so that no more are thought about than can be taught."""
+    if max_tokens is None:
+        return list(material.examples)
+    lengths = [row.tokens for row in reasoned(material)]
+    return [material.examples[place] for place in within_budget(lengths, max_tokens, material.seed)]
 
 
 def unreasoned(material: Material, keep: Keep = _everything) -> list[TokenRow]:
