@@ -66,6 +66,18 @@ def _command(recipe: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "forethought.cli", "run", str(recipe), "--out", str(out)]
 
 
+def _check_unscored(recipe: Path, out: Path, environment: dict[str, str]) -> None:
+    """Where answers can't be judged everything is made all the same, and the exit code says so."""
+    file = out / "7-respond-scot" / "judged.jsonl"
+    kept = file.read_text(encoding="utf-8")
+    rows = [json.loads(line) | {"refused": None} for line in kept.splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    done = subprocess.run(_command(recipe, out), capture_output=True, text=True, env=environment, check=False)
+    file.write_text(kept, encoding="utf-8")
+    assert done.returncode == 1, done.stderr
+    assert "of one defence's answers could not be judged" in done.stdout.replace("\n", " ")
+
+
 def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) -> None:
     recipe, out = _recipe(tmp_path), tmp_path / "run"
     environment = os.environ | {"COLUMNS": "140"}
@@ -83,9 +95,7 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     built = (out / "4-build" / "manifest.json").read_text(encoding="utf-8")
 
     done = subprocess.run(_command(recipe, out), capture_output=True, text=True, env=environment, check=False)
-    # A random model says nothing that can be judged: everything is made, and the exit code says so.
-    assert done.returncode == 1, done.stderr
-    assert "could not be judged" in done.stdout
+    assert done.returncode == 0, done.stderr
     assert "text=what_they_typed" not in done.stdout  # the first stages are kept, not run again
     assert "4-build: kept from before" in done.stdout
     assert (out / "4-build" / "manifest.json").read_text(encoding="utf-8") == built
@@ -102,9 +112,10 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     assert wanted <= names
 
     again = subprocess.run(_command(recipe, out), capture_output=True, text=True, env=environment, check=False)
-    assert again.returncode == 1, again.stderr
+    assert again.returncode == 0, again.stderr
     for stage in (*STAGES, "7-respond-scot"):
         assert f"{stage}: kept from before" in again.stdout
+    _check_unscored(recipe, out, environment)
 
     adapter = out / "5-train"
     asked = [sys.executable, "-m", "forethought.cli", "chat", str(adapter), "How do I bake bread?", "--json"]
