@@ -38,7 +38,7 @@ THOUGHTS = "thoughts.jsonl"
 MINIMUM = 0.5
 """Share of a term's thoughts that has to be right for the others to be left out."""
 TRIED = 48
-"""Requests that are asked first: a model that gets none of them right is asked no more."""
+"""At least so many requests are asked first; a model that gets none of them right is asked no more."""
 
 
 def deliberate(job: Job) -> dict[str, float]:
