@@ -63,7 +63,9 @@ def capability(
         str | None, typer.Option(help="A model that compares open answers, by inspect-ai name; with --form generate.")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest written answer. Default: by kind.")] = None,
-    think_budget: Annotated[int, typer.Option(min=1, help="Tokens of thought before a verdict is asked for.")] = 64,
+    think_budget: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of thought before a verdict is asked for. Default: the model's.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows scored at once.")] = 16,
     seed: Annotated[int, typer.Option(help="Of the sample and the worked examples.")] = 0,
     out: Annotated[

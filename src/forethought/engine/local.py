@@ -25,7 +25,7 @@ from forethought.engine.decode import VerdictTokens
 from forethought.engine.device import DType, device, resolve_dtype
 from forethought.engine.embedded import resolve_model
 from forethought.engine.likelihood import log_probs
-from forethought.engine.replies import THINK_BUDGET, replies
+from forethought.engine.replies import replies
 from forethought.engine.settings import Settings, read_settings, settings_if_any, write_settings
 from forethought.errors import ModelError
 from forethought.reasoning import VERDICT_ANCHOR, markers
@@ -152,14 +152,14 @@ class LocalModel:
         self,
         conversations: Sequence[Sequence[Message]],
         max_answer_tokens: int = 128,
-        think_budget: int = THINK_BUDGET,
+        think_budget: int | None = None,
         threshold: float | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Response]:
         """`reply` for callers that have messages alone, with one budget for all.
 
-        `think_budget`: tokens of thought after which a verdict is asked for. `on_done(n)` reports finished
-        conversations. Raises ModelError for a conversation without a response, too.
+        `think_budget`: tokens of thought after which a verdict is asked for; None is the model's own. `on_done(n)`
+        reports finished conversations. Raises ModelError for a conversation without a response, too.
         """
         asked = [Conversation(messages=tuple(turns), think_budget=think_budget) for turns in conversations]
         return self._all_there(replies(self, asked, max_answer_tokens, threshold, _counted(on_done)))
@@ -167,7 +167,7 @@ class LocalModel:
     def think(
         self,
         conversations: Sequence[Sequence[Message]],
-        think_budget: int = THINK_BUDGET,
+        think_budget: int | None = None,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Response]:
         """Thoughts up to the verdict, with its log-odds and without an answer.

@@ -22,8 +22,6 @@ from forethought.records import Message
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
 
-THINK_BUDGET = 64
-"""Tokens of thought after which a verdict is asked for, where a conversation says nothing else."""
 _PROBE = (Message(role="user", content="x"),)
 _Asked = tuple[tuple[int, ...], tuple[float, int]]
 """(prompt, which sample of it) that an answer is asked for."""
@@ -98,8 +96,10 @@ class _Asking:
         row.watch = opened.state != "answer"
         row.stop_at_verdict = row.watch and self._max_tokens == 0
         if opened.state == "open":
-            row.stop_at_comply = settings is not None and settings.answer_with == "base"
-            row.think_budget = THINK_BUDGET if conversation.think_budget is None else conversation.think_budget
+            assert settings is not None  # without settings there is no thought to open
+            row.stop_at_comply = settings.answer_with == "base"
+            own_budget = conversation.think_budget is None
+            row.think_budget = settings.think_budget if own_budget else conversation.think_budget
         elif opened.state == "decided":
             row.verdict_at, row.refuses = 0, opened.decision == "refuse"
         return Turn(places, row, prompt, own, opened, conversation.temperature, conversation.sample_seed)

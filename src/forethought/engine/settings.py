@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from forethought.errors import ModelError
 from forethought.policy import Policy
@@ -14,6 +14,8 @@ from forethought.records import Record
 
 SETTINGS_FILE = "forethought.json"
 """Beside the adapter: how the model was trained and where its operating point is."""
+THINK_BUDGET = 64
+"""Tokens of thought after which a verdict is asked for, of a model that says nothing else."""
 
 
 class Settings(Record):
@@ -28,6 +30,8 @@ class Settings(Record):
     detail: Detail = "short"
     answer_with: Literal["adapter", "base"] = "base"
     """What answers after the verdict `comply`; a model that does not think answers with its own weights."""
+    think_budget: int = Field(default=THINK_BUDGET, ge=1)
+    """Tokens of thought after which a verdict is asked for: with some room, those of the thoughts it was taught."""
     threshold: float = 0.0
     """Verdict log-odds (natural logarithm) from which the model refuses."""
     threshold_note: str = "not calibrated"

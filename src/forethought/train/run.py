@@ -11,6 +11,7 @@ from forethought.train.fit import check_settings, train
 from forethought.train.methods.base import Job
 from forethought.train.prepare import method_settings, n_layers
 from forethought.train.processes import is_first
+from forethought.train.thought_length import think_budget
 
 
 def train_method(job: Job) -> dict[str, float]:
@@ -43,6 +44,9 @@ def train_rows(job: Job) -> dict[str, float]:
     if job.held_out:
         held_out, _ = training_rows(job.method, dataclasses.replace(job.material, examples=job.held_out))
     settings = method_settings(job.method, job.material, job.config, seen)
+    if settings.thinks:
+        budget = think_budget(rows, job.material.tokenizer)
+        settings = settings.model_copy(update={"think_budget": budget})
     counts = train(job.base, rows, job.config, job.out, job.on_step, objective, held_out)
     if is_first():  # of several processes one writes
         write_settings(job.out, settings)

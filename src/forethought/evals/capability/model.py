@@ -37,7 +37,7 @@ _REFUSED = (float("nan"), False)
 class ForethoughtLM(HFLM):  # type: ignore[misc]
     """A LocalModel under lm-eval's interface."""
 
-    def __init__(self, local: LocalModel, batch_size: int = 16, think_budget: int = 64) -> None:
+    def __init__(self, local: LocalModel, batch_size: int = 16, think_budget: int | None = None) -> None:
         """`batch_size`: rows scored at once; rows are sorted by length. `think_budget` as in LocalModel.respond."""
         self.local = local
         self.answers_with_base = local.thinking is not None and local.thinking.answer_with == "base"

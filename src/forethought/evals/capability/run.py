@@ -39,7 +39,8 @@ class CapabilityConfig(Record):
     """Worked examples before each question, from the questions that are not asked."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Longest generated answer; None is the kind's own limit."""
-    think_budget: int = Field(default=64, ge=1)
+    think_budget: int | None = Field(default=None, ge=1)
+    """Tokens of thought after which a verdict is asked for; None is the model's own."""
 
 
 def chosen_questions(qset: QuestionSet, config: CapabilityConfig) -> tuple[list[Question], list[Question]]:

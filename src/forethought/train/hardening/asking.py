@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forethought.engine.conversation import Respondent
-from forethought.engine.replies import THINK_BUDGET
+from forethought.engine.settings import THINK_BUDGET
 from forethought.errors import StageError
 from forethought.evals.suite.judged import read_replies
 from forethought.evals.suite.plan import PlanSummary, write_plan

@@ -23,7 +23,6 @@ from forethought.train.rows import TokenRow
 
 SAFE, UNSAFE, RETHINK = "[SAFE]", "[UNSAFE]", "[RETHINK]"
 _PIVOT = re.compile(r"(?m)^\[(?:SAFE|UNSAFE)\]$")
-# Short: a thought is cut after `replies.THINK_BUDGET` tokens.
 _DISGUISED = "The wording hides it; what is asked counts."
 _CLEAR = "No rule is broken."
 

@@ -39,5 +39,5 @@ class RejectionSettings(Record):
     """Most thoughts kept of a request, each a row of its own."""
     least_nearness: float = Field(default=0.1, ge=0, le=1)
     """An intent less near than this to what is really asked is not kept, whatever its verdict."""
-    think_budget: int = Field(default=64, ge=8)
-    """Tokens in which a thought has to come to its verdict by itself."""
+    think_budget: int | None = Field(default=None, ge=8)
+    """Tokens in which a thought has to come to its verdict by itself; None is the sampled model's own."""
