@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from forethought.cli.app import app
 from forethought.commands.shared import console
 from forethought.defences.fused import load_fusion
+from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
@@ -60,7 +61,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     tmp_path: Path, here: Callable[..., Result]
 ) -> None:
-    methods = ["scot", "scot_split", "refusal", {"id": "scot_best", "weights_of": "scot", "around": "fused"}]
+    best_of = {"id": "scot_best", "weights_of": "scot", "around": "fused"}
+    methods = ["scot", "scot_split", "refusal", best_of, {"id": "at_two", "weights_of": "scot", "threshold": 2.0}]
     file, out = _write(tmp_path, methods=methods), tmp_path / "out"
     command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -92,6 +94,10 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     best = scot.with_name("scot_best-b1500")
     assert (best / "train" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert load_fusion(best / "fuse")[0].n_calibration > 1
+    given = scot.with_name("at_two-b1500") / "train"
+    assert (given / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
+    assert read_settings(given).threshold == 2.0
+    assert read_settings(scot / "train").threshold != 2.0
 
     further = _write(tmp_path, methods=[*methods, "scot_no_benign"])
     now = here(further, out, "--so-far")

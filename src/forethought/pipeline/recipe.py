@@ -105,6 +105,8 @@ class BuildConfig(Record):
     own_answer_tokens: int = Field(default=24, ge=4)
     twins: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of the harmful requests without a look-alike that get a harmless one, written by rule."""
+    leave_out: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Categories whose training requests become no rows, such as a task of the ordinary ones: to see what they give."""
     max_tokens: int | None = Field(default=125_000, ge=1000)
     """Token budget: rows are dropped at random, both terms alike, until they fit. None keeps all."""
 

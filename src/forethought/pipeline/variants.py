@@ -35,7 +35,7 @@ def evolve_rows(recipe: Recipe, policy: Policy, selected: Path, out: Path, teach
     dev = list(read_jsonl(selected / "dev.jsonl", Request))
     counts["dev"] = write_jsonl(out / "dev.jsonl", _by_rule(_draw(dev, operators, build, seed), operators, seed))
 
-    requests = with_twins(list(read_jsonl(selected / "train.jsonl", Request)), build.twins, seed)
+    requests = with_twins(_kept(read_jsonl(selected / "train.jsonl", Request), build.leave_out), build.twins, seed)
     draws = _draw(requests, operators, build, seed)
     tested = [*read_jsonl(selected / "test.jsonl", Request), *dev]
     lessons, lost, usage = teach_seeds(draws, operators, policy, build, teaching, tested, seed)
@@ -46,6 +46,15 @@ def evolve_rows(recipe: Recipe, policy: Policy, selected: Path, out: Path, teach
     write_json(out / LOST, dict(lost.most_common()))
     write_json(out / USAGE, usage.model_dump(mode="json"))
     return counts | ({"lessons": len(lessons)} if lessons else {}) | {"lost": sum(lost.values())}
+
+
+def _kept(requests: Iterable[Request], left_out: Sequence[str]) -> list[Request]:
+    """Requests of none of the categories. Raises ConfigError for one that no request has."""
+    rows = list(requests)
+    for name in left_out:
+        if not any(name in row.categories for row in rows):
+            raise ConfigError(f"category '{name}'", "no training request has it", "Mend build.leave_out")
+    return [row for row in rows if not set(left_out) & set(row.categories)]
 
 
 def operators_of(build: BuildConfig) -> dict[str, Operator]:

@@ -69,13 +69,17 @@ def train_cell(
         counts = train_method(Job(ground.base, method, given, fitted, out, budget, bar.step, terminal.say))
         return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
 
-    trained_by = entry.model_dump(mode="json", exclude={"around", "why", "seeds"})  # the rest changes the weights
+    beside = {"around", "why", "seeds", "threshold"}  # the rest changes the weights
+    trained_by = entry.model_dump(mode="json", exclude=beside)
     said = {"method": trained_by, "budget": budget, "train": config.model_dump(mode="json")}
     with terminal.progress(f"train {method.name}") as bar:
         folder = stages.run(TRAIN, said, work, keep_partial=True)
     settings = read_settings(folder)
     if settings.thinks:
-        _set_operating_point(sweep, ground, folder, stages, terminal)
+        if entry.threshold is None:
+            _set_operating_point(sweep, ground, folder, stages, terminal)
+        else:
+            _set_given(entry.threshold, folder, stages)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return Trained(
         adapter=folder,
@@ -120,6 +124,15 @@ def _set_operating_point(sweep: Sweep, ground: Ground, adapter: Path, stages: St
         folder = stages.run(CALIBRATE, sweep.operating_point.model_dump(mode="json"), work)
     text = (folder / "calibration.json").read_text(encoding="utf-8")
     set_threshold(adapter, Calibration.model_validate_json(text))
+
+
+def _set_given(threshold: float, adapter: Path, stages: StageRunner) -> None:
+    def work(out: Path) -> dict[str, Any]:
+        return {"threshold": threshold}
+
+    stages.run(CALIBRATE, {"given": threshold}, work)
+    settings = read_settings(adapter)
+    write_settings(adapter, settings.model_copy(update={"threshold": threshold, "threshold_note": "given by hand"}))
 
 
 def attack_cell(

@@ -48,6 +48,8 @@ class MethodEntry(Record):
     """Fields of the method's objective in place of its paper's, such as the inner steps of an attack."""
     procedure: dict[str, Any] = Field(default_factory=dict)
     """Fields of its procedure's settings in place of the defaults, such as the rounds of hardening."""
+    threshold: float | None = None
+    """Verdict log-odds from which it refuses; None is the operating point that development requests give."""
 
     @property
     def label(self) -> str:
