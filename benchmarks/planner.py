@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from others import given
 
 from forethought.evals.metrics import Figure
 
@@ -209,17 +210,17 @@ def main() -> None:
     elif args.framework:
         framework(args.framework, args.model)
     else:
-        written(figures(args), args.out)
+        written(figures(args), args)
 
 
-def written(found: list[Figure], out: Path | None) -> None:
+def written(found: list[Figure], args: argparse.Namespace) -> None:
     """Figures to a results file, or to the terminal."""
-    if out is None:
+    if args.out is None:
         print(json.dumps({figure.name: round(figure.value, 3) for figure in found}, indent=2))
         return
     from forethought.report.results import write_results
 
-    write_results(out, shlex.join(["python", "benchmarks/planner.py", *sys.argv[1:]]), [SEED], {}, found)
+    write_results(args.out, given("planner.py", args), [SEED], {}, found)
 
 
 if __name__ == "__main__":
