@@ -9,7 +9,7 @@ import pytest
 
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.overlap import known_evaluation_sets
-from forethought.data.shipped import _rows, rule_examples, shipped_requests
+from forethought.data.shipped import RULE_EXAMPLE, _rows, rule_examples, shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.policy import default_policy
@@ -108,6 +108,12 @@ def test_there_are_at_least_60_rule_examples_a_rule_each_once() -> None:
     assert len({request.id for request in examples}) == len(examples)
     assert all(request.text.strip() == request.text != "" for request in examples)
     assert max(len(request.text.split()) for request in examples) <= 25
+
+
+def test_rule_examples_are_for_training_alone_and_can_be_left_out_by_their_category() -> None:
+    assert shipped_requests("rules", "train") == shipped_requests("rules") == rule_examples()
+    assert shipped_requests("rules", "dev") == shipped_requests("rules", "test") == []
+    assert {request.categories for request in rule_examples()} == {(RULE_EXAMPLE,)}
 
 
 def test_rule_examples_stand_in_no_shipped_set() -> None:

@@ -5,8 +5,8 @@ all rules of the default policy. `ordinary`: everyday requests. Families (scenar
 are split into train, dev and test, so that no held-out scenario is trained on.
 
 Beside them stand the rule examples: one-line harmful requests that teach the rule
-classifier. They belong to no set above, have no look-alikes, and train no model. And the
-calibration requests: everyday requests, a scenario each, that no model is trained or tested
+classifier, and as `shipped:rules` what to call a rule's breach. They belong to no set
+above, have no look-alikes, and are for training alone. And the calibration requests: everyday requests, a scenario each, that no model is trained or tested
 on, so that a threshold set on them holds for new requests.
 """
 
@@ -27,6 +27,10 @@ _RULE_EXAMPLES = "rule_examples.jsonl"
 _CALIBRATION = "calibration.jsonl"
 _APART = (_RULE_EXAMPLES, _CALIBRATION)
 """Files that belong to no set with splits: a row more in them moves no family from one split to another."""
+_ONE_SPLIT: dict[str, Split] = {"calibration": "dev", "rules": "train"}
+"""Sets that are one split alone."""
+RULE_EXAMPLE = "rule example"
+"""Category of the requests of `rules`, by which a build can leave them out."""
 
 
 @lru_cache(maxsize=1)
@@ -61,15 +65,17 @@ def _splits() -> dict[str, Split]:
 
 
 def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
-    """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary` or `calibration`.
+    """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary`, `calibration` or `rules`.
 
-    `split` None is all of them; `calibration` is development requests alone.
+    `split` None is all of them; `calibration` is development requests alone, `rules` training requests alone.
     Raises ConfigError for another name.
     """
-    if name == "calibration" and split in ("train", "test"):
+    if name in _ONE_SPLIT and split not in (None, _ONE_SPLIT[name]):
         return []
     if name == "calibration":
         return [request for row in _read(_CALIBRATION) for request in _requests(row)]
+    if name == "rules":
+        return rule_examples()
     kinds: dict[str, tuple[str, ...]] = {
         "harmful": ("harmful",),
         "lookalike": ("lookalike",),
@@ -78,7 +84,7 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     }
     if name not in kinds:
         raise ConfigError(
-            f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join(kinds)}, calibration"
+            f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join([*kinds, *_ONE_SPLIT])}"
         )
     splits = _splits()
     return [
@@ -93,11 +99,18 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
 def rule_examples() -> list[Request]:
     """One-line harmful requests with the one rule of the default policy that they break most.
 
-    For the rule classifier alone: at least 60 a rule, near no request of the public sets
-    the project was developed with and of no shipped set.
+    At least 60 a rule, near no request of the public sets the project was developed with and
+    of no shipped set.
     """
     return [
-        user_request(row["text"], harmful=True, kind="harmful", rules=(row["rule"],), source="shipped rule examples")
+        user_request(
+            row["text"],
+            harmful=True,
+            kind="harmful",
+            rules=(row["rule"],),
+            categories=(RULE_EXAMPLE,),
+            source="shipped rule examples",
+        )
         for row in _read(_RULE_EXAMPLES)
     ]
 
