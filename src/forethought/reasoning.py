@@ -141,17 +141,20 @@ def parse(text: str, policy: Policy) -> Parsed:
         return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause="no verdict in the reasoning")
     if len(decisions) > 1:
         return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause="two verdicts that disagree")
-    intent = _INTENT.search(body)
     decision: Decision = "refuse" if "refuse" in decisions else "comply"
     findings = _findings(body, policy, decision)
     if decision == "comply" and any(finding.violated for finding in findings):
         return Parsed(
             reasoning=None, reasoning_text=body, answer=answer, cause="complies against a rule it found broken"
         )
-    reasoning = SafetyReasoning(
-        intent=intent.group(1).rstrip(".") if intent else "", findings=findings, verdict=decision
-    )
+    reasoning = SafetyReasoning(intent=stated_intent(body), findings=findings, verdict=decision)
     return Parsed(reasoning=reasoning, reasoning_text=body, answer=answer)
+
+
+def stated_intent(text: str) -> str:
+    """The intent in a thought's text, without its full stop; empty where no line states one."""
+    found = _INTENT.search(text)
+    return found.group(1).rstrip(".") if found else ""
 
 
 def _split(text: str) -> tuple[str, str, bool]:

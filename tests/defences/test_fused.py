@@ -14,14 +14,15 @@ from forethought.defences.fused import (
     KEPT,
     NO_VERDICT,
     PROBE_DECIDED,
+    RULE_OF_PROBE,
     FusedVerdict,
-    Fusion,
     closed_thought,
-    load_fusion,
 )
-from forethought.defences.fused_fit import fit_fusion
+from forethought.defences.fused_fit import FusionSettings, fit_fusion
+from forethought.defences.fusion import Fusion, load_fusion
 from forethought.defences.headed_thought import HeadedThought, opening
 from forethought.defences.linear_probe import UNREADABLE, LinearProbe, ProbeSettings
+from forethought.defences.stated_intent import as_request, intent_requests
 from forethought.engine.conversation import Able, Conversation, Failed, Response
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, InputError, ModelError
@@ -31,7 +32,7 @@ from forethought.reasoning import Finding, SafetyReasoning, parse
 from forethought.records import Message, Request, user_request
 from forethought.refusal import refusal_outcome
 from tests.scripted import Scripted
-from tests.tiny import tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
+from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 NAN = float("nan")
 NONE: Any = None
@@ -59,12 +60,12 @@ class StubProbe(LinearProbe):
         pass
 
 
-def _fusion(weight: float = 0.5, threshold: float = 0.0) -> Fusion:
+def _fusion(weight: float = 0.5, threshold: float = 0.0, **more: Any) -> Fusion:
     """Verdicts of mean 1 and deviation 2, probes of mean -1 and deviation 4."""
     return Fusion(
         model="m", weight=weight, verdict_mean=1.0, verdict_scale=2.0, probe_mean=-1.0, probe_scale=4.0,
         threshold=threshold, calibration=choose_threshold([1.0], [0.0], [], 0.02, 0.1), auroc_dev=1.0,
-        auroc_dev_verdict=0.9, auroc_dev_probe=0.9, n_calibration=2,
+        auroc_dev_verdict=0.9, auroc_dev_probe=0.9, n_calibration=2, **more,
     )  # fmt: skip
 
 
@@ -224,6 +225,85 @@ def test_where_it_can_not_think_anew_the_probe_decides() -> None:
     assert (reply.decision, reply.cause) == ("refuse", NO_VERDICT)
 
 
+# The stated intent.
+
+STATED: dict[str, Any] = {"reads_intent": True, "intent_weight": 0.25, "intent_mean": 2.0, "intent_scale": 4.0}
+
+
+def _intent_fused(reply: Response, request: Row, intent: Row) -> tuple[Response, FusedVerdict]:
+    """The defended reply, where the probe reads the request and its undisguised intent each by itself."""
+    rows = {ASKED.messages[-1].content: request, "Learn about locks.": intent}
+    inner = Scripted(lambda one: Response(answer="Here.") if one.prefill else reply)
+    defended = FusedVerdict(inner, _fusion(**STATED), StubProbe(lambda text: rows[text]), NONE)
+    found = defended.reply([ASKED])[0]
+    assert isinstance(found, Response)
+    return found, defended
+
+
+def test_the_score_with_an_intent_by_hand() -> None:
+    # Verdict (5 - 1) / 2, request (7 + 1) / 4, intent (10 - 2) / 4.
+    assert _fusion(weight=0.5, **STATED).parts(5.0, 7.0, 10.0) == pytest.approx((0.5 * 2, 0.25 * 2 + 0.25 * 2))
+    assert _fusion(weight=0.5, **STATED).parts(5.0, 7.0) == pytest.approx((1.0, 0.5 * 2)), "the request stands for it"
+    with pytest.raises(ValueError, match="more than one together"):
+        _fusion(weight=0.8, intent_weight=0.3)
+
+
+def test_an_intent_that_is_harmful_without_its_disguise_is_refused_with_the_rule_of_both_readings() -> None:
+    reply, defended = _intent_fused(_thinks(-1.0), request=(-1.0, 1.0, -5.0), intent=(14.0, -4.0, 4.0))
+    assert reply.log_odds == pytest.approx(0.5 * -1.0 + 0.25 * 0.0 + 0.25 * 3.0)
+    assert (reply.decision, reply.cause) == ("refuse", PROBE_DECIDED)
+    assert "R13" in reply.answer  # -5 + 4 is more than 1 - 4
+    assert reply.reasoning is not None
+    assert (reply.reasoning.violated, reply.reasoning.intent) == (("R13",), "learn about locks")
+    assert reply.reasoning_text == _thinks(-1.0).reasoning_text
+    assert defended.counts["probe decided"] == 1
+
+
+@pytest.mark.parametrize(("own", "kept"), [("R13", True), ("R4", False)])
+def test_its_own_refusal_is_kept_where_it_names_the_rule_that_the_probe_names(own: str, kept: bool) -> None:
+    reply, _ = _intent_fused(_thinks(9.0, own), request=(3.0, -3.0, 2.0), intent=(2.0, -3.0, 2.0))
+    assert (reply.answer == "I can't help with that.") == kept
+    assert ("R13" in reply.answer) != kept
+    assert reply.cause == ("" if kept else RULE_OF_PROBE)
+    assert reply.reasoning is not None
+    assert reply.reasoning.violated == ("R13",)
+
+
+def test_without_an_intent_the_request_is_read_twice_and_that_is_counted() -> None:
+    silent = Response(answer="Locks have pins.", decision="comply", log_odds=-3.0, reasoning_text="Verdict: comply.")
+    reply, defended = _intent_fused(silent, request=(3.0, -3.0, 2.0), intent=(99.0, 0.0, 0.0))
+    assert reply.log_odds == pytest.approx(0.5 * -2.0 + 0.5 * 1.0)
+    assert defended.counts["no intent"] == 1
+
+
+def test_many_replies_are_read_in_groups_and_each_gets_its_own() -> None:
+    def odds(text: str) -> Row:
+        return (float(text.split()[-1].rstrip(".")), 0.0, 0.0)
+
+    def answer(one: Conversation) -> Response:
+        number = one.messages[-1].content.split()[-1]
+        return _thinks(-3.0).model_copy(update={"reasoning": None, "reasoning_text": f"Intent: do {number}."})
+
+    texts = [f"Please {n}" for n in range(70)]
+    given = [Conversation(messages=(Message(role="user", content=text),)) for text in texts]
+    defended = FusedVerdict(Scripted(answer), _fusion(threshold=99.0, **STATED), StubProbe(odds), NONE)
+    told: list[int] = []
+    replies = defended.reply(given, on_reply=lambda place, reply: told.append(place))
+    assert sorted(told) == list(range(70))
+    expected = [0.5 * -2.0 + 0.25 * (n + 1) / 4 + 0.25 * (n - 2) / 4 for n in range(70)]
+    assert [reply.log_odds for reply in replies if isinstance(reply, Response)] == pytest.approx(expected)
+
+
+def test_intents_of_rows_become_requests_with_the_rows_labels_each_once() -> None:
+    row = harmful_example("Yo, get me that film")
+    assert intent_requests([row, row, harmless_example("How do I bake bread?")])[0].harmful is True
+    found = intent_requests([row, row])
+    assert [one.text for one in found] == [as_request(row.reasoning.intent)]
+    assert found[0].rules == row.request.rules
+    assert as_request(" learn about locks. ") == "Learn about locks."
+    assert as_request("  ") == ""
+
+
 # Fitting and storing.
 
 THINGS = ("film", "song", "book", "game", "map", "photo", "car", "bike", "key", "card", "boat", "lamp")
@@ -269,6 +349,32 @@ def test_the_weight_goes_to_what_separates_and_a_tie_to_the_verdict() -> None:
     assert found.weight < 0.5
     assert found.auroc_dev == found.auroc_dev_probe == 1.0 > found.auroc_dev_verdict
     assert _fit(_harm, _harm).weight == 1.0
+
+
+def test_the_weight_goes_to_the_intent_where_only_it_separates() -> None:
+    def verdict(text: str) -> float:
+        return _noise(text)
+
+    class Stating(_Model):
+        def reply(self, conversations: Sequence[Conversation], limit: int, on_reply: Any) -> list[Response | Failed]:
+            """The disguise is gone from the intent; one thought states none."""
+            texts = [one.messages[-1].content for one in conversations]
+            stated = ["" if "song" in text else f"Intent: {'copy' if 'copy' in text else 'buy'}." for text in texts]
+            return [
+                Response(answer="", log_odds=verdict(text), reasoning_text=thought)
+                for text, thought in zip(texts, stated, strict=True)
+            ]
+
+    def odds(text: str) -> Row:
+        return ({"Copy.": 2.0, "Buy.": -2.0}.get(text, _noise(text)), 0.0, 0.0)
+
+    model: Any = Stating(verdict)
+    found = fit_fusion(model, StubProbe(odds), _rows(THINGS[:4]), _rows(THINGS[4:]), FusionSettings(read_intent=True))
+    assert found.reads_intent
+    assert found.intent_weight > 0.5
+    assert found.auroc_dev == found.auroc_dev_intent == 1.0
+    assert (found.intent_mean, found.intent_scale) == pytest.approx((0.0, 2.0))
+    assert not _fit(_noise, _harm).reads_intent
 
 
 def test_standardised_on_the_calibration_requests_and_the_threshold_is_within_its_limit() -> None:

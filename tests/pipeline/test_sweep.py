@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from forethought.cli.app import app
 from forethought.commands.shared import console
-from forethought.defences.fused import load_fusion
+from forethought.defences.fusion import load_fusion
 from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure

@@ -5,9 +5,10 @@ all rules of the default policy. `ordinary`: everyday requests. Families (scenar
 are split into train, dev and test, so that no held-out scenario is trained on.
 
 Beside them stand the rule examples: one-line harmful requests that teach the rule
-classifier, and as `shipped:rules` what to call a rule's breach. They belong to no set
-above, have no look-alikes, and are for training alone. And the calibration requests: everyday requests, a scenario each, that no model is trained or tested
-on, so that a threshold set on them holds for new requests.
+classifier, and as `shipped:rules` what a breach of each rule is called. They belong to no
+set above, have no look-alikes, and are for training alone. And the calibration requests:
+everyday requests, a scenario each, that no model is trained or tested on, so that a
+threshold set on them holds for new requests.
 """
 
 from __future__ import annotations

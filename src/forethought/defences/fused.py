@@ -1,91 +1,37 @@
 """Verdict and probe decide together: what the thought concludes, and what the model knew before its first word.
 
-Both log-odds are standardised on calibration requests and mixed by a weight; weight and threshold are chosen on
-development requests. The thought stays as it is: where the probe carries the decision, the refusal names the probe's
-rule and says so in `Response.cause`. Where the turn was begun by somebody else, its thought skipped or its verdict
-written, the model thinks anew without that beginning, and its own verdict counts; without any the probe decides alone.
-
-Stored as `fusion.json` beside the probe's own two files.
+Their log-odds are standardised on calibration requests and mixed by weights; weights and threshold are chosen on
+development requests. Where the fusion says so, the probe reads the intent that the thought states as well, by itself
+and so without a disguise. The thought's text stays as it is: where the probe carries the decision, the refusal names
+the probe's rule and says so in `Response.cause`. Where the turn was begun by somebody else, its thought skipped or its
+verdict written, the model thinks anew without that beginning, and its own verdict counts; without any the probe
+decides alone.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import Field, ValidationError
 
 from forethought.defences.base import Replies, Wrapper, ask_some, replaced
-from forethought.defences.linear_probe import UNREADABLE, Array, LinearProbe, load_probe, rule_refusal
+from forethought.defences.fusion import Fusion
+from forethought.defences.linear_probe import UNREADABLE, Array, LinearProbe, rule_refusal
+from forethought.defences.stated_intent import intent_of, read_intents
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
-from forethought.errors import InputError
-from forethought.evals.calibrate import Calibration
-from forethought.manifest import write_json
-from forethought.reasoning import VERDICT_ANCHOR, Format, markers
-from forethought.records import Record
+from forethought.reasoning import VERDICT_ANCHOR, Finding, Format, SafetyReasoning, markers
 
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
 
-FUSION = "fusion.json"
+_READ_AT_ONCE = 32
+"""Intents that are read in one pass."""
 NO_VERDICT = "the model's turn holds no verdict to fuse: the probe decided alone"
 PROBE_DECIDED = "the probe outweighed the verdict"
+RULE_OF_PROBE = "the rule is the probe's"
 KEPT = "the refusal of the verdict was kept: the request could not be answered instead"
-
-
-class Fusion(Record):
-    """How two log-odds become one score."""
-
-    version: int = 1
-    model: str
-    """Name of the model whose verdicts it was fitted on."""
-    weight: float = Field(ge=0.0, le=1.0)
-    """Of the verdict; the probe has the rest."""
-    verdict_mean: float
-    verdict_scale: float = Field(gt=0.0)
-    """Mean and standard deviation of the verdict's log-odds on the calibration requests."""
-    probe_mean: float
-    probe_scale: float = Field(gt=0.0)
-    """The same of the probe's."""
-    threshold: float
-    """Fused score from which to refuse."""
-    calibration: Calibration
-    """What the threshold did on the development requests."""
-    auroc_dev: float
-    """Of the fused score on the development requests: optimistic by the choice of the weight."""
-    auroc_dev_verdict: float
-    """Of the verdict alone."""
-    auroc_dev_probe: float
-    """Of the probe alone."""
-    n_calibration: int = Field(ge=2)
-
-    def parts(self, verdict: float, probe: float) -> tuple[float, float]:
-        """What verdict and probe add to the score; their sum is the fused score."""
-        return (
-            self.weight * (verdict - self.verdict_mean) / self.verdict_scale,
-            (1 - self.weight) * (probe - self.probe_mean) / self.probe_scale,
-        )
-
-    def save(self, folder: Path, probe: LinearProbe) -> None:
-        """Writes the probe's files and, last, the fusion's."""
-        probe.save(folder)
-        write_json(folder / FUSION, self.model_dump(mode="json"))
-
-
-def load_fusion(folder: Path) -> tuple[Fusion, LinearProbe]:
-    """Reads what `Fusion.save` wrote. Raises InputError where it is not there or damaged."""
-    file = folder / FUSION
-    if not file.is_file():
-        raise InputError(folder, "holds no fusion of verdict and probe", "Fit one: fit_fusion(...).save(FOLDER, probe)")
-    try:
-        fusion = Fusion.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (ValidationError, ValueError) as error:
-        raise InputError(file, f"is damaged ({str(error).splitlines()[0]})", "Fit it again") from None
-    return fusion, load_probe(folder)
 
 
 class FusedVerdict(Wrapper):
@@ -113,22 +59,32 @@ class FusedVerdict(Wrapper):
         self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
     ) -> list[Response | Failed]:
         """As a Respondent; `log_odds` is the fused score. Counts `refused`, `probe decided`, `thought anew`,
-        `no verdict`, `answered instead`, `unscored`."""
+        `no verdict`, `no intent`, `answered instead`, `unscored`."""
         replies = Replies(len(conversations), on_reply)
         rows = self.probe.log_odds(self._reader, [one.messages for one in conversations])
         thoughts = self._thought_anew(conversations)
         overruled: dict[int, Response] = {}
+        waiting: list[tuple[int, Response | Failed]] = []
 
         def first(place: int, reply: Response | Failed) -> None:
             if isinstance(reply, Response) and place in thoughts:
                 reply = _with_thought(reply, thoughts[place])
-            decided = self._decided(conversations[place], reply, rows[place])
-            if isinstance(decided, Response) and decided.decision == "refuse" and self._allows(decided):
-                overruled[place] = decided
-            else:
-                replies.give(place, decided)
+            waiting.append((place, reply))
+            if len(waiting) >= (_READ_AT_ONCE if self.fusion.reads_intent else 1):
+                decide()
+
+        def decide() -> None:
+            intents = self._intents([reply for _, reply in waiting])
+            for (place, reply), intent in zip(waiting, intents, strict=True):
+                decided = self._decided(conversations[place], reply, rows[place], intent)
+                if isinstance(decided, Response) and decided.decision == "refuse" and self._allows(decided):
+                    overruled[place] = decided
+                else:
+                    replies.give(place, decided)
+            waiting.clear()
 
         ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, first)
+        decide()
         self._answer_instead([(place, conversations[place]) for place in sorted(overruled)], overruled,
                              max_answer_tokens, replies)  # fmt: skip
         return replies.all()
@@ -145,12 +101,26 @@ class FusedVerdict(Wrapper):
         plain = [conversations[place].model_copy(update={"prefill": ""}) for place in begun]
         return dict(zip(begun, self.inner.reply(plain, 0), strict=True))
 
+    def _intents(self, replies: Sequence[Response | Failed]) -> Sequence[Array | None]:
+        """What the probe reads in the intents of the thoughts, where the fusion wants it read."""
+        if not self.fusion.reads_intent:
+            return [None] * len(replies)
+        thought = [reply if isinstance(reply, Response) else None for reply in replies]
+        found = read_intents(self.probe, self._reader, thought)
+        self.counts["no intent"] += sum(row is None for row in found)
+        return found
+
     def _allows(self, response: Response) -> bool:
         """Whether a fused score lies below the threshold."""
         return response.log_odds is not None and response.log_odds < self.fusion.threshold
 
-    def _decided(self, conversation: Conversation, reply: Response | Failed, row: Array) -> Response | Failed:
-        """The reply with its fused score, and refused where that says so; a verdict that it overrules stays for now."""
+    def _decided(
+        self, conversation: Conversation, reply: Response | Failed, row: Array, intent: Array | None
+    ) -> Response | Failed:
+        """The reply with its fused score, and refused where that says so; a verdict that it overrules stays for now.
+
+        `row` holds the probe's log-odds of the request, `intent` those of the stated intent.
+        """
         if isinstance(reply, Failed):
             self.counts["failed"] += 1
             return reply
@@ -158,11 +128,15 @@ class FusedVerdict(Wrapper):
             return self._unscored(reply, UNREADABLE)
         if reply.log_odds is None:
             return self._by_probe(conversation, reply, row)
-        verdict, probe = self.fusion.parts(reply.log_odds, float(row[0]))
+        stated = None if intent is None else float(intent[0])
+        verdict, probe = self.fusion.parts(reply.log_odds, float(row[0]), stated)
         scored = reply.model_copy(update={"log_odds": verdict + probe})
         if self._allows(scored):
             return scored
         self.counts["refused"] += 1
+        if self.fusion.reads_intent:
+            rule = self.probe.rule(row if intent is None else row + intent)
+            return self._refused_for(rule, conversation, scored, PROBE_DECIDED if probe > verdict else RULE_OF_PROBE)
         return self._refused(conversation, scored, verdict, probe, row)
 
     def _by_probe(self, conversation: Conversation, response: Response, row: Array) -> Response:
@@ -179,17 +153,25 @@ class FusedVerdict(Wrapper):
         self, conversation: Conversation, response: Response, verdict: float, probe: float, row: Array
     ) -> Response:
         """A refusal that names the rule of the stronger of the two."""
-        policy = self.probe.settings.policy
         named = response.reasoning.violated if response.reasoning is not None else ()
         if verdict >= probe and response.decision == "refuse":
             return response  # its own refusal names its own rule
-        if verdict >= probe and named and named[0] in policy.rule_ids:
-            rule, cause = named[0], response.cause
-        else:
-            self.counts["probe decided"] += 1
-            rule, cause = self.probe.rule(row), response.cause or PROBE_DECIDED
+        if verdict >= probe and named and named[0] in self.probe.settings.policy.rule_ids:
+            return self._refused_for(named[0], conversation, response, response.cause)
+        return self._refused_for(self.probe.rule(row), conversation, response, response.cause or PROBE_DECIDED)
+
+    def _refused_for(self, rule: str, conversation: Conversation, response: Response, cause: str) -> Response:
+        """A refusal that names this rule: the model's own where it names it first, else one written for it."""
+        self.counts["probe decided"] += cause == PROBE_DECIDED
+        policy = self.probe.settings.policy
+        named = response.reasoning.violated if response.reasoning is not None else ()
+        if response.decision == "refuse" and named and named[0] == rule:
+            return response
+        found = (Finding(rule=rule, violated=True, reason=policy.rule(rule).reason),) if rule else ()
+        reasoning = SafetyReasoning(intent=intent_of(response), findings=found, verdict="refuse")
         answer = rule_refusal(policy, rule, conversation)
-        return response.model_copy(update={"answer": answer, "decision": "refuse", "cause": cause})
+        update = {"answer": answer, "decision": "refuse", "cause": cause, "reasoning": reasoning}
+        return response.model_copy(update=update)
 
     def _unscored(self, response: Response, cause: str) -> Response:
         """Without one of the two nothing is decided: refused when failing closed, and never without its cause."""

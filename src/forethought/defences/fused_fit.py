@@ -1,4 +1,4 @@
-"""Fitting a fusion: standardise on calibration requests, choose weight and threshold on development requests."""
+"""Fitting a fusion: standardise on calibration requests, choose weights and threshold on development requests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from forethought.defences.fused import Fusion
+from forethought.defences.fusion import Fusion
 from forethought.defences.linear_probe import LinearProbe
+from forethought.defences.stated_intent import read_intents
 from forethought.engine.conversation import Conversation, Failed
 from forethought.errors import InputError, ModelError
 from forethought.evals.calibrate import Calibration, choose_threshold
@@ -20,7 +21,9 @@ from forethought.records import Record, Request
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
 
-_WEIGHTS = tuple(step / 20 for step in range(21))
+_STEPS = 20
+_WEIGHTS = tuple((v / _STEPS, i / _STEPS) for v in range(_STEPS + 1) for i in range(_STEPS + 1 - v))
+"""(verdict's, stated intent's); the request has the rest."""
 _FEWEST = 2
 
 
@@ -31,6 +34,9 @@ class FusionSettings(Record):
     """Share of harmless development requests that the threshold may refuse."""
     max_false_refusal_lookalike: float = 0.10
     """The same for look-alikes."""
+    read_intent: bool = False
+    """Whether the probe reads the intent that the thought states as well; it has to be fitted on intents, too
+    (`stated_intent.intent_requests`)."""
 
 
 def fit_fusion(
@@ -51,31 +57,38 @@ def fit_fusion(
     if not model.thinks:
         raise ModelError(model.name, "does not think: it has no verdict to fuse", "Give a scot model")
     probe.check_model(model)
-    standard = _scored(model, probe, calibration, on_done)[0]
-    if len(standard) < _FEWEST or (standard.std(axis=0) < 1e-6).any():
+    standard = _scored(model, probe, calibration, settings.read_intent, on_done)[0]
+    if len(standard) < _FEWEST or (_spread(standard)[1] < 1e-6).any():
         raise InputError(f"{len(standard)} calibration requests", "give no spread of scores", "Give more, some dozens")
-    mean, scale = standard.mean(axis=0), standard.std(axis=0)
-    found, rows = _scored(model, probe, [request for request in dev if request.harmful is not None], on_done)
+    mean, scale = _spread(standard)
+    labelled = [request for request in dev if request.harmful is not None]
+    found, rows = _scored(model, probe, labelled, settings.read_intent, on_done)
     found = (found - mean) / scale
-    harmful = np.array([bool(request.harmful) for request in rows], dtype=bool)
-    if not harmful.any() or harmful.all():
+    found[:, 2] = np.where(np.isnan(found[:, 2]), found[:, 1], found[:, 2])  # as `Fusion.parts` does
+    kinds = np.array([_kind(row) for row in rows])
+    if not (kinds == "harmful").any() or (kinds == "harmful").all():
         raise InputError(f"{len(rows)} development requests", "hold no harmful or no harmless one", "Give both")
-    areas = {weight: _area(_mixed(found, weight), harmful) for weight in _WEIGHTS}
-    # Among equals the verdict gets the most: it comes with a reason.
-    weight = max(areas, key=lambda one: (round(areas[one], 6), one))
-    chosen = _threshold(_mixed(found, weight), rows, settings)
+    areas = {one: _area(_mixed(found, one), kinds) for one in _WEIGHTS if settings.read_intent or not one[1]}
+    # Among equals the verdict gets the most, it comes with a reason; then the intent, which comes with a rule.
+    weights = max(areas, key=lambda one: (round(areas[one], 6), one))
+    chosen = _threshold(_mixed(found, weights), rows, settings)
     return Fusion(
         model=model.name,
-        weight=weight,
+        weight=weights[0],
+        intent_weight=weights[1],
+        reads_intent=settings.read_intent,
         verdict_mean=float(mean[0]),
         verdict_scale=float(scale[0]),
         probe_mean=float(mean[1]),
         probe_scale=float(scale[1]),
+        intent_mean=float(mean[2]),
+        intent_scale=float(scale[2]),
         threshold=chosen.threshold,
         calibration=chosen,
-        auroc_dev=areas[weight],
-        auroc_dev_verdict=areas[1.0],
-        auroc_dev_probe=areas[0.0],
+        auroc_dev=areas[weights],
+        auroc_dev_verdict=areas[1.0, 0.0],
+        auroc_dev_probe=areas[0.0, 0.0],
+        auroc_dev_intent=areas.get((0.0, 1.0)),
         n_calibration=len(standard),
     )
 
@@ -101,23 +114,43 @@ def _kind(request: Request) -> str:
 
 
 def _scored(
-    model: LocalModel, probe: LinearProbe, requests: Sequence[Request], on_done: Callable[[int], None] | None
+    model: LocalModel,
+    probe: LinearProbe,
+    requests: Sequence[Request],
+    read_intent: bool,
+    on_done: Callable[[int], None] | None,
 ) -> tuple[Array, list[Request]]:
-    """(requests, 2), log-odds of verdict and probe, and the requests; those that lack one of the two are left out."""
+    """(requests, 3), log-odds of verdict, request and stated intent, and the requests; without verdict or probe they
+    are left out. Where there is no intent, or none is to be read, its column is nan."""
     messages = [request.messages for request in requests]
     told = None if on_done is None else lambda place, reply: on_done(1)
     replies = model.reply([Conversation(messages=one) for one in messages], 0, told)
-    verdicts = [None if isinstance(reply, Failed) else reply.log_odds for reply in replies]
+    responses = [None if isinstance(reply, Failed) else reply for reply in replies]
+    verdicts = [None if one is None else one.log_odds for one in responses]
     odds = probe.log_odds(model, messages)[:, 0].astype(np.float64)
-    both = np.stack([np.array([np.nan if one is None else one for one in verdicts]), odds], axis=1)
-    kept = ~np.isnan(both).any(axis=1)
-    return both[kept], [request for request, keep in zip(requests, kept, strict=True) if keep]
+    stated = read_intents(probe, model, responses) if read_intent else [None] * len(odds)
+    intents = [np.nan if row is None else float(row[0]) for row in stated]
+    scores = np.stack([np.array([np.nan if one is None else one for one in verdicts]), odds, np.array(intents)], axis=1)
+    kept = ~np.isnan(scores[:, :2]).any(axis=1)
+    return scores[kept], [request for request, keep in zip(requests, kept, strict=True) if keep]
 
 
-def _mixed(standardised: Array, weight: float) -> Array:
-    mixed: Array = weight * standardised[:, 0] + (1 - weight) * standardised[:, 1]
+def _spread(scores: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column; a column without a number has those of the requests."""
+    filled = scores.copy()
+    if np.isnan(filled[:, 2]).all():
+        filled[:, 2] = filled[:, 1]
+    return np.nanmean(filled, axis=0), np.nanstd(filled, axis=0)
+
+
+def _mixed(standardised: Array, weights: tuple[float, float]) -> Array:
+    verdict, intent = weights
+    mixed: Array = standardised @ np.array([verdict, 1 - verdict - intent, intent])
     return mixed
 
 
-def _area(scores: Array, harmful: NDArray[np.bool_]) -> float:
-    return auroc(list(scores[harmful]), list(scores[~harmful]))
+def _area(scores: Array, kinds: NDArray[np.str_]) -> float:
+    """AUROC of the harmful requests against each kind of harmless ones, in the mean: look-alikes are few, and count."""
+    harmful = list(scores[kinds == "harmful"])
+    others = [kind for kind in _KINDS if kind != "harmful" and (kinds == kind).any()]
+    return float(np.mean([auroc(harmful, list(scores[kinds == kind])) for kind in others]))

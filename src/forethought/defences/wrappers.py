@@ -63,7 +63,8 @@ def _guard(inner: Respondent, settings: GuardSettings, means: Means) -> Responde
 
 
 def _fused(inner: Respondent, settings: FusionOptions, means: Means) -> Respondent:
-    from forethought.defences.fused import FusedVerdict, load_fusion
+    from forethought.defences.fused import FusedVerdict
+    from forethought.defences.fusion import load_fusion
 
     fusion, probe = load_fusion(Path(settings.folder))
     reader = means.weights_for("fused")
@@ -169,6 +170,21 @@ WRAPPERS: tuple[Entry, ...] = (
             cost="SCoT's thought and the linear probe's pass over the prompt; minutes to fit",
             when_to_choose="a model that thinks is to decide with all that it knew before its first word",
             score="verdict's and probe's log-odds, standardised and mixed",
+            needs=("weights", "folder"),
+        ),
+        FusionOptions,
+        _fused,
+    ),
+    Entry(
+        Defence(
+            id="fused_intent",
+            title="Verdict, probe, and the stated intent read by the probe",
+            paper="ours",
+            kind="wrapper",
+            trains="two weights and a threshold, and the probe on intents as well; nothing of the model",
+            cost="as fused, and the linear probe's pass over the intent, some twenty tokens",
+            when_to_choose="requests come disguised: the thought says what is asked, and the probe reads that alone",
+            score="log-odds of the verdict, of the request and of the stated intent, standardised and mixed",
             needs=("weights", "folder"),
         ),
         FusionOptions,

@@ -11,10 +11,15 @@ from forethought.data.select import sample
 from forethought.defences.base import refuses
 from forethought.defences.catalogue import make_defence
 from forethought.defences.entry import Means
+from forethought.defences.fused_fit import FusionSettings, fit_fusion
+from forethought.defences.linear_probe import load_probe
+from forethought.defences.probe_fit import fit_probe
+from forethought.defences.stated_intent import intent_requests
 from forethought.engine.conversation import Conversation, Failed, Respondent
 from forethought.engine.local import LocalModel
 from forethought.evals.metrics import share, youden
 from forethought.manifest import key_of, write_json
+from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.material import Ground
@@ -23,7 +28,7 @@ from forethought.reasoning import Format
 from forethought.records import Request
 
 PROMPT = "prompt"
-PROBE, HEADED, FUSED = "linear_probe", "headed_thought", "fused"
+PROBE, HEADED, FUSED, FUSED_INTENT = "linear_probe", "headed_thought", "fused", "fused_intent"
 _CHOICE, _FIT, _FUSE = "choose", "fit", "fuse"
 
 
@@ -83,31 +88,33 @@ class Probes:
         self.seconds = 0.0
         """What fitting took when it was done."""
 
-    def folder(self, ground: Ground, model: Callable[[], LocalModel]) -> Path:
-        """Where the ground's probe lies. `model` holds the base weights."""
-        place = ground.folder / f"probe-{ground.key[:8]}"
+    def folder(self, ground: Ground, model: Callable[[], LocalModel], intents: bool = False) -> Path:
+        """Where the ground's probe lies: the one of requests, or the one of requests and their intents. `model` holds
+        the base weights."""
+        place = ground.folder / f"probe-{ground.key[:8]}{'-intents' if intents else ''}"
         if place not in self._folders:
             stages = StageRunner(place, self._terminal.say, after=ground.key)
-            self._folders[place] = self._fit(ground, model, stages)
+            self._folders[place] = self._fit(ground, model, stages, intents)
             self.seconds += stages.seconds
         return self._folders[place]
 
-    def _fit(self, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner) -> Path:
-        def work(out: Path) -> dict[str, Any]:
-            from forethought.defences.probe_fit import fit_probe
+    def _fit(self, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner, intents: bool) -> Path:
+        rows = [*ground.train, *(intent_requests(ground.examples) if intents else ())]
 
-            bar.total(len(ground.train) + len(ground.dev))
-            probe = fit_probe(model(), ground.train, ground.dev, ground.policy, on_progress=bar.advance)
+        def work(out: Path) -> dict[str, Any]:
+            bar.total(len(rows) + len(ground.dev))
+            probe = fit_probe(model(), rows, ground.dev, ground.policy, on_progress=bar.advance)
             probe.save(out)
             return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
 
         with self._terminal.progress("fit the probe") as bar:
-            return stages.run(_FIT, {"train": len(ground.train), "dev": len(ground.dev)}, work)
+            return stages.run(_FIT, {"train": len(rows), "dev": len(ground.dev)}, work)
 
 
 def fitted(
     spec: str,
     ground: Ground,
+    point: OperatingPoint,
     model: Callable[[], LocalModel],
     probes: Probes,
     stages: StageRunner,
@@ -119,34 +126,45 @@ def fitted(
     `model` is the defended one: probes read its base weights, a fusion its verdicts; `fmt` is how it writes thoughts.
     """
     name = spec.strip()
-    if name not in (PROBE, HEADED, FUSED):
+    if name not in (PROBE, HEADED, FUSED, FUSED_INTENT):
         return spec
-    probe = probes.folder(ground, model)
+    probe = probes.folder(ground, model, name == FUSED_INTENT)
     if name == PROBE:
         return f"{PROBE}:{probe}"
-    folder = probe if name == HEADED else _fitted_fusion(probe, ground, model, stages, terminal)
+    folder = probe
+    if name != HEADED:
+        # Its limits are those of the other defences' thresholds.
+        limits = FusionSettings(
+            max_false_refusal=point.max_false_refusal, max_false_refusal_lookalike=point.max_false_refusal_lookalike,
+            read_intent=name == FUSED_INTENT,
+        )  # fmt: skip
+        folder = _fitted_fusion(probe, ground, model, limits, stages, terminal)
     return f"{name}:{folder},format={fmt}"
 
 
 def _fitted_fusion(
-    probe: Path, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner, terminal: Terminal
+    probe: Path,
+    ground: Ground,
+    model: Callable[[], LocalModel],
+    settings: FusionSettings,
+    stages: StageRunner,
+    terminal: Terminal,
 ) -> Path:
     """The folder of a fusion of the model's verdict with the probe. Half of the development families standardise the
-    scores, the other half choose weight and threshold."""
+    scores, the other half choose weights and threshold."""
     standard, dev = _halves(ground.dev)
 
     def work(out: Path) -> dict[str, Any]:
-        from forethought.defences.fused_fit import fit_fusion
-        from forethought.defences.linear_probe import load_probe
-
         bar.total(len(ground.dev))
         found = load_probe(probe)
-        fusion = fit_fusion(model(), found, standard, dev, on_done=bar.advance)
+        fusion = fit_fusion(model(), found, standard, dev, settings, on_done=bar.advance)
         fusion.save(out, found)
-        return {"weight": fusion.weight, "auroc_dev": round(fusion.auroc_dev, 3)}
+        weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}
+        return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
 
     with terminal.progress("fuse verdict and probe") as bar:
-        return stages.run(_FUSE, {"rows": [row.id for row in ground.dev]}, work)
+        said = {"rows": [row.id for row in ground.dev], "settings": settings.model_dump(mode="json")}
+        return stages.run(_FUSE, said, work)
 
 
 def _halves(rows: Sequence[Request]) -> tuple[list[Request], list[Request]]:

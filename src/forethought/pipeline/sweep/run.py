@@ -157,7 +157,8 @@ class _Bench:
         title = DEFENCES[name].defence.title
 
         def work() -> CellResult:
-            ready = fitted(spec, self._ground, lambda: self.base, self.probes, stages, self._terminal)
+            point = self._sweep.operating_point
+            ready = fitted(spec, self._ground, point, lambda: self.base, self.probes, stages, self._terminal)
             return self._around(
                 name, title, lambda: behind(ready, self._ground, self.base, self.base), stages,
                 spec if spec != name else "",
@@ -190,8 +191,8 @@ class _Bench:
 
             ready = ""
             if entry.around:
-                fmt = read_settings(found.adapter).format
-                ready = fitted(entry.around, ground, model, self.probes, stages, self._terminal, fmt)
+                fmt, point = read_settings(found.adapter).format, self._sweep.operating_point
+                ready = fitted(entry.around, ground, point, model, self.probes, stages, self._terminal, fmt)
 
             def opened() -> Respondent:
                 if ready:
