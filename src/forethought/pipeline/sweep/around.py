@@ -19,6 +19,7 @@ from forethought.engine.conversation import Conversation, Failed, Respondent
 from forethought.engine.local import LocalModel
 from forethought.evals.metrics import share, youden
 from forethought.manifest import key_of, write_json
+from forethought.pipeline.operating import KINDS
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
@@ -30,6 +31,8 @@ from forethought.records import Request
 PROMPT = "prompt"
 PROBE, HEADED, FUSED, FUSED_INTENT = "linear_probe", "headed_thought", "fused", "fused_intent"
 _CHOICE, _FIT, _FUSE = "choose", "fit", "fuse"
+_FUSED_ON = 240
+"""Most development rows of a kind that a fusion is fitted on: each is a thought, and ordinary requests are many."""
 
 
 def best_prompt(
@@ -152,10 +155,11 @@ def _fitted_fusion(
 ) -> Path:
     """The folder of a fusion of the model's verdict with the probe. Half of the development families standardise the
     scores, the other half choose weights and threshold."""
-    standard, dev = _halves(ground.dev)
+    rows = [row for kind in KINDS for row in sample([r for r in ground.dev if r.kind == kind], _FUSED_ON, ground.seed)]
+    standard, dev = _halves(rows)
 
     def work(out: Path) -> dict[str, Any]:
-        bar.total(len(ground.dev))
+        bar.total(len(rows))
         found = load_probe(probe)
         fusion = fit_fusion(model(), found, standard, dev, settings, on_done=bar.advance)
         fusion.save(out, found)
@@ -163,7 +167,7 @@ def _fitted_fusion(
         return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
 
     with terminal.progress("fuse verdict and probe") as bar:
-        said = {"rows": [row.id for row in ground.dev], "settings": settings.model_dump(mode="json")}
+        said = {"rows": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
         return stages.run(_FUSE, said, work)
 
 
