@@ -62,7 +62,9 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     tmp_path: Path, here: Callable[..., Result]
 ) -> None:
     best_of = {"id": "scot_best", "weights_of": "scot", "around": "fused"}
-    methods = ["scot", "scot_split", "refusal", best_of, {"id": "at_two", "weights_of": "scot", "threshold": 2.0}]
+    read = {"id": "read", "weights_of": "scot", "around": "fused_intent"}
+    at_two = {"id": "at_two", "weights_of": "scot", "threshold": 2.0}
+    methods = ["scot", "scot_split", "refusal", best_of, read, at_two]
     file, out = _write(tmp_path, methods=methods), tmp_path / "out"
     command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -94,6 +96,8 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     best = scot.with_name("scot_best-b1500")
     assert (best / "train" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert load_fusion(best / "fuse")[0].n_calibration > 1
+    assert not load_fusion(best / "fuse")[0].reads_intent
+    assert load_fusion(scot.with_name("read-b1500") / "fuse")[0].reads_intent
     given = scot.with_name("at_two-b1500") / "train"
     assert (given / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert read_settings(given).threshold == 2.0
