@@ -18,7 +18,7 @@ from forethought.defences.fused import (
     FusedVerdict,
     closed_thought,
 )
-from forethought.defences.fused_fit import FusionSettings, fit_fusion
+from forethought.defences.fused_fit import FusionSettings, fit_fusion, standard_error
 from forethought.defences.fusion import Fusion, load_fusion
 from forethought.defences.headed_thought import HeadedThought, opening
 from forethought.defences.linear_probe import UNREADABLE, LinearProbe, ProbeSettings
@@ -344,11 +344,26 @@ def _noise(text: str) -> float:
     return float(len(text) * 7 % 5)
 
 
-def test_the_weight_goes_to_what_separates_and_a_tie_to_the_verdict() -> None:
+def test_the_weight_goes_to_what_separates_and_a_tie_is_shared() -> None:
     found = _fit(_noise, _harm)
     assert found.weight < 0.5
     assert found.auroc_dev == found.auroc_dev_probe == 1.0 > found.auroc_dev_verdict
-    assert _fit(_harm, _harm).weight == 1.0
+    assert _fit(_harm, _harm).weight == 0.5
+
+
+def test_a_part_that_is_worse_by_less_than_chance_keeps_its_share() -> None:
+    """One harmless request of sixteen is taken for harmful by the verdict alone."""
+    confused = _fit(lambda text: 1.0 if "lamp" in text else _harm(text), lambda text: _harm(text) + _noise(text) / 99)
+    assert confused.auroc_dev_verdict < confused.auroc_dev_probe == 1.0
+    assert 0.3 <= confused.weight <= 0.5
+
+
+def test_the_standard_error_of_an_area_by_hand() -> None:
+    # Q1 = .8 / 1.2, Q2 = 2 * .64 / 1.8: (.16 + 9 * (.66667 - .64) + 19 * (.71111 - .64)) / 200.
+    assert standard_error(0.8, 10, 20) == pytest.approx(
+        ((0.16 + 9 * 0.0266667 + 19 * 0.0711111) / 200) ** 0.5, abs=1e-6
+    )
+    assert standard_error(1.0, 10, 20) == 0.0
 
 
 def test_the_weight_goes_to_the_intent_where_only_it_separates() -> None:

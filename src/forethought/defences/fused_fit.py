@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,8 +70,7 @@ def fit_fusion(
     if not (kinds == "harmful").any() or (kinds == "harmful").all():
         raise InputError(f"{len(rows)} development requests", "hold no harmful or no harmless one", "Give both")
     areas = {one: _area(_mixed(found, one), kinds) for one in _WEIGHTS if settings.read_intent or not one[1]}
-    # Among equals the verdict gets the most, it comes with a reason; then the intent, which comes with a rule.
-    weights = max(areas, key=lambda one: (round(areas[one], 6), one))
+    weights = _evenest(areas, int((kinds == "harmful").sum()), int((kinds != "harmful").sum()), settings.read_intent)
     chosen = _threshold(_mixed(found, weights), rows, settings)
     return Fusion(
         model=model.name,
@@ -91,6 +91,34 @@ def fit_fusion(
         auroc_dev_intent=areas.get((0.0, 1.0)),
         n_calibration=len(standard),
     )
+
+
+def _evenest(
+    areas: Mapping[tuple[float, float], float], n_harmful: int, n_harmless: int, read_intent: bool
+) -> tuple[float, float]:
+    """The most even weights whose area is at most one standard error below the best.
+
+    Development requests come in styles that were trained on, where the best part alone looks best. Parts that err
+    apart hold better together in styles that were not, so that only what is plainly worse gets less than its share.
+    """
+    best = max(areas.values())
+    floor = best - standard_error(best, n_harmful, n_harmless)
+    good = [one for one, area in areas.items() if area >= floor - 1e-9]
+
+    def unevenness(one: tuple[float, float]) -> float:
+        verdict, intent = one
+        return float(np.var([verdict, intent, 1 - verdict - intent] if read_intent else [verdict, 1 - verdict]))
+
+    return min(good, key=lambda one: (round(unevenness(one), 9), -one[0], -one[1]))
+
+
+def standard_error(area: float, n_harmful: int, n_harmless: int) -> float:
+    """Of an AUROC, by Hanley and McNeil 1982 (Radiology 143:29)."""
+    both_harmful, both_harmless = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = (
+        area * (1 - area) + (n_harmful - 1) * (both_harmful - area**2) + (n_harmless - 1) * (both_harmless - area**2)
+    ) / (n_harmful * n_harmless)
+    return math.sqrt(max(variance, 0.0))
 
 
 def _threshold(scores: Array, rows: Sequence[Request], settings: FusionSettings) -> Calibration:
