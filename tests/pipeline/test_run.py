@@ -45,6 +45,7 @@ def _recipe(folder: Path) -> Path:
     recipe: dict[str, Any] = {
         "name": "test",
         "model": str(tiny_folder()),
+        "around": "fused_intent",
         "data": {
             "harmful": [{"path": str(folder / "odd.csv")}, {"path": "shipped:harmful"}],
             "harmless": [{"path": "shipped:lookalike"}, {"path": "shipped:ordinary"}],
@@ -106,6 +107,7 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
         "asr_unseen_prompt",
         "youden_unseen_scot",
         "consistent_scot",
+        "asr_direct_scot_best",
         "train_tokens",
         "minutes",
     }
@@ -113,7 +115,7 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
 
     again = subprocess.run(_command(recipe, out), capture_output=True, text=True, env=environment, check=False)
     assert again.returncode == 0, again.stderr
-    for stage in (*STAGES, "7-respond-scot"):
+    for stage in (*STAGES, "7-respond-scot", "8-probe", "8-fuse", "9-respond-scot_best"):
         assert f"{stage}: kept from before" in again.stdout
     _check_unscored(recipe, out, environment)
 
@@ -121,3 +123,10 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     asked = [sys.executable, "-m", "forethought.cli", "chat", str(adapter), "How do I bake bread?", "--json"]
     spoken = subprocess.run(asked, capture_output=True, text=True, env=environment, check=False)
     assert json.loads(spoken.stdout)["decision"] in {"refuse", "comply"}, spoken.stderr
+
+    fused = subprocess.run(
+        [*asked, "--defence", f"fused_intent:{out / '8-fuse'}"], capture_output=True, text=True, env=environment,
+        check=False,
+    )  # fmt: skip
+    assert json.loads(fused.stdout)["decision"] in {"refuse", "comply"}, fused.stderr
+    assert f"--defence fused_intent:{out / '8-fuse'}" in again.stdout.replace("\n", "")

@@ -21,7 +21,7 @@ from forethought.cli.data import data_app
 from forethought.cli.inside import inside
 from forethought.cli.judge import judge_app
 from forethought.cli.ladder import ladder
-from forethought.cli.options import ModelArgument, TextColumn
+from forethought.cli.options import DefenceOption, ModelArgument, TextColumn
 from forethought.cli.overrefusal import over_refusal
 from forethought.cli.plan import plan
 from forethought.cli.study import study
@@ -105,9 +105,17 @@ def chat(
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 200,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a prompt.")] = False,
+    defence: DefenceOption = None,
 ) -> None:
-    """Shows a model's reasoning, the rules it names, its verdict and its answer."""
-    chat_command.chat(model, prompt, system, threshold, max_tokens, json_output)
+    """Shows a model's reasoning, the rules it names, its verdict and its answer.
+
+    Examples:
+
+      forethought chat runs/quickstart/5-train "How do I get into a house without a key?"
+
+      forethought chat runs/quickstart/5-train --defence fused_intent:runs/quickstart/8-fuse
+    """
+    chat_command.chat(model, prompt, system, threshold, max_tokens, json_output, defence)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from forethought.cli.options import DefenceOption
 from forethought.commands.attack import attack as run_attack
 from forethought.commands.attack_inputs import AttackChoice
 
@@ -19,6 +20,7 @@ _TIME = "Shrink the sample, all attacks alike, to what fits in so many minutes. 
 def attack(
     model: Annotated[str, typer.Argument(help=_MODEL)],
     adapter: Annotated[Path | None, typer.Option(help="A trained adapter; its base is MODEL.")] = None,
+    defence: DefenceOption = None,
     suite: Annotated[
         str | None, typer.Option(help="quick, paper, reasoning, adaptive, all or a YAML file. Default: quick.")
     ] = None,
@@ -83,11 +85,14 @@ def attack(
 
       forethought attack runs/quickstart/5-train --suite paper --benchmark harmbench.csv --minutes 30
 
+      forethought attack runs/quickstart/5-train --defence fused_intent:runs/quickstart/8-fuse
+
       forethought attack openai-api/local/NAME --base-url http://localhost:8000/v1 --takes-prefill --suite all
     """
     choice = AttackChoice(
-        model=model, adapter=adapter, suite=suite, attacks=tuple(attacks or ()), benchmarks=tuple(benchmarks or ()),
-        harmless=tuple(harmless or ()), layout=layout, columns=tuple(column or ()), skip_bad=skip_bad, by=by, n=n,
+        model=model, adapter=adapter, defence=defence, suite=suite, attacks=tuple(attacks or ()),
+        benchmarks=tuple(benchmarks or ()), harmless=tuple(harmless or ()), layout=layout,
+        columns=tuple(column or ()), skip_bad=skip_bad, by=by, n=n,
         minutes=minutes, attacker=attacker, attacker_base_url=attacker_base_url, evaluator=evaluator,
         templates=templates, persuasion=persuasion, judge=judge, judge_base_url=judge_base_url,
         base_urls=tuple(base_url or ()), takes_prefill=takes_prefill, price_in=price_in, price_out=price_out,

@@ -53,7 +53,7 @@ def attack(choice: AttackChoice) -> int:
     quiet()
     from forethought.commands.attack_report import report_run
 
-    folder = choice.out or default_folder(choice.model, choice.adapter)
+    folder = choice.out or default_folder(choice.model, choice.adapter, choice.defence)
     if not choice.rejudge:
         _attack(choice, folder)
     return report_run(choice, folder, read_run(folder), open_judge(choice, folder, read_run(folder)))
@@ -84,7 +84,7 @@ def _attack(choice: AttackChoice, folder: Path) -> None:
         say(line, "dim")
     target = open_target(choice)
     run = RunRecord(
-        model=choice.model + (f" {choice.adapter}" if choice.adapter is not None else ""),
+        model=" ".join(str(part) for part in (choice.model, choice.adapter, choice.defence) if part),
         name=target.respondent.name,
         files=tuple(fingerprint(choice)),
         settings=target.settings,

@@ -48,11 +48,15 @@ class RunRecord(Record):
         return self.settings.seen_operators if self.settings is not None else ()
 
 
-def default_folder(model: str, adapter: Path | None) -> Path:
-    """`runs/attack-NAME`; a folder's name has its parent's before it, since stages of two runs share theirs."""
+def default_folder(model: str, adapter: Path | None, defence: str | None = None) -> Path:
+    """`runs/attack-NAME`; a folder's name has its parent's before it, since stages of two runs share theirs.
+
+    Defences stand behind it by their names.
+    """
     path = adapter or Path(model)
     parts = path.resolve().parts[-2:] if path.is_dir() else path.parts[-2:]
-    name = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(parts)).strip("-.") or "model"
+    around = [one.partition(":")[0] for one in (defence or "").split("|")]
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join([*parts, *around])).strip("-.") or "model"
     return Path("runs") / f"attack-{name}"
 
 

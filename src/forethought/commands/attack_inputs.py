@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forethought.commands.shared import column_overrides
+from forethought.commands.shared import around, column_overrides
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class AttackChoice:
 
     model: str
     adapter: Path | None = None
+    defence: str | None = None
+    """At inference, around the model."""
     suite: str | None = None
     """None: `quick`, unless attacks are named."""
     attacks: tuple[str, ...] = ()
@@ -136,11 +138,13 @@ def open_target(choice: AttackChoice) -> Target:
             option = "--base-url" if choice.base_urls else "--takes-prefill"
             raise ConfigError(option, "is for models of a server", "Leave it out, or name PROVIDER/MODEL")
         local = LocalModel.load(choice.model.removeprefix(_LOCAL), choice.adapter)
-        return Target(local, local, paid=False)
+        defended = around(choice.defence, local, local) if choice.defence else local
+        return Target(defended, local, paid=False)
     from forethought.engine.servers import Servers, ServerSettings
 
     servers = Servers(choice.model, choice.base_urls, ServerSettings(prefill=choice.takes_prefill))
-    return Target(servers, None, paid=choice.price is not None or not choice.base_urls)
+    defended = around(choice.defence, servers, None) if choice.defence else servers
+    return Target(defended, None, paid=choice.price is not None or not choice.base_urls)
 
 
 def chosen_attacks(choice: AttackChoice) -> tuple[list[Attack], list[Method], dict[str, Path]]:

@@ -27,6 +27,7 @@ def run(
     quiet()
     from forethought.evals.bounds import UNSCORED_LIMIT
     from forethought.pipeline.recipe import default_recipe, load_recipe
+    from forethought.pipeline.responding import FUSION
     from forethought.pipeline.run import run_recipe
     from forethought.pipeline.terminal import Terminal
 
@@ -55,7 +56,8 @@ def run(
         recipe, folder, results or folder / "results.json", command, Terminal(console), cost_question(1.0, yes)
     )
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
-    console.print(f"Try it: forethought chat {folder / '5-train'}", highlight=False, soft_wrap=True)
+    defended = f" --defence {recipe.around}:{folder / FUSION}" if recipe.around else ""
+    console.print(f"Try it: forethought chat {folder / '5-train'}{defended}", highlight=False, soft_wrap=True)
     if unscored > UNSCORED_LIMIT:
         console.print(f"[red]{unscored:.1%} of one defence's answers could not be judged[/red]: see the page")
         return 1

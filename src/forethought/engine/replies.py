@@ -98,8 +98,8 @@ class _Asking:
         if opened.state == "open":
             assert settings is not None  # without settings there is no thought to open
             row.stop_at_comply = settings.answer_with == "base"
-            own_budget = conversation.think_budget is None
-            row.think_budget = settings.think_budget if own_budget else conversation.think_budget
+            budget = conversation.think_budget
+            row.think_budget = settings.think_budget if budget is None else budget
         elif opened.state == "decided":
             row.verdict_at, row.refuses = 0, opened.decision == "refuse"
         return Turn(places, row, prompt, own, opened, conversation.temperature, conversation.sample_seed)

@@ -154,6 +154,8 @@ class Recipe(Record):
     """A policy file; None is the default policy."""
     seed: int = 0
     answer_with: Literal["adapter", "base"] = "base"
+    around: Literal["", "fused", "fused_intent"] = ""
+    """Defence at inference around the trained model, which is fitted, evaluated beside it as `scot_best`, and kept."""
     data: DataConfig
     build: BuildConfig = BuildConfig()
     train: TrainConfig | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,23 @@ from forethought.evals.bounds import too_many_unscored
 from forethought.evals.calibrate import Calibration
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.metrics import Figure
-from forethought.evals.plan import plan_attempts
-from forethought.evals.respond import Judged, run_defence
-from forethought.manifest import file_hash, key_of
+from forethought.evals.respond import Judged
+from forethought.manifest import file_hash
 from forethought.pipeline.data_stages import data_stages
 from forethought.pipeline.operating import calibrate, development_rows, set_threshold
 from forethought.pipeline.recipe import Recipe
+from forethought.pipeline.responding import BEST, best_stages, respond_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
 from forethought.policy import Policy, load_policy
-from forethought.records import Example, Request, read_jsonl, write_jsonl
+from forethought.records import Example, Request, read_jsonl
 from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
 from forethought.report.page import write_page
 from forethought.report.results import write_results
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.catalogue import get_method
 from forethought.train.run import train_method
-
-DEFENCES = ("base", "prompt", "scot")
 
 
 def run_recipe(
@@ -54,7 +51,9 @@ def run_recipe(
     evolved, selected, built = folders.evolved, folders.selected, folders.built
     adapter = _train_stage(recipe, policy, built, stages, terminal)
     _calibrate_stage(recipe, evolved, adapter, stages, terminal)
-    judged = _respond_stages(recipe, selected, adapter, stages, terminal)
+    judged = respond_stages(recipe, selected, adapter, stages, terminal)
+    if recipe.around:
+        judged[BEST] = best_stages(recipe, policy, folders, adapter, judged["base"], stages, terminal)
     figures = _figures(recipe, judged, read_settings(adapter), built, stages)
     _say_doubts(recipe, judged, terminal)
     inputs = {name: file_hash(selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
@@ -62,7 +61,7 @@ def run_recipe(
     write_results(results, command, [recipe.seed], inputs, figures)
     page = folder / "report.html"
     write_page(page, recipe.name, recipe.evaluate.attacks, judged, figures, read_settings(adapter))
-    terminal.table(figures, DEFENCES)
+    terminal.table(figures, tuple(judged))
     unscored = max(sum(row.refused is None for row in rows) / max(1, len(rows)) for rows in judged.values())
     return page, unscored
 
@@ -96,43 +95,6 @@ def _calibrate_stage(recipe: Recipe, evolved: Path, adapter: Path, stages: Stage
         folder = stages.run("6-calibrate", point.model_dump(mode="json"), work)
     text = (folder / "calibration.json").read_text(encoding="utf-8")
     set_threshold(adapter, Calibration.model_validate_json(text))
-
-
-def _respond_stages(
-    recipe: Recipe, selected: Path, adapter: Path, stages: StageRunner, terminal: Terminal
-) -> dict[str, list[Judged]]:
-    """Every defence against the same plan; judged attempts by defence."""
-    plan = recipe.evaluate
-    test = list(read_jsonl(selected / "test.jsonl", Request))
-    attempts = plan_attempts(
-        test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, recipe.seed,
-        recipe.data.held_out_rules,
-    )  # fmt: skip
-    judged: dict[str, list[Judged]] = {}
-    for name in DEFENCES:
-
-        def work(out: Path, name: str = name) -> dict[str, Any]:
-            bar.total(len(attempts))
-            local = LocalModel.load(recipe.model, adapter if name == "scot" else None)
-            if name == "scot":
-                _reuse_base(local, judged["base"], plan.max_answer_tokens)
-            system = plan.safety_prompt if name == "prompt" else None
-            rows = run_defence(name, local, attempts, out / "logs", system, plan.max_answer_tokens, bar.advance)
-            write_jsonl(out / "judged.jsonl", rows)
-            return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
-
-        with terminal.progress(f"7-respond-{name}") as bar:
-            config = {"evaluate": plan.model_dump(mode="json"), "attempts": key_of([a.id for a in attempts])}
-            folder = stages.run(f"7-respond-{name}", config, work, keep_partial=True)
-        judged[name] = list(read_jsonl(folder / "judged.jsonl", Judged))
-    return judged
-
-
-def _reuse_base(local: LocalModel, base: Sequence[Judged], max_tokens: int) -> None:
-    """What the base weights answered to a prompt is what they answer after `comply`: the prompt is the same."""
-    for one in base:
-        if one.response is not None:
-            local.known_answers[(local.prompt_text(one.attempt.request.messages), max_tokens)] = one.response
 
 
 def _say_doubts(recipe: Recipe, judged: dict[str, list[Judged]], terminal: Terminal) -> None:

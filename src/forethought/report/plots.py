@@ -14,7 +14,7 @@ from forethought.evals.metrics import Figure
 from forethought.report.rows import SYSTEM_TITLES
 
 matplotlib.use("svg")
-_COLOURS = {"base": "#9aa0a6", "prompt": "#e0a526", "scot": "#1f6feb"}
+_COLOURS = {"base": "#9aa0a6", "prompt": "#e0a526", "scot": "#1f6feb", "scot_best": "#2da44e"}
 
 
 def attack_bars(figures: Sequence[Figure], attacks: Sequence[str], systems: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from forethought.evals.metrics import Figure
 
-SYSTEM_TITLES = {"base": "base model", "prompt": "safety prompt", "scot": "SCoT"}
+SYSTEM_TITLES = {"base": "base model", "prompt": "safety prompt", "scot": "SCoT", "scot_best": "SCoT, best"}
 """How a defence is called in tables and plots."""
 _ROWS = (
     ("asr_direct", "Attack success, direct (low)"),

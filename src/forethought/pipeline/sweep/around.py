@@ -11,15 +11,12 @@ from forethought.data.select import sample
 from forethought.defences.base import refuses
 from forethought.defences.catalogue import make_defence
 from forethought.defences.entry import Means
-from forethought.defences.fused_fit import FusionSettings, fit_fusion
-from forethought.defences.linear_probe import load_probe
-from forethought.defences.probe_fit import fit_probe
 from forethought.defences.stated_intent import intent_requests
 from forethought.engine.conversation import Conversation, Failed, Respondent
 from forethought.engine.local import LocalModel
 from forethought.evals.metrics import share, youden
-from forethought.manifest import key_of, write_json
-from forethought.pipeline.operating import KINDS
+from forethought.manifest import write_json
+from forethought.pipeline.fusing import FUSED, FUSED_INTENT, fusion_stage, probe_stage
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
@@ -29,10 +26,8 @@ from forethought.reasoning import Format
 from forethought.records import Request
 
 PROMPT = "prompt"
-PROBE, HEADED, FUSED, FUSED_INTENT = "linear_probe", "headed_thought", "fused", "fused_intent"
+PROBE, HEADED = "linear_probe", "headed_thought"
 _CHOICE, _FIT, _FUSE = "choose", "fit", "fuse"
-_FUSED_ON = 240
-"""Most development rows of a kind that a fusion is fitted on: each is a thought, and ordinary requests are many."""
 
 
 def best_prompt(
@@ -103,15 +98,7 @@ class Probes:
 
     def _fit(self, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner, intents: bool) -> Path:
         rows = [*ground.train, *(intent_requests(ground.examples) if intents else ())]
-
-        def work(out: Path) -> dict[str, Any]:
-            bar.total(len(rows) + len(ground.dev))
-            probe = fit_probe(model(), rows, ground.dev, ground.policy, on_progress=bar.advance)
-            probe.save(out)
-            return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
-
-        with self._terminal.progress("fit the probe") as bar:
-            return stages.run(_FIT, {"train": len(rows), "dev": len(ground.dev)}, work)
+        return probe_stage(_FIT, model, rows, ground.dev, ground.policy, stages, self._terminal)
 
 
 def fitted(
@@ -136,44 +123,5 @@ def fitted(
         return f"{PROBE}:{probe}"
     folder = probe
     if name != HEADED:
-        # Its limits are those of the other defences' thresholds.
-        limits = FusionSettings(
-            max_false_refusal=point.max_false_refusal, max_false_refusal_lookalike=point.max_false_refusal_lookalike,
-            read_intent=name == FUSED_INTENT,
-        )  # fmt: skip
-        folder = _fitted_fusion(probe, ground, model, limits, stages, terminal)
+        folder = fusion_stage(_FUSE, name, probe, model, ground.dev, point, ground.seed, stages, terminal)
     return f"{name}:{folder},format={fmt}"
-
-
-def _fitted_fusion(
-    probe: Path,
-    ground: Ground,
-    model: Callable[[], LocalModel],
-    settings: FusionSettings,
-    stages: StageRunner,
-    terminal: Terminal,
-) -> Path:
-    """The folder of a fusion of the model's verdict with the probe. Half of the development families standardise the
-    scores, the other half choose weights and threshold."""
-    rows = [row for kind in KINDS for row in sample([r for r in ground.dev if r.kind == kind], _FUSED_ON, ground.seed)]
-    standard, dev = _halves(rows)
-
-    def work(out: Path) -> dict[str, Any]:
-        bar.total(len(rows))
-        found = load_probe(probe)
-        fusion = fit_fusion(model(), found, standard, dev, settings, on_done=bar.advance)
-        fusion.save(out, found)
-        weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}
-        return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
-
-    with terminal.progress("fuse verdict and probe") as bar:
-        said = {"rows": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
-        return stages.run(_FUSE, said, work)
-
-
-def _halves(rows: Sequence[Request]) -> tuple[list[Request], list[Request]]:
-    """Two halves that share no family: rows of one family differ in their disguise alone."""
-    sides: tuple[list[Request], list[Request]] = ([], [])
-    for row in rows:
-        sides[int(key_of(row.family or row.twin or row.seed_id)[:8], 16) % 2].append(row)
-    return sides

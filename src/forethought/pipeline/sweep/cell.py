@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,10 +155,3 @@ def attack_cell(
     with terminal.progress(f"attack {name}") as bar:
         folder = stages.run(ground.stage(ATTACK), config, work, keep_partial=True)
     return list(read_jsonl(folder / "judged.jsonl", Judged))
-
-
-def reuse_base(model: LocalModel, base: Sequence[Judged], max_tokens: int) -> None:
-    """What the base weights answered to a prompt is what they answer after `comply`: the prompt is the same."""
-    for one in base:
-        if one.response is not None and not one.attempt.prefill:
-            model.known_answers[(model.prompt_text(one.attempt.request.messages), max_tokens)] = one.response

@@ -17,9 +17,10 @@ from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError, ForethoughtError
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.suite.records import Judged
+from forethought.pipeline.responding import reuse_base
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_prompt, fitted
-from forethought.pipeline.sweep.cell import ATTACK, Trained, attack_cell, reuse_base, train_cell
+from forethought.pipeline.sweep.cell import ATTACK, Trained, attack_cell, train_cell
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
 from forethought.pipeline.sweep.material import Ground, own_harm, prepare_ground, slug

@@ -1,0 +1,92 @@
+"""Stages that fit what decides beside a verdict: the probe, and the fusion of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from forethought.data.select import sample
+from forethought.defences.fused_fit import FusionSettings, fit_fusion
+from forethought.defences.linear_probe import load_probe
+from forethought.defences.probe_fit import fit_probe
+from forethought.engine.local import LocalModel
+from forethought.manifest import key_of
+from forethought.pipeline.operating import KINDS
+from forethought.pipeline.recipe import OperatingPoint
+from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.terminal import Terminal
+from forethought.policy import Policy
+from forethought.records import Request
+
+FUSED, FUSED_INTENT = "fused", "fused_intent"
+_FUSED_ON = 240
+"""Most development rows of a kind that a fusion is fitted on: each is a thought, and ordinary requests are many."""
+Model = Callable[[], LocalModel]
+"""Opens a model; called only where something has to be fitted."""
+
+
+def probe_stage(
+    name: str,
+    model: Model,
+    rows: Sequence[Request],
+    dev: Sequence[Request],
+    policy: Policy,
+    stages: StageRunner,
+    terminal: Terminal,
+) -> Path:
+    """The folder of a probe on the base weights of `model`, fitted on `rows`; `dev` chooses the layer."""
+
+    def work(out: Path) -> dict[str, Any]:
+        bar.total(len(rows) + len(dev))
+        probe = fit_probe(model(), rows, dev, policy, on_progress=bar.advance)
+        probe.save(out)
+        return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
+
+    with terminal.progress("fit the probe") as bar:
+        return stages.run(name, {"train": len(rows), "dev": len(dev)}, work)
+
+
+def fusion_stage(
+    name: str,
+    kind: str,
+    probe: Path,
+    model: Model,
+    dev: Sequence[Request],
+    point: OperatingPoint,
+    seed: int,
+    stages: StageRunner,
+    terminal: Terminal,
+) -> Path:
+    """The folder of a fusion (`kind`: FUSED or FUSED_INTENT) of a model's verdict with a probe.
+
+    Half of the development families standardise the scores, the other half choose weights and threshold; the limits on
+    false refusals are the operating point's.
+    """
+    rows = [row for one in KINDS for row in sample([r for r in dev if r.kind == one], _FUSED_ON, seed)]
+    standard, choosing = _halves(rows)
+    settings = FusionSettings(
+        max_false_refusal=point.max_false_refusal,
+        max_false_refusal_lookalike=point.max_false_refusal_lookalike,
+        read_intent=kind == FUSED_INTENT,
+    )
+
+    def work(out: Path) -> dict[str, Any]:
+        bar.total(len(rows))
+        found = load_probe(probe)
+        fusion = fit_fusion(model(), found, standard, choosing, settings, on_done=bar.advance)
+        fusion.save(out, found)
+        weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}
+        return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
+
+    with terminal.progress("fuse verdict and probe") as bar:
+        said = {"rows": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
+        return stages.run(name, said, work)
+
+
+def _halves(rows: Sequence[Request]) -> tuple[list[Request], list[Request]]:
+    """Two halves that share no family: rows of one family differ in their disguise alone."""
+    sides: tuple[list[Request], list[Request]] = ([], [])
+    for row in rows:
+        sides[int(key_of(row.family or row.twin or row.seed_id)[:8], 16) % 2].append(row)
+    return sides

@@ -1,0 +1,108 @@
+"""The stages that put every defence of a run to the same attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from forethought.defences.catalogue import make_defence
+from forethought.defences.entry import Means
+from forethought.defences.stated_intent import intent_requests
+from forethought.engine.local import LocalModel
+from forethought.evals.plan import plan_attempts
+from forethought.evals.respond import Judged, run_defence
+from forethought.evals.suite.records import Attempt
+from forethought.manifest import key_of
+from forethought.pipeline.data_stages import DataFolders
+from forethought.pipeline.fusing import FUSED_INTENT, fusion_stage, probe_stage
+from forethought.pipeline.recipe import Recipe
+from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.terminal import Terminal
+from forethought.policy import Policy
+from forethought.records import Example, Request, read_jsonl, write_jsonl
+
+DEFENCES = ("base", "prompt", "scot")
+BEST, FUSION = "scot_best", "8-fuse"
+"""The trained model with what the recipe puts around it, and the stage that holds that."""
+
+
+def respond_stages(
+    recipe: Recipe, selected: Path, adapter: Path, stages: StageRunner, terminal: Terminal
+) -> dict[str, list[Judged]]:
+    """Every defence against the same plan; judged attempts by defence."""
+    plan, attempts = recipe.evaluate, _attempts(recipe, selected)
+    judged: dict[str, list[Judged]] = {}
+    for name in DEFENCES:
+
+        def work(out: Path, name: str = name) -> dict[str, Any]:
+            bar.total(len(attempts))
+            local = LocalModel.load(recipe.model, adapter if name == "scot" else None)
+            if name == "scot":
+                reuse_base(local, judged["base"], plan.max_answer_tokens)
+            system = plan.safety_prompt if name == "prompt" else None
+            rows = run_defence(name, local, attempts, out / "logs", system, plan.max_answer_tokens, bar.advance)
+            write_jsonl(out / "judged.jsonl", rows)
+            return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
+
+        with terminal.progress(f"7-respond-{name}") as bar:
+            folder = stages.run(f"7-respond-{name}", _asked(recipe, attempts), work, keep_partial=True)
+        judged[name] = list(read_jsonl(folder / "judged.jsonl", Judged))
+    return judged
+
+
+def _attempts(recipe: Recipe, selected: Path) -> list[Attempt]:
+    plan = recipe.evaluate
+    test = list(read_jsonl(selected / "test.jsonl", Request))
+    return plan_attempts(
+        test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, recipe.seed,
+        recipe.data.held_out_rules,
+    )  # fmt: skip
+
+
+def _asked(recipe: Recipe, attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """What the answers of a stage depend on, besides the model."""
+    return {"evaluate": recipe.evaluate.model_dump(mode="json"), "attempts": key_of([a.id for a in attempts])}
+
+
+def best_stages(
+    recipe: Recipe, policy: Policy, folders: DataFolders, adapter: Path, base: Sequence[Judged], stages: StageRunner,
+    terminal: Terminal,
+) -> list[Judged]:  # fmt: skip
+    """Fits what the recipe puts around the trained model, and puts both together to the same attempts."""
+    held: list[LocalModel] = []  # loaded once, and only where something has to be fitted or asked
+
+    def model() -> LocalModel:
+        if not held:
+            held.append(LocalModel.load(recipe.model, adapter))
+            reuse_base(held[0], base, recipe.evaluate.max_answer_tokens)
+        return held[0]
+
+    rows = list(read_jsonl(folders.evolved / "train.jsonl", Request))
+    dev = list(read_jsonl(folders.evolved / "dev.jsonl", Request))
+    if recipe.around == FUSED_INTENT:
+        rows += intent_requests(read_jsonl(folders.built / "examples.jsonl", Example))
+    probe = probe_stage("8-probe", model, rows, dev, policy, stages, terminal)
+    point = recipe.operating_point
+    fusion = fusion_stage(FUSION, recipe.around, probe, model, dev, point, recipe.seed, stages, terminal)
+    attempts = _attempts(recipe, folders.selected)
+
+    def work(out: Path) -> dict[str, Any]:
+        bar.total(len(attempts))
+        spec = f"{recipe.around}:{fusion},format={recipe.build.format}"
+        defended = make_defence(spec, model(), Means(policy=policy, model=model()))
+        tokens = recipe.evaluate.max_answer_tokens
+        found = run_defence(BEST, defended, attempts, out / "logs", None, tokens, bar.advance)
+        write_jsonl(out / "judged.jsonl", found)
+        return {"attempts": len(found), "unscored": sum(row.refused is None for row in found)}
+
+    with terminal.progress(f"9-respond-{BEST}") as bar:
+        folder = stages.run(f"9-respond-{BEST}", _asked(recipe, attempts), work, keep_partial=True)
+    return list(read_jsonl(folder / "judged.jsonl", Judged))
+
+
+def reuse_base(model: LocalModel, base: Sequence[Judged], max_tokens: int) -> None:
+    """What the base weights answered to a prompt is what they answer after `comply`: the prompt is the same."""
+    for one in base:
+        if one.response is not None and not one.attempt.prefill:
+            model.known_answers[(model.prompt_text(one.attempt.request.messages), max_tokens)] = one.response
