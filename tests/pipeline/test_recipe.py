@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from forethought.errors import ConfigError
-from forethought.pipeline.recipe import default_recipe, load_recipe
+from forethought.pipeline.recipe import default_file, default_recipe, load_recipe
 from forethought.pipeline.sweep.config import load_sweep
 from forethought.train.config import TrainConfig, small_model
 
@@ -99,6 +99,19 @@ def test_default_recipe_is_named_after_its_dataset(dataset: str, name: str) -> N
     assert recipe.name == name
     assert recipe.data.harmful[0].path == dataset
     assert recipe.data.harmful[0].columns == {}
+
+
+def test_default_recipe_is_the_shipped_file_with_the_dataset_first() -> None:
+    shipped, recipe = load_recipe(RECIPES / "default.yaml"), default_recipe("a.csv")
+    assert default_file().resolve() == RECIPES / "default.yaml"
+    assert recipe.data.harmful[1:] == shipped.data.harmful
+    assert recipe.model_copy(update={"name": "default", "data": shipped.data}) == shipped
+
+
+def test_a_recipe_that_extends_another_names_only_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "under.yaml").write_text(GOOD, encoding="utf-8")
+    recipe = load_recipe(_recipe(tmp_path, "extends: under.yaml\nname: over\ntrain: {alpha: 3}\n"))
+    assert (recipe.name, recipe.seed, recipe.training.rank, recipe.training.alpha) == ("over", 3, 8, 3)
 
 
 def test_default_recipe_takes_a_text_column() -> None:

@@ -15,7 +15,7 @@ from forethought.errors import ConfigError
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
 from forethought.train.config import TrainConfig, small_model
-from forethought.yamlfile import parse_yaml, read_text
+from forethought.yamlfile import load_extended
 
 
 class DataConfig(Record):
@@ -172,17 +172,27 @@ class Recipe(Record):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Reads a recipe. Raises ConfigError for a missing file, bad YAML or a field that is wrong."""
-    text = read_text(path, "recipe", "Give a YAML file, such as recipes/quickstart.yaml")
-    return parse_yaml(text, str(path), "recipe", Recipe, "at least name and data", "docs/run.md")
+    """Reads a recipe. Raises ConfigError for a missing file, bad YAML or a field that is wrong.
+
+    The file may be a short one that `extends` another.
+    """
+    hint, needs = "Give a YAML file, such as recipes/quickstart.yaml", "at least name and data"
+    return load_extended(path, "recipe", hint, Recipe, needs, "docs/run.md")
 
 
 def default_recipe(dataset: str, text_column: str | None = None) -> Recipe:
-    """The default recipe on a refusal dataset, with the shipped pairs and ordinary requests beside it."""
-    data = DataConfig(
-        harmful=(_spec(dataset, text_column, None), SourceSpec(path="shipped:harmful")), harmless=_SHIPPED_HARMLESS
-    )
-    return Recipe(name=_name_of(dataset), data=data)
+    """The default recipe (`recipes/default.yaml`) with a refusal dataset before its own sources."""
+    recipe = load_recipe(default_file())
+    harmful = (_spec(dataset, text_column, None), *recipe.data.harmful)
+    data = recipe.data.model_copy(update={"harmful": harmful})
+    return recipe.model_copy(update={"name": _name_of(dataset), "data": data})
+
+
+def default_file() -> Path:
+    """The default recipe's file: in an installed package beside the code, else among the repository's recipes."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "recipes" / "default.yaml"
+    return installed if installed.is_file() else package.parents[1] / "recipes" / "default.yaml"
 
 
 def build_recipe(datasets: Sequence[str], text_column: str | None = None, limit: int | None = None) -> Recipe:
