@@ -63,7 +63,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
 ) -> None:
     best_of = {"id": "scot_best", "weights_of": "scot", "around": "fused"}
     read = {"id": "read", "weights_of": "scot", "around": "fused_intent"}
-    at_two = {"id": "at_two", "weights_of": "scot", "threshold": 2.0}
+    at_two = {"id": "at_two", "weights_of": "scot", "threshold": 2.0, "answer_with": "base"}
     methods = ["scot", "scot_split", "refusal", best_of, read, at_two]
     file, out = _write(tmp_path, methods=methods), tmp_path / "out"
     command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out)]
@@ -100,7 +100,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert load_fusion(scot.with_name("read-b1500") / "fuse")[0].reads_intent
     given = scot.with_name("at_two-b1500") / "train"
     assert (given / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
-    assert read_settings(given).threshold == 2.0
+    assert (read_settings(given).threshold, read_settings(given).answer_with) == (2.0, "base")
     assert read_settings(scot / "train").threshold != 2.0
 
     further = _write(tmp_path, methods=[*methods, "scot_no_benign"])

@@ -48,6 +48,8 @@ class MethodEntry(Record):
     """Fields of the method's objective in place of its paper's, such as the inner steps of an attack."""
     procedure: dict[str, Any] = Field(default_factory=dict)
     """Fields of its procedure's settings in place of the defaults, such as the rounds of hardening."""
+    answer_with: Literal["", "adapter", "base"] = Field(default="", exclude_if=lambda value: not value)
+    """What answers after `comply`; empty is the method's own. Not dumped then: stages' keys hold an entry."""
     threshold: float | None = None
     """Verdict log-odds from which it refuses; None is the operating point that development requests give."""
 
@@ -209,6 +211,7 @@ class Sweep(Record):
         return entry.model_copy(
             update={
                 "name": entry.name or parent.name,
+                "answer_with": entry.answer_with or ("" if entry.name else parent.answer_with),
                 "build": {**parent.build, **entry.build},
                 "train": {**parent.train, **entry.train},
                 "objective": {**parent.objective, **entry.objective},
@@ -286,6 +289,8 @@ def method_of(sweep: Sweep, entry: MethodEntry, base: str, seed: int) -> tuple[T
     from forethought.train.methods.catalogue import get_method
 
     method = get_method(entry.name).tuned(entry.procedure)
+    if entry.answer_with:
+        method = method.model_copy(update={"answer_with": entry.answer_with})
     settings = {**method.configured(sweep.training(base, seed)).model_dump(), **entry.train}  # `entry` is resolved
     try:
         config = TrainConfig.model_validate(settings)
