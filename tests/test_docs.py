@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def test_a_results_file_has_the_one_shape(path: Path) -> None:
             assert figure["low"] <= figure["value"] <= figure["high"]
 
 
+@lru_cache(maxsize=1)
 def _measured() -> set[str]:
     """Every value and interval end of the results, as documents round them."""
     numbers: set[str] = set()

@@ -117,7 +117,7 @@ def test_faster_server_takes_more_and_like_prompts_stay_together() -> None:
         return lambda messages, number: Reply("yes", seconds=seconds)
 
     asked = [*_asked(60, "a long beginning of one kind {}"), *_asked(60, "quite another beginning {}")]
-    with MockTeacher(paced(0.005)) as fast, MockTeacher(paced(0.05)) as slow:
+    with MockTeacher(paced(0.005)) as fast, MockTeacher(paced(0.2)) as slow:
         settings = FAST.model_copy(update={"concurrency": 2})
         with Servers(MOCK, [fast.url, slow.url], settings) as servers:
             replies = servers.reply(asked)

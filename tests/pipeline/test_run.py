@@ -49,6 +49,8 @@ def _recipe(folder: Path) -> Path:
         "data": {
             "harmful": [{"path": str(folder / "odd.csv")}, {"path": "shipped:harmful"}],
             "harmless": [{"path": "shipped:lookalike"}, {"path": "shipped:ordinary"}],
+            "per_rule": 8,
+            "max_harmless": 100,
         },
         "build": {"own_answers": 4, "max_tokens": 6000},
         "train": {"rank": 4, "batch_size": 4, "checkpoint_steps": 3},
