@@ -122,11 +122,14 @@ def _unscored(out: Path) -> set[str]:
 def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
     tmp_path: Path, here: Callable[..., Result]
 ) -> None:
-    methods = ["refusal", {"id": "split", "name": "scot_split", "weights_of": "refusal"}]
+    no_such_style = {"operators": ["slang"], "exclude_operators": ["formal"]}
+    split = {"id": "split", "name": "scot_split", "weights_of": "refusal"}
+    methods = [{"id": "odd", "name": "refusal", "build": no_such_style}, "refusal", split]
     file = _write(tmp_path, methods=methods, prompts=[], wrappers=[], budgets=[5])
     done = here(file, tmp_path / "out")
     assert done.exit_code == 1
     held = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "is not there to be excluded" in held["missing"]["auroc_unseen_odd"]
     assert "no row fits" in held["missing"]["auroc_unseen_refusal"]
     assert "that one was not trained" in held["missing"]["auroc_unseen_split"]
     assert any(figure["name"].endswith("_base") for figure in held["figures"])

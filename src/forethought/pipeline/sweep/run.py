@@ -172,7 +172,13 @@ class _Bench:
         method, _ = method_of(self._sweep, entry, self._ground.base, self._ground.seed)
         name = entry.label
         title = method.title if name == method.name else f"{method.title}: {name}"
-        ground = self._grounded(entry.build) if entry.build else self._ground
+        if self._not_run(self._stages(name, budget), name, title, budget):
+            return
+        try:
+            ground = self._grounded(entry.build) if entry.build else self._ground
+        except ForethoughtError as error:
+            self._missing(self._stages(name, budget), name, title, budget, error)
+            return
         stages = self._stages(name, budget, ground)
 
         def given(complied: bool) -> Material:
@@ -240,15 +246,25 @@ class _Bench:
         }
 
     def _guarded(self, name: str, title: str, budget: int, stages: StageRunner, work: Callable[[], CellResult]) -> None:
-        if self._so_far and not stages.finished(self._ground.stage(ATTACK)):
-            self._done(stages, CellResult(name, title, *self._place(budget), missing="not run yet"))
+        if self._not_run(stages, name, title, budget):
             return
         try:
             result = work()
         except ForethoughtError as error:
-            self._terminal.say(f"[yellow]{name}: {error}[/yellow]")
-            result = CellResult(name, title, *self._place(budget), missing=str(error))
+            self._missing(stages, name, title, budget, error)
+            return
         self._done(stages, result)
+
+    def _not_run(self, stages: StageRunner, name: str, title: str, budget: int) -> bool:
+        """Whether what is done so far is told alone, and this is not; it is then missing."""
+        if not self._so_far or stages.finished(self._ground.stage(ATTACK)):
+            return False
+        self._done(stages, CellResult(name, title, *self._place(budget), missing="not run yet"))
+        return True
+
+    def _missing(self, stages: StageRunner, name: str, title: str, budget: int, error: ForethoughtError) -> None:
+        self._terminal.say(f"[yellow]{name}: {error}[/yellow]")
+        self._done(stages, CellResult(name, title, *self._place(budget), missing=str(error)))
 
     def _done(self, stages: StageRunner, result: CellResult) -> None:
         self._run.results.append(result)
