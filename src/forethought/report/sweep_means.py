@@ -15,7 +15,7 @@ from forethought.evals.metrics import Figure, as_figure
 from forethought.records import Record
 from forethought.report.sweep_rows import SweepRow
 
-BASE, OURS = "base", "scot"
+BASE = "base"
 """The undefended model, and the defence whose false-refusal rate `asr_matched` is read at."""
 RANKED_BY = "youden_unseen"
 _NORMAL = float(student.ppf(0.975, math.inf))

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from forethought.report.rows import interval
 from forethought.report.sweep_differences import YARDSTICK, Difference, best, paired_to, to_best
 from forethought.report.sweep_heat import HeatMap, heat_map
-from forethought.report.sweep_means import BASE, OURS, RANKED_BY, DefenceMeans, Mean, by_base, short_count
+from forethought.report.sweep_means import BASE, RANKED_BY, DefenceMeans, Mean, by_base, short_count
 from forethought.report.sweep_plots import ability, forest, not_drawn, trade_off
 from forethought.report.sweep_rows import SweepRow
 from forethought.report.sweep_table import COLUMNS, reasons, unscored
@@ -100,7 +100,6 @@ def write_sweep_page(
         sections=[_section(base, means, unseen, reasoning) for base, means in by_base(rows).items()],
         unseen=list(unseen),
         notes=list(notes),
-        ours=OURS,
         undefended=BASE,
         yardstick=YARDSTICK,
     )
