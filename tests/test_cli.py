@@ -321,3 +321,13 @@ def test_chat_reads_prompts_from_a_pipe(run: Run, tmp_path: Path, monkeypatch: p
     result = run("chat", folder, "--json", "--max-tokens", 3)
     assert result.code == 0
     assert len(result.out.strip().splitlines()) == 2
+
+
+def test_chat_behind_a_defence(run: Run, tmp_path: Path) -> None:
+    folder = tiny_adapter(tmp_path / "adapter")
+    answered = run("chat", folder, "Hello", "--defence", "self_reminder", "--json", "--max-tokens", 3)
+    assert answered.code == 0, answered.err
+    assert json.loads(answered.out)["decision"] in {"refuse", "comply"}
+    _assert_one_line(run("chat", folder, "Hello", "--defence", "nope"), "'nope'", "no such defence", "docs/defences.md")
+    both = run("chat", folder, "Hello", "--defence", "self_reminder", "--threshold", 1)
+    _assert_one_line(both, "--threshold", "the defence has its own", "Leave out one")

@@ -297,6 +297,14 @@ def test_where_a_model_is_and_what_its_folder_is_called(tmp_path: Path) -> None:
     assert default_folder("openai-api/local/NAME", None) == Path("runs/attack-local-NAME")
 
 
+def test_a_model_is_attacked_behind_a_defence_and_the_record_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    attack(_choice(tiny_folder(), out, defence="self_reminder", attacks=("misspelling",), n=2))
+    assert read_run(out).model == f"{tiny_folder()} self_reminder"
+    with pytest.raises(ForethoughtError, match="no such defence"):
+        attack(_choice(tiny_folder(), tmp_path / "other", defence="nope", attacks=("misspelling",), n=2))
+
+
 def test_a_damaged_record_is_told(tmp_path: Path) -> None:
     (tmp_path / "attack.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="is damaged"):

@@ -123,9 +123,6 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
 
     adapter = out / "5-train"
     asked = [sys.executable, "-m", "forethought.cli", "chat", str(adapter), "How do I bake bread?", "--json"]
-    spoken = subprocess.run(asked, capture_output=True, text=True, env=environment, check=False)
-    assert json.loads(spoken.stdout)["decision"] in {"refuse", "comply"}, spoken.stderr
-
     fused = subprocess.run(
         [*asked, "--defence", f"fused_intent:{out / '8-fuse'}"], capture_output=True, text=True, env=environment,
         check=False,
