@@ -276,6 +276,14 @@ def test_without_an_intent_the_request_is_read_twice_and_that_is_counted() -> No
     assert defended.counts["no intent"] == 1
 
 
+def test_a_thought_that_could_not_be_read_stays_so_behind_a_refusal() -> None:
+    cause = "two verdicts that disagree"
+    odd = _thinks(-1.0).model_copy(update={"reasoning": None, "cause": cause})
+    reply, defended = _intent_fused(odd, request=(-1.0, 1.0, -5.0), intent=(14.0, -4.0, 4.0))
+    assert (reply.decision, reply.reasoning, reply.cause) == ("refuse", None, cause)
+    assert defended.counts["probe decided"] == 1
+
+
 def test_many_replies_are_read_in_groups_and_each_gets_its_own() -> None:
     def odds(text: str) -> Row:
         return (float(text.split()[-1].rstrip(".")), 0.0, 0.0)

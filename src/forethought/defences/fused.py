@@ -19,7 +19,7 @@ import numpy as np
 from forethought.defences.base import Replies, Wrapper, ask_some, replaced
 from forethought.defences.fusion import Fusion
 from forethought.defences.linear_probe import UNREADABLE, Array, LinearProbe, rule_refusal
-from forethought.defences.stated_intent import intent_of, read_intents
+from forethought.defences.stated_intent import read_intents
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.reasoning import VERDICT_ANCHOR, Finding, Format, SafetyReasoning, markers
 
@@ -136,7 +136,9 @@ class FusedVerdict(Wrapper):
         self.counts["refused"] += 1
         if self.fusion.reads_intent:
             rule = self.probe.rule(row if intent is None else row + intent)
-            return self._refused_for(rule, conversation, scored, PROBE_DECIDED if probe > verdict else RULE_OF_PROBE)
+            self.counts["probe decided"] += probe > verdict
+            cause = scored.cause or (PROBE_DECIDED if probe > verdict else RULE_OF_PROBE)
+            return self._refused_for(rule, conversation, scored, cause)
         return self._refused(conversation, scored, verdict, probe, row)
 
     def _by_probe(self, conversation: Conversation, response: Response, row: Array) -> Response:
@@ -158,17 +160,22 @@ class FusedVerdict(Wrapper):
             return response  # its own refusal names its own rule
         if verdict >= probe and named and named[0] in self.probe.settings.policy.rule_ids:
             return self._refused_for(named[0], conversation, response, response.cause)
+        self.counts["probe decided"] += 1
         return self._refused_for(self.probe.rule(row), conversation, response, response.cause or PROBE_DECIDED)
 
     def _refused_for(self, rule: str, conversation: Conversation, response: Response, cause: str) -> Response:
-        """A refusal that names this rule: the model's own where it names it first, else one written for it."""
-        self.counts["probe decided"] += cause == PROBE_DECIDED
+        """A refusal that names this rule: the model's own where it names it first, else one written for it.
+
+        A thought that could not be parsed stays unparsed, and is counted so.
+        """
         policy = self.probe.settings.policy
         named = response.reasoning.violated if response.reasoning is not None else ()
         if response.decision == "refuse" and named and named[0] == rule:
             return response
         found = (Finding(rule=rule, violated=True, reason=policy.rule(rule).reason),) if rule else ()
-        reasoning = SafetyReasoning(intent=intent_of(response), findings=found, verdict="refuse")
+        reasoning = response.reasoning and SafetyReasoning(
+            intent=response.reasoning.intent, findings=found, verdict="refuse"
+        )
         answer = rule_refusal(policy, rule, conversation)
         update = {"answer": answer, "decision": "refuse", "cause": cause, "reasoning": reasoning}
         return response.model_copy(update=update)
