@@ -329,3 +329,16 @@ def test_own_answers_that_refuse_are_not_taught(tmp_path: Path) -> None:
     requests = [user_request("Review this film", harmful=False), user_request("Review this tea", harmful=False)]
     answers = own_answers(cast(LocalModel, Scripted()), requests, tmp_path / "answers.jsonl", 16)
     assert set(answers) == {requests[1].id}
+
+
+def test_known_replies_are_not_thought_again_unless_asked_at_another_threshold(adapter: Path) -> None:
+    model = LocalModel.load(str(tiny_folder()), adapter, dtype="float32")
+    asked = [Conversation(messages=turns, think_budget=6) for turns in CONVERSATIONS]
+    model.known_replies[(asked[0], 8)] = Response(answer="from before", decision="refuse")
+    got = [one.answer for one in model.reply(asked, 8) if isinstance(one, Response)]
+    assert len(got) == len(asked)
+    assert [one == "from before" for one in got] == [True] + [False] * (len(asked) - 1)
+    # Another length, threshold or beginning of the turn is asked.
+    begun = asked[0].model_copy(update={"prefill": "<think>\nVerdict:"})
+    others = [*model.reply(asked[:1], 4), *model.reply(asked[:1], 8, threshold=math.inf), *model.reply([begun], 8)]
+    assert all(isinstance(one, Response) and one.answer != "from before" for one in others)

@@ -22,9 +22,11 @@ from forethought.defences.fusion import load_fusion
 from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
+from forethought.evals.suite.records import Judged
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
 from forethought.pipeline.sweep.report import sweep_figures
 from forethought.pipeline.sweep.workers import cells_for_workers, end_with_parent, lenders
+from forethought.records import read_jsonl
 from forethought.report.sweep_rows import SweepRow
 from forethought.train.objectives.latent import LatentObjective
 from tests.pipeline.sweep_content import sweep_content
@@ -102,6 +104,11 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert (given / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert (read_settings(given).threshold, read_settings(given).answer_with) == (2.0, "base")
     assert read_settings(scot / "train").threshold != 2.0
+    # What the lender of the weights said is taken over where all else is the same, and decided anew at a threshold.
+    lent, decided = (_log_odds(scot.with_name(name) / "attack") for name in ("scot-b1500", "at_two-b1500"))
+    assert {name: odds for name, (odds, _) in lent.items()} == {name: odds for name, (odds, _) in decided.items()}
+    assert decided
+    assert all(decision == ("refuse" if odds >= 2.0 else "comply") for odds, decision in decided.values())
 
     further = _write(tmp_path, methods=[*methods, "scot_no_benign"])
     now = here(further, out, "--so-far")
@@ -112,6 +119,12 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     kept = [line for line in more.stdout.splitlines() if "kept from before" in line]
     assert any("scot-b1500 train" in line for line in kept)
     assert weights.stat().st_mtime_ns == before
+
+
+def _log_odds(attack: Path) -> dict[str, tuple[float, str | None]]:
+    """By attempt: the verdict's log-odds and what was decided, where there is a verdict."""
+    found = [(row.attempt.id, row.response) for row in read_jsonl(attack / "judged.jsonl", Judged)]
+    return {name: (said.log_odds, said.decision) for name, said in found if said and said.log_odds is not None}
 
 
 def _unscored(out: Path) -> set[str]:

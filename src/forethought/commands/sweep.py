@@ -15,7 +15,7 @@ from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
     from forethought.pipeline.sweep.config import Sweep
-    from forethought.pipeline.sweep.run import SweepRun
+    from forethought.pipeline.sweep.result import SweepRun
     from forethought.pipeline.teaching import Ask
     from forethought.pipeline.terminal import Terminal
 

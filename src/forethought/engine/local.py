@@ -57,6 +57,8 @@ class LocalModel:
         self.settings = settings
         self.known_answers: dict[tuple[str, int], Response] = {}
         """The base's answers by (prompt text, token limit), where some run has them already."""
+        self.known_replies: dict[tuple[Conversation, int], Response] = {}
+        """The model's own replies by (conversation, token limit), likewise: of these weights at their own threshold."""
         self.on_progress: Callable[[int], None] | None = None
         """Called with the number of conversations finished, where a caller of `respond` gives nothing else."""
         ends = {end_token(tokenizer)} | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())

@@ -50,6 +50,7 @@ class _Asking:
         self._model, self._max_tokens, self._on_reply = model, max_tokens, on_reply
         own = model.thinking.threshold if model.thinking is not None else 0.0
         self._threshold = own if threshold is None else threshold
+        self._said = model.known_replies if self._threshold == own else {}
         self._replies: list[Response | Failed | None] = [None] * count
 
     def all(self, conversations: Sequence[Conversation]) -> list[Response | Failed]:
@@ -59,6 +60,10 @@ class _Asking:
             places.setdefault(conversation, []).append(place)
         turns: dict[int, Turn] = {}
         for conversation, found in places.items():
+            said = self._said.get((conversation, self._max_tokens))
+            if said is not None:
+                self._deliver(found, said)
+                continue
             turn = self._turn(conversation, found)
             if isinstance(turn, Failed):
                 self._deliver(found, turn)

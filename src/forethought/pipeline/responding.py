@@ -106,3 +106,10 @@ def reuse_base(model: LocalModel, base: Sequence[Judged], max_tokens: int) -> No
     for one in base:
         if one.response is not None and not one.attempt.prefill:
             model.known_answers[(model.prompt_text(one.attempt.request.messages), max_tokens)] = one.response
+
+
+def reuse_replies(model: LocalModel, same: Sequence[Judged], max_tokens: int) -> None:
+    """What the same weights said under the same settings is what they say again."""
+    for one in same:
+        if one.response is not None:
+            model.known_replies[(one.attempt.conversation, max_tokens)] = one.response

@@ -10,7 +10,7 @@ from forethought.evals.paired import compare, comparison_figures
 from forethought.evals.power import detectable
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_figures
-from forethought.pipeline.sweep.run import CellResult, SweepRun, by_place
+from forethought.pipeline.sweep.result import CellResult, SweepRun, by_place
 from forethought.report.sweep_means import DefenceMeans, by_defence
 from forethought.report.sweep_rows import SweepRow
 

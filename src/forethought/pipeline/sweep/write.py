@@ -9,7 +9,7 @@ from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import Split
 from forethought.pipeline.sweep.report import contrast_figures, missing_of, sweep_figures
-from forethought.pipeline.sweep.run import SweepRun
+from forethought.pipeline.sweep.result import SweepRun
 from forethought.records import write_jsonl
 from forethought.report.results import write_results
 from forethought.report.sweep_page import write_sweep_page

@@ -1,0 +1,228 @@
+"""The cells of one base and seed: each defence is made ready and put to the same attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from forethought.defences.catalogue import DEFENCES
+from forethought.defences.opening import OpeningScore
+from forethought.engine.conversation import Respondent
+from forethought.engine.local import LocalModel
+from forethought.engine.machine import release_memory
+from forethought.engine.settings import read_settings
+from forethought.errors import ConfigError, ForethoughtError
+from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.suite.records import Judged
+from forethought.pipeline.responding import reuse_base, reuse_replies
+from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_prompt, fitted
+from forethought.pipeline.sweep.cell import ATTACK, attack_cell, train_cell
+from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
+from forethought.pipeline.sweep.figures import BASE
+from forethought.pipeline.sweep.material import Ground, own_harm, slug
+from forethought.pipeline.sweep.result import CellResult, SweepRun
+from forethought.pipeline.sweep.searches import search_cell
+from forethought.pipeline.terminal import Terminal
+from forethought.train.methods.base import Material
+
+
+class Bench:
+    """Carries out the cells of one base and seed."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        grounded: Callable[[dict[str, Any]], Ground],
+        terminal: Terminal,
+        run: SweepRun,
+        base_judged: Sequence[Judged],
+        so_far: bool = False,
+    ) -> None:
+        """`grounded` prepares the data with some build settings changed; `base_judged` is what another seed had of the
+        base model, where it was asked already."""
+        self._so_far = so_far
+        self._sweep, self._terminal, self._run = sweep, terminal, run
+        self._grounded = grounded
+        self.ground = self._ground = grounded({})
+        self._base_judged = base_judged
+        self._adapters: dict[tuple[str, int], Path] = {}
+        self._said: dict[Path, Sequence[Judged]] = {}
+        """What trained weights said with nothing around them, by their folder."""
+        self.probes = Probes(terminal)
+
+    @cached_property
+    def base(self) -> LocalModel:
+        """The base model, loaded where something has to be asked of it."""
+        return LocalModel.load(self._ground.base)
+
+    def undefended(self) -> Sequence[Judged]:
+        """The base model; its answers also tell which styles it can read, so that it has to be there."""
+        stages = self._stages(BASE)
+        self._base_judged = attack_cell(BASE, self._sweep, self._ground, self._scored_base, stages, self._terminal)
+        outcomes = self._searched(BASE, stages, self._scored_base, lambda: self.base)
+        self._done(stages, CellResult(BASE, "Undefended", *self._place(0), self._base_judged, outcomes))
+        return self._base_judged
+
+    def prompted(self) -> None:
+        """The best prompt on development requests."""
+        stages = self._stages(PROMPT)
+
+        def work() -> CellResult:
+            chosen, told = best_prompt(self._sweep, self._ground, lambda: self.base, stages, self._terminal)
+            note = f"{chosen}, chosen by Youden's J on development requests ({told})"
+            title = f"Best prompt: {DEFENCES[chosen].defence.title}"
+            return self._around(
+                PROMPT, title, lambda: behind(chosen, self._ground, self._scored_base(), self.base), stages, note
+            )
+
+        self._guarded(PROMPT, "Best prompt", 0, stages, work)
+
+    def wrapped(self, spec: str) -> None:
+        """A wrapper around the base model."""
+        name = spec.partition(":")[0].strip()
+        stages = self._stages(name)
+        title = DEFENCES[name].defence.title
+
+        def work() -> CellResult:
+            point = self._sweep.operating_point
+            ready = fitted(spec, self._ground, point, lambda: self.base, self.probes, stages, self._terminal)
+            return self._around(
+                name, title, lambda: behind(ready, self._ground, self.base, self.base), stages,
+                spec if spec != name else "",
+            )  # fmt: skip
+
+        self._guarded(name, title, 0, stages, work)
+
+    def trained(self, entry: MethodEntry, budget: int) -> None:
+        """A training method at a budget."""
+        method, _ = method_of(self._sweep, entry, self._ground.base, self._ground.seed)
+        name = entry.label
+        title = method.title if name == method.name else f"{method.title}: {name}"
+        if self._not_run(self._stages(name, budget), name, title, budget):
+            return
+        try:
+            ground = self._grounded(entry.build) if entry.build else self._ground
+        except ForethoughtError as error:
+            self._missing(self._stages(name, budget), name, title, budget, error)
+            return
+        stages = self._stages(name, budget, ground)
+
+        def given(complied: bool) -> Material:
+            return ground.material(own_harm(ground, self._terminal) if complied else {})
+
+        def work() -> CellResult:
+            shared = self._lent(entry, method.weights_of, budget)
+            found = train_cell(self._sweep, ground, entry, budget, given, stages, shared, self._terminal)
+            self._adapters[name, budget] = found.adapter
+            held: list[LocalModel] = []  # loaded once, and only where something has to be asked
+
+            def model() -> LocalModel:
+                if not held:
+                    held.append(LocalModel.load(self._ground.base, found.adapter))
+                    tokens = self._sweep.evaluate.max_answer_tokens
+                    reuse_base(held[0], self._base_judged, tokens)
+                    reuse_replies(held[0], self._said_alike(shared, found.adapter), tokens)
+                return held[0]
+
+            ready = ""
+            if entry.around:
+                fmt, point = read_settings(found.adapter).format, self._sweep.operating_point
+                ready = fitted(entry.around, ground, point, model, self.probes, stages, self._terminal, fmt)
+
+            def opened() -> Respondent:
+                if ready:
+                    return behind(ready, ground, model(), model())
+                return model() if found.thinks else OpeningScore(model())
+
+            judged = attack_cell(name, self._sweep, self._ground, opened, stages, self._terminal)
+            if not ready:
+                self._said[found.adapter] = judged
+            outcomes = self._searched(name, stages, opened, model)
+            return CellResult(name, title, *self._place(budget), judged, outcomes, found, entry.why)
+
+        self._guarded(name, title, budget, stages, work)
+
+    def _lent(self, entry: MethodEntry, weights_of: str, budget: int) -> Path | None:
+        """The folder of the weights that an entry shares; None where it trains its own.
+
+        Raises ConfigError where the entry names one that was not trained.
+        """
+        if entry.weights_of:
+            lent = self._adapters.get((entry.weights_of, budget))
+            if lent is None:
+                place = f"method '{entry.label}', weights_of: {entry.weights_of}"
+                raise ConfigError(place, "that one was not trained", "See why it is missing")
+            return lent
+        changed = entry.build or entry.train or entry.objective or entry.procedure
+        return None if changed else self._adapters.get((weights_of, budget))
+
+    def _said_alike(self, shared: Path | None, adapter: Path) -> Sequence[Judged]:
+        """What the lender of an entry's weights said, where the entry by itself would say the same."""
+        if shared is None or shared not in self._said:
+            return ()
+        unlike = {"method": "", "threshold_note": ""}
+        alike = [read_settings(one).model_copy(update=unlike) for one in (shared, adapter)]
+        return self._said[shared] if alike[0] == alike[1] and alike[0].thinks else ()
+
+    def _around(
+        self, name: str, title: str, opened: Callable[[], Respondent], stages: StageRunner, note: str
+    ) -> CellResult:
+        judged = attack_cell(name, self._sweep, self._ground, opened, stages, self._terminal)
+        outcomes = self._searched(name, stages, opened, lambda: self.base)
+        return CellResult(name, title, *self._place(0), judged, outcomes, note=note)
+
+    def _searched(
+        self, name: str, stages: StageRunner, opened: Callable[[], Respondent], reader: Callable[[], LocalModel]
+    ) -> dict[str, Sequence[Outcome]]:
+        """Outcomes of the adaptive attacks on a defence, with the first seed's weights alone: they cost the most."""
+        if self._ground.seed != self._sweep.seeds[0]:
+            return {}
+        return {
+            search.name: search_cell(search, name, self._sweep, self._ground, opened, reader, stages, self._terminal)
+            for search in self._sweep.evaluate.all_searches
+            if name in search.defences
+        }
+
+    def _guarded(self, name: str, title: str, budget: int, stages: StageRunner, work: Callable[[], CellResult]) -> None:
+        if self._not_run(stages, name, title, budget):
+            return
+        try:
+            result = work()
+        except ForethoughtError as error:
+            self._missing(stages, name, title, budget, error)
+            return
+        self._done(stages, result)
+
+    def _not_run(self, stages: StageRunner, name: str, title: str, budget: int) -> bool:
+        """Whether what is done so far is told alone, and this is not; it is then missing."""
+        if not self._so_far or stages.finished(self._ground.stage(ATTACK)):
+            return False
+        self._done(stages, CellResult(name, title, *self._place(budget), missing="not run yet"))
+        return True
+
+    def _missing(self, stages: StageRunner, name: str, title: str, budget: int, error: ForethoughtError) -> None:
+        self._terminal.say(f"[yellow]{name}: {error}[/yellow]")
+        self._done(stages, CellResult(name, title, *self._place(budget), missing=str(error)))
+
+    def _done(self, stages: StageRunner, result: CellResult) -> None:
+        self._run.results.append(result)
+        self._run.seconds += stages.seconds
+        self._run.peak_gib = max(self._run.peak_gib, stages.peak_gib)
+        release_memory()
+
+    def _scored_base(self) -> Respondent:
+        return OpeningScore(self.base)
+
+    def _place(self, budget: int) -> tuple[str, int, int]:
+        return self._ground.base, self._ground.seed, budget
+
+    def _stages(self, name: str, budget: int = 0, ground: Ground | None = None) -> StageRunner:
+        folder = self._ground.folder / (f"{name}-b{budget}" if budget else name)
+
+        def say(line: str) -> None:
+            self._terminal.say(f"{slug(self._ground.base)} s{self._ground.seed} {folder.name} {line}")
+
+        return StageRunner(folder, say, after=(ground or self._ground).key)

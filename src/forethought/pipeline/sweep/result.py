@@ -1,0 +1,47 @@
+"""What came of a sweep: its cells, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.suite.records import Judged
+from forethought.pipeline.sweep.cell import Trained
+from forethought.pipeline.sweep.material import Ground
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What came of one defence on one base, seed and budget."""
+
+    defence: str
+    title: str
+    base: str
+    seed: int
+    budget: int
+    """0 for a defence that is not trained."""
+    judged: Sequence[Judged] = ()
+    outcomes: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
+    """By adaptive attack."""
+    trained: Trained | None = None
+    note: str = ""
+    missing: str = ""
+    """Why there is nothing."""
+
+
+@dataclass
+class SweepRun:
+    """All cells of a sweep, and what they cost."""
+
+    results: list[CellResult] = field(default_factory=list)
+    grounds: list[Ground] = field(default_factory=list)
+    seconds: float = 0.0
+    """Time of all stages when they ran, those kept from before included."""
+    peak_gib: float = 0.0
+
+
+def by_place(run: SweepRun) -> Iterator[tuple[Ground, list[CellResult]]]:
+    """The results of each base and seed together."""
+    for ground in run.grounds:
+        yield ground, [one for one in run.results if (one.base, one.seed) == (ground.base, ground.seed)]
