@@ -9,6 +9,7 @@ import pytest
 from forethought.errors import ConfigError
 from forethought.pipeline.recipe import default_file, default_recipe, load_recipe
 from forethought.pipeline.sweep.config import load_sweep
+from forethought.pipeline.taught_by import taught_by
 from forethought.train.config import TrainConfig, small_model
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -39,6 +40,21 @@ def test_training_settings_suit_the_model_unless_given(tmp_path: Path) -> None:
     assert load_recipe(_recipe(tmp_path, without)).training == small_model()
     assert load_recipe(_recipe(tmp_path, without + "model: large/one\n")).training == TrainConfig()
     assert load_recipe(_recipe(tmp_path, GOOD)).training == TrainConfig(rank=8)
+
+
+def test_a_recipe_trains_by_the_method_that_it_says_and_answers_as_it_says(tmp_path: Path) -> None:
+    plain, adapter = GOOD, GOOD + "answer_with: adapter\n"
+    assert taught_by(load_recipe(_recipe(tmp_path, plain)))[0].name == "scot_split"
+    assert taught_by(load_recipe(_recipe(tmp_path, adapter)))[0].name == "scot"
+    levers = "method: scot_combined\nprocedure: {answers: 0.5}\n"
+    method, config = taught_by(load_recipe(_recipe(tmp_path, plain + levers)))
+    assert (method.name, method.answer_with, config.rank) == ("scot_combined", "base", 8)
+    assert taught_by(load_recipe(_recipe(tmp_path, adapter + levers)))[0].answer_with == "adapter"
+    # With all weights trained there is no base left to answer.
+    whole = plain.replace("rank: 8", "method: full") + levers
+    assert taught_by(load_recipe(_recipe(tmp_path, whole)))[0].answer_with == "adapter"
+    with pytest.raises(ConfigError, match="sweets"):
+        taught_by(load_recipe(_recipe(tmp_path, plain + "method: scot_combined\nprocedure: {sweets: 1}\n")))
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: file.stem)

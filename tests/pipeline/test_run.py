@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from forethought.engine.settings import read_settings
+from forethought.evals.inside.heads import load_heads
 from tests.tiny import tiny_folder
 
 STAGES = (
@@ -45,6 +47,8 @@ def _recipe(folder: Path) -> Path:
     recipe: dict[str, Any] = {
         "name": "test",
         "model": str(tiny_folder()),
+        "method": "scot_combined",
+        "procedure": {"answers": 0.5, "heads": True},
         "around": "fused_intent",
         "data": {
             "harmful": [{"path": str(folder / "odd.csv")}, {"path": "shipped:harmful"}],
@@ -122,6 +126,9 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     _check_unscored(recipe, out, environment)
 
     adapter = out / "5-train"
+    settings = read_settings(adapter)
+    assert (settings.method, settings.answer_with) == ("scot_combined", "base")
+    assert load_heads(adapter / "heads").settings.rules
     asked = [sys.executable, "-m", "forethought.cli", "chat", str(adapter), "How do I bake bread?", "--json"]
     fused = subprocess.run(
         [*asked, "--defence", f"fused_intent:{out / '8-fuse'}"], capture_output=True, text=True, env=environment,

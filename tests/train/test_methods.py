@@ -126,7 +126,6 @@ def test_levers_are_those_of_the_methods_that_they_come_from(material: Material)
     plain = METHODS["scot"].rows(material)
     assert Levers(emphasis=None).rows(material) == plain
     assert Levers().rows(material) == METHODS["scot_weighted"].rows(material)
-    assert Levers(emphasis=None, recovery=0.5).rows(material) == METHODS["scot_recovery"].rows(material)
     heavier = Levers(emphasis=Emphasis(verdict=9.0)).rows(material)
     assert max(heavier[0].weights) == 9.0
 

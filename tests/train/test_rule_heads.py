@@ -112,9 +112,7 @@ def _objective(layer: int = 1, weight: float = 0.2) -> RuleHeadsObjective:
         for one in _examples()
     }
     weights = rng.normal(size=(2, 32)).astype(np.float32)
-    return RuleHeadsObjective(
-        PairedObjective(), layer, weights, np.array([0.1, -0.2], np.float32), targets, weight=weight
-    )
+    return RuleHeadsObjective(PairedObjective(), layer, weights, np.array([0.1, -0.2], np.float32), targets, "", weight)
 
 
 def _batch(examples: list[Example]) -> dict[str, torch.Tensor]:

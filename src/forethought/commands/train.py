@@ -94,14 +94,14 @@ def list_methods() -> None:
 def _method(name: str | None, recipe: Recipe | None, base: str) -> tuple[TrainingMethod, TrainConfig]:
     """The method, and the training settings with its own in place of the recipe's."""
     from forethought.engine.embedded import EMBEDDED
+    from forethought.pipeline.taught_by import taught_by
     from forethought.train.config import TrainConfig, small_model
     from forethought.train.methods.catalogue import get_method
 
+    if recipe is not None and name in (None, recipe.method):
+        return taught_by(recipe)
     config = recipe.training if recipe else small_model() if base == EMBEDDED else TrainConfig()
-    if name is None:
-        split = (recipe is None or recipe.answer_with == "base") and config.method == "lora"
-        name = "scot_split" if split else "scot"
-    chosen = get_method(name)
+    chosen = get_method(name or ("scot_split" if config.method == "lora" else "scot"))
     return chosen, chosen.configured(config)
 
 

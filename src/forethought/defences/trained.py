@@ -189,7 +189,7 @@ TRAINED: tuple[Defence, ...] = (
         kind="training",
         trains=_ADAPTER,
         cost="as SCoT; with rule heads a pass of the base model over the rows besides",
-        when_to_choose="several levers help: weights on what decides, rule heads, recovery, rows without answers",
+        when_to_choose="several levers help: weights on what decides, rule heads, rows without answers",
         score=_VERDICT,
     ),
     Defence(

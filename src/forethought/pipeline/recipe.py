@@ -153,6 +153,10 @@ class Recipe(Record):
     policy: Path | None = None
     """A policy file; None is the default policy."""
     seed: int = 0
+    method: str = Field(default="", exclude_if=lambda value: not value)
+    """Training method, as `forethought train --list-methods` has it; empty is SCoT. Not dumped then, as below."""
+    procedure: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Fields of its procedure's settings in place of the defaults."""
     answer_with: Literal["adapter", "base"] = "base"
     around: Literal["", "fused", "fused_intent"] = ""
     """Defence at inference around the trained model, which is fitted, evaluated beside it as `scot_best`, and kept."""

@@ -20,6 +20,7 @@ from forethought.pipeline.operating import calibrate, development_rows, set_thre
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.responding import BEST, best_stages, respond_stages
 from forethought.pipeline.stage import StageRunner
+from forethought.pipeline.taught_by import taught_by
 from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
 from forethought.policy import Policy, load_policy
@@ -28,7 +29,6 @@ from forethought.report.figures import attack_sets, defence_figures, measured_co
 from forethought.report.page import write_page
 from forethought.report.results import write_results
 from forethought.train.methods.base import Job, Material
-from forethought.train.methods.catalogue import get_method
 from forethought.train.run import train_method
 
 
@@ -67,17 +67,22 @@ def run_recipe(
 
 
 def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunner, terminal: Terminal) -> Path:
+    method, config = taught_by(recipe)
+    if not method.thinks or method.needs_complied:
+        reason = "gives no verdict" if not method.thinks else "needs the base model's answers to harmful requests"
+        raise ConfigError(f"method: {method.name}", f"{reason}, which a run can't use", "Put it in a sweep")
+
     def work(out: Path) -> dict[str, Any]:
-        split = recipe.answer_with == "base" and recipe.training.method == "lora"
-        method, build = get_method("scot_split" if split else "scot"), recipe.build
+        build = recipe.build
         examples = list(read_jsonl(built / "examples.jsonl", Example))
         tokenizer = load_tokenizer(recipe.model)
         material = Material(examples, tokenizer, policy, build.format, build.detail, recipe.seed)
-        return train_method(Job(recipe.model, method, material, recipe.training, out, None, bar.step, terminal.say))
+        return train_method(Job(recipe.model, method, material, config, out, None, bar.step, terminal.say))
 
     with terminal.progress("5-train") as bar:
-        config = {"train": recipe.training.model_dump(mode="json"), "answer_with": recipe.answer_with}
-        return stages.run("5-train", config, work, keep_partial=True)
+        said = {"train": config.model_dump(mode="json"), "answer_with": recipe.answer_with}
+        said |= recipe.model_dump(mode="json", include={"method", "procedure"})
+        return stages.run("5-train", said, work, keep_partial=True)
 
 
 def _calibrate_stage(recipe: Recipe, evolved: Path, adapter: Path, stages: StageRunner, terminal: Terminal) -> None:

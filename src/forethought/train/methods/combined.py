@@ -1,7 +1,7 @@
 """SCoT with several of its levers at once: what each gives alone, `recipes/ladder` tells.
 
 The levers are those of other methods, whose rows and losses are used as they are: weights on intent, verdict and first
-words (`scot_weighted`), rule heads on a middle layer (`scot_headed`), recovery from a bad start (`scot_recovery`).
+words (`scot_weighted`), rule heads on a middle layer (`scot_headed`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from forethought.policy import Policy
 from forethought.records import Example, Record
 from forethought.train.methods.base import Job, Material, Procedure, tunable_method
 from forethought.train.methods.emphasis import Emphasis, weighted_by, weighted_objective
-from forethought.train.methods.headed import train_headed
-from forethought.train.methods.recovery import recovered
+from forethought.train.methods.headed import HEADS_WEIGHT, train_headed
 from forethought.train.methods.supervised import paired, reasoned
 from forethought.train.rows import TokenRow
 from forethought.train.run import train_rows
@@ -28,8 +27,8 @@ class Levers(Record):
     """Weights on what decides; None weighs all tokens alike."""
     heads: bool = False
     """Rule heads on the state before the thought, as an auxiliary loss."""
-    recovery: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Share of the harmful rows that are also shown from a bad start."""
+    heads_weight: float = Field(default=HEADS_WEIGHT, gt=0.0)
+    """Of that loss, beside 1 for the thought's."""
     answers: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of the rows that teach an answer; the others end with the thought, so that more rows fit a budget."""
     form: bool = False
@@ -41,8 +40,7 @@ class Levers(Record):
         """SCoT's rows under these levers."""
         examples = [_told(one, material.policy, self) for one in _shortened(material, self.answers)]
         shown = dataclasses.replace(material, examples=examples)
-        plain = weighted_by(shown, self.emphasis) if self.emphasis is not None else reasoned(shown)
-        return plain + (recovered(material, self.recovery) if self.recovery else [])
+        return weighted_by(shown, self.emphasis) if self.emphasis is not None else reasoned(shown)
 
 
 def _told(example: Example, policy: Policy, levers: Levers) -> Example:
@@ -77,7 +75,7 @@ def combined(levers: Levers) -> Procedure:
         objective = paired if levers.emphasis is None else weighted_objective
         method = job.method.model_copy(update={"rows": levers.rows, "objective": objective, "procedure": None})
         own = dataclasses.replace(job, method=method)
-        return train_headed(own) if levers.heads else train_rows(own)
+        return train_headed(own, levers.heads_weight) if levers.heads else train_rows(own)
 
     return procedure
 
@@ -90,5 +88,4 @@ COMBINED = tunable_method(
     paper="",
     rows=Levers().rows,
     objective=weighted_objective,
-    needs_complied=True,
 )

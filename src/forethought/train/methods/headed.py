@@ -41,12 +41,16 @@ from forethought.train.run import train_rows
 
 HEADS_FOLDER = "heads"
 """Beside the adapter: the heads that supervised it."""
+HEADS_WEIGHT = 0.2
+"""Of the heads' loss, beside 1 for the thought's."""
 _DEV_OF = 5
 """One family in so many chooses the heads' layer and strength."""
 
 
-def train_headed(job: Job) -> dict[str, float]:
+def train_headed(job: Job, weight: float = HEADS_WEIGHT) -> dict[str, float]:
     """Fits the heads, stores them beside the adapter, and trains with their loss. Stored ones are used again.
+
+    `weight` is that of their loss, beside 1 for the method's own.
 
     Raises InputError where the examples hold no harmful or no harmless request.
     """
@@ -62,7 +66,7 @@ def train_headed(job: Job) -> dict[str, float]:
 
     def objective(config: TrainConfig, n_layers: int) -> Objective:
         inner = job.method.objective(config, n_layers)
-        return RuleHeadsObjective(inner, settings.layer, heads.weights, heads.biases, targets, digest)
+        return RuleHeadsObjective(inner, settings.layer, heads.weights, heads.biases, targets, digest, weight)
 
     plain = job.method.model_copy(update={"procedure": None, "objective": objective})
     return train_rows(dataclasses.replace(job, method=plain))

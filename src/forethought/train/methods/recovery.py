@@ -23,14 +23,14 @@ def recovering(material: Material) -> list[TokenRow]:
     A bad start is what a prefill attack or a skipped thought leaves: a few tokens of the base model's own
     compliance, or an empty thought. What is taught is to stop there, think, and refuse.
     """
-    return reasoned(material) + recovered(material, _SHARE)
+    return reasoned(material) + _recovered(material)
 
 
-def recovered(material: Material, share: float) -> list[TokenRow]:
+def _recovered(material: Material) -> list[TokenRow]:
     """A share of the harmful rows that teach a refusal, each from a bad start."""
     rng = random.Random(f"{material.seed}:recovery")
     harmful = [example for example in material.examples if example.term == "refusal" and example.answer]
-    chosen = sorted(rng.sample(range(len(harmful)), round(len(harmful) * share)))
+    chosen = sorted(rng.sample(range(len(harmful)), round(len(harmful) * _SHARE)))
     return [_from_bad_start(material, harmful[place], rng) for place in chosen]
 
 

@@ -39,9 +39,9 @@ class RuleHeadsObjective:
     """(heads)."""
     targets: Mapping[tuple[int, ...], Targets] = field(repr=False, compare=False)
     """By the token ids of a prompt. A row whose prompt is none of these has no part in the heads' loss."""
-    digest: str = ""
+    digest: str
     """Content hash of heads and targets: a stopped training must not go on with others."""
-    weight: float = 0.2
+    weight: float
     """Of the heads' loss, beside 1 for the inner one."""
 
     @property
