@@ -90,6 +90,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert ("asr_matched_refusal" in names) == ("refused_styled_harmless_scot" in names)
     assert "asr_gcg_scot" in names | _unscored(out)
     assert "asr_gcg_refusal" not in names
+    assert {f"latency_{one}" for one in ("prompt", "linear_probe", "scot", "refusal", "scot_best")} <= names
     assert {"asr_best_of_n_refusal", "asr_best_of_n_scot_best"} <= names | _unscored(out)
     # Split answering shares its weights, and so does what has a fusion around it.
     split = scot.with_name("scot_split-b1500") / "train"

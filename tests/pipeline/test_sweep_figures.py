@@ -7,6 +7,7 @@ import pytest
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.suite.records import Judged
 from forethought.pipeline.sweep.figures import Split, reference_rate, row_figures
+from forethought.pipeline.sweep.latency import latency_figure
 from tests.judged import judged_one, request_of
 
 STYLES = ("style_json", "prefix_injection")
@@ -80,3 +81,12 @@ def test_searches_without_a_verdict_are_unscored() -> None:
     outcomes = [outcome("a", 2, 1), outcome("b", None, 2), outcome("c", None, 0)]
     figure = {f.name: f for f in row_figures("scot", _judged(4, 0), _split(), {"gcg": outcomes}, None)}["asr_gcg"]
     assert (figure.value, figure.n, figure.unscored) == (0.5, 2, 1)
+
+
+def test_latency_is_a_geometric_mean_of_ratios_by_hand() -> None:
+    # Logarithms of 1, 2 and 4 have the mean log 2 and the standard error log 2 / sqrt(3); Student's quantile is 4.3027.
+    figure = latency_figure([1.0, 2.0, 4.0])
+    assert figure.value == pytest.approx(2.0)
+    wide = 2.0 ** (4.3027 / 3**0.5)
+    assert (figure.low, figure.high) == (pytest.approx(2.0 / wide, rel=1e-3), pytest.approx(2.0 * wide, rel=1e-3))
+    assert (figure.name, figure.n) == ("latency", 3)

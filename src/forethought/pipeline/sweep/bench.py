@@ -22,6 +22,7 @@ from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_promp
 from forethought.pipeline.sweep.cell import ATTACK, attack_cell, train_cell
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
+from forethought.pipeline.sweep.latency import latency_cell
 from forethought.pipeline.sweep.material import Ground, own_harm, slug
 from forethought.pipeline.sweep.result import CellResult, SweepRun
 from forethought.pipeline.sweep.searches import search_cell
@@ -74,9 +75,11 @@ class Bench:
             chosen, told = best_prompt(self._sweep, self._ground, lambda: self.base, stages, self._terminal)
             note = f"{chosen}, chosen by Youden's J on development requests ({told})"
             title = f"Best prompt: {DEFENCES[chosen].defence.title}"
-            return self._around(
-                PROMPT, title, lambda: behind(chosen, self._ground, self._scored_base(), self.base), stages, note
-            )
+
+            def around(inner: Respondent) -> Respondent:
+                return behind(chosen, self._ground, inner, self.base)
+
+            return self._around(PROMPT, title, around, self._scored_base, stages, note)
 
         self._guarded(PROMPT, "Best prompt", 0, stages, work)
 
@@ -89,10 +92,11 @@ class Bench:
         def work() -> CellResult:
             point = self._sweep.operating_point
             ready = fitted(spec, self._ground, point, lambda: self.base, self.probes, stages, self._terminal)
-            return self._around(
-                name, title, lambda: behind(ready, self._ground, self.base, self.base), stages,
-                spec if spec != name else "",
-            )  # fmt: skip
+
+            def around(inner: Respondent) -> Respondent:
+                return behind(ready, self._ground, inner, self.base)
+
+            return self._around(name, title, around, lambda: self.base, stages, spec if spec != name else "")
 
         self._guarded(name, title, 0, stages, work)
 
@@ -141,7 +145,14 @@ class Bench:
             if not ready:
                 self._said[found.adapter] = judged
             outcomes = self._searched(name, stages, opened, model)
-            return CellResult(name, title, *self._place(budget), judged, outcomes, found, entry.why)
+
+            def asked_anew() -> Respondent:
+                model().known_answers.clear()
+                model().known_replies.clear()
+                return behind(ready, ground, model(), model()) if ready else model()
+
+            timed = self._timed(name, stages, asked_anew)
+            return CellResult(name, title, *self._place(budget), judged, outcomes, timed, found, entry.why)
 
         self._guarded(name, title, budget, stages, work)
 
@@ -168,11 +179,25 @@ class Bench:
         return self._said[shared] if alike[0] == alike[1] and alike[0].thinks else ()
 
     def _around(
-        self, name: str, title: str, opened: Callable[[], Respondent], stages: StageRunner, note: str
-    ) -> CellResult:
+        self, name: str, title: str, around: Callable[[Respondent], Respondent], inner: Callable[[], Respondent],
+        stages: StageRunner, note: str,
+    ) -> CellResult:  # fmt: skip
+        """A defence around the base model; `inner` opens that, scored by its first words where it needs to be."""
+
+        def opened() -> Respondent:
+            return around(inner())
+
         judged = attack_cell(name, self._sweep, self._ground, opened, stages, self._terminal)
         outcomes = self._searched(name, stages, opened, lambda: self.base)
-        return CellResult(name, title, *self._place(0), judged, outcomes, note=note)
+        timed = self._timed(name, stages, lambda: around(self.base))
+        return CellResult(name, title, *self._place(0), judged, outcomes, timed, note=note)
+
+    def _timed(self, name: str, stages: StageRunner, defended: Callable[[], Respondent]) -> Sequence[float]:
+        """Latency beside the base model, where the sweep asks for it; with the first seed's weights alone."""
+        config = self._sweep.evaluate.latency
+        if config is None or self._ground.seed != self._sweep.seeds[0]:
+            return ()
+        return latency_cell(name, config, self._ground, defended, lambda: self.base, stages, self._terminal)
 
     def _searched(
         self, name: str, stages: StageRunner, opened: Callable[[], Respondent], reader: Callable[[], LocalModel]

@@ -88,6 +88,14 @@ class SearchConfig(Record):
         return self.method.partition(":")[0].strip()
 
 
+class LatencyConfig(Record):
+    """How defences are timed beside the undefended model, one request at a time."""
+
+    requests: int = Field(default=10, ge=2)
+    """Ordinary ones."""
+    max_answer_tokens: int = Field(default=48, ge=1)
+
+
 class SweepEvaluation(Record):
     """What every defence is put to."""
 
@@ -114,6 +122,8 @@ class SweepEvaluation(Record):
     gcg: GcgConfig = GcgConfig()
     searches: tuple[SearchConfig, ...] = ()
     """Adaptive attacks besides."""
+    latency: LatencyConfig | None = None
+    """None times nothing."""
 
     @property
     def asks(self) -> str:

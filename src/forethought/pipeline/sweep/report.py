@@ -10,6 +10,7 @@ from forethought.evals.paired import compare, comparison_figures
 from forethought.evals.power import detectable
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_figures
+from forethought.pipeline.sweep.latency import latency_figure
 from forethought.pipeline.sweep.result import CellResult, SweepRun, by_place
 from forethought.report.sweep_means import DefenceMeans, by_defence
 from forethought.report.sweep_rows import SweepRow
@@ -56,7 +57,9 @@ def _paired(sweep: Sweep, one: CellResult, results: Sequence[CellResult], split:
 
 
 def _row(one: CellResult, split: Split, rate: float | None, paired: Sequence[Figure]) -> SweepRow:
-    figures = () if one.missing else (*row_figures(one.defence, one.judged, split, one.outcomes, rate), *paired)
+    timed = [latency_figure(one.latency)] if one.latency else []
+    found = row_figures(one.defence, one.judged, split, one.outcomes, rate)
+    figures = () if one.missing else (*found, *timed, *paired)
     return SweepRow(
         defence=one.defence,
         title=one.title,

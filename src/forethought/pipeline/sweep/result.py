@@ -24,6 +24,8 @@ class CellResult:
     judged: Sequence[Judged] = ()
     outcomes: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
     """By adaptive attack."""
+    latency: Sequence[float] = ()
+    """Times as long as the undefended model that it took, by request."""
     trained: Trained | None = None
     note: str = ""
     missing: str = ""
