@@ -100,16 +100,26 @@ def test_a_trained_model_is_read_with_its_base_weights(tmp_path: Path) -> None:
     assert np.array_equal(last_states(trained, prompts, [2])[2], last_states(_model(), prompts, [2])[2])
 
 
-def test_heads_equal_a_logistic_regression_on_standardised_states() -> None:
+def test_heads_equal_logistic_regressions_on_standardised_states() -> None:
     probe, rows = _probe(), _rows(THINGS[:8])
-    states = last_states(_model(), _prompts(rows), [probe.settings.layer])[probe.settings.layer]
-    scaler = StandardScaler().fit(states)
-    targets = [[row.harmful for row in rows]] + [[rule in row.rules for row in rows] for rule in probe.settings.rules]
-    for head, target in enumerate(targets):
-        model = LogisticRegression(C=probe.settings.strength, class_weight="balanced", max_iter=2000)
-        model.fit(scaler.transform(states), target)
-        expected = model.decision_function(scaler.transform(states))
-        assert probe.of_states(states)[:, head] == pytest.approx(expected, abs=5e-3)
+    states = last_states(_model(), _prompts(rows), [1, 2])
+    read = probe.of_states(states)
+    harm, rules = (states[layer] for layer in probe.layers)
+    scaled = StandardScaler().fit_transform(harm)
+    target = [row.harmful for row in rows]
+    model = LogisticRegression(C=probe.settings.strength, class_weight="balanced", max_iter=2000).fit(scaled, target)
+    assert read[:, 0] == pytest.approx(model.decision_function(scaled), abs=5e-3)
+    # Rules are told apart from each other, and from nothing else.
+    broken = [place for place, row in enumerate(rows) if row.harmful]
+    scaler = StandardScaler().fit(rules[broken])
+    which = [row.rules[0] == "R13" for row in rows if row.harmful]
+    found = [
+        LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(rules[broken]), which)
+        for strength in LAYERS.rule_strengths
+    ]
+    told = [one.predict_log_proba(scaler.transform(rules)) for one in found]
+    assert any(read[:, 1:] == pytest.approx(one, abs=5e-3) for one in told)
+    assert np.exp(read[:, 1:]).sum(axis=1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
 
 
 def test_it_separates_the_held_out_rows_and_says_what_it_was_fitted_on() -> None:
@@ -122,7 +132,7 @@ def test_it_separates_the_held_out_rows_and_says_what_it_was_fitted_on() -> None
     assert settings.calibration.threshold == settings.threshold
 
 
-def test_the_rule_is_the_surest_heads() -> None:
+def test_the_rule_is_the_likeliest() -> None:
     probe = _probe()
     found = probe.log_odds(_model(), [row.messages for row in _rows(THINGS[:4]) if row.harmful])
     assert [probe.rule(row) for row in found] == ["R13", "R4"] * 4

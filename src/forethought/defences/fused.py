@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _READ_AT_ONCE = 32
 """Intents that are read in one pass."""
+_VOTE = 1.0
+"""Of the thought for the rule that it names, in nats beside the probe's log-probabilities of the rules. On the
+development requests of the ladder the thought and the probe name more rules right together than either does."""
 NO_VERDICT = "the model's turn holds no verdict to fuse: the probe decided alone"
 PROBE_DECIDED = "the probe outweighed the verdict"
 RULE_OF_PROBE = "the rule is the probe's"
@@ -135,11 +138,17 @@ class FusedVerdict(Wrapper):
             return scored
         self.counts["refused"] += 1
         if self.fusion.reads_intent:
-            rule = self.probe.rule(row if intent is None else row + intent)
+            rule = self._rule(row if intent is None else intent, scored)
             self.counts["probe decided"] += probe > verdict
             cause = scored.cause or (PROBE_DECIDED if probe > verdict else RULE_OF_PROBE)
             return self._refused_for(rule, conversation, scored, cause)
         return self._refused(conversation, scored, verdict, probe, row)
+
+    def _rule(self, row: Array, response: Response) -> str:
+        """The likeliest rule, with a vote for the one that the thought names."""
+        named = response.reasoning.violated if response.reasoning is not None else ()
+        voted = np.array([rule in named[:1] for rule in self.probe.settings.rules], dtype=row.dtype)
+        return self.probe.rule(np.concatenate([row[:1], row[1:] + _VOTE * voted]))
 
     def _by_probe(self, conversation: Conversation, response: Response, row: Array) -> Response:
         """Decided by the probe alone, at its own threshold; its score stands among the fused ones."""

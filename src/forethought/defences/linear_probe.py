@@ -1,4 +1,4 @@
-"""A linear probe: logistic heads on the base model's hidden state, one for harm and one a rule.
+"""A linear probe: heads on the base model's hidden state, a logistic one for harm and a softmax over the rules.
 
 A model knows what is harmful before it writes a word, and harmful requests are linearly separable in its middle layers
 (Zou et al., arXiv 2310.01405; Arditi et al., arXiv 2406.11717). The heads read the state at the prompt's last token;
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from scipy.special import log_softmax
 
 from forethought.data.teach import refusal_for
 from forethought.defences.base import REFUSAL, Checked, InputFilter, conversation_key, unscored
@@ -55,6 +56,10 @@ class ProbeSettings(Record):
     policy: Policy
     rules: tuple[str, ...]
     """Rules that have a head, in the order of the rows behind the first one."""
+    rule_layer: int = Field(default=0, ge=0)
+    """Whose output the rules' heads read; 0 is the layer of harm."""
+    right_dev: float | None = None
+    """Share of harmful development requests whose rule is found, optimistic by the choice of that layer."""
     threshold: float
     """Log-odds of harm from which to refuse."""
     calibration: Calibration
@@ -76,23 +81,33 @@ class LinearProbe:
     def __init__(self, settings: ProbeSettings, weights: Array, biases: Array) -> None:
         self.settings, self.weights, self.biases = settings, weights, biases
 
-    def of_states(self, states: States) -> Array:
-        """Log-odds from hidden states: (states, hidden size) to (states, 1 + rules)."""
-        return states @ self.weights.T + self.biases
+    @property
+    def layers(self) -> tuple[int, int]:
+        """(layer that harm is read at, layer that the rules are read at)."""
+        return self.settings.layer, self.settings.rule_layer or self.settings.layer
+
+    def of_states(self, states: Mapping[int, States]) -> Array:
+        """From hidden states, by layer of shape (states, hidden size), to what `log_odds` returns."""
+        harm, rules = (states[layer] for layer in self.layers)
+        odds = harm @ self.weights[:1].T + self.biases[:1]
+        if len(self.biases) == 1:
+            return odds
+        of_rules: Array = log_softmax(rules @ self.weights[1:].T + self.biases[1:], axis=1)
+        return np.concatenate([odds, of_rules], axis=1)
 
     def log_odds(self, model: LocalModel, conversations: Sequence[Sequence[Message]]) -> Array:
-        """Log-odds (natural) of harm and of each rule, (conversations, 1 + rules); nan where a prompt can't be had."""
+        """(conversations, 1 + rules): log-odds (natural) of harm, then, where it is harmful, the log-probability of
+        each rule; nan where a prompt can't be had."""
         found = np.full((len(conversations), len(self.biases)), np.nan, dtype=np.float32)
         prompts = [prompt_ids(model, conversation) for conversation in conversations]
         readable = [place for place, ids in enumerate(prompts) if ids is not None]
         if readable:
-            layer = self.settings.layer
-            states = last_states(model, [prompts[place] or [] for place in readable], [layer])[layer]
+            states = last_states(model, [prompts[place] or [] for place in readable], sorted(set(self.layers)))
             found[readable] = self.of_states(states)
         return found
 
     def rule(self, log_odds: Array) -> str:
-        """The rule whose head is the surest; empty for a probe without rule heads."""
+        """The likeliest rule of one row of `log_odds`; empty for a probe without rule heads."""
         return self.settings.rules[int(np.argmax(log_odds[1:]))] if self.settings.rules else ""
 
     def save(self, folder: Path) -> None:
@@ -107,7 +122,7 @@ class LinearProbe:
         """Raises ModelError for a model of another shape, or with other weights than the probe was fitted on."""
         fix = "Fit a probe on this model"
         width = int(model.base_weights.config.hidden_size)
-        if width != self.weights.shape[1] or layer_count(model) < self.settings.layer:
+        if width != self.weights.shape[1] or layer_count(model) < max(self.layers):
             raise ModelError(model.name, f"has another shape than {self.settings.model}, which the probe is for", fix)
         now = self.log_odds(model, [PROBE_OF_THE_PROBE])[0]
         if not np.abs(now - np.array(self.settings.reference)).mean() <= _SAME_WEIGHTS:
@@ -155,7 +170,7 @@ class ProbeDefence(InputFilter):
         self.threshold = probe.settings.threshold if threshold is None else threshold
 
     def check(self, conversations: Sequence[Conversation]) -> list[Checked]:
-        """Log-odds of harm; a refusal names the rule whose head is the surest."""
+        """Log-odds of harm; a refusal names the likeliest rule."""
         rows = self.probe.log_odds(self._reader, [conversation.messages for conversation in conversations])
         return [
             self._checked(conversation, row) if np.isfinite(row).all() else unscored(UNREADABLE, self._fail_closed)

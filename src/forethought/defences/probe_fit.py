@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forethought.defences.linear_probe import PROBE_OF_THE_PROBE, Array, LinearProbe, ProbeSettings
+from forethought.defences.rule_fit import RULE_STRENGTHS, fit_rules
 from forethought.engine.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.errors import InputError
 from forethought.evals.calibrate import Calibration, choose_threshold
-from forethought.evals.inside.heads import STRENGTHS, choose_layer, fit_all, rule_targets
+from forethought.evals.inside.heads import STRENGTHS, choose_layer, fit_head
 from forethought.policy import Policy, default_policy
 from forethought.records import Record, Request
 
@@ -35,6 +36,8 @@ class FitSettings(Record):
     """Layers to choose from, 1 being the first; empty: six at 60 to 85 % of the depth."""
     strengths: tuple[float, ...] = STRENGTHS
     """Inverse regularisations to choose from."""
+    rule_strengths: tuple[float, ...] = RULE_STRENGTHS
+    """The same, of what tells rules apart."""
     max_false_refusal: float = 0.02
     """Share of harmless development requests that the threshold may refuse."""
     max_false_refusal_lookalike: float = 0.10
@@ -49,6 +52,11 @@ class _Rows:
     harmful: Labels
     states: dict[int, States]
 
+    @property
+    def rules(self) -> list[tuple[str, ...]]:
+        """The rules that each breaks; none of harmless ones."""
+        return [one.rules if one.harmful else () for one in self.requests]
+
 
 def fit_probe(
     model: LocalModel,
@@ -60,8 +68,8 @@ def fit_probe(
 ) -> LinearProbe:
     """A probe fitted on `train`; `dev`, of other families, chooses layer and strength and sets the threshold.
 
-    Requests without a label are left out. Rule heads are learnt from harmful requests with known rules against all
-    others. `on_progress(n)` reports requests read. Deterministic. Raises InputError where harmful or harmless
+    Requests without a label are left out. Rules are learnt from harmful requests with known rules, against each other.
+    `on_progress(n)` reports requests read. Deterministic. Raises InputError where harmful or harmless
     requests are missing on either side.
     """
     policy, settings = policy or default_policy(), settings or FitSettings()
@@ -74,14 +82,21 @@ def fit_probe(
     auroc, layer, strength = choose_layer(
         fitted_on.states, fitted_on.harmful, held_out.states, held_out.harmful, settings.strengths
     )
-    rules, targets = rule_targets(fitted_on.harmful, [one.rules for one in fitted_on.requests], policy.rule_ids)
-    weights, biases = fit_all(fitted_on.states[layer], targets, strength)
+    harm, bias = fit_head(fitted_on.states[layer], fitted_on.harmful, strength)
+    weights, biases = harm.astype(np.float32)[None], np.array([bias], dtype=np.float32)
+    ruled = fit_rules(
+        fitted_on.states, fitted_on.rules, held_out.states, held_out.rules, policy.rule_ids, settings.rule_strengths
+    )
+    if ruled is not None:
+        weights, biases = np.concatenate([weights, ruled.weights]), np.concatenate([biases, ruled.biases])
     calibration = _calibrate(held_out, held_out.states[layer] @ weights[0] + biases[0], settings)
     described = ProbeSettings(
         model=model.name,
         layer=layer,
         policy=policy,
-        rules=rules,
+        rules=ruled.rules if ruled is not None else (),
+        rule_layer=ruled.layer if ruled is not None else 0,
+        right_dev=ruled.right_dev if ruled is not None else None,
         threshold=calibration.threshold,
         calibration=calibration,
         auroc_dev=auroc,

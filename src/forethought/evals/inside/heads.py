@@ -107,6 +107,28 @@ def fit_head(states: States, target: Labels, strength: float) -> tuple[NDArray[n
     return weights, float(model.intercept_[0] - weights @ mean)
 
 
+def fit_classes(
+    states: States, classes: NDArray[np.intp], strength: float, weight: NDArray[np.float64] | None = None
+) -> tuple[Array, Array]:
+    """(weights (classes, hidden size), biases (classes)) of one softmax over the classes 0 to n - 1, of states as they
+    are. `weight` is that of each row; all classes have to be there.
+
+    Classes are told apart from each other alone, unlike by heads that each part one class from all else.
+    """
+    n_classes = int(classes.max()) + 1
+    if n_classes == 1:
+        return np.zeros((1, states.shape[1]), dtype=np.float32), np.zeros(1, dtype=np.float32)
+    mean = states.mean(axis=0, dtype=np.float64)
+    scale = states.std(axis=0, dtype=np.float64)
+    scale[scale < 1e-6] = 1.0
+    model: Any = LogisticRegression(C=strength, max_iter=500)
+    model.fit((states - mean) / scale, classes, sample_weight=weight)
+    weights, biases = model.coef_ / scale, model.intercept_
+    if n_classes == 2:  # scikit-learn keeps one row then, for the second class
+        weights, biases = np.concatenate([0 * weights, weights]), np.concatenate([0 * biases, biases])
+    return weights.astype(np.float32), (biases - weights @ mean).astype(np.float32)
+
+
 def choose_layer(
     fit: Mapping[int, States],
     fit_harmful: Labels,
