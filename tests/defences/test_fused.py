@@ -248,15 +248,26 @@ def test_the_score_with_an_intent_by_hand() -> None:
         _fusion(weight=0.8, intent_weight=0.3)
 
 
-def test_an_intent_that_is_harmful_without_its_disguise_is_refused_with_the_rule_of_both_readings() -> None:
+def test_an_intent_that_is_harmful_without_its_disguise_is_refused_with_the_rule_of_the_intent() -> None:
     reply, defended = _intent_fused(_thinks(-1.0), request=(-1.0, 1.0, -5.0), intent=(14.0, -4.0, 4.0))
     assert reply.log_odds == pytest.approx(0.5 * -1.0 + 0.25 * 0.0 + 0.25 * 3.0)
     assert (reply.decision, reply.cause) == ("refuse", PROBE_DECIDED)
-    assert "R13" in reply.answer  # -5 + 4 is more than 1 - 4
+    assert "R13" in reply.answer  # whatever the request looks like
     assert reply.reasoning is not None
     assert (reply.reasoning.violated, reply.reasoning.intent) == (("R13",), "learn about locks")
     assert reply.reasoning_text == _thinks(-1.0).reasoning_text
     assert defended.counts["probe decided"] == 1
+
+
+@pytest.mark.parametrize(("own", "rule"), [("R4", "R4"), ("R13", "R13"), ("R2", "R13")])
+def test_the_thought_has_a_vote_of_one_nat_for_the_rule_that_it_names(own: str, rule: str) -> None:
+    # R2 has no head, and so no vote.
+    reply, _ = _intent_fused(_thinks(9.0, own), request=(3.0, 0.0, 0.0), intent=(2.0, -1.5, -0.6))
+    assert reply.reasoning is not None
+    assert reply.reasoning.violated == (rule,)
+    beyond, _ = _intent_fused(_thinks(9.0, own), request=(3.0, 0.0, 0.0), intent=(2.0, -1.7, -0.6))
+    assert beyond.reasoning is not None
+    assert beyond.reasoning.violated == ("R13",)
 
 
 @pytest.mark.parametrize(("own", "kept"), [("R13", True), ("R4", False)])
