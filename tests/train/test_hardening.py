@@ -19,6 +19,8 @@ from forethought.train.hardening.pool import make_pool
 from forethought.train.hardening.rounds import Means, harden
 from forethought.train.hardening.settings import HardeningSettings
 from forethought.train.methods.base import Job
+from forethought.train.methods.combined import Levers
+from forethought.train.objectives.paired import PairedObjective
 from forethought.train.rows import IGNORED
 from tests.scripted import Scripted
 from tests.train.hardening_material import SMALL, Trainer, examples, job, material, scripted
@@ -102,6 +104,20 @@ def test_what_broke_it_is_added_with_its_harmless_twin(tmp_path: Path) -> None:
         assert "</think>\n\n" not in taught
     assert counts["best_round"] == 1
     assert counts["rows"] == len(rows)
+
+
+def test_each_round_is_trained_with_the_levers_of_the_settings(tmp_path: Path) -> None:
+    levers = Levers(heads=True, answers=0.0)
+    world = World(tmp_path, weak_at_first, SMALL.model_copy(update={"levers": levers}))
+    world.run()
+    assert len(world.trainer.jobs) == 2
+    for taught in world.trainer.jobs:
+        rows = taught.method.rows(taught.material)
+        assert all(row.weights for row in rows)
+        assert taught.method.procedure is not None
+        assert isinstance(taught.method.objective(taught.config, 2), PairedObjective)
+        assert taught.method.objective(taught.config, 2).columns == ("weights",)
+    assert HardeningSettings().model_dump().get("levers") is None  # keys of hardenings without them stay
 
 
 def test_what_was_falsely_refused_is_taught_with_a_harmful_twin(tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ from forethought.train.hardening.reading import Heard, hear
 from forethought.train.hardening.result import Measured, RoundResult, best_round, measure, stopped_improving
 from forethought.train.hardening.rows import round_rows, taught_row
 from forethought.train.hardening.split import HELD_OUT_REASONING, TRAINED_REASONING, shown_by
-from forethought.train.rows import IGNORED
+from forethought.train.methods.base import Material
+from forethought.train.methods.combined import Levers
+from forethought.train.methods.emphasis import Emphasis
+from forethought.train.rows import IGNORED, TokenRow
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example
 from tests.train.hardening_material import SMALL, THINGS, examples, material
 
@@ -200,6 +203,32 @@ def test_a_begun_turn_bears_no_loss_and_is_thought_over_anew(prefill: str, gap: 
     assert REFUSE_TEXT in taught
     assert row.labels[-1] == given.tokenizer.eos_token_id
     assert row.term == 0
+
+
+@pytest.mark.parametrize("prefill", ["", "Sure, here is"])
+def test_levers_weigh_the_same_words_of_a_row_behind_a_begun_turn(prefill: str) -> None:
+    given, levers = material(), Levers(emphasis=Emphasis(intent=2.0, verdict=5.0, answer=3.0, answer_tokens=2))
+    row = taught_row(given, _pair("x", prefill=prefill).harmful.taught, levers)
+    weighed = {weight: _words(given, row, weight) for weight in (2.0, 5.0, 3.0)}
+    assert weighed[5.0].strip() == "refuse"
+    assert weighed[2.0].strip() == "copy a paid film without paying."
+    assert REFUSE_TEXT.startswith(weighed[3.0].strip())
+    assert weighed[3.0].strip()
+    plain = taught_row(given, _pair("x", prefill=prefill).harmful.taught)
+    assert (row.input_ids, row.labels) == (plain.input_ids, plain.labels)
+    assert not plain.weights
+
+
+def _words(given: Material, row: TokenRow, weight: float) -> str:
+    """What of a row has this weight."""
+    pairs = zip(row.input_ids, row.weights, strict=True)
+    return str(given.tokenizer.decode([token for token, own in pairs if own == weight]))
+
+
+def test_a_lever_that_leaves_answers_out_does_so_for_what_attacks_add_too() -> None:
+    given = material()
+    row = taught_row(given, _pair("x").harmful.taught, Levers(emphasis=None, answers=0.0))
+    assert given.tokenizer.decode(row.input_ids).rstrip().endswith("</think>")
 
 
 def test_added_rows_are_kept_whole_and_old_ones_make_place() -> None:

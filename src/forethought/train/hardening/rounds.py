@@ -34,7 +34,7 @@ from forethought.train.hardening.split import shown_by
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.supervised import SCOT
 from forethought.train.rows import TokenRow
-from forethought.train.run import train_rows
+from forethought.train.run import train_method
 
 _TRAINED = "trained.json"
 
@@ -55,8 +55,8 @@ class Trained(Record):
 class Means:
     """What trains and loads; tests put others in their place."""
 
-    train: Callable[[Job], dict[str, float]] = train_rows
-    """As `run.train_rows`: it writes the settings beside the weights."""
+    train: Callable[[Job], dict[str, float]] = train_method
+    """As `run.train_method`: it writes the settings beside the weights."""
     load: Callable[[Path], Respondent] = lambda folder: LocalModel.load(str(folder))
 
 
@@ -120,7 +120,7 @@ class _Rounds:
         attacks = tuple(parse_attack(spec) for spec in settings.attacks)
         given = Given(policy=material.policy, format=material.format)
         self._attacker = Attacker(self._pool, attacks, settings, given, material.seed)
-        rows = [taught_row(material, example) for example in self._pool.trainable]
+        rows = [taught_row(material, example, settings.levers) for example in self._pool.trainable]
         self._budget = job.max_tokens if job.max_tokens is not None else sum(row.tokens for row in rows)
         self._added: list[Pair] = []
         self._loaded: tuple[int, Respondent] | None = None
@@ -176,8 +176,9 @@ class _Rounds:
             return self.trained(number)
         self._loaded = None
         gc.collect()  # the model that was attacked makes room for the one that is trained
-        start, folder, share = time.monotonic(), round_folder(self._job.out, number), self._settings.added_share
-        chosen = round_rows(self._job.material, self._pool.trainable, self._added, self._budget, share)
+        start, folder = time.monotonic(), round_folder(self._job.out, number)
+        share, levers = self._settings.added_share, self._settings.levers
+        chosen = round_rows(self._job.material, self._pool.trainable, self._added, self._budget, share, levers)
         counts = self._means.train(self._round_job(number, chosen))
         settings = read_settings(folder)
         seen = tuple(sorted({*settings.seen_operators, *shown_by(chosen.attacks)} - {"direct"}))
@@ -194,14 +195,16 @@ class _Rounds:
         return trained
 
     def _round_job(self, number: int, chosen: RoundRows) -> Job:
-        """The job of one run of the trainer: SCoT over exactly these rows."""
-        job = self._job
+        """The job of one run of the trainer: SCoT, with the levers of the settings, over exactly these rows."""
+        job, levers = self._job, self._settings.levers
         material = dataclasses.replace(job.material, examples=chosen.examples)
 
         def rows(given: Material) -> list[TokenRow]:
-            return list(chosen.rows) if given.examples is chosen.examples else SCOT.rows(given)  # others are held out
+            return list(chosen.rows) if given.examples is chosen.examples else levers.rows(given)  # others are held out
 
-        method = SCOT.model_copy(update={"name": job.method.name if number else SCOT.name, "rows": rows})
+        name = job.method.name if number else SCOT.name
+        update = {"name": name, "rows": rows, "objective": levers.objective, "procedure": levers.procedure}
+        method = SCOT.model_copy(update=update)
         return dataclasses.replace(
             job, method=method, material=material, out=round_folder(job.out, number), max_tokens=None
         )

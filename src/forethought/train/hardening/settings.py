@@ -6,6 +6,7 @@ from pydantic import Field
 
 from forethought.records import Record
 from forethought.train.hardening.split import TRAINED_REASONING
+from forethought.train.methods.combined import PLAIN, Levers
 
 
 class HardeningSettings(Record):
@@ -31,5 +32,7 @@ class HardeningSettings(Record):
     """A round that adds less to Youden's J on the held-out requests is the last."""
     added_share: float = Field(default=0.5, gt=0.0, le=1.0)
     """Most of the token budget that the rows of all rounds together take from the old ones."""
+    levers: Levers = Field(default=PLAIN, exclude_if=lambda value: value == PLAIN)
+    """How each round is trained. Not dumped where no lever is pulled: keys are then as if there were none."""
     max_answer_tokens: int = Field(default=24, ge=4)
     """Longest answer to an attack: enough to see whether it refuses."""

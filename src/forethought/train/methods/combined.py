@@ -12,12 +12,12 @@ from pydantic import Field
 
 from forethought.policy import Policy
 from forethought.records import Example, Record
-from forethought.train.methods.base import Job, Material, Procedure, tunable_method
+from forethought.train.methods.base import Job, MakeObjective, Material, Procedure, tunable_method
 from forethought.train.methods.emphasis import Emphasis, weighted_by, weighted_objective
 from forethought.train.methods.headed import HEADS_WEIGHT, train_headed
 from forethought.train.methods.supervised import paired, reasoned
 from forethought.train.rows import TokenRow
-from forethought.train.run import train_rows
+from forethought.train.run import train_method
 
 
 class Levers(Record):
@@ -38,29 +38,38 @@ class Levers(Record):
 
     def rows(self, material: Material) -> list[TokenRow]:
         """SCoT's rows under these levers."""
-        examples = [_told(one, material.policy, self) for one in _shortened(material, self.answers)]
+        examples = [self.shown(one, material.policy) for one in material.examples]
         shown = dataclasses.replace(material, examples=examples)
         return weighted_by(shown, self.emphasis) if self.emphasis is not None else reasoned(shown)
 
+    def shown(self, example: Example, policy: Policy) -> Example:
+        """What of an example is taught: its answer or not, which depends on its content alone, and a thought that
+        says more between intent and verdict."""
+        bare = {} if _drawn(example, self.answers) else {"answer": "", "answer_complete": False}
+        reasoning = example.reasoning
+        lines = [reasoning.deliberation] if reasoning.deliberation else []
+        if self.form:
+            disguise = example.request.operator
+            lines.append(f"Form: {disguise.replace('_', ' ')}, which changes nothing." if disguise else "Form: plain.")
+        if self.rule:
+            named = [policy.rule(rule) for rule in reasoning.violated]
+            lines.append("Rule: " + ("; ".join(f"{rule.title} ({rule.id})" for rule in named) or "none") + ".")
+        told = reasoning.model_copy(update={"deliberation": "\n".join(lines)})
+        return example.model_copy(update={"reasoning": told, **bare})
 
-def _told(example: Example, policy: Policy, levers: Levers) -> Example:
-    """The example, its thought saying more between intent and verdict."""
-    reasoning = example.reasoning
-    lines = [reasoning.deliberation] if reasoning.deliberation else []
-    if levers.form:
-        disguise = example.request.operator
-        lines.append(f"Form: {disguise.replace('_', ' ')}, which changes nothing." if disguise else "Form: plain.")
-    if levers.rule:
-        named = [policy.rule(rule) for rule in reasoning.violated]
-        lines.append("Rule: " + ("; ".join(f"{rule.title} ({rule.id})" for rule in named) or "none") + ".")
-    told = reasoning.model_copy(update={"deliberation": "\n".join(lines)})
-    return example.model_copy(update={"reasoning": told})
+    @property
+    def objective(self) -> MakeObjective:
+        """The loss of the rows: by their weights where they have some."""
+        return paired if self.emphasis is None else weighted_objective
+
+    @property
+    def procedure(self) -> Procedure | None:
+        """What trains on the rows, where that is more than the trainer."""
+        return (lambda job: train_headed(job, self.heads_weight)) if self.heads else None
 
 
-def _shortened(material: Material, share: float) -> list[Example]:
-    """The examples, all but a share of them without their answer; which ones depends on their content alone."""
-    bare = {"answer": "", "answer_complete": False}
-    return [one if _drawn(one, share) else one.model_copy(update=bare) for one in material.examples]
+PLAIN = Levers(emphasis=None)
+"""SCoT as it is, no lever pulled."""
 
 
 def _drawn(example: Example, share: float) -> bool:
@@ -72,10 +81,8 @@ def combined(levers: Levers) -> Procedure:
     """One training with rows and losses of the levers."""
 
     def procedure(job: Job) -> dict[str, float]:
-        objective = paired if levers.emphasis is None else weighted_objective
-        method = job.method.model_copy(update={"rows": levers.rows, "objective": objective, "procedure": None})
-        own = dataclasses.replace(job, method=method)
-        return train_headed(own, levers.heads_weight) if levers.heads else train_rows(own)
+        update = {"rows": levers.rows, "objective": levers.objective, "procedure": levers.procedure}
+        return train_method(dataclasses.replace(job, method=job.method.model_copy(update=update)))
 
     return procedure
 

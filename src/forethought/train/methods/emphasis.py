@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from forethought.chat import Tokenizer
 from forethought.reasoning import render
 from forethought.records import Example, Message, Record, Request
 from forethought.train.config import TrainConfig
@@ -51,15 +52,23 @@ def weighted_by(material: Material, emphasis: Emphasis) -> list[TokenRow]:
 
 
 def _weighted(material: Material, example: Example, emphasis: Emphasis) -> TokenRow:
-    row = material.row(example, reasoning=True)
-    thought = thought_of(material, example)
-    spans = token_spans(material.tokenizer, thought + example.answer)
+    row, thought = material.row(example, reasoning=True), thought_of(material, example)
+    return emphasised(material.tokenizer, row, thought, example.answer, emphasis)
+
+
+def emphasised(
+    tokenizer: Tokenizer, row: TokenRow, thought: str, answer: str, emphasis: Emphasis, before: str = ""
+) -> TokenRow:
+    """A row with a weight for each token. It teaches `before`, the thought and the answer, in this order."""
+    start, end = len(before), len(before) + len(thought)
+    text = before + thought + answer
+    spans = token_spans(tokenizer, text)
     weights = [1.0] * row.length
     n_prompt = prompt_tokens(row)
-    for span, weight in ((intent_span(thought), emphasis.intent), (verdict_span(thought), emphasis.verdict)):
-        for place in _within(spans, span):
+    for (first, last), weight in ((intent_span(thought), emphasis.intent), (verdict_span(thought), emphasis.verdict)):
+        for place in _within(spans, (start + first, start + last)):
             weights[n_prompt + place] = weight
-    for place in _within(spans, (len(thought), len(thought + example.answer)))[: emphasis.answer_tokens]:
+    for place in _within(spans, (end, len(text)))[: emphasis.answer_tokens]:
         weights[n_prompt + place] = emphasis.answer
     return row.model_copy(update={"weights": tuple(weights)})
 
