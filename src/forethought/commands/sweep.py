@@ -112,11 +112,15 @@ def _say_doubts(run: SweepRun) -> bool:
 def show_plan(chosen: Sweep) -> None:
     """What would be run, without running it."""
     table = Table("defence", "base", "seed", "training tokens", box=None)
+    trained = {entry.label for entry in chosen.methods}
+    untrained = [name for name in names_of(chosen) if name not in trained]
     for base in chosen.bases:
         for seed in chosen.seeds:
-            trained = {entry.label for entry in chosen.methods}
-            cells = [(name, 0) for name in names_of(chosen) if name not in trained]
-            cells += [(entry.label, budget) for budget in chosen.budgets for entry in chosen.methods]
-            for name, budget in cells:
-                table.add_row(name, base, str(seed), f"{budget:,}" if budget else "none")
+            for name in untrained if seed == chosen.seeds[0] else ():  # all seeds are put to the same requests
+                table.add_row(name, base, "any", "none")
+            for budget in chosen.budgets:
+                for entry in chosen.methods:
+                    if seed in (entry.seeds or chosen.seeds):
+                        lent = f"those of {entry.weights_of}" if entry.weights_of else f"{budget:,}"
+                        table.add_row(entry.label, base, str(seed), lent)
     console.print(table)
