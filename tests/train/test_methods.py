@@ -66,6 +66,7 @@ def _count(material: Material, name: str) -> tuple[int, int]:
     [
         ("refusal", (4, 5)),
         ("refusal_augmented", (6, 7)),
+        ("refusal_headed", (6, 7)),
         ("scot", (7, 8)),
         ("scot_no_variants", (5, 6)),
         ("scot_no_benign", (7, 0)),

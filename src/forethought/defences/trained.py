@@ -56,6 +56,15 @@ TRAINED: tuple[Defence, ...] = (
         when_to_choose="disguises are expected and no thought may be shown or paid for",
     ),
     Defence(
+        id="refusal_headed",
+        title="Refusal training with variants and rule heads",
+        paper="ours; auxiliary heads: Lee et al. 2014, arXiv 1409.5185, on refusal training with variants",
+        kind="training",
+        trains=_ADAPTER,
+        cost="as refusal training, and heads fitted on the base model's states of undisguised requests",
+        when_to_choose="to see what `scot_headed` owes to its heads alone",
+    ),
+    Defence(
         id="scot",
         title="Safety chain of thought (SCoT)",
         paper=_SCOT,

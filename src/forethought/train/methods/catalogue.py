@@ -14,7 +14,7 @@ from forethought.train.methods.contrasted import (
 from forethought.train.methods.deliberative import DELIBERATIVE
 from forethought.train.methods.emphasis import CONSISTENT, WEIGHTED
 from forethought.train.methods.hardened import HARDENED
-from forethought.train.methods.headed import HEADED
+from forethought.train.methods.headed import HEADED, REFUSAL_HEADED
 from forethought.train.methods.r2d2 import R2D2
 from forethought.train.methods.recovery import RECOVERY
 from forethought.train.methods.reinforced import REINFORCED, REJECTION
@@ -34,6 +34,7 @@ METHODS: dict[str, TrainingMethod] = {
     for method in (
         REFUSAL,
         REFUSAL_AUGMENTED,
+        REFUSAL_HEADED,
         SCOT,
         SCOT_SPLIT,
         SCOT_PUBLISHED,

@@ -33,7 +33,7 @@ from forethought.manifest import key_of
 from forethought.records import Example
 from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Job, Material, TrainingMethod
-from forethought.train.methods.supervised import original, paired, reasoned
+from forethought.train.methods.supervised import original, paired, reasoned, unreasoned
 from forethought.train.objectives.base import Objective
 from forethought.train.objectives.rule_heads import RuleHeadsObjective, Targets
 from forethought.train.processes import is_first
@@ -175,3 +175,13 @@ HEADED = TrainingMethod(
     objective=paired,
     procedure=train_headed,
 )
+REFUSAL_HEADED = TrainingMethod(
+    name="refusal_headed",
+    title="Refusal training with variants and rule heads",
+    paper="Auxiliary heads after Lee et al. 2014, arXiv 1409.5185, on SCoT's ablation without reasoning",
+    rows=unreasoned,
+    objective=paired,
+    thinks=False,
+    procedure=train_headed,
+)
+"""The control of `scot_headed`: what the heads do by themselves."""
