@@ -41,6 +41,10 @@ def test_figures_and_page_are_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert figures["inside_auroc_empty_direct"]["n"] <= 6
     assert written["inputs"].keys() == {"rows.jsonl"}
     assert (tmp_path / "out" / "inside.html").is_file()
+    assert {one.name for one in (tmp_path / "out" / "plots").iterdir()} <= {
+        f"{name}.svg" for name in ("swaps", "failures", "layers", "areas")
+    }
+    assert (tmp_path / "out" / "plots" / "areas.svg").read_text(encoding="utf-8").startswith("<svg")
     said = " ".join(capsys.readouterr().out.split())
     assert "AUROC" in said
     assert "No intent could be swapped" in said  # a random model states none

@@ -18,7 +18,14 @@ from forethought.evals.inside.swaps import plan_swaps, run_swaps, swap_figures
 from forethought.evals.inside.thoughts import own_thoughts
 from forethought.evals.metrics import Figure
 from forethought.records import user_request
-from forethought.report.inside_page import InsidePage, area_lines, groups_of_figures, swap_lines, write_inside_page
+from forethought.report.inside_page import (
+    InsidePage,
+    area_lines,
+    groups_of_figures,
+    inside_plots,
+    swap_lines,
+    write_inside_page,
+)
 from tests.evals.thinking import Thinking, by_intent
 
 SECRET = "zanzibar"
@@ -53,7 +60,7 @@ def _inside(n: int = 5) -> Inside:
 def _page(tmp_path: Path, show_harmful: bool = False, inside: Inside | None = None) -> str:
     path = tmp_path / "folder" / "inside.html"
     page = InsidePage("A look inside m", inside or _inside(), [("model", "m")], show_harmful)
-    write_inside_page(path, page)
+    write_inside_page(path, page, inside_plots(page.inside))
     assert [file.name for file in path.parent.iterdir()] == ["inside.html"]
     return path.read_text(encoding="utf-8")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from forethought.records import Request, Split
 
 SHIPPED = "shipped"
-FIGURES, PAGE = "inside.json", "inside.html"
+FIGURES, PAGE, PLOTS = "inside.json", "inside.html", "plots"
 
 
 def inside(
@@ -131,7 +131,7 @@ def _write(
     folder: Path, found: Inside, requests: str, settings: list[tuple[str, str]], seed: int, show_harmful: bool
 ) -> None:
     from forethought.manifest import file_hash
-    from forethought.report.inside_page import InsidePage, write_inside_page
+    from forethought.report.inside_page import InsidePage, inside_plots, write_inside_page
     from forethought.report.results import write_results
 
     command = "forethought " + shlex.join(sys.argv[1:])
@@ -140,5 +140,10 @@ def _write(
     kept = [figure for figure in found.figures if figure.n or figure.unscored]
     write_results(folder / FIGURES, command, [seed], inputs, kept, found.missing)
     title = f"A look inside {dict(settings)['model']}"
-    write_inside_page(folder / PAGE, InsidePage(title, found, settings, show_harmful))
-    console.print(f"Figures: {folder / FIGURES}\nPage: {folder / PAGE}", highlight=False, soft_wrap=True)
+    plots = inside_plots(found)
+    write_inside_page(folder / PAGE, InsidePage(title, found, settings, show_harmful), plots)
+    (folder / PLOTS).mkdir(exist_ok=True)
+    for name, plot in plots.items():
+        (folder / PLOTS / f"{name}.svg").write_text(plot, encoding="utf-8")
+    told = f"Figures: {folder / FIGURES}\nPage: {folder / PAGE}\nPlots by themselves: {folder / PLOTS}"
+    console.print(told, highlight=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +66,20 @@ def _asked(recipe: Recipe, attempts: Sequence[Attempt]) -> dict[str, Any]:
 
 
 def best_stages(
-    recipe: Recipe, policy: Policy, folders: DataFolders, adapter: Path, base: Sequence[Judged], stages: StageRunner,
-    terminal: Terminal,
+    recipe: Recipe, policy: Policy, folders: DataFolders, adapter: Path, before: Mapping[str, Sequence[Judged]],
+    stages: StageRunner, terminal: Terminal,
 ) -> list[Judged]:  # fmt: skip
-    """Fits what the recipe puts around the trained model, and puts both together to the same attempts."""
+    """Fits what the recipe puts around the trained model, and puts both together to the same attempts.
+
+    `before` holds what `respond_stages` found: what base and trained model said by themselves is not asked again.
+    """
     held: list[LocalModel] = []  # loaded once, and only where something has to be fitted or asked
 
     def model() -> LocalModel:
         if not held:
             held.append(LocalModel.load(recipe.model, adapter))
-            reuse_base(held[0], base, recipe.evaluate.max_answer_tokens)
+            reuse_base(held[0], before["base"], recipe.evaluate.max_answer_tokens)
+            reuse_replies(held[0], before["scot"], recipe.evaluate.max_answer_tokens)
         return held[0]
 
     rows = list(read_jsonl(folders.evolved / "train.jsonl", Request))

@@ -53,7 +53,7 @@ def run_recipe(
     _calibrate_stage(recipe, evolved, adapter, stages, terminal)
     judged = respond_stages(recipe, selected, adapter, stages, terminal)
     if recipe.around:
-        judged[BEST] = best_stages(recipe, policy, folders, adapter, judged["base"], stages, terminal)
+        judged[BEST] = best_stages(recipe, policy, folders, adapter, judged, stages, terminal)
     figures = _figures(recipe, judged, read_settings(adapter), built, stages)
     _say_doubts(recipe, judged, terminal)
     inputs = {name: file_hash(selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -76,28 +76,39 @@ def area_lines(figures: Sequence[Figure]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def write_inside_page(path: Path, page: InsidePage) -> None:
-    """Writes the page beside `path`, then moves it into place."""
+def inside_plots(inside: Inside) -> dict[str, str]:
+    """The plots by name, each as SVG; those that there is nothing to draw for are left out."""
+    by_name = {one.name: one for one in inside.figures}
+    groups = groups_of_figures(inside.figures)
+    drawn = {
+        "swaps": swap_bars(by_name) if inside.swaps else "",
+        "failures": failure_bars(inside.tables) if inside.tables else "",
+        "layers": layer_lines(inside.probed, by_name.get(f"{AREAS[0][0]}_{DIRECT.name}")) if inside.probed else "",
+        "areas": area_dots(by_name, groups) if groups else "",
+    }
+    return {name: plot for name, plot in drawn.items() if plot}
+
+
+def write_inside_page(path: Path, page: InsidePage, plots: Mapping[str, str]) -> None:
+    """Writes the page beside `path`, then moves it into place. `plots` is what `inside_plots` drew."""
     file = resources.files("forethought").joinpath("report/templates/inside.html.j2")
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         file.read_text(encoding="utf-8")
     )
     inside = page.inside
-    by_name = {one.name: one for one in inside.figures}
-    groups = groups_of_figures(inside.figures)
     content = template.render(
         title=page.title,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         redacted=not page.show_harmful,
-        swap_bars=swap_bars(by_name) if inside.swaps else "",
+        swap_bars=plots.get("swaps", ""),
         swaps=swap_lines(inside.figures),
         n_swaps=len(inside.swaps),
-        failure_bars=failure_bars(inside.tables) if inside.tables else "",
+        failure_bars=plots.get("failures", ""),
         tables=[_line(table) for table in inside.tables],
         near=f"{NEAR:.2f}",
-        layers=layer_lines(inside.probed, by_name.get(f"{AREAS[0][0]}_{DIRECT.name}")) if inside.probed else "",
+        layers=plots.get("layers", ""),
         probed=[(one.position, one.weights, one.layer, f"{one.auroc_dev:.2f}") for one in inside.probed],
-        dots=area_dots(by_name, groups) if groups else "",
+        dots=plots.get("areas", ""),
         headings=[title for *_, title in AREAS],
         areas=area_lines(inside.figures),
         missing=sorted(inside.missing.items()),
