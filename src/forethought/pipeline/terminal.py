@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,6 +21,9 @@ from rich.table import Table
 
 from forethought.evals.metrics import Figure
 from forethought.report.rows import SYSTEM_TITLES, interval, table_rows
+
+_TITLES, _INTERVAL = 16, 22
+"""Columns of a terminal that titles need at least, and a figure with its interval beside it."""
 
 
 class Bar:
@@ -81,11 +85,19 @@ class Terminal:
             yield Bar(progress, name)
 
     def table(self, figures: Sequence[Figure], systems: Sequence[str]) -> None:
-        """The comparison: one line a figure, one column a system, 95 % intervals in brackets."""
-        table = Table(caption="Shares of requests; 95 % intervals in brackets", caption_justify="left")
-        table.add_column("")  # titles wrap, so that figures need not
+        """The comparison: one line a figure, one column a system, 95 % intervals in brackets.
+
+        Where the columns would not fit side by side, intervals stand below their figures.
+        """
+        narrow = self.console.width < _TITLES + _INTERVAL * len(systems)
+        table = Table(
+            caption="Shares of requests; 95 % intervals in brackets", caption_justify="left", box=box.SIMPLE_HEAD,
+            show_edge=False, padding=0 if narrow else (0, 1), leading=1 if narrow else 0,
+        )  # fmt: skip
+        table.add_column("", max_width=_TITLES if narrow else None)  # titles wrap, so that figures need not
         for system in systems:
-            table.add_column(SYSTEM_TITLES.get(system, system), justify="right", min_width=19)
+            table.add_column(SYSTEM_TITLES.get(system, system), justify="right", min_width=14 if narrow else 19)
         for title, cells in table_rows(figures, systems):
-            table.add_row(title, *(interval(cell) for cell in cells))
+            texts = [interval(cell) for cell in cells]
+            table.add_row(title, *(text.replace(" (", "\n(") if narrow else text for text in texts))
         self.console.print(table)
