@@ -47,6 +47,7 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     held = json.loads((tmp_path / "ladder.json").read_text())
     names = {figure["name"] for figure in held["figures"]} | set(held.get("missing", {}))
     assert {"auroc_unseen_plain", "auroc_unseen_narrow", "refused_ordinary_base"} <= names
+    assert any(name.startswith("diff_") and name.endswith("_narrow_vs_plain") for name in names)
     cells = tmp_path / "out" / f"{tiny_folder().name}-s0"
     configs = [cells / f"{name}-b1500" / "train" / "adapter_config.json" for name in ("plain", "narrow")]
     ranks = [json.loads(file.read_text())["r"] for file in configs]

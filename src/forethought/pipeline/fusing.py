@@ -50,7 +50,7 @@ def probe_stage(
 def fusion_stage(
     name: str,
     kind: str,
-    probe: Path,
+    probe: Callable[[], Path],
     model: Model,
     dev: Sequence[Request],
     point: OperatingPoint,
@@ -58,7 +58,8 @@ def fusion_stage(
     stages: StageRunner,
     terminal: Terminal,
 ) -> Path:
-    """The folder of a fusion (`kind`: FUSED or FUSED_INTENT) of a model's verdict with a probe.
+    """The folder of a fusion (`kind`: FUSED or FUSED_INTENT) of a model's verdict with a probe, whose folder `probe`
+    tells, where it has to be fitted.
 
     Half of the development families standardise the scores, the other half choose weights and threshold; the limits on
     false refusals are the operating point's.
@@ -73,7 +74,7 @@ def fusion_stage(
 
     def work(out: Path) -> dict[str, Any]:
         bar.total(len(rows))
-        found = load_probe(probe)
+        found = load_probe(probe())
         fusion = fit_fusion(model(), found, standard, choosing, settings, on_done=bar.advance)
         fusion.save(out, found)
         weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}

@@ -88,7 +88,7 @@ def best_stages(
         rows += intent_requests(read_jsonl(folders.built / "examples.jsonl", Example))
     probe = probe_stage("8-probe", model, rows, dev, policy, stages, terminal)
     point = recipe.operating_point
-    fusion = fusion_stage(FUSION, recipe.around, probe, model, dev, point, recipe.seed, stages, terminal)
+    fusion = fusion_stage(FUSION, recipe.around, lambda: probe, model, dev, point, recipe.seed, stages, terminal)
     attempts = _attempts(recipe, folders.selected)
 
     def work(out: Path) -> dict[str, Any]:

@@ -118,10 +118,14 @@ def fitted(
     name = spec.strip()
     if name not in (PROBE, HEADED, FUSED, FUSED_INTENT):
         return spec
-    probe = probes.folder(ground, model, name == FUSED_INTENT)
+
+    def probe() -> Path:
+        return probes.folder(ground, model, name == FUSED_INTENT)
+
     if name == PROBE:
-        return f"{PROBE}:{probe}"
-    folder = probe
-    if name != HEADED:
+        return f"{PROBE}:{probe()}"
+    if name == HEADED:
+        folder = probe()
+    else:
         folder = fusion_stage(_FUSE, name, probe, model, ground.dev, point, ground.seed, stages, terminal)
     return f"{name}:{folder},format={fmt}"

@@ -41,13 +41,15 @@ def sweep_rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
 
 
 def _paired(sweep: Sweep, one: CellResult, results: Sequence[CellResult], split: Split) -> list[Figure]:
-    """The reference against each other defence, and every defence against the reference's twin, on the same requests.
+    """The reference against each other defence, and every defence against the reference's twin and what it comes after,
+    on the same requests.
 
     Of several budgets those of the same one are paired.
     """
     others = [other for other in results if other.defence != one.defence and other.budget in (0, one.budget)]
     if one.defence != sweep.reference:
-        others = [other for other in others if other.defence == TWIN]
+        before = {entry.after or entry.weights_of for entry in sweep.methods if entry.label == one.defence}
+        others = [other for other in others if other.defence in {TWIN, *before}]
     return [
         figure
         for other in others
