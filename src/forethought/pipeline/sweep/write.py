@@ -8,6 +8,7 @@ from pathlib import Path
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import Split
+from forethought.pipeline.sweep.log import write_log
 from forethought.pipeline.sweep.report import contrast_figures, missing_of, sweep_figures
 from forethought.pipeline.sweep.result import SweepRun
 from forethought.records import write_jsonl
@@ -15,13 +16,13 @@ from forethought.report.results import write_results
 from forethought.report.sweep_page import write_sweep_page
 from forethought.report.sweep_rows import SweepRow
 
-ROWS, PAGE = "rows.jsonl", "report.html"
+ROWS, PAGE, LOG = "rows.jsonl", "report.html", "attempts.parquet"
 
 
 def write_sweep(
     sweep: Sweep, run: SweepRun, rows: Sequence[SweepRow], split: Split, folder: Path, results: Path, command: str
 ) -> Path:
-    """Writes rows and page into `folder` and the figures to `results`; returns the page."""
+    """Writes rows, attempts and page into `folder` and the figures to `results`; returns the page."""
     figures = sweep_figures(rows)
     figures += [*contrast_figures(sweep, figures), *_costs(run)]
     inputs = {
@@ -32,6 +33,7 @@ def write_sweep(
     for ground in run.grounds:
         inputs["policy"] = ground.policy.hash
     write_jsonl(folder / ROWS, rows)
+    write_log(folder / LOG, run)
     write_results(results, command, list(sweep.seeds), inputs, figures, missing_of(rows))
     page = folder / PAGE
     write_sweep_page(page, sweep.name, rows, split.unseen, split.reasoning, notes(sweep, split))
