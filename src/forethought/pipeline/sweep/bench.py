@@ -47,7 +47,7 @@ class Bench:
         self._so_far = so_far
         self._sweep, self._terminal, self._run = sweep, terminal, run
         self._grounded = grounded
-        self.ground = self._ground = grounded({})
+        self.ground = grounded({})
         self._base_judged = base_judged
         self._adapters: dict[tuple[str, int], Path] = {}
         self._said: dict[Path, Sequence[Judged]] = {}
@@ -57,12 +57,12 @@ class Bench:
     @cached_property
     def base(self) -> LocalModel:
         """The base model, loaded where something has to be asked of it."""
-        return LocalModel.load(self._ground.base)
+        return LocalModel.load(self.ground.base)
 
     def undefended(self) -> Sequence[Judged]:
         """The base model; its answers also tell which styles it can read, so that it has to be there."""
         stages = self._stages(BASE)
-        self._base_judged = attack_cell(BASE, self._sweep, self._ground, self._scored_base, stages, self._terminal)
+        self._base_judged = attack_cell(BASE, self._sweep, self.ground, self._scored_base, stages, self._terminal)
         outcomes = self._searched(BASE, stages, self._scored_base, lambda: self.base)
         self._done(stages, CellResult(BASE, "Undefended", *self._place(0), self._base_judged, outcomes))
         return self._base_judged
@@ -72,12 +72,12 @@ class Bench:
         stages = self._stages(PROMPT)
 
         def work() -> CellResult:
-            chosen, told = best_prompt(self._sweep, self._ground, lambda: self.base, stages, self._terminal)
+            chosen, told = best_prompt(self._sweep, self.ground, lambda: self.base, stages, self._terminal)
             note = f"{chosen}, chosen by Youden's J on development requests ({told})"
             title = f"Best prompt: {DEFENCES[chosen].defence.title}"
 
             def around(inner: Respondent) -> Respondent:
-                return behind(chosen, self._ground, inner, self.base)
+                return behind(chosen, self.ground, inner, self.base)
 
             return self._around(PROMPT, title, around, self._scored_base, stages, note)
 
@@ -91,10 +91,10 @@ class Bench:
 
         def work() -> CellResult:
             point = self._sweep.operating_point
-            ready = fitted(spec, self._ground, point, lambda: self.base, self.probes, stages, self._terminal)
+            ready = fitted(spec, self.ground, point, lambda: self.base, self.probes, stages, self._terminal)
 
             def around(inner: Respondent) -> Respondent:
-                return behind(ready, self._ground, inner, self.base)
+                return behind(ready, self.ground, inner, self.base)
 
             return self._around(name, title, around, lambda: self.base, stages, spec if spec != name else "")
 
@@ -102,13 +102,13 @@ class Bench:
 
     def trained(self, entry: MethodEntry, budget: int) -> None:
         """A training method at a budget."""
-        method, _ = method_of(self._sweep, entry, self._ground.base, self._ground.seed)
+        method, _ = method_of(self._sweep, entry, self.ground.base, self.ground.seed)
         name = entry.label
         title = method.title if name == method.name else f"{method.title}: {name}"
         if self._not_run(self._stages(name, budget), name, title, budget):
             return
         try:
-            ground = self._grounded(entry.build) if entry.build else self._ground
+            ground = self._grounded(entry.build) if entry.build else self.ground
         except ForethoughtError as error:
             self._missing(self._stages(name, budget), name, title, budget, error)
             return
@@ -125,7 +125,7 @@ class Bench:
 
             def model() -> LocalModel:
                 if not held:
-                    held.append(LocalModel.load(self._ground.base, found.adapter))
+                    held.append(LocalModel.load(self.ground.base, found.adapter))
                     tokens = self._sweep.evaluate.max_answer_tokens
                     reuse_base(held[0], self._base_judged, tokens)
                     reuse_replies(held[0], self._said_alike(shared, found.adapter), tokens)
@@ -141,7 +141,7 @@ class Bench:
                     return behind(ready, ground, model(), model())
                 return model() if found.thinks else OpeningScore(model())
 
-            judged = attack_cell(name, self._sweep, self._ground, opened, stages, self._terminal)
+            judged = attack_cell(name, self._sweep, self.ground, opened, stages, self._terminal)
             if not ready:
                 self._said[found.adapter] = judged
             outcomes = self._searched(name, stages, opened, model)
@@ -187,7 +187,7 @@ class Bench:
         def opened() -> Respondent:
             return around(inner())
 
-        judged = attack_cell(name, self._sweep, self._ground, opened, stages, self._terminal)
+        judged = attack_cell(name, self._sweep, self.ground, opened, stages, self._terminal)
         outcomes = self._searched(name, stages, opened, lambda: self.base)
         timed = self._timed(name, stages, lambda: around(self.base))
         return CellResult(name, title, *self._place(0), judged, outcomes, timed, note=note)
@@ -195,18 +195,18 @@ class Bench:
     def _timed(self, name: str, stages: StageRunner, defended: Callable[[], Respondent]) -> Sequence[float]:
         """Latency beside the base model, where the sweep asks for it; with the first seed's weights alone."""
         config = self._sweep.evaluate.latency
-        if config is None or self._ground.seed != self._sweep.seeds[0]:
+        if config is None or self.ground.seed != self._sweep.seeds[0]:
             return ()
-        return latency_cell(name, config, self._ground, defended, lambda: self.base, stages, self._terminal)
+        return latency_cell(name, config, self.ground, defended, lambda: self.base, stages, self._terminal)
 
     def _searched(
         self, name: str, stages: StageRunner, opened: Callable[[], Respondent], reader: Callable[[], LocalModel]
     ) -> dict[str, Sequence[Outcome]]:
         """Outcomes of the adaptive attacks on a defence, with the first seed's weights alone: they cost the most."""
-        if self._ground.seed != self._sweep.seeds[0]:
+        if self.ground.seed != self._sweep.seeds[0]:
             return {}
         return {
-            search.name: search_cell(search, name, self._sweep, self._ground, opened, reader, stages, self._terminal)
+            search.name: search_cell(search, name, self._sweep, self.ground, opened, reader, stages, self._terminal)
             for search in self._sweep.evaluate.all_searches
             if name in search.defences
         }
@@ -223,7 +223,7 @@ class Bench:
 
     def _not_run(self, stages: StageRunner, name: str, title: str, budget: int) -> bool:
         """Whether what is done so far is told alone, and this is not; it is then missing."""
-        if not self._so_far or stages.finished(self._ground.stage(ATTACK)):
+        if not self._so_far or stages.finished(self.ground.stage(ATTACK)):
             return False
         self._done(stages, CellResult(name, title, *self._place(budget), missing="not run yet"))
         return True
@@ -242,12 +242,12 @@ class Bench:
         return OpeningScore(self.base)
 
     def _place(self, budget: int) -> tuple[str, int, int]:
-        return self._ground.base, self._ground.seed, budget
+        return self.ground.base, self.ground.seed, budget
 
     def _stages(self, name: str, budget: int = 0, ground: Ground | None = None) -> StageRunner:
-        folder = self._ground.folder / (f"{name}-b{budget}" if budget else name)
+        folder = self.ground.folder / (f"{name}-b{budget}" if budget else name)
 
         def say(line: str) -> None:
-            self._terminal.say(f"{slug(self._ground.base)} s{self._ground.seed} {folder.name} {line}")
+            self._terminal.say(f"{slug(self.ground.base)} s{self.ground.seed} {folder.name} {line}")
 
-        return StageRunner(folder, say, after=(ground or self._ground).key)
+        return StageRunner(folder, say, after=(ground or self.ground).key)
