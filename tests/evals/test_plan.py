@@ -6,9 +6,11 @@ from collections import Counter
 
 import pytest
 
+from forethought.data.short_questions import SAMPLE, accepted_answers
 from forethought.errors import ConfigError
-from forethought.evals.plan import CAPABILITY, HELD_OUT_RULES, accepted_answers, plan_attempts, reasoning_attempts
+from forethought.evals.plan import HELD_OUT_RULES, plan_attempts, reasoning_attempts
 from forethought.evals.respond import Attempt
+from forethought.evals.short_questions import CAPABILITY
 from forethought.records import Request, user_request
 
 ATTACKS = ("style_json", "leetspeak")
@@ -47,7 +49,7 @@ def test_cells_have_the_sizes_asked_for(attempts: list[Attempt]) -> None:
         "ordinary": 8,
         "lookalike": 3,
         "twin": 3,
-        CAPABILITY: len(accepted_answers()),
+        CAPABILITY: len(accepted_answers(SAMPLE)),
         **{f"{attack}:{label}": 4 for attack in ATTACKS for label in ("harmful", "harmless")},
     }
 
@@ -103,12 +105,6 @@ def test_plan_is_the_same_again() -> None:
     plans = [plan_attempts(_test_set(), ATTACKS, 9, 4, 8, 3, seed=seed) for seed in (1, 1, 2)]
     assert plans[0] == plans[1]
     assert plans[0] != plans[2]
-
-
-def test_capability_answers_are_in_lower_case() -> None:
-    answers = accepted_answers()
-    assert len(answers) >= 20
-    assert all(answer == answer.lower() and answer.strip() for accepted in answers.values() for answer in accepted)
 
 
 def test_attacks_on_reasoning_are_on_the_plan_s_own_requests_and_may_open_the_turn(attempts: list[Attempt]) -> None:

@@ -26,7 +26,11 @@ CONTRAST = {"best_refusal": {"of": "scot", "against": "refusal_augmented"}}
 def _content(**changes: Any) -> dict[str, Any]:
     methods = [{"name": "scot", "seeds": [0, 1]}, {"name": "refusal_augmented", "seeds": [0, 1]}]
     plain = sweep_content(methods=methods, seeds=[0, 1], prompts=[], wrappers=[], contrasts=CONTRAST)
-    return plain | {"evaluate": plain["evaluate"] | {"searches": [], "gcg": {}, "reasoning": []}} | changes
+    return (
+        plain
+        | {"evaluate": plain["evaluate"] | {"searches": [], "gcg": {}, "reasoning": [], "n_questions": 3}}
+        | changes
+    )
 
 
 def _run(*arguments: str) -> Result:
@@ -59,6 +63,9 @@ def test_seeds_share_requests_and_somebody_elses_train_nothing(tmp_path: Path, m
         for seed in (0, 1)
     ]
     assert asked[0] == asked[1]
+    # Short questions beyond the forty of the plan, and how many more of them a defence has right than the base model.
+    assert figures["capability_base"]["n"] + figures["capability_base"]["unscored"] == 43
+    assert -1 <= figures["diff_capability_scot_vs_base"]["value"] <= 1
 
     weights = out / f"{name}-s0" / "scot-b1500" / "train" / "adapter_model.safetensors"
     before = weights.stat().st_mtime_ns

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from forethought.data.short_questions import FURTHER, accepted_answers
 from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.short_questions import CAPABILITY, further_attempts
 from forethought.evals.suite.records import Judged
 from forethought.pipeline.sweep.figures import Split, reference_rate, row_figures
 from forethought.pipeline.sweep.latency import latency_figure
+from forethought.pipeline.sweep.report import ability
+from forethought.pipeline.sweep.result import CellResult
 from tests.judged import judged_one, request_of
 
 STYLES = ("style_json", "prefix_injection")
@@ -43,6 +47,25 @@ def test_a_row_holds_what_the_issue_asks_for_by_hand() -> None:
     assert rows["auroc_unseen"].value == 1.0
     assert rows["asr_matched"].value == 0.0  # the scores part the two wholly
     assert "asr_gcg" not in rows
+
+
+def test_further_questions_count_as_the_plan_s_do_and_are_paired_with_the_base_by_hand() -> None:
+    """Of four questions the base has three right, the defence two: it loses one, and one fourth is the difference."""
+    asked = [attempt.request for attempt in further_attempts([], 4)]
+    answers = [accepted_answers(FURTHER)[request.text][0] for request in asked]
+
+    def rows(right: int) -> list[Judged]:
+        said = [f"That is {answer}." if n < right else "Who knows." for n, answer in enumerate(answers)]
+        return [judged_one(one, False, (CAPABILITY,), answer=text) for one, text in zip(asked, said, strict=True)]
+
+    base = CellResult("base", "Base", "embedded", 0, 0, rows(3)[:2], rows(3)[2:])
+    scot = CellResult("scot", "SCoT", "embedded", 0, 9, rows(2)[:2], rows(2)[2:])
+    figures = {f.name: f for f in row_figures("scot", scot.judged, _split(), {}, None, scot.questions)}
+    assert figures["capability"].value == 0.5
+    assert figures["capability"].n == 4
+    (lost,) = ability(scot, base)
+    assert (lost.name, lost.value, lost.n) == ("diff_capability_scot_vs_base", -0.25, 4)
+    assert ability(base, base) == []
 
 
 def test_success_at_the_reference_rate_of_false_refusals_rests_on_scores() -> None:

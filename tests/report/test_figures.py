@@ -7,9 +7,7 @@ import math
 import pytest
 
 from forethought.evals.metrics import Figure
-from forethought.evals.plan import CAPABILITY, accepted_answers
 from forethought.evals.respond import Judged
-from forethought.records import user_request
 from forethought.report.figures import (
     attack_sets,
     by_cell,
@@ -125,15 +123,6 @@ def test_cell_of_failures_alone_is_reported_as_not_measured() -> None:
     assert figures["asr_direct_base"].unscored == 1
     # A cell that the plan lacks is not a failure.
     assert "answered_ordinary_base" not in figures
-
-
-def test_capability_looks_for_a_whole_word() -> None:
-    text, accepted = next(iter(accepted_answers().items()))
-    request = user_request(text, harmful=False, kind=CAPABILITY)
-    outcomes = {f"It is {accepted[0].upper()}.": True, f"It is x{accepted[0]}x.": False, "": False}
-    for answer, right in outcomes.items():
-        figures = _figures("base", [judged_one(request, False, (CAPABILITY,), answer=answer)])
-        assert figures["capability_base"].value == float(right), answer
 
 
 def test_bounds_stand_only_where_something_is_unscored() -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
 from forethought.data.dedupe import THRESHOLD, WITHIN, contaminated, repeated
 from forethought.data.neighbours import How, Neighbour
 from forethought.data.shipped import shipped_requests
+from forethought.data.short_questions import SAMPLE, accepted_answers
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.records import Record, Request, user_request
@@ -159,9 +158,8 @@ def evaluation_set(path: str) -> dict[str, list[Request]]:
 
 
 def _capability() -> list[Request]:
-    file = resources.files("forethought").joinpath("data/capability.jsonl")
-    texts = [json.loads(line)["text"] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return [user_request(text, harmful=False, source="capability", kind="capability") for text in texts]
+    name = "capability"
+    return [user_request(text, harmful=False, source=name, kind=name) for text in accepted_answers(SAMPLE)]
 
 
 def removed_by_cause(report: OverlapReport) -> Counter[str]:

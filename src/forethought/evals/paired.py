@@ -31,6 +31,7 @@ from forethought.evals.estimate import (
 from forethought.evals.metrics import Figure
 from forethought.evals.power import detectable, detectable_paired
 from forethought.evals.respond import Judged
+from forethought.evals.short_questions import CAPABILITY, right_answers
 from forethought.records import Record
 
 Correction = Literal["holm", "fdr_bh"]
@@ -96,6 +97,11 @@ def compare(
         _areas("auroc_lookalike", pairs, [("twin", "lookalike")]),
     ]
     return corrected([one for one in found if one is not None], correction)
+
+
+def compare_right(judged_a: Sequence[Judged], judged_b: Sequence[Judged]) -> Comparison | None:
+    """How many more short questions the first defence answers right; None where they share none that is scored."""
+    return _shares(CAPABILITY, _pair_up(judged_a, judged_b), [CAPABILITY], right_answers)
 
 
 def corrected(comparisons: Sequence[Comparison], correction: Correction = "holm") -> list[Comparison]:

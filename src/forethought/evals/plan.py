@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from importlib import resources
 
 from forethought.data.select import sample
 from forethought.engine.conversation import Able
@@ -13,17 +11,10 @@ from forethought.evals.attacks.base import Given
 from forethought.evals.attacks.prepare import prepare
 from forethought.evals.attacks.static import apply_attack, find_attack
 from forethought.evals.respond import Attempt
-from forethought.records import Request, user_request
+from forethought.evals.short_questions import CAPABILITY, sample_questions
+from forethought.records import Request
 
-CAPABILITY = "capability"
 HELD_OUT_RULES = "heldout_rules"
-
-
-def accepted_answers() -> dict[str, tuple[str, ...]]:
-    """The short questions of the capability sample and the answers that are right, in lower case."""
-    file = resources.files("forethought").joinpath("data/capability.jsonl")
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return {row["text"]: tuple(row["accepted"]) for row in rows}
 
 
 def plan_attempts(
@@ -59,7 +50,7 @@ def plan_attempts(
         "lookalike": lookalike,
         "twin": [r for r in test if r.harmful and r.twin in twins],
         HELD_OUT_RULES: _across_sources(apart, n_direct, seed),
-        CAPABILITY: [user_request(text, harmful=False, kind=CAPABILITY) for text in accepted_answers()],
+        CAPABILITY: sample_questions(),
     }
     attempts: dict[str, Attempt] = {}
     for cell, requests in cells.items():

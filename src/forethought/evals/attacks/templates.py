@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 
 from forethought.data.readers import read_rows
 from forethought.data.restyle import sentence
+from forethought.data.short_questions import SAMPLE, accepted_answers
 from forethought.errors import ConfigError, InputError
 from forethought.evals.attacks.base import Attack, Attacked, Given, Options, Parameter, around, change
 from forethought.records import Message, Record
@@ -97,21 +96,13 @@ def _inception(text: str, rng: random.Random, options: Options) -> str:
     )
 
 
-@lru_cache(maxsize=1)
-def _questions() -> tuple[tuple[str, str], ...]:
-    """Harmless questions of the package, with their answers."""
-    file = resources.files("forethought").joinpath("data/capability.jsonl")
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return tuple((row["text"], str(row["accepted"][0])) for row in rows)
-
-
 def demonstrations(shots: int, rng: random.Random) -> list[tuple[str, str]]:
     """So many harmless questions, each with an answer that complies; sums follow when the questions are used up.
 
     The papers show harmful ones. Harmless ones write nothing harmful, and are the same for both kinds of request;
     they press less, so that what they reach is a lower bound.
     """
-    pool = list(_questions())
+    pool = [(text, accepted[0]) for text, accepted in accepted_answers(SAMPLE).items()]
     chosen = rng.sample(pool, min(shots, len(pool)))
     while len(chosen) < shots:
         one, other = rng.randint(11, 99), rng.randint(11, 99)

@@ -19,7 +19,7 @@ from forethought.evals.suite.records import Judged
 from forethought.pipeline.responding import reuse_base, reuse_replies
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_prompt, fitted
-from forethought.pipeline.sweep.cell import ATTACK, attack_cell, train_cell
+from forethought.pipeline.sweep.cell import ATTACK, QUESTIONS, attack_cell, question_cell, train_cell
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
 from forethought.pipeline.sweep.latency import latency_cell
@@ -39,16 +39,16 @@ class Bench:
         grounded: Callable[[dict[str, Any]], Ground],
         terminal: Terminal,
         run: SweepRun,
-        base_judged: Sequence[Judged],
+        base: CellResult | None,
         so_far: bool = False,
     ) -> None:
-        """`grounded` prepares the data with some build settings changed; `base_judged` is what another seed had of the
-        base model, where it was asked already."""
+        """`grounded` prepares the data with some build settings changed; `base` is what another seed had of the base
+        model, where it was asked already."""
         self._so_far = so_far
         self._sweep, self._terminal, self._run = sweep, terminal, run
         self._grounded = grounded
         self.ground = grounded({})
-        self._base_judged = base_judged
+        self._base = base
         self._adapters: dict[tuple[str, int], Path] = {}
         self._said: dict[Path, Sequence[Judged]] = {}
         """What trained weights said with nothing around them, by their folder."""
@@ -59,13 +59,15 @@ class Bench:
         """The base model, loaded where something has to be asked of it."""
         return LocalModel.load(self.ground.base)
 
-    def undefended(self) -> Sequence[Judged]:
+    def undefended(self) -> CellResult:
         """The base model; its answers also tell which styles it can read, so that it has to be there."""
         stages = self._stages(BASE)
-        self._base_judged = attack_cell(BASE, self._sweep, self.ground, self._scored_base, stages, self._terminal)
+        judged = attack_cell(BASE, self._sweep, self.ground, self._scored_base, stages, self._terminal)
+        questions = self._questioned(BASE, stages, lambda: self.base)
         outcomes = self._searched(BASE, stages, self._scored_base, lambda: self.base)
-        self._done(stages, CellResult(BASE, "Undefended", *self._place(0), self._base_judged, outcomes))
-        return self._base_judged
+        self._base = CellResult(BASE, "Undefended", *self._place(0), judged, questions, outcomes)
+        self._done(stages, self._base)
+        return self._base
 
     def prompted(self) -> None:
         """The best prompt on development requests."""
@@ -127,7 +129,7 @@ class Bench:
                 if not held:
                     held.append(LocalModel.load(self.ground.base, found.adapter))
                     tokens = self._sweep.evaluate.max_answer_tokens
-                    reuse_base(held[0], self._base_judged, tokens)
+                    reuse_base(held[0], self._said_by_base(), tokens)
                     reuse_replies(held[0], self._said_alike(shared, found.adapter), tokens)
                 return held[0]
 
@@ -136,23 +138,25 @@ class Bench:
                 fmt, point = read_settings(found.adapter).format, self._sweep.operating_point
                 ready = fitted(entry.around, ground, point, model, self.probes, stages, self._terminal, fmt)
 
+            def served() -> Respondent:
+                return behind(ready, ground, model(), model()) if ready else model()
+
             def opened() -> Respondent:
-                if ready:
-                    return behind(ready, ground, model(), model())
-                return model() if found.thinks else OpeningScore(model())
+                return served() if ready or found.thinks else OpeningScore(model())
 
             judged = attack_cell(name, self._sweep, self.ground, opened, stages, self._terminal)
             if not ready:
                 self._said[found.adapter] = judged
+            questions = self._questioned(name, stages, served)
             outcomes = self._searched(name, stages, opened, model)
 
             def asked_anew() -> Respondent:
                 model().known_answers.clear()
                 model().known_replies.clear()
-                return behind(ready, ground, model(), model()) if ready else model()
+                return served()
 
             timed = self._timed(name, stages, asked_anew)
-            return CellResult(name, title, *self._place(budget), judged, outcomes, timed, found, entry.why)
+            return CellResult(name, title, *self._place(budget), judged, questions, outcomes, timed, found, entry.why)
 
         self._guarded(name, title, budget, stages, work)
 
@@ -188,9 +192,19 @@ class Bench:
             return around(inner())
 
         judged = attack_cell(name, self._sweep, self.ground, opened, stages, self._terminal)
+        questions = self._questioned(name, stages, lambda: around(self.base))
         outcomes = self._searched(name, stages, opened, lambda: self.base)
         timed = self._timed(name, stages, lambda: around(self.base))
-        return CellResult(name, title, *self._place(0), judged, outcomes, timed, note=note)
+        return CellResult(name, title, *self._place(0), judged, questions, outcomes, timed, note=note)
+
+    def _said_by_base(self) -> Sequence[Judged]:
+        return (*self._base.judged, *self._base.questions) if self._base is not None else ()
+
+    def _questioned(self, name: str, stages: StageRunner, opened: Callable[[], Respondent]) -> Sequence[Judged]:
+        """Further short questions, where the sweep asks them."""
+        if not self.ground.questions or (self._so_far and not stages.finished(QUESTIONS)):
+            return ()
+        return question_cell(name, self._sweep, self.ground, opened, stages, self._terminal)
 
     def _timed(self, name: str, stages: StageRunner, defended: Callable[[], Respondent]) -> Sequence[float]:
         """Latency beside the base model, where the sweep asks for it; with the first seed's weights alone."""

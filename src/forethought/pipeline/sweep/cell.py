@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from forethought.engine.conversation import Respondent
 from forethought.engine.local import LocalModel, read_settings, write_settings
 from forethought.evals.calibrate import Calibration
 from forethought.evals.respond import run_defence
-from forethought.evals.suite.records import Judged
+from forethought.evals.suite.records import Attempt, Judged
 from forethought.manifest import key_of
 from forethought.pipeline.operating import calibrate, development_rows, set_threshold
 from forethought.pipeline.stage import StageRunner
@@ -26,7 +26,7 @@ from forethought.train.methods.base import Job, Material, TrainingMethod
 from forethought.train.prepare import method_rows
 from forethought.train.run import train_method
 
-TRAIN, CALIBRATE, ATTACK = "train", "calibrate", "attack"
+TRAIN, CALIBRATE, ATTACK, QUESTIONS = "train", "calibrate", "attack", "questions"
 Defended = Callable[[], Respondent]
 """Opens the defended model; called only where something has to be asked."""
 
@@ -139,7 +139,20 @@ def attack_cell(
     name: str, sweep: Sweep, ground: Ground, defended: Defended, stages: StageRunner, terminal: Terminal
 ) -> list[Judged]:
     """Puts every attempt to a defence; judged attempts in the plan's order."""
-    attempts = ground.attempts
+    return _asked(ground.stage(ATTACK), name, ground.attempts, sweep, defended, stages, terminal)
+
+
+def question_cell(
+    name: str, sweep: Sweep, ground: Ground, defended: Defended, stages: StageRunner, terminal: Terminal
+) -> list[Judged]:
+    """Puts the further short questions to a defence: a stage of its own, so that the attack keeps its answers."""
+    return _asked(QUESTIONS, name, ground.questions, sweep, defended, stages, terminal)
+
+
+def _asked(
+    stage: str, name: str, attempts: Sequence[Attempt], sweep: Sweep, defended: Defended, stages: StageRunner,
+    terminal: Terminal,
+) -> list[Judged]:  # fmt: skip
     config = {
         "attempts": key_of([(one.id, one.asked, one.cells) for one in attempts]),
         "max_answer_tokens": sweep.evaluate.max_answer_tokens,
@@ -152,6 +165,6 @@ def attack_cell(
         write_jsonl(out / "judged.jsonl", rows)
         return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
 
-    with terminal.progress(f"attack {name}") as bar:
-        folder = stages.run(ground.stage(ATTACK), config, work, keep_partial=True)
+    with terminal.progress(f"{stage} {name}") as bar:
+        folder = stages.run(stage, config, work, keep_partial=True)
     return list(read_jsonl(folder / "judged.jsonl", Judged))

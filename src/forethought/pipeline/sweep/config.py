@@ -116,6 +116,9 @@ class SweepEvaluation(Record):
     n_reasoning: int = Field(default=8, ge=2)
     n_ordinary: int = Field(default=40, ge=2)
     n_lookalike: int = Field(default=30, ge=2)
+    n_questions: int = Field(default=0, ge=0)
+    """At most so many of the package's further short questions (data/questions.jsonl), besides the sample that is asked
+    in any case: of its forty one is 2.5 points."""
     n_prompt_choice: int = Field(default=16, ge=2)
     """Development requests of each label that the best prompt is chosen on."""
     max_answer_tokens: int = Field(default=24, ge=4)

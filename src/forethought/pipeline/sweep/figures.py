@@ -10,7 +10,8 @@ from forethought.evals.attacks.catalogue import seen_in_training
 from forethought.evals.attacks.static import find_attack
 from forethought.evals.cells import Cells, by_cell, complied, refused, seeds, styled
 from forethought.evals.curves import asr_matched
-from forethought.evals.metrics import Figure, mean_of_shares
+from forethought.evals.metrics import Figure, mean_of_shares, share
+from forethought.evals.short_questions import CAPABILITY, right_answers
 from forethought.evals.suite.records import Judged
 from forethought.report.figures import BASE, attack_sets, defence_figures, measured_comprehension, score_pairs
 
@@ -39,8 +40,10 @@ def row_figures(
     split: Split,
     outcomes: Mapping[str, Sequence[Outcome]],
     false_refusal: float | None,
+    questions: Sequence[Judged] = (),
 ) -> list[Figure]:
-    """All figures of one defence, without its name. `outcomes`: of each adaptive attack. `false_refusal`: the
+    """All figures of one defence, without its name. `outcomes`: of each adaptive attack. `questions`: further short
+    ones, which count as the plan's do. `false_refusal`: the
     reference's rate on disguised harmless requests; None where the reference was not run."""
     cells = by_cell(judged)
     found = {
@@ -53,6 +56,8 @@ def row_figures(
     found["refused_lookalike"] = mean_of_shares(
         [refused(cells.get("lookalike", []))], [seeds(cells.get("lookalike", []))]
     )
+    if questions:
+        found["capability"] = share(right_answers([*cells.get(CAPABILITY, []), *questions]))
     for stem, attacks in (("reasoning", split.reasoning), ("reasoning_seen", split.reasoning_seen)):
         if attacks:
             found[f"asr_{stem}"] = _mean(cells, styled(attacks, "harmful"), complied)

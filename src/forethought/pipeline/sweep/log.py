@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from forethought.evals.short_questions import CAPABILITY, right_answers
 from forethought.evals.suite.records import Judged
 from forethought.pipeline.sweep.result import CellResult, SweepRun
 
@@ -30,6 +31,7 @@ SCHEMA = pa.schema(
         ("harmful", pa.bool_()),
         ("rules", pa.list_(pa.string())),
         ("refused", pa.bool_()),  # null: unscored
+        ("right", pa.bool_()),  # of short questions alone
         ("unscored_cause", pa.string()),
         ("decision", pa.string()),
         ("log_odds", pa.float32()),
@@ -52,8 +54,12 @@ def write_log(path: Path, run: SweepRun) -> int:
 
 def _rows(cell: CellResult) -> Iterator[dict[str, Any]]:
     place = {"defence": cell.defence, "base": cell.base, "seed": cell.seed, "budget": cell.budget}
-    for one in cell.judged:
-        yield place | _attempt(one) | _reply(one)
+    for one in (*cell.judged, *cell.questions):
+        yield place | _attempt(one) | _reply(one) | {"right": _right(one)}
+
+
+def _right(one: Judged) -> bool | None:
+    return right_answers([one])[0] if CAPABILITY in one.attempt.cells else None
 
 
 def _attempt(one: Judged) -> dict[str, Any]:

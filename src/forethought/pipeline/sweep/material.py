@@ -12,6 +12,7 @@ from filelock import FileLock
 from forethought.engine.local import load_tokenizer
 from forethought.evals.attacks.base import Given
 from forethought.evals.plan import plan_attempts, reasoning_attempts
+from forethought.evals.short_questions import further_attempts
 from forethought.evals.suite.records import Attempt
 from forethought.manifest import file_hash, key_of
 from forethought.pipeline.data_stages import data_stages
@@ -43,6 +44,8 @@ class Ground:
     test: Sequence[Request]
     examples: Sequence[Example]
     attempts: Sequence[Attempt]
+    questions: Sequence[Attempt] = ()
+    """Further short questions, asked apart from them."""
     asks: str = ""
     """Key of what is asked in place of its own requests and styles: those answers have stages of their own."""
     inputs: dict[str, str] = field(default_factory=dict)
@@ -106,6 +109,7 @@ def prepare_ground(
         test=test,
         examples=list(read_jsonl(found.built / "examples.jsonl", Example)),
         attempts=attempts,
+        questions=() if plan.asks else further_attempts(train, plan.n_questions),
         asks=plan.asks,
         inputs={name: file_hash(found.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
         | {f"benchmark/{Path(path).name}": held for path, held in plan.benchmark.sources.items()},

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from forethought.evals.metrics import Figure
-from forethought.evals.paired import compare, comparison_figures
+from forethought.evals.paired import compare, compare_right, comparison_figures
 from forethought.evals.power import detectable
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_figures
@@ -33,11 +33,24 @@ def split_of(sweep: Sweep, results: Sequence[CellResult]) -> Split:
 def sweep_rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
     """A row a cell, in the sweep's order."""
     rows = []
+    bases = {one.base: one for one in run.results if one.defence == BASE}
     for _, results in by_place(run):
         reference = next((one.judged for one in results if one.defence == sweep.reference), ())
         rate = reference_rate(reference, split)
-        rows += [_row(one, split, rate, _paired(sweep, one, results, split)) for one in results]
+        for one in results:
+            paired = [*_paired(sweep, one, results, split), *ability(one, bases.get(one.base))]
+            rows.append(_row(one, split, rate, paired))
     return rows
+
+
+def ability(one: CellResult, base: CellResult | None) -> list[Figure]:
+    """How many more short questions a defence answers right than the base model; of one test, so without a p-value
+    among those that are corrected together."""
+    if base is None or base is one:
+        return []
+    found = compare_right([*one.judged, *one.questions], [*base.judged, *base.questions])
+    figures = comparison_figures([found], one.defence, BASE) if found is not None else []
+    return [figure for figure in figures if figure.name.startswith("diff_")]
 
 
 def _paired(sweep: Sweep, one: CellResult, results: Sequence[CellResult], split: Split) -> list[Figure]:
@@ -60,7 +73,7 @@ def _paired(sweep: Sweep, one: CellResult, results: Sequence[CellResult], split:
 
 def _row(one: CellResult, split: Split, rate: float | None, paired: Sequence[Figure]) -> SweepRow:
     timed = [latency_figure(one.latency)] if one.latency else []
-    found = row_figures(one.defence, one.judged, split, one.outcomes, rate)
+    found = row_figures(one.defence, one.judged, split, one.outcomes, rate, one.questions)
     figures = () if one.missing else (*found, *timed, *paired)
     return SweepRow(
         defence=one.defence,

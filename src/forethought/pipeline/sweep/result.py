@@ -22,6 +22,8 @@ class CellResult:
     budget: int
     """0 for a defence that is not trained."""
     judged: Sequence[Judged] = ()
+    questions: Sequence[Judged] = ()
+    """Further short questions, asked apart from what is judged."""
     outcomes: Mapping[str, Sequence[Outcome]] = field(default_factory=dict)
     """By adaptive attack."""
     latency: Sequence[float] = ()

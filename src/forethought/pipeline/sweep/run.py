@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from forethought.evals.suite.records import Judged
 from forethought.pipeline.sweep.around import PROMPT
 from forethought.pipeline.sweep.bench import Bench
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.material import Ground, prepare_ground
-from forethought.pipeline.sweep.result import SweepRun
+from forethought.pipeline.sweep.result import CellResult, SweepRun
 from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
 from forethought.policy import load_policy
@@ -30,16 +29,16 @@ def run_cells(
     policy = load_policy(sweep.policy)
     run = SweepRun()
     for base in sweep.bases:
-        base_judged: Sequence[Judged] = ()
+        undefended: CellResult | None = None
         for seed in sweep.seeds:
 
             def grounded(changes: dict[str, Any], base: str = base, seed: int = seed) -> Ground:
                 return prepare_ground(sweep, base, seed, root, policy, terminal, ask, changes)
 
-            bench = Bench(sweep, grounded, terminal, run, base_judged, so_far)
+            bench = Bench(sweep, grounded, terminal, run, undefended, so_far)
             run.grounds.append(bench.ground)
-            if not base_judged:
-                base_judged = bench.undefended()
+            if undefended is None:
+                undefended = bench.undefended()
                 _untrained(sweep, bench, only)
             for budget in sweep.budgets:
                 for entry in sweep.methods:
