@@ -111,11 +111,14 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert decided
     assert all(decision == ("refuse" if odds >= 2.0 else "comply") for odds, decision in decided.values())
 
-    further = _write(tmp_path, methods=[*methods, "scot_no_benign"])
+    asked = sweep_content()["evaluate"] | {"n_questions": 3}
+    further = _write(tmp_path, methods=[*methods, "scot_no_benign"], evaluate=asked)
     now = here(further, out, "--so-far")
     assert now.exit_code == 1
     assert json.loads((out / "results.json").read_text())["missing"]["auroc_unseen_scot_no_benign"] == "not run yet"
+    assert not (scot / "questions").exists(), "what is not done yet was done for a report of what is"
     more = here(further, out)
+    assert (scot / "questions" / "manifest.json").is_file()
     assert "scot_no_benign-b1500 train" in more.stdout.replace("\n", " ")
     kept = [line for line in more.stdout.splitlines() if "kept from before" in line]
     assert any("scot-b1500 train" in line for line in kept)

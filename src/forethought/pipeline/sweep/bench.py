@@ -22,7 +22,7 @@ from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_promp
 from forethought.pipeline.sweep.cell import ATTACK, QUESTIONS, attack_cell, question_cell, train_cell
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
-from forethought.pipeline.sweep.latency import latency_cell
+from forethought.pipeline.sweep.latency import LATENCY, latency_cell
 from forethought.pipeline.sweep.material import Ground, own_harm, slug
 from forethought.pipeline.sweep.result import CellResult, SweepRun
 from forethought.pipeline.sweep.searches import search_cell
@@ -202,14 +202,14 @@ class Bench:
 
     def _questioned(self, name: str, stages: StageRunner, opened: Callable[[], Respondent]) -> Sequence[Judged]:
         """Further short questions, where the sweep asks them."""
-        if not self.ground.questions or (self._so_far and not stages.finished(QUESTIONS)):
+        if not self.ground.questions or self._left(stages, QUESTIONS):
             return ()
         return question_cell(name, self._sweep, self.ground, opened, stages, self._terminal)
 
     def _timed(self, name: str, stages: StageRunner, defended: Callable[[], Respondent]) -> Sequence[float]:
         """Latency beside the base model, where the sweep asks for it; with the first seed's weights alone."""
         config = self._sweep.evaluate.latency
-        if config is None or self.ground.seed != self._sweep.seeds[0]:
+        if config is None or self.ground.seed != self._sweep.seeds[0] or self._left(stages, LATENCY):
             return ()
         return latency_cell(name, config, self.ground, defended, lambda: self.base, stages, self._terminal)
 
@@ -222,8 +222,12 @@ class Bench:
         return {
             search.name: search_cell(search, name, self._sweep, self.ground, opened, reader, stages, self._terminal)
             for search in self._sweep.evaluate.all_searches
-            if name in search.defences
+            if name in search.defences and not self._left(stages, search.name)
         }
+
+    def _left(self, stages: StageRunner, stage: str) -> bool:
+        """Whether what is done so far is told alone, and this stage is not."""
+        return self._so_far and not stages.finished(self.ground.stage(stage))
 
     def _guarded(self, name: str, title: str, budget: int, stages: StageRunner, work: Callable[[], CellResult]) -> None:
         if self._not_run(stages, name, title, budget):
@@ -237,7 +241,7 @@ class Bench:
 
     def _not_run(self, stages: StageRunner, name: str, title: str, budget: int) -> bool:
         """Whether what is done so far is told alone, and this is not; it is then missing."""
-        if not self._so_far or stages.finished(self.ground.stage(ATTACK)):
+        if not self._left(stages, ATTACK):
             return False
         self._done(stages, CellResult(name, title, *self._place(budget), missing="not run yet"))
         return True

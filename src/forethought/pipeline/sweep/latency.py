@@ -20,7 +20,8 @@ from forethought.pipeline.sweep.config import LatencyConfig
 from forethought.pipeline.sweep.material import Ground
 from forethought.pipeline.terminal import Terminal
 
-_LATENCY = "latency"
+LATENCY = "latency"
+"""Name of the stage, and of its figure."""
 
 
 def latency_cell(
@@ -55,7 +56,7 @@ def latency_cell(
 
     with terminal.progress(f"latency {name}") as bar:
         said = {"latency": config.model_dump(mode="json"), "asked": [one.model_dump(mode="json") for one in asked]}
-        folder = stages.run(ground.stage(_LATENCY), said, work)
+        folder = stages.run(ground.stage(LATENCY), said, work)
     found: list[float] = json.loads((folder / "ratios.json").read_text(encoding="utf-8"))
     return found
 
@@ -73,6 +74,4 @@ def latency_figure(ratios: Sequence[float]) -> Figure:
     logs = np.log(ratios)
     low, high = np.exp(ttest_1samp(logs, 0.0).confidence_interval())
     value = float(np.exp(logs.mean()))
-    return Figure(
-        name=_LATENCY, value=value, low=float(low), high=float(high), n=len(logs), unit="times the base model"
-    )
+    return Figure(name=LATENCY, value=value, low=float(low), high=float(high), n=len(logs), unit="times the base model")
