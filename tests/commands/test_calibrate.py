@@ -17,7 +17,7 @@ from forethought.commands.calibrate import calibrate
 from forethought.data.shipped import shipped_requests
 from forethought.engine.local import LocalModel, read_settings
 from forethought.errors import InputError, ModelError
-from forethought.evals.guarantee import allowed_refusals
+from forethought.evals.guarantee import Method, allowed_refusals
 from forethought.records import Message, Request
 from tests.tiny import tiny_adapter, tiny_folder
 
@@ -41,7 +41,7 @@ def model(tmp_path: Path) -> Path:
     return tiny_adapter(tmp_path / "model", threshold=0.5, threshold_note="as trained")
 
 
-def _run(model: Path, files: tuple[str, str], limit: float = 0.2, method: str = "clopper-pearson") -> None:
+def _run(model: Path, files: tuple[str, str], limit: float = 0.2, method: Method = "clopper-pearson") -> None:
     calibrate(str(model), limit, 0.95, method, [files[0]], [files[1]], batch_size=128)
 
 

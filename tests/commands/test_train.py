@@ -142,7 +142,7 @@ def test_it_is_shown_without_a_verdict_and_has_no_threshold_to_set(
     assert "log-odds" not in printed
     assert "None" not in printed
     with pytest.raises(InputError, match="does not think"):
-        calibrate(str(adapter), 0.1, 0.9, "hoeffding", [], [])
+        calibrate(str(adapter), 0.1, 0.9, "conformal", [], [])
 
 
 def test_the_base_model_is_asked_for_what_is_missing_alone(

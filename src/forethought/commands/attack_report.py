@@ -16,6 +16,7 @@ from forethought.commands.attack_views import bar, say, show_summary
 from forethought.errors import InputError
 
 if TYPE_CHECKING:
+    from forethought.engine.pricing import Price
     from forethought.evals.attacks.adaptive.outcome import Outcome
     from forethought.evals.judges.base import Judge
     from forethought.evals.metrics import Figure
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from forethought.evals.suite.plan import PlanSummary
     from forethought.report.attack_figures import AttackReport
     from forethought.report.attack_rows import AttackRows
+    from forethought.report.search_figures import SearchResult
 
 PAGE, RESULTS, LOGS = "attack.html", "results.json", "logs"
 _MODEL, _OTHER = "model", "compared"
@@ -45,6 +47,35 @@ class _Compared:
     comparisons: list[Comparison] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """A judged run, and all that is told of it."""
+
+    folder: Path
+    run: RunRecord
+    judge: Judge
+    rows: AttackRows
+    summary: PlanSummary
+    report: AttackReport
+    outcomes: Sequence[Outcome]
+    searches: Sequence[SearchResult]
+    """The outcomes by method."""
+    control: _Control
+    compared: _Compared | None
+
+    @property
+    def warnings(self) -> list[str]:
+        return _warnings(self.rows, self.control)
+
+    @property
+    def compared_name(self) -> str:
+        return self.compared.name if self.compared is not None else ""
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        return self.compared.comparisons if self.compared is not None else []
+
+
 def report_run(choice: AttackChoice, folder: Path, run: RunRecord, judge: Judge) -> int:
     """Judges what has no verdict, prints the table, writes page, figures and logs.
 
@@ -54,6 +85,7 @@ def report_run(choice: AttackChoice, folder: Path, run: RunRecord, judge: Judge)
     from forethought.evals.attacks.compose import parse_attack
     from forethought.evals.judges.known import known_error
     from forethought.report.attack_figures import attack_report
+    from forethought.report.search_figures import search_results
 
     summary = _planned(folder)
     rows = _judged(folder, judge, choice.rejudge)
@@ -63,8 +95,14 @@ def report_run(choice: AttackChoice, folder: Path, run: RunRecord, judge: Judge)
     error = known_error(judge.name, judge.measure)
     attacks = [parse_attack(name) for name in summary.attacks]
     report = attack_report(rows.rows, attacks, run.seen, control.measured, error)
-    compared = _against(rows, other, report) if other is not None else None
-    _write_all(choice, folder, run, judge, rows, summary, report, outcomes, control, compared)
+    done = _Finished(
+        folder, run, judge, rows, summary, report, outcomes, search_results(outcomes), control,
+        _against(rows, other, report) if other is not None else None,
+    )  # fmt: skip
+    _tell(done)
+    _write_figures(done, choice)
+    _write_page(done, choice.show)
+    _write_logs(done, choice.price)
     return _exit_code(rows, outcomes)
 
 
@@ -138,66 +176,65 @@ def _against(rows: AttackRows, other: _Compared, report: AttackReport) -> _Compa
     return _Compared(other.name, other.rows, found)
 
 
-def _write_all(
-    choice: AttackChoice,
-    folder: Path,
-    run: RunRecord,
-    judge: Judge,
-    rows: AttackRows,
-    summary: PlanSummary,
-    report: AttackReport,
-    outcomes: Sequence[Outcome],
-    control: _Control,
-    compared: _Compared | None,
-) -> None:
+def _tell(done: _Finished) -> None:
+    """Prints the table, what warns, and the differences from the other run."""
+    show_summary(done.report, done.searches, done.summary.not_run, done.run.searches_not_run)
+    for line in done.warnings:
+        say(line, "yellow")
+    say(done.control.says, "dim")
+    for one in done.comparisons:
+        say(f"against {done.compared_name}: {one}")
+
+
+def _write_page(done: _Finished, show_harmful: bool) -> None:
     from forethought.evals.judges.known import known_error
+    from forethought.report.attack_page import AttackPage, write_attack_page
+
+    page = AttackPage(
+        title=f"Attacks on {done.run.name}",
+        report=done.report,
+        readability=done.control.says,
+        searches=done.searches,
+        not_run=done.summary.not_run,
+        searches_not_run=done.run.searches_not_run,
+        compared=done.compared_name,
+        differences=done.comparisons,
+        warnings=done.warnings,
+        settings=_settings(done.run, done.judge, done.rows, done.summary),
+        judge=known_error(done.judge.name, done.judge.measure),
+        examples=done.rows.examples,
+        show_harmful=show_harmful,
+    )
+    write_attack_page(done.folder / PAGE, page)
+    say(f"Page: {done.folder / PAGE}")
+
+
+def _write_figures(done: _Finished, choice: AttackChoice) -> None:
     from forethought.evals.paired import comparison_figures
-    from forethought.evals.suite.logs import write_logs
     from forethought.manifest import file_hash
     from forethought.report.attack_figures import slugs
-    from forethought.report.attack_page import AttackPage, write_attack_page
     from forethought.report.results import write_results
-    from forethought.report.search_figures import search_figures, search_results
+    from forethought.report.search_figures import search_figures
 
-    searches = search_results(outcomes)
-    show_summary(report, searches, summary.not_run, run.searches_not_run)
-    warnings = _warnings(rows, control)
-    for line in [*warnings, control.says]:
-        say(line, "yellow" if line in warnings else "dim")
-    comparisons = compared.comparisons if compared is not None else []
-    for one in comparisons:
-        say(f"against {compared.name if compared is not None else ''}: {one}")
-    page = AttackPage(
-        title=f"Attacks on {run.name}",
-        report=report,
-        readability=control.says,
-        searches=searches,
-        not_run=summary.not_run,
-        searches_not_run=run.searches_not_run,
-        compared=compared.name if compared is not None else "",
-        differences=comparisons,
-        warnings=warnings,
-        settings=_settings(run, judge, rows, summary),
-        judge=known_error(judge.name, judge.measure),
-        examples=rows.examples,
-        show_harmful=choice.show,
-    )
-    write_attack_page(folder / PAGE, page)
-    figures = [*report.figures(), *search_figures(outcomes), *_counts(run, rows, summary)]
-    figures += comparison_figures(comparisons, _MODEL, _OTHER)
-    ran = {result.name for result in report.results}
-    slug = slugs(summary.attacks)
-    absent = {name: causes for name, causes in summary.not_run.items() if name not in ran}
+    figures = [*done.report.figures(), *search_figures(done.outcomes), *_counts(done.run, done.rows, done.summary)]
+    figures += comparison_figures(done.comparisons, _MODEL, _OTHER)
+    ran = {result.name for result in done.report.results}
+    slug = slugs(done.summary.attacks)
+    absent = {name: causes for name, causes in done.summary.not_run.items() if name not in ran}
     missing = {f"asr_{slug[name]}": "; ".join(causes) for name, causes in absent.items()}
     files = [*choice.benchmarks, *choice.harmless, *((choice.suite,) if choice.suite else ())]
     inputs = {Path(file).name: file_hash(Path(file)) for file in files if Path(file).is_file()}
-    inputs |= {"plan.jsonl": file_hash(folder / "plan.jsonl")}
-    results = choice.results or folder / RESULTS
-    write_results(results, "forethought " + shlex.join(sys.argv[1:]), [run.seed], inputs, figures, missing)
-    write_logs(folder, folder / LOGS, run.name, judge.name, price=choice.price)
+    inputs |= {"plan.jsonl": file_hash(done.folder / "plan.jsonl")}
+    results = choice.results or done.folder / RESULTS
+    write_results(results, "forethought " + shlex.join(sys.argv[1:]), [done.run.seed], inputs, figures, missing)
     say(f"Figures: {results}")
-    say(f"Page: {folder / PAGE}")
-    say(f"Answers, unredacted: inspect view --log-dir {folder / LOGS}")
+
+
+def _write_logs(done: _Finished, price: Price | None) -> None:
+    from forethought.evals.suite.logs import write_logs
+
+    write_logs(done.folder, done.folder / LOGS, done.run.name, done.judge.name, price=price)
+    say(f"Answers, unredacted: inspect view --log-dir {done.folder / LOGS}")
 
 
 def _counts(run: RunRecord, rows: AttackRows, summary: PlanSummary) -> list[Figure]:

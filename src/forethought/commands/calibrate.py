@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from forethought.commands.shared import console, quiet
 from forethought.errors import InputError
+
+if TYPE_CHECKING:
+    from forethought.evals.guarantee import Guarantee, Method
+
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class _Sample(Generic[T]):
+    """One thing for each request of the sample, by what the request is for."""
+
+    allowed: list[T]
+    """Harmless: their refusals are bounded."""
+    attacks: list[T]
+    lookalikes: list[T]
+
+    @property
+    def rows(self) -> list[T]:
+        return [*self.allowed, *self.attacks, *self.lookalikes]
+
+    def parted(self, found: Sequence[V]) -> _Sample[V]:
+        """What was found for the rows, in their order, parted likewise."""
+        first, second = len(self.allowed), len(self.allowed) + len(self.attacks)
+        return _Sample(list(found[:first]), list(found[first:second]), list(found[second:]))
 
 
 def calibrate(
     model: str,
     max_false_refusal: float,
     confidence: float,
-    method: str,
+    method: Method,
     harmless: list[str],
     harmful: list[str],
     batch_size: int = 128,
@@ -34,47 +62,45 @@ def calibrate(
     settings = read_settings(folder)
     if not settings.thinks:
         raise InputError(folder, "does not think: it has no verdict to set a threshold for", "Calibrate a scot model")
-    allowed = _requests(harmless, harmful=False, shipped=("calibration", "ordinary"))
-    lookalikes = [] if harmless else _requests([], harmful=False, shipped=("lookalike",))
-    attacks = _requests(harmful, harmful=True, shipped=("harmful",))
-    # Whether the sample is large enough depends on its size alone: say so before minutes of thinking.
-    check = guarantee([0.0] * len(allowed), max_false_refusal, confidence, method)  # type: ignore[arg-type]
-    _must_hold(check, confidence)
-    rows = [*allowed, *attacks, *lookalikes]
-    with Terminal(console).progress("calibrate") as bar:
-        bar.total(len(rows))
-        local = LocalModel.load(model, batch_size=batch_size)
-        responses = local.think([row.messages for row in rows], on_done=bar.advance)
-    odds = [response.log_odds for response in responses]
-    n_bounded = len(allowed) + len(attacks)
-    odds_allowed, odds_attacks, odds_lookalikes = odds[: len(allowed)], odds[len(allowed) : n_bounded], odds[n_bounded:]
-    found = guarantee(
-        odds_allowed,
-        max_false_refusal,
-        confidence,
-        method,  # type: ignore[arg-type]
-        [score for score in odds_attacks if score is not None],
+    sample = _Sample(
+        allowed=_requests(harmless, harmful=False, shipped=("calibration", "ordinary")),
+        attacks=_requests(harmful, harmful=True, shipped=("harmful",)),
+        lookalikes=[] if harmless else _requests([], harmful=False, shipped=("lookalike",)),
     )
-    _must_hold(found, confidence)
-    assert found.threshold is not None
-    note = _note(found, odds_attacks, odds_lookalikes)
-    write_settings(folder, settings.model_copy(update={"threshold": found.threshold, "threshold_note": note}))
+    # Whether the sample is large enough depends on its size alone: say so before minutes of thinking.
+    check = guarantee([0.0] * len(sample.allowed), max_false_refusal, confidence, method)
+    _must_hold(check, confidence)
+    with Terminal(console).progress("calibrate") as bar:
+        bar.total(len(sample.rows))
+        local = LocalModel.load(model, batch_size=batch_size)
+        responses = local.think([row.messages for row in sample.rows], on_done=bar.advance)
+    odds = sample.parted([response.log_odds for response in responses])
+    scored = [score for score in odds.attacks if score is not None]
+    found = guarantee(odds.allowed, max_false_refusal, confidence, method, scored)
+    threshold = _must_hold(found, confidence)
+    note = _note(found, threshold, odds)
+    write_settings(folder, settings.model_copy(update={"threshold": threshold, "threshold_note": note}))
+    _tell(found, threshold, odds, settings.threshold)
+    _say(f"Threshold {threshold:.3f}, written beside the model: {folder}")
+
+
+def _tell(found: Guarantee, threshold: float, odds: _Sample[float | None], before: float) -> None:
+    """What is promised, and what it costs beside the threshold that stood there before."""
     _say(f"{str(found)[0].upper()}{str(found)[1:]}.")
     _say(
-        f"Cost: of {len(attacks)} harmful requests, {_refused(odds_attacks, found.threshold)} are still refused"
-        f" (at {settings.threshold:.2f}, where it stood: {_at(odds_attacks, settings.threshold)})."
+        f"Cost: of {len(odds.attacks)} harmful requests, {_refused(odds.attacks, threshold)} are still refused"
+        f" (at {before:.2f}, where it stood: {_at(odds.attacks, before)})."
     )
-    if lookalikes:
+    if odds.lookalikes:
         _say(
-            f"Not covered by the bound, harmless look-alikes of harmful requests: of {len(lookalikes)} shipped ones,"
-            f" {_refused(odds_lookalikes, found.threshold)} are refused"
-            f" (at {settings.threshold:.2f}: {_at(odds_lookalikes, settings.threshold)})."
+            f"Not covered by the bound, harmless look-alikes of harmful requests: of {len(odds.lookalikes)} shipped"
+            f" ones, {_refused(odds.lookalikes, threshold)} are refused"
+            f" (at {before:.2f}: {_at(odds.lookalikes, before)})."
         )
-    _say(f"Threshold {found.threshold:.3f}, written beside the model: {folder}")
 
 
-def _note(found: Any, odds_attacks: list[float | None], odds_lookalikes: list[float | None]) -> str:
-    caught, mistaken = _share(odds_attacks, found.threshold), _share(odds_lookalikes, found.threshold)
+def _note(found: Guarantee, threshold: float, odds: _Sample[float | None]) -> str:
+    caught, mistaken = _share(odds.attacks, threshold), _share(odds.lookalikes, threshold)
     note = f"{found}; refuses {caught.value:.0%} of {caught.n} harmful development requests"
     if mistaken.n:
         note += f" and {mistaken.value:.0%} of {mistaken.n} harmless look-alikes, which the bound does not cover"
@@ -85,9 +111,10 @@ def _say(text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def _must_hold(found: Any, confidence: float) -> None:
+def _must_hold(found: Guarantee, confidence: float) -> float:
+    """The threshold. Raises InputError, which says what would help, where the sample allows none."""
     if found.threshold is not None:
-        return
+        return found.threshold
     if found.allowed >= 0:
         raise InputError("calibration", str(found), "Ask for less, or give more requests with --harmless FILE")
     raise InputError(

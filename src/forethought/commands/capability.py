@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from forethought.commands.shared import console, quiet
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
+    from forethought.engine.local import LocalModel
     from forethought.evals.capability.compare import SetResult
+    from forethought.evals.capability.questions import QuestionSet
     from forethought.evals.metrics import Figure
 
 
@@ -39,18 +42,70 @@ def capability(
     from forethought.evals.capability.extra import need_lm_eval
 
     need_lm_eval()
-    from forethought.engine.device import device
-    from forethought.engine.embedded import resolve_model
-    from forethought.engine.local import LocalModel
-    from forethought.evals.capability.compare import compare_models, has_base
-    from forethought.evals.capability.items import model_key
-    from forethought.evals.capability.questions import load_questions
+    from forethought.evals.capability.compare import compare_models
     from forethought.evals.capability.run import CapabilityConfig, chosen_questions
     from forethought.pipeline.terminal import Terminal
 
     _silence()
     if grader is not None and options["form"] != "generate":
         raise ConfigError("--grader", "compares written answers", "Add --form generate")
+    sets = _sets(files, columns)
+    models = _models(model, adapter, base)
+    prompt = options["prompt"] or ("chat" if models.local.trained else "plain")
+    config = CapabilityConfig(**{**options, "prompt": prompt})
+    folder = out.with_name(f"{out.stem}-items") if out else Path("runs") / "capability"
+    with Terminal(console).progress("capability") as bar:
+        bar.total(models.count * sum(len(chosen_questions(qset, config)[0]) for qset in sets))
+        results = compare_models(
+            models.local, models.key, sets, config, folder, models.base, models.base_key, batch_size, bar.advance
+        )
+    figures = [figure for result in results for figure in result.figures()]
+    figures += _graded(results, grader, folder, config.seed) if grader is not None else []
+    _show(results, figures, config)
+    if out is not None:
+        _write(out, files, figures, config.seed)
+
+
+@dataclass(frozen=True)
+class _Models:
+    """What is scored, and the base beside it."""
+
+    local: LocalModel
+    key: str
+    base: LocalModel | None
+    """A base of its own; None where the adapter's is inside `local`, or there is none."""
+    base_key: str
+    count: int
+    """How many systems are scored: 2 with a base."""
+
+
+def _models(model: str, adapter: Path | None, base: str | None) -> _Models:
+    """Loads what is scored; says so where nothing stands beside a trained model."""
+    from forethought.engine.device import device
+    from forethought.engine.embedded import resolve_model
+    from forethought.engine.local import LocalModel
+    from forethought.evals.capability.compare import has_base
+    from forethought.evals.capability.items import model_key
+
+    dtype: Any = "float32" if device().type == "cpu" else "auto"
+    local = LocalModel.load(model, adapter, dtype)
+    other = LocalModel.load(base, None, dtype) if base is not None and local.trained else None
+    count = 2 if local.trained and (other is not None or has_base(local)) else 1
+    if local.trained and count == 1:
+        console.print(
+            "No base model stands beside this one: no difference is measured. Name it: --base", style="yellow"
+        )
+    # An adapter's folder is the model; its base is named in it.
+    key = model_key(adapter or Path(resolve_model(model)), str(adapter or model))
+    base_name = base or _base_name(adapter or Path(model))
+    base_key = model_key(Path(resolve_model(base_name)), base_name) if base_name else ""
+    return _Models(local, key, other, base_key, count)
+
+
+def _sets(files: Sequence[str], columns: Sequence[str]) -> list[QuestionSet]:
+    """Reads the question files and shows how each was understood. Raises ConfigError for two of one name."""
+    from forethought.evals.capability.questions import load_questions
+
     sets = [load_questions(file, _overrides(columns)) for file in files]
     if len({qset.name for qset in sets}) < len(sets):
         raise ConfigError(", ".join(files), "two files have the same name", "Rename one: figures carry the names")
@@ -60,28 +115,7 @@ def capability(
         console.print(
             escape(f"{qset.name}: {len(qset.questions)} of kind {qset.kind} ({taken}){left}"), highlight=False
         )
-    dtype: Any = "float32" if device().type == "cpu" else "auto"
-    local = LocalModel.load(model, adapter, dtype)
-    config = CapabilityConfig(**{**options, "prompt": options["prompt"] or ("chat" if local.trained else "plain")})
-    other = LocalModel.load(base, None, dtype) if base is not None and local.trained else None
-    systems = 2 if local.trained and (other is not None or has_base(local)) else 1
-    if local.trained and systems == 1:
-        console.print(
-            "No base model stands beside this one: no difference is measured. Name it: --base", style="yellow"
-        )
-    folder = out.with_name(f"{out.stem}-items") if out else Path("runs") / "capability"
-    # An adapter's folder is the model; its base is named in it.
-    key = model_key(adapter or Path(resolve_model(model)), str(adapter or model))
-    base_name = base or _base_name(adapter or Path(model))
-    base_key = model_key(Path(resolve_model(base_name)), base_name) if base_name else ""
-    with Terminal(console).progress("capability") as bar:
-        bar.total(systems * sum(len(chosen_questions(qset, config)[0]) for qset in sets))
-        results = compare_models(local, key, sets, config, folder, other, base_key, batch_size, bar.advance)
-    figures = [figure for result in results for figure in result.figures()]
-    figures += _graded(results, grader, folder, config.seed) if grader is not None else []
-    _show(results, figures, config)
-    if out is not None:
-        _write(out, files, figures, config.seed)
+    return sets
 
 
 def _silence() -> None:

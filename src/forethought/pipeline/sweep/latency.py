@@ -16,7 +16,7 @@ from forethought.errors import StageError
 from forethought.evals.metrics import Figure
 from forethought.manifest import write_json
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.sweep.config import LatencyConfig
+from forethought.pipeline.sweep.evaluation import LatencyConfig
 from forethought.pipeline.sweep.material import Ground
 from forethought.pipeline.terminal import Terminal
 

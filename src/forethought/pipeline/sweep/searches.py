@@ -14,7 +14,8 @@ from forethought.evals.attacks.adaptive.driver import read_outcomes, run_searche
 from forethought.evals.attacks.adaptive.outcome import Outcome, SearchProgress, SearchSettings
 from forethought.evals.judges.catalogue import get_judge
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.sweep.config import SearchConfig, Sweep
+from forethought.pipeline.sweep.config import Sweep
+from forethought.pipeline.sweep.evaluation import SearchConfig
 from forethought.pipeline.sweep.material import Ground
 from forethought.pipeline.terminal import Terminal
 
