@@ -9,6 +9,7 @@ from typing import Any
 from forethought.defences.catalogue import make_defence
 from forethought.defences.entry import Means
 from forethought.defences.stated_intent import intent_requests
+from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel
 from forethought.evals.plan import plan_attempts
 from forethought.evals.respond import Judged, run_defence
@@ -113,7 +114,18 @@ def reuse_base(model: LocalModel, base: Sequence[Judged], max_tokens: int) -> No
 
 
 def reuse_replies(model: LocalModel, same: Sequence[Judged], max_tokens: int) -> None:
-    """What the same weights said under the same settings is what they say again."""
+    """What the same weights said under the same settings is what they say again.
+
+    Their threshold may have been another: what the model's own threshold decides otherwise is asked anew.
+    """
     for one in same:
-        if one.response is not None:
+        if one.response is not None and _decides_alike(one.response, model):
             model.known_replies[(one.attempt.conversation, max_tokens)] = one.response
+
+
+def _decides_alike(said: Response, model: LocalModel) -> bool:
+    if model.thinking is None:
+        return True
+    if said.log_odds is None:
+        return False
+    return said.decision == ("refuse" if said.log_odds >= model.thinking.threshold else "comply")

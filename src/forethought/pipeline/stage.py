@@ -37,7 +37,11 @@ class StageRunner:
 
     def finished(self, name: str) -> bool:
         """Whether the folder holds a finished stage of this name, of whatever configuration."""
-        return bool(_manifest(self.folder / name).get("finished"))
+        return bool(self.manifest(name).get("finished"))
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """What a stage of this name noted when it last ran, of whatever configuration; empty where it never did."""
+        return _manifest(self.folder / name)
 
     def run(self, name: str, config: Any, work: Callable[[Path], dict[str, Any]], keep_partial: bool = False) -> Path:
         """Runs `work(folder)` unless the folder already holds its result; returns the folder.

@@ -19,7 +19,7 @@ from forethought.evals.suite.records import Judged
 from forethought.pipeline.responding import reuse_base, reuse_replies
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_prompt, fitted
-from forethought.pipeline.sweep.cell import ATTACK, QUESTIONS, attack_cell, question_cell, train_cell
+from forethought.pipeline.sweep.cell import ATTACK, QUESTIONS, attack_cell, question_cell, said_before, train_cell
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
 from forethought.pipeline.sweep.latency import LATENCY, latency_cell
@@ -123,6 +123,9 @@ class Bench:
             shared = self._lent(entry, method.weights_of, budget)
             found = train_cell(self._sweep, ground, entry, budget, given, stages, shared, self._terminal)
             self._adapters[name, budget] = found.adapter
+            heard = self._said_alike(shared, found.adapter) or (
+                () if entry.around else said_before(self._sweep, ground, stages)
+            )
             held: list[LocalModel] = []  # loaded once, and only where something has to be asked
 
             def model() -> LocalModel:
@@ -130,7 +133,7 @@ class Bench:
                     held.append(LocalModel.load(self.ground.base, found.adapter))
                     tokens = self._sweep.evaluate.max_answer_tokens
                     reuse_base(held[0], self._said_by_base(), tokens)
-                    reuse_replies(held[0], self._said_alike(shared, found.adapter), tokens)
+                    reuse_replies(held[0], heard, tokens)
                 return held[0]
 
             ready = ""
@@ -175,10 +178,10 @@ class Bench:
         return None if changed else self._adapters.get((weights_of, budget))
 
     def _said_alike(self, shared: Path | None, adapter: Path) -> Sequence[Judged]:
-        """What the lender of an entry's weights said, where the entry by itself would say the same."""
+        """What the lender of an entry's weights said, where the entry by itself would say the same at one threshold."""
         if shared is None or shared not in self._said:
             return ()
-        unlike = {"method": "", "threshold_note": ""}
+        unlike = {"method": "", "threshold": 0.0, "threshold_note": ""}
         alike = [read_settings(one).model_copy(update=unlike) for one in (shared, adapter)]
         return self._said[shared] if alike[0] == alike[1] and alike[0].thinks else ()
 

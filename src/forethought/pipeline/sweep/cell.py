@@ -27,6 +27,7 @@ from forethought.train.prepare import method_rows
 from forethought.train.run import train_method
 
 TRAIN, CALIBRATE, ATTACK, QUESTIONS = "train", "calibrate", "attack", "questions"
+_JUDGED, _TOKENS = "judged.jsonl", "max_answer_tokens"
 Defended = Callable[[], Respondent]
 """Opens the defended model; called only where something has to be asked."""
 
@@ -142,6 +143,19 @@ def attack_cell(
     return _asked(ground.stage(ATTACK), name, ground.attempts, sweep, defended, stages, terminal)
 
 
+def said_before(sweep: Sweep, ground: Ground, stages: StageRunner) -> list[Judged]:
+    """What a cell's weights were heard to say since they were trained, under whatever operating point.
+
+    To be read before the attack's stage runs again, since that starts from nothing.
+    """
+    trained, attacked = stages.manifest(TRAIN), stages.manifest(ground.stage(ATTACK))
+    made, heard = trained.get("finished", ""), attacked.get("finished", "")
+    same_length = attacked.get("config", {}).get(_TOKENS) == sweep.evaluate.max_answer_tokens
+    if not made or heard <= made or not same_length:
+        return []
+    return list(read_jsonl(stages.folder / ground.stage(ATTACK) / _JUDGED, Judged))
+
+
 def question_cell(
     name: str, sweep: Sweep, ground: Ground, defended: Defended, stages: StageRunner, terminal: Terminal
 ) -> list[Judged]:
@@ -155,16 +169,16 @@ def _asked(
 ) -> list[Judged]:  # fmt: skip
     config = {
         "attempts": key_of([(one.id, one.asked, one.cells) for one in attempts]),
-        "max_answer_tokens": sweep.evaluate.max_answer_tokens,
+        _TOKENS: sweep.evaluate.max_answer_tokens,
     }
 
     def work(out: Path) -> dict[str, Any]:
         bar.total(len(attempts))
         tokens = sweep.evaluate.max_answer_tokens
         rows = run_defence(name, defended(), attempts, out / "logs", None, tokens, bar.advance)
-        write_jsonl(out / "judged.jsonl", rows)
+        write_jsonl(out / _JUDGED, rows)
         return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
 
     with terminal.progress(f"{stage} {name}") as bar:
         folder = stages.run(stage, config, work, keep_partial=True)
-    return list(read_jsonl(folder / "judged.jsonl", Judged))
+    return list(read_jsonl(folder / _JUDGED, Judged))
