@@ -8,12 +8,16 @@ from typing import Any, cast
 
 import pytest
 
+from forethought.commands.shared import console
 from forethought.engine.local import LocalModel
 from forethought.evals.suite.records import Judged
 from forethought.manifest import write_json
+from forethought.pipeline.operating import calibrate, read_calibration, recall, take_over
+from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.responding import reuse_replies
 from forethought.pipeline.stage import MANIFEST, StageRunner
 from forethought.pipeline.sweep.cell import ATTACK, TRAIN, said_before
+from forethought.pipeline.terminal import Terminal
 from forethought.reasoning import Decision
 from forethought.records import write_jsonl
 from tests.judged import judged_one, request_of
@@ -31,6 +35,31 @@ def test_what_the_model_s_own_threshold_decides_otherwise_is_asked_anew(tmp_path
     lost = [_said(2, "refuse", 0.2), _said(3, "comply", 0.7), _said(4, "refuse", None)]
     reuse_replies(model, [*kept, *lost], max_tokens=8)
     assert model.known_replies == {(one.attempt.conversation, 8): one.response for one in kept}
+
+
+def test_thoughts_of_the_calibration_are_known_to_whoever_takes_it_over(tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "scot", threshold=0.5)
+    dev = [request_of(f"Help me copy film number {n}", True) for n in range(3)]
+    dev += [request_of(f"Explain how bakers bake loaf number {n}", False) for n in range(5)]
+    first, second, bare = (tmp_path / name for name in ("first", "second", "bare"))
+    for folder in (first, second, bare):
+        folder.mkdir()
+    with Terminal(console).progress("calibrate") as bar:
+        chosen = calibrate(LocalModel.load(str(tiny_folder()), adapter), dev, OperatingPoint(rows=12), first, bar)
+    assert take_over(bare, second) is None
+    assert take_over(first, second) == chosen == read_calibration(second)
+
+    model = LocalModel.load(str(tiny_folder()), adapter)
+    recall(model, bare)
+    assert model.known_replies == {}
+    recall(model, second)
+    known = {one.messages for one, length in model.known_replies if length == 0}
+    assert len(known) == 7  # of each kind at most a third of twelve
+    assert known >= {row.messages for row in dev[:3]}
+    assert known <= {row.messages for row in dev}
+    marked = {key: said.model_copy(update={"log_odds": 9.0}) for key, said in model.known_replies.items()}
+    model.known_replies.update(marked)
+    assert {one.log_odds for one in model.think(list(known))} == {9.0}
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.data.select import sample
 from forethought.defences.fused_fit import FusionSettings, fit_fusion
 from forethought.defences.linear_probe import load_probe
 from forethought.defences.probe_fit import fit_probe
 from forethought.engine.local import LocalModel
 from forethought.manifest import key_of
-from forethought.pipeline.operating import KINDS
+from forethought.pipeline.operating import development_rows
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.terminal import Terminal
@@ -21,7 +20,7 @@ from forethought.records import Request
 
 FUSED, FUSED_INTENT = "fused", "fused_intent"
 _FUSED_ON = 240
-"""Most development rows of a kind that a fusion is fitted on: each is a thought, and ordinary requests are many."""
+"""Development rows of a kind that a fusion is fitted on, or as many as the threshold is set on where that is more."""
 Model = Callable[[], LocalModel]
 """Opens a model; called only where something has to be fitted."""
 
@@ -54,7 +53,6 @@ def fusion_stage(
     model: Model,
     dev: Sequence[Request],
     point: OperatingPoint,
-    seed: int,
     stages: StageRunner,
     terminal: Terminal,
 ) -> Path:
@@ -64,7 +62,7 @@ def fusion_stage(
     Half of the development families standardise the scores, the other half choose weights and threshold; the limits on
     false refusals are the operating point's.
     """
-    rows = [row for one in KINDS for row in sample([r for r in dev if r.kind == one], _FUSED_ON, seed)]
+    rows = development_rows(dev, point, _FUSED_ON)
     standard, choosing = _halves(rows)
     settings = FusionSettings(
         max_false_refusal=point.max_false_refusal,

@@ -17,6 +17,7 @@ from forethought.evals.suite.records import Attempt
 from forethought.manifest import key_of
 from forethought.pipeline.data_stages import DataFolders
 from forethought.pipeline.fusing import FUSED_INTENT, fusion_stage, probe_stage
+from forethought.pipeline.operating import recall
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.terminal import Terminal
@@ -24,6 +25,8 @@ from forethought.policy import Policy
 from forethought.records import Example, Request, read_jsonl, write_jsonl
 
 DEFENCES = ("base", "prompt", "scot")
+CALIBRATE = "6-calibrate"
+"""The stage that thinks about development rows."""
 BEST, FUSION = "scot_best", "8-fuse"
 """The trained model with what the recipe puts around it, and the stage that holds that."""
 
@@ -81,6 +84,7 @@ def best_stages(
             held.append(LocalModel.load(recipe.model, adapter))
             reuse_base(held[0], before["base"], recipe.evaluate.max_answer_tokens)
             reuse_replies(held[0], before["scot"], recipe.evaluate.max_answer_tokens)
+            recall(held[0], stages.folder / CALIBRATE)
         return held[0]
 
     rows = list(read_jsonl(folders.evolved / "train.jsonl", Request))
@@ -89,7 +93,7 @@ def best_stages(
         rows += intent_requests(read_jsonl(folders.built / "examples.jsonl", Example))
     probe = probe_stage("8-probe", model, rows, dev, policy, stages, terminal)
     point = recipe.operating_point
-    fusion = fusion_stage(FUSION, recipe.around, lambda: probe, model, dev, point, recipe.seed, stages, terminal)
+    fusion = fusion_stage(FUSION, recipe.around, lambda: probe, model, dev, point, stages, terminal)
     attempts = _attempts(recipe, folders.selected)
 
     def work(out: Path) -> dict[str, Any]:

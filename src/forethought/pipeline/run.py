@@ -10,15 +10,14 @@ from forethought.engine.local import LocalModel, Settings, load_tokenizer, read_
 from forethought.errors import ConfigError
 from forethought.evals.attacks.static import attack_names
 from forethought.evals.bounds import too_many_unscored
-from forethought.evals.calibrate import Calibration
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.metrics import Figure
 from forethought.evals.respond import Judged
 from forethought.manifest import file_hash
 from forethought.pipeline.data_stages import data_stages
-from forethought.pipeline.operating import calibrate, development_rows, set_threshold
+from forethought.pipeline.operating import calibrate, read_calibration, set_threshold
 from forethought.pipeline.recipe import Recipe
-from forethought.pipeline.responding import BEST, best_stages, respond_stages
+from forethought.pipeline.responding import BEST, CALIBRATE, best_stages, respond_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.taught_by import taught_by
 from forethought.pipeline.teaching import Ask
@@ -90,16 +89,13 @@ def _calibrate_stage(recipe: Recipe, evolved: Path, adapter: Path, stages: Stage
     point = recipe.operating_point
 
     def work(out: Path) -> dict[str, Any]:
-        rows = development_rows(list(read_jsonl(evolved / "dev.jsonl", Request)), point)
-        bar.total(len(rows))
-        chosen = calibrate(LocalModel.load(recipe.model, adapter), rows, point, bar.advance)
-        (out / "calibration.json").write_text(chosen.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        dev = list(read_jsonl(evolved / "dev.jsonl", Request))
+        chosen = calibrate(LocalModel.load(recipe.model, adapter), dev, point, out, bar)
         return {"threshold": round(chosen.threshold, 3), "note": str(chosen)}
 
-    with terminal.progress("6-calibrate") as bar:
-        folder = stages.run("6-calibrate", point.model_dump(mode="json"), work)
-    text = (folder / "calibration.json").read_text(encoding="utf-8")
-    set_threshold(adapter, Calibration.model_validate_json(text))
+    with terminal.progress(CALIBRATE) as bar:
+        folder = stages.run(CALIBRATE, point.model_dump(mode="json"), work)
+    set_threshold(adapter, read_calibration(folder))
 
 
 def _say_doubts(recipe: Recipe, judged: dict[str, list[Judged]], terminal: Terminal) -> None:

@@ -124,8 +124,5 @@ def fitted(
 
     if name == PROBE:
         return f"{PROBE}:{probe()}"
-    if name == HEADED:
-        folder = probe()
-    else:
-        folder = fusion_stage(_FUSE, name, probe, model, ground.dev, point, ground.seed, stages, terminal)
+    folder = probe() if name == HEADED else fusion_stage(_FUSE, name, probe, model, ground.dev, point, stages, terminal)
     return f"{name}:{folder},format={fmt}"

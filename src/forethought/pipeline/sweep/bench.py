@@ -16,10 +16,19 @@ from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError, ForethoughtError
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.suite.records import Judged
+from forethought.pipeline.operating import recall
 from forethought.pipeline.responding import reuse_base, reuse_replies
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_prompt, fitted
-from forethought.pipeline.sweep.cell import ATTACK, QUESTIONS, attack_cell, question_cell, said_before, train_cell
+from forethought.pipeline.sweep.cell import (
+    ATTACK,
+    CALIBRATE,
+    QUESTIONS,
+    attack_cell,
+    question_cell,
+    said_before,
+    train_cell,
+)
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.figures import BASE
 from forethought.pipeline.sweep.latency import LATENCY, latency_cell
@@ -134,6 +143,7 @@ class Bench:
                     tokens = self._sweep.evaluate.max_answer_tokens
                     reuse_base(held[0], self._said_by_base(), tokens)
                     reuse_replies(held[0], heard, tokens)
+                    recall(held[0], stages.folder / CALIBRATE)
                 return held[0]
 
             ready = ""

@@ -11,11 +11,10 @@ from typing import Any
 
 from forethought.engine.conversation import Respondent
 from forethought.engine.local import LocalModel, read_settings, write_settings
-from forethought.evals.calibrate import Calibration
 from forethought.evals.respond import run_defence
 from forethought.evals.suite.records import Attempt, Judged
 from forethought.manifest import key_of
-from forethought.pipeline.operating import calibrate, development_rows, set_threshold
+from forethought.pipeline.operating import calibrate, read_calibration, set_threshold, take_over
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.material import Ground
@@ -78,7 +77,7 @@ def train_cell(
     settings = read_settings(folder)
     if settings.thinks:
         if entry.threshold is None:
-            _set_operating_point(sweep, ground, folder, stages, terminal)
+            _set_operating_point(sweep, ground, folder, shared, stages, terminal)
         else:
             _set_given(entry.threshold, folder, stages)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -113,18 +112,20 @@ def _copied(shared: Path, out: Path, method: TrainingMethod) -> dict[str, Any]:
     return counts
 
 
-def _set_operating_point(sweep: Sweep, ground: Ground, adapter: Path, stages: StageRunner, terminal: Terminal) -> None:
+def _set_operating_point(
+    sweep: Sweep, ground: Ground, adapter: Path, shared: Path | None, stages: StageRunner, terminal: Terminal
+) -> None:
+    """On development rows; the weights of `shared` have thought about these already."""
+
     def work(out: Path) -> dict[str, Any]:
-        rows = development_rows(ground.dev, sweep.operating_point)
-        bar.total(len(rows))
-        chosen = calibrate(LocalModel.load(ground.base, adapter), rows, sweep.operating_point, bar.advance)
-        (out / "calibration.json").write_text(chosen.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        chosen = take_over(shared.with_name(CALIBRATE), out) if shared is not None else None
+        if chosen is None:
+            chosen = calibrate(LocalModel.load(ground.base, adapter), ground.dev, sweep.operating_point, out, bar)
         return {"threshold": round(chosen.threshold, 3)}
 
     with terminal.progress("calibrate") as bar:
         folder = stages.run(CALIBRATE, sweep.operating_point.model_dump(mode="json"), work)
-    text = (folder / "calibration.json").read_text(encoding="utf-8")
-    set_threshold(adapter, Calibration.model_validate_json(text))
+    set_threshold(adapter, read_calibration(folder))
 
 
 def _set_given(threshold: float, adapter: Path, stages: StageRunner) -> None:
