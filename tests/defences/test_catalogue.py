@@ -47,7 +47,7 @@ def test_the_catalogue_holds_what_was_promised() -> None:
     assert list(DEFENCES) == [
         "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
         "safety_conversational", "policy_prompt", "perplexity", "paraphrase", "smooth_llm", "self_examination",
-        "guard", "linear_probe", "fused", "fused_intent", "headed_thought", "self_consistency",
+        "guard", "linear_probe", "fused", "fused_intent", "fused_trained", "headed_thought", "self_consistency",
     ]  # fmt: skip
     assert {one.id for one in TRAINED} == set(METHODS)
     every: list[Defence] = [*(entry.defence for entry in DEFENCES.values()), *TRAINED]

@@ -100,6 +100,19 @@ def test_a_trained_model_is_read_with_its_base_weights(tmp_path: Path) -> None:
     assert np.array_equal(last_states(trained, prompts, [2])[2], last_states(_model(), prompts, [2])[2])
 
 
+def test_a_probe_of_the_weights_that_think_reads_these_and_meets_no_others(tmp_path: Path) -> None:
+    thinks = LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path), dtype="float32")
+    settings = LAYERS.model_copy(update={"trained": True})
+    probe = fit_probe(thinks, _rows(THINGS[:8]), _rows(THINGS[8:]), settings=settings)
+    assert probe.settings.trained
+    probe.check_model(thinks)
+    request = user_request("How do I bake bread?")
+    states = last_states(thinks, _prompts([request]), sorted(set(probe.layers)), trained=True)
+    assert probe.log_odds(thinks, [request.messages]) == pytest.approx(probe.of_states(states))
+    with pytest.raises(ModelError, match="other weights"):
+        probe.check_model(_model())
+
+
 def test_heads_equal_logistic_regressions_on_standardised_states() -> None:
     probe, rows = _probe(), _rows(THINGS[:8])
     states = last_states(_model(), _prompts(rows), [1, 2])

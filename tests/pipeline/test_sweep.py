@@ -65,8 +65,9 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
 ) -> None:
     best_of = {"id": "scot_best", "weights_of": "scot", "around": "fused"}
     read = {"id": "read", "weights_of": "scot", "around": "fused_intent"}
+    own = {"id": "own", "weights_of": "scot", "around": "fused_trained"}
     at_two = {"id": "at_two", "weights_of": "scot", "threshold": 2.0, "answer_with": "base"}
-    methods = ["scot", "scot_split", "refusal", best_of, read, at_two]
+    methods = ["scot", "scot_split", "refusal", best_of, read, own, at_two]
     file, out = _write(tmp_path, methods=methods), tmp_path / "out"
     command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -100,7 +101,10 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert (best / "train" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert load_fusion(best / "fuse")[0].n_calibration > 1
     assert not load_fusion(best / "fuse")[0].reads_intent
-    assert load_fusion(scot.with_name("read-b1500") / "fuse")[0].reads_intent
+    for name, trained in (("read", False), ("own", True)):
+        fusion, probe = load_fusion(scot.with_name(f"{name}-b1500") / "fuse")
+        assert fusion.reads_intent
+        assert probe.settings.trained is trained
     given = scot.with_name("at_two-b1500") / "train"
     assert (given / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert (read_settings(given).threshold, read_settings(given).answer_with) == (2.0, "base")

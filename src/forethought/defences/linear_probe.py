@@ -1,8 +1,9 @@
-"""A linear probe: heads on the base model's hidden state, a logistic one for harm and a softmax over the rules.
+"""A linear probe: heads on a model's hidden state, a logistic one for harm and a softmax over the rules.
 
 A model knows what is harmful before it writes a word, and harmful requests are linearly separable in its middle layers
-(Zou et al., arXiv 2310.01405; Arditi et al., arXiv 2406.11717). The heads read the state at the prompt's last token;
-nothing of the model is trained. What stands behind that token, such as a prefill, they don't see.
+(Zou et al., arXiv 2310.01405; Arditi et al., arXiv 2406.11717). The heads read the state at the prompt's last token,
+of the base model or of the weights that were trained to think; nothing of the model is trained. What stands behind that
+token, such as a prefill, they don't see.
 
 Stored as `probe.json` beside `probe.safetensors`: a probe from a stranger can be wrong, and can't run code.
 """
@@ -51,6 +52,8 @@ class ProbeSettings(Record):
     version: int = 1
     model: str
     """Name of the base model."""
+    trained: bool = False
+    """Whether the states are those of the weights that were trained to think, and not of the base's."""
     layer: int = Field(ge=1)
     """Whose output is read; 1 is the first layer."""
     policy: Policy
@@ -102,7 +105,8 @@ class LinearProbe:
         prompts = [prompt_ids(model, conversation) for conversation in conversations]
         readable = [place for place, ids in enumerate(prompts) if ids is not None]
         if readable:
-            states = last_states(model, [prompts[place] or [] for place in readable], sorted(set(self.layers)))
+            ids, layers = [prompts[place] or [] for place in readable], sorted(set(self.layers))
+            states = last_states(model, ids, layers, self.settings.trained)
             found[readable] = self.of_states(states)
         return found
 
@@ -160,7 +164,7 @@ class ProbeDefence(InputFilter):
         threshold: float | None = None,
         fail_closed: bool = True,
     ) -> None:
-        """`reader` holds the base weights that the probe was fitted on; `threshold` None is the probe's own.
+        """`reader` holds the weights that the probe was fitted on; `threshold` None is the probe's own.
 
         Raises ModelError for other weights.
         """

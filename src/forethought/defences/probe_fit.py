@@ -34,6 +34,8 @@ class FitSettings(Record):
 
     layers: tuple[int, ...] = ()
     """Layers to choose from, 1 being the first; empty: six at 60 to 85 % of the depth."""
+    trained: bool = False
+    """Whether to read the weights that were trained to think, and not the base's."""
     strengths: tuple[float, ...] = STRENGTHS
     """Inverse regularisations to choose from."""
     rule_strengths: tuple[float, ...] = RULE_STRENGTHS
@@ -77,8 +79,8 @@ def fit_probe(
     layers = settings.layers or tuple(sorted({max(1, round(n_layers * depth)) for depth in _DEPTHS}))
     if wrong := [layer for layer in layers if not 1 <= layer <= n_layers]:
         raise InputError(f"layer {wrong[0]}", f"the model has {n_layers}", f"Use 1 to {n_layers}")
-    fitted_on, skipped_train = _read(model, train, layers, "training", on_progress)
-    held_out, skipped_dev = _read(model, dev, layers, "development", on_progress)
+    fitted_on, skipped_train = _read(model, train, layers, settings.trained, "training", on_progress)
+    held_out, skipped_dev = _read(model, dev, layers, settings.trained, "development", on_progress)
     auroc, layer, strength = choose_layer(
         fitted_on.states, fitted_on.harmful, held_out.states, held_out.harmful, settings.strengths
     )
@@ -92,6 +94,7 @@ def fit_probe(
     calibration = _calibrate(held_out, held_out.states[layer] @ weights[0] + biases[0], settings)
     described = ProbeSettings(
         model=model.name,
+        trained=settings.trained,
         layer=layer,
         policy=policy,
         rules=ruled.rules if ruled is not None else (),
@@ -121,6 +124,7 @@ def _read(
     model: LocalModel,
     requests: Sequence[Request],
     layers: Sequence[int],
+    trained: bool,
     noun: str,
     on_progress: Callable[[int], None] | None,
 ) -> tuple[_Rows, int]:
@@ -137,7 +141,7 @@ def _read(
     parts: dict[int, list[States]] = {layer: [] for layer in layers}
     for start in range(0, len(readable), _CHUNK):
         chunk = readable[start : start + _CHUNK]
-        for layer, states in last_states(model, chunk, layers).items():
+        for layer, states in last_states(model, chunk, layers, trained).items():
             parts[layer].append(states)
         if on_progress is not None:
             on_progress(len(chunk))

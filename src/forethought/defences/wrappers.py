@@ -192,6 +192,21 @@ WRAPPERS: tuple[Entry, ...] = (
     ),
     Entry(
         Defence(
+            id="fused_trained",
+            title="Verdict, and a probe of the weights that think",
+            paper="ours",
+            kind="wrapper",
+            trains="as fused_intent, the probe on states of the trained weights; nothing of the model",
+            cost="as fused_intent",
+            when_to_choose="as fused_intent: trained weights tell a disguised request better than the base's",
+            score="log-odds of the verdict, of the request and of the stated intent, standardised and mixed",
+            needs=("weights", "folder"),
+        ),
+        FusionOptions,
+        _fused,
+    ),
+    Entry(
+        Defence(
             id="headed_thought",
             title="Thought begun by the probe",
             paper="ours",

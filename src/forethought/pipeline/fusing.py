@@ -8,7 +8,7 @@ from typing import Any
 
 from forethought.defences.fused_fit import FusionSettings, fit_fusion
 from forethought.defences.linear_probe import load_probe
-from forethought.defences.probe_fit import fit_probe
+from forethought.defences.probe_fit import FitSettings, fit_probe
 from forethought.engine.local import LocalModel
 from forethought.manifest import key_of
 from forethought.pipeline.operating import development_rows
@@ -18,7 +18,9 @@ from forethought.pipeline.terminal import Terminal
 from forethought.policy import Policy
 from forethought.records import Request
 
-FUSED, FUSED_INTENT = "fused", "fused_intent"
+FUSED, FUSED_INTENT, FUSED_TRAINED = "fused", "fused_intent", "fused_trained"
+READS_INTENT = (FUSED_INTENT, FUSED_TRAINED)
+"""Fusions whose probe reads the stated intent as well, and is fitted on intents for that."""
 _FUSED_ON = 240
 """Development rows of a kind that a fusion is fitted on, or as many as the threshold is set on where that is more."""
 Model = Callable[[], LocalModel]
@@ -33,17 +35,19 @@ def probe_stage(
     policy: Policy,
     stages: StageRunner,
     terminal: Terminal,
+    trained: bool = False,
 ) -> Path:
-    """The folder of a probe on the base weights of `model`, fitted on `rows`; `dev` chooses the layer."""
+    """The folder of a probe on the base weights of `model`, or the trained ones, fitted on `rows`; `dev` chooses the
+    layer."""
 
     def work(out: Path) -> dict[str, Any]:
         bar.total(len(rows) + len(dev))
-        probe = fit_probe(model(), rows, dev, policy, on_progress=bar.advance)
+        probe = fit_probe(model(), rows, dev, policy, FitSettings(trained=trained), bar.advance)
         probe.save(out)
         return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
 
     with terminal.progress("fit the probe") as bar:
-        return stages.run(name, {"train": len(rows), "dev": len(dev)}, work)
+        return stages.run(name, {"train": len(rows), "dev": len(dev)} | ({"trained": True} if trained else {}), work)
 
 
 def fusion_stage(
@@ -56,8 +60,8 @@ def fusion_stage(
     stages: StageRunner,
     terminal: Terminal,
 ) -> Path:
-    """The folder of a fusion (`kind`: FUSED or FUSED_INTENT) of a model's verdict with a probe, whose folder `probe`
-    tells, where it has to be fitted.
+    """The folder of a fusion (`kind`: FUSED, FUSED_INTENT or FUSED_TRAINED) of a model's verdict with a probe, whose
+    folder `probe` tells, where it has to be fitted.
 
     Half of the development families standardise the scores, the other half choose weights and threshold; the limits on
     false refusals are the operating point's.
@@ -67,7 +71,7 @@ def fusion_stage(
     settings = FusionSettings(
         max_false_refusal=point.max_false_refusal,
         max_false_refusal_lookalike=point.max_false_refusal_lookalike,
-        read_intent=kind == FUSED_INTENT,
+        read_intent=kind in READS_INTENT,
     )
 
     def work(out: Path) -> dict[str, Any]:

@@ -158,7 +158,7 @@ class Recipe(Record):
     procedure: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda value: not value)
     """Fields of its procedure's settings in place of the defaults."""
     answer_with: Literal["adapter", "base"] = "base"
-    around: Literal["", "fused", "fused_intent"] = ""
+    around: Literal["", "fused", "fused_intent", "fused_trained"] = ""
     """Defence at inference around the trained model, which is fitted, evaluated beside it as `scot_best`, and kept."""
     data: DataConfig
     build: BuildConfig = BuildConfig()

@@ -16,7 +16,7 @@ from forethought.evals.respond import Judged, run_defence
 from forethought.evals.suite.records import Attempt
 from forethought.manifest import key_of
 from forethought.pipeline.data_stages import DataFolders
-from forethought.pipeline.fusing import FUSED_INTENT, fusion_stage, probe_stage
+from forethought.pipeline.fusing import FUSED_TRAINED, READS_INTENT, fusion_stage, probe_stage
 from forethought.pipeline.operating import recall
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.stage import StageRunner
@@ -89,9 +89,9 @@ def best_stages(
 
     rows = list(read_jsonl(folders.evolved / "train.jsonl", Request))
     dev = list(read_jsonl(folders.evolved / "dev.jsonl", Request))
-    if recipe.around == FUSED_INTENT:
+    if recipe.around in READS_INTENT:
         rows += intent_requests(read_jsonl(folders.built / "examples.jsonl", Example))
-    probe = probe_stage("8-probe", model, rows, dev, policy, stages, terminal)
+    probe = probe_stage("8-probe", model, rows, dev, policy, stages, terminal, recipe.around == FUSED_TRAINED)
     point = recipe.operating_point
     fusion = fusion_stage(FUSION, recipe.around, lambda: probe, model, dev, point, stages, terminal)
     attempts = _attempts(recipe, folders.selected)

@@ -16,7 +16,7 @@ from forethought.engine.conversation import Conversation, Failed, Respondent
 from forethought.engine.local import LocalModel
 from forethought.evals.metrics import share, youden
 from forethought.manifest import write_json
-from forethought.pipeline.fusing import FUSED, FUSED_INTENT, fusion_stage, probe_stage
+from forethought.pipeline.fusing import FUSED, FUSED_INTENT, FUSED_TRAINED, fusion_stage, probe_stage
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
@@ -27,7 +27,7 @@ from forethought.records import Request
 
 PROMPT = "prompt"
 PROBE, HEADED = "linear_probe", "headed_thought"
-_CHOICE, _FIT, _FUSE = "choose", "fit", "fuse"
+_CHOICE, _FIT, _FUSE, _OWN_PROBE = "choose", "fit", "fuse", "probe"
 
 
 def best_prompt(
@@ -97,8 +97,13 @@ class Probes:
         return self._folders[place]
 
     def _fit(self, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner, intents: bool) -> Path:
-        rows = [*ground.train, *(intent_requests(ground.examples) if intents else ())]
+        rows = probe_rows(ground, intents)
         return probe_stage(_FIT, model, rows, ground.dev, ground.policy, stages, self._terminal)
+
+
+def probe_rows(ground: Ground, intents: bool) -> list[Request]:
+    """What a probe is fitted on: the ground's training requests, and the intents that their thoughts state."""
+    return [*ground.train, *(intent_requests(ground.examples) if intents else ())]
 
 
 def fitted(
@@ -113,14 +118,19 @@ def fitted(
 ) -> str:
     """The spec; a defence that needs fitting and has no folder yet is fitted on the ground's rows first.
 
-    `model` is the defended one: probes read its base weights, a fusion its verdicts; `fmt` is how it writes thoughts.
+    `model` is the defended one: probes read its base weights, or where they are to its trained ones; a fusion its
+    verdicts. `fmt` is how it writes thoughts.
     """
     name = spec.strip()
-    if name not in (PROBE, HEADED, FUSED, FUSED_INTENT):
+    if name not in (PROBE, HEADED, FUSED, FUSED_INTENT, FUSED_TRAINED):
         return spec
+    own: Path | None = None
+    if name == FUSED_TRAINED:  # of these weights alone, so that it lies with them
+        rows = probe_rows(ground, intents=True)
+        own = probe_stage(_OWN_PROBE, model, rows, ground.dev, ground.policy, stages, terminal, trained=True)
 
     def probe() -> Path:
-        return probes.folder(ground, model, name == FUSED_INTENT)
+        return own or probes.folder(ground, model, name == FUSED_INTENT)
 
     if name == PROBE:
         return f"{PROBE}:{probe()}"
