@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -135,17 +135,8 @@ class Bench:
             heard = self._said_alike(shared, found.adapter) or (
                 () if entry.around else said_before(self._sweep, ground, stages)
             )
-            held: list[LocalModel] = []  # loaded once, and only where something has to be asked
-
-            def model() -> LocalModel:
-                if not held:
-                    held.append(LocalModel.load(self.ground.base, found.adapter))
-                    tokens = self._sweep.evaluate.max_answer_tokens
-                    reuse_base(held[0], self._said_by_base(), tokens)
-                    reuse_replies(held[0], heard, tokens)
-                    recall(held[0], stages.folder / CALIBRATE)
-                return held[0]
-
+            # Loaded once, and only where something has to be asked.
+            model = cache(lambda: self._recalling(found.adapter, heard, stages))
             ready = ""
             if entry.around:
                 fmt, point = read_settings(found.adapter).format, self._sweep.operating_point
@@ -172,6 +163,14 @@ class Bench:
             return CellResult(name, title, *self._place(budget), judged, questions, outcomes, timed, found, entry.why)
 
         self._guarded(name, title, budget, stages, work)
+
+    def _recalling(self, adapter: Path, heard: Sequence[Judged], stages: StageRunner) -> LocalModel:
+        """The trained model, which knows what the base and these weights have said already."""
+        model, tokens = LocalModel.load(self.ground.base, adapter), self._sweep.evaluate.max_answer_tokens
+        reuse_base(model, self._said_by_base(), tokens)
+        reuse_replies(model, heard, tokens)
+        recall(model, stages.folder / CALIBRATE)
+        return model
 
     def _lent(self, entry: MethodEntry, weights_of: str, budget: int) -> Path | None:
         """The folder of the weights that an entry shares; None where it trains its own.
