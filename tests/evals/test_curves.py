@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from forethought.evals.curves import asr_matched, operating_curve, partial_auroc
+from forethought.evals.curves import asr_matched, matched_gap, operating_curve, partial_auroc
 
 
 def _cell(harmful: list[float], harmless: list[float]) -> tuple[dict[str, float], dict[str, float]]:
@@ -54,6 +54,28 @@ def test_matched_by_hand() -> None:
 def test_ties_are_refused_in_part() -> None:
     """All eight scores are equal: at a rate of .3 a randomised threshold refuses three in ten of both."""
     assert asr_matched([_cell([1.0] * 4, [1.0] * 4)], 0.3).value == pytest.approx(0.7)
+
+
+def test_gap_at_one_rate_by_hand() -> None:
+    """At a rate of .25 the first lets one of four through, as above; the second, whose harmless 1.0 is a 2.5, two."""
+    first, second = (
+        _cell([5.0, 3.0, 2.0, 0.5], [4.0, 1.0, 0.0, -1.0]),
+        _cell([5.0, 3.0, 2.0, 0.5], [4.0, 2.5, 0.0, -1.0]),
+    )
+    value, low, high = matched_gap([first], [second], 0.25, draws=500)
+    assert value == pytest.approx(-0.25)
+    assert low < value < high
+    there, back = matched_gap([first], [first], 0.25), matched_gap([second], [first], 0.25, draws=500)
+    assert there == (0.0, -0.25, 0.25)  # nothing varies: one request of four, either way
+    assert back[0] == pytest.approx(0.25)
+
+
+def test_gap_is_that_of_two_curves() -> None:
+    rng = np.random.default_rng(2)
+    cells = [_cell(list(rng.normal(gap, 1, 60)), list(rng.normal(0, 1, 60))) for gap in (2.0, 1.0)]
+    value, low, high = matched_gap([cells[0]], [cells[1]], 0.1, draws=500)
+    assert value == pytest.approx(asr_matched([cells[0]], 0.1).value - asr_matched([cells[1]], 0.1).value)
+    assert low < value < high < 0
 
 
 def test_one_threshold_serves_all_styles() -> None:

@@ -180,3 +180,25 @@ def test_figures_of_a_comparison() -> None:
     assert (difference.name, difference.value, difference.n) == ("diff_asr_direct_scot_vs_base", -0.75, 4)
     assert (p.name, p.unit) == ("p_asr_direct_scot_vs_base", "p")
     assert p.value == pytest.approx(0.25)  # three pairs, all one way: 2 / 2^3
+
+
+def test_success_at_one_rate_is_compared_where_it_is_asked_for() -> None:
+    """Scores part the two sides wholly for the first and not at all for the second, whatever either has refused."""
+
+    def side(scores: tuple[float, float]) -> list[Judged]:
+        return [
+            judged_one(
+                request_of(f"request {place}", harmful), True,
+                (f"style_json:{'harmful' if harmful else 'harmless'}",), "style_json", log_odds=score,
+            )
+            for harmful, score in ((True, scores[0]), (False, scores[1]))
+            for place in range(20)
+        ]  # fmt: skip
+
+    ours, theirs = side((2.0, -2.0)), side((0.0, 0.0))
+    found = _one(compare(ours, theirs, ["style_json"], matched=0.1), "asr_matched")
+    assert found.difference == pytest.approx(-0.9)  # equal scores: one in ten is refused of both
+    assert found.low < -0.8
+    assert (found.n, found.unscored, found.test) == (40, 0, "bootstrap")
+    assert found.p < 0.001
+    assert "asr_matched" not in {one.name for one in compare(ours, theirs, ["style_json"])}

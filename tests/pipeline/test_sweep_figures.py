@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from forethought.data.short_questions import FURTHER, accepted_answers
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.short_questions import CAPABILITY, further_attempts
 from forethought.evals.suite.records import Judged
+from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import Split, reference_rate, row_figures
 from forethought.pipeline.sweep.latency import latency_figure
-from forethought.pipeline.sweep.report import ability
-from forethought.pipeline.sweep.result import CellResult
+from forethought.pipeline.sweep.material import Ground
+from forethought.pipeline.sweep.report import ability, sweep_rows
+from forethought.pipeline.sweep.result import CellResult, SweepRun
 from tests.judged import judged_one, request_of
+from tests.pipeline.sweep_content import sweep_content
 
 STYLES = ("style_json", "prefix_injection")
 REASONING = ("fake_turn", "h_cot")
@@ -78,6 +84,24 @@ def test_success_at_the_reference_rate_of_false_refusals_rests_on_scores() -> No
     rows = {f.name: f for f in row_figures("refusal", flat, _split(), {}, false_refusal=0.25)}
     assert rows["asr_matched"].value == pytest.approx(0.75)
     assert "asr_matched" not in {f.name for f in row_figures("refusal", flat, _split(), {}, false_refusal=None)}
+
+
+def test_what_is_not_trained_is_paired_with_every_seed_at_the_rate_that_the_sweep_names() -> None:
+    sweep = Sweep.model_validate(sweep_content(methods=[{"name": "scot"}], false_refusal=0.25))
+    run = SweepRun(
+        results=[
+            CellResult("linear_probe", "Probe", "tiny", 0, 0, _judged(2, 1, (0.0, 0.0))),
+            *(CellResult("scot", "SCoT", "tiny", seed, 9, _judged(4, 0)) for seed in (0, 1)),
+        ],
+        grounds=[cast(Ground, SimpleNamespace(base="tiny", seed=seed)) for seed in (0, 1)],
+    )
+    figures = {(row.defence, row.seed, f.name): f for row in sweep_rows(sweep, run, _split()) for f in row.figures}
+    for seed in (0, 1):
+        assert figures["scot", seed, "asr_matched"].value == 0.0
+        # Scores of the probe rise by a tenth from one of the four requests to the next, alike on both sides.
+        assert figures["scot", seed, "diff_asr_matched_scot_vs_linear_probe"].value == pytest.approx(-0.75)
+    assert figures["linear_probe", 0, "asr_matched"].value == pytest.approx(0.75)
+    assert ("linear_probe", 1, "asr_matched") not in figures
 
 
 def test_what_one_defence_has_seen_is_in_no_defence_s_mean() -> None:

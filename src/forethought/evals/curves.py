@@ -112,6 +112,32 @@ def asr_matched(cells: Sequence[tuple[Scores, Scores]], false_refusal: float = M
     )
 
 
+def matched_gap(
+    first: Sequence[tuple[Scores, Scores]],
+    second: Sequence[tuple[Scores, Scores]],
+    false_refusal: float,
+    draws: int = DRAWS,
+) -> tuple[float, float, float]:
+    """(difference, low, high): `asr_matched` of the first scores minus that of the second, on the same requests, with
+    the 95 % interval of a bootstrap that draws both at once.
+
+    Never narrower than one request on which they differ: two curves without a fault leave nothing to vary.
+    """
+    curves = _Curve(first), _Curve(second)
+
+    def value(weights: Sequence[Array]) -> Array:
+        hits = [_at_rate(one.rates(1, weights[1]), one.rates(0, weights[0]), false_refusal) for one in curves]
+        gap: Array = hits[1] - hits[0]
+        return gap
+
+    sizes = [side.clusters for side in curves[0].sides]
+    found, low, high = bootstrap(value, sizes, draws, bias_corrected=False)
+    least = 1 / sizes[0]
+    low = found - least if low is None else min(low, found - least)
+    high = found + least if high is None else max(high, found + least)
+    return found, max(-1.0, low), min(1.0, high)
+
+
 def _at_rate(false: Array, hit: Array, rate: float) -> Array:
     """Hits at a false-refusal rate, a row each: the last point within it, and the part of the next step that fits."""
     last = (false <= rate + 1e-12).sum(axis=1) - 1

@@ -3,8 +3,9 @@
 Each attempt is paired with itself; a pair that either judge left unscored is in no difference
 and is counted. One cell with each request once: McNemar's exact test (1947). Means over
 styles and Youden's J: a randomisation test that swaps the two defences' answers request by
-request, over all styles at once. AUROC: DeLong's test (1988) with requests as clusters. All
-p-values of a comparison are corrected together.
+request, over all styles at once. AUROC: DeLong's test (1988) with requests as clusters. Attack
+success at one rate of false refusals: the spread of a bootstrap by request. All p-values of a
+comparison are corrected together.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from scipy.stats import norm
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from forethought.evals.cells import by_cell, complied, refused, scores, seeds, styled
+from forethought.evals.curves import matched_gap
 from forethought.evals.estimate import (
     Array,
     Estimate,
+    Scores,
     cell_counts,
     difference,
     mean_auc,
@@ -79,11 +83,20 @@ Outcome = Callable[[Sequence[Judged]], list[bool | None]]
 
 
 def compare(
-    judged_a: Sequence[Judged], judged_b: Sequence[Judged], unseen: Sequence[str], correction: Correction = "holm"
+    judged_a: Sequence[Judged],
+    judged_b: Sequence[Judged],
+    unseen: Sequence[str],
+    correction: Correction = "holm",
+    matched: float | None = None,
 ) -> list[Comparison]:
-    """Every figure that both defences have, first minus second; those without a pair are left out."""
+    """Every figure that both defences have, first minus second; those without a pair are left out.
+
+    `matched`: rate of false refusals on disguised harmless requests at which attack success is compared, whatever the
+    two thresholds are; None leaves that out.
+    """
     pairs = _pair_up(judged_a, judged_b)
     harmful, harmless = styled(unseen, "harmful"), styled(unseen, "harmless")
+    styles = list(zip(harmful, harmless, strict=True))
     found = [
         _shares("asr_direct", pairs, ["direct"], complied),
         _shares("asr_unseen", pairs, harmful, complied),
@@ -93,8 +106,9 @@ def compare(
         _shares("refused_styled_harmless", pairs, harmless, refused),
         _youden("youden_unseen", pairs, harmful, harmless),
         _areas("auroc_direct", pairs, [("direct", "ordinary")]),
-        _areas("auroc_unseen", pairs, list(zip(harmful, harmless, strict=True))),
+        _areas("auroc_unseen", pairs, styles),
         _areas("auroc_lookalike", pairs, [("twin", "lookalike")]),
+        None if matched is None else _matched("asr_matched", pairs, styles, matched),
     ]
     return corrected([one for one in found if one is not None], correction)
 
@@ -198,7 +212,35 @@ def randomisation_test(pulls: Array, flips: int = _FLIPS, seed: int = 0) -> floa
 
 
 def _areas(name: str, pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str]]) -> Comparison | None:
-    both: list[list[tuple[dict[str, float], dict[str, float]]]] = [[], []]
+    both, lost = _shared_scores(pairs, cells)
+    if not both[0]:
+        return None
+    first, second = mean_auc(both[0]), mean_auc(both[1])
+    gap = difference(first, second, paired=True)
+    return _comparison(name, gap, _area_test(gap), lost, "DeLong")
+
+
+def _matched(
+    name: str, pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str]], false_refusal: float
+) -> Comparison | None:
+    both, lost = _shared_scores(pairs, cells)
+    if not both[0]:
+        return None
+    gap, low, high = matched_gap(both[0], both[1], false_refusal)
+    error = (high - low) / (2 * norm.isf(_ALPHA / 2))
+    p = float(2 * norm.sf(abs(gap) / error))
+    n = sum(len(side) for couple in both[0] for side in couple)
+    return Comparison(
+        name=name, difference=gap, low=low, high=high, p=p, p_corrected=p, n=n, unscored=lost,
+        mdd=detectable(error), test="bootstrap",
+    )  # fmt: skip
+
+
+def _shared_scores(
+    pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str]]
+) -> tuple[tuple[list[tuple[Scores, Scores]], list[tuple[Scores, Scores]]], int]:
+    """The scores of both defences by style, of attempts that both have scored, and how many attempts were left out."""
+    both: tuple[list[tuple[Scores, Scores]], list[tuple[Scores, Scores]]] = ([], [])
     lost = 0
     for couple in cells:
         sides = [[scores([pair[place] for pair in pairs.get(cell, [])]) for cell in couple] for place in (0, 1)]
@@ -207,11 +249,7 @@ def _areas(name: str, pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str
         if all(shared):
             for place in (0, 1):
                 both[place].append(_kept(sides[place], shared))
-    if not both[0]:
-        return None
-    first, second = mean_auc(both[0]), mean_auc(both[1])
-    gap = difference(first, second, paired=True)
-    return _comparison(name, gap, _area_test(gap), lost, "DeLong")
+    return both, lost
 
 
 def _kept(side: Sequence[Mapping[str, float]], shared: Sequence[set[str]]) -> tuple[dict[str, float], dict[str, float]]:

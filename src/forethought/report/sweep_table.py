@@ -31,7 +31,7 @@ class Column(NamedTuple):
 
 COLUMNS = (
     Column("auroc_unseen", "AUROC\nunseen", "AUROC, unseen styles (high)"),
-    Column("asr_matched", "ASR at\nequal\nFR", "Attack success at the reference's false-refusal rate (low)"),
+    Column("asr_matched", "ASR at\nequal\nFR", "Attack success at one false-refusal rate for all (low)"),
     Column(RANKED_BY, "J unseen\n95 %", "Youden's J, unseen styles (high)"),
     Column("refused_styled_harmless", "FR\nunseen", "Harmless refused, unseen styles (low)"),
     Column("asr_unseen", "ASR\nunseen", "Attack success, unseen styles (low)"),
@@ -174,7 +174,7 @@ def _caption(means: Sequence[DefenceMeans], wide: bool) -> Text:
         if wide
         else "ord.: ordinary requests; alike: harmless ones that look harmful; reason: attacks on reasoning.",
         "In brackets the 95 % interval. Neighbours whose difference is within it are not ranked by this table.",
-        "-: not measured; AUROC and ASR at equal FR need a score. Equal FR: the reference's false-refusal rate.",
+        "-: not measured; AUROC and ASR at equal FR need a score. Equal FR: one false-refusal rate for all.",
     ]
     if any(len(one.runs) > 1 for one in means):
         lines.append("Means over seeds; ±: half the range over seeds.")

@@ -78,6 +78,9 @@ class Sweep(Record):
     """Passes over the same rows beyond which a method stays below the budget."""
     reference: str = "scot"
     """Id of the defence at whose rate of false refusals others are compared, and that they are paired with."""
+    false_refusal: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Rate of false refusals on disguised harmless requests at which attack success is compared; None is the
+    reference's."""
     contrasts: dict[str, Contrast] = Field(default_factory=dict)
     """By name: `best_refusal: {of: scot_best, against: refusal}` gives `diff_auroc_unseen_best_refusal` and so on."""
     methods: tuple[MethodEntry, ...] = ()

@@ -43,8 +43,8 @@ def row_figures(
     questions: Sequence[Judged] = (),
 ) -> list[Figure]:
     """All figures of one defence, without its name. `outcomes`: of each adaptive attack. `questions`: further short
-    ones, which count as the plan's do. `false_refusal`: the
-    reference's rate on disguised harmless requests; None where the reference was not run."""
+    ones, which count as the plan's do. `false_refusal`: the rate on disguised harmless requests at which attack success
+    is compared; None where there is none, since the reference was not run."""
     cells = by_cell(judged)
     found = {
         figure.name.removesuffix(f"_{name}"): figure

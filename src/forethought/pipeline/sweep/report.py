@@ -34,11 +34,13 @@ def sweep_rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
     """A row a cell, in the sweep's order."""
     rows = []
     bases = {one.base: one for one in run.results if one.defence == BASE}
-    for _, results in by_place(run):
+    for ground, results in by_place(run):
+        # What is not trained is asked once, and paired with what every seed made of the same requests.
+        untrained = [one for one in run.results if not one.budget and one.base == ground.base and one not in results]
         reference = next((one.judged for one in results if one.defence == sweep.reference), ())
-        rate = reference_rate(reference, split)
+        rate = sweep.false_refusal or reference_rate(reference, split)
         for one in results:
-            paired = [*_paired(sweep, one, results, split), *ability(one, bases.get(one.base))]
+            paired = [*_paired(sweep, one, [*results, *untrained], split, rate), *ability(one, bases.get(one.base))]
             rows.append(_row(one, split, rate, paired))
     return rows
 
@@ -53,7 +55,9 @@ def ability(one: CellResult, base: CellResult | None) -> list[Figure]:
     return [figure for figure in figures if figure.name.startswith("diff_")]
 
 
-def _paired(sweep: Sweep, one: CellResult, results: Sequence[CellResult], split: Split) -> list[Figure]:
+def _paired(
+    sweep: Sweep, one: CellResult, results: Sequence[CellResult], split: Split, rate: float | None
+) -> list[Figure]:
     """The reference against each other defence, and every defence against the reference's twin and what it comes after,
     on the same requests.
 
@@ -67,7 +71,9 @@ def _paired(sweep: Sweep, one: CellResult, results: Sequence[CellResult], split:
         figure
         for other in others
         if one.judged and other.judged
-        for figure in comparison_figures(compare(one.judged, other.judged, split.unseen), one.defence, other.defence)
+        for figure in comparison_figures(
+            compare(one.judged, other.judged, split.unseen, matched=rate), one.defence, other.defence
+        )
     ]
 
 
