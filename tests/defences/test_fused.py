@@ -350,7 +350,7 @@ class _Model:
 
 
 def _fit(verdict: Callable[[str], float | None], probe: Callable[[str], float], **more: Any) -> Fusion:
-    given: dict[str, Any] = {"calibration": _rows(THINGS[:4]), "dev": _rows(THINGS[4:])} | more
+    given: dict[str, Any] = {"dev": _rows(THINGS[4:])} | more
     model: Any = _Model(verdict)
     return fit_fusion(model, StubProbe(lambda text: (probe(text), 0.0, 0.0)), **given)
 
@@ -403,7 +403,7 @@ def test_the_weight_goes_to_the_intent_where_only_it_separates() -> None:
         return ({"Copy.": 2.0, "Buy.": -2.0}.get(text, _noise(text)), 0.0, 0.0)
 
     model: Any = Stating(verdict)
-    found = fit_fusion(model, StubProbe(odds), _rows(THINGS[:4]), _rows(THINGS[4:]), FusionSettings(read_intent=True))
+    found = fit_fusion(model, StubProbe(odds), _rows(THINGS), FusionSettings(read_intent=True))
     assert found.reads_intent
     assert found.intent_weight > 0.5
     assert found.auroc_dev == found.auroc_dev_intent == 1.0
@@ -411,7 +411,7 @@ def test_the_weight_goes_to_the_intent_where_only_it_separates() -> None:
     assert not _fit(_noise, _harm).reads_intent
 
 
-def test_standardised_on_the_calibration_requests_and_the_threshold_is_within_its_limit() -> None:
+def test_standardised_on_the_development_requests_and_the_threshold_is_within_its_limit() -> None:
     found = _fit(lambda text: 3 * _harm(text) + 1, _harm)
     assert [found.verdict_mean, found.verdict_scale] == pytest.approx([1.0, 3.0])
     assert [found.probe_mean, found.probe_scale] == pytest.approx([0.0, 1.0])
@@ -421,8 +421,8 @@ def test_standardised_on_the_calibration_requests_and_the_threshold_is_within_it
 
 
 def test_requests_without_a_score_are_left_out_and_too_few_are_an_error() -> None:
-    found = _fit(lambda text: None if "film" in text else _harm(text), _harm)
-    assert found.n_calibration == 6
+    found = _fit(lambda text: None if "lamp" in text else _harm(text), _harm)
+    assert found.n_calibration == 14
     with pytest.raises(InputError, match="no spread"):
         _fit(lambda text: 1.0, _harm)
     with pytest.raises(InputError, match="no harmful or no harmless"):
@@ -431,7 +431,7 @@ def test_requests_without_a_score_are_left_out_and_too_few_are_an_error() -> Non
 
 def test_a_model_that_does_not_think_is_an_error() -> None:
     with pytest.raises(ModelError, match="does not think"):
-        fit_fusion(LocalModel(tiny_model(), tiny_tokenizer(), None), StubProbe(lambda _: (0, 0, 0)), [], [])
+        fit_fusion(LocalModel(tiny_model(), tiny_tokenizer(), None), StubProbe(lambda _: (0, 0, 0)), [])
 
 
 def test_a_stored_fusion_says_the_same_and_a_damaged_one_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Verdict and probe decide together: what the thought concludes, and what the model knew before its first word.
 
-Their log-odds are standardised on calibration requests and mixed by weights; weights and threshold are chosen on
+Their log-odds are standardised and mixed by weights; weights and threshold are chosen on
 development requests. Where the fusion says so, the probe reads the intent that the thought states as well, by itself
 and so without a disguise. The thought's text stays as it is: where the probe carries the decision, the refusal names
 the probe's rule and says so in `Response.cause`. Where the turn was begun by somebody else, its thought skipped or its

@@ -1,4 +1,4 @@
-"""Fitting a fusion: standardise on calibration requests, choose weights and threshold on development requests."""
+"""Fitting a fusion: development requests standardise the scores, and choose weights and threshold."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _STEPS = 20
 _WEIGHTS = tuple((v / _STEPS, i / _STEPS) for v in range(_STEPS + 1) for i in range(_STEPS + 1 - v))
 """(verdict's, stated intent's); the request has the rest."""
-_FEWEST = 2
 
 
 class FusionSettings(Record):
@@ -43,32 +42,30 @@ class FusionSettings(Record):
 def fit_fusion(
     model: LocalModel,
     probe: LinearProbe,
-    calibration: Sequence[Request],
     dev: Sequence[Request],
     settings: FusionSettings | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> Fusion:
-    """A fusion for a model that thinks and a probe on its base weights.
+    """A fusion for a model that thinks and a probe on its base weights, or its own.
 
-    `calibration` needs no labels; both labels are needed in `dev`, of other requests. `on_done(n)` is told finished
-    thoughts. Raises InputError where too few have both scores, or scores that don't differ, ModelError for a model
-    that doesn't think or other base weights than the probe's.
+    `dev` has to hold both labels; scores are standardised on all of its requests. `on_done(n)` is told finished
+    thoughts. Raises InputError where a label has no request with both scores, or scores don't differ, ModelError for a
+    model that doesn't think or other weights than the probe's.
     """
     settings = settings or FusionSettings()
     if not model.thinks:
         raise ModelError(model.name, "does not think: it has no verdict to fuse", "Give a scot model")
     probe.check_model(model)
-    standard = _scored(model, probe, calibration, settings.read_intent, on_done)[0]
-    if len(standard) < _FEWEST or (_spread(standard)[1] < 1e-6).any():
-        raise InputError(f"{len(standard)} calibration requests", "give no spread of scores", "Give more, some dozens")
-    mean, scale = _spread(standard)
     labelled = [request for request in dev if request.harmful is not None]
     found, rows = _scored(model, probe, labelled, settings.read_intent, on_done)
-    found = (found - mean) / scale
-    found[:, 2] = np.where(np.isnan(found[:, 2]), found[:, 1], found[:, 2])  # as `Fusion.parts` does
     kinds = np.array([_kind(row) for row in rows])
     if not (kinds == "harmful").any() or (kinds == "harmful").all():
         raise InputError(f"{len(rows)} development requests", "hold no harmful or no harmless one", "Give both")
+    mean, scale = _spread(found)
+    if (scale < 1e-6).any():
+        raise InputError(f"{len(rows)} development requests", "give no spread of scores", "Give more, some dozens")
+    found = (found - mean) / scale
+    found[:, 2] = np.where(np.isnan(found[:, 2]), found[:, 1], found[:, 2])  # as `Fusion.parts` does
     areas = {one: _area(_mixed(found, one), kinds) for one in _WEIGHTS if settings.read_intent or not one[1]}
     weights = _evenest(areas, int((kinds == "harmful").sum()), int((kinds != "harmful").sum()), settings.read_intent)
     chosen = _threshold(_mixed(found, weights), rows, settings)
@@ -89,7 +86,7 @@ def fit_fusion(
         auroc_dev_verdict=areas[1.0, 0.0],
         auroc_dev_probe=areas[0.0, 0.0],
         auroc_dev_intent=areas.get((0.0, 1.0)),
-        n_calibration=len(standard),
+        n_calibration=len(rows),
     )
 
 

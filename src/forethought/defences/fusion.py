@@ -23,7 +23,7 @@ FUSION = "fusion.json"
 class Fusion(Record):
     """How up to three log-odds become one score: the verdict's, the probe's of the request, the probe's of the intent.
 
-    Each is standardised on the calibration requests and weighted; the weights sum to one.
+    Each is standardised on the development requests and weighted; the weights sum to one.
     """
 
     version: int = 1
@@ -37,7 +37,7 @@ class Fusion(Record):
     """Whether the probe reads the stated intent: for the score, and for the rule that a refusal names."""
     verdict_mean: float
     verdict_scale: float = Field(gt=0.0)
-    """Mean and standard deviation of the verdict's log-odds on the calibration requests."""
+    """Mean and standard deviation of the verdict's log-odds on the development requests."""
     probe_mean: float
     probe_scale: float = Field(gt=0.0)
     """The same of the probe's, on the request."""
@@ -57,6 +57,7 @@ class Fusion(Record):
     auroc_dev_intent: float | None = None
     """Of the probe on the stated intent alone."""
     n_calibration: int = Field(ge=2)
+    """Development requests with both scores, which it was fitted on."""
 
     @model_validator(mode="after")
     def _shares(self) -> Self:

@@ -10,7 +10,6 @@ from forethought.defences.fused_fit import FusionSettings, fit_fusion
 from forethought.defences.linear_probe import load_probe
 from forethought.defences.probe_fit import FitSettings, fit_probe
 from forethought.engine.local import LocalModel
-from forethought.manifest import key_of
 from forethought.pipeline.operating import development_rows
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
@@ -63,11 +62,9 @@ def fusion_stage(
     """The folder of a fusion (`kind`: FUSED, FUSED_INTENT or FUSED_TRAINED) of a model's verdict with a probe, whose
     folder `probe` tells, where it has to be fitted.
 
-    Half of the development families standardise the scores, the other half choose weights and threshold; the limits on
-    false refusals are the operating point's.
+    Weights and threshold rest on all the rows that the operating point has, with its limits on false refusals.
     """
     rows = development_rows(dev, point, _FUSED_ON)
-    standard, choosing = _halves(rows)
     settings = FusionSettings(
         max_false_refusal=point.max_false_refusal,
         max_false_refusal_lookalike=point.max_false_refusal_lookalike,
@@ -77,19 +74,11 @@ def fusion_stage(
     def work(out: Path) -> dict[str, Any]:
         bar.total(len(rows))
         found = load_probe(probe())
-        fusion = fit_fusion(model(), found, standard, choosing, settings, on_done=bar.advance)
+        fusion = fit_fusion(model(), found, rows, settings, on_done=bar.advance)
         fusion.save(out, found)
         weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}
         return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
 
     with terminal.progress("fuse verdict and probe") as bar:
-        said = {"rows": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
+        said = {"fitted_on": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
         return stages.run(name, said, work)
-
-
-def _halves(rows: Sequence[Request]) -> tuple[list[Request], list[Request]]:
-    """Two halves that share no family: rows of one family differ in their disguise alone."""
-    sides: tuple[list[Request], list[Request]] = ([], [])
-    for row in rows:
-        sides[int(key_of(row.family or row.twin or row.seed_id)[:8], 16) % 2].append(row)
-    return sides
