@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forethought.evals.paired import Comparison, compare, comparison_figures, corrected, randomisation_test
+from forethought.evals.comparison import Comparison, comparison_figures, corrected
+from forethought.evals.paired import compare, randomisation_test
 from forethought.evals.respond import Judged
 from tests.judged import comparison, judged_one, request_of
 

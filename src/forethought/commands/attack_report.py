@@ -18,9 +18,9 @@ from forethought.errors import InputError
 if TYPE_CHECKING:
     from forethought.engine.pricing import Price
     from forethought.evals.attacks.adaptive.outcome import Outcome
+    from forethought.evals.comparison import Comparison
     from forethought.evals.judges.base import Judge
     from forethought.evals.metrics import Figure
-    from forethought.evals.paired import Comparison
     from forethought.evals.suite.plan import PlanSummary
     from forethought.report.attack_figures import AttackReport
     from forethought.report.attack_rows import AttackRows
@@ -210,7 +210,7 @@ def _write_page(done: _Finished, show_harmful: bool) -> None:
 
 
 def _write_figures(done: _Finished, choice: AttackChoice) -> None:
-    from forethought.evals.paired import comparison_figures
+    from forethought.evals.comparison import comparison_figures
     from forethought.manifest import file_hash
     from forethought.report.attack_figures import slugs
     from forethought.report.results import write_results

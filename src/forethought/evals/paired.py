@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 from forethought.evals.cells import by_cell, complied, refused, scores, seeds, styled
+from forethought.evals.comparison import ALPHA, Comparison, Correction, corrected
 from forethought.evals.curves import matched_gap
 from forethought.evals.estimate import (
     Array,
@@ -32,52 +31,11 @@ from forethought.evals.estimate import (
     mean_share,
     newcombe_variance,
 )
-from forethought.evals.metrics import Figure
 from forethought.evals.power import detectable, detectable_paired
 from forethought.evals.respond import Judged
 from forethought.evals.short_questions import CAPABILITY, right_answers
-from forethought.records import Record
 
-Correction = Literal["holm", "fdr_bh"]
-"""Holm bounds the chance of any false finding; Benjamini and Hochberg the share of false ones among the findings."""
 _FLIPS = 10_000
-_ALPHA = 0.05
-
-
-class Comparison(Record):
-    """What one defence has over another in one figure."""
-
-    name: str
-    """The figure compared, such as `asr_direct`."""
-    difference: float
-    """First defence minus second."""
-    low: float
-    high: float
-    """Ends of the 95 % interval, not corrected for the number of comparisons."""
-    p: float
-    """Two-sided, of no difference."""
-    p_corrected: float
-    """The same, corrected for all comparisons made together."""
-    n: int
-    """Attempts that both defences have a scored answer to."""
-    unscored: int = 0
-    """Attempts left out because one of the two is unscored."""
-    mdd: float | None
-    """Minimum detectable difference: the smallest that this sample would show with 80 % power. None: none at all."""
-    test: str
-
-    def __str__(self) -> str:
-        text = (
-            f"{self.name}: {self.difference:+.2f} ({self.low:+.2f} to {self.high:+.2f}),"
-            f" p {self.p_corrected:.3f} corrected ({self.test}), {self.n} pairs"
-        )
-        if self.p_corrected < _ALPHA:
-            return text
-        if self.mdd is None:
-            return f"{text}; too few pairs for any difference to show"
-        return f"{text}; a difference below {self.mdd:.2f} would not show in a sample of this size"
-
-
 Pairs = list[tuple[Judged, Judged]]
 Outcome = Callable[[Sequence[Judged]], list[bool | None]]
 
@@ -116,29 +74,6 @@ def compare(
 def compare_right(judged_a: Sequence[Judged], judged_b: Sequence[Judged]) -> Comparison | None:
     """How many more short questions the first defence answers right; None where they share none that is scored."""
     return _shares(CAPABILITY, _pair_up(judged_a, judged_b), [CAPABILITY], right_answers)
-
-
-def corrected(comparisons: Sequence[Comparison], correction: Correction = "holm") -> list[Comparison]:
-    """The comparisons with their p-values corrected as one family."""
-    if not comparisons:
-        return []
-    adjusted = multipletests([one.p for one in comparisons], method=correction)[1]
-    return [one.model_copy(update={"p_corrected": float(p)}) for one, p in zip(comparisons, adjusted, strict=True)]
-
-
-def comparison_figures(comparisons: Sequence[Comparison], a: str, b: str) -> list[Figure]:
-    """Each difference as `diff_NAME_A_vs_B`, and its corrected p-value as `p_NAME_A_vs_B`."""
-    figures = []
-    for one in comparisons:
-        ending = f"{one.name}_{a}_vs_{b}"
-        figures += [
-            Figure(
-                name=f"diff_{ending}", value=one.difference, low=one.low, high=one.high,
-                n=one.n, unscored=one.unscored, unit="difference",
-            ),
-            Figure(name=f"p_{ending}", value=one.p_corrected, n=one.n, unit="p"),
-        ]  # fmt: skip
-    return figures
 
 
 def _pair_up(judged_a: Sequence[Judged], judged_b: Sequence[Judged]) -> dict[str, Pairs]:
@@ -227,7 +162,7 @@ def _matched(
     if not both[0]:
         return None
     gap, low, high = matched_gap(both[0], both[1], false_refusal)
-    error = (high - low) / (2 * norm.isf(_ALPHA / 2))
+    error = (high - low) / (2 * norm.isf(ALPHA / 2))
     p = float(2 * norm.sf(abs(gap) / error))
     n = sum(len(side) for couple in both[0] for side in couple)
     return Comparison(

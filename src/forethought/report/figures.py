@@ -8,11 +8,12 @@ from forethought.evals.attacks.catalogue import seen_in_training
 from forethought.evals.attacks.static import DIRECT, find_attack
 from forethought.evals.bounds import bounded_mean
 from forethought.evals.cells import Cells, by_cell, complied, refused, scores, seeds, styled
+from forethought.evals.comparison import Comparison, comparison_figures
 from forethought.evals.comprehension import comprehension, readable_styles
 from forethought.evals.curves import asr_matched
 from forethought.evals.judges.known import KnownError, corrected_asr, known_error
 from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
-from forethought.evals.paired import Comparison, compare, comparison_figures
+from forethought.evals.paired import compare
 from forethought.evals.plan import HELD_OUT_RULES
 from forethought.evals.reasoning_metrics import reasoning_figures
 from forethought.evals.respond import Judged

@@ -14,10 +14,10 @@ from jinja2 import Environment
 from forethought.engine.local import Settings
 from forethought.evals.attacks.static import find_attack
 from forethought.evals.bounds import too_many_unscored
+from forethought.evals.comparison import Comparison
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.curves import operating_curve
 from forethought.evals.metrics import Figure
-from forethought.evals.paired import Comparison
 from forethought.evals.respond import Judged
 from forethought.report.figures import (
     BASE,

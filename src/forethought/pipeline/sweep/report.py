@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from forethought.evals.comparison import comparison_figures
 from forethought.evals.metrics import Figure
-from forethought.evals.paired import compare, compare_right, comparison_figures
+from forethought.evals.paired import compare, compare_right
 from forethought.evals.power import detectable
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_figures
