@@ -186,6 +186,30 @@ def test_no_calibration_request_is_near_another_shipped_one_or_a_capability_ques
     assert (len(kept), dict(removed)) == (len(rows), {})
 
 
+def test_trivia_are_short_ordinary_questions_for_training_and_development() -> None:
+    rows = shipped_requests("trivia")
+    assert len(rows) == len({row.id for row in rows}) >= 200
+    assert {(row.harmful, row.kind, row.source, row.rules) for row in rows} == {(False, "ordinary", "shipped", ())}
+    assert all(len(row.text.split()) <= 12 for row in rows)
+    parts = [shipped_requests("trivia", split) for split in SPLITS]
+    assert sorted(row.id for part in parts for row in part) == sorted(row.id for row in rows)
+    assert shipped_requests("trivia", "test") == []
+    families = [{row.family for row in part} for part in parts]
+    assert min(len(families[place]) for place, split in enumerate(SPLITS) if split != "test") >= 5
+    assert sum(map(len, families)) == len(set().union(*families))
+    assert not {row.family for row in rows} & {row["family"] for row in _rows()}
+
+
+def test_no_trivia_is_near_another_shipped_request_or_a_question_of_the_test() -> None:
+    """The test's short questions, all three hundred of them, are of the same kind and none of these."""
+    tested = known_evaluation_sets()["capability"]
+    assert len(tested) > 300
+    shipped = [*shipped_requests("contrast"), *shipped_requests("ordinary"), *shipped_requests("calibration")]
+    rows = shipped_requests("trivia")
+    kept, removed = remove_duplicates(rows, _blank([*shipped, *rule_examples(), *tested]))
+    assert (len(kept), dict(removed)) == (len(rows), {})
+
+
 def test_no_calibration_request_is_near_a_public_one_of_over_refusal(shared: Path) -> None:
     path = str(shared / "over_refusal" / "xstest.csv")
     public = _blank(list(load_requests(SourceSpec(path=path), None)))

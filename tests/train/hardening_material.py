@@ -78,5 +78,6 @@ class Trainer:
         self.jobs.append(job)
         job.out.mkdir(parents=True, exist_ok=True)
         (job.out / "adapter_model.safetensors").write_text(job.out.name, encoding="utf-8")
-        write_settings(job.out, Settings(policy=job.material.policy, method=job.method.name, seen_operators=("slang",)))
+        said = {"method": job.method.name, "answer_with": job.method.answer_with, "seen_operators": ("slang",)}
+        write_settings(job.out, Settings.model_validate({"policy": job.material.policy, **said}))
         return {"rows": float(len(job.method.rows(job.material))), "steps": 3.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,6 @@ from forethought.train.hardening.attacking import Found
 from forethought.train.hardening.pool import make_pool
 from forethought.train.hardening.rounds import Means, harden
 from forethought.train.hardening.settings import HardeningSettings
-from forethought.train.methods.base import Job
 from forethought.train.methods.combined import Levers
 from forethought.train.objectives.paired import PairedObjective
 from forethought.train.rows import IGNORED
@@ -55,9 +55,10 @@ class World:
         self.make = make
         self.tokens = tokens
 
-    def run(self) -> dict[str, float]:
+    def run(self, **method: str) -> dict[str, float]:
         given = job(self.out, self.settings, self.tokens)
-        given = Job(**{**vars(given), "say": self.said.append})
+        changed = given.method.model_copy(update=method)
+        given = dataclasses.replace(given, say=self.said.append, method=changed)
         return harden(given, self.settings, Means(self.trainer, self.load))
 
     def load(self, folder: Path) -> Scripted:
@@ -118,6 +119,15 @@ def test_each_round_is_trained_with_the_levers_of_the_settings(tmp_path: Path) -
         assert isinstance(taught.method.objective(taught.config, 2), PairedObjective)
         assert taught.method.objective(taught.config, 2).columns == ("weights",)
     assert HardeningSettings().model_dump().get("levers") is None  # keys of hardenings without them stay
+
+
+def test_every_round_answers_as_the_hardened_model_will(tmp_path: Path) -> None:
+    world = World(tmp_path, weak_at_first)
+    world.run(answer_with="base")
+    assert [taught.method.answer_with for taught in world.trainer.jobs] == ["base", "base"]
+    assert read_settings(tmp_path).answer_with == "base"
+    with pytest.raises(ModelError):
+        World(tmp_path, weak_at_first).run()  # another hardening: what got through was answered by other weights
 
 
 def test_what_was_falsely_refused_is_taught_with_a_harmful_twin(tmp_path: Path) -> None:

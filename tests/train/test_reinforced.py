@@ -61,7 +61,7 @@ def test_scot_rl_goes_on_from_a_supervised_model(tmp_path: Path, monkeypatch: py
     # A random model never ends a turn: it would write all the room there is.
     monkeypatch.setattr(methods, "_longest_thought", lambda material: 8)
     monkeypatch.setattr(methods, "_ANSWER_TOKENS", 2)
-    method = REINFORCED.model_copy(update={"procedure": reinforced(SMALL)})
+    method = REINFORCED.model_copy(update={"procedure": reinforced(SMALL), "answer_with": "base"})
     told: list[Any] = []
     counts = train_method(_job(method, tmp_path, lambda *step: told.append(step)))
     # Two steps over eight rows by fours, then two of GRPO; one bar for both.
@@ -72,7 +72,7 @@ def test_scot_rl_goes_on_from_a_supervised_model(tmp_path: Path, monkeypatch: py
     assert start.keys() == end.keys()
     assert all(not torch.equal(start[name], end[name]) for name in start)
     settings = read_settings(tmp_path)
-    assert (settings.method, settings.answer_with, settings.seen_operators) == ("scot_rl", "adapter", ("slang",))
+    assert (settings.method, settings.answer_with, settings.seen_operators) == ("scot_rl", "base", ("slang",))
     assert read_settings(tmp_path / "sft").method == "scot"
     assert set(free) == {8}
     (reply,) = LocalModel.load(str(tmp_path)).reply([Conversation(messages=_examples()[0].request.messages)], 4)

@@ -10,7 +10,7 @@ from pathlib import Path
 from forethought.data.dedupe import THRESHOLD, WITHIN, contaminated, repeated
 from forethought.data.neighbours import How, Neighbour
 from forethought.data.shipped import shipped_requests
-from forethought.data.short_questions import SAMPLE, accepted_answers
+from forethought.data.short_questions import FURTHER, SAMPLE, accepted_answers
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.records import Record, Request, user_request
@@ -159,7 +159,8 @@ def evaluation_set(path: str) -> dict[str, list[Request]]:
 
 def _capability() -> list[Request]:
     name = "capability"
-    return [user_request(text, harmful=False, source=name, kind=name) for text in accepted_answers(SAMPLE)]
+    asked = (*accepted_answers(SAMPLE), *accepted_answers(FURTHER))
+    return [user_request(text, harmful=False, source=name, kind=name) for text in asked]
 
 
 def removed_by_cause(report: OverlapReport) -> Counter[str]:

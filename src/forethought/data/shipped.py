@@ -8,7 +8,9 @@ Beside them stand the rule examples: one-line harmful requests that teach the ru
 classifier, and as `shipped:rules` what a breach of each rule is called. They belong to no
 set above, have no look-alikes, and are for training alone. And the calibration requests:
 everyday requests, a scenario each, that no model is trained or tested on, so that a
-threshold set on them holds for new requests.
+threshold set on them holds for new requests. And `trivia`: short questions of general
+knowledge, for training and development. Harmful rows are mostly short questions, too:
+without these a model learns that a short question is a harmful one.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ from forethought.records import Request, Split, user_request
 _TEST_SHARE, _DEV_SHARE = 0.25, 0.10
 _RULE_EXAMPLES = "rule_examples.jsonl"
 _CALIBRATION = "calibration.jsonl"
-_APART = (_RULE_EXAMPLES, _CALIBRATION)
+_TRIVIA = "trivia.jsonl"
+_APART = (_RULE_EXAMPLES, _CALIBRATION, _TRIVIA)
 """Files that belong to no set with splits: a row more in them moves no family from one split to another."""
 _ONE_SPLIT: dict[str, Split] = {"calibration": "dev", "rules": "train"}
 """Sets that are one split alone."""
+_TRIVIA_DEV = 5
+"""Of so many families of short questions one is for development."""
 RULE_EXAMPLE = "rule example"
 """Category of the requests of `rules`, by which a build can leave them out."""
 
@@ -66,9 +71,11 @@ def _splits() -> dict[str, Split]:
 
 
 def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
-    """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary`, `calibration` or `rules`.
+    """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary`, `trivia`, `calibration` or
+    `rules`.
 
-    `split` None is all of them; `calibration` is development requests alone, `rules` training requests alone.
+    `split` None is all of them; `calibration` is development requests alone, `rules` training requests alone, `trivia`
+    has none for tests.
     Raises ConfigError for another name.
     """
     if name in _ONE_SPLIT and split not in (None, _ONE_SPLIT[name]):
@@ -77,6 +84,9 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
         return [request for row in _read(_CALIBRATION) for request in _requests(row)]
     if name == "rules":
         return rule_examples()
+    if name == "trivia":
+        rows = [row for row in _read(_TRIVIA) if split in (None, _trivia_split(row["family"]))]
+        return [request for row in rows for request in _requests(row)]
     kinds: dict[str, tuple[str, ...]] = {
         "harmful": ("harmful",),
         "lookalike": ("lookalike",),
@@ -85,7 +95,9 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     }
     if name not in kinds:
         raise ConfigError(
-            f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join([*kinds, *_ONE_SPLIT])}"
+            f"shipped:{name}",
+            "there is no such shipped set",
+            f"Use one of {', '.join([*kinds, 'trivia', *_ONE_SPLIT])}",
         )
     splits = _splits()
     return [
@@ -95,6 +107,10 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
         for request in _requests(row)
         if request.kind in kinds[name]
     ]
+
+
+def _trivia_split(family: str) -> Split:
+    return "train" if int(hashlib.sha256(family.encode()).hexdigest()[:8], 16) % _TRIVIA_DEV else "dev"
 
 
 def rule_examples() -> list[Request]:

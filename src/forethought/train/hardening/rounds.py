@@ -105,6 +105,7 @@ def _key(job: Job, settings: HardeningSettings) -> str:
             "material": [material.policy.model_dump(mode="json"), material.format, material.detail, material.seed],
             "config": job.config.model_dump(mode="json"),
             "max_tokens": job.max_tokens,
+            "answer_with": job.method.answer_with,
             "settings": settings.model_dump(mode="json"),
         }
     )
@@ -195,7 +196,8 @@ class _Rounds:
         return trained
 
     def _round_job(self, number: int, chosen: RoundRows) -> Job:
-        """The job of one run of the trainer: SCoT, with the levers of the settings, over exactly these rows."""
+        """The job of one run of the trainer: SCoT, with the levers of the settings, over exactly these rows; the model
+        answers as the hardened one will."""
         job, levers = self._job, self._settings.levers
         material = dataclasses.replace(job.material, examples=chosen.examples)
 
@@ -204,6 +206,7 @@ class _Rounds:
 
         name = job.method.name if number else SCOT.name
         update = {"name": name, "rows": rows, "objective": levers.objective, "procedure": levers.procedure}
+        update["answer_with"] = job.method.answer_with
         method = SCOT.model_copy(update=update)
         return dataclasses.replace(
             job, method=method, material=material, out=round_folder(job.out, number), max_tokens=None

@@ -94,7 +94,8 @@ def _settings(job: Job, supervised: Settings) -> Settings:
     """Those of the supervised model; turns were drawn in every style of the rows, whatever the budget left of them."""
     styles = (example.request.operator for example in job.material.examples)
     seen = sorted({*supervised.seen_operators, *(style for style in styles if style is not None)})
-    return supervised.model_copy(update={"method": job.method.name, "seen_operators": tuple(seen)})
+    update = {"method": job.method.name, "answer_with": job.method.answer_with, "seen_operators": tuple(seen)}
+    return supervised.model_copy(update=update)
 
 
 def fitting(settings: RLSettings, thought_tokens: int) -> RLSettings:
