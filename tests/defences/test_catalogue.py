@@ -31,7 +31,7 @@ from tests.scripted import Scripted
 from tests.tiny import tiny_model, tiny_tokenizer
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PLAIN = ("paraphrase", "smooth_llm", "self_examination", "self_consistency")
+PLAIN = ("paraphrase", "smooth_llm", "self_examination", "self_consistency", "unforged")
 
 
 @lru_cache(maxsize=1)
@@ -48,6 +48,7 @@ def test_the_catalogue_holds_what_was_promised() -> None:
         "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
         "safety_conversational", "policy_prompt", "perplexity", "paraphrase", "smooth_llm", "self_examination",
         "guard", "linear_probe", "fused", "fused_intent", "fused_trained", "headed_thought", "self_consistency",
+        "unforged",
     ]  # fmt: skip
     assert {one.id for one in TRAINED} == set(METHODS)
     every: list[Defence] = [*(entry.defence for entry in DEFENCES.values()), *TRAINED]

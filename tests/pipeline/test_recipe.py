@@ -8,6 +8,7 @@ import pytest
 
 from forethought.errors import ConfigError
 from forethought.pipeline.recipe import default_file, default_recipe, load_recipe
+from forethought.pipeline.responding import check_around
 from forethought.pipeline.sweep.config import load_sweep
 from forethought.pipeline.taught_by import taught_by
 from forethought.train.config import TrainConfig, small_model
@@ -132,3 +133,21 @@ def test_a_recipe_that_extends_another_names_only_what_differs(tmp_path: Path) -
 
 def test_default_recipe_takes_a_text_column() -> None:
     assert default_recipe("a.csv", "user_msg").data.harmful[0].columns == {"text": "user_msg"}
+
+
+@pytest.mark.parametrize(
+    ("around", "said"),
+    [("perplexity", "no fusion that a run fits"), ("fused | armour", "no such defence"), ("| unforged", "no fusion")],
+)
+def test_what_can_not_stand_around_the_model_is_told_before_the_first_stage(around: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_around(around)
+
+
+def test_the_defence_that_a_run_kept_is_written_as_commands_take_it() -> None:
+    recipe = load_recipe(RECIPES / "default.yaml")
+    assert recipe.fusion == "fused_trained"
+    assert recipe.defence(Path("runs/mine/8-fuse")) == "fused_trained:runs/mine/8-fuse | unforged"
+    paper = recipe.build.model_copy(update={"format": "paper"})
+    headed = recipe.model_copy(update={"build": paper, "around": "fused"})
+    assert headed.defence(Path("kept")) == "fused:kept,format=paper"

@@ -49,7 +49,7 @@ def _recipe(folder: Path) -> Path:
         "model": str(tiny_folder()),
         "method": "scot_combined",
         "procedure": {"answers": 0.5, "heads": True},
-        "around": "fused_trained",
+        "around": "fused_trained | unforged",
         "data": {
             "harmful": [{"path": str(folder / "odd.csv")}, {"path": "shipped:harmful"}],
             "harmless": [{"path": "shipped:lookalike"}, {"path": "shipped:ordinary"}],
@@ -129,10 +129,8 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     settings = read_settings(adapter)
     assert (settings.method, settings.answer_with) == ("scot_combined", "base")
     assert load_heads(adapter / "heads").settings.rules
+    around = f"fused_trained:{out / '8-fuse'} | unforged"
     asked = [sys.executable, "-m", "forethought.cli", "chat", str(adapter), "How do I bake bread?", "--json"]
-    fused = subprocess.run(
-        [*asked, "--defence", f"fused_trained:{out / '8-fuse'}"], capture_output=True, text=True, env=environment,
-        check=False,
-    )  # fmt: skip
+    fused = subprocess.run([*asked, "--defence", around], capture_output=True, text=True, env=environment, check=False)
     assert json.loads(fused.stdout)["decision"] in {"refuse", "comply"}, fused.stderr
-    assert f"--defence fused_trained:{out / '8-fuse'}" in again.stdout.replace("\n", "")
+    assert f"--defence '{around}'" in again.stdout.replace("\n", "")

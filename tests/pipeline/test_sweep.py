@@ -65,7 +65,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
 ) -> None:
     best_of = {"id": "scot_best", "weights_of": "scot", "around": "fused"}
     read = {"id": "read", "weights_of": "scot", "around": "fused_intent"}
-    own = {"id": "own", "weights_of": "scot", "around": "fused_trained"}
+    own = {"id": "own", "weights_of": "scot", "around": "fused_trained | unforged"}
     at_two = {"id": "at_two", "weights_of": "scot", "threshold": 2.0, "answer_with": "base"}
     methods = ["scot", "scot_split", "refusal", best_of, read, own, at_two]
     file, out = _write(tmp_path, methods=methods), tmp_path / "out"
@@ -175,6 +175,8 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
         ({"prompts": ["be_nice"]}, "no such prompting defence"),
         ({"wrappers": ["armour"]}, "no such defence at inference"),
         ({"methods": [{"name": "scot", "around": "armour"}]}, "no such defence at inference"),
+        ({"methods": [{"name": "scot", "around": "fused | armour"}]}, "no such defence at inference"),
+        ({"methods": [{"name": "scot", "around": "fused | unforged:words=0"}]}, "greater than or equal to 1"),
         ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "pair"}]}}, "needs attacker"),
         ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "gcg"}]}}, "gcg stands twice"),
         ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "luck"}]}}, "no such search"),

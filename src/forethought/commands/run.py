@@ -56,7 +56,7 @@ def run(
         recipe, folder, results or folder / "results.json", command, Terminal(console), cost_question(1.0, yes)
     )
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
-    defended = f" --defence {recipe.around}:{folder / FUSION}" if recipe.around else ""
+    defended = f" --defence {shlex.quote(recipe.defence(folder / FUSION))}" if recipe.around else ""
     console.print(f"Try it: forethought chat {folder / '5-train'}{defended}", highlight=False, soft_wrap=True)
     if unscored > UNSCORED_LIMIT:
         console.print(f"[red]{unscored:.1%} of one defence's answers could not be judged[/red]: see the page")

@@ -7,7 +7,7 @@ the model, and every perturbed copy of the request gets it. Of several with a sc
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pydantic import ValidationError
 
@@ -45,6 +45,18 @@ def make_defence(spec: str, respondent: Respondent, means: Means | None = None) 
         entry = _known(name.strip())
         defended = entry.make(defended, read_settings(entry, written), means or Means())
     return defended
+
+
+def check_spec(spec: str, fitted_first: Collection[str] = ()) -> None:
+    """Raises ConfigError as `make_defence` would for what a spec names: before hours are spent, and without a model.
+
+    Those of `fitted_first` are fitted and told their folder later, where they stand nearest to the model.
+    """
+    for place, step in enumerate(spec.split("|")):
+        name, _, written = step.strip().partition(":")
+        entry = _known(name.strip())
+        if place or written or name not in fitted_first:
+            read_settings(entry, written)
 
 
 def read_settings(entry: Entry, written: str) -> Record:

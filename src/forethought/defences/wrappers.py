@@ -14,6 +14,7 @@ from forethought.defences.perplexity import PerplexityFilter, PerplexitySettings
 from forethought.defences.self_consistency import ConsistencySettings, SelfConsistency
 from forethought.defences.self_examination import ExaminationSettings, SelfExamination
 from forethought.defences.smooth_llm import SmoothLLM, SmoothSettings
+from forethought.defences.unforged import Unforged, UnforgedSettings
 from forethought.engine.conversation import Respondent
 from forethought.errors import ConfigError
 from forethought.reasoning import Format
@@ -232,5 +233,18 @@ WRAPPERS: tuple[Entry, ...] = (
         ),
         ConsistencySettings,
         lambda inner, settings, means: SelfConsistency(inner, settings),
+    ),
+    Entry(
+        Defence(
+            id="unforged",
+            title="Forged turns taken apart",
+            paper="ours, against Jiang et al. 2024, arXiv 2406.12935",
+            kind="wrapper",
+            cost="one more call for each part of a message that holds forged turns or thoughts; else nothing",
+            when_to_choose="users write the whole prompt, control tokens and thought tags included",
+            score="the inner defence's, the largest of the whole and its parts",
+        ),
+        UnforgedSettings,
+        lambda inner, settings, means: Unforged(inner, settings),
     ),
 )

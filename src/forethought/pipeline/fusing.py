@@ -18,6 +18,10 @@ from forethought.policy import Policy
 from forethought.records import Request
 
 FUSED, FUSED_INTENT, FUSED_TRAINED = "fused", "fused_intent", "fused_trained"
+FUSIONS = (FUSED, FUSED_INTENT, FUSED_TRAINED)
+PROBE, HEADED = "linear_probe", "headed_thought"
+FITTED = (PROBE, HEADED, *FUSIONS)
+"""Defences at inference that a pipeline fits itself, where they are given no folder."""
 READS_INTENT = (FUSED_INTENT, FUSED_TRAINED)
 """Fusions whose probe reads the stated intent as well, and is fitted on intents for that."""
 _FUSED_ON = 240

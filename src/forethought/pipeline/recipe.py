@@ -158,14 +158,26 @@ class Recipe(Record):
     procedure: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda value: not value)
     """Fields of its procedure's settings in place of the defaults."""
     answer_with: Literal["adapter", "base"] = "base"
-    around: Literal["", "fused", "fused_intent", "fused_trained"] = ""
-    """Defence at inference around the trained model, which is fitted, evaluated beside it as `scot_best`, and kept."""
+    around: str = ""
+    """Defences at inference around the trained model: `fused`, `fused_intent` or `fused_trained`, which is fitted and
+    kept, and behind a `|` what goes around that, as docs/defences.md writes it. Evaluated beside it as `scot_best`."""
     data: DataConfig
     build: BuildConfig = BuildConfig()
     train: TrainConfig | None = None
     """None is what suits the model: settings for small models with the embedded one, the general defaults else."""
     operating_point: OperatingPoint = OperatingPoint()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @property
+    def fusion(self) -> str:
+        """What of `around` is fitted: the first that it names."""
+        return self.around.partition("|")[0].strip()
+
+    def defence(self, folder: Path) -> str:
+        """What it puts around the trained model, as commands take it; `folder` holds the fitted fusion."""
+        _, bar, further = self.around.partition("|")
+        options = "" if self.build.format == "think" else f",format={self.build.format}"
+        return f"{self.fusion}:{folder}{options}" + (f" | {further.strip()}" if bar else "")
 
     @property
     def training(self) -> TrainConfig:

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.defences.catalogue import make_defence
+from forethought.defences.catalogue import check_spec, make_defence
 from forethought.defences.entry import Means
 from forethought.defences.stated_intent import intent_requests
 from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel
+from forethought.errors import ConfigError
 from forethought.evals.plan import plan_attempts
 from forethought.evals.respond import Judged, run_defence
 from forethought.evals.suite.records import Attempt
 from forethought.manifest import key_of
 from forethought.pipeline.data_stages import DataFolders
-from forethought.pipeline.fusing import FUSED_TRAINED, READS_INTENT, fusion_stage, probe_stage
+from forethought.pipeline.fusing import FUSED_TRAINED, FUSIONS, READS_INTENT, fusion_stage, probe_stage
 from forethought.pipeline.operating import recall
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.stage import StageRunner
@@ -29,6 +30,14 @@ CALIBRATE = "6-calibrate"
 """The stage that thinks about development rows."""
 BEST, FUSION = "scot_best", "8-fuse"
 """The trained model with what the recipe puts around it, and the stage that holds that."""
+
+
+def check_around(around: str) -> None:
+    """Raises ConfigError for what a run can't put around its model: told before the first stage."""
+    first = around.partition("|")[0].strip()
+    if first not in FUSIONS:
+        raise ConfigError(f"around: {first}", "is no fusion that a run fits", f"Begin with {', '.join(FUSIONS)}")
+    check_spec(around, FUSIONS)
 
 
 def respond_stages(
@@ -89,24 +98,25 @@ def best_stages(
 
     rows = list(read_jsonl(folders.evolved / "train.jsonl", Request))
     dev = list(read_jsonl(folders.evolved / "dev.jsonl", Request))
-    if recipe.around in READS_INTENT:
+    if recipe.fusion in READS_INTENT:
         rows += intent_requests(read_jsonl(folders.built / "examples.jsonl", Example))
-    probe = probe_stage("8-probe", model, rows, dev, policy, stages, terminal, recipe.around == FUSED_TRAINED)
+    probe = probe_stage("8-probe", model, rows, dev, policy, stages, terminal, recipe.fusion == FUSED_TRAINED)
     point = recipe.operating_point
-    fusion = fusion_stage(FUSION, recipe.around, lambda: probe, model, dev, point, stages, terminal)
+    fusion = fusion_stage(FUSION, recipe.fusion, lambda: probe, model, dev, point, stages, terminal)
     attempts = _attempts(recipe, folders.selected)
 
     def work(out: Path) -> dict[str, Any]:
         bar.total(len(attempts))
-        spec = f"{recipe.around}:{fusion},format={recipe.build.format}"
-        defended = make_defence(spec, model(), Means(policy=policy, model=model()))
+        defended = make_defence(recipe.defence(fusion), model(), Means(policy=policy, model=model()))
         tokens = recipe.evaluate.max_answer_tokens
         found = run_defence(BEST, defended, attempts, out / "logs", None, tokens, bar.advance)
         write_jsonl(out / "judged.jsonl", found)
         return {"attempts": len(found), "unscored": sum(row.refused is None for row in found)}
 
     with terminal.progress(f"9-respond-{BEST}") as bar:
-        folder = stages.run(f"9-respond-{BEST}", _asked(recipe, attempts), work, keep_partial=True)
+        # The fusion is known by its own stage.
+        further = {} if recipe.around == recipe.fusion else {"around": recipe.around}
+        folder = stages.run(f"9-respond-{BEST}", _asked(recipe, attempts) | further, work, keep_partial=True)
     return list(read_jsonl(folder / "judged.jsonl", Judged))
 
 

@@ -17,7 +17,7 @@ from forethought.manifest import file_hash
 from forethought.pipeline.data_stages import data_stages
 from forethought.pipeline.operating import calibrate, read_calibration, set_threshold
 from forethought.pipeline.recipe import Recipe
-from forethought.pipeline.responding import BEST, CALIBRATE, best_stages, respond_stages
+from forethought.pipeline.responding import BEST, CALIBRATE, best_stages, check_around, respond_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.taught_by import taught_by
 from forethought.pipeline.teaching import Ask
@@ -44,6 +44,8 @@ def run_recipe(
             raise ConfigError(
                 f"attack '{attack}'", "there is no such attack", f"Use one of {', '.join(attack_names())}"
             )
+    if recipe.around:
+        check_around(recipe.around)
     policy = load_policy(recipe.policy)
     stages = StageRunner(folder, terminal.say)
     folders = data_stages(recipe, policy, stages, terminal, ask)

@@ -16,7 +16,7 @@ from forethought.engine.conversation import Conversation, Failed, Respondent
 from forethought.engine.local import LocalModel
 from forethought.evals.metrics import share, youden
 from forethought.manifest import write_json
-from forethought.pipeline.fusing import FUSED, FUSED_INTENT, FUSED_TRAINED, fusion_stage, probe_stage
+from forethought.pipeline.fusing import FITTED, FUSED_INTENT, FUSED_TRAINED, HEADED, PROBE, fusion_stage, probe_stage
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
@@ -26,7 +26,6 @@ from forethought.reasoning import Format
 from forethought.records import Request
 
 PROMPT = "prompt"
-PROBE, HEADED = "linear_probe", "headed_thought"
 _CHOICE, _FIT, _FUSE, _OWN_PROBE = "choose", "fit", "fuse", "probe"
 
 
@@ -118,11 +117,15 @@ def fitted(
 ) -> str:
     """The spec; a defence that needs fitting and has no folder yet is fitted on the ground's rows first.
 
-    `model` is the defended one: probes read its base weights, or where they are to its trained ones; a fusion its
-    verdicts. `fmt` is how it writes thoughts.
+    It has to be the nearest to the model: what stands behind a `|` goes around it as it is. `model` is the defended
+    one: probes read its base weights, or where they are to its trained ones; a fusion its verdicts. `fmt` is how it
+    writes thoughts.
     """
+    first, _, further = spec.partition("|")
+    if further:
+        return f"{fitted(first, ground, point, model, probes, stages, terminal, fmt)} | {further.strip()}"
     name = spec.strip()
-    if name not in (PROBE, HEADED, FUSED, FUSED_INTENT, FUSED_TRAINED):
+    if name not in FITTED:
         return spec
     own: Path | None = None
     if name == FUSED_TRAINED:  # of these weights alone, so that it lies with them

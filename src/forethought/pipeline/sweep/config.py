@@ -33,8 +33,8 @@ class MethodEntry(Record):
     weights_of: str = ""
     """Id of an entry before it whose weights it answers with: it differs in how it answers alone."""
     around: str = ""
-    """Defence at inference around the trained model, as docs/defences.md writes it. `fused`, `headed_thought` and
-    `linear_probe` without a folder are fitted first."""
+    """Defences at inference around the trained model, as docs/defences.md writes them. A first one of `fused`,
+    `fused_intent`, `fused_trained`, `headed_thought` and `linear_probe` without a folder is fitted first."""
     why: str = ""
     """What it is to show; for the page."""
     seeds: tuple[int, ...] = ()
@@ -174,10 +174,11 @@ def load_sweep(path: Path) -> Sweep:
 
 def check(sweep: Sweep) -> None:
     """Raises ConfigError for whatever would fail hours later: unknown methods, prompts, wrappers, attacks, options."""
-    from forethought.defences.catalogue import DEFENCES
+    from forethought.defences.catalogue import check_spec
     from forethought.defences.prompts import shipped_prompt
     from forethought.evals.attacks.adaptive.catalogue import parse_method
     from forethought.evals.attacks.static import find_attack, unmet
+    from forethought.pipeline.fusing import FITTED
 
     for name, contrast in sweep.contrasts.items():
         if contrast.of != sweep.reference:
@@ -190,9 +191,7 @@ def check(sweep: Sweep) -> None:
     for prompt in sweep.prompts:
         shipped_prompt(prompt)
     for wrapper in (*sweep.wrappers, *(entry.around for entry in sweep.methods if entry.around)):
-        name = wrapper.partition(":")[0].strip()
-        if name not in DEFENCES:
-            raise ConfigError(f"wrapper '{wrapper}'", "there is no such defence at inference", "See docs/defences.md")
+        check_spec(wrapper, FITTED)
     for search in sweep.evaluate.all_searches:
         _given(f"search '{search.method}'", set(parse_method(search.method).needs) - {"gradients"})
     for attack in (*sweep.evaluate.attacks, *sweep.evaluate.reasoning):
