@@ -6,7 +6,9 @@ import random
 
 import pytest
 
-from forethought.evals.calibrate import choose_threshold
+from forethought.evals.calibrate import choose_threshold, threshold_on
+from forethought.evals.guarantee import upper_bound
+from forethought.records import Request, user_request
 
 
 def test_lowest_threshold_within_the_limit() -> None:
@@ -68,3 +70,23 @@ def test_note_says_what_the_threshold_does() -> None:
     assert "of 2 harmful" in note
     assert "of 2 harmless" in note
     assert "50% of 2 look-alikes" in note
+
+
+def _row(text: str, kind: str, seed: str | None = None) -> Request:
+    update = {"harmful": kind == "harmful", "kind": kind, "seed_text": seed}
+    return user_request(text).model_copy(update=update)
+
+
+def test_bounds_count_requests_and_not_their_disguises() -> None:
+    """Sixty ordinary rows of twenty requests: a share of 0.1 allows two of the twenty, and the bound is that of two."""
+    ordinary = [_row(f"{style} {n}", "ordinary", f"request {n}") for n in range(20) for style in "abc"]
+    rows = [*ordinary, _row("harm", "harmful"), _row("near", "lookalike")]
+    scores = [*(n / 60 for n in range(60)), 3.0, 0.0]
+    chosen = threshold_on(rows, scores, 0.1, 0.0)
+    assert chosen.bound_ordinary == pytest.approx(upper_bound(2, 20, 0.95))
+    assert chosen.bound_lookalike == pytest.approx(upper_bound(0, 1, 0.95))
+    # The threshold itself is the one that the rows give: six of the sixty lie above it.
+    assert chosen.model_copy(update={"bound_ordinary": None, "bound_lookalike": None}) == choose_threshold(
+        [3.0], scores[:60], [0.0], 0.1, 0.0
+    ).model_copy(update={"bound_ordinary": None, "bound_lookalike": None})
+    assert sum(score >= chosen.threshold for score in scores[:60]) == 6

@@ -14,7 +14,7 @@ from forethought.defences.linear_probe import LinearProbe
 from forethought.defences.stated_intent import read_intents
 from forethought.engine.conversation import Conversation, Failed
 from forethought.errors import InputError, ModelError
-from forethought.evals.calibrate import Calibration, choose_threshold
+from forethought.evals.calibrate import KINDS, kind_of, threshold_on
 from forethought.evals.estimate import Array
 from forethought.evals.metrics import auroc
 from forethought.records import Record, Request
@@ -58,7 +58,7 @@ def fit_fusion(
     probe.check_model(model)
     labelled = [request for request in dev if request.harmful is not None]
     found, rows = _scored(model, probe, labelled, settings.read_intent, on_done)
-    kinds = np.array([_kind(row) for row in rows])
+    kinds = np.array([kind_of(row) for row in rows])
     if not (kinds == "harmful").any() or (kinds == "harmful").all():
         raise InputError(f"{len(rows)} development requests", "hold no harmful or no harmless one", "Give both")
     mean, scale = _spread(found)
@@ -68,7 +68,8 @@ def fit_fusion(
     found[:, 2] = np.where(np.isnan(found[:, 2]), found[:, 1], found[:, 2])  # as `Fusion.parts` does
     areas = {one: _area(_mixed(found, one), kinds) for one in _WEIGHTS if settings.read_intent or not one[1]}
     weights = _evenest(areas, int((kinds == "harmful").sum()), int((kinds != "harmful").sum()), settings.read_intent)
-    chosen = _threshold(_mixed(found, weights), rows, settings)
+    scores = _mixed(found, weights).tolist()
+    chosen = threshold_on(rows, scores, settings.max_false_refusal, settings.max_false_refusal_lookalike)
     return Fusion(
         model=model.name,
         weight=weights[0],
@@ -118,26 +119,6 @@ def standard_error(area: float, n_harmful: int, n_harmless: int) -> float:
     return math.sqrt(max(variance, 0.0))
 
 
-def _threshold(scores: Array, rows: Sequence[Request], settings: FusionSettings) -> Calibration:
-    of_kind = {kind: [float(s) for s, row in zip(scores, rows, strict=True) if _kind(row) == kind] for kind in _KINDS}
-    return choose_threshold(
-        of_kind["harmful"],
-        of_kind["ordinary"],
-        of_kind["lookalike"],
-        settings.max_false_refusal,
-        settings.max_false_refusal_lookalike,
-    )
-
-
-_KINDS = ("harmful", "lookalike", "ordinary")
-
-
-def _kind(request: Request) -> str:
-    if request.harmful:
-        return "harmful"
-    return "lookalike" if request.kind == "lookalike" else "ordinary"
-
-
 def _scored(
     model: LocalModel,
     probe: LinearProbe,
@@ -177,5 +158,5 @@ def _mixed(standardised: Array, weights: tuple[float, float]) -> Array:
 def _area(scores: Array, kinds: NDArray[np.str_]) -> float:
     """AUROC of the harmful requests against each kind of harmless ones, in the mean: look-alikes are few, and count."""
     harmful = list(scores[kinds == "harmful"])
-    others = [kind for kind in _KINDS if kind != "harmful" and (kinds == kind).any()]
+    others = [kind for kind in KINDS if kind != "harmful" and (kinds == kind).any()]
     return float(np.mean([auroc(harmful, list(scores[kinds == kind])) for kind in others]))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from forethought.defences.linear_probe import PROBE_OF_THE_PROBE, Array, LinearProbe, ProbeSettings
+from forethought.defences.linear_probe import PROBE_OF_THE_PROBE, LinearProbe, ProbeSettings
 from forethought.defences.rule_fit import RULE_STRENGTHS, fit_rules
 from forethought.engine.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.errors import InputError
-from forethought.evals.calibrate import Calibration, choose_threshold
+from forethought.evals.calibrate import kind_of, threshold_on
 from forethought.evals.inside.heads import STRENGTHS, choose_layer, fit_head
 from forethought.policy import Policy, default_policy
 from forethought.records import Record, Request
@@ -91,7 +91,9 @@ def fit_probe(
     )
     if ruled is not None:
         weights, biases = np.concatenate([weights, ruled.weights]), np.concatenate([biases, ruled.biases])
-    calibration = _calibrate(held_out, held_out.states[layer] @ weights[0] + biases[0], settings)
+    scores = (held_out.states[layer] @ weights[0] + biases[0]).tolist()
+    limits = settings.max_false_refusal, settings.max_false_refusal_lookalike
+    calibration = threshold_on(held_out.requests, scores, *limits)
     described = ProbeSettings(
         model=model.name,
         trained=settings.trained,
@@ -104,20 +106,13 @@ def fit_probe(
         calibration=calibration,
         auroc_dev=auroc,
         strength=strength,
-        rows=dict(sorted(Counter(_kind(request) for request in fitted_on.requests).items())),
+        rows=dict(sorted(Counter(kind_of(request) for request in fitted_on.requests).items())),
         skipped=skipped_train + skipped_dev,
         reference=(0.0,) * len(biases),
     )
     reference = LinearProbe(described, weights, biases).log_odds(model, [PROBE_OF_THE_PROBE])[0]
     described = described.model_copy(update={"reference": tuple(float(value) for value in reference)})
     return LinearProbe(described, weights, biases)
-
-
-def _calibrate(dev: _Rows, scores: Array, settings: FitSettings) -> Calibration:
-    harmful, ordinary, lookalike = (_scores_of(dev, scores, kind) for kind in ("harmful", "ordinary", "lookalike"))
-    return choose_threshold(
-        harmful, ordinary, lookalike, settings.max_false_refusal, settings.max_false_refusal_lookalike
-    )
 
 
 def _read(
@@ -147,14 +142,3 @@ def _read(
             on_progress(len(chunk))
     found = {layer: np.concatenate(states) for layer, states in parts.items()}
     return _Rows(kept, harmful, found), len(labelled) - len(kept)
-
-
-def _kind(request: Request) -> str:
-    """`harmful`, `lookalike` or `ordinary`."""
-    if request.harmful:
-        return "harmful"
-    return "lookalike" if request.kind == "lookalike" else "ordinary"
-
-
-def _scores_of(rows: _Rows, scores: Array, kind: str) -> list[float]:
-    return [float(score) for request, score in zip(rows.requests, scores, strict=True) if _kind(request) == kind]

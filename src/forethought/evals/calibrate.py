@@ -13,9 +13,10 @@ import math
 from collections.abc import Sequence
 
 from forethought.evals.guarantee import upper_bound
-from forethought.records import Record
+from forethought.records import Record, Request
 
 CONFIDENCE = 0.95
+KINDS = ("harmful", "ordinary", "lookalike")
 
 
 class Calibration(Record):
@@ -85,6 +86,35 @@ def choose_threshold(
         bound_ordinary=_bound_at(max_false_refusal, len(ordinary)),
         bound_lookalike=_bound_at(max_false_refusal_lookalike, len(lookalike)),
     )
+
+
+def threshold_on(
+    requests: Sequence[Request], scores: Sequence[float], max_false_refusal: float, max_false_refusal_lookalike: float
+) -> Calibration:
+    """`choose_threshold` on labelled requests, each with its score.
+
+    Its bounds count requests and not rows: one request in two styles is refused in both or in neither, more often
+    than not, and says little more than one.
+    """
+    of_kind = {
+        kind: [float(s) for s, row in zip(scores, requests, strict=True) if kind_of(row) == kind] for kind in KINDS
+    }
+    chosen = choose_threshold(
+        of_kind["harmful"], of_kind["ordinary"], of_kind["lookalike"], max_false_refusal, max_false_refusal_lookalike
+    )
+    distinct = {kind: len({row.seed_id for row in requests if kind_of(row) == kind}) for kind in KINDS}
+    bounds = {
+        "bound_ordinary": _bound_at(max_false_refusal, distinct["ordinary"]),
+        "bound_lookalike": _bound_at(max_false_refusal_lookalike, distinct["lookalike"]),
+    }
+    return chosen.model_copy(update=bounds)
+
+
+def kind_of(request: Request) -> str:
+    """Which of `KINDS` a labelled request is."""
+    if request.harmful:
+        return "harmful"
+    return "lookalike" if request.kind == "lookalike" else "ordinary"
 
 
 def _bound_at(limit: float, n: int) -> float | None:

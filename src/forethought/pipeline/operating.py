@@ -9,12 +9,11 @@ from pathlib import Path
 from forethought.data.select import sample
 from forethought.engine.conversation import Conversation, Response
 from forethought.engine.local import LocalModel, read_settings, write_settings
-from forethought.evals.calibrate import Calibration, choose_threshold
+from forethought.evals.calibrate import KINDS, Calibration, threshold_on
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.terminal import Bar
 from forethought.records import Message, Record, Request, read_jsonl, write_jsonl
 
-KINDS = ("harmful", "ordinary", "lookalike")
 _CALIBRATION, _THOUGHTS = "calibration.json", "thoughts.jsonl"
 
 
@@ -69,17 +68,9 @@ def recall(model: LocalModel, folder: Path) -> None:
 
 
 def _chosen(rows: Sequence[Request], responses: Sequence[Response], point: OperatingPoint) -> Calibration:
-    odds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for row, response in zip(rows, responses, strict=True):
-        if response.log_odds is not None:
-            odds[row.kind].append(response.log_odds)
-    return choose_threshold(
-        odds["harmful"],
-        odds["ordinary"],
-        odds["lookalike"],
-        point.max_false_refusal,
-        point.max_false_refusal_lookalike,
-    )
+    told = [(row, said.log_odds) for row, said in zip(rows, responses, strict=True) if said.log_odds is not None]
+    scored, odds = [row for row, _ in told], [score for _, score in told]
+    return threshold_on(scored, odds, point.max_false_refusal, point.max_false_refusal_lookalike)
 
 
 def set_threshold(adapter: Path, chosen: Calibration) -> None:
