@@ -18,7 +18,7 @@ HEADINGS = {
     "youden_unseen": "Youden's J",
     "asr_unseen": "attack success",
     "refused_styled_harmless": "harmless refused",
-    "asr_matched": "success at the rate of the reference",
+    "asr_matched": "success at equal false refusals",
     "asr_direct": "direct",
     "asr_reasoning": "on reasoning",
     "asr_gcg": "GCG",
@@ -30,6 +30,7 @@ HEADINGS = {
     "auroc_lookalike": "AUROC, look-alikes",
     "auroc_heldout_rules": "AUROC, unseen domains",
     "rule_named_right": "rule named right",
+    "rule_named_right_heldout": "the same, unseen domains",
     "reasoning_tokens_harmless": "tokens of thought, harmless",
 }
 FIRST = ("auroc_unseen", "youden_unseen", "asr_unseen", "refused_styled_harmless", "asr_matched")

@@ -14,6 +14,7 @@ from forethought.evals.bootstrap import Statistic, bootstrap
 from forethought.evals.cells import seeds
 from forethought.evals.estimate import Array
 from forethought.evals.metrics import Figure, mean_of_shares, mean_value
+from forethought.evals.plan import HELD_OUT_RULES
 from forethought.evals.relatedness import Background
 from forethought.evals.respond import Judged
 from forethought.leak import leak
@@ -28,7 +29,7 @@ def reasoning_figures(judged: Sequence[Judged]) -> list[Figure]:
         return []
     figures = [
         verdict_right(judged).named("verdict_right"),
-        *rule_f1(judged),
+        *rule_f1([one for one in judged if HELD_OUT_RULES not in one.attempt.cells]),
         intent_recovered(judged).named("intent_recovered"),
         *consistency(judged),
         leaked(judged).named("reasoning_leak"),

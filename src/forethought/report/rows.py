@@ -23,6 +23,7 @@ _ROWS = (
     ("auroc_lookalike", "Verdict AUROC, look-alikes (high)"),
     ("asr_matched_unseen", "Attack success, unseen styles, at 5 % false refusals (low)"),
     ("rule_named_right", "Refusals naming the right rule (high)"),
+    ("rule_named_right_heldout", "The same, rules held out from training (high)"),
     ("consistent", "Verdict and answer agree (high)"),
     ("unparsed", "Thoughts that can't be parsed (low)"),
     ("reasoning_tokens", "Tokens of reasoning, mean"),
