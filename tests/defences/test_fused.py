@@ -385,24 +385,31 @@ def test_the_standard_error_of_an_area_by_hand() -> None:
     assert standard_error(1.0, 10, 20) == 0.0
 
 
+class _Stating(_Model):
+    """Its intents are without the disguise; one thought states none."""
+
+    def reply(self, conversations: Sequence[Conversation], limit: int, on_reply: Any) -> list[Response | Failed]:
+        texts = [one.messages[-1].content for one in conversations]
+        stated = ["" if "song" in text else f"Intent: {'copy' if 'copy' in text else 'buy'}." for text in texts]
+        return [
+            Response(answer="", log_odds=self._odds(text), reasoning_text=thought)
+            for text, thought in zip(texts, stated, strict=True)
+        ]
+
+
+def test_half_of_the_weight_is_the_intents_where_all_separate_alike() -> None:
+    """The other half is for the message as it stands, which verdict and probe share."""
+    model: Any = _Stating(_harm)
+    probe = StubProbe(lambda text: (_harm(text.lower()), 0.0, 0.0))
+    found = fit_fusion(model, probe, _rows(THINGS), FusionSettings(read_intent=True))
+    assert (found.weight, found.intent_weight) == (0.25, 0.5)
+
+
 def test_the_weight_goes_to_the_intent_where_only_it_separates() -> None:
-    def verdict(text: str) -> float:
-        return _noise(text)
-
-    class Stating(_Model):
-        def reply(self, conversations: Sequence[Conversation], limit: int, on_reply: Any) -> list[Response | Failed]:
-            """The disguise is gone from the intent; one thought states none."""
-            texts = [one.messages[-1].content for one in conversations]
-            stated = ["" if "song" in text else f"Intent: {'copy' if 'copy' in text else 'buy'}." for text in texts]
-            return [
-                Response(answer="", log_odds=verdict(text), reasoning_text=thought)
-                for text, thought in zip(texts, stated, strict=True)
-            ]
-
     def odds(text: str) -> Row:
         return ({"Copy.": 2.0, "Buy.": -2.0}.get(text, _noise(text)), 0.0, 0.0)
 
-    model: Any = Stating(verdict)
+    model: Any = _Stating(_noise)
     found = fit_fusion(model, StubProbe(odds), _rows(THINGS), FusionSettings(read_intent=True))
     assert found.reads_intent
     assert found.intent_weight > 0.5

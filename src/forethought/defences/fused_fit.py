@@ -96,8 +96,10 @@ def _evenest(
 ) -> tuple[float, float]:
     """The most even weights whose area is at most one standard error below the best.
 
+    Even is half for each reading: of the message as it stands, which verdict and probe share, and of the stated intent.
     Development requests come in styles that were trained on, where the best part alone looks best. Parts that err
     apart hold better together in styles that were not, so that only what is plainly worse gets less than its share.
+    And an unknown disguise lowers what the message scores, harmful or not, and leaves what the intent scores.
     """
     best = max(areas.values())
     floor = best - standard_error(best, n_harmful, n_harmless)
@@ -105,7 +107,8 @@ def _evenest(
 
     def unevenness(one: tuple[float, float]) -> float:
         verdict, intent = one
-        return float(np.var([verdict, intent, 1 - verdict - intent] if read_intent else [verdict, 1 - verdict]))
+        even = (1 / 4, 1 / 4, 1 / 2) if read_intent else (1 / 2, 1 / 2, 0.0)
+        return sum((has - due) ** 2 for has, due in zip((verdict, 1 - verdict - intent, intent), even, strict=True))
 
     return min(good, key=lambda one: (round(unevenness(one), 9), -one[0], -one[1]))
 
