@@ -2,6 +2,7 @@
 
 python benchmarks/tables.py results/defences.json
 python benchmarks/tables.py results/study.json --columns auroc_unseen youden_unseen --intervals auroc_unseen
+python benchmarks/tables.py results/study.json --goals recipes/study.yaml
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from forethought.evals.goals import reached
 from forethought.evals.metrics import Figure
+from forethought.pipeline.sweep.config import load_sweep
+from forethought.report.goal_table import goal_lines
 
 HEADINGS = {
     "auroc_unseen": "AUROC",
@@ -69,14 +73,26 @@ def _cell(figure: Figure | None, interval: bool) -> str:
     return f"{value} ({figure.low:.2f} to {figure.high:.2f})"
 
 
+def goal_lines_of(figures: Mapping[str, Figure], file: Path) -> str:
+    """The goals of a sweep's file as a table in Markdown."""
+    lines = ["| goal | asked for | measured | |", "| --- | --- | --- | --- |"]
+    for figure, why, asked, measured, outcome in goal_lines(reached(load_sweep(file).goals, list(figures.values()))):
+        lines.append(f"| {why} (`{figure}`) | {asked} | {measured} | {outcome} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Prints the two tables, or one with the columns asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--columns", nargs="*", help="One table with these figures.")
+    parser.add_argument("--goals", type=Path, help="The goals of a sweep's file, in place of the tables.")
     parser.add_argument("--intervals", nargs="*", default=["auroc_unseen", "youden_unseen"])
     options = parser.parse_args()
     figures = figures_of(options.results)
+    if options.goals:
+        print(goal_lines_of(figures, options.goals))
+        return
     defences = defences_of(figures)
     for columns in [options.columns] if options.columns else [FIRST, SECOND]:
         print(table(figures, defences, columns, options.intervals), end="\n\n")

@@ -146,9 +146,15 @@ def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
     no_such_style = {"operators": ["slang"], "exclude_operators": ["formal"]}
     split = {"id": "split", "name": "scot_split", "weights_of": "refusal"}
     methods = [{"id": "odd", "name": "refusal", "build": no_such_style}, "refusal", split]
-    file = _write(tmp_path, methods=methods, prompts=[], wrappers=[], budgets=[5])
+    goals = [
+        {"figure": "asr_direct_base", "most": 1.0, "why": "of the base"},
+        {"figure": "auroc_unseen_odd", "least": 0.5},
+    ]
+    file = _write(tmp_path, methods=methods, prompts=[], wrappers=[], budgets=[5], goals=goals)
     done = here(file, tmp_path / "out")
     assert done.exit_code == 1
+    assert "1 of 2 goals met" in done.stdout
+    assert "not measured" in done.stdout
     held = json.loads((tmp_path / "out" / "results.json").read_text())
     assert "is not there to be excluded" in held["missing"]["auroc_unseen_odd"]
     assert "no row fits" in held["missing"]["auroc_unseen_refusal"]
@@ -181,6 +187,7 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
         ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "gcg"}]}}, "gcg stands twice"),
         ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "luck"}]}}, "no such search"),
         ({"methods": [{"id": "a", "weights_of": "scot"}]}, "no entry before it"),
+        ({"goals": [{"figure": "auroc_unseen_scot"}]}, "either `least` or `most`"),
         ({"methods": ["scot", {"id": "a", "weights_of": "scot", "train": {"rank": 4}}]}, "can't train otherwise"),
     ],
 )

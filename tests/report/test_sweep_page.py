@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from forethought.evals.goals import Goal, reached
 from forethought.evals.metrics import Figure
 from forethought.report.sweep_page import write_sweep_page
 from forethought.report.sweep_rows import SweepRow
@@ -142,3 +143,15 @@ def test_colours_can_be_read(theme: str) -> None:
     assert {pair: ratio for pair in texts if (ratio := _contrast(*(found[name] for name in pair))) < 4.5} == {}
     marks = [("--one", "--back"), ("--best", "--back")]
     assert {pair: ratio for pair in marks if (ratio := _contrast(*(found[name] for name in pair))) < 3} == {}
+
+
+def test_goals_stand_before_the_figures_with_what_came_of_them(tmp_path: Path) -> None:
+    goals = [Goal(figure="auroc_unseen_scot", least=0.9, why="told apart"), Goal(figure="asr_gcg_scot", most=0.1)]
+    found = reached(goals, [Figure(name="auroc_unseen_scot", value=0.95, low=0.85, high=0.99)])
+    path = tmp_path / "sweep.html"
+    write_sweep_page(path, "The zoo", example(), UNSEEN, REASONING, goals=found)
+    text = _text(path.read_text(encoding="utf-8").replace("<wbr>", ""))
+    assert "told apart auroc_unseen_scot at least 0.9 0.95 (0.85 to 0.99) met, not shown" in text
+    assert "asr_gcg_scot at most 0.1 - not measured" in text
+    assert text.index("What was asked for") < text.index("All figures")
+    assert "What was asked for" not in _text(_page(tmp_path, example()))

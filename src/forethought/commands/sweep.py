@@ -59,12 +59,15 @@ def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path) -> int:
     """Writes what a sweep found, rows and page into `folder`, and shows its table. Returns the exit code."""
     from forethought.pipeline.sweep.report import missing_of, split_of, sweep_rows
     from forethought.pipeline.sweep.write import write_sweep
+    from forethought.report.goal_table import goal_table
     from forethought.report.sweep_table import sweep_table
 
     split = split_of(chosen, run.results)
     rows = sweep_rows(chosen, run, split)
-    page = write_sweep(chosen, run, rows, split, folder, target, "forethought " + shlex.join(sys.argv[1:]))
+    page, goals = write_sweep(chosen, run, rows, split, folder, target, "forethought " + shlex.join(sys.argv[1:]))
     console.print(sweep_table(rows, console.width))
+    if goals:
+        console.print(goal_table(goals))
     doubtful = _say_doubts(run)
     console.print(f"Report: {page}", highlight=False, soft_wrap=True)
     console.print(f"Figures: {target}", highlight=False, soft_wrap=True)

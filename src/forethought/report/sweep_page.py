@@ -11,6 +11,8 @@ from pathlib import Path
 
 from jinja2 import Environment
 
+from forethought.evals.goals import Reached
+from forethought.report.goal_table import goal_lines
 from forethought.report.rows import interval
 from forethought.report.sweep_differences import YARDSTICK, Difference, best, paired_to, to_best
 from forethought.report.sweep_heat import HeatMap, heat_map
@@ -82,12 +84,13 @@ def write_sweep_page(
     unseen: Sequence[str],
     reasoning: Sequence[str],
     notes: Sequence[str] = (),
+    goals: Sequence[Reached] = (),
 ) -> None:
     """Writes the page beside `path`, then moves it into place.
 
     `unseen` are the readable styles that no training has seen, `reasoning` the attacks on reasoning, both by name;
-    `notes` are sentences that a reader has to know before trusting a number. Raises InputError where a run is there
-    twice.
+    `notes` are sentences that a reader has to know before trusting a number, `goals` what was asked for. Raises
+    InputError where a run is there twice.
     """
     file = resources.files("forethought").joinpath("report/templates/sweep.html.j2")
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
@@ -100,6 +103,7 @@ def write_sweep_page(
         sections=[_section(base, means, unseen, reasoning) for base, means in by_base(rows).items()],
         unseen=list(unseen),
         notes=list(notes),
+        goals=goal_lines(goals),
         undefended=BASE,
         yardstick=YARDSTICK,
     )

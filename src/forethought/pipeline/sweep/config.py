@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import Field, ValidationError, field_validator
 
 from forethought.errors import ConfigError
+from forethought.evals.goals import Goal
 from forethought.pipeline.recipe import BuildConfig, DataConfig, OperatingPoint, Recipe
 from forethought.pipeline.sweep.evaluation import SweepEvaluation
 from forethought.records import Record
@@ -83,6 +84,8 @@ class Sweep(Record):
     reference's."""
     contrasts: dict[str, Contrast] = Field(default_factory=dict)
     """By name: `best_refusal: {of: scot_best, against: refusal}` gives `diff_auroc_unseen_best_refusal` and so on."""
+    goals: tuple[Goal, ...] = ()
+    """What its figures are asked to reach; table and page say which did."""
     methods: tuple[MethodEntry, ...] = ()
     prompts: tuple[str, ...] = ()
     """Prompting defences; the best of them on development requests is evaluated, as `prompt`."""

@@ -78,7 +78,7 @@ def run_ladder(
         rows = sweep_rows(sweep, run, split)
         folder = root / sweep.name
         folder.mkdir(parents=True, exist_ok=True)
-        pages.append(write_sweep(sweep, run, rows, split, folder, folder / "results.json", command))
+        pages.append(write_sweep(sweep, run, rows, split, folder, folder / "results.json", command).page)
         for figure in sweep_figures(rows):
             figures.setdefault(figure.name, figure)
         missing |= missing_of(rows)

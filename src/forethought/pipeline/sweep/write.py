@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from forethought.evals.goals import Reached, reached
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import Split
@@ -19,10 +21,17 @@ from forethought.report.sweep_rows import SweepRow
 ROWS, PAGE, LOG = "rows.jsonl", "report.html", "attempts.parquet"
 
 
+class Written(NamedTuple):
+    """What was written, as far as a terminal tells it."""
+
+    page: Path
+    goals: list[Reached]
+
+
 def write_sweep(
     sweep: Sweep, run: SweepRun, rows: Sequence[SweepRow], split: Split, folder: Path, results: Path, command: str
-) -> Path:
-    """Writes rows, attempts and page into `folder` and the figures to `results`; returns the page."""
+) -> Written:
+    """Writes rows, attempts and page into `folder` and the figures to `results`."""
     figures = sweep_figures(rows)
     figures += [*contrast_figures(sweep, figures), *_costs(run)]
     inputs = {
@@ -36,8 +45,9 @@ def write_sweep(
     write_log(folder / LOG, run)
     write_results(results, command, list(sweep.seeds), inputs, figures, missing_of(rows))
     page = folder / PAGE
-    write_sweep_page(page, sweep.name, rows, split.unseen, split.reasoning, notes(sweep, split))
-    return page
+    goals = reached(sweep.goals, figures)
+    write_sweep_page(page, sweep.name, rows, split.unseen, split.reasoning, notes(sweep, split), goals)
+    return Written(page, goals)
 
 
 def notes(sweep: Sweep, split: Split) -> list[str]:
