@@ -151,7 +151,7 @@ def test_goals_stand_before_the_figures_with_what_came_of_them(tmp_path: Path) -
     path = tmp_path / "sweep.html"
     write_sweep_page(path, "The zoo", example(), UNSEEN, REASONING, goals=found)
     text = _text(path.read_text(encoding="utf-8").replace("<wbr>", ""))
-    assert "told apart auroc_unseen_scot at least 0.9 0.95 (0.85 to 0.99) met, not shown" in text
+    assert "told apart auroc_unseen_scot at least 0.9 0.950 (0.850 to 0.990) met, not shown" in text
     assert "asr_gcg_scot at most 0.1 - not measured" in text
     assert text.index("What was asked for") < text.index("All figures")
     assert "What was asked for" not in _text(_page(tmp_path, example()))

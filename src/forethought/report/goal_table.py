@@ -17,7 +17,8 @@ _STYLES = {"met": "green", "missed": "red"}
 
 def goal_lines(goals: Sequence[Reached]) -> list[tuple[str, str, str, str, str]]:
     """(figure, why, what was asked, what was measured with its interval, outcome), a goal a line."""
-    return [(one.goal.figure, one.goal.why, one.asked, interval(one.measured), one.outcome) for one in goals]
+    # A third decimal: what is near to its bound has to show on which side it lies.
+    return [(one.goal.figure, one.goal.why, one.asked, interval(one.measured, 3), one.outcome) for one in goals]
 
 
 def goal_table(goals: Sequence[Reached]) -> Table:

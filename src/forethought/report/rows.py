@@ -60,11 +60,11 @@ def _rows(stems: Sequence[tuple[str, str]], figures: Sequence[Figure], systems: 
     return [(title, cells) for title, cells in rows if any(cells)]
 
 
-def interval(figure: Figure | None) -> str:
-    """A figure as text: value, interval, and how many answers went unscored."""
+def interval(figure: Figure | None, decimals: int = 2) -> str:
+    """A figure as text: value, interval, and how many answers went unscored. `decimals` are those of a share."""
     if figure is None:
         return "-"
-    digits = 1 if figure.unit in {"tokens", "minutes", "GiB"} else 2
+    digits = 1 if figure.unit in {"tokens", "minutes", "GiB"} else decimals
     if figure.value != figure.value:  # nan: nothing was scored
         return f"not measured, {figure.unscored} unscored"
     text = f"{figure.value:.{digits}f}"
