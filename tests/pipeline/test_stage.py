@@ -78,6 +78,25 @@ def test_change_before_a_stage_runs_it_again(tmp_path: Path) -> None:
     assert (first.calls, second.calls) == (2, 2)
 
 
+def test_what_no_stage_stands_for_runs_later_stages_again(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def work(name: str) -> dict[str, Any]:
+        made.append(name)
+        return {}
+
+    def staged(beside: dict[str, str]) -> None:
+        runner = StageRunner(tmp_path, lambda _: None)
+        runner.run("one", {}, lambda out: work("one"))
+        if beside:
+            runner.depend_on(beside)
+        runner.run("two", {}, lambda out: work("two"))
+
+    for beside in ({}, {}, {"around": "x"}, {"around": "x"}, {"around": "y"}):
+        staged(beside)
+    assert made == ["one", "two", "two", "two"]
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), RuntimeError("broke down")])
 def test_interrupted_stage_is_not_done(tmp_path: Path, failure: BaseException) -> None:
     with pytest.raises(type(failure)):

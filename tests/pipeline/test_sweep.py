@@ -23,6 +23,7 @@ from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
 from forethought.evals.suite.records import Judged
+from forethought.pipeline.sweep.around import unfitted
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
 from forethought.pipeline.sweep.report import sweep_figures
 from forethought.pipeline.sweep.workers import cells_for_workers, end_with_parent, lenders
@@ -160,6 +161,28 @@ def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
     assert "no row fits" in held["missing"]["auroc_unseen_refusal"]
     assert "that one was not trained" in held["missing"]["auroc_unseen_split"]
     assert any(figure["name"].endswith("_base") for figure in held["figures"])
+
+
+def test_answers_are_asked_for_anew_where_a_defences_options_change(
+    tmp_path: Path, here: Callable[..., Result]
+) -> None:
+    evaluate = sweep_content()["evaluate"] | {"searches": [], "latency": None, "reasoning": []}
+    evaluate["gcg"] = {"defences": []}
+    for wrapper, kept in (("unforged", False), ("unforged", True), ("unforged:words=5", False)):
+        file = _write(tmp_path, methods=[], prompts=[], wrappers=[wrapper], evaluate=evaluate)
+        said = here(file, tmp_path / "out").stdout.replace("\n", " ")
+        assert ("unforged attack: kept from before" in said) is kept, wrapper
+
+
+@pytest.mark.parametrize(
+    ("spec", "beside"),
+    [
+        ("fused_trained", ""), ("linear_probe", ""), ("fused_trained | unforged", "unforged"),
+        ("self_consistency:frames=2", "self_consistency:frames=2"), ("fused:kept", "fused:kept"),
+    ],
+)  # fmt: skip
+def test_what_of_a_defence_no_stage_stands_for(spec: str, beside: str) -> None:
+    assert unfitted(spec) == beside
 
 
 def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[..., Result]) -> None:

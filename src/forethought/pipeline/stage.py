@@ -6,7 +6,7 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ class StageRunner:
     def manifest(self, name: str) -> dict[str, Any]:
         """What a stage of this name noted when it last ran, of whatever configuration; empty where it never did."""
         return _manifest(self.folder / name)
+
+    def depend_on(self, config: Mapping[str, Any]) -> None:
+        """Makes the stages that follow depend on what no stage before them stands for."""
+        self._chain = key_of({"config": config, "before": self._chain})
 
     def run(self, name: str, config: Any, work: Callable[[Path], dict[str, Any]], keep_partial: bool = False) -> Path:
         """Runs `work(folder)` unless the folder already holds its result; returns the folder.

@@ -76,6 +76,12 @@ def behind(spec: str, ground: Ground, inner: Respondent, base: LocalModel) -> Re
     return make_defence(spec, inner, Means(policy=ground.policy, model=base, harmless=harmless))
 
 
+def unfitted(spec: str) -> str:
+    """What of a spec no stage stands for: all but a first defence that is fitted here. Answers depend on it."""
+    first, _, further = spec.partition("|")
+    return further.strip() if first.strip() in FITTED else spec.strip()
+
+
 class Probes:
     """The linear probes of a sweep's grounds: one for all defences that read it, fitted where one is asked for."""
 

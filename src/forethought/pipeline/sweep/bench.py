@@ -19,7 +19,7 @@ from forethought.evals.suite.records import Judged
 from forethought.pipeline.operating import recall
 from forethought.pipeline.responding import reuse_base, reuse_replies
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_prompt, fitted
+from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_prompt, fitted, unfitted
 from forethought.pipeline.sweep.cell import (
     ATTACK,
     CALIBRATE,
@@ -103,6 +103,7 @@ class Bench:
         def work() -> CellResult:
             point = self._sweep.operating_point
             ready = fitted(spec, self.ground, point, lambda: self.base, self.probes, stages, self._terminal)
+            _depend_on(stages, spec)
 
             def around(inner: Respondent) -> Respondent:
                 return behind(ready, self.ground, inner, self.base)
@@ -141,6 +142,7 @@ class Bench:
             if entry.around:
                 fmt, point = read_settings(found.adapter).format, self._sweep.operating_point
                 ready = fitted(entry.around, ground, point, model, self.probes, stages, self._terminal, fmt)
+                _depend_on(stages, entry.around)
 
             def served() -> Respondent:
                 return behind(ready, ground, model(), model()) if ready else model()
@@ -281,3 +283,9 @@ class Bench:
             self._terminal.say(f"{slug(self.ground.base)} s{self.ground.seed} {folder.name} {line}")
 
         return StageRunner(folder, say, after=(ground or self.ground).key)
+
+
+def _depend_on(stages: StageRunner, spec: str) -> None:
+    """Answers are asked for anew where a defence's options change, or what stands around it."""
+    if beside := unfitted(spec):
+        stages.depend_on({"around": beside})
