@@ -168,10 +168,13 @@ def test_answers_are_asked_for_anew_where_a_defences_options_change(
 ) -> None:
     evaluate = sweep_content()["evaluate"] | {"searches": [], "latency": None, "reasoning": []}
     evaluate["gcg"] = {"defences": []}
-    for wrapper, kept in (("unforged", False), ("unforged", True), ("unforged:words=5", False)):
+    several = "self_reminder | unforged:words=5"
+    for wrapper, kept in (("unforged", False), ("unforged", True), ("unforged:words=5", False), (several, False)):
         file = _write(tmp_path, methods=[], prompts=[], wrappers=[wrapper], evaluate=evaluate)
         said = here(file, tmp_path / "out").stdout.replace("\n", " ")
         assert ("unforged attack: kept from before" in said) is kept, wrapper
+    names = {figure["name"] for figure in json.loads((tmp_path / "out" / "results.json").read_text())["figures"]}
+    assert "asr_direct_self_reminder_unforged" in names
 
 
 @pytest.mark.parametrize(
@@ -203,6 +206,7 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
         ({"methods": [{"name": "scot", "procedure": {"rounds": 1}}]}, "no settings of its own"),
         ({"prompts": ["be_nice"]}, "no such prompting defence"),
         ({"wrappers": ["armour"]}, "no such defence at inference"),
+        ({"wrappers": ["smooth_llm:10", "smooth_llm:20"]}, "smooth_llm stands twice"),
         ({"methods": [{"name": "scot", "around": "armour"}]}, "no such defence at inference"),
         ({"methods": [{"name": "scot", "around": "fused | armour"}]}, "no such defence at inference"),
         ({"methods": [{"name": "scot", "around": "fused | unforged:words=0"}]}, "greater than or equal to 1"),

@@ -90,7 +90,9 @@ def some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal, a
 
 def names_of(chosen: Sweep) -> list[str]:
     """The defences of a sweep by the names that tables give them."""
-    wrappers = [wrapper.partition(":")[0].strip() for wrapper in chosen.wrappers]
+    from forethought.pipeline.sweep.config import wrapper_label
+
+    wrappers = [wrapper_label(wrapper) for wrapper in chosen.wrappers]
     methods = [entry.label for entry in chosen.methods]
     return list(dict.fromkeys(["base", *(["prompt"] if chosen.prompts else []), *wrappers, *methods]))
 

@@ -29,7 +29,7 @@ from forethought.pipeline.sweep.cell import (
     said_before,
     train_cell,
 )
-from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
+from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of, wrapper_label
 from forethought.pipeline.sweep.figures import BASE
 from forethought.pipeline.sweep.latency import LATENCY, latency_cell
 from forethought.pipeline.sweep.material import Ground, own_harm, slug
@@ -96,9 +96,9 @@ class Bench:
 
     def wrapped(self, spec: str) -> None:
         """A wrapper around the base model."""
-        name = spec.partition(":")[0].strip()
+        name = wrapper_label(spec)
         stages = self._stages(name)
-        title = DEFENCES[name].defence.title
+        title = ", ".join(DEFENCES[wrapper_label(step)].defence.title for step in spec.split("|"))
 
         def work() -> CellResult:
             point = self._sweep.operating_point

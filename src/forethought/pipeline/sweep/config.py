@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from forethought.errors import ConfigError
 from forethought.evals.goals import Goal
@@ -90,7 +90,7 @@ class Sweep(Record):
     prompts: tuple[str, ...] = ()
     """Prompting defences; the best of them on development requests is evaluated, as `prompt`."""
     wrappers: tuple[str, ...] = ()
-    """Defences at inference around the base model, as docs/defences.md writes them."""
+    """Defences at inference around the base model, as docs/defences.md writes them; each stands under its ids."""
     policy: Path | None = None
     data: DataConfig
     build: BuildConfig = BuildConfig()
@@ -107,8 +107,10 @@ class Sweep(Record):
 
     @field_validator("bases", "seeds", "budgets", "methods", "prompts", "wrappers")
     @classmethod
-    def _once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _once(cls, value: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         names = [one.label if isinstance(one, MethodEntry) else one for one in value]
+        if info.field_name == "wrappers":
+            names = [wrapper_label(one) for one in value]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise ValueError(f"{twice[0]} stands twice")
@@ -162,6 +164,11 @@ class Sweep(Record):
     def training(self, base: str, seed: int) -> TrainConfig:
         """The training settings for a base, before a method changes them."""
         return self.recipe(base, seed).training.model_copy(update={"seed": seed})
+
+
+def wrapper_label(spec: str) -> str:
+    """How tables and figures call defences around the base model: by their ids, without options."""
+    return "_".join(step.partition(":")[0].strip() for step in spec.split("|"))
 
 
 def load_sweep(path: Path) -> Sweep:

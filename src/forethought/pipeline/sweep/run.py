@@ -8,7 +8,7 @@ from typing import Any
 
 from forethought.pipeline.sweep.around import PROMPT
 from forethought.pipeline.sweep.bench import Bench
-from forethought.pipeline.sweep.config import Sweep
+from forethought.pipeline.sweep.config import Sweep, wrapper_label
 from forethought.pipeline.sweep.material import Ground, prepare_ground
 from forethought.pipeline.sweep.result import CellResult, SweepRun
 from forethought.pipeline.teaching import Ask
@@ -53,5 +53,5 @@ def _untrained(sweep: Sweep, bench: Bench, only: Collection[str]) -> None:
     if sweep.prompts and (not only or PROMPT in only):
         bench.prompted()
     for spec in sweep.wrappers:
-        if not only or spec.partition(":")[0].strip() in only:
+        if not only or wrapper_label(spec) in only:
             bench.wrapped(spec)

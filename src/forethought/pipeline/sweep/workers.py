@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from forethought.pipeline.sweep.around import PROMPT
-from forethought.pipeline.sweep.config import Sweep, method_of
+from forethought.pipeline.sweep.config import Sweep, method_of, wrapper_label
 from forethought.pipeline.terminal import Terminal
 
 LOGS = "workers"
@@ -28,8 +28,7 @@ _PARENT = "FORETHOUGHT_PARENT"
 def cells_for_workers(sweep: Sweep) -> list[str]:
     """Defences that workers may do. One that shares another's weights waits until those are there."""
     methods = [entry.label for entry in sweep.methods if not lenders(sweep, [entry.label])]
-    around = [wrapper.partition(":")[0].strip() for wrapper in sweep.wrappers]
-    return [*([PROMPT] if sweep.prompts else []), *dict.fromkeys(around), *methods]
+    return [*([PROMPT] if sweep.prompts else []), *map(wrapper_label, sweep.wrappers), *methods]
 
 
 def lenders(sweep: Sweep, labels: Sequence[str]) -> list[str]:
