@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
 
     again = _run(str(steps), "--out", str(tmp_path / "out"), "--so-far")
     assert again.exit_code == done.exit_code
+
+    # Elsewhere, with the logs of that run: no rung is trained again.
+    there = tmp_path / "there" / cells.name
+    for stage in ("data", "base"):
+        shutil.copytree(cells / stage, there / stage)
+    taken = _run(str(steps), "--out", str(there.parent), "--kept", str(tmp_path / "out"))
+    assert taken.exit_code == done.exit_code
+    assert {one.name for one in there.iterdir()} == {"data", "base"}
+    figures = [
+        json.loads((place / "results.json").read_text())["figures"] for place in (tmp_path / "out", there.parent)
+    ]
+    assert len(figures[0]) == len(figures[1])
 
 
 def test_the_shipped_ladder_is_sound_and_tests_no_style_that_it_trains_on() -> None:

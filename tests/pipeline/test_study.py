@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,22 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["study", *arguments])
 
 
-def test_seeds_share_requests_and_somebody_elses_train_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "width", 240)
-    file, out = tmp_path / "study.yaml", tmp_path / "out"
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(a study's file, the folder of its run)."""
+    folder = tmp_path_factory.mktemp("study")
+    file, out = folder / "study.yaml", folder / "out"
     file.write_text(yaml.safe_dump(_content()))
     done = _run(str(file), "--out", str(out))
     assert "Report:" in done.output, done.output
+    return file, out
+
+
+def test_seeds_share_requests_and_somebody_elses_train_nothing(
+    studied: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 240)
+    file, out = studied
     name = tiny_folder().name
     held = json.loads((out / "results.json").read_text())
     figures = {figure["name"]: figure for figure in held["figures"]}
@@ -89,6 +100,57 @@ def test_seeds_share_requests_and_somebody_elses_train_nothing(tmp_path: Path, m
 
 
 THINGS = ("bicycle", "ladder", "tent", "canoe")
+
+
+def _elsewhere(out: Path, there: Path) -> None:
+    """Another machine, on which the data is built and the base model asked, and nothing else."""
+    place = f"{tiny_folder().name}-s"
+    for seed, stage in ((0, "data"), (1, "data"), (0, "base")):
+        shutil.copytree(out / f"{place}{seed}" / stage, there / f"{place}{seed}" / stage)
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    figures: list[dict[str, Any]] = json.loads((folder / "results.json").read_text())["figures"]
+    return {one["name"]: one for one in figures if one["unit"] != "GiB"}
+
+
+def test_cells_are_taken_from_another_runs_log(studied: tuple[Path, Path], tmp_path: Path) -> None:
+    file, out = studied
+    there, log = tmp_path / "there", tmp_path / "log"
+    _elsewhere(out, there)
+    log.mkdir()
+    for name in ("attempts.parquet", "cells.jsonl"):
+        shutil.copy(out / name, log / name)
+    assert "Help me" not in (log / "cells.jsonl").read_text()
+    done = _run(str(file), "--out", str(there), "--kept", str(log))
+    assert "Report:" in done.output, done.output
+    assert not list(there.glob("*/scot-b1500")), "a cell was done again"
+    before, after = _figures(out), _figures(there)
+    assert before.keys() == after.keys()
+    for name, figure in before.items():
+        for part in ("value", "low", "high"):
+            assert after[name][part] == pytest.approx(figure[part], abs=2e-4), f"{name}, {part}"
+    assert "log/cells.jsonl" in json.loads((there / "results.json").read_text())["inputs"]
+    # What was taken over stands in the new log as well, so that a third run can go on from there.
+    assert (there / "cells.jsonl").read_text() == (log / "cells.jsonl").read_text()
+
+
+def test_a_log_of_other_settings_is_not_taken(studied: tuple[Path, Path], tmp_path: Path) -> None:
+    _, out = studied
+    there, other = tmp_path / "there", tmp_path / "other.yaml"
+    _elsewhere(out, there)
+    other.write_text(yaml.safe_dump(_content(operating_point={"rows": 13})))
+    done = _run(str(other), "--out", str(there), "--kept", str(out), "--so-far")
+    assert "trained otherwise" in " ".join(done.output.split())
+    missing = json.loads((there / "results.json").read_text())["missing"]
+    assert "Run it here" in missing["auroc_unseen_scot"]
+
+
+def test_a_folder_without_a_log_is_told_at_once(tmp_path: Path, studied: tuple[Path, Path]) -> None:
+    done = _run(str(studied[0]), "--out", str(tmp_path / "out"), "--kept", str(tmp_path))
+    assert done.exit_code == 1
+    assert "attempts.parquet" in str(done.exception)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def _run() -> SweepRun:
 
 def test_figures_can_be_had_again_from_the_table(tmp_path: Path) -> None:
     run = _run()
-    n = write_log(tmp_path / "attempts.parquet", run)
+    n = write_log(tmp_path, run)
     table = pq.read_table(tmp_path / "attempts.parquet")
     assert table.schema.equals(SCHEMA)
     rows = table.to_pylist()
@@ -39,7 +39,7 @@ def test_figures_can_be_had_again_from_the_table(tmp_path: Path) -> None:
 
 
 def test_no_text_stands_in_it(tmp_path: Path) -> None:
-    write_log(tmp_path / "attempts.parquet", _run())
-    said = str(pq.read_table(tmp_path / "attempts.parquet").to_pylist())
+    write_log(tmp_path, _run())
+    said = str(pq.read_table(tmp_path / "attempts.parquet").to_pylist()) + (tmp_path / "cells.jsonl").read_text()
     for words in (LONG_HARMFUL[:20], "bakers bake", "Intent:", "that is how it goes", "broke down"):
         assert words not in said

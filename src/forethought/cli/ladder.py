@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from forethought.cli.options import KeptOption
 from forethought.commands import ladder as ladder_command
 
 
@@ -19,6 +20,7 @@ def ladder(
     so_far: Annotated[
         bool, typer.Option("--so-far", help="Report the rungs that are done; the others are listed as missing.")
     ] = False,
+    kept: KeptOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask what a teacher may cost.")] = False,
 ) -> None:
     """Changes one thing at a time in a recipe, and shows what each change gave.
@@ -31,4 +33,4 @@ def ladder(
 
       forethought ladder recipes/ladder --results results/ladder.json
     """
-    raise typer.Exit(ladder_command.ladder(folder, out, results, so_far, yes))
+    raise typer.Exit(ladder_command.ladder(folder, out, results, so_far, kept, yes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,4 +15,11 @@ DefenceOption = Annotated[
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the requests, where the guess is wrong.")]
 SourceArgument = Annotated[
     str, typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME, shipped:SET.")
+]
+KeptOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of another run of the same file, or of its committed log: cells that are not done here are taken "
+        "from there."
+    ),
 ]

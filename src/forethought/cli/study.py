@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from forethought.cli.options import KeptOption
 from forethought.commands import study as study_command
+from forethought.commands.sweep import Choice
 
 Sets = list[str] | None
 
@@ -38,6 +40,7 @@ def study(
     so_far: Annotated[
         bool, typer.Option("--so-far", help="Report the defences that are done; the others are listed as missing.")
     ] = False,
+    kept: KeptOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask what a teacher may cost.")] = False,
 ) -> None:
     """Compares reasoning with the other defences, on the study's requests or on yours.
@@ -50,6 +53,8 @@ def study(
 
       forethought study
 
+      forethought study --so-far --kept results/study
+
       forethought study --benchmark my_requests.csv
 
       forethought study --benchmark harmful.txt --benchmark-harmless harmless.txt
@@ -57,4 +62,5 @@ def study(
     asked = study_command.Asked(
         benchmark or (), benchmark_harmless or (), benchmark_lookalikes or (), style or (), templates
     )
-    raise typer.Exit(study_command.study(file, asked, out, results, plan, only or [], so_far, yes))
+    choice = Choice(out, results, plan, only or (), so_far, kept, yes)
+    raise typer.Exit(study_command.study(file, asked, choice))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from forethought.cli.options import KeptOption
 from forethought.commands import sweep as sweep_command
 
 
@@ -25,6 +26,7 @@ def sweep(
     so_far: Annotated[
         bool, typer.Option("--so-far", help="Report the defences that are done; the others are listed as missing.")
     ] = False,
+    kept: KeptOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask what a teacher may cost.")] = False,
 ) -> None:
     """Trains and attacks many defences on the same base, rows, budget and requests, and compares them.
@@ -41,4 +43,5 @@ def sweep(
 
       forethought sweep recipes/zoo.yaml --plan
     """
-    raise typer.Exit(sweep_command.sweep(file, out, results, plan, yes, workers, only or [], so_far))
+    choice = sweep_command.Choice(out, results, plan, only or (), so_far, kept, yes)
+    raise typer.Exit(sweep_command.sweep(file, choice, workers))

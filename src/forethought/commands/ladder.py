@@ -9,7 +9,7 @@ from pathlib import Path
 from forethought.commands.shared import console, cost_question, quiet
 
 
-def ladder(folder: Path, out: Path | None, results: Path | None, so_far: bool, yes: bool) -> int:
+def ladder(folder: Path, out: Path | None, results: Path | None, so_far: bool, kept: Path | None, yes: bool) -> int:
     """Runs the sweeps of a folder and shows what each rung gave. Returns 1 where a rung is missing."""
     quiet()
     from forethought.pipeline.sweep.ladder import load_ladder, run_ladder
@@ -20,7 +20,7 @@ def ladder(folder: Path, out: Path | None, results: Path | None, so_far: bool, y
     root = out or Path("runs") / folder.resolve().name
     target = results or root / "results.json"
     command = "forethought " + shlex.join(sys.argv[1:])
-    found = run_ladder(sweeps, root, target, command, Terminal(console), cost_question(1.0, yes), so_far)
+    found = run_ladder(sweeps, root, target, command, Terminal(console), cost_question(1.0, yes), so_far, kept)
     console.print(ladder_table(found.rungs, found.reference))
     for page in found.pages:
         console.print(f"Report: {page}", highlight=False, soft_wrap=True)

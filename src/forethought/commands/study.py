@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forethought.commands.shared import console, cost_question, quiet
-from forethought.commands.sweep import show_plan, some, tell
+from forethought.commands.sweep import Choice, show_plan, some, tell
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ class Asked:
     """A file of templates, each of which is a style."""
 
 
-def study(
-    file: Path, asked: Asked, out: Path | None, results: Path | None, plan: bool, only: Sequence[str], so_far: bool,
-    yes: bool,
-) -> int:  # fmt: skip
+def study(file: Path, asked: Asked, choice: Choice) -> int:
     """Runs the study and shows its table. Returns the exit code, as `forethought sweep` does."""
     quiet()
     from forethought.pipeline.sweep.config import load_sweep
@@ -38,16 +35,17 @@ def study(
     from forethought.pipeline.terminal import Terminal
 
     chosen = put_to(load_sweep(file), asked)
-    if plan:
+    if choice.plan:
         show_plan(chosen)
         return 0
-    folder, terminal, ask = out or Path("runs") / chosen.name, Terminal(console), cost_question(1.0, yes)
-    if only:
-        return some(chosen, folder, only, terminal, ask)
-    run = run_cells(chosen, folder, terminal, ask, so_far=so_far)
+    folder, terminal, ask = choice.folder(chosen), Terminal(console), cost_question(1.0, choice.yes)
+    kept = choice.log()
+    if choice.only:
+        return some(chosen, folder, choice.only, terminal, ask)
+    run = run_cells(chosen, folder, terminal, ask, so_far=choice.so_far, kept=kept)
     own = folder / f"asked-{chosen.evaluate.asks}" if chosen.evaluate.asks else folder
     own.mkdir(parents=True, exist_ok=True)  # what somebody else asked stands beside the study's own
-    return tell(chosen, run, own, results or own / "results.json")
+    return tell(chosen, run, own, choice.results or own / "results.json", kept)
 
 
 def put_to(chosen: Sweep, asked: Asked) -> Sweep:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,21 +16,43 @@ from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
     from forethought.pipeline.sweep.config import Sweep
+    from forethought.pipeline.sweep.kept import Kept
     from forethought.pipeline.sweep.result import SweepRun
     from forethought.pipeline.teaching import Ask
     from forethought.pipeline.terminal import Terminal
 
 
-def sweep(
-    file: Path,
-    out: Path | None,
-    results: Path | None,
-    plan: bool,
-    yes: bool,
-    workers: int,
-    only: Sequence[str],
-    so_far: bool,
-) -> int:
+@dataclass(frozen=True)
+class Choice:
+    """How a sweep is gone about."""
+
+    out: Path | None = None
+    """Folder of its stages; None is runs/NAME."""
+    results: Path | None = None
+    """Where the figures go; None is beside the page."""
+    plan: bool = False
+    """Show what would be done, and do nothing."""
+    only: Sequence[str] = ()
+    """Defences whose cells are done; nothing is shown then."""
+    so_far: bool = False
+    """Tell what is done, and do nothing."""
+    kept: Path | None = None
+    """Folder of another run, whose cells are taken where there are none here."""
+    yes: bool = False
+    """Don't ask what a teacher may cost."""
+
+    def folder(self, chosen: Sweep) -> Path:
+        """Where the stages lie."""
+        return self.out or Path("runs") / chosen.name
+
+    def log(self) -> Kept | None:
+        """The cells of another run. Raises InputError where there is no log."""
+        from forethought.pipeline.sweep.kept import Kept
+
+        return Kept(self.kept) if self.kept is not None else None
+
+
+def sweep(file: Path, choice: Choice, workers: int) -> int:
     """Runs a sweep and shows its table. Returns the exit code: 1 where a defence is missing or too much is unscored.
 
     With `only` nothing is shown: the cells named are done, for a sweep that follows.
@@ -42,20 +65,21 @@ def sweep(
     from forethought.pipeline.terminal import Terminal
 
     chosen = load_sweep(file)
-    if plan:
+    if choice.plan:
         show_plan(chosen)
         return 0
-    folder, terminal, ask = out or Path("runs") / chosen.name, Terminal(console), cost_question(1.0, yes)
-    if only:
-        return some(chosen, folder, only, terminal, ask)
-    if workers > 1 and not so_far:
+    folder, terminal, ask = choice.folder(chosen), Terminal(console), cost_question(1.0, choice.yes)
+    kept = choice.log()
+    if choice.only:
+        return some(chosen, folder, choice.only, terminal, ask)
+    if workers > 1 and not choice.so_far:
         run_cells(chosen, folder, terminal, ask, only=[BASE])  # what all others rest on
         run_workers(chosen, file, folder, workers, terminal)
-    run = run_cells(chosen, folder, terminal, ask, so_far=so_far)
-    return tell(chosen, run, folder, results or folder / "results.json")
+    run = run_cells(chosen, folder, terminal, ask, so_far=choice.so_far, kept=kept)
+    return tell(chosen, run, folder, choice.results or folder / "results.json", kept)
 
 
-def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path) -> int:
+def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path, kept: Kept | None = None) -> int:
     """Writes what a sweep found, rows and page into `folder`, and shows its table. Returns the exit code."""
     from forethought.pipeline.sweep.report import missing_of, split_of, sweep_rows
     from forethought.pipeline.sweep.write import write_sweep
@@ -64,7 +88,8 @@ def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path) -> int:
 
     split = split_of(chosen, run.results)
     rows = sweep_rows(chosen, run, split)
-    page, goals = write_sweep(chosen, run, rows, split, folder, target, "forethought " + shlex.join(sys.argv[1:]))
+    command, inputs = "forethought " + shlex.join(sys.argv[1:]), kept.inputs if kept is not None else {}
+    page, goals = write_sweep(chosen, run, rows, split, folder, target, command, inputs)
     console.print(sweep_table(rows, console.width))
     if goals:
         console.print(goal_table(goals))

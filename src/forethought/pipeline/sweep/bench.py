@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from forethought.defences.catalogue import DEFENCES
 from forethought.defences.opening import OpeningScore
 from forethought.engine.conversation import Respondent
 from forethought.engine.local import LocalModel
-from forethought.engine.machine import release_memory
+from forethought.engine.machine import machine, release_memory
 from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError, ForethoughtError
 from forethought.evals.attacks.adaptive.outcome import Outcome
@@ -31,9 +32,10 @@ from forethought.pipeline.sweep.cell import (
 )
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of, wrapper_label
 from forethought.pipeline.sweep.figures import BASE
+from forethought.pipeline.sweep.kept import Kept, cell_key
 from forethought.pipeline.sweep.latency import LATENCY, latency_cell
 from forethought.pipeline.sweep.material import Ground, own_harm, slug
-from forethought.pipeline.sweep.result import CellResult, SweepRun
+from forethought.pipeline.sweep.result import CellResult, Made, SweepRun
 from forethought.pipeline.sweep.searches import search_cell
 from forethought.pipeline.terminal import Terminal
 from forethought.train.methods.base import Material
@@ -50,10 +52,11 @@ class Bench:
         run: SweepRun,
         base: CellResult | None,
         so_far: bool = False,
+        kept: Kept | None = None,
     ) -> None:
         """`grounded` prepares the data with some build settings changed; `base` is what another seed had of the base
-        model, where it was asked already."""
-        self._so_far = so_far
+        model, where it was asked already; `kept` are cells of another run."""
+        self._so_far, self._kept = so_far, kept
         self._sweep, self._terminal, self._run = sweep, terminal, run
         self._grounded = grounded
         self.ground = grounded({})
@@ -117,7 +120,7 @@ class Bench:
         method, _ = method_of(self._sweep, entry, self.ground.base, self.ground.seed)
         name = entry.label
         title = method.title if name == method.name else f"{method.title}: {name}"
-        if self._not_run(self._stages(name, budget), name, title, budget):
+        if self._settled(self._stages(name, budget), name, title, budget):
             return
         try:
             ground = self._grounded(entry.build) if entry.build else self.ground
@@ -183,7 +186,7 @@ class Bench:
             lent = self._adapters.get((entry.weights_of, budget))
             if lent is None:
                 place = f"method '{entry.label}', weights_of: {entry.weights_of}"
-                raise ConfigError(place, "that one was not trained", "See why it is missing")
+                raise ConfigError(place, "its weights are not here", "See why, or train it: --only does one alone")
             return lent
         changed = entry.build or entry.train or entry.objective or entry.procedure
         return None if changed else self._adapters.get((weights_of, budget))
@@ -244,7 +247,7 @@ class Bench:
         return self._so_far and not stages.finished(self.ground.stage(stage))
 
     def _guarded(self, name: str, title: str, budget: int, stages: StageRunner, work: Callable[[], CellResult]) -> None:
-        if self._not_run(stages, name, title, budget):
+        if self._settled(stages, name, title, budget):
             return
         try:
             result = work()
@@ -253,20 +256,35 @@ class Bench:
             return
         self._done(stages, result)
 
-    def _not_run(self, stages: StageRunner, name: str, title: str, budget: int) -> bool:
-        """Whether what is done so far is told alone, and this is not; it is then missing."""
-        if not self._left(stages, ATTACK):
+    def _settled(self, stages: StageRunner, name: str, title: str, budget: int) -> bool:
+        """Whether nothing is to be done for it: it is taken from another run, or what is done so far is told alone, and
+        this is not; it is then missing."""
+        if stages.finished(self.ground.stage(ATTACK)):
             return False
-        self._done(stages, CellResult(name, title, *self._place(budget), missing="not run yet"))
-        return True
+        cause = "not run yet"
+        if self._kept is not None:
+            key, ground = cell_key(self._sweep, self.ground, name, budget), self.ground
+            try:
+                found = self._kept.find((name, *self._place(budget)), key, ground.attempts, ground.questions)
+            except ConfigError as error:
+                found, cause = None, str(error)
+                self._terminal.say(f"[yellow]{error}[/yellow]")
+            if found is not None:
+                self._run.add(found)
+                return True
+        if self._so_far:
+            self._run.add(CellResult(name, title, *self._place(budget), missing=cause))
+        return self._so_far
 
     def _missing(self, stages: StageRunner, name: str, title: str, budget: int, error: ForethoughtError) -> None:
         self._terminal.say(f"[yellow]{name}: {error}[/yellow]")
         self._done(stages, CellResult(name, title, *self._place(budget), missing=str(error)))
 
     def _done(self, stages: StageRunner, result: CellResult) -> None:
-        self._run.results.append(result)
-        self._run.seconds += stages.seconds
+        attack = stages.manifest(self.ground.stage(ATTACK))
+        key = cell_key(self._sweep, self.ground, result.defence, result.budget)
+        made = Made(key, stages.seconds, attack.get("commit"), attack.get("finished", ""), machine())
+        self._run.add(replace(result, made=made))
         self._run.peak_gib = max(self._run.peak_gib, stages.peak_gib)
         release_memory()
 

@@ -14,6 +14,7 @@ from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import Sweep, load_sweep
 from forethought.pipeline.sweep.figures import BASE
+from forethought.pipeline.sweep.kept import Kept
 from forethought.pipeline.sweep.report import missing_of, split_of, sweep_figures, sweep_rows
 from forethought.pipeline.sweep.run import run_cells
 from forethought.pipeline.sweep.write import write_sweep
@@ -62,10 +63,11 @@ def run_ladder(
     terminal: Terminal,
     ask: Ask,
     so_far: bool = False,
+    kept: Path | None = None,
 ) -> Ladder:
     """Runs the sweeps with their stages in `root`, and writes all figures to `results`.
 
-    With `so_far` nothing is trained or asked: what is done already is told.
+    With `so_far` nothing is trained or asked: what is done already is told. `kept` is the folder of another run.
     """
     figures: dict[str, Figure] = {}
     missing: dict[str, str] = {}
@@ -73,7 +75,8 @@ def run_ladder(
     rungs: dict[str, Rung] = {}
     pages = []
     for sweep in sweeps:
-        run = run_cells(sweep, root, terminal, ask, so_far=so_far)
+        log = Kept(kept / sweep.name) if kept is not None and (kept / sweep.name).is_dir() else None
+        run = run_cells(sweep, root, terminal, ask, so_far=so_far, kept=log)
         split = split_of(sweep, run.results)
         rows = sweep_rows(sweep, run, split)
         folder = root / sweep.name
@@ -82,6 +85,7 @@ def run_ladder(
         for figure in sweep_figures(rows):
             figures.setdefault(figure.name, figure)
         missing |= missing_of(rows)
+        inputs |= {f"{sweep.name}/{name}": held for name, held in log.inputs.items()} if log is not None else {}
         inputs |= {
             f"{ground.folder.name}/{name}": held for ground in run.grounds for name, held in ground.inputs.items()
         }

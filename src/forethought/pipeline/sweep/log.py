@@ -1,11 +1,13 @@
 """Every judged attempt of a sweep as one table without a word of text: for whoever wants to recompute its figures.
 
-No request, thought or answer stands in it, so that it can be published whatever the requests were; ids are content
-hashes, by which somebody who has the requests can join them again.
+No request and no thought stands in it, and of answers those to the package's own short questions alone, so that it can
+be published whatever the requests were; ids are content hashes, by which somebody who has the requests can join them
+again. Beside it lies what else a cell came to, so that another run can take it over (`kept`).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
+from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.metrics import Figure
+from forethought.evals.reasoning_metrics import of_text
 from forethought.evals.short_questions import CAPABILITY, right_answers
 from forethought.evals.suite.records import Judged
 from forethought.pipeline.sweep.result import CellResult, SweepRun
+from forethought.records import Record, write_jsonl
 
+LOG, CELLS = "attempts.parquet", "cells.jsonl"
 SCHEMA = pa.schema(
     [
         ("defence", pa.dictionary(pa.int32(), pa.string())),
@@ -31,10 +39,11 @@ SCHEMA = pa.schema(
         ("harmful", pa.bool_()),
         ("rules", pa.list_(pa.string())),
         ("refused", pa.bool_()),  # null: unscored
-        ("right", pa.bool_()),  # of short questions alone
+        ("right", pa.bool_()),  # of short questions alone, as is
+        ("answer", pa.string()),
         ("unscored_cause", pa.string()),
         ("decision", pa.string()),
-        ("log_odds", pa.float32()),
+        ("log_odds", pa.float64()),
         ("rules_named", pa.list_(pa.string())),
         ("reasoning_tokens", pa.int32()),
         ("answer_tokens", pa.int32()),
@@ -43,23 +52,83 @@ SCHEMA = pa.schema(
 """Columns, null where there is nothing to say."""
 
 
-def write_log(path: Path, run: SweepRun) -> int:
-    """Writes the table of a sweep as Parquet; returns its rows."""
+class CellRecord(Record):
+    """What a cell came to besides its attempts; without text, as those are."""
+
+    defence: str
+    title: str
+    base: str
+    seed: int
+    budget: int
+    note: str
+    key: str
+    """Of everything in the sweep that its answers depend on."""
+    trained: bool
+    thinks: bool = False
+    tokens: int = 0
+    train_seconds: float = 0.0
+    seen: tuple[str, ...] = ()
+    latency: tuple[float, ...] = ()
+    outcomes: dict[str, tuple[Outcome, ...]] = Field(default_factory=dict)
+    of_text: tuple[Figure, ...] = ()
+    seconds: float = 0.0
+    commit: str | None = None
+    finished: str = ""
+    machine: dict[str, Any] = Field(default_factory=dict)
+
+
+def write_log(folder: Path, run: SweepRun) -> int:
+    """Writes attempts and cells of a sweep into `folder`; returns how many attempts there are."""
     rows = [row for one in run.results for row in _rows(one)]
-    part = path.with_name(path.name + ".part")
+    part = folder / f"{LOG}.part"
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
-    os.replace(part, path)
+    os.replace(part, folder / LOG)
+    write_jsonl(folder / CELLS, [_cell(one) for one in run.results if one.judged])
     return len(rows)
+
+
+def _cell(one: CellResult) -> CellRecord:
+    made, trained = one.made, one.trained
+    texts = of_text(one.judged) if made is None or made.of_text is None else made.of_text
+    return CellRecord(
+        defence=one.defence,
+        title=one.title,
+        base=one.base,
+        seed=one.seed,
+        budget=one.budget,
+        note=one.note,
+        key=made.key if made is not None else "",
+        trained=trained is not None,
+        thinks=trained is not None and trained.thinks,
+        tokens=trained.tokens if trained is not None else 0,
+        train_seconds=trained.seconds if trained is not None else 0.0,
+        seen=trained.seen if trained is not None else (),
+        latency=tuple(one.latency),
+        outcomes={name: tuple(map(_wordless, ended)) for name, ended in one.outcomes.items()},
+        of_text=tuple(figure for figure in texts if not math.isnan(figure.value)),
+        seconds=made.seconds if made is not None else 0.0,
+        commit=made.commit if made is not None else None,
+        finished=made.finished if made is not None else "",
+        machine=made.machine if made is not None else {},
+    )
+
+
+def _wordless(outcome: Outcome) -> Outcome:
+    """Without the conversation that got through, and without causes, which may name a server."""
+    empty: dict[str, Any] = {"best": None, "best_answer": "", "best_verdict": None, "cause": "", "causes": {}}
+    return outcome.model_copy(update=empty)
 
 
 def _rows(cell: CellResult) -> Iterator[dict[str, Any]]:
     place = {"defence": cell.defence, "base": cell.base, "seed": cell.seed, "budget": cell.budget}
     for one in (*cell.judged, *cell.questions):
-        yield place | _attempt(one) | _reply(one) | {"right": _right(one)}
+        yield place | _attempt(one) | _reply(one) | _question(one)
 
 
-def _right(one: Judged) -> bool | None:
-    return right_answers([one])[0] if CAPABILITY in one.attempt.cells else None
+def _question(one: Judged) -> dict[str, Any]:
+    if CAPABILITY not in one.attempt.cells or one.response is None:
+        return {}
+    return {"right": right_answers([one])[0], "answer": one.response.answer}
 
 
 def _attempt(one: Judged) -> dict[str, Any]:

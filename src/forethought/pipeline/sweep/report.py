@@ -9,6 +9,7 @@ from forethought.evals.comparison import comparison_figures
 from forethought.evals.metrics import Figure
 from forethought.evals.paired import compare, compare_right
 from forethought.evals.power import detectable
+from forethought.evals.reasoning_metrics import OF_TEXT
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_figures
 from forethought.pipeline.sweep.latency import latency_figure
@@ -81,6 +82,8 @@ def _paired(
 def _row(one: CellResult, split: Split, rate: float | None, paired: Sequence[Figure]) -> SweepRow:
     timed = [latency_figure(one.latency)] if one.latency else []
     found = row_figures(one.defence, one.judged, split, one.outcomes, rate, one.questions)
+    if one.made is not None and one.made.of_text is not None:
+        found = _as_logged(found, one.made.of_text)
     figures = () if one.missing else (*found, *timed, *paired)
     return SweepRow(
         defence=one.defence,
@@ -94,6 +97,12 @@ def _row(one: CellResult, split: Split, rate: float | None, paired: Sequence[Fig
         missing=one.missing,
         note=one.note,
     )
+
+
+def _as_logged(found: Sequence[Figure], of_text: Sequence[Figure]) -> list[Figure]:
+    """A cell of a log has no words: what rests on them is as it was when it was run."""
+    logged = {figure.name: figure for figure in of_text}
+    return [logged.get(figure.name, figure) for figure in found if figure.name in logged or figure.name not in OF_TEXT]
 
 
 def sweep_figures(rows: Sequence[SweepRow]) -> list[Figure]:

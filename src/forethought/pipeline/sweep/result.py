@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.metrics import Figure
 from forethought.evals.suite.records import Judged
 from forethought.pipeline.sweep.cell import Trained
 from forethought.pipeline.sweep.material import Ground
+
+
+@dataclass(frozen=True)
+class Made:
+    """What made a cell: for whoever reads its figures beside those of other runs."""
+
+    key: str
+    """Of everything in the sweep that its answers depend on."""
+    seconds: float
+    """Of all its stages when they ran."""
+    commit: str | None
+    """Of the code that its answers were asked by."""
+    finished: str
+    machine: dict[str, Any]
+    of_text: Sequence[Figure] | None = None
+    """Of a cell taken from another run's log: its figures that rest on text, which no log holds."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,7 @@ class CellResult:
     note: str = ""
     missing: str = ""
     """Why there is nothing."""
+    made: Made | None = None
 
 
 @dataclass
@@ -43,6 +62,11 @@ class SweepRun:
     seconds: float = 0.0
     """Time of all stages when they ran, those kept from before included."""
     peak_gib: float = 0.0
+
+    def add(self, result: CellResult) -> None:
+        """One cell more, and what it cost."""
+        self.results.append(result)
+        self.seconds += result.made.seconds if result.made is not None else 0.0
 
 
 def by_place(run: SweepRun) -> Iterator[tuple[Ground, list[CellResult]]]:

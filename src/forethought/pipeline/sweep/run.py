@@ -9,6 +9,7 @@ from typing import Any
 from forethought.pipeline.sweep.around import PROMPT
 from forethought.pipeline.sweep.bench import Bench
 from forethought.pipeline.sweep.config import Sweep, wrapper_label
+from forethought.pipeline.sweep.kept import Kept
 from forethought.pipeline.sweep.material import Ground, prepare_ground
 from forethought.pipeline.sweep.result import CellResult, SweepRun
 from forethought.pipeline.teaching import Ask
@@ -17,11 +18,18 @@ from forethought.policy import load_policy
 
 
 def run_cells(
-    sweep: Sweep, root: Path, terminal: Terminal, ask: Ask, only: Collection[str] = (), so_far: bool = False
+    sweep: Sweep,
+    root: Path,
+    terminal: Terminal,
+    ask: Ask,
+    only: Collection[str] = (),
+    so_far: bool = False,
+    kept: Kept | None = None,
 ) -> SweepRun:
     """Every cell of the sweep, in `root`; with `only`, those of the defences named, and the base's.
 
-    With `so_far`, a defence that was not attacked yet is missing, and nothing is done for it.
+    With `so_far`, a defence that was not attacked yet is missing, and nothing is done for it. What was not attacked
+    here and stands in `kept` is taken from there; the base model is asked in any case.
 
     A stage that is done is kept; a defence that can't be trained or asked is missing with its reason, and the others
     go on. All seeds are put to the same requests, so that what is not trained is asked once, with the first seed.
@@ -35,7 +43,7 @@ def run_cells(
             def grounded(changes: dict[str, Any], base: str = base, seed: int = seed) -> Ground:
                 return prepare_ground(sweep, base, seed, root, policy, terminal, ask, changes)
 
-            bench = Bench(sweep, grounded, terminal, run, undefended, so_far)
+            bench = Bench(sweep, grounded, terminal, run, undefended, so_far, kept)
             run.grounds.append(bench.ground)
             if undefended is None:
                 undefended = bench.undefended()

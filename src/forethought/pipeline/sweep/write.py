@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from forethought.report.results import write_results
 from forethought.report.sweep_page import write_sweep_page
 from forethought.report.sweep_rows import SweepRow
 
-ROWS, PAGE, LOG = "rows.jsonl", "report.html", "attempts.parquet"
+ROWS, PAGE = "rows.jsonl", "report.html"
 
 
 class Written(NamedTuple):
@@ -29,12 +29,19 @@ class Written(NamedTuple):
 
 
 def write_sweep(
-    sweep: Sweep, run: SweepRun, rows: Sequence[SweepRow], split: Split, folder: Path, results: Path, command: str
+    sweep: Sweep,
+    run: SweepRun,
+    rows: Sequence[SweepRow],
+    split: Split,
+    folder: Path,
+    results: Path,
+    command: str,
+    kept: Mapping[str, str] | None = None,
 ) -> Written:
-    """Writes rows, attempts and page into `folder` and the figures to `results`."""
+    """Writes rows, log and page into `folder` and the figures to `results`. `kept`: hashes of what was taken over."""
     figures = sweep_figures(rows)
     figures += [*contrast_figures(sweep, figures), *_costs(run)]
-    inputs = {
+    inputs = dict(kept or {}) | {
         f"{ground.folder.name}/{name}": content_hash
         for ground in run.grounds
         for name, content_hash in ground.inputs.items()
@@ -42,7 +49,7 @@ def write_sweep(
     for ground in run.grounds:
         inputs["policy"] = ground.policy.hash
     write_jsonl(folder / ROWS, rows)
-    write_log(folder / LOG, run)
+    write_log(folder, run)
     write_results(results, command, list(sweep.seeds), inputs, figures, missing_of(rows))
     page = folder / PAGE
     goals = reached(sweep.goals, figures)
