@@ -1,8 +1,14 @@
-"""A sweep small enough for a test."""
+"""A sweep small enough for a test, and its command."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.tiny import tiny_folder
 
@@ -33,3 +39,16 @@ def sweep_content(**changes: Any) -> dict[str, Any]:
             "searches": [{"method": "best_of_n:n=4", "defences": ["refusal", "scot_best"], "goals": 1, "budget": 2}],
         },
     } | changes  # fmt: skip
+
+
+def sweep_file(folder: Path, **changes: Any) -> Path:
+    """The same as a file in a folder."""
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(sweep_content(**changes)), encoding="utf-8")
+    return path
+
+
+def in_own_process(file: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """`forethought sweep` as a shell would run it; ten seconds to start."""
+    command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out), *more]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False)

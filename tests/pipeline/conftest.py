@@ -1,0 +1,23 @@
+"""What several tests of sweeps share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from forethought.cli.app import app
+from forethought.commands.shared import console
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command in this process: one of its own takes ten seconds to start."""
+    monkeypatch.setattr(console, "width", 200)
+
+    def run(file: Path, out: Path, *more: str) -> Result:
+        return CliRunner().invoke(app, ["sweep", str(file), "--out", str(out), *more])
+
+    return run
