@@ -91,6 +91,11 @@ def test_a_fault_is_told_before_anything_is_run(tmp_path: Path, second: str, tol
         load_ladder(_write(tmp_path, second))
 
 
+def test_a_folder_without_logs_is_told(tmp_path: Path) -> None:
+    done = _run(str(_write(tmp_path)), "--out", str(tmp_path / "out"), "--kept", str(tmp_path))
+    assert "holds no log" in str(done.exception)
+
+
 def test_a_folder_without_sweeps_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no sweeps"):
         load_ladder(tmp_path)

@@ -153,6 +153,11 @@ def test_a_folder_without_a_log_is_told_at_once(tmp_path: Path, studied: tuple[P
     assert not (tmp_path / "out").exists()
 
 
+def test_a_log_beside_only_is_told(studied: tuple[Path, Path]) -> None:
+    done = _run(str(studied[0]), "--kept", str(studied[1]), "--only", "scot")
+    assert "no use beside --only" in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [

@@ -46,10 +46,14 @@ class Choice:
         return self.out or Path("runs") / chosen.name
 
     def log(self) -> Kept | None:
-        """The cells of another run. Raises InputError where there is no log."""
+        """The cells of another run. Raises InputError where there is no log, and ConfigError beside `only`."""
         from forethought.pipeline.sweep.kept import Kept
 
-        return Kept(self.kept) if self.kept is not None else None
+        if self.kept is None:
+            return None
+        if self.only:
+            raise ConfigError(f"--kept {self.kept}", "has no use beside --only, which reports nothing", "Leave one out")
+        return Kept(self.kept)
 
 
 def sweep(file: Path, choice: Choice, workers: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, InputError
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import Sweep, load_sweep
 from forethought.pipeline.sweep.figures import BASE
@@ -69,13 +69,14 @@ def run_ladder(
 
     With `so_far` nothing is trained or asked: what is done already is told. `kept` is the folder of another run.
     """
+    logs = _logs(sweeps, kept) if kept is not None else {}
     figures: dict[str, Figure] = {}
     missing: dict[str, str] = {}
     inputs: dict[str, str] = {}
     rungs: dict[str, Rung] = {}
     pages = []
     for sweep in sweeps:
-        log = Kept(kept / sweep.name) if kept is not None and (kept / sweep.name).is_dir() else None
+        log = logs.get(sweep.name)
         run = run_cells(sweep, root, terminal, ask, so_far=so_far, kept=log)
         split = split_of(sweep, run.results)
         rows = sweep_rows(sweep, run, split)
@@ -94,6 +95,14 @@ def run_ladder(
     seeds = sorted({seed for sweep in sweeps for seed in sweep.seeds})
     write_results(results, command, seeds, inputs, list(figures.values()), missing)
     return Ladder(list(rungs.values()), sweeps[0].reference, pages)
+
+
+def _logs(sweeps: Sequence[Sweep], folder: Path) -> dict[str, Kept]:
+    """The logs of another run of the ladder, by sweep. Raises InputError where there are none."""
+    found = {sweep.name: Kept(folder / sweep.name) for sweep in sweeps if (folder / sweep.name).is_dir()}
+    if not found:
+        raise InputError(folder, "holds no log of this ladder's sweeps", "Give the folder of a ladder that was run")
+    return found
 
 
 def _rungs(sweep: Sweep, rows: Sequence[SweepRow]) -> list[Rung]:
