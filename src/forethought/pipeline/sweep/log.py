@@ -39,8 +39,8 @@ SCHEMA = pa.schema(
         ("harmful", pa.bool_()),
         ("rules", pa.list_(pa.string())),
         ("refused", pa.bool_()),  # null: unscored
-        ("right", pa.bool_()),  # of short questions alone, as is
-        ("answer", pa.string()),
+        ("right", pa.bool_()),  # of short questions alone
+        ("answer", pa.string()),  # likewise
         ("unscored_cause", pa.string()),
         ("decision", pa.string()),
         ("log_odds", pa.float64()),
