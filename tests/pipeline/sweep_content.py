@@ -12,6 +12,15 @@ import yaml
 
 from tests.tiny import tiny_folder
 
+EVALUATE: dict[str, Any] = {
+    "attacks": ["style_json", "prefix_injection"], "reasoning": ["empty_thinking", "fake_turn"],
+    "n_direct": 4, "n_styled": 3, "n_reasoning": 2, "n_ordinary": 4, "n_lookalike": 3, "n_prompt_choice": 4,
+    "max_answer_tokens": 4, "gcg": {"defences": ["scot"], "goals": 1, "steps": 1, "candidates": 2},
+    "latency": {"requests": 2, "max_answer_tokens": 4},
+    "searches": [{"method": "best_of_n:n=4", "defences": ["refusal", "scot_best"], "goals": 1, "budget": 2}],
+}  # fmt: skip
+"""What it measures, and on how much."""
+
 
 def sweep_content(**changes: Any) -> dict[str, Any]:
     """What stands in its file, with some keys replaced."""
@@ -31,13 +40,7 @@ def sweep_content(**changes: Any) -> dict[str, Any]:
         "build": {"own_answers": 8, "own_answer_tokens": 4, "refusal_share": 1.0},
         "train": {"rank": 2, "batch_size": 4, "checkpoint_steps": 2},
         "operating_point": {"rows": 12},
-        "evaluate": {
-            "attacks": ["style_json", "prefix_injection"], "reasoning": ["empty_thinking", "fake_turn"],
-            "n_direct": 4, "n_styled": 3, "n_reasoning": 2, "n_ordinary": 4, "n_lookalike": 3, "n_prompt_choice": 4,
-            "max_answer_tokens": 4, "gcg": {"defences": ["scot"], "goals": 1, "steps": 1, "candidates": 2},
-            "latency": {"requests": 2, "max_answer_tokens": 4},
-            "searches": [{"method": "best_of_n:n=4", "defences": ["refusal", "scot_best"], "goals": 1, "budget": 2}],
-        },
+        "evaluate": EVALUATE,
     } | changes  # fmt: skip
 
 

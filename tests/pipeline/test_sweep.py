@@ -17,7 +17,7 @@ from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, me
 from forethought.pipeline.sweep.report import sweep_figures
 from forethought.report.sweep_rows import SweepRow
 from forethought.train.objectives.latent import LatentObjective
-from tests.pipeline.sweep_content import in_own_process, sweep_content, sweep_file
+from tests.pipeline.sweep_content import EVALUATE, in_own_process, sweep_content, sweep_file
 
 
 def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
@@ -45,7 +45,7 @@ def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
 def test_answers_are_asked_for_anew_where_a_defences_options_change(
     tmp_path: Path, here: Callable[..., Result]
 ) -> None:
-    evaluate = sweep_content()["evaluate"] | {"searches": [], "latency": None, "reasoning": []}
+    evaluate = EVALUATE | {"searches": [], "latency": None, "reasoning": []}
     evaluate["gcg"] = {"defences": []}
     several = "self_reminder | unforged:words=5"
     for wrapper, kept in (("unforged", False), ("unforged", True), ("unforged:words=5", False), (several, False)):
@@ -89,9 +89,9 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
         ({"methods": [{"name": "scot", "around": "armour"}]}, "no such defence at inference"),
         ({"methods": [{"name": "scot", "around": "fused | armour"}]}, "no such defence at inference"),
         ({"methods": [{"name": "scot", "around": "fused | unforged:words=0"}]}, "greater than or equal to 1"),
-        ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "pair"}]}}, "needs attacker"),
-        ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "gcg"}]}}, "gcg stands twice"),
-        ({"evaluate": sweep_content()["evaluate"] | {"searches": [{"method": "luck"}]}}, "no such search"),
+        ({"evaluate": EVALUATE | {"searches": [{"method": "pair"}]}}, "needs attacker"),
+        ({"evaluate": EVALUATE | {"searches": [{"method": "gcg"}]}}, "gcg stands twice"),
+        ({"evaluate": EVALUATE | {"searches": [{"method": "luck"}]}}, "no such search"),
         ({"methods": [{"id": "a", "weights_of": "scot"}]}, "no entry before it"),
         ({"goals": [{"figure": "auroc_unseen_scot"}]}, "either `least` or `most`"),
         ({"methods": ["scot", {"id": "a", "weights_of": "scot", "train": {"rank": 4}}]}, "can't train otherwise"),
@@ -103,7 +103,7 @@ def test_what_would_fail_hours_later_is_told_at_once(tmp_path: Path, changes: di
 
 
 def test_an_attack_that_needs_an_attacker_is_told_at_once(tmp_path: Path) -> None:
-    evaluate = sweep_content()["evaluate"] | {"attacks": ["poems"]}
+    evaluate = EVALUATE | {"attacks": ["poems"]}
     with pytest.raises(ConfigError, match="needs attacker"):
         load_sweep(sweep_file(tmp_path, evaluate=evaluate))
 

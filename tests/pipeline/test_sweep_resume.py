@@ -17,7 +17,7 @@ from forethought.defences.fusion import load_fusion
 from forethought.engine.settings import read_settings
 from forethought.evals.suite.records import Judged
 from forethought.records import read_jsonl
-from tests.pipeline.sweep_content import sweep_content, sweep_file
+from tests.pipeline.sweep_content import EVALUATE, sweep_file
 from tests.tiny import tiny_folder
 
 FIGURES = (
@@ -81,7 +81,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert decided
     assert all(decision == ("refuse" if odds >= 2.0 else "comply") for odds, decision in decided.values())
 
-    asked = sweep_content()["evaluate"] | {"n_questions": 3}
+    asked = EVALUATE | {"n_questions": 3}
     further = sweep_file(tmp_path, methods=[*methods, "scot_no_benign"], evaluate=asked)
     now = here(further, out, "--so-far")
     assert now.exit_code == 1

@@ -12,7 +12,8 @@ from forethought.commands.shared import console
 
 def doctor() -> int:
     """Prints what is there and what is missing; returns the exit code."""
-    from forethought.engine.embedded import INSTALL, cache_folder, wheel_file
+    from forethought.engine.cache import cache_folder
+    from forethought.engine.embedded import INSTALL, wheel_file
     from forethought.engine.machine import machine
     from forethought.manifest import versions
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_union
 
-from forethought.engine.embedded import cache_folder, embedded_model
+from forethought.engine.cache import cache_folder
+from forethought.engine.embedded import embedded_model
 
 LAYER = 8
 """Layers of the embedded model (of 30) that are run: chosen by cross-validation, and a quarter of the time."""

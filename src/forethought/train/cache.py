@@ -13,7 +13,7 @@ from typing import Any
 
 from forethought import chat, reasoning
 from forethought.data.select import within_budget
-from forethought.engine.embedded import cache_folder
+from forethought.engine.cache import cache_folder
 from forethought.errors import InputError
 from forethought.manifest import file_hash, key_of
 from forethought.records import Example, read_jsonl

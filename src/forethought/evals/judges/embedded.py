@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from forethought import refusal
-from forethought.engine.embedded import cache_folder
+from forethought.engine.cache import cache_folder, load_or_make
 from forethought.errors import InputError
 from forethought.evals.judges import features, manner, phrases
 from forethought.evals.judges import train_judge as training
@@ -78,19 +76,19 @@ def shipped_judge(measure: Measure) -> TrainedJudge:
     for lesson in lessons:
         digest.update(lesson.model_dump_json().encode())
     folder = cache_folder() / "judges" / f"{measure}-{digest.hexdigest()[:16]}"
-    try:
-        return TrainedJudge(load_model(folder), second)
-    except InputError:
-        pass  # not there yet, or damaged: made again
-    model = train_judge(lessons, measure, "refusal" if measure == "refused" else "harm")
-    part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-    model.save(part)
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        part.rename(folder)
-    except OSError:  # another process was faster
-        shutil.rmtree(part, ignore_errors=True)
-    return TrainedJudge(model, second)
+
+    def load(kept: Path) -> LinearModel | None:
+        try:
+            return load_model(kept)
+        except InputError:
+            return None  # not there yet, or damaged
+
+    def make(part: Path) -> LinearModel:
+        model = train_judge(lessons, measure, "refusal" if measure == "refused" else "harm")
+        model.save(part)
+        return model
+
+    return TrainedJudge(load_or_make(folder, load, make), second)
 
 
 def trained_judge(folder: Path, second: Judge | None = None) -> TrainedJudge:
