@@ -70,3 +70,13 @@ def test_a_changed_file_is_another_benchmark(tmp_path: Path) -> None:
     _file(tmp_path, "a.jsonl", HARMFUL[:1], "harmful")
     assert given.key != before
     assert Benchmark().key == ""
+
+
+def test_a_file_in_another_place_is_the_same_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "moved").mkdir()
+    first, moved, text = (
+        Benchmark(requests=(_file(tmp_path, name, HARMFUL, "harmful"),))
+        for name in ("a.jsonl", "moved/b.jsonl", "a.txt")
+    )
+    assert first.key == moved.key
+    assert first.key != text.key  # read otherwise

@@ -6,6 +6,8 @@ Nothing is trained otherwise for them: requests near a training row are left out
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from forethought.data.classify import rules_by_name
 from forethought.data.dedupe import remove_duplicates
@@ -35,8 +37,16 @@ class Benchmark(Record):
 
     @property
     def key(self) -> str:
-        """Of what it asks; empty where it asks nothing."""
-        return key_of([self.model_dump(mode="json"), self.sources])[:8] if self.sources else ""
+        """Of what it asks, wherever the files lie; empty where it asks nothing."""
+        sides = (self.requests, self.harmless, self.lookalikes)
+        return key_of([[_content(one) for one in side] for side in sides])[:8] if any(sides) else ""
+
+
+def _content(spec: SourceSpec) -> dict[str, Any]:
+    """A file is its content and kind, under any name; a hub set or a member of an archive needs its name as well."""
+    path = Path(spec.path).expanduser()
+    known = path.suffix if path.is_file() else spec.path
+    return spec.model_dump(mode="json") | {"path": known, "content": fingerprint(spec.path)}
 
 
 def benchmark_requests(
