@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,17 @@ def test_partial_work_is_kept_where_the_stage_can_resume(tmp_path: Path) -> None
     work = _Work()
     _run(tmp_path, work, keep_partial=True)
     assert work.found == [["rows.jsonl"]]
+
+
+def test_the_time_of_a_stage_counts_what_interrupted_runs_of_it_took(tmp_path: Path) -> None:
+    folder = tmp_path / "1-select"
+    for took in (40, 20):
+        with pytest.raises(KeyboardInterrupt):
+            _run(tmp_path, _Work(KeyboardInterrupt()), keep_partial=True)
+        began = (folder / MANIFEST).stat().st_mtime
+        os.utime(folder / "rows.jsonl", (began, began + took))
+    _run(tmp_path, _Work(), keep_partial=True)
+    assert 60 <= _manifest(tmp_path)["seconds"] < 65
 
 
 def test_partial_work_of_another_config_is_not_kept(tmp_path: Path) -> None:

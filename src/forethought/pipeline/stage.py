@@ -62,9 +62,13 @@ class StageRunner:
             self._add(done)
             self._say(f"[dim]{name}: kept from before ({_counts(done['counts'])})[/dim]")
             return folder
-        if folder.exists() and not (keep_partial and done.get("key") == key):
-            shutil.rmtree(folder)
-        self._start(folder, {"key": key, "stage": name, "config": config, "started": now()})
+        spent = 0.0
+        if folder.exists():
+            if keep_partial and done.get("key") == key:
+                spent = _spent(folder, done)
+            else:
+                shutil.rmtree(folder)
+        self._start(folder, {"key": key, "stage": name, "config": config, "started": now(), "spent": spent})
         began = time.monotonic()
         try:
             counts = work(folder)
@@ -73,7 +77,7 @@ class StageRunner:
                 "stage": name,
                 "config": config,
                 "counts": counts,
-                "seconds": round(time.monotonic() - began, 1),
+                "seconds": round(spent + time.monotonic() - began, 1),
                 "peak_gib": round(peak_gib(), 2),
                 "commit": git_commit(),
                 "versions": versions(),
@@ -104,6 +108,14 @@ class StageRunner:
     def _add(self, manifest: dict[str, Any]) -> None:
         self.seconds += float(manifest["seconds"])
         self.peak_gib = max(self.peak_gib, float(manifest["peak_gib"]))
+
+
+def _spent(folder: Path, note: dict[str, Any]) -> float:
+    """Seconds that interrupted runs of a stage took, each from its start's note to the last file that it wrote."""
+    # By the note's own time rather than what stands in it: a copied folder has new times, and then nothing is added.
+    began = (folder / MANIFEST).stat().st_mtime
+    last = max(file.stat().st_mtime for file in folder.rglob("*") if file.is_file())
+    return float(note.get("spent", 0.0)) + last - began
 
 
 def _is_disk_full(error: Exception, folder: Path) -> bool:
