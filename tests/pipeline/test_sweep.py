@@ -14,7 +14,7 @@ from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.around import unfitted
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
-from forethought.pipeline.sweep.report import sweep_figures
+from forethought.pipeline.sweep.report import missing_of, sweep_figures
 from forethought.report.sweep_rows import SweepRow
 from forethought.train.objectives.latent import LatentObjective
 from tests.pipeline.sweep_content import EVALUATE, in_own_process, sweep_content, sweep_file
@@ -136,6 +136,19 @@ def test_seeds_are_averaged_under_the_plain_name() -> None:
     assert {figure.name for figure in sweep_figures(rows[:1])} == {
         "auroc_unseen_scot", "train_tokens_scot", "train_seconds_scot",
     }  # fmt: skip
+
+
+def test_a_seed_that_is_missing_is_told_beside_the_mean_of_the_others() -> None:
+    row = SweepRow(
+        defence="scot", title="SCoT", base="b", seed=0, budget=10, tokens=9, train_seconds=1.0,
+        figures=(Figure(name="auroc_unseen", value=0.5, low=0.4, high=0.6, n=20),),
+    )  # fmt: skip
+    left = row.model_copy(update={"seed": 1, "figures": (), "missing": "not run yet"})
+    absent = left.model_copy(update={"defence": "refusal"})
+    assert missing_of([row, left, absent]) == {
+        "auroc_unseen_scot_b_s1_b10": "not run yet", "auroc_unseen_refusal": "not run yet",
+    }  # fmt: skip
+    assert {"auroc_unseen_scot", "auroc_unseen_scot_b_s0_b10"} <= {one.name for one in sweep_figures([row, left])}
 
 
 def test_only_names_a_defence_of_the_sweep(tmp_path: Path) -> None:

@@ -179,6 +179,10 @@ def contrast_figures(sweep: Sweep, figures: Sequence[Figure]) -> list[Figure]:
 
 
 def missing_of(rows: Sequence[SweepRow]) -> dict[str, str]:
-    """Why a defence is not there at all, by its headline figure."""
+    """Why a defence is not there, by its headline figure; where it is there elsewhere, by that place's figure."""
     held = {row.defence for row in rows if not row.missing}
-    return {f"auroc_unseen_{row.defence}": row.missing for row in rows if row.missing and row.defence not in held}
+    return {
+        f"auroc_unseen_{row.defence}" + (f"_{place(row)}" if row.defence in held else ""): row.missing
+        for row in rows
+        if row.missing
+    }
