@@ -35,7 +35,12 @@ def embedded_model() -> Path:
     Raises ModelError when the wheel is not installed.
     """
     folder = cache_folder() / _FOLDER
-    load_or_make(folder, lambda kept: _is_whole(kept) or None, _convert)
+    if _is_whole(folder):
+        return folder
+    gguf = wheel_file()
+    if gguf is None:
+        raise ModelError(EMBEDDED, "the embedded model's package is not installed", f"Run: {INSTALL}")
+    load_or_make(folder, lambda kept: _is_whole(kept) or None, lambda part: _convert(gguf, part))
     return folder
 
 
@@ -43,10 +48,7 @@ def _is_whole(folder: Path) -> bool:
     return (folder / "model.safetensors").is_file()
 
 
-def _convert(target: Path) -> bool:
-    gguf = wheel_file()
-    if gguf is None:
-        raise ModelError(EMBEDDED, "the embedded model's package is not installed", f"Run: {INSTALL}")
+def _convert(gguf: Path, target: Path) -> bool:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
