@@ -47,8 +47,8 @@ def test_the_catalogue_holds_what_was_promised() -> None:
     assert list(DEFENCES) == [
         "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
         "safety_conversational", "policy_prompt", "perplexity", "paraphrase", "smooth_llm", "self_examination",
-        "guard", "linear_probe", "fused", "fused_intent", "fused_trained", "headed_thought", "self_consistency",
-        "unforged",
+        "guard", "linear_probe", "trained_probe", "fused", "fused_intent", "fused_trained", "headed_thought",
+        "self_consistency", "unforged",
     ]  # fmt: skip
     assert {one.id for one in TRAINED} == set(METHODS)
     every: list[Defence] = [*(entry.defence for entry in DEFENCES.values()), *TRAINED]

@@ -95,6 +95,7 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
         ({"methods": [{"id": "a", "weights_of": "scot"}]}, "no entry before it"),
         ({"goals": [{"figure": "auroc_unseen_scot"}]}, "either `least` or `most`"),
         ({"methods": ["scot", {"id": "a", "weights_of": "scot", "train": {"rank": 4}}]}, "can't train otherwise"),
+        ({"methods": [{"name": "refusal", "answer_with": "base"}]}, "nothing decides"),
     ],
 )
 def test_what_would_fail_hours_later_is_told_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

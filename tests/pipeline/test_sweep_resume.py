@@ -14,6 +14,7 @@ from pathlib import Path
 from typer.testing import Result
 
 from forethought.defences.fusion import load_fusion
+from forethought.defences.linear_probe import load_probe
 from forethought.engine.settings import read_settings
 from forethought.evals.suite.records import Judged
 from forethought.records import read_jsonl
@@ -33,7 +34,8 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     read = {"id": "read", "weights_of": "scot", "around": "fused_intent"}
     own = {"id": "own", "weights_of": "scot", "around": "fused_trained | unforged"}
     at_two = {"id": "at_two", "weights_of": "scot", "threshold": 2.0, "answer_with": "base"}
-    methods = ["scot", "scot_split", "refusal", best_of, read, own, at_two]
+    probed = {"id": "probed", "weights_of": "refusal", "around": "trained_probe", "answer_with": "base"}
+    methods = ["scot", "scot_split", "refusal", best_of, read, own, at_two, probed]
     file, out = sweep_file(tmp_path, methods=methods), tmp_path / "out"
     command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -75,6 +77,18 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert (given / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert (read_settings(given).threshold, read_settings(given).answer_with) == (2.0, "base")
     assert read_settings(scot / "train").threshold != 2.0
+    # A probe of a model without a thought decides by itself, and the base answers what it allows.
+    alone = scot.with_name("probed-b1500")
+    of_states = load_probe(alone / "probe").settings
+    assert of_states.trained
+    by_base = {row.attempt.id: row.response for row in _judged(scot.parent / "base" / "attack")}
+    for row in _judged(alone / "attack"):
+        theirs = by_base[row.attempt.id]
+        assert row.response is not None
+        assert theirs is not None
+        assert row.response.log_odds is not None
+        allowed = row.response.log_odds < of_states.threshold
+        assert (row.response.answer == theirs.answer) if allowed else row.refused
     # What the lender of the weights said is taken over where all else is the same, and decided anew at a threshold.
     lent, decided = (_log_odds(scot.with_name(name) / "attack") for name in ("scot-b1500", "at_two-b1500"))
     assert {name: odds for name, (odds, _) in lent.items()} == {name: odds for name, (odds, _) in decided.items()}
@@ -97,8 +111,12 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
 
 def _log_odds(attack: Path) -> dict[str, tuple[float, str | None]]:
     """By attempt: the verdict's log-odds and what was decided, where there is a verdict."""
-    found = [(row.attempt.id, row.response) for row in read_jsonl(attack / "judged.jsonl", Judged)]
+    found = [(row.attempt.id, row.response) for row in _judged(attack)]
     return {name: (said.log_odds, said.decision) for name, said in found if said and said.log_odds is not None}
+
+
+def _judged(attack: Path) -> list[Judged]:
+    return list(read_jsonl(attack / "judged.jsonl", Judged))
 
 
 def _unscored(out: Path) -> set[str]:

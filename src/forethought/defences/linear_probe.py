@@ -168,7 +168,7 @@ class ProbeDefence(InputFilter):
 
         Raises ModelError for other weights.
         """
-        super().__init__(inner, "linear_probe")
+        super().__init__(inner, "trained_probe" if probe.settings.trained else "linear_probe")
         probe.check_model(reader)
         self.probe, self._reader, self._fail_closed = probe, reader, fail_closed
         self.threshold = probe.settings.threshold if threshold is None else threshold

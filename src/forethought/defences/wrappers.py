@@ -163,6 +163,21 @@ WRAPPERS: tuple[Entry, ...] = (
     ),
     Entry(
         Defence(
+            id="trained_probe",
+            title="Linear probe of the trained weights",
+            paper="ours",
+            kind="wrapper",
+            trains="as linear_probe, on states of the trained weights; nothing of the model",
+            cost="as linear_probe, for a model that was trained",
+            when_to_choose="a model was trained by any method, and what it has learnt to see is to decide",
+            score="log-odds of harm",
+            needs=("weights", "folder"),
+        ),
+        ProbeOptions,
+        _linear_probe,
+    ),
+    Entry(
+        Defence(
             id="fused",
             title="Verdict and probe, fused",
             paper="ours",

@@ -19,8 +19,8 @@ from forethought.records import Request
 
 FUSED, FUSED_INTENT, FUSED_TRAINED = "fused", "fused_intent", "fused_trained"
 FUSIONS = (FUSED, FUSED_INTENT, FUSED_TRAINED)
-PROBE, HEADED = "linear_probe", "headed_thought"
-FITTED = (PROBE, HEADED, *FUSIONS)
+PROBE, TRAINED_PROBE, HEADED = "linear_probe", "trained_probe", "headed_thought"
+FITTED = (PROBE, TRAINED_PROBE, HEADED, *FUSIONS)
 """Defences at inference that a pipeline fits itself, where they are given no folder."""
 READS_INTENT = (FUSED_INTENT, FUSED_TRAINED)
 """Fusions whose probe reads the stated intent as well, and is fitted on intents for that."""

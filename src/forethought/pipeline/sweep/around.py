@@ -16,7 +16,16 @@ from forethought.engine.conversation import Conversation, Failed, Respondent
 from forethought.engine.local import LocalModel
 from forethought.evals.metrics import share, youden
 from forethought.manifest import write_json
-from forethought.pipeline.fusing import FITTED, FUSED_INTENT, FUSED_TRAINED, HEADED, PROBE, fusion_stage, probe_stage
+from forethought.pipeline.fusing import (
+    FITTED,
+    FUSED_INTENT,
+    FUSED_TRAINED,
+    HEADED,
+    PROBE,
+    TRAINED_PROBE,
+    fusion_stage,
+    probe_stage,
+)
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
@@ -134,14 +143,14 @@ def fitted(
     if name not in FITTED:
         return spec
     own: Path | None = None
-    if name == FUSED_TRAINED:  # of these weights alone, so that it lies with them
-        rows = probe_rows(ground, intents=True)
+    if name in (FUSED_TRAINED, TRAINED_PROBE):  # of these weights alone, so that it lies with them
+        rows = probe_rows(ground, intents=name == FUSED_TRAINED)
         own = probe_stage(_OWN_PROBE, model, rows, ground.dev, ground.policy, stages, terminal, trained=True)
 
     def probe() -> Path:
         return own or probes.folder(ground, model, name == FUSED_INTENT)
 
-    if name == PROBE:
-        return f"{PROBE}:{probe()}"
+    if name in (PROBE, TRAINED_PROBE):
+        return f"{name}:{probe()}"
     folder = probe() if name == HEADED else fusion_stage(_FUSE, name, probe, model, ground.dev, point, stages, terminal)
     return f"{name}:{folder},format={fmt}"

@@ -147,8 +147,11 @@ class Bench:
                 ready = fitted(entry.around, ground, point, model, self.probes, stages, self._terminal, fmt)
                 _depend_on(stages, entry.around)
 
+            # A model without a thought can leave all answers to the base: what is around it decides by its states.
+            read_alone = entry.answer_with == "base" and not found.thinks
+
             def served() -> Respondent:
-                return behind(ready, ground, model(), model()) if ready else model()
+                return behind(ready, ground, self.base if read_alone else model(), model()) if ready else model()
 
             def opened() -> Respondent:
                 return served() if ready or found.thinks else OpeningScore(model())

@@ -35,7 +35,8 @@ class MethodEntry(Record):
     """Id of an entry before it whose weights it answers with: it differs in how it answers alone."""
     around: str = ""
     """Defences at inference around the trained model, as docs/defences.md writes them. A first one of `fused`,
-    `fused_intent`, `fused_trained`, `headed_thought` and `linear_probe` without a folder is fitted first."""
+    `fused_intent`, `fused_trained`, `headed_thought`, `linear_probe` and `trained_probe` without a folder is fitted
+    first."""
     why: str = ""
     """What it is to show; for the page."""
     seeds: tuple[int, ...] = ()
@@ -49,7 +50,8 @@ class MethodEntry(Record):
     procedure: dict[str, Any] = Field(default_factory=dict)
     """Fields of its procedure's settings in place of the defaults, such as the rounds of hardening."""
     answer_with: Literal["", "adapter", "base"] = Field(default="", exclude_if=lambda value: not value)
-    """What answers after `comply`; empty is the method's own. Not dumped then: stages' keys hold an entry."""
+    """What answers after `comply`, or, of a model without a thought, what the defence around it lets through; empty is
+    the method's own. Not dumped then: stages' keys hold an entry."""
     threshold: float | None = None
     """Verdict log-odds from which it refuses; None is the operating point that development requests give."""
 
@@ -197,7 +199,10 @@ def check(sweep: Sweep) -> None:
     for entry in sweep.methods:
         full = sweep.resolved(entry)
         sweep.build_of(full.build)
-        method_of(sweep, full, sweep.bases[0], sweep.seeds[0])
+        method, _ = method_of(sweep, full, sweep.bases[0], sweep.seeds[0])
+        if full.answer_with == "base" and not method.thinks and not entry.around:
+            rule = "the base answers in place of a model without a thought, and nothing decides"
+            raise ConfigError(f"method '{entry.label}', answer_with: base", rule, "Put a defence `around` it")
     for prompt in sweep.prompts:
         shipped_prompt(prompt)
     for wrapper in (*sweep.wrappers, *(entry.around for entry in sweep.methods if entry.around)):
