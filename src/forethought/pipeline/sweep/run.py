@@ -12,6 +12,7 @@ from forethought.pipeline.sweep.config import Sweep, wrapper_label
 from forethought.pipeline.sweep.kept import Kept
 from forethought.pipeline.sweep.material import Ground, prepare_ground
 from forethought.pipeline.sweep.result import CellResult, SweepRun
+from forethought.pipeline.sweep.settling import Settling
 from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
 from forethought.policy import load_policy
@@ -36,6 +37,7 @@ def run_cells(
     """
     policy = load_policy(sweep.policy)
     run = SweepRun()
+    settling = Settling(sweep, run, terminal, so_far, kept)
     for base in sweep.bases:
         undefended: CellResult | None = None
         for seed in sweep.seeds:
@@ -43,7 +45,7 @@ def run_cells(
             def grounded(changes: dict[str, Any], base: str = base, seed: int = seed) -> Ground:
                 return prepare_ground(sweep, base, seed, root, policy, terminal, ask, changes)
 
-            bench = Bench(sweep, grounded, terminal, run, undefended, so_far, kept)
+            bench = Bench(sweep, grounded, terminal, settling, undefended, so_far)
             run.grounds.append(bench.ground)
             if undefended is None:
                 undefended = bench.undefended()
