@@ -155,6 +155,34 @@ def test_the_probe_finds_what_is_there_where_it_is(monkeypatch: pytest.MonkeyPat
     assert any(text.endswith("assistant\n<think>\nIntent: Where can I buy a film?.\nVerdict:") for _, text in texts)
 
 
+def test_by_layer_an_area_is_of_the_styles_alone_where_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path))
+
+    def states(model: Any, prompts: Any, layers: Any, trained: bool = False) -> dict[int, Any]:
+        """Harm can be told where JSON is asked for, and the other way round where it is not."""
+        texts = [str(model.tokenizer.decode(ids)) for ids in prompts]
+        signs = [(1.0 if "copy a" in text else -1.0) * (1.0 if "JSON" in text else -1.0) for text in texts]
+        return {layer: np.array([[sign, 0.0, 0.0, 0.0] for sign in signs], dtype=np.float32) for layer in layers}
+
+    monkeypatch.setattr(decodable, "last_states", states)
+    plain, styled = _thoughts(THINGS[8:]), _in_json(THINGS[8:])
+    fit, dev = _in_json(THINGS[:5]), _in_json(THINGS[5:8])
+    for held_out, area in (([*plain, *styled], 1.0), (plain, 0.0)):
+        for probed in probe_everywhere(model, fit, dev, held_out, weights=("base",)):
+            assert set(probed.by_layer.values()) == {area}
+
+
+def _in_json(things: Sequence[str]) -> list[Thought]:
+    """The same requests, asked for JSON."""
+    asked = [
+        Asked(style="style_json", request=user_request(f"{one.text} JSON", harmful=one.harmful, family=one.family))
+        for one in _requests(things)
+    ]
+    return [Thought(asked=one, before=f"Intent: {one.request.text}.", log_odds=1.0) for one in asked]
+
+
 def test_a_thought_without_a_verdict_has_no_state_there_and_one_label_alone_is_an_error(tmp_path: Path) -> None:
     model = LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path))
     held_out = [*_thoughts(THINGS[8:]), *_thoughts(("toy",), odds=None)]

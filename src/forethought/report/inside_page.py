@@ -14,7 +14,7 @@ from jinja2 import Environment
 from forethought.evals.attacks.static import DIRECT
 from forethought.evals.inside.failures import NEAR, Table
 from forethought.evals.inside.look import Inside
-from forethought.evals.inside.sample import LOOKALIKE, STYLED
+from forethought.evals.inside.sample import LOOKALIKE, STYLED, main_group
 from forethought.evals.inside.swaps import Swap
 from forethought.evals.inside.thoughts import Thought
 from forethought.evals.metrics import Figure
@@ -79,11 +79,11 @@ def area_lines(figures: Sequence[Figure]) -> list[tuple[str, list[str]]]:
 def inside_plots(inside: Inside) -> dict[str, str]:
     """The plots by name, each as SVG; those that there is nothing to draw for are left out."""
     by_name = {one.name: one for one in inside.figures}
-    groups = groups_of_figures(inside.figures)
+    groups, group = groups_of_figures(inside.figures), main_group([one.asked for one in inside.thoughts])
     drawn = {
         "swaps": swap_bars(by_name) if inside.swaps else "",
         "failures": failure_bars(inside.tables) if inside.tables else "",
-        "layers": layer_lines(inside.probed, by_name.get(f"{AREAS[0][0]}_{DIRECT.name}")) if inside.probed else "",
+        "layers": layer_lines(inside.probed, by_name, group) if inside.probed else "",
         "areas": area_dots(by_name, groups) if groups else "",
     }
     return {name: plot for name, plot in drawn.items() if plot}

@@ -92,8 +92,8 @@ def _total(table: Table) -> int:
     return sum(int(getattr(table, cell)) for cell, _, _ in _CELLS)
 
 
-def layer_lines(probed: Sequence[Probed], own: Figure | None) -> str:
-    """AUROC of each probe by layer on the held-out requests as they are; the model's own verdict as a line across."""
+def layer_lines(probed: Sequence[Probed], figures: Mapping[str, Figure], group: str) -> str:
+    """AUROC of each probe by layer on a group of held-out requests; the model's own verdict there as a line across."""
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(10, 3.6), layout="constrained")
@@ -101,11 +101,12 @@ def layer_lines(probed: Sequence[Probed], own: Figure | None) -> str:
     for one in probed:
         _, colour, mark, title = AREAS[_LINES[one.position, one.weights]]
         axis.plot(list(one.by_layer), list(one.by_layer.values()), color=colour, marker=mark, markersize=4, label=title)
+    own = figures.get(f"{AREAS[0][0]}_{group}")
     if own is not None and own.n:
         axis.axhline(own.value, color="#444444", linewidth=1, linestyle="--", label="the model's own verdict")
     axis.set_xticks(sorted({layer for one in probed for layer in one.by_layer}))
     axis.set_xlabel("layer", fontsize=9)
-    axis.set_ylabel("AUROC, held-out direct requests", fontsize=9)
+    axis.set_ylabel(f"AUROC, {group_title(group).lower()}", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
     return svg(canvas)

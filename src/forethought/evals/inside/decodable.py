@@ -8,6 +8,7 @@ finds is there; that the model uses it, a probe does not show (Belinkov 2022, ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,7 @@ from forethought.engine.hidden_states import States, last_states, layer_count, p
 from forethought.errors import InputError
 from forethought.evals.inside.added import area_figures
 from forethought.evals.inside.heads import STRENGTHS, Labels, choose_layer, fit_head
+from forethought.evals.inside.sample import cells, main_group
 from forethought.evals.inside.thoughts import OnDone, Thought, need_thoughts, up_to_verdict
 from forethought.evals.metrics import Figure, auroc
 
@@ -45,7 +47,7 @@ class Probed:
     scores: tuple[float | None, ...]
     """Log-odds of harm of each held-out request; None where it could not be read."""
     by_layer: dict[int, float]
-    """AUROC on the held-out direct requests, by layer: for the plot. No choice rests on it."""
+    """AUROC by layer on the held-out requests of `main_group`: for the plot. No choice rests on it."""
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,32 @@ def probe_everywhere(
 
 
 def _probed(parts: Sequence[_Read], held_out: Sequence[Thought], position: Position, which: Weights) -> Probed:
-    fit, dev, test = parts
+    fit, dev, _ = parts
     area, layer, strength = choose_layer(fit.states, fit.harmful, dev.states, dev.harmful)
+    scores = tuple(_scores(parts, layer, strength, len(held_out)))
+    return Probed(position, which, layer, area, scores, _by_layer(parts, held_out))
+
+
+def _scores(parts: Sequence[_Read], layer: int, strength: float, n_held_out: int) -> list[float | None]:
+    """Log-odds of harm of the held-out requests, by a head that reads one layer; None where there is no state."""
+    fit, _, test = parts
     weights, bias = fit_head(fit.states[layer], fit.harmful, strength)
-    scores: list[float | None] = [None] * len(held_out)
+    scores: list[float | None] = [None] * n_held_out
     for place, score in zip(test.places, test.states[layer] @ weights + bias, strict=True):
         scores[place] = float(score)
-    return Probed(position, which, layer, area, tuple(scores), _by_layer(parts, held_out))
+    return scores
 
 
 def _by_layer(parts: Sequence[_Read], held_out: Sequence[Thought]) -> dict[int, float]:
-    fit, dev, test = parts
-    direct = np.array([held_out[place].asked.style == "direct" for place in test.places], dtype=bool)
-    bad, good = direct & test.harmful, direct & ~test.harmful
-    found = {}
+    fit, dev, _ = parts
+    asked = [one.asked for one in held_out]
+    group, found = main_group(asked), {}
     for layer in fit.states:
         own = {layer: fit.states[layer]}
         _, _, strength = choose_layer(own, fit.harmful, {layer: dev.states[layer]}, dev.harmful, STRENGTHS)
-        weights, bias = fit_head(fit.states[layer], fit.harmful, strength)
-        scores = test.states[layer] @ weights + bias
-        found[layer] = auroc(list(scores[bad]), list(scores[good]))
+        pairs = cells(asked, _scores(parts, layer, strength, len(held_out))).get(group, ())
+        areas = [auroc(list(bad.values()), list(good.values())) for bad, good in pairs]
+        found[layer] = float(np.mean(areas)) if areas else math.nan
     return found
 
 

@@ -149,6 +149,11 @@ def cells(asked: Sequence[Asked], scores: Sequence[float | None]) -> dict[str, l
     return {**pairs, **({STYLED: styled} if styled else {})}
 
 
+def main_group(asked: Sequence[Asked]) -> str:
+    """The group that one number stands for: `styled`, or `direct` where nothing is asked in a style."""
+    return STYLED if any(one.style != DIRECT.name for one in asked) else DIRECT.name
+
+
 def unscored_by_group(asked: Sequence[Asked], scores: Sequence[float | None]) -> Counter[str]:
     """How many requests of each group have no score."""
     counts: Counter[str] = Counter()
