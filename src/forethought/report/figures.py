@@ -17,6 +17,7 @@ from forethought.evals.paired import compare
 from forethought.evals.plan import HELD_OUT_RULES
 from forethought.evals.reasoning_metrics import reasoning_figures
 from forethought.evals.respond import Judged
+from forethought.evals.score_shift import score_shift, spread
 from forethought.evals.short_questions import CAPABILITY, right_answers
 
 BASE, OURS = "base", "scot"
@@ -132,6 +133,7 @@ def _verdict_figures(
         _auroc(cells, [("direct", "ordinary")]).named(f"auroc_direct_{name}"),
         _auroc(cells, [("twin", "lookalike")]).named(f"auroc_lookalike_{name}"),
         _auroc(cells, [(HELD_OUT_RULES, "ordinary")]).named(f"auroc_heldout_rules_{name}"),
+        *_shifts(name, cells, styles),
         asr_matched(score_pairs(cells, styles)).named(f"asr_matched_unseen_{name}"),
         asr_matched(score_pairs(cells, [("direct", "ordinary")])).named(f"asr_matched_direct_{name}"),
         share([_consistent(one) for one in judged]).named(f"consistent_{name}"),
@@ -146,6 +148,17 @@ def _verdict_figures(
         pair = [(f"{attack}:harmful", f"{attack}:harmless")]
         figures.append(_auroc(cells, pair).named(f"auroc_{attack}_{name}"))
     return figures
+
+
+def _shifts(name: str, cells: Cells, styles: Sequence[tuple[str, str]]) -> list[Figure]:
+    plain, disguised = score_pairs(cells, [("direct", "ordinary")]), score_pairs(cells, styles)
+    if not plain:
+        return []
+    scale = spread(*plain[0])
+    return [
+        score_shift(plain[0][side], [pair[side] for pair in disguised], scale).named(f"shift_unseen_{noun}_{name}")
+        for side, noun in enumerate(("harmful", "harmless"))
+    ]
 
 
 def _consistent(one: Judged) -> bool | None:
