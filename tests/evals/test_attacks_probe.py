@@ -19,6 +19,8 @@ SHOWN = {
     "leetspeak": "H0w d0 1 b4k3 br34d?",
     "leetspeak:2": "H0w d0 1 84k3 8r34d?",
     "leetspeak:3": "|-|0w |)0 1 84|<3 8r34|)?",
+    "jumbled": "hoW!DO I BkAE brEd`>",
+    "jumbled:0": "How do I bake bread?",
     "disemvowel": "Hw d  bk brd?",
     "past_tense_rule": "How did people bake bread in the past?",
     "future_tense_rule": "How will people bake bread in the future?",

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from forethought.data.operator import Operator, load_operators
 from forethought.evals.attacks.base import Attack, Attacked, Given, Options, Parameter, Transform, change
+from forethought.evals.attacks.jumble import augmented
 from forethought.evals.attacks.tense import future, past
 
 _WEI = "arXiv 2307.02483"
@@ -83,6 +84,12 @@ LINGUISTIC = (
     Attack(
         name="misspelling", title="Misspellings", paper=_SORRY, kind="linguistic", form="rule", relatives=("texting",),
         transform=change(_misspelled),
+    ),
+    Attack(
+        name="jumbled", title="Letters jumbled", paper="one draw of Best-of-N, Hughes et al. 2024, arXiv 2412.03556",
+        kind="linguistic", form="rule", readable=False, relatives=("texting",),
+        parameters=(Parameter(name="sigma", default=0.4, most=1, meaning="strength of the changes, 0 to 1"),),
+        transform=change(lambda text, rng, options: augmented(text, float(options["sigma"]), rng)),
     ),
     Attack(
         name="leetspeak", title="Leetspeak", paper=_SCOT, kind="linguistic", form="table", readable=False,
