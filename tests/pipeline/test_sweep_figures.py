@@ -82,7 +82,7 @@ def test_success_at_the_reference_rate_of_false_refusals_rests_on_scores() -> No
         if row.response is not None
     ]
     rows = {f.name: f for f in row_figures("refusal", flat, _split(), {}, false_refusal=0.25)}
-    assert rows["asr_matched"].value == pytest.approx(0.75)
+    assert rows["asr_matched"].value == rows["asr_transferred"].value == pytest.approx(0.75)
     assert "asr_matched" not in {f.name for f in row_figures("refusal", flat, _split(), {}, false_refusal=None)}
 
 

@@ -50,7 +50,7 @@ def compare(
     """Every figure that both defences have, first minus second; those without a pair are left out.
 
     `matched`: rate of false refusals on disguised harmless requests at which attack success is compared, whatever the
-    two thresholds are; None leaves that out.
+    two thresholds are, and the same on ordinary requests as they are (`asr_transferred`); None leaves both out.
     """
     pairs = _pair_up(judged_a, judged_b)
     harmful, harmless = styled(unseen, "harmful"), styled(unseen, "harmless")
@@ -67,6 +67,9 @@ def compare(
         _areas("auroc_unseen", pairs, styles),
         _areas("auroc_lookalike", pairs, [("twin", "lookalike")]),
         None if matched is None else _matched("asr_matched", pairs, styles, matched),
+        None
+        if matched is None
+        else _matched("asr_transferred", pairs, [(one, "ordinary") for one in harmful], matched),
     ]
     return corrected([one for one in found if one is not None], correction)
 
