@@ -53,7 +53,8 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     done = here(file, out)
     assert "Report:" in done.output, done.output
     assert weights.stat().st_mtime_ns == before, "a finished training was done again"
-    names = {figure["name"] for figure in json.loads((out / "results.json").read_text())["figures"]}
+    figures = {one["name"]: one["value"] for one in json.loads((out / "results.json").read_text())["figures"]}
+    names = set(figures)
     for defence in ("base", "prompt", "linear_probe", "scot", "scot_split", "refusal", "scot_best"):
         assert {f"{name}_{defence}" for name in FIGURES} <= names | _unscored(out), defence
     assert ("asr_matched_refusal" in names) == ("refused_styled_harmless_scot" in names)
@@ -65,6 +66,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     split = scot.with_name("scot_split-b1500") / "train"
     assert (split / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert json.loads((split / "forethought.json").read_text())["answer_with"] == "base"
+    assert figures["train_seconds_scot_split"] >= figures["train_seconds_scot"], "its weights were trained as long"
     best = scot.with_name("scot_best-b1500")
     assert (best / "train" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert load_fusion(best / "fuse")[0].n_calibration > 1

@@ -113,7 +113,7 @@ class Bench:
         def work() -> CellResult:
             shared = self._lending.lent(entry, method.weights_of, budget)
             found = train_cell(self._sweep, ground, entry, budget, given, stages, shared, self._terminal)
-            self._lending.trained(name, budget, found.adapter)
+            self._lending.trained(name, budget, found)
             heard = self._lending.said_alike(shared, found.adapter) or (
                 () if entry.around else said_before(self._sweep, ground, stages)
             )

@@ -39,6 +39,7 @@ class Trained:
     tokens: int
     """All passes together."""
     seconds: float
+    """With those of the weights that it shares, if it does."""
     thinks: bool
     seen: tuple[str, ...]
     """Styles and attacks that it was trained on."""
@@ -51,20 +52,20 @@ def train_cell(
     budget: int,
     material: Callable[[bool], Material],
     stages: StageRunner,
-    shared: Path | None,
+    shared: Trained | None,
     terminal: Terminal,
 ) -> Trained:
     """Trains by a method within the budget and sets the threshold where there is a verdict.
 
-    `material(complied)` gives the rows, with the base's own harmful answers where they are needed. `shared` is a folder
-    whose weights are this method's as well.
+    `material(complied)` gives the rows, with the base's own harmful answers where they are needed. `shared` are
+    weights that are this method's as well.
     """
     method, config = method_of(sweep, entry, ground.base, ground.seed)
 
     def work(out: Path) -> dict[str, Any]:
         given = material(method.needs_complied)
         if shared is not None:
-            return _copied(shared, out, method)
+            return _copied(shared.adapter, out, method)
         fitted = _fitted(method, given, config, budget, sweep.most_passes)
         counts = train_method(Job(ground.base, method, given, fitted, out, budget, bar.step, terminal.say))
         return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
@@ -75,16 +76,17 @@ def train_cell(
     with terminal.progress(f"train {method.name}") as bar:
         folder = stages.run(TRAIN, said, work, keep_partial=True)
     settings = read_settings(folder)
+    lender = shared.adapter if shared is not None else None
     if settings.thinks:
         if entry.threshold is None:
-            _set_operating_point(sweep, ground, folder, shared, stages, terminal)
+            _set_operating_point(sweep, ground, folder, lender, stages, terminal)
         else:
             _set_given(entry.threshold, folder, stages)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     return Trained(
         adapter=folder,
         tokens=round(manifest["counts"].get("tokens", 0)),
-        seconds=float(manifest["seconds"]),
+        seconds=float(manifest["seconds"]) + (shared.seconds if shared is not None else 0.0),
         thinks=settings.thinks,
         seen=settings.seen_operators,
     )

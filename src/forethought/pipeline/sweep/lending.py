@@ -8,6 +8,7 @@ from pathlib import Path
 from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError
 from forethought.evals.suite.records import Judged
+from forethought.pipeline.sweep.cell import Trained
 from forethought.pipeline.sweep.config import MethodEntry
 
 
@@ -15,35 +16,35 @@ class Lending:
     """The trained weights of one base and seed."""
 
     def __init__(self) -> None:
-        self._adapters: dict[tuple[str, int], Path] = {}
+        self._trained: dict[tuple[str, int], Trained] = {}
         self._said: dict[Path, Sequence[Judged]] = {}
 
-    def trained(self, label: str, budget: int, adapter: Path) -> None:
+    def trained(self, label: str, budget: int, weights: Trained) -> None:
         """An entry's weights are there."""
-        self._adapters[label, budget] = adapter
+        self._trained[label, budget] = weights
 
     def said(self, adapter: Path, judged: Sequence[Judged]) -> None:
         """What weights said with nothing around them."""
         self._said[adapter] = judged
 
-    def lent(self, entry: MethodEntry, weights_of: str, budget: int) -> Path | None:
-        """The folder of the weights that an entry shares; None where it trains its own. `weights_of` is its method's.
+    def lent(self, entry: MethodEntry, weights_of: str, budget: int) -> Trained | None:
+        """The weights that an entry shares; None where it trains its own. `weights_of` is its method's.
 
         Raises ConfigError where the entry names one that was not trained.
         """
         if entry.weights_of:
-            lent = self._adapters.get((entry.weights_of, budget))
+            lent = self._trained.get((entry.weights_of, budget))
             if lent is None:
                 place = f"method '{entry.label}', weights_of: {entry.weights_of}"
                 raise ConfigError(place, "its weights are not here", "See why, or train it: --only does one alone")
             return lent
         changed = entry.build or entry.train or entry.objective or entry.procedure
-        return None if changed else self._adapters.get((weights_of, budget))
+        return None if changed else self._trained.get((weights_of, budget))
 
-    def said_alike(self, shared: Path | None, adapter: Path) -> Sequence[Judged]:
+    def said_alike(self, shared: Trained | None, adapter: Path) -> Sequence[Judged]:
         """What the lender of an entry's weights said, where the entry by itself would say the same at one threshold."""
-        if shared is None or shared not in self._said:
+        if shared is None or shared.adapter not in self._said:
             return ()
         unlike = {"method": "", "threshold": 0.0, "threshold_note": ""}
-        alike = [read_settings(one).model_copy(update=unlike) for one in (shared, adapter)]
-        return self._said[shared] if alike[0] == alike[1] and alike[0].thinks else ()
+        alike = [read_settings(one).model_copy(update=unlike) for one in (shared.adapter, adapter)]
+        return self._said[shared.adapter] if alike[0] == alike[1] and alike[0].thinks else ()
