@@ -49,6 +49,11 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     names = {figure["name"] for figure in held["figures"]} | set(held.get("missing", {}))
     assert {"auroc_unseen_plain", "auroc_unseen_narrow", "refused_ordinary_base"} <= names
     assert any(name.startswith("diff_") and name.endswith("_narrow_vs_plain") for name in names)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "half the rank" in page
+    assert 'href="second/report.html"' in page
+    assert (tmp_path / "out" / "second" / "report.html").is_file()
+    assert "plain" in (tmp_path / "out" / "gains.svg").read_text()
     cells = tmp_path / "out" / f"{tiny_folder().name}-s0"
     configs = [cells / f"{name}-b1500" / "train" / "adapter_config.json" for name in ("plain", "narrow")]
     ranks = [json.loads(file.read_text())["r"] for file in configs]

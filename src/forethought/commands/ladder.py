@@ -21,8 +21,7 @@ def ladder(folder: Path, out: Path | None, results: Path | None, so_far: bool, k
     target = results or root / "results.json"
     command = "forethought " + shlex.join(sys.argv[1:])
     found = run_ladder(sweeps, root, target, command, Terminal(console), cost_question(1.0, yes), so_far, kept)
-    console.print(ladder_table(found.rungs, found.reference))
-    for page in found.pages:
-        console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(ladder_table(found.rungs, found.reference, console.width))
+    console.print(f"Report: {found.page}", highlight=False, soft_wrap=True)
     console.print(f"Figures: {target}", highlight=False, soft_wrap=True)
     return 1 if any(one.missing for one in found.rungs) else 0

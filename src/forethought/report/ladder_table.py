@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from forethought.evals.metrics import Figure
-from forethought.records import Record
+from forethought.report.rung import Rung, gain, sign_of
 from forethought.report.sweep_means import two_digits
-
-
-class Rung(Record):
-    """One defence of a ladder, beside the one that all rungs are set against."""
-
-    defence: str
-    why: str = ""
-    figures: Mapping[str, Figure] = {}
-    """By name, without the defence's."""
-    against: Mapping[str, Figure] = {}
-    """By name: this rung minus the reference, on the same requests."""
-    missing: str = ""
-    """Why there is nothing."""
-
 
 _COLUMNS = (
     ("auroc_unseen", "AUROC\nunseen"),
@@ -35,27 +22,45 @@ _COLUMNS = (
     ("refused_ordinary", "FR\nordin"),
     ("rule_named_right", "rule\nright"),
 )
+_NARROW = ("auroc_unseen", "youden_unseen", "refused_ordinary")
+_STYLES = {1: "green", 0: "", -1: "red"}
+WIDE = 130
+"""Columns of the terminal from which there is room for every figure and for what each rung changes."""
 
 
-def ladder_table(rungs: Sequence[Rung], reference: str) -> Table:
-    """The table, the rungs in the order given."""
+def ladder_table(rungs: Sequence[Rung], reference: str, width: int | None = None) -> Table:
+    """The table, the rungs in the order given; those that are missing are told below it. `width` is the terminal's."""
+    wide = (Console().width if width is None else width) >= WIDE
+    columns = [(name, heading) for name, heading in _COLUMNS if wide or name in _NARROW]
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), caption_justify="left", caption_style="dim",
-        caption=f"Gain: AUROC over unseen styles minus that of {reference}, on the same requests, with its 95 %"
-        " interval, not corrected for the number of rungs.",
+        caption=_caption(rungs, reference),
     )  # fmt: skip
     table.add_column("rung", overflow="fold")
-    for _, heading in _COLUMNS:
+    for _, heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("gain", no_wrap=True)
-    table.add_column("what it changes", overflow="fold", style="dim")
+    if wide:
+        table.add_column("what it changes", overflow="fold", style="dim")
     for rung in rungs:
         if rung.missing:
-            table.add_row(rung.defence, *[""] * len(_COLUMNS), Text("missing", style="yellow"), rung.missing)
             continue
-        cells = [_plain(rung.figures.get(name)) for name, _ in _COLUMNS]
-        table.add_row(rung.defence, *cells, _gain(rung.against.get("auroc_unseen")), rung.why)
+        cells = [_plain(rung.figures.get(name)) for name, _ in columns]
+        table.add_row(rung.defence, *cells, _gain(rung.against.get("auroc_unseen")), *([rung.why] if wide else []))
     return table
+
+
+def _caption(rungs: Sequence[Rung], reference: str) -> str:
+    """What the gain is, and the rungs that are missing by their reason."""
+    reasons: dict[str, list[str]] = {}
+    for rung in rungs:
+        if rung.missing:
+            reasons.setdefault(rung.missing, []).append(rung.defence)
+    gained = (
+        f"Gain: AUROC over unseen styles minus that of {reference}, on the same requests, with its 95 % interval, not"
+        " corrected for the number of rungs."
+    )
+    return "\n".join([gained, *(f"Missing ({why}): {', '.join(names)}." for why, names in reasons.items())])
 
 
 def _plain(figure: Figure | None) -> str:
@@ -64,10 +69,4 @@ def _plain(figure: Figure | None) -> str:
 
 def _gain(figure: Figure | None) -> Text:
     """A gain in green, a loss in red, where the interval excludes nothing at all."""
-    if figure is None or math.isnan(figure.value):
-        return Text("-")
-    text = f"{figure.value:+.2f}"
-    if figure.low is None or figure.high is None:
-        return Text(text)
-    style = "green" if figure.low > 0 else "red" if figure.high < 0 else ""
-    return Text(f"{text} ({figure.low:+.2f} to {figure.high:+.2f})", style=style)
+    return Text(gain(figure), style=_STYLES[sign_of(figure)] if figure is not None else "")

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
-
 from forethought.evals.metrics import Figure
-from forethought.report.plots import svg
 from forethought.report.rows import interval
 from forethought.report.sweep_labels import name_points
 from forethought.report.sweep_means import BASE, RANKED_BY, DefenceMeans, Mean
+from forethought.report.theme import BEST, INK, LINE, ONE, SOFT, canvas_of, themed
 
-_INK, _SOFT, _LINE, _ONE, _BEST = "#1f2328", "#59636e", "#d1d9e0", "#0b5cad", "#a34a00"
-_THEME = {_INK: "--ink", _SOFT: "--soft", _LINE: "--line", _ONE: "--one", _BEST: "--best"}
-"""Colours as matplotlib writes them, and the page's variables that replace them."""
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "text.parse_math": False,
-    "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _SOFT,
-    "xtick.color": _SOFT, "ytick.color": _SOFT, "xtick.labelcolor": _INK, "ytick.labelcolor": _INK,
-    "figure.facecolor": "none", "axes.facecolor": "none", "axes.spines.top": False, "axes.spines.right": False,
-    "font.size": 9.0, "axes.labelsize": 9.0,
-}  # fmt: skip
 Point = tuple[DefenceMeans, Mean, Mean]
 
 
@@ -36,14 +23,14 @@ def forest(means: Sequence[DefenceMeans]) -> str:
         return ""
 
     def draw() -> Any:
-        canvas = _canvas(0.3 * len(drawn) + 1.1)
+        canvas = canvas_of(0.3 * len(drawn) + 1.1)
         axes: Any = canvas.subplots(1, 2, sharey=True)
         for axis, (stem, title, chance) in zip(axes, panels, strict=True):
-            axis.axvline(chance, color=_SOFT, linewidth=0.9, linestyle="--", zorder=1)
+            axis.axvline(chance, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
             for place, one in enumerate(drawn):
                 _dot(axis, place, one, stem)
             axis.set_title(f"{title} (dashed: chance)", fontsize=10, loc="left")
-            axis.grid(axis="y", color=_LINE, linewidth=0.6)
+            axis.grid(axis="y", color=LINE, linewidth=0.6)
             axis.set_axisbelow(True)
         axes[0].set_yticks(range(len(drawn)), [one.label for one in drawn])
         axes[0].set_ylim(len(drawn) - 0.4, -0.6)
@@ -51,7 +38,7 @@ def forest(means: Sequence[DefenceMeans]) -> str:
 
     first, last = (f"{one.label} {_told(one, RANKED_BY)}" for one in (drawn[0], drawn[-1]))
     alt = f"Youden's J and AUROC of {len(drawn)} defences with intervals. At the top {first}, at the bottom {last}."
-    return _themed(draw, alt, "forest")
+    return themed(draw, alt, "forest")
 
 
 def trade_off(means: Sequence[DefenceMeans]) -> str:
@@ -61,12 +48,12 @@ def trade_off(means: Sequence[DefenceMeans]) -> str:
         return ""
 
     def draw() -> Any:
-        canvas = _canvas(6.4)
+        canvas = canvas_of(6.4)
         axis: Any = canvas.subplots()
         for youden in (0.0, 0.25, 0.5, 0.75):
-            axis.plot([0, 1 - youden], [1 - youden, 0], color=_LINE, linewidth=1, zorder=1)
-            axis.text(1 - youden, 0.0, f"J {youden:g} ", color=_SOFT, fontsize=8, ha="right", va="bottom")
-        axis.plot(0, 0, "*", color=_BEST, markersize=15, clip_on=False, zorder=2)
+            axis.plot([0, 1 - youden], [1 - youden, 0], color=LINE, linewidth=1, zorder=1)
+            axis.text(1 - youden, 0.0, f"J {youden:g} ", color=SOFT, fontsize=8, ha="right", va="bottom")
+        axis.plot(0, 0, "*", color=BEST, markersize=15, clip_on=False, zorder=2)
         axis.set_xlim(-0.03, 1.03)
         axis.set_ylim(-0.03, 1.03)
         axis.set_xlabel("harmless requests refused, unseen styles (low is good)")
@@ -74,7 +61,7 @@ def trade_off(means: Sequence[DefenceMeans]) -> str:
         _scatter(canvas, axis, points, extra=[((0.0, 0.0), "ideal")])
         return canvas
 
-    return _themed(draw, _scatter_alt("Attack success against harmless requests refused", points), "trade-off")
+    return themed(draw, _scatter_alt("Attack success against harmless requests refused", points), "trade-off")
 
 
 def ability(means: Sequence[DefenceMeans]) -> str:
@@ -84,30 +71,24 @@ def ability(means: Sequence[DefenceMeans]) -> str:
         return ""
 
     def draw() -> Any:
-        canvas = _canvas(5.2)
+        canvas = canvas_of(5.2)
         axis: Any = canvas.subplots()
         for one, _, capability in points:
             if one.defence == BASE:
-                axis.axhline(capability.figure.value, color=_SOFT, linewidth=0.9, linestyle="--", zorder=1)
+                axis.axhline(capability.figure.value, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
         axis.set_xlabel("Youden's J, unseen styles (high is good)")
         axis.set_ylabel("capability (high is good)")
         axis.margins(0.12)
         _scatter(canvas, axis, points)
         return canvas
 
-    return _themed(draw, _scatter_alt("Capability against Youden's J", points), "ability")
-
-
-def _canvas(height: float) -> Any:
-    from matplotlib.figure import Figure as Canvas
-
-    return Canvas(figsize=(10, height), layout="constrained")
+    return themed(draw, _scatter_alt("Capability against Youden's J", points), "ability")
 
 
 def _dot(axis: Any, place: int, one: DefenceMeans, stem: str) -> None:
     mean = one.mean(stem)
     if mean is None or not mean.scored:
-        axis.text(0.01, place, "-", color=_SOFT, ha="left", va="center", transform=axis.get_yaxis_transform())
+        axis.text(0.01, place, "-", color=SOFT, ha="left", va="center", transform=axis.get_yaxis_transform())
         return
     marker, colour = _look(one)
     axis.errorbar(
@@ -117,7 +98,7 @@ def _dot(axis: Any, place: int, one: DefenceMeans, stem: str) -> None:
     if mean.seeds > 1:
         seeds = [figure.value for row in one.runs if (figure := row.figure(stem)) is not None]
         seeds = [value for value in seeds if not math.isnan(value)]
-        axis.plot(seeds, [place + 0.26] * len(seeds), "|", color=_INK, markersize=6, zorder=3)
+        axis.plot(seeds, [place + 0.26] * len(seeds), "|", color=INK, markersize=6, zorder=3)
 
 
 def _scatter(
@@ -128,11 +109,11 @@ def _scatter(
         marker, colour = _look(one)
         axis.errorbar(
             x.figure.value, y.figure.value, xerr=_error(x.figure), yerr=_error(y.figure), fmt=marker, markersize=7,
-            color=colour, ecolor=_LINE, elinewidth=0.9, zorder=4,
+            color=colour, ecolor=LINE, elinewidth=0.9, zorder=4,
         )  # fmt: skip
     named = [((x.figure.value, y.figure.value), _name(one)) for one, x, y in points]
     canvas.draw_without_rendering()  # settles the layout: only then can places be told
-    name_points(axis, [*named, *extra], _SOFT)
+    name_points(axis, [*named, *extra], SOFT)
 
 
 def _points(means: Sequence[DefenceMeans], x: str, y: str) -> list[Point]:
@@ -148,7 +129,7 @@ def not_drawn(means: Sequence[DefenceMeans], x: str, y: str) -> list[str]:
 
 def _look(one: DefenceMeans) -> tuple[str, str]:
     """Marker and colour: the undefended model differs in both."""
-    return ("D", _SOFT) if one.defence == BASE else ("o", _ONE)
+    return ("D", SOFT) if one.defence == BASE else ("o", ONE)
 
 
 def _name(one: DefenceMeans) -> str:
@@ -170,13 +151,3 @@ def _told(one: DefenceMeans, stem: str) -> str:
 def _scatter_alt(what: str, points: Sequence[Point]) -> str:
     places = "; ".join(f"{one.label} {x.figure.value:.2f}, {y.figure.value:.2f}" for one, x, y in points)
     return f"{what}, a point a defence (across, up): {places}."
-
-
-def _themed(draw: Callable[[], Any], alt: str, salt: str) -> str:
-    """The drawing as SVG with a text in its place for those who can't see it."""
-    settings: Any = {**_STYLE, "svg.hashsalt": salt}
-    with matplotlib.rc_context(settings):
-        text = svg(draw())
-    for colour, variable in _THEME.items():
-        text = text.replace(colour, f"var({variable})")
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)

@@ -20,8 +20,9 @@ from forethought.pipeline.sweep.run import run_cells
 from forethought.pipeline.sweep.write import write_sweep
 from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
-from forethought.report.ladder_table import Rung
+from forethought.report.ladder_page import write_ladder_page
 from forethought.report.results import write_results
+from forethought.report.rung import Rung
 from forethought.report.sweep_rows import SweepRow
 
 
@@ -31,7 +32,7 @@ class Ladder:
 
     rungs: Sequence[Rung]
     reference: str
-    pages: Sequence[Path]
+    page: Path
 
 
 def ladder_files(folder: Path) -> list[Path]:
@@ -67,14 +68,15 @@ def run_ladder(
 ) -> Ladder:
     """Runs the sweeps with their stages in `root`, and writes all figures to `results`.
 
-    With `so_far` nothing is trained or asked: what is done already is told. `kept` is the folder of another run.
+    Page and plot go into `root`. With `so_far` nothing is trained or asked: what is done already is told. `kept` is the
+    folder of another run.
     """
     logs = _logs(sweeps, kept) if kept is not None else {}
     figures: dict[str, Figure] = {}
     missing: dict[str, str] = {}
     inputs: dict[str, str] = {}
     rungs: dict[str, Rung] = {}
-    pages = []
+    pages: list[tuple[str, str]] = []
     for sweep in sweeps:
         log = logs.get(sweep.name)
         run = run_cells(sweep, root, terminal, ask, so_far=so_far, kept=log)
@@ -82,7 +84,8 @@ def run_ladder(
         rows = sweep_rows(sweep, run, split)
         folder = root / sweep.name
         folder.mkdir(parents=True, exist_ok=True)
-        pages.append(write_sweep(sweep, run, rows, split, folder, folder / "results.json", command).page)
+        own = write_sweep(sweep, run, rows, split, folder, folder / "results.json", command).page
+        pages.append((sweep.name, own.relative_to(root).as_posix()))
         for figure in sweep_figures(rows):
             figures.setdefault(figure.name, figure)
         missing |= missing_of(rows)
@@ -94,7 +97,9 @@ def run_ladder(
             rungs.setdefault(rung.defence, rung)
     seeds = sorted({seed for sweep in sweeps for seed in sweep.seeds})
     write_results(results, command, seeds, inputs, list(figures.values()), missing)
-    return Ladder(list(rungs.values()), sweeps[0].reference, pages)
+    shown, reference = list(rungs.values()), sweeps[0].reference
+    page = write_ladder_page(root, "What each change gives", shown, reference, pages)
+    return Ladder(shown, reference, page)
 
 
 def _logs(sweeps: Sequence[Sweep], folder: Path) -> dict[str, Kept]:
@@ -107,17 +112,24 @@ def _logs(sweeps: Sequence[Sweep], folder: Path) -> dict[str, Kept]:
 
 def _rungs(sweep: Sweep, rows: Sequence[SweepRow]) -> list[Rung]:
     """One entry a defence; figures of the first seed and base, since a ladder has one of each."""
-    why = {entry.label: entry.why for entry in sweep.methods}
+    entries = {entry.label: entry for entry in sweep.methods}
     reference = next((row for row in rows if row.defence == sweep.reference and not row.missing), None)
     found: dict[str, Rung] = {}
     for row in rows:
         if row.defence in found:
             continue
+        entry = entries.get(row.defence)
+        before = entry.after or entry.weights_of if entry is not None else ""
+        if before == sweep.reference:
+            before = ""
         found[row.defence] = Rung(
             defence=row.defence,
-            why=why.get(row.defence, "the undefended model" if row.defence == BASE else ""),
+            part=sweep.name,
+            why=entry.why if entry is not None else "the undefended model" if row.defence == BASE else "",
+            before=before,
             figures={figure.name: figure for figure in row.figures},
             against=_against(row, reference),
+            gained=_differences(row, f"_{row.defence}_vs_{before}") if before else {},
             missing=row.missing,
         )
     return list(found.values())
@@ -127,10 +139,15 @@ def _against(row: SweepRow, reference: SweepRow | None) -> dict[str, Figure]:
     """The differences that the reference's row holds with this defence, the other way round."""
     if reference is None or row.defence == reference.defence:
         return {}
-    ending = f"_{reference.defence}_vs_{row.defence}"
+    held = _differences(reference, f"_{reference.defence}_vs_{row.defence}")
+    return {name: _turned(figure) for name, figure in held.items()}
+
+
+def _differences(row: SweepRow, ending: str) -> dict[str, Figure]:
+    """The row's differences with another, by figure."""
     return {
-        figure.name.removeprefix("diff_").removesuffix(ending): _turned(figure)
-        for figure in reference.figures
+        figure.name.removeprefix("diff_").removesuffix(ending): figure
+        for figure in row.figures
         if figure.name.startswith("diff_") and figure.name.endswith(ending)
     }
 
