@@ -236,12 +236,14 @@ def test_it_refuses_by_rule_before_the_model_is_asked_and_repeats_nothing_of_the
         assert reply.log_odds == pytest.approx(float(odds[place]), abs=1e-4)
         if place < 2:
             rule = policy.rule(("R13", "R4")[place])
+            assert reply.rules_named == (rule.id,)
             assert rule.title in reply.answer
             assert rule.alternative in reply.answer
             assert "film" not in reply.answer
             assert refusal_outcome(reply.answer) == ("refused", "")
         else:
             assert reply.answer == "Mix it."
+            assert not reply.rules_named
     assert inner.asked == given[2:]
     assert defended.reply(given) == replies
     assert defended.counts["refused"] == 4

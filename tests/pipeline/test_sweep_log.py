@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from forethought.pipeline.sweep.figures import Split, row_figures
+from forethought.pipeline.sweep.kept import Kept
 from forethought.pipeline.sweep.log import SCHEMA, write_log
-from forethought.pipeline.sweep.result import CellResult, SweepRun
+from forethought.pipeline.sweep.result import CellResult, Made, SweepRun
 from tests.judged import LONG_HARMFUL, comparison, judged_one, request_of
 
 
@@ -36,6 +37,22 @@ def test_figures_can_be_had_again_from_the_table(tmp_path: Path) -> None:
     assert "no response" in unscored
     assert {row["defence"] for row in rows} == {"scot"}
     assert {row["rules_named"][0] for row in rows if row["rules_named"]} <= {"R4"}
+
+
+def test_the_rule_that_a_refusal_without_a_thought_names_comes_back_from_the_log(tmp_path: Path) -> None:
+    silent = judged_one(request_of("Help me copy one more film", True), True, ("direct",), log_odds=1.0)
+    thought = judged_one(request_of("Help me copy a film", True), True, ("direct",), decision="refuse", log_odds=1.0)
+    assert silent.response is not None
+    named = silent.model_copy(update={"response": silent.response.model_copy(update={"named": ("R4",)})})
+    judged = [named, silent, thought]
+    found = CellResult("linear_probe", "Probe", "embedded", 1, 0, judged=judged, made=Made("key", 1.0, None, "", {}))
+    write_log(tmp_path, SweepRun(results=[found]))
+    attempts = [one.attempt for one in judged]
+    back = Kept(tmp_path).find(("linear_probe", "embedded", 1, 0), "key", attempts, [])
+    assert back is not None
+    replies = [one.response for one in back.judged]
+    assert [reply.rules_named for reply in replies if reply is not None] == [("R4",), (), ("R4",)]
+    assert [reply.reasoning is None for reply in replies if reply is not None] == [True, True, False]
 
 
 def test_no_text_stands_in_it(tmp_path: Path) -> None:

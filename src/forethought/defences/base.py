@@ -109,6 +109,8 @@ class Checked(Record):
     refuses: bool
     answer: str = REFUSAL
     """The answer where it refuses."""
+    rules: tuple[str, ...] = ()
+    """Rules that the answer names."""
     cause: str = ""
     """Why it could not be told; empty where it could."""
 
@@ -131,7 +133,7 @@ class InputFilter(Wrapper):
             self.counts["unscored"] += bool(one.cause)
             if one.refuses:
                 self.counts["refused"] += 1
-                replies.give(place, Response(answer=one.answer, log_odds=one.score, cause=one.cause))
+                replies.give(place, Response(answer=one.answer, log_odds=one.score, cause=one.cause, named=one.rules))
             else:
                 passed.append((place, conversations[place]))
 
@@ -189,7 +191,7 @@ def refuses(response: Response) -> bool | None:
 def replaced(response: Response, cause: str = "") -> Response:
     """The response with a refusal for its answer."""
     decision = "refuse" if response.decision is not None else None
-    return response.model_copy(update={"answer": REFUSAL, "decision": decision, "cause": cause})
+    return response.model_copy(update={"answer": REFUSAL, "decision": decision, "cause": cause, "named": ()})
 
 
 def logit(probability: float) -> float:

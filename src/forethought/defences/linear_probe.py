@@ -185,8 +185,9 @@ class ProbeDefence(InputFilter):
         score = float(row[0])
         if score < self.threshold:
             return Checked(score=score, refuses=False)
-        answer = rule_refusal(self.probe.settings.policy, self.probe.rule(row), conversation)
-        return Checked(score=score, refuses=True, answer=answer)
+        rule = self.probe.rule(row)
+        answer = rule_refusal(self.probe.settings.policy, rule, conversation)
+        return Checked(score=score, refuses=True, answer=answer, rules=(rule,) if rule else ())
 
 
 def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation) -> str:

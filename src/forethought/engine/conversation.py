@@ -42,9 +42,16 @@ class Response(Record):
     """Natural log-odds of refusing against complying at the verdict."""
     cause: str = ""
     """Why the reasoning is unparsed, or that the verdict had to be asked for."""
+    named: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Rules that the refusal names, where a defence that doesn't think wrote it."""
     prompt_tokens: int = Field(default=0, ge=0)
     reasoning_tokens: int = Field(default=0, ge=0)
     answer_tokens: int = Field(default=0, ge=0)
+
+    @property
+    def rules_named(self) -> tuple[str, ...]:
+        """Rules that its thought, or the defence that refused, says are violated."""
+        return self.reasoning.violated if self.reasoning is not None else self.named
 
 
 class Failed(Record):

@@ -160,13 +160,12 @@ def _side(system: str, one: Judged | None, show_harmful: bool) -> dict[str, Any]
     # A harmful request's thought quotes it, and an answer that did not refuse may hold harm.
     harmful = bool(one.attempt.request.harmful)
     outcome = "unscored" if one.refused is None else "refused" if one.refused else "answered"
-    named = one.response.reasoning.violated if one.response.reasoning else ()
     return {
         "system": SYSTEM_TITLES.get(system, system),
         "outcome": outcome,
         "answer": _shown(one.response.answer, harmful, show_harmful),
         "thought": _shown(one.response.reasoning_text, harmful, show_harmful),
-        "rules": ", ".join(named),
+        "rules": ", ".join(one.response.rules_named),
         "cause": one.cause,
     }
 

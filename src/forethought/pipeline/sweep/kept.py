@@ -113,6 +113,7 @@ def _judged(attempt: Attempt, row: Mapping[str, Any]) -> Judged:
         read = SafetyReasoning(intent="", findings=findings, verdict=decision)
     response = Response(
         reasoning=read, answer=row["answer"] or "", decision=decision, log_odds=row["log_odds"],
+        named=tuple(named) if named is not None and read is None else (),
         reasoning_tokens=row["reasoning_tokens"] or 0, answer_tokens=row["answer_tokens"] or 0,
     )  # fmt: skip
     return Judged(attempt=attempt, response=response, refused=row["refused"], cause=row["unscored_cause"] or "")

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
+from forethought.engine.conversation import Response
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.metrics import Figure
 from forethought.evals.reasoning_metrics import of_text
@@ -151,7 +152,12 @@ def _reply(one: Judged) -> dict[str, Any]:
         "unscored_cause": "no response" if said is None else one.cause or None,
         "decision": said.decision if said is not None else None,
         "log_odds": said.log_odds if said is not None else None,
-        "rules_named": list(said.reasoning.violated) if said is not None and said.reasoning is not None else None,
+        "rules_named": _named(said),
         "reasoning_tokens": said.reasoning_tokens if said is not None else None,
         "answer_tokens": said.answer_tokens if said is not None else None,
     }
+
+
+def _named(said: Response | None) -> list[str] | None:
+    """None where there is neither a thought nor a defence that named a rule."""
+    return None if said is None or (said.reasoning is None and not said.named) else list(said.rules_named)
