@@ -3,6 +3,7 @@
 python benchmarks/tables.py results/defences.json
 python benchmarks/tables.py results/study.json --columns auroc_unseen youden_unseen --intervals auroc_unseen
 python benchmarks/tables.py results/study.json --goals recipes/study.yaml
+python benchmarks/tables.py results/ladder.json --ladder recipes/ladder
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from pathlib import Path
 
 from forethought.evals.goals import reached
 from forethought.evals.metrics import Figure
-from forethought.pipeline.sweep.config import load_sweep
+from forethought.pipeline.sweep.config import MethodEntry, load_sweep, wrapper_label
+from forethought.pipeline.sweep.figures import BASE
+from forethought.pipeline.sweep.ladder import load_ladder
 from forethought.report.goal_table import goal_lines
+from forethought.report.rung import gain, turned
 
 HEADINGS = {
     "auroc_unseen": "AUROC",
@@ -81,17 +85,57 @@ def goal_lines_of(figures: Mapping[str, Figure], file: Path) -> str:
     return "\n".join(lines)
 
 
+def ladder_tables(figures: Mapping[str, Figure], folder: Path) -> str:
+    """A table in Markdown for each sweep of a ladder, with the rungs that no sweep before it has."""
+    told: set[str] = set()
+    tables = []
+    for sweep in load_ladder(folder):
+        untrained = [MethodEntry(id=BASE, why="the undefended model")]
+        untrained += [MethodEntry(id=wrapper_label(spec), why="around the undefended model") for spec in sweep.wrappers]
+        entries = [entry for entry in (*untrained, *sweep.methods) if entry.label not in told]
+        told |= {entry.label for entry in entries}
+        tables.append(f"**{sweep.name}**\n\n{_rungs(figures, entries, sweep.reference or '')}")
+    return "\n\n".join(tables)
+
+
+def _rungs(figures: Mapping[str, Figure], entries: Sequence[MethodEntry], reference: str) -> str:
+    stems = ("auroc_unseen", "youden_unseen")
+    chained = any(_before(entry) not in {"", reference} for entry in entries)
+    headings = ["rung", "what it changes", *(f"{HEADINGS[stem]}, gain" for stem in stems)]
+    headings += [f"{HEADINGS[stem]}, gain over the rung before" for stem in stems] if chained else []
+    plain = ("auroc_unseen", "youden_unseen", "auroc_lookalike", "refused_ordinary", "rule_named_right")
+    lines = ["| " + " | ".join([*headings, *(HEADINGS[one] for one in plain)]) + " |"]
+    lines.append("| --- " * (len(headings) + len(plain)) + "|")
+    for entry in entries:
+        name, before = entry.label, _before(entry)
+        over = [figures.get(f"diff_{stem}_{reference}_vs_{name}") for stem in stems]
+        cells = [gain(turned(one)) if one is not None else "-" for one in over]
+        cells += [gain(figures.get(f"diff_{stem}_{name}_vs_{before}")) for stem in stems] if chained else []
+        after = f" (after `{before}`)" if before not in {"", reference} else ""
+        cells += [_cell(figures.get(f"{one}_{name}"), interval=False) for one in plain]
+        lines.append("| " + " | ".join([f"`{name}`", entry.why + after, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _before(entry: MethodEntry) -> str:
+    return entry.after or entry.weights_of
+
+
 def main() -> None:
     """Prints the two tables, or one with the columns asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--columns", nargs="*", help="One table with these figures.")
     parser.add_argument("--goals", type=Path, help="The goals of a sweep's file, in place of the tables.")
+    parser.add_argument("--ladder", type=Path, help="The rungs of a ladder's folder, in place of the tables.")
     parser.add_argument("--intervals", nargs="*", default=["auroc_unseen", "youden_unseen"])
     options = parser.parse_args()
     figures = figures_of(options.results)
     if options.goals:
         print(goal_lines_of(figures, options.goals))
+        return
+    if options.ladder:
+        print(ladder_tables(figures, options.ladder))
         return
     defences = defences_of(figures)
     for columns in [options.columns] if options.columns else [FIRST, SECOND]:

@@ -37,6 +37,18 @@ def sign_of(difference: Figure) -> int:
     return (low > 0) - (high < 0)
 
 
+def turned(figure: Figure) -> Figure:
+    """A difference seen from the other side."""
+    low, high = figure.low, figure.high
+    return figure.model_copy(
+        update={
+            "value": -figure.value if not math.isnan(figure.value) else figure.value,
+            "low": None if high is None else -high,
+            "high": None if low is None else -low,
+        }
+    )
+
+
 def gain(difference: Figure | None) -> str:
     """A difference as text, with its interval; a dash where it was not measured."""
     if difference is None or math.isnan(difference.value):

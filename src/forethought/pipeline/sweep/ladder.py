@@ -5,7 +5,6 @@ Their entries share a folder of stages, so that a rung that stands in several sw
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
 from forethought.report.ladder_page import write_ladder_page
 from forethought.report.results import write_results
-from forethought.report.rung import Rung
+from forethought.report.rung import Rung, turned
 from forethought.report.sweep_rows import SweepRow
 
 
@@ -140,7 +139,7 @@ def _against(row: SweepRow, reference: SweepRow | None) -> dict[str, Figure]:
     if reference is None or row.defence == reference.defence:
         return {}
     held = _differences(reference, f"_{reference.defence}_vs_{row.defence}")
-    return {name: _turned(figure) for name, figure in held.items()}
+    return {name: turned(figure) for name, figure in held.items()}
 
 
 def _differences(row: SweepRow, ending: str) -> dict[str, Figure]:
@@ -150,15 +149,3 @@ def _differences(row: SweepRow, ending: str) -> dict[str, Figure]:
         for figure in row.figures
         if figure.name.startswith("diff_") and figure.name.endswith(ending)
     }
-
-
-def _turned(figure: Figure) -> Figure:
-    """A difference seen from the other side."""
-    low, high = figure.low, figure.high
-    return figure.model_copy(
-        update={
-            "value": -figure.value if not math.isnan(figure.value) else figure.value,
-            "low": None if high is None else -high,
-            "high": None if low is None else -low,
-        }
-    )
