@@ -16,6 +16,7 @@ from forethought.engine.conversation import Able, Conversation, Failed, OnReply,
 from forethought.engine.local import as_messages
 from forethought.errors import ConfigError
 from forethought.evals.judges.base import Item, Measure, Verdict
+from forethought.policy import default_policy
 from forethought.reasoning import Decision
 from forethought.records import Message
 from forethought.refusal import refusal_outcome
@@ -240,13 +241,20 @@ def test_a_policy_checker_reads_its_form_alone(said: str, harmful: bool | None, 
 
 def test_a_request_guard_refuses_before_the_model_is_asked() -> None:
     inner = Scripted(lambda _: "Mix it.")
-    checker = PolicyChecker(Scripted(lambda c: "unsafe R4" if "film" in c.messages[-1].content else "safe"))
-    given = [Conversation(messages=as_messages(text)) for text in ("Copy a film", ASKED)]
+    says = {"film": "unsafe R4", "song": "unsafe"}
+    found = Scripted(lambda c: next((said for word, said in says.items() if word in c.messages[-1].content), "safe"))
+    checker = PolicyChecker(found)
+    given = [Conversation(messages=as_messages(text)) for text in ("Copy a film", ASKED, "Copy a song")]
     told: list[int] = []
     replies = guarded(inner, requests=checker).reply(given, 9, lambda place, _: told.append(place))
-    assert [_answer(reply) for reply in replies] == [REFUSAL, "Mix it."]
+    by_rule, answer, plain = replies
+    assert isinstance(by_rule, Response)
+    assert by_rule.rules_named == ("R4",)
+    assert default_policy().rule("R4").title in by_rule.answer
+    assert refusal_outcome(by_rule.answer) == ("refused", "")
+    assert [_answer(answer), _answer(plain)] == ["Mix it.", REFUSAL], "a guard that names no rule refuses plainly"
     assert [conversation.messages[-1].content for conversation in inner.asked] == [ASKED]
-    assert told == [0, 1]
+    assert told == [0, 2, 1]
 
 
 def test_a_request_guard_that_fails_refuses_with_its_cause() -> None:
@@ -257,6 +265,8 @@ def test_a_request_guard_that_fails_refuses_with_its_cause() -> None:
 
 
 class _Checker:
+    policy = default_policy()
+
     def check(self, conversations: Sequence[Conversation]) -> list[Verdict]:
         return [Verdict(harmful=False, probability=0.4) for _ in conversations]
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from forethought.defences.base import Replies, Wrapper, ask_some, replaced
 from forethought.defences.fusion import Fusion
-from forethought.defences.linear_probe import UNREADABLE, Array, LinearProbe, rule_refusal
+from forethought.defences.linear_probe import UNREADABLE, Array, LinearProbe
+from forethought.defences.rule_refusal import rule_refusal
 from forethought.defences.stated_intent import read_intents
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.reasoning import VERDICT_ANCHOR, Finding, Format, SafetyReasoning, markers

@@ -24,6 +24,7 @@ from forethought.defences.base import (
     replaced,
     unscored,
 )
+from forethought.defences.rule_refusal import rule_refusal
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.errors import ConfigError
 from forethought.evals.judges.base import Item, Judge, Verdict
@@ -45,6 +46,11 @@ class GuardSettings(Record):
 class RequestChecker(Protocol):
     """Anything that says whether a conversation asks for harm."""
 
+    @property
+    def policy(self) -> Policy:
+        """Whose rules its verdicts name."""
+        ...
+
     def check(self, conversations: Sequence[Conversation]) -> list[Verdict]:
         """One verdict a conversation, in order: `harmful`, or the cause why there is none."""
         ...
@@ -55,6 +61,11 @@ class PolicyChecker:
 
     def __init__(self, model: Respondent, policy: Policy | None = None) -> None:
         self._model, self._policy = model, policy or default_policy()
+
+    @property
+    def policy(self) -> Policy:
+        """Whose rules the model is shown."""
+        return self._policy
 
     def check(self, conversations: Sequence[Conversation]) -> list[Verdict]:
         """One verdict a conversation; an answer that is not in the form is none."""
@@ -91,8 +102,16 @@ class RequestGuard(InputFilter):
         self._checker, self.settings = checker, settings or GuardSettings()
 
     def check(self, conversations: Sequence[Conversation]) -> list[Checked]:
-        """What the checker says of each conversation."""
-        return [checked(verdict, self.settings.fail_closed) for verdict in self._checker.check(conversations)]
+        """What the checker says of each conversation; a refusal names the first rule that it found broken."""
+        verdicts = self._checker.check(conversations)
+        return [self._checked(*pair) for pair in zip(conversations, verdicts, strict=True)]
+
+    def _checked(self, conversation: Conversation, verdict: Verdict) -> Checked:
+        found = checked(verdict, self.settings.fail_closed)
+        if not (found.refuses and verdict.rules):
+            return found
+        answer = rule_refusal(self._checker.policy, verdict.rules[0], conversation)
+        return found.model_copy(update={"answer": answer, "rules": verdict.rules[:1]})
 
 
 class AnswerGuard(Wrapper):

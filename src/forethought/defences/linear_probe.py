@@ -23,15 +23,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax
 
-from forethought.data.teach import refusal_for
-from forethought.defences.base import REFUSAL, Checked, InputFilter, conversation_key, unscored
+from forethought.defences.base import Checked, InputFilter, unscored
+from forethought.defences.rule_refusal import rule_refusal
 from forethought.engine.conversation import Conversation, Respondent
 from forethought.engine.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.errors import InputError, ModelError
 from forethought.evals.calibrate import Calibration
 from forethought.manifest import write_json
 from forethought.policy import Policy
-from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import Message, Record
 
 if TYPE_CHECKING:
@@ -188,15 +187,3 @@ class ProbeDefence(InputFilter):
         rule = self.probe.rule(row)
         answer = rule_refusal(self.probe.settings.policy, rule, conversation)
         return Checked(score=score, refuses=True, answer=answer, rules=(rule,) if rule else ())
-
-
-def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation) -> str:
-    """A refusal that names the rule and repeats nothing of the request: a suffix has no place in an answer.
-
-    Without a rule it is the plain one.
-    """
-    if not rule_id:
-        return REFUSAL
-    finding = Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason)
-    reasoning = SafetyReasoning(intent="do that", findings=(finding,), verdict="refuse")
-    return refusal_for(reasoning, policy, int(conversation_key(conversation), 16))
