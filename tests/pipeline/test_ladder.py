@@ -40,7 +40,8 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     monkeypatch.setattr(console, "width", 240)
     plain = "{id: plain, name: scot, why: what all are set against}"
     narrow = "{id: narrow, after: plain, train: {rank: 1}, why: half the rank}"
-    steps = _write(tmp_path, f"extends: 1.yaml\nname: second\nmethods:\n  - {plain}\n  - {narrow}\n")
+    thrice = "{id: thrice, after: narrow, passes: 3, why: a third of the rows three times}"
+    steps = _write(tmp_path, f"extends: 1.yaml\nname: second\nmethods:\n  - {plain}\n  - {narrow}\n  - {thrice}\n")
     done = _run(str(steps), "--out", str(tmp_path / "out"), "--results", str(tmp_path / "ladder.json"))
     assert "half the rank" in done.output, done.output
     kept = [line for line in done.output.splitlines() if "kept from before" in line]
@@ -55,9 +56,13 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     assert (tmp_path / "out" / "second" / "report.html").is_file()
     assert "plain" in (tmp_path / "out" / "gains.svg").read_text()
     cells = tmp_path / "out" / f"{tiny_folder().name}-s0"
-    configs = [cells / f"{name}-b1500" / "train" / "adapter_config.json" for name in ("plain", "narrow")]
+    configs = [cells / f"{name}-b1500" / "train" / "adapter_config.json" for name in ("plain", "narrow", "thrice")]
     ranks = [json.loads(file.read_text())["r"] for file in configs]
-    assert ranks == [2, 1]
+    assert ranks == [2, 1, 1]
+    once, more = (json.loads((file.parent / "manifest.json").read_text())["counts"] for file in configs[1:])
+    assert (once["passes"], round(more["passes"])) == (1.0, 3)
+    assert more["rows"] <= once["rows"] / 2
+    assert more["tokens"] <= once["tokens"] * 1.1
 
     again = _run(str(steps), "--out", str(tmp_path / "out"), "--so-far")
     assert again.exit_code == done.exit_code

@@ -96,6 +96,9 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
         ({"goals": [{"figure": "auroc_unseen_scot"}]}, "either `least` or `most`"),
         ({"methods": ["scot", {"id": "a", "weights_of": "scot", "train": {"rank": 4}}]}, "can't train otherwise"),
         ({"methods": [{"name": "refusal", "answer_with": "base"}]}, "nothing decides"),
+        ({"methods": [{"name": "scot", "build": {"max_tokens": 9000}}]}, "holds rows to its budgets"),
+        ({"methods": [{"name": "scot_hardened", "passes": 2}]}, "shares its budget out by itself"),
+        ({"methods": ["scot", {"id": "a", "weights_of": "scot", "passes": 2}]}, "can't train otherwise"),
     ],
 )
 def test_what_would_fail_hours_later_is_told_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

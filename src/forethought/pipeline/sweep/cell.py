@@ -66,8 +66,9 @@ def train_cell(
         given = material(method.needs_complied)
         if shared is not None:
             return _copied(shared.adapter, out, method)
-        fitted = _fitted(method, given, config, budget, sweep.most_passes)
-        counts = train_method(Job(ground.base, method, given, fitted, out, budget, bar.step, terminal.say))
+        a_pass = round(budget / entry.passes)
+        fitted = _fitted(method, given, config, budget, a_pass, max(entry.passes, sweep.most_passes))
+        counts = train_method(Job(ground.base, method, given, fitted, out, a_pass, bar.step, terminal.say))
         return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
 
     beside = {"around", "why", "seeds", "threshold"}  # the rest changes the weights
@@ -93,13 +94,14 @@ def train_cell(
 
 
 def _fitted(
-    method: TrainingMethod, material: Material, config: TrainConfig, budget: int, most_passes: float
+    method: TrainingMethod, material: Material, config: TrainConfig, budget: int, a_pass: int, most_passes: float
 ) -> TrainConfig:
-    """The settings with as many passes as the budget pays for. A procedure shares its budget out by itself."""
+    """The settings with as many passes as the budget pays for, over the rows that `a_pass` tokens are enough for. A
+    procedure shares its budget out by itself."""
     if method.procedure is not None:
         return config
-    a_pass = sum(row.tokens for row in method_rows(method, material, budget))
-    passes = min(most_passes, max(1.0, budget / a_pass))
+    taken = sum(row.tokens for row in method_rows(method, material, a_pass))
+    passes = min(most_passes, max(1.0, budget / taken))
     return config.model_copy(update={"epochs": round(passes, 2)})
 
 

@@ -49,9 +49,12 @@ class MethodEntry(Record):
     """Fields of the method's objective in place of its paper's, such as the inner steps of an attack."""
     procedure: dict[str, Any] = Field(default_factory=dict)
     """Fields of its procedure's settings in place of the defaults, such as the rounds of hardening."""
+    passes: float = Field(default=1.0, ge=1.0, exclude_if=lambda value: value == 1.0)
+    """Passes that the budget is for: at 3 it pays for a third of the rows, three times. Where all rows take less than
+    that, there are more. Not dumped at 1: stages' keys hold an entry."""
     answer_with: Literal["", "adapter", "base"] = Field(default="", exclude_if=lambda value: not value)
     """What answers after `comply`, or, of a model without a thought, what the defence around it lets through; empty is
-    the method's own. Not dumped then: stages' keys hold an entry."""
+    the method's own. Not dumped then either."""
     threshold: float | None = None
     """Verdict log-odds from which it refuses; None is the operating point that development requests give."""
 
@@ -59,6 +62,11 @@ class MethodEntry(Record):
     def label(self) -> str:
         """Its id, or its method's name."""
         return self.id or self.name
+
+    @property
+    def trains_otherwise(self) -> bool:
+        """Whether its weights are others than its method's alone."""
+        return bool(self.build or self.train or self.objective or self.procedure or self.passes != 1.0)
 
 
 class Contrast(Record):
@@ -132,8 +140,7 @@ class Sweep(Record):
         place = f"method '{entry.label}', {field}: {wanted}"
         if found is None:
             raise ConfigError(place, "no entry before it is called so", "Mend it")
-        changed = entry.after or entry.build or entry.train or entry.objective or entry.procedure
-        if entry.weights_of and changed:
+        if entry.weights_of and (entry.after or entry.trains_otherwise):
             raise ConfigError(place, "an entry with another's weights can't train otherwise", "Use `after` for that")
         parent = self.resolved(found)
         return entry.model_copy(
@@ -144,11 +151,17 @@ class Sweep(Record):
                 "train": {**parent.train, **entry.train},
                 "objective": {**parent.objective, **entry.objective},
                 "procedure": {**parent.procedure, **entry.procedure},
+                "passes": entry.passes if entry.passes != 1.0 else parent.passes,
             }
         )
 
     def build_of(self, changes: Mapping[str, Any]) -> BuildConfig:
-        """The build settings with some fields changed; budgets are the methods'. Raises ConfigError for a bad field."""
+        """The build settings with some fields changed; its own budget stands aside, for those of the sweep.
+
+        Raises ConfigError for a bad field, and for a change of that budget, which would change nothing.
+        """
+        if "max_tokens" in changes:
+            raise ConfigError("build.max_tokens", "a sweep holds rows to its budgets", "Use `passes`, or `budgets`")
         try:
             return BuildConfig.model_validate({**self.build.model_dump(), **changes, "max_tokens": None})
         except ValidationError as error:
@@ -200,6 +213,9 @@ def check(sweep: Sweep) -> None:
         full = sweep.resolved(entry)
         sweep.build_of(full.build)
         method, _ = method_of(sweep, full, sweep.bases[0], sweep.seeds[0])
+        if full.passes != 1.0 and method.procedure is not None:
+            rule = f"{method.name} shares its budget out by itself"
+            raise ConfigError(f"method '{entry.label}', passes: {full.passes:g}", rule, "Change its procedure")
         if full.answer_with == "base" and not method.thinks and not entry.around:
             rule = "the base answers in place of a model without a thought, and nothing decides"
             raise ConfigError(f"method '{entry.label}', answer_with: base", rule, "Put a defence `around` it")

@@ -38,8 +38,7 @@ class Lending:
                 place = f"method '{entry.label}', weights_of: {entry.weights_of}"
                 raise ConfigError(place, "its weights are not here", "See why, or train it: --only does one alone")
             return lent
-        changed = entry.build or entry.train or entry.objective or entry.procedure
-        return None if changed else self._trained.get((weights_of, budget))
+        return None if entry.trains_otherwise else self._trained.get((weights_of, budget))
 
     def said_alike(self, shared: Trained | None, adapter: Path) -> Sequence[Judged]:
         """What the lender of an entry's weights said, where the entry by itself would say the same at one threshold."""
