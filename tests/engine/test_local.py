@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -240,6 +240,21 @@ def test_merged_model_is_a_plain_one(tmp_path: Path) -> None:
     # A merged model has no base weights to answer with.
     assert loaded.settings.answer_with == "adapter"
     assert loaded.respond(CONVERSATIONS[:1], 3, think_budget=4)[0].log_odds is not None
+
+
+@pytest.mark.parametrize("answer_with", ["adapter", "base"])
+def test_all_weights_are_loaded_as_an_adapter_is(tmp_path: Path, answer_with: Literal["adapter", "base"]) -> None:
+    """Full fine-tuning leaves a plain model where others leave an adapter."""
+    folder = tiny_adapter(tmp_path / "adapter")
+    merged = merge_adapter(folder)
+    settings = read_settings(folder).model_copy(update={"answer_with": answer_with})
+    for one in (folder, merged):
+        write_settings(one, settings)
+    whole, adapted = (LocalModel.load(str(tiny_folder()), one, dtype="float32") for one in (merged, folder))
+    assert whole.thinks
+    replies = [model.respond(CONVERSATIONS, 6, think_budget=8) for model in (whole, adapted)]
+    assert [one.answer for one in replies[0]] == [one.answer for one in replies[1]]
+    assert [one.log_odds for one in replies[0]] == pytest.approx([one.log_odds for one in replies[1]], abs=1e-3)
 
 
 def _damage(folder: Path, name: str, content: bytes) -> None:

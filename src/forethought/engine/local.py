@@ -73,31 +73,25 @@ class LocalModel:
 
     @classmethod
     def load(cls, name: str, adapter: Path | None = None, dtype: DType = "auto", batch_size: int = 128) -> LocalModel:
-        """Loads a model by name or folder, or a trained adapter folder (which names its base).
+        """Loads a model by name or folder, or a trained folder: an adapter (which names its base), or all weights.
 
         The adapter of a small model is merged, which decodes about twice as fast, and the
-        base stands beside it; a large model switches its adapter on and off instead.
-        Raises ModelError when a folder can't be read or an adapter is not one of ours.
+        base stands beside it; a large model switches its adapter on and off instead. Beside all weights the base
+        stands where it answers. Raises ModelError when a folder can't be read or an adapter is not one of ours.
         """
-        folder = (
-            adapter if adapter is not None else Path(name) if (Path(name) / "adapter_config.json").is_file() else None
-        )
+        folder = adapter if adapter is not None else Path(name) if _is_adapter(Path(name)) else None
         base_name = name if adapter is not None or folder is None else _base_of(folder)
         settings = read_settings(folder) if folder is not None else settings_if_any(Path(name))
         kind = resolve_dtype(dtype)
-        base: Any = None
         try:
             resolved = resolve_model(base_name)
             tokenizer: Any = AutoTokenizer.from_pretrained(resolved)
-            model: Any = AutoModelForCausalLM.from_pretrained(resolved, dtype=kind)
-            if folder is not None:
-                from peft import PeftModel
-
-                small = model.num_parameters() < _SMALL_MODEL
-                if small:
-                    base, model = model, AutoModelForCausalLM.from_pretrained(resolved, dtype=torch.float32)
-                model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
-                model = (model.merge_and_unload() if small else model).to(kind)
+            if folder is None or settings is None:
+                base, model = None, AutoModelForCausalLM.from_pretrained(resolved, dtype=kind)
+            elif not _is_adapter(folder) and (folder / "config.json").is_file():
+                base, model = _all_weights(resolved, folder, settings, kind)
+            else:
+                base, model = _adapted(resolved, folder, kind)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(
@@ -250,6 +244,28 @@ def load_tokenizer(name: str) -> Any:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(name, f"its tokenizer can't be loaded ({reason})", "Check the name or folder") from error
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()
+
+
+def _adapted(resolved: str, folder: Path, kind: torch.dtype) -> tuple[Any, Any]:
+    """(the base beside it where that is small, the model with its adapter)."""
+    from peft import PeftModel
+
+    model: Any = AutoModelForCausalLM.from_pretrained(resolved, dtype=kind)
+    base, small = None, model.num_parameters() < _SMALL_MODEL
+    if small:
+        base, model = model, AutoModelForCausalLM.from_pretrained(resolved, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
+    return base, (model.merge_and_unload() if small else model).to(kind)
+
+
+def _all_weights(resolved: str, folder: Path, settings: Settings, kind: torch.dtype) -> tuple[Any, Any]:
+    """(the base where it answers, the trained model)."""
+    base = AutoModelForCausalLM.from_pretrained(resolved, dtype=kind) if settings.answer_with == "base" else None
+    return base, AutoModelForCausalLM.from_pretrained(str(folder), dtype=kind)
 
 
 def _base_of(folder: Path) -> str:
