@@ -47,7 +47,7 @@ class Written:
 
 def work(model: str, examples: Path, out: Path) -> None:
     """One process of a run: trains, and leaves the loss curve in `out`/losses.jsonl."""
-    from forethought.engine.local import load_tokenizer
+    from forethought.engine.weights import load_tokenizer
     from forethought.policy import default_policy
     from forethought.records import Example, read_jsonl
     from forethought.train.config import small_model

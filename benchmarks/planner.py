@@ -55,7 +55,7 @@ def rows_of(model: str, steps: int) -> list[TokenRow]:
     """Rows for so many steps, both terms alike: shipped requests, taught by rules as the paper walks them."""
     from forethought.data.shipped import shipped_requests
     from forethought.data.teach import Answer, teach
-    from forethought.engine.local import load_tokenizer
+    from forethought.engine.weights import load_tokenizer
     from forethought.policy import default_policy
     from forethought.train.rows import tokenize
 
@@ -124,7 +124,7 @@ def framework(name: str, model: str) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from forethought.engine.embedded import resolve_model
-    from forethought.engine.local import load_tokenizer
+    from forethought.engine.weights import load_tokenizer
     from forethought.train.fit import train
     from forethought.train.rows import TokenRow
 

@@ -51,8 +51,8 @@ def write(file: Path, count: int) -> None:
 
 def work(file: Path, model: str) -> None:
     """One process: makes the rows or finds them, reads some of them at random, and prints what it took."""
-    from forethought.engine.local import load_tokenizer
     from forethought.engine.machine import peak_gib
+    from forethought.engine.weights import load_tokenizer
     from forethought.policy import default_policy
     from forethought.train.cache import training_rows
     from forethought.train.example_file import ExampleFile

@@ -37,7 +37,7 @@ SIDES = ("ours", "trl")
 
 def token_rows(model: str, examples: Path, n: int) -> list[Any]:
     """`n` of the examples as SCoT's rows, evenly spaced, so that both terms are there."""
-    from forethought.engine.local import load_tokenizer
+    from forethought.engine.weights import load_tokenizer
     from forethought.policy import default_policy
     from forethought.records import Example, read_jsonl
     from forethought.train.rows import tokenize

@@ -14,19 +14,19 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from forethought.data.answers import own_answers
-from forethought.engine import local as local_module
+from forethought.engine import weights as weights_module
 from forethought.engine.conversation import Conversation, Response
 from forethought.engine.decode import Row
 from forethought.engine.local import (
     LocalModel,
     Settings,
     as_messages,
-    merge_adapter,
     read_settings,
     write_settings,
 )
 from forethought.engine.replies import _Asking
 from forethought.engine.turn import Opened, Turn
+from forethought.engine.weights import merge_adapter
 from forethought.errors import ModelError
 from forethought.policy import default_policy
 from forethought.records import Message, user_request
@@ -107,7 +107,7 @@ def test_adapter_that_is_switched_off_answers_as_the_base(
     adapter: Path, thinker: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large model isn't merged: the same answers must come from one set of weights."""
-    monkeypatch.setattr(local_module, "_SMALL_MODEL", 0)
+    monkeypatch.setattr(weights_module, "_SMALL_MODEL", 0)
     switching = LocalModel.load(str(tiny_folder()), adapter, dtype="float32")
     assert isinstance(switching.model, PeftModel)
     merged = thinker.respond(CONVERSATIONS, 6, think_budget=6, threshold=math.inf)
@@ -154,7 +154,7 @@ def test_a_trained_model_that_does_not_think_answers_with_its_own_weights(
     for one in responses:
         assert (one.reasoning_text, one.decision, one.log_odds, one.cause) == ("", None, None, "")
     # A large model isn't merged: its adapter stays on while it answers.
-    monkeypatch.setattr(local_module, "_SMALL_MODEL", 0)
+    monkeypatch.setattr(weights_module, "_SMALL_MODEL", 0)
     switching = LocalModel.load(str(unthinking), dtype="float32")
     assert isinstance(switching.model, PeftModel)
     assert [one.answer for one in switching.respond(CONVERSATIONS, 8)] == [one.answer for one in responses]

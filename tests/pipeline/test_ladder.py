@@ -41,14 +41,17 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     plain = "{id: plain, name: scot, why: what all are set against}"
     narrow = "{id: narrow, after: plain, train: {rank: 1}, why: half the rank}"
     thrice = "{id: thrice, after: narrow, passes: 3, why: a third of the rows three times}"
-    steps = _write(tmp_path, f"extends: 1.yaml\nname: second\nmethods:\n  - {plain}\n  - {narrow}\n  - {thrice}\n")
+    whole = "{id: whole, after: plain, train: {method: full, learning_rate: 1.0e-3}, why: all weights}"
+    rungs = "".join(f"  - {rung}\n" for rung in (plain, narrow, thrice, whole))
+    steps = _write(tmp_path, f"extends: 1.yaml\nname: second\nmethods:\n{rungs}")
     done = _run(str(steps), "--out", str(tmp_path / "out"), "--results", str(tmp_path / "ladder.json"))
     assert "half the rank" in done.output, done.output
     kept = [line for line in done.output.splitlines() if "kept from before" in line]
     assert any("plain-b1500 train" in line for line in kept)
     held = json.loads((tmp_path / "ladder.json").read_text())
     names = {figure["name"] for figure in held["figures"]} | set(held.get("missing", {}))
-    assert {"auroc_unseen_plain", "auroc_unseen_narrow", "refused_ordinary_base"} <= names
+    assert {f"auroc_unseen_{rung}" for rung in ("plain", "narrow", "thrice", "whole")} <= names
+    assert "refused_ordinary_base" in names
     assert any(name.startswith("diff_") and name.endswith("_narrow_vs_plain") for name in names)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "half the rank" in page
@@ -59,6 +62,7 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     configs = [cells / f"{name}-b1500" / "train" / "adapter_config.json" for name in ("plain", "narrow", "thrice")]
     ranks = [json.loads(file.read_text())["r"] for file in configs]
     assert ranks == [2, 1, 1]
+    assert (cells / "whole-b1500" / "attack" / "judged.jsonl").is_file(), "trained and never judged"
     once, more = (json.loads((file.parent / "manifest.json").read_text())["counts"] for file in configs[1:])
     assert (once["passes"], round(more["passes"])) == (1.0, 3)
     assert more["rows"] <= once["rows"] / 2

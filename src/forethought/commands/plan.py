@@ -99,7 +99,7 @@ def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ..
     A known shape by its short name has none; one by its hub name may be here. Raises ModelError for another model's.
     """
     from forethought.engine.embedded import EMBEDDED
-    from forethought.engine.local import load_tokenizer
+    from forethought.engine.weights import load_tokenizer
     from forethought.train.architectures import known_shape, known_shapes
 
     if known_shape(recipe.model) is None:

@@ -38,7 +38,7 @@ def train(
     None and no `trackers` leave the recipe's settings.
     """
     quiet()
-    from forethought.engine.local import load_tokenizer, merge_adapter
+    from forethought.engine.weights import load_tokenizer, merge_adapter
     from forethought.pipeline.recipe import BuildConfig, load_recipe
     from forethought.pipeline.terminal import Terminal
     from forethought.policy import load_policy

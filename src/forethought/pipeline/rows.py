@@ -105,7 +105,7 @@ def _fitted(examples: Sequence[Example], recipe: Recipe, policy: Policy) -> tupl
     budget = recipe.build.max_tokens
     if budget is None:
         return list(range(len(examples))), {}
-    from forethought.engine.local import load_tokenizer
+    from forethought.engine.weights import load_tokenizer
     from forethought.train.rows import tokenize
 
     tokenizer, build = load_tokenizer(recipe.model), recipe.build

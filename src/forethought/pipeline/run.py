@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from forethought.engine.local import LocalModel, Settings, load_tokenizer, read_settings
+from forethought.engine.local import LocalModel, Settings, read_settings
+from forethought.engine.weights import load_tokenizer
 from forethought.errors import ConfigError
 from forethought.evals.attacks.static import attack_names
 from forethought.evals.bounds import too_many_unscored

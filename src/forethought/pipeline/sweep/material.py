@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from forethought.engine.local import load_tokenizer
+from forethought.engine.weights import load_tokenizer
 from forethought.evals.attacks.base import Given
 from forethought.evals.plan import plan_attempts, reasoning_attempts
 from forethought.evals.short_questions import further_attempts
