@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,8 +15,8 @@ from forethought.report.ladder_plot import gains
 from forethought.report.ladder_table import WIDE, ladder_table
 from forethought.report.rung import Rung, gain, sign_of
 from forethought.report.theme import alone
+from tests.report.browser import empty_page, needs_chromium
 
-CHROMIUM = shutil.which("chromium")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -93,17 +92,11 @@ def test_page_holds_every_rung_and_removes_a_plot_that_is_no_more(tmp_path: Path
     assert not (tmp_path / PLOT).exists()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+@needs_chromium
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_page_works_in_a_browser(tmp_path: Path, scheme: str, width: int) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     path = write_ladder_page(tmp_path, "Rungs", RUNGS, "plain", [("ladder-data", "ladder-data/report.html")])
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=False
-        )  # fmt: skip
+    with empty_page(scheme, width) as page:
         page.goto(path.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
         assert page.get_by_role("img").get_attribute("aria-label").startswith("Gain of 3 rungs over plain")
@@ -111,4 +104,3 @@ def test_page_works_in_a_browser(tmp_path: Path, scheme: str, width: int) -> Non
         assert told.first.inner_text() == "+0.12 (+0.07 to +0.17)"
         back = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert back == {"light": "rgb(255, 255, 255)", "dark": "rgb(14, 18, 23)"}[scheme]
-        browser.close()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from forethought.evals.metrics import Figure
 from forethought.report.sweep_page import write_sweep_page
+from tests.report.browser import empty_page, needs_chromium
 from tests.report.sweep_example import REASONING, UNSEEN, example, sweep_row
 
-CHROMIUM = shutil.which("chromium")
 STYLES = (*UNSEEN, *(f"another_unseen_style_{n}" for n in range(12)))
 INK = {"light": "rgb(31, 35, 40)", "dark": "rgb(230, 237, 243)"}
 ONE = {"light": "rgb(11, 92, 173)", "dark": "rgb(108, 176, 245)"}
@@ -27,18 +26,12 @@ def _written(path: Path) -> None:
     write_sweep_page(path, "The zoo", [*example(), long], STYLES, REASONING, ("unbroken_" * 12,))
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+@needs_chromium
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390), ("light", 320)])
 def test_page_works_in_a_browser(tmp_path: Path, scheme: str, width: int) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     path = tmp_path / "sweep.html"
     _written(path)
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, java_script_enabled=False
-        )  # fmt: skip
+    with empty_page(scheme, width) as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(path.as_uri())
@@ -71,4 +64,3 @@ def test_page_works_in_a_browser(tmp_path: Path, scheme: str, width: int) -> Non
             heat.locator("td.p2").first.evaluate("one => getComputedStyle(one).backgroundColor") != "rgba(0, 0, 0, 0)"
         )
         assert asked == [path.as_uri()]
-        browser.close()
