@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,10 @@ from forethought.policy import default_policy
 from forethought.records import Example, user_request
 from forethought.report.data_page import bars, columns, write_data_page
 from forethought.report.data_summary import Count, DataSummary, Lengths, summarise
+from tests.report.browser import empty_page, needs_chromium
 
 POLICY = default_policy()
 SECRET = "zanzibar"
-CHROMIUM = shutil.which("chromium")
 FACTS = BuildFacts(
     name="My <set>",
     command="forethought build a.csv",
@@ -242,16 +241,12 @@ def test_overlaps_of_two_files(tmp_path: Path, show: bool, seen: bool) -> None:
     assert (SECRET in out.getvalue()) is seen
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+@needs_chromium
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 390)])
 def test_page_works_in_a_browser(tmp_path: Path, scheme: str, width: int) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     path = tmp_path / "data.html"
     write_data_page(path, _summary())
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    with empty_page(scheme, width) as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(path.as_uri())
@@ -270,4 +265,3 @@ def test_page_works_in_a_browser(tmp_path: Path, scheme: str, width: int) -> Non
         # On a narrow screen the page itself must not scroll sideways.
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
         assert asked == [path.as_uri()]
-        browser.close()

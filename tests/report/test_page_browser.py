@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-
-import pytest
 
 from forethought.engine.local import Settings
 from forethought.policy import default_policy
 from forethought.report.figures import defence_figures
 from forethought.report.page import write_page
 from tests.judged import comparison
+from tests.report.browser import empty_page, needs_chromium
 
-CHROMIUM = shutil.which("chromium")
 
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+@needs_chromium
 def test_page_works_in_a_browser(tmp_path: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     judged = comparison()
     attacks = ["style_json", "leetspeak"]
     figures = [f for name, rows in judged.items() for f in defence_figures(name, rows, attacks, ["style_json"])]
     path = tmp_path / "report.html"
     write_page(path, "My run", attacks, judged, figures, Settings(policy=default_policy()))
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": 390, "height": 800})
+    with empty_page("light", 390) as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(path.as_uri())
@@ -40,4 +32,3 @@ def test_page_works_in_a_browser(tmp_path: Path) -> None:
         # On a narrow screen the page itself must not scroll sideways.
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
         assert asked == [path.as_uri()]
-        browser.close()
