@@ -63,7 +63,7 @@ def test_chance_is_a_rank() -> None:
     background = Background(REQUESTS)
     assert background.chance(REQUESTS[0], REQUESTS[0]) == pytest.approx(1 / 22)
     assert background.chance(REQUESTS[0], "bicycle tyres") == pytest.approx(1.0, abs=0.5)
-    assert background.ranks_first(REQUESTS[0], "bicycle tyres") is False
+    assert background.rank_first([(REQUESTS[0], "bicycle tyres"), (REQUESTS[1], REQUESTS[1])]) == [False, True]
 
 
 def _cells() -> dict[str, list[Judged]]:

@@ -123,14 +123,17 @@ def intent_recovered(judged: Sequence[Judged]) -> Figure:
     background = Background([one.attempt.request.plain for one in judged])
     if len(background.requests) < 2:
         return Figure(value=float("nan"), n=0)
-    return _clustered(rows, [_recovered(one, background) for one in rows])
+    ranked = background.rank_first([(one.attempt.request.plain, _intent(one)) for one in rows])
+    return _clustered(rows, [bool(first) if _decided(one) else None for one, first in zip(rows, ranked, strict=True)])
 
 
-def _recovered(one: Judged, background: Background) -> bool | None:
-    if one.response is None or one.response.decision is None:
-        return None
-    intent = one.response.reasoning.intent if one.response.reasoning is not None else ""
-    return bool(background.ranks_first(one.attempt.request.plain, intent))
+def _decided(one: Judged) -> bool:
+    return one.response is not None and one.response.decision is not None
+
+
+def _intent(one: Judged) -> str:
+    reasoning = one.response.reasoning if one.response is not None else None
+    return reasoning.intent if reasoning is not None else ""
 
 
 def consistency(judged: Sequence[Judged]) -> list[Figure]:
