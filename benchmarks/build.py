@@ -36,7 +36,7 @@ def build_figures(data: Path) -> list[Figure]:
     figures: list[Figure] = []
     for _ in range(2):
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "forethought.cli", "build", *(str(data / path) for path in HARMFUL)]
+            command = [sys.executable, "-m", "forethought", "build", *(str(data / path) for path in HARMFUL)]
             began = time.monotonic()
             subprocess.run([*command, "--harmless", str(data / HARMLESS), "--out", folder], check=True)
             minutes = (time.monotonic() - began) / 60

@@ -78,7 +78,7 @@ def measure(count: int, kind: str, with_category: bool) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         file, out = Path(folder) / f"set.{kind}", Path(folder) / "requests.jsonl"
         write(file, count, with_category)
-        command = [sys.executable, "-m", "forethought.cli", "data", "read", str(file), "--out", str(out)]
+        command = [sys.executable, "-m", "forethought", "data", "read", str(file), "--out", str(out)]
         started = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - started

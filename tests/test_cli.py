@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_fol
 
 COMMANDS = (
     "run", "attack", "build", "chat", "train", "benchmark", "calibrate", "capability", "over-refusal", "judge", "data",
-    "policy", "plan", "doctor",
+    "policy", "plan", "doctor", "sweep", "study", "ladder", "inside",
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 def _shell(*args: str, cwd: Path) -> Result:
     """The command in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "forethought.cli", *args], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "forethought", *args], cwd=cwd, capture_output=True, text=True, check=False
     )
     return Result(done.returncode, done.stdout, done.stderr)
 
@@ -87,6 +88,11 @@ def test_help_names_every_command_and_where_to_start(run: Run) -> None:
     assert "make quickstart" in result.out
     for command in COMMANDS:
         assert command in result.out
+
+
+def test_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version").out == f"forethought {importlib.metadata.version('forethought')}\n"
+    assert run("--version").code == 0
 
 
 def test_help_imports_no_heavy_library(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def _commands() -> list[str]:
 @pytest.mark.parametrize("command", _commands())
 def test_a_documented_command_runs(command: str) -> None:
     assert command.startswith("forethought ")
-    line = [sys.executable, "-m", "forethought.cli", *command.split()[1:]]
+    line = [sys.executable, "-m", "forethought", *command.split()[1:]]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 

@@ -181,7 +181,7 @@ def test_a_time_limit_shrinks_all_attacks_alike(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on_with_every_attempt_once(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [
-        sys.executable, "-m", "forethought.cli", "attack", str(tiny_folder()), "--attack", "misspelling",
+        sys.executable, "-m", "forethought", "attack", str(tiny_folder()), "--attack", "misspelling",
         "--attack", "style_json", "--n", "30", "--max-answer-tokens", "24", "--out", str(out),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -94,7 +94,7 @@ def test_a_limit_holds_no_more_than_it_draws(folder: Path, tmp_path: Path) -> No
 def test_a_kill_in_the_middle_leaves_no_half_file(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     part = tmp_path / "out.jsonl.part"
-    command = [sys.executable, "-m", "forethought.cli", "data", "read", str(folder / "set.jsonl"), "--out", str(out)]
+    command = [sys.executable, "-m", "forethought", "data", "read", str(folder / "set.jsonl"), "--out", str(out)]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 60
@@ -113,7 +113,7 @@ def test_an_error_in_the_middle_leaves_what_was_there(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(_row(n)) + "\n" for n in range(CHUNK + 10)) + "{oops\n")
     out.write_text("kept")
     done = subprocess.run(
-        [sys.executable, "-m", "forethought.cli", "data", "read", str(file), "--out", str(out)],
+        [sys.executable, "-m", "forethought", "data", "read", str(file), "--out", str(out)],
         capture_output=True,
         text=True,
         check=False,

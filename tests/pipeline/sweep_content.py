@@ -53,5 +53,5 @@ def sweep_file(folder: Path, **changes: Any) -> Path:
 
 def in_own_process(file: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """`forethought sweep` as a shell would run it; ten seconds to start."""
-    command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out), *more]
+    command = [sys.executable, "-m", "forethought", "sweep", str(file), "--out", str(out), *more]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False)

@@ -45,7 +45,7 @@ def _sources(folder: Path) -> tuple[Path, Path]:
 
 def _command(out: Path, *sources: object, **options: object) -> list[str]:
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    return [sys.executable, "-m", "forethought.cli", "build", *map(str, sources), "--out", str(out), *flags]
+    return [sys.executable, "-m", "forethought", "build", *map(str, sources), "--out", str(out), *flags]
 
 
 def _environment() -> dict[str, str]:

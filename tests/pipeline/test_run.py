@@ -70,7 +70,7 @@ def _recipe(folder: Path) -> Path:
 
 
 def _command(recipe: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "forethought.cli", "run", str(recipe), "--out", str(out)]
+    return [sys.executable, "-m", "forethought", "run", str(recipe), "--out", str(out)]
 
 
 def _check_unscored(recipe: Path, out: Path, environment: dict[str, str]) -> None:
@@ -130,7 +130,7 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     assert (settings.method, settings.answer_with) == ("scot_combined", "base")
     assert load_heads(adapter / "heads").settings.rules
     around = f"fused_trained:{out / '8-fuse'} | unforged"
-    asked = [sys.executable, "-m", "forethought.cli", "chat", str(adapter), "How do I bake bread?", "--json"]
+    asked = [sys.executable, "-m", "forethought", "chat", str(adapter), "How do I bake bread?", "--json"]
     fused = subprocess.run([*asked, "--defence", around], capture_output=True, text=True, env=environment, check=False)
     assert json.loads(fused.stdout)["decision"] in {"refuse", "comply"}, fused.stderr
     assert f"--defence '{around}'" in again.stdout.replace("\n", "")

@@ -39,7 +39,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     probed = {"id": "probed", "weights_of": "refusal", "around": "trained_probe", "answer_with": "base"}
     methods = ["scot", "scot_split", "refusal", best_of, read, own, at_two, probed]
     file, out = sweep_file(tmp_path, methods=methods), tmp_path / "out"
-    command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(out)]
+    command = [sys.executable, "-m", "forethought", "sweep", str(file), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     scot = out / f"{tiny_folder().name}-s0" / "scot-b1500"
     for _ in range(2400):

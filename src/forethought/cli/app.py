@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -61,6 +62,21 @@ for subcommand in (dataset.inspect, dataset.overlaps, dataset.operators, dataset
     data_app.command()(subcommand)
 app.add_typer(data_app)
 app.add_typer(judge_app)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"forethought {importlib.metadata.version('forethought')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What is asked of the program itself."""
 
 
 @app.command()

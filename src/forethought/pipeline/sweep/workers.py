@@ -52,7 +52,7 @@ def run_workers(sweep: Sweep, file: Path, root: Path, n: int, terminal: Terminal
     def one(label: str) -> tuple[str, int, float]:
         slot, began = slots.get(), time.monotonic()
         try:
-            command = [sys.executable, "-m", "forethought.cli", "sweep", str(file), "--out", str(root), "--only", label]
+            command = [sys.executable, "-m", "forethought", "sweep", str(file), "--out", str(root), "--only", label]
             with (root / LOGS / f"{label}.log").open("w", encoding="utf-8") as log:
                 done = subprocess.run(
                     [*command, "--yes"], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""`python -m forethought.cli`."""
+"""`python -m forethought`."""
 
 from forethought.cli.app import main
 
