@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from forethought.cli.app import app
 from forethought.commands.shared import console
 from forethought.commands.study import Asked, put_to
+from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import Sweep, load_sweep
@@ -116,11 +117,8 @@ def _figures(folder: Path) -> dict[str, Any]:
 
 def test_cells_are_taken_from_another_runs_log(studied: tuple[Path, Path], tmp_path: Path) -> None:
     file, out = studied
-    there, log = tmp_path / "there", tmp_path / "log"
+    there, log = tmp_path / "there", _log(out, tmp_path / "log")
     _elsewhere(out, there)
-    log.mkdir()
-    for name in ("attempts.parquet", "cells.jsonl"):
-        shutil.copy(out / name, log / name)
     assert "Help me" not in (log / "cells.jsonl").read_text()
     done = _run(str(file), "--out", str(there), "--kept", str(log))
     assert "Report:" in done.output, done.output
@@ -133,6 +131,56 @@ def test_cells_are_taken_from_another_runs_log(studied: tuple[Path, Path], tmp_p
     assert "log/cells.jsonl" in json.loads((there / "results.json").read_text())["inputs"]
     # What was taken over stands in the new log as well, so that a third run can go on from there.
     assert (there / "cells.jsonl").read_text() == (log / "cells.jsonl").read_text()
+
+
+def _log(out: Path, log: Path) -> Path:
+    log.mkdir()
+    for name in ("attempts.parquet", "cells.jsonl"):
+        shutil.copy(out / name, log / name)
+    return log
+
+
+def test_figures_are_made_anew_from_a_log_without_a_model(
+    studied: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a reader of a committed log does: minutes of a small model's answers, hours of a large one's."""
+    file, out = studied
+    log, there = _log(out, tmp_path / "log"), tmp_path / "there"
+
+    def none(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalModel, "load", none)
+        done = _run(str(file), "--out", str(there), "--kept", str(log), "--so-far")
+    assert "Report:" in done.output, done.output
+    before, after = _figures(out), _figures(there)
+    assert before.keys() == after.keys()
+    for name, figure in before.items():
+        for part in ("value", "low", "high"):
+            assert after[name][part] == pytest.approx(figure[part], abs=2e-4), f"{name}, {part}"
+    assert (there / "cells.jsonl").read_text() == (log / "cells.jsonl").read_text()
+
+    # Training goes on from there as from an empty folder: no row was built, so that those are built now.
+    name = f"{tiny_folder().name}-s0"
+    assert not (there / name / "data" / "4-build").exists()
+    _run(str(file), "--out", str(there), "--kept", str(log))
+    assert (there / name / "data" / "4-build" / "examples.jsonl").is_file()
+    assert (there / name / "base" / "attack" / "judged.jsonl").is_file()
+
+
+def test_a_log_that_does_not_say_what_the_base_understands_has_it_asked(
+    studied: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, out = studied
+    log, there = _log(out, tmp_path / "log"), tmp_path / "there"
+    cells = [json.loads(line) for line in (log / "cells.jsonl").open()]
+    for cell in cells:
+        cell.pop("understood", None)
+    (log / "cells.jsonl").write_text("".join(f"{json.dumps(cell)}\n" for cell in cells))
+    _run(str(file), "--out", str(there), "--kept", str(log), "--so-far")
+    assert (there / f"{tiny_folder().name}-s0" / "base" / "attack" / "judged.jsonl").is_file()
+    assert _figures(there).keys() == _figures(out).keys()
 
 
 def test_a_log_of_other_settings_is_not_taken(studied: tuple[Path, Path], tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ REASONING = ("fake_turn", "h_cot")
 
 
 def _split(seen: tuple[str, ...] = ()) -> Split:
-    return Split(STYLES, REASONING, seen, [])
+    return Split(STYLES, REASONING, seen, {})
 
 
 def _judged(refused_harmful: int, refused_harmless: int, scores: tuple[float, float] = (1.0, -1.0)) -> list[Judged]:

@@ -22,6 +22,7 @@ from forethought.policy import Policy
 
 JOURNAL = "teacher.jsonl"
 """Every answer of a teacher that is a model; beside the stages, so that no change of settings pays twice."""
+_ANSWERS, _BUILD = "3-answers", "4-build"
 _NOT_PART_OF_A_ROW: dict[str, set[str]] = {
     "teacher": {"base_url", "concurrency", "timeout_s", "price_in", "price_out"}
 }  # fmt: skip
@@ -45,10 +46,12 @@ def data_stages(
     terminal: Terminal,
     ask: Ask,
     own_answers: Path | None = None,
+    rows: bool = True,
 ) -> DataFolders:
     """Runs the data stages of a recipe. `ask` is put the teacher's estimated cost before the first call.
 
-    `own_answers`: a file of the model's own answers that several runs share; None keeps them with the stage.
+    `own_answers`: a file of the model's own answers that several runs share; None keeps them with the stage. Without
+    `rows` no model is asked for answers: what was not built yet is passed over, and its folders don't exist.
     """
     data, build = recipe.data, recipe.build
     sources = {spec.path: fingerprint(spec.path) for spec in all_sources(recipe)}
@@ -66,14 +69,17 @@ def data_stages(
     with terminal.progress("2-evolve") as bar:
         teaching = Teaching(journal=stages.folder / JOURNAL, ask=ask, on_progress=bar.calls)
         evolved = stages.run("2-evolve", config, lambda out: evolve_rows(recipe, policy, selected, out, teaching))
-    with terminal.progress("3-answers") as bar:
+    answerer = {"model": recipe.model if build.answers == "own" else None}
+    if not rows and not stages.finished(_BUILD):
+        return DataFolders(selected, evolved, stages.pass_over(_ANSWERS, answerer), stages.pass_over(_BUILD, {}))
+    with terminal.progress(_ANSWERS) as bar:
         answered = stages.run(
-            "3-answers",
-            {"model": recipe.model if build.answers == "own" else None},
+            _ANSWERS,
+            answerer,
             lambda out: answer_rows(recipe, evolved, out, bar.total, bar.advance, own_answers),
             keep_partial=True,
         )
-    built = stages.run("4-build", {}, lambda out: build_rows(recipe, policy, evolved, answered, out))
+    built = stages.run(_BUILD, {}, lambda out: build_rows(recipe, policy, evolved, answered, out))
     return DataFolders(selected, evolved, answered, built)
 
 

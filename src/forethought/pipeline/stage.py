@@ -47,6 +47,11 @@ class StageRunner:
         """Makes the stages that follow depend on what no stage before them stands for."""
         self._chain = key_of({"config": config, "before": self._chain})
 
+    def pass_over(self, name: str, config: Any) -> Path:
+        """The folder of a stage that is not run; those that follow are known by it as if it had been."""
+        self._chain = self._key(name, config)
+        return self.folder / name
+
     def run(self, name: str, config: Any, work: Callable[[Path], dict[str, Any]], keep_partial: bool = False) -> Path:
         """Runs `work(folder)` unless the folder already holds its result; returns the folder.
 
@@ -54,8 +59,7 @@ class StageRunner:
         of the same key left in the folder is kept for it to resume from; else it is removed.
         Raises StageError when the disk is full; nothing half written is kept as done.
         """
-        key = key_of({"stage": name, "config": config, "before": self._chain})
-        self._chain = key
+        self._chain = key = self._key(name, config)
         folder = self.folder / name
         done = _manifest(folder)
         if done.get("key") == key and done.get("finished"):
@@ -94,6 +98,9 @@ class StageRunner:
         self._add(manifest)
         self._say(f"[green]{name}[/green]: {_counts(counts)} [dim]({manifest['seconds']:.0f} s)[/dim]")
         return folder
+
+    def _key(self, name: str, config: Any) -> str:
+        return key_of({"stage": name, "config": config, "before": self._chain})
 
     def _start(self, folder: Path, note: dict[str, Any]) -> None:
         try:

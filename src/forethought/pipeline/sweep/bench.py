@@ -58,8 +58,10 @@ class Bench:
         return LocalModel.load(self.ground.base)
 
     def undefended(self) -> CellResult:
-        """The base model; its answers also tell which styles it can read, so that it has to be there."""
+        """The base model, which tells which styles can be read, so that it has to be there."""
         place, stages = Place(self.ground, BASE, "Undefended"), self._stages(BASE)
+        if (logged := self._settling.base_from_log(place, stages)) is not None:
+            return logged
         openings = Openings(self._scored_base, lambda: self.base, lambda: self.base)
         self._base = place.found(self._measuring.measure(BASE, stages, openings))
         self._settling.done(place, stages, self._base)
@@ -155,7 +157,8 @@ class Bench:
     def _recalling(self, adapter: Path, heard: Sequence[Judged], stages: StageRunner) -> LocalModel:
         """The trained model, which knows what the base and these weights have said already."""
         model, tokens = LocalModel.load(self.ground.base, adapter), self._sweep.evaluate.max_answer_tokens
-        by_base = (*self._base.judged, *self._base.questions) if self._base is not None else ()
+        base = self._base
+        by_base = (*base.judged, *base.questions) if base is not None and base.logged is None else ()
         reuse_base(model, by_base, tokens)
         reuse_replies(model, heard, tokens)
         recall(model, stages.folder / CALIBRATE)

@@ -13,7 +13,7 @@ from forethought.evals.curves import asr_matched
 from forethought.evals.metrics import Figure, mean_of_shares, share
 from forethought.evals.short_questions import CAPABILITY, right_answers
 from forethought.evals.suite.records import Judged
-from forethought.report.figures import BASE, attack_sets, defence_figures, measured_comprehension, score_pairs
+from forethought.report.figures import BASE, attack_sets, defence_figures, score_pairs
 
 
 class Split:
@@ -24,12 +24,12 @@ class Split:
         attacks: Sequence[str],
         reasoning: Sequence[str],
         seen: Collection[str],
-        base: Sequence[Judged],
+        measured: Mapping[str, Figure],
     ) -> None:
-        """`seen`: styles that any defence was trained on. `base`: the undefended model's judged attempts, which say
-        what it can read."""
+        """`seen`: styles that any defence was trained on. `measured`: how well the undefended model understands each
+        style, where that was measured."""
         self.attacks = tuple(attacks)
-        self.unseen, self.apart = attack_sets(attacks, sorted(seen), measured_comprehension(base, attacks))
+        self.unseen, self.apart = attack_sets(attacks, sorted(seen), measured)
         self.reasoning_seen = [one for one in reasoning if seen_in_training(find_attack(one), seen)]
         self.reasoning = [one for one in reasoning if one not in self.reasoning_seen]
 

@@ -122,7 +122,7 @@ def _judged(attempt: Attempt, row: Mapping[str, Any]) -> Judged:
 def _result(cell: CellRecord, judged: Sequence[Judged], questions: Sequence[Judged]) -> CellResult:
     nowhere = Path()  # a log holds no weights
     trained = Trained(nowhere, cell.tokens, cell.train_seconds, cell.thinks, cell.seen) if cell.trained else None
-    made = Made(cell.key, cell.seconds, cell.commit, cell.finished, cell.machine, cell.of_text)
+    made = Made(cell.key, cell.seconds, cell.commit, cell.finished, cell.machine, cell.of_text, cell.understood)
     return CellResult(
         cell.defence, cell.title, cell.base, cell.seed, cell.budget, judged, questions, cell.outcomes, cell.latency,
         trained, cell.note, made=made,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from pydantic import Field
 from forethought.engine.conversation import Response
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.metrics import Figure
-from forethought.evals.reasoning_metrics import of_text
 from forethought.evals.short_questions import CAPABILITY, right_answers
 from forethought.evals.suite.records import Judged
+from forethought.pipeline.sweep.of_text import text_figures, understood
 from forethought.pipeline.sweep.result import CellResult, SweepRun
 from forethought.records import Record, write_jsonl
 
@@ -72,25 +72,26 @@ class CellRecord(Record):
     latency: tuple[float, ...] = ()
     outcomes: dict[str, tuple[Outcome, ...]] = Field(default_factory=dict)
     of_text: tuple[Figure, ...] = ()
+    understood: tuple[Figure, ...] | None = None
+    """Of the base model alone: how well it understands each style, by its name."""
     seconds: float = 0.0
     commit: str | None = None
     finished: str = ""
     machine: dict[str, Any] = Field(default_factory=dict)
 
 
-def write_log(folder: Path, run: SweepRun) -> int:
-    """Writes attempts and cells of a sweep into `folder`; returns how many attempts there are."""
+def write_log(folder: Path, run: SweepRun, attacks: Sequence[str]) -> int:
+    """Writes attempts and cells of a sweep into `folder`; returns how many attempts there are. `attacks`: styles."""
     rows = [row for one in run.results for row in _rows(one)]
     part = folder / f"{LOG}.part"
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
     os.replace(part, folder / LOG)
-    write_jsonl(folder / CELLS, [_cell(one) for one in run.results if one.judged])
+    write_jsonl(folder / CELLS, [_cell(one, attacks) for one in run.results if one.judged])
     return len(rows)
 
 
-def _cell(one: CellResult) -> CellRecord:
-    made, trained = one.made, one.trained
-    texts = of_text(one.judged) if made is None or made.of_text is None else made.of_text
+def _cell(one: CellResult, attacks: Sequence[str]) -> CellRecord:
+    made, trained, styles = one.made, one.trained, understood(one, attacks)
     return CellRecord(
         defence=one.defence,
         title=one.title,
@@ -106,12 +107,17 @@ def _cell(one: CellResult) -> CellRecord:
         seen=trained.seen if trained is not None else (),
         latency=tuple(one.latency),
         outcomes={name: tuple(map(_wordless, ended)) for name, ended in one.outcomes.items()},
-        of_text=tuple(figure for figure in texts if not math.isnan(figure.value)),
+        of_text=_numbers(text_figures(one)),
+        understood=None if styles is None else _numbers(styles),
         seconds=made.seconds if made is not None else 0.0,
         commit=made.commit if made is not None else None,
         finished=made.finished if made is not None else "",
         machine=made.machine if made is not None else {},
     )
+
+
+def _numbers(figures: Sequence[Figure]) -> tuple[Figure, ...]:
+    return tuple(figure for figure in figures if not math.isnan(figure.value))
 
 
 def _wordless(outcome: Outcome) -> Outcome:

@@ -43,6 +43,7 @@ class Ground:
     dev: Sequence[Request]
     test: Sequence[Request]
     examples: Sequence[Example]
+    """Rows to train on; none where nothing is to be trained and they were not built."""
     attempts: Sequence[Attempt]
     questions: Sequence[Attempt] = ()
     """Further short questions, asked apart from them."""
@@ -72,8 +73,11 @@ def prepare_ground(
     terminal: Terminal,
     ask: Ask,
     changes: Mapping[str, Any] | None = None,
+    rows: bool = True,
 ) -> Ground:
     """Runs the data stages of one base and seed, with some build settings changed, or takes what they left.
+
+    Without `rows` those to train on are left out where they were not built yet, so that no model is asked for anything.
 
     What is asked of the defences does not depend on how the rows are built.
     """
@@ -83,13 +87,14 @@ def prepare_ground(
     recipe = sweep.recipe(base, seed, changes)
     own = root / f"{slug(base)}-answers-{recipe.build.own_answer_tokens}.jsonl"
     with _alone(own):  # workers of one sweep build the same data once
-        found = data_stages(recipe, policy, stages, terminal, ask, own)
+        found = data_stages(recipe, policy, stages, terminal, ask, own, rows)
     plan = sweep.evaluate
     train = list(read_jsonl(found.evolved / "train.jsonl", Request))
     if plan.benchmark.key:
         test = benchmark_requests(plan.benchmark, train, policy, terminal.say)
     else:
         test = list(read_jsonl(found.selected / f"{plan.split}.jsonl", Request))
+    built = found.built / "examples.jsonl"
     given = Given(policy=policy, format=sweep.build.format, files=plan.files)
     # The same for every seed of training, so that seeds can be paired.
     attempts = plan_attempts(
@@ -107,7 +112,7 @@ def prepare_ground(
         train=train,
         dev=list(read_jsonl(found.evolved / "dev.jsonl", Request)),
         test=test,
-        examples=list(read_jsonl(found.built / "examples.jsonl", Example)),
+        examples=list(read_jsonl(built, Example)) if built.is_file() else [],
         attempts=attempts,
         questions=() if plan.asks else further_attempts(train, plan.n_questions),
         asks=plan.asks,

@@ -9,10 +9,10 @@ from forethought.evals.comparison import comparison_figures
 from forethought.evals.metrics import Figure
 from forethought.evals.paired import compare, compare_right
 from forethought.evals.power import detectable
-from forethought.evals.reasoning_metrics import OF_TEXT
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_figures
 from forethought.pipeline.sweep.latency import latency_figure
+from forethought.pipeline.sweep.of_text import as_logged, understood
 from forethought.pipeline.sweep.result import CellResult, SweepRun, by_place
 from forethought.report.sweep_means import DefenceMeans, by_defence
 from forethought.report.sweep_rows import SweepRow
@@ -28,8 +28,10 @@ _BETWEEN_TWO = ("diff_", "p_")
 def split_of(sweep: Sweep, results: Sequence[CellResult]) -> Split:
     """One split for all defences: what any of them has seen is unseen for none."""
     seen = {style for one in results if one.trained is not None for style in one.trained.seen}
-    base = [row for one in results if one.defence == BASE for row in one.judged]
-    return Split(sweep.evaluate.attacks, sweep.evaluate.reasoning, seen, base)
+    base = next((one for one in results if one.defence == BASE), None)
+    styles = understood(base, sweep.evaluate.attacks) if base is not None else None
+    measured = {figure.name: figure for figure in styles or ()}
+    return Split(sweep.evaluate.attacks, sweep.evaluate.reasoning, seen, measured)
 
 
 def sweep_rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
@@ -82,8 +84,7 @@ def _paired(
 def _row(one: CellResult, split: Split, rate: float | None, paired: Sequence[Figure]) -> SweepRow:
     timed = [latency_figure(one.latency)] if one.latency else []
     found = row_figures(one.defence, one.judged, split, one.outcomes, rate, one.questions)
-    if one.made is not None and one.made.of_text is not None:
-        found = _as_logged(found, one.made.of_text)
+    found = as_logged(one, found)
     figures = () if one.missing else (*found, *timed, *paired)
     return SweepRow(
         defence=one.defence,
@@ -97,12 +98,6 @@ def _row(one: CellResult, split: Split, rate: float | None, paired: Sequence[Fig
         missing=one.missing,
         note=one.note,
     )
-
-
-def _as_logged(found: Sequence[Figure], of_text: Sequence[Figure]) -> list[Figure]:
-    """A cell of a log has no words: what rests on them is as it was when it was run."""
-    logged = {figure.name: figure for figure in of_text}
-    return [logged.get(figure.name, figure) for figure in found if figure.name in logged or figure.name not in OF_TEXT]
 
 
 def sweep_figures(rows: Sequence[SweepRow]) -> list[Figure]:

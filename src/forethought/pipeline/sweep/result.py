@@ -27,6 +27,8 @@ class Made:
     machine: dict[str, Any]
     of_text: Sequence[Figure] | None = None
     """Of a cell taken from another run's log: its figures that rest on text, which no log holds."""
+    understood: Sequence[Figure] | None = None
+    """Of the base model taken from a log: how well it understands each style; None where the log doesn't say."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class CellResult:
     missing: str = ""
     """Why there is nothing."""
     made: Made | None = None
+
+    @property
+    def logged(self) -> Sequence[Figure] | None:
+        """Of a cell taken from another run's log: its figures that rest on text, which is not there; else None."""
+        return self.made.of_text if self.made is not None else None
 
 
 @dataclass

@@ -30,7 +30,8 @@ def run_cells(
     """Every cell of the sweep, in `root`; with `only`, those of the defences named, and the base's.
 
     With `so_far`, a defence that was not attacked yet is missing, and nothing is done for it. What was not attacked
-    here and stands in `kept` is taken from there; the base model is asked in any case.
+    here and stands in `kept` is taken from there. The base model is asked here, since others answer with its words,
+    unless `so_far` and `kept` say that nothing is to be asked.
 
     A stage that is done is kept; a defence that can't be trained or asked is missing with its reason, and the others
     go on. All seeds are put to the same requests, so that what is not trained is asked once, with the first seed.
@@ -43,7 +44,7 @@ def run_cells(
         for seed in sweep.seeds:
 
             def grounded(changes: dict[str, Any], base: str = base, seed: int = seed) -> Ground:
-                return prepare_ground(sweep, base, seed, root, policy, terminal, ask, changes)
+                return prepare_ground(sweep, base, seed, root, policy, terminal, ask, changes, rows=not so_far)
 
             bench = Bench(sweep, grounded, terminal, settling, undefended, so_far)
             run.grounds.append(bench.ground)

@@ -13,6 +13,7 @@ from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.kept import Kept, cell_key
 from forethought.pipeline.sweep.material import Ground
 from forethought.pipeline.sweep.measuring import Measured
+from forethought.pipeline.sweep.of_text import understood
 from forethought.pipeline.sweep.result import CellResult, Made, SweepRun
 from forethought.pipeline.terminal import Terminal
 
@@ -62,26 +63,42 @@ class Settling:
             return
         self.done(place, stages, result)
 
+    def base_from_log(self, place: Place, stages: StageRunner) -> CellResult | None:
+        """The base model's cell of another run where nothing is to be asked here; else, and where that log doesn't say
+        what the model understands, None. It has no words, so that it is of use for figures alone."""
+        if not self._so_far or stages.finished(place.ground.stage(ATTACK)):
+            return None
+        found, _ = self._logged(place)
+        if found is None or understood(found, self._sweep.evaluate.attacks) is None:
+            return None
+        self._run.add(found)
+        return found
+
     def settled(self, place: Place, stages: StageRunner) -> bool:
         """Whether nothing is to be done for it: it is taken from another run, or what is done so far is told alone, and
         this is not; it is then missing."""
-        ground = place.ground
-        if stages.finished(ground.stage(ATTACK)):
+        if stages.finished(place.ground.stage(ATTACK)):
             return False
-        cause = "not run yet"
-        if self._kept is not None:
-            key = cell_key(self._sweep, ground, place.defence, place.budget)
-            try:
-                found = self._kept.find((place.defence, *place.at), key, ground.attempts, ground.questions)
-            except ConfigError as error:
-                found, cause = None, str(error)
-                self._terminal.say(f"[yellow]{error}[/yellow]")
-            if found is not None:
-                self._run.add(found)
-                return True
+        found, cause = self._logged(place)
+        if found is not None:
+            self._run.add(found)
+            return True
         if self._so_far:
             self._run.add(place.nothing(cause))
         return self._so_far
+
+    def _logged(self, place: Place) -> tuple[CellResult | None, str]:
+        """(the cell of another run, why there is none)."""
+        ground = place.ground
+        if self._kept is None:
+            return None, "not run yet"
+        key = cell_key(self._sweep, ground, place.defence, place.budget)
+        try:
+            found = self._kept.find((place.defence, *place.at), key, ground.attempts, ground.questions)
+        except ConfigError as error:
+            self._terminal.say(f"[yellow]{error}[/yellow]")
+            return None, str(error)
+        return found, "not run yet"
 
     def missing(self, place: Place, stages: StageRunner, error: ForethoughtError) -> None:
         """Tells why a cell could not be done."""

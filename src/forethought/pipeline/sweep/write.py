@@ -49,7 +49,7 @@ def write_sweep(
     for ground in run.grounds:
         inputs["policy"] = ground.policy.hash
     write_jsonl(folder / ROWS, rows)
-    write_log(folder, run)
+    write_log(folder, run, sweep.evaluate.attacks)
     write_results(results, command, list(sweep.seeds), inputs, figures, missing_of(rows))
     page = folder / PAGE
     goals = reached(sweep.goals, figures)
