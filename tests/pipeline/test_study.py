@@ -194,6 +194,17 @@ def test_a_log_of_other_settings_is_not_taken(studied: tuple[Path, Path], tmp_pa
     assert "Run it here" in missing["auroc_unseen_scot"]
 
 
+def test_an_attack_more_on_one_defence_leaves_the_others_in_the_log(studied: tuple[Path, Path], tmp_path: Path) -> None:
+    _, out = studied
+    there, other = tmp_path / "there", tmp_path / "other.yaml"
+    search = {"method": "best_of_n:n=2", "defences": ["scot"], "goals": 1, "budget": 2}
+    content = _content()
+    other.write_text(yaml.safe_dump(content | {"evaluate": content["evaluate"] | {"searches": [search]}}))
+    _run(str(other), "--out", str(there), "--kept", str(out), "--so-far")
+    missing = json.loads((there / "results.json").read_text())["missing"]
+    assert [name for name in missing if name.startswith("auroc_unseen")] == ["auroc_unseen_scot"]
+
+
 def test_a_folder_without_a_log_is_told_at_once(tmp_path: Path, studied: tuple[Path, Path]) -> None:
     done = _run(str(studied[0]), "--out", str(tmp_path / "out"), "--kept", str(tmp_path))
     assert done.exit_code == 1

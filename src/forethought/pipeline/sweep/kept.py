@@ -38,7 +38,7 @@ def cell_key(sweep: Sweep, ground: Ground, defence: str, budget: int) -> str:
     """Content hash of everything in a sweep that a cell's answers depend on."""
     made: dict[str, Any] = {
         "data": ground.key,
-        "evaluate": sweep.evaluate.model_dump(mode="json", exclude_defaults=True),
+        "evaluate": _asked_of(defence, sweep),
         "operating_point": sweep.operating_point.model_dump(mode="json"),
     }
     if defence == PROMPT:
@@ -49,6 +49,15 @@ def cell_key(sweep: Sweep, ground: Ground, defence: str, budget: int) -> str:
     made["methods"] = [entry.model_dump(mode="json", exclude=_BESIDE) for entry in entries]
     made["train"] = [method_of(sweep, entry, ground.base, ground.seed)[1].model_dump(mode="json") for entry in entries]
     return key_of(made | {"budget": budget, "most_passes": sweep.most_passes})
+
+
+def _asked_of(defence: str, sweep: Sweep) -> dict[str, Any]:
+    """Without the adaptive attacks that are made on others alone: one more of those changes no other cell."""
+    asked: dict[str, Any] = sweep.evaluate.model_dump(mode="json", exclude_defaults=True, exclude={"gcg", "searches"})
+    made = [one for one in sweep.evaluate.all_searches if defence in one.defences]
+    if made:
+        asked["searches"] = [one.model_dump(mode="json", exclude={"defences"}) for one in made]
+    return asked
 
 
 class Kept:
