@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from forethought.evals.comparison import comparison_figures
 from forethought.evals.metrics import Figure
@@ -36,6 +38,22 @@ def split_of(sweep: Sweep, results: Sequence[CellResult]) -> Split:
 
 def sweep_rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
     """A row a cell, in the sweep's order."""
+    with _walked_by_no_collection():
+        return _rows(sweep, run, split)
+
+
+@contextmanager
+def _walked_by_no_collection() -> Iterator[None]:
+    """For what there is already. statsmodels collects garbage at every correction of p-values, and to walk all attempts
+    of a sweep each time took nearly half of the time that its figures take."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
     rows = []
     bases = {one.base: one for one in run.results if one.defence == BASE}
     for ground, results in by_place(run):
