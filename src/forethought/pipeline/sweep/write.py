@@ -77,7 +77,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _costs(run: SweepRun) -> list[Figure]:
-    return [
-        Figure(name="minutes", value=run.seconds / 60, unit="minutes"),
-        Figure(name="peak_gib", value=run.peak_gib, unit="GiB"),
-    ]
+    costs = [Figure(name="minutes", value=run.seconds / 60, unit="minutes")]
+    if run.peak_gib:  # none where every cell comes from a log
+        costs.append(Figure(name="peak_gib", value=run.peak_gib, unit="GiB"))
+    return costs
