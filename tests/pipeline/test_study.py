@@ -230,10 +230,10 @@ def test_what_can_not_be_asked_is_told_at_once(asked: Asked, told: str) -> None:
         put_to(Sweep.model_validate(_content()), asked)
 
 
-def test_a_contrast_takes_the_reference_from_another(tmp_path: Path) -> None:
+def test_a_contrast_is_of_defences_that_the_study_has(tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
-    file.write_text(yaml.safe_dump(_content(contrasts={"x": {"of": "refusal_augmented", "against": "scot"}})))
-    with pytest.raises(ConfigError, match="only the reference"):
+    file.write_text(yaml.safe_dump(_content(contrasts={"x": {"of": "scot", "against": "refusal"}})))
+    with pytest.raises(ConfigError, match=r"contrasts\.x, against: refusal.*Use one of base, scot, refusal_augmented"):
         load_sweep(file)
 
 

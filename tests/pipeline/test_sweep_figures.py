@@ -104,6 +104,20 @@ def test_what_is_not_trained_is_paired_with_every_seed_at_the_rate_that_the_swee
     assert ("linear_probe", 1, "asr_matched") not in figures
 
 
+def test_a_contrast_pairs_defences_of_which_neither_is_the_reference() -> None:
+    entries = [{"name": "scot"}, {"name": "refusal"}, {"name": "circuit_breaker"}]
+    contrasts = {"two": {"of": "refusal", "against": "circuit_breaker"}}
+    sweep = Sweep.model_validate(sweep_content(methods=entries, contrasts=contrasts))
+    judged = {"scot": _judged(4, 0), "refusal": _judged(3, 1), "circuit_breaker": _judged(1, 0)}
+    run = SweepRun(
+        results=[CellResult(name, name, "tiny", 0, 9, rows) for name, rows in judged.items()],
+        grounds=[cast(Ground, SimpleNamespace(base="tiny", seed=0))],
+    )
+    figures = {figure.name: figure for row in sweep_rows(sweep, run, _split()) for figure in row.figures}
+    assert figures["diff_youden_unseen_refusal_vs_circuit_breaker"].value == pytest.approx(0.5 - 0.25)
+    assert "diff_youden_unseen_circuit_breaker_vs_refusal" not in figures
+
+
 def test_what_one_defence_has_seen_is_in_no_defence_s_mean() -> None:
     split = _split(seen=("prefix_injection", "h_cot"))
     assert split.unseen == ["style_json"]

@@ -108,22 +108,13 @@ def some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal, a
     from forethought.pipeline.sweep.run import run_cells
     from forethought.pipeline.sweep.workers import end_with_parent, lenders
 
-    known = names_of(chosen)
+    known = chosen.defences
     for name in only:
         if name not in known:
             raise ConfigError(f"--only {name}", "the sweep has no such defence", f"Use one of {', '.join(known)}")
     end_with_parent()
     run = run_cells(chosen, folder, terminal, ask, [*only, *lenders(chosen, only)])
     return 1 if any(one.missing for one in run.results) else 0
-
-
-def names_of(chosen: Sweep) -> list[str]:
-    """The defences of a sweep by the names that tables give them."""
-    from forethought.pipeline.sweep.config import wrapper_label
-
-    wrappers = [wrapper_label(wrapper) for wrapper in chosen.wrappers]
-    methods = [entry.label for entry in chosen.methods]
-    return list(dict.fromkeys(["base", *(["prompt"] if chosen.prompts else []), *wrappers, *methods]))
 
 
 def _say_doubts(run: SweepRun) -> bool:
@@ -147,7 +138,7 @@ def show_plan(chosen: Sweep) -> None:
     """What would be run, without running it."""
     table = Table("defence", "base", "seed", "training tokens", box=None)
     trained = {entry.label for entry in chosen.methods}
-    untrained = [name for name in names_of(chosen) if name not in trained]
+    untrained = [name for name in chosen.defences if name not in trained]
     for base in chosen.bases:
         for seed in chosen.seeds:
             for name in untrained if seed == chosen.seeds[0] else ():  # all seeds are put to the same requests

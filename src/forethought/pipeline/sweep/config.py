@@ -73,7 +73,7 @@ class Contrast(Record):
     """A difference of two defences that has a name of its own among the figures."""
 
     of: str
-    """Id of the defence that the other is taken from: the sweep's reference."""
+    """Id of the defence that the other is taken from."""
     against: str
 
 
@@ -108,6 +108,12 @@ class Sweep(Record):
     """None is what suits the model."""
     operating_point: OperatingPoint = OperatingPoint()
     evaluate: SweepEvaluation
+
+    @property
+    def defences(self) -> tuple[str, ...]:
+        """The names that tables and figures give them: the undefended model first, then what is not trained."""
+        untrained = ("base", *(("prompt",) if self.prompts else ()), *map(wrapper_label, self.wrappers))
+        return tuple(dict.fromkeys((*untrained, *(entry.label for entry in self.methods))))
 
     @field_validator("methods", mode="before")
     @classmethod
@@ -206,9 +212,10 @@ def check(sweep: Sweep) -> None:
     from forethought.pipeline.fusing import FITTED
 
     for name, contrast in sweep.contrasts.items():
-        if contrast.of != sweep.reference:
-            told = f"only the reference ({sweep.reference}) is paired with all others"
-            raise ConfigError(f"contrasts.{name}, of: {contrast.of}", told, "Take its differences")
+        for end, defence in (("of", contrast.of), ("against", contrast.against)):
+            if defence not in sweep.defences:
+                place = f"contrasts.{name}, {end}: {defence}"
+                raise ConfigError(place, "the sweep has no such defence", f"Use one of {', '.join(sweep.defences)}")
     for entry in sweep.methods:
         full = sweep.resolved(entry)
         sweep.build_of(full.build)

@@ -80,15 +80,16 @@ def ability(one: CellResult, base: CellResult | None) -> list[Figure]:
 def _paired(
     sweep: Sweep, one: CellResult, results: Sequence[CellResult], split: Split, rate: float | None
 ) -> list[Figure]:
-    """The reference against each other defence, and every defence against the reference's twin and what it comes after,
-    on the same requests.
+    """The reference against each other defence, and every defence against the reference's twin, what it comes after and
+    what a contrast names, on the same requests.
 
     Of several budgets those of the same one are paired.
     """
     others = [other for other in results if other.defence != one.defence and other.budget in (0, one.budget)]
     if one.defence != sweep.reference:
         before = {entry.after or entry.weights_of for entry in sweep.methods if entry.label == one.defence}
-        others = [other for other in others if other.defence in {TWIN, *before}]
+        named = {contrast.against for contrast in sweep.contrasts.values() if contrast.of == one.defence}
+        others = [other for other in others if other.defence in {TWIN, *before, *named}]
     return [
         figure
         for other in others
