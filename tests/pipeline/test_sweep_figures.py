@@ -9,14 +9,15 @@ import pytest
 
 from forethought.data.short_questions import FURTHER, accepted_answers
 from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.metrics import Figure
 from forethought.evals.short_questions import CAPABILITY, further_attempts
 from forethought.evals.suite.records import Judged
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import Split, reference_rate, row_figures
 from forethought.pipeline.sweep.latency import latency_figure
 from forethought.pipeline.sweep.material import Ground
-from forethought.pipeline.sweep.report import ability, sweep_rows
-from forethought.pipeline.sweep.result import CellResult, SweepRun
+from forethought.pipeline.sweep.report import ability, split_of, sweep_rows
+from forethought.pipeline.sweep.result import CellResult, Made, SweepRun
 from tests.judged import judged_one, request_of
 from tests.pipeline.sweep_content import sweep_content
 
@@ -116,6 +117,19 @@ def test_a_contrast_pairs_defences_of_which_neither_is_the_reference() -> None:
     figures = {figure.name: figure for row in sweep_rows(sweep, run, _split()) for figure in row.figures}
     assert figures["diff_youden_unseen_refusal_vs_circuit_breaker"].value == pytest.approx(0.5 - 0.25)
     assert "diff_youden_unseen_circuit_breaker_vs_refusal" not in figures
+
+
+def test_a_style_that_one_of_the_bases_cannot_read_is_in_no_mean() -> None:
+    def base(name: str, style: float) -> CellResult:
+        shares = {"direct": 0.8, "style_json": style, "prefix_injection": 0.8}
+        styles = [Figure(name=key, value=value, n=40) for key, value in shares.items()]
+        return CellResult("base", "Base", name, 0, 0, made=Made("", 0.0, None, "", {}, of_text=(), understood=styles))
+
+    sweep = Sweep.model_validate(sweep_content(methods=[{"name": "scot"}]))
+    sweep = sweep.model_copy(update={"evaluate": sweep.evaluate.model_copy(update={"attacks": STYLES})})
+    assert split_of(sweep, [base("a", 0.7), base("b", 0.7)]).unseen == list(STYLES)
+    for second in ([base("a", 0.1), base("b", 0.7)], [base("a", 0.7), base("b", 0.1)]):
+        assert split_of(sweep, second).unseen == ["prefix_injection"]
 
 
 def test_what_one_defence_has_seen_is_in_no_defence_s_mean() -> None:

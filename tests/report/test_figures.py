@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from forethought.evals.comprehension import readable_styles
 from forethought.evals.metrics import Figure
 from forethought.evals.plan import HELD_OUT_RULES
 from forethought.evals.respond import Judged
@@ -192,11 +193,11 @@ def test_comprehension_is_measured_on_the_base_model_and_decides() -> None:
     assert figures["comprehension_style_json_base"].value == 0.0
     assert figures["comprehension_leetspeak_base"].value == 1.0
     assert not [name for name in _figures("scot", judged) if name.startswith("comprehension")]
-    measured = measured_comprehension(judged, ATTACKS)
+    reads = readable_styles(measured_comprehension(judged, ATTACKS))
     # Flags say otherwise; the measurement decides where it is given.
     assert attack_sets(ATTACKS, ()) == (["style_json"], ["leetspeak"])
-    assert attack_sets(ATTACKS, (), measured) == (["leetspeak"], ["style_json"])
-    assert attack_sets(ATTACKS, ("leetspeak",), measured) == ([], ["style_json", "leetspeak"])
+    assert attack_sets(ATTACKS, (), reads) == (["leetspeak"], ["style_json"])
+    assert attack_sets(ATTACKS, ("leetspeak",), reads) == ([], ["style_json", "leetspeak"])
 
 
 def test_paired_figures_compare_ours_with_each_other() -> None:

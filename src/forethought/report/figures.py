@@ -9,7 +9,7 @@ from forethought.evals.attacks.static import DIRECT, find_attack
 from forethought.evals.bounds import bounded_mean
 from forethought.evals.cells import Cells, by_cell, complied, refused, scores, seeds, styled
 from forethought.evals.comparison import Comparison, comparison_figures
-from forethought.evals.comprehension import comprehension, readable_styles
+from forethought.evals.comprehension import comprehension
 from forethought.evals.curves import asr_matched
 from forethought.evals.judges.known import KnownError, corrected_asr, known_error
 from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
@@ -25,14 +25,14 @@ BASE, OURS = "base", "scot"
 
 
 def attack_sets(
-    attacks: Sequence[str], seen: Sequence[str], measured: Mapping[str, Figure] | None = None
+    attacks: Sequence[str], seen: Sequence[str], reads: Mapping[str, bool] | None = None
 ) -> tuple[list[str], list[str]]:
     """(readable attacks that training has not seen, all others): only the first go into means.
 
-    An attack whose near relative was trained on counts as seen. `measured` is comprehension by
-    style, which decides where there is one; else an attack's own flag does.
+    An attack whose near relative was trained on counts as seen. `reads` is whether a style is readable, as was measured
+    (`readable_styles`), and decides where it says so; else an attack's own flag does.
     """
-    reads = readable_styles(measured or {})
+    reads = reads or {}
     known = [name for name in attacks if seen_in_training(find_attack(name), seen)]
     unseen = [name for name in attacks if reads.get(name, find_attack(name).readable) and name not in known]
     return unseen, [name for name in attacks if name not in unseen]

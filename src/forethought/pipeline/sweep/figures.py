@@ -24,12 +24,12 @@ class Split:
         attacks: Sequence[str],
         reasoning: Sequence[str],
         seen: Collection[str],
-        measured: Mapping[str, Figure],
+        reads: Mapping[str, bool],
     ) -> None:
-        """`seen`: styles that any defence was trained on. `measured`: how well the undefended model understands each
-        style, where that was measured."""
+        """`seen`: styles that any defence was trained on. `reads`: whether the undefended model can read a style, where
+        that was measured."""
         self.attacks = tuple(attacks)
-        self.unseen, self.apart = attack_sets(attacks, sorted(seen), measured)
+        self.unseen, self.apart = attack_sets(attacks, sorted(seen), reads)
         self.reasoning_seen = [one for one in reasoning if seen_in_training(find_attack(one), seen)]
         self.reasoning = [one for one in reasoning if one not in self.reasoning_seen]
 

@@ -36,9 +36,9 @@ def as_logged(cell: CellResult, found: Sequence[Figure]) -> list[Figure]:
     out."""
     if cell.logged is None:
         return list(found)
-    styles = cell.made.understood if cell.made is not None else None
-    held = {figure.name: figure for figure in cell.logged}
-    held |= {name: figure.named(name) for figure in styles or () for name in [f"{_COMPREHENSION}{figure.name}"]}
+    styles = (cell.made.understood if cell.made is not None else None) or ()
+    comprehended = [figure.named(f"{_COMPREHENSION}{figure.name}") for figure in styles]
+    held = {figure.name: figure for figure in (*cell.logged, *comprehended)}
     return [held.get(figure.name, figure) for figure in found if figure.name in held or not _of_words(figure.name)]
 
 

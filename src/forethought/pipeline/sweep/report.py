@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from forethought.evals.comparison import comparison_figures
+from forethought.evals.comprehension import readable_styles
 from forethought.evals.metrics import Figure
 from forethought.evals.paired import compare, compare_right
 from forethought.evals.power import detectable
@@ -28,12 +29,15 @@ _BETWEEN_TWO = ("diff_", "p_")
 
 
 def split_of(sweep: Sweep, results: Sequence[CellResult]) -> Split:
-    """One split for all defences: what any of them has seen is unseen for none."""
+    """One split for all defences: what any of them has seen is unseen for none, and what a base model can't read is
+    readable for none."""
     seen = {style for one in results if one.trained is not None for style in one.trained.seen}
-    base = next((one for one in results if one.defence == BASE), None)
-    styles = understood(base, sweep.evaluate.attacks) if base is not None else None
-    measured = {figure.name: figure for figure in styles or ()}
-    return Split(sweep.evaluate.attacks, sweep.evaluate.reasoning, seen, measured)
+    reads: dict[str, bool] = {}
+    for one in results:
+        styles = {figure.name: figure for figure in understood(one, sweep.evaluate.attacks) or ()}
+        for style, readable in readable_styles(styles).items():
+            reads[style] = readable and reads.get(style, True)
+    return Split(sweep.evaluate.attacks, sweep.evaluate.reasoning, seen, reads)
 
 
 def sweep_rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
