@@ -161,6 +161,8 @@ def test_figures_are_made_anew_from_a_log_without_a_model(
             assert after[name][part] == pytest.approx(figure[part], abs=2e-4), f"{name}, {part}"
     assert (there / "cells.jsonl").read_text() == (log / "cells.jsonl").read_text()
 
+    assert "peak_gib" not in {one["name"] for one in json.loads((there / "results.json").read_text())["figures"]}
+
     # Training goes on from there as from an empty folder: no row was built, so that those are built now.
     name = f"{tiny_folder().name}-s0"
     assert not (there / name / "data" / "4-build").exists()
