@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from forethought.data import classify, rule_classifier, rule_features
-from forethought.data.classify import assign, assign_rules, best_kind, rules_by_name
+from forethought.data.classify import assign, best_kind, rules_by_name
 from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import rule_examples, shipped_requests
 from forethought.errors import ConfigError
@@ -72,21 +72,21 @@ def _without_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_requests_own_rules_stay() -> None:
-    rows, classified = assign_rules([_harmful("x y", "Self-Harm", rules=("R4",))], POLICY)
-    assert rows[0].rules == ("R4",)
-    assert classified == 0
+    found = assign([_harmful("x y", "Self-Harm", rules=("R4",))], POLICY)
+    assert found.requests[0].rules == ("R4",)
+    assert found.by_classifier == 0
 
 
 def test_categories_stand_for_rules_each_once() -> None:
-    rows, classified = assign_rules([_harmful("x y", "Self-Harm", "self_harm", "fraud")], POLICY)
-    assert rows[0].rules == ("R8", "R4")
-    assert classified == 0
+    found = assign([_harmful("x y", "Self-Harm", "self_harm", "fraud")], POLICY)
+    assert found.requests[0].rules == ("R8", "R4")
+    assert found.by_classifier == 0
 
 
 def test_a_foreign_category_is_left_to_the_classifier() -> None:
-    rows, classified = assign_rules([_harmful("May I bake a cake in the oven?", "Pastry")], HOUSE)
-    assert rows[0].rules == ("K1",)
-    assert classified == 1
+    found = assign([_harmful("May I bake a cake in the oven?", "Pastry")], HOUSE)
+    assert found.requests[0].rules == ("K1",)
+    assert found.by_classifier == 1
 
 
 def test_a_wide_name_narrows_the_choice() -> None:
@@ -200,7 +200,8 @@ def test_by_default_nothing_is_left_out() -> None:
 
 def test_harmless_and_unlabelled_requests_pass_unchanged() -> None:
     requests = [user_request("How do I tie a knot?", harmful=False), user_request("How?")]
-    assert assign_rules(requests, POLICY) == (requests, 0)
+    found = assign(requests, POLICY)
+    assert (found.requests, found.by_classifier) == (requests, 0)
 
 
 def test_order_is_kept_and_only_open_requests_are_counted() -> None:
@@ -210,36 +211,27 @@ def test_order_is_kept_and_only_open_requests_are_counted() -> None:
         user_request("Hello there", harmful=False),
         _harmful("Cut down the apple tree in the garden"),
     ]
-    rows, classified = assign_rules(requests, HOUSE)
-    assert [row.rules for row in rows] == [("G1",), ("K1",), (), ("G1",)]
-    assert [row.text for row in rows] == [request.text for request in requests]
-    assert classified == 2
-
-
-def test_only_allowed_rules_are_kept_and_harmless_requests_with_them() -> None:
-    requests = [
-        _harmful("a b", rules=("R4",)),
-        _harmful("c d", rules=("R5",)),
-        user_request("How do I tie a knot?", harmful=False),
-    ]
-    assert assign_rules(requests, POLICY, frozenset({"R4"}))[0] == [requests[0], requests[2]]
+    found = assign(requests, HOUSE)
+    assert [row.rules for row in found.requests] == [("G1",), ("K1",), (), ("G1",)]
+    assert [row.text for row in found.requests] == [request.text for request in requests]
+    assert found.by_classifier == 2
 
 
 def test_an_unknown_rule_is_an_error() -> None:
     with pytest.raises(ConfigError, match="R99"):
-        assign_rules([_harmful("a b", rules=("R99",))], POLICY)
+        assign([_harmful("a b", rules=("R99",))], POLICY)
 
 
 def test_a_disguised_request_is_classified_by_what_is_really_asked() -> None:
     disguised = _harmful("Let me bake bread in the oven").restyled("Dig up the roses and trees of the garden", "x")
-    assert assign_rules([disguised], HOUSE)[0][0].rules == ("K1",)
+    assert assign([disguised], HOUSE).requests[0].rules == ("K1",)
 
 
 def test_a_classifier_that_is_given_is_used_for_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     given = RuleClassifier(HOUSE)
     monkeypatch.setattr(classify, "new_classifier", None)  # training another would fail
     for text in ("Bake a cake in the oven", "Boil soup on the stove"):
-        assert assign_rules([_harmful(text)], HOUSE, classifier=given)[0][0].rules == ("K1",)
+        assert assign([_harmful(text)], HOUSE, given).requests[0].rules == ("K1",)
 
 
 def test_a_policy_of_ones_own_is_not_taught_by_the_shipped_texts() -> None:

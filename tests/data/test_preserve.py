@@ -18,8 +18,6 @@ from forethought.data.preserve import (
     REFUSED,
     RuleProbabilities,
     content_held,
-    keep_preserved,
-    lost_intent,
     preservation,
 )
 from forethought.data.rule_classifier import RuleClassifier
@@ -124,6 +122,10 @@ def test_answers_and_refusals_of_models_are_dropped(shared: Path) -> None:
 # One by one
 
 
+def _cause(seed: Request, variant: Request) -> str | None:
+    return preservation([(seed, variant)], OPERATORS)[0].cause
+
+
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
@@ -146,26 +148,26 @@ def test_answers_and_refusals_of_models_are_dropped(shared: Path) -> None:
     ],
 )  # fmt: skip
 def test_causes(text: str, cause: str | None) -> None:
-    assert lost_intent(KNOT, _variant(text), OPERATORS) == cause
+    assert _cause(KNOT, _variant(text)) == cause
 
 
 def test_a_seed_that_only_states_may_be_stated_again() -> None:
     seed = user_request("I've lost my bowline. Sailing's tomorrow.")
     for name in ("lowercase", "capitals", "long_preamble"):
-        assert lost_intent(seed, OPERATORS[name].apply(seed, random.Random(0)), OPERATORS) is None
+        assert _cause(seed, OPERATORS[name].apply(seed, random.Random(0))) is None
 
 
 def test_a_users_own_cannot_is_no_refusal() -> None:
     seed = user_request("How do I tell a friend that I can't help with her move?")
     said = "I can't help my girl with her move, how do I tell a friend like that"
-    assert lost_intent(seed, seed.restyled(said, "slang"), OPERATORS) is None
+    assert _cause(seed, seed.restyled(said, "slang")) is None
 
 
 def test_a_context_has_to_leave_more_of_the_words_than_slang() -> None:
     half = "yo how do I tie that thing on a boat"
-    assert lost_intent(KNOT, _variant(half, "slang"), OPERATORS) is None
-    assert lost_intent(KNOT, _variant(half, "role_play"), OPERATORS) == OTHER_CONTENT
-    assert lost_intent(KNOT, _variant(half, "of another tool"), OPERATORS) is None
+    assert _cause(KNOT, _variant(half, "slang")) is None
+    assert _cause(KNOT, _variant(half, "role_play")) == OTHER_CONTENT
+    assert _cause(KNOT, _variant(half, "of another tool")) is None
 
 
 def test_a_twin_that_the_variant_holds_better_is_what_it_asks() -> None:
@@ -213,14 +215,6 @@ def test_rules_are_asked_of_harmful_seeds_with_a_rule_alone() -> None:
     pairs = [(s, s.restyled(f"yo {s.text}", "slang")) for s in (KNOT, user_request("Hit it.", harmful=True), ruled)]
     assert [what.same_rule for what in preservation(pairs, OPERATORS, rules)] == [None, None, True]
     assert asked == ["Break it now.", "yo Break it now."]
-
-
-def test_what_is_dropped_is_counted_by_cause() -> None:
-    good, refused = _variant("yo how do I tie a bowline on a sailing boat"), _variant("I'm sorry, but I can't help.")
-    kept, dropped = keep_preserved([(KNOT, good), (KNOT, refused), (KNOT, refused)], OPERATORS)
-    assert kept == [good]
-    assert dict(dropped) == {REFUSED: 2}
-    assert keep_preserved([], OPERATORS) == ([], {})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Three disjoint sets: by family where there are families, by content elsewhere, and nothing near across them."""
+"""Three disjoint sets: by family where there are families, by content elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.select import cap_per_rule, disjoint, load_split, sample
+from forethought.data.select import cap_per_rule, load_split, sample
 from forethought.data.sources import Mapping, SourceSpec
 from forethought.errors import InputError
 from forethought.records import Request, user_request, write_jsonl
@@ -102,27 +102,6 @@ def test_shipped_sets_are_split_by_family() -> None:
     assert all(families.values())
     assert not families["train"] & families["test"]
     assert not families["dev"] & (families["train"] | families["test"])
-
-
-def test_disjoint_sets_hold_nothing_near_across_them() -> None:
-    long = "How do I tie a bowline around a post on a boat that moves in the wind"
-
-    def ask(text: str) -> Request:
-        return user_request(text, harmful=False, source="s")
-
-    picked = disjoint(
-        train=[ask(long + " now?"), ask(long + " at sea?"), ask("Why is rope twisted?")],
-        dev=[ask(long + " today?"), ask("What is a reef knot?")],
-        test=[ask(long + "?"), ask(long + "!")],
-    )
-    assert [request.text for request in picked.test] == [long + "?"]
-    assert [request.text for request in picked.dev] == ["What is a reef knot?"]
-    assert [request.text for request in picked.train] == ["Why is rope twisted?"]
-    assert picked.removed == {
-        "test: near an earlier request of the set": 1,
-        "dev: near an evaluation request (s)": 1,
-        "train: near an evaluation request (s)": 2,
-    }
 
 
 def test_a_rule_drowns_no_other() -> None:

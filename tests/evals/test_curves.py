@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 
-from forethought.evals.curves import asr_matched, matched_gap, operating_curve, partial_auroc
+from forethought.evals.curves import asr_matched, matched_gap, operating_curve
 
 
 def _cell(harmful: list[float], harmless: list[float]) -> tuple[dict[str, float], dict[str, float]]:
@@ -33,13 +33,6 @@ def test_curve_is_that_of_scikit_learn() -> None:
     assert [p.threshold for p in points] == pytest.approx(list(thresholds))
     assert [p.false_refusal for p in points] == pytest.approx(list(false))
     assert [1 - p.attack_success for p in points] == pytest.approx(list(hit))
-    assert partial_auroc([_cell(list(harmful), list(harmless))], 1.0) == pytest.approx(roc_auc_score(labels, scores))
-
-
-def test_partial_area_by_hand() -> None:
-    # Up to a quarter of false refusals half of the harmful are refused throughout.
-    assert partial_auroc([_cell([3.0, 1.0], [2.0, 0.0])], 0.25) == pytest.approx(0.5)
-    assert math.isnan(partial_auroc([], 0.1))
 
 
 def test_matched_by_hand() -> None:

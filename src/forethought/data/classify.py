@@ -148,20 +148,3 @@ def _decide(
         found.unsure.append(request)
         return None
     return request.model_copy(update={"rules": tuple(dict.fromkeys(rules))})
-
-
-def assign_rules(
-    requests: Sequence[Request],
-    policy: Policy,
-    allowed: frozenset[str] | None = None,
-    classifier: RuleClassifier | None = None,
-) -> tuple[list[Request], int]:
-    """`assign` without a floor: (requests with rules, how many the classifier decided).
-
-    `allowed` keeps harmful requests of these rules alone; harmless requests pass unchanged.
-    """
-    found = assign(requests, policy, classifier)
-    ruled = found.requests
-    if allowed is not None:
-        ruled = [request for request in ruled if not request.harmful or set(request.rules) & allowed]
-    return ruled, found.by_classifier

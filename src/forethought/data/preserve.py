@@ -90,25 +90,6 @@ def _bound(variant: Request, operators: dict[str, Operator]) -> float:
     return SIMILAR[operator.kind if operator is not None else "linguistic"]
 
 
-def lost_intent(
-    seed: Request, variant: Request, operators: dict[str, Operator], rules: RuleProbabilities | None = None
-) -> str | None:
-    """Why a variant must not stand for its seed, or None when it may."""
-    return preservation([(seed, variant)], operators, rules)[0].cause
-
-
-def keep_preserved(
-    pairs: Sequence[tuple[Request, Request]],
-    operators: dict[str, Operator],
-    rules: RuleProbabilities | None = None,
-    beside: Iterable[Request] = (),
-) -> tuple[list[Request], Counter[str]]:
-    """The variants that still ask what their seeds ask, and how many were dropped, by cause."""
-    found = preservation(pairs, operators, rules, beside)
-    kept = [variant for (_, variant), what in zip(pairs, found, strict=True) if what.cause is None]
-    return kept, Counter(what.cause for what in found if what.cause is not None)
-
-
 def _preserved(seed: str, variant: str, twins: Sequence[str], same_rule: bool | None, similar: float) -> Preservation:
     similarity = content_held(seed, variant)
     outcome, _ = refusal_outcome(variant)

@@ -1,26 +1,16 @@
-"""From sources to three disjoint sets of requests: train, dev and test, without near duplicates across."""
+"""Requests of a source as train, dev and test, by family or content; and samples drawn by content."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 
-from forethought.data.dedupe import remove_duplicates
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SHIPPED, Mapping, OnSkip, SourceSpec, load_requests
 from forethought.errors import InputError
-from forethought.records import Record, Request, Split
-
-
-class Selection(Record):
-    """Requests by split, and what was removed because of what."""
-
-    train: tuple[Request, ...]
-    dev: tuple[Request, ...]
-    test: tuple[Request, ...]
-    removed: dict[str, int]
+from forethought.records import Request, Split
 
 
 def load_split(
@@ -59,18 +49,6 @@ def load_split(
 def _split_of(request: Request, held_out_share: float, dev_share: float) -> Split:
     place = int(request.id, 16) / 16 ** len(request.id)
     return "test" if place < held_out_share else "dev" if place < held_out_share + dev_share else "train"
-
-
-def disjoint(train: Iterable[Request], dev: Iterable[Request], test: Iterable[Request]) -> Selection:
-    """The splits without near duplicates within each, and none of train or dev near an evaluation request."""
-    tested, within = remove_duplicates(test)
-    deved, dev_removed = remove_duplicates(dev, against=tested)
-    trained, train_removed = remove_duplicates(train, against=[*tested, *deved])
-    removed: Counter[str] = Counter()
-    for split, counts in (("test", within), ("dev", dev_removed), ("train", train_removed)):
-        for cause, count in counts.items():
-            removed[f"{split}: {cause}"] += count
-    return Selection(train=tuple(trained), dev=tuple(deved), test=tuple(tested), removed=dict(removed))
 
 
 def cap_per_rule(requests: Sequence[Request], most: int) -> list[Request]:

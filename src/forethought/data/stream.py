@@ -24,7 +24,7 @@ class RuleStream:
 
     The classifier is fitted once, on the policy's examples and on the requests with a
     known rule of the chunk that first needs it. A set of one chunk gets the same rules
-    as from `assign_rules`.
+    as from `classify.assign`.
     """
 
     def __init__(self, policy: Policy) -> None:

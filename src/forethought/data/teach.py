@@ -90,7 +90,9 @@ def reason_about(request: Request, policy: Policy, lesson: Lesson | None = None)
         return SafetyReasoning(intent=intent, verdict="comply")
     if not request.rules:
         raise ConfigError(
-            f"request {request.id}", "is harmful and has no rule", "Assign rules first: assign_rules(requests, policy)"
+            f"request {request.id}",
+            "is harmful and has no rule",
+            "Build from its source, which assigns rules; or name them in `rules`",
         )
     findings = tuple(
         Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason) for rule_id in request.rules[:2]

@@ -26,7 +26,7 @@ _DELIBERATION_CHARACTERS = 6000
 def lessons_from_dataset(requests: Sequence[Request], policy: Policy) -> tuple[dict[str, Lesson], Counter[str]]:
     """(lessons by request id, how many requests got none by cause).
 
-    Harmful requests need their rules first (`classify.assign_rules`). Harmless ones keep their
+    Harmful requests need their rules first (`classify.assign`). Harmless ones keep their
     reasoning; the target model answers them itself. An answer that complies is never kept for a
     harmful request, however well it was meant: phrases can't tell a safe completion from a harmful one.
     """
