@@ -10,8 +10,8 @@ from typing import Any
 from forethought.engine.conversation import Able, Conversation, Failed, Respondent
 from forethought.evals.attacks.adaptive.base import Ask, Goal, Method, Question, Reply, Run, Tools, Write, opening_of
 from forethought.evals.attacks.adaptive.driver import run_searches
+from forethought.evals.attacks.adaptive.models import OnText, Written
 from forethought.evals.attacks.adaptive.outcome import Outcome, SearchRun, SearchSettings
-from forethought.evals.attacks.adaptive.targets import OnText, Written
 from forethought.evals.attacks.base import Attacked, Options, Parameter
 from forethought.evals.judges.base import Item, Measure, Verdict
 from forethought.records import user_request

@@ -1,21 +1,13 @@
-"""Curves by budget, the harmless control and transfer by hand: what is unscored is never among what held."""
+"""Curves by budget and the harmless control by hand: what is unscored is never among what held."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from forethought.engine.conversation import Failed
-from forethought.evals.attacks.adaptive.budget import any_method, budgets, control, curve, curves
-from forethought.evals.attacks.adaptive.outcome import Outcome
-from forethought.evals.attacks.adaptive.transfer import NOTHING_FOUND, transfer
-from forethought.evals.judges.base import Item, Verdict
-from tests.evals.searching import ANSWER, WordJudge, counting, goal, method, run, target
-from tests.scripted import Scripted
+from forethought.evals.attacks.adaptive.outcome import Outcome, any_method, budgets, control, curve
 
 
 def outcome(goal: str, success: int | None = None, **fields: Any) -> Outcome:
@@ -64,13 +56,12 @@ def test_harmless_goals_are_not_in_the_curve_and_the_smallest_budget_ends_it() -
     assert curve([outcome("u", 1, harmful=None)])[0].broken.value == 1.0
 
 
-def test_a_curve_for_each_method_and_one_for_any() -> None:
+def test_a_curve_for_any_method() -> None:
     other = [
         outcome("a", method="n"), outcome("b", 2, method="n"), outcome("c", method="n", verdicts=0, refused=0),
         outcome("d", method="n", verdicts=0, refused=0),
     ]  # fmt: skip
     both = [*FOUR, *other]
-    assert {name: points[-1].broken.value for name, points in curves(both).items()} == {"m": 0.75, "n": 0.5}
     points = {point.budget: point.broken for point in any_method(both)}
     assert (points[2].value, points[2].n, points[2].unscored) == (1.0, 2, 2)  # c and d: one search is unscored
     assert (points[20].value, points[20].n, points[20].unscored) == (1.0, 3, 1)
@@ -89,30 +80,3 @@ def test_the_control_is_the_share_still_refused() -> None:
     assert figure.value == pytest.approx(1 / 3)
     assert (figure.n, figure.unscored) == (3, 3)
     assert list(figures) == ["m"]
-
-
-def test_the_best_conversations_are_put_to_another_model(tmp_path: Path) -> None:
-    goals = [goal("a"), goal("b"), goal("c"), goal("lost"), goal("tea", harmful=False)]
-    on = target("a, try 2", "tea, try 1", fails="lost")
-    outcomes = run(method(counting), goals, on, tmp_path, judge=WordJudge("refused")).outcomes
-    other = Scripted(lambda asked: Failed(cause="down") if asked.messages[-1].content[0] == "b" else ANSWER)
-    judge, refusals = WordJudge(), WordJudge("refused", "r")
-    results = transfer(outcomes, other, judge, harmless_judge=refusals, max_answer_tokens=5)
-    assert [one.goal for one in results] == [its.request.id for its in goals]
-    assert [(one.found_broken, one.broken, one.cause) for one in results] == [
-        (True, True, ""), (False, None, "down"), (False, True, ""), (None, None, NOTHING_FOUND), (True, True, ""),
-    ]  # fmt: skip
-    assert other.asked[0].messages[-1].content == "a, try 2"
-    assert ([item.request for item in judge.items], [item.request for item in refusals.items]) == (["a", "c"], ["tea"])
-    assert other.limits == [5]
-
-
-def test_an_answer_without_a_verdict_stays_unscored_when_transferred(tmp_path: Path) -> None:
-    class Silent(WordJudge):
-        def judge(self, items: Sequence[Item]) -> list[Verdict]:
-            return [Verdict(cause="the judge is down") for _ in items]
-
-    outcomes = run(method(counting), goal(), target(), tmp_path).outcomes
-    (result,) = transfer(outcomes, target(), Silent())
-    assert (result.broken, result.cause) == (None, "the judge is down")
-    assert transfer([], target(), Silent()) == []

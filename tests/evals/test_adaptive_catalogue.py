@@ -16,7 +16,7 @@ from forethought.engine.pricing import Price
 from forethought.errors import ConfigError, ModelError
 from forethought.evals.attacks.adaptive.base import Write
 from forethought.evals.attacks.adaptive.catalogue import METHODS, parse_method
-from forethought.evals.attacks.adaptive.targets import LocalWriter, RemoteWriter, Written, text_model
+from forethought.evals.attacks.adaptive.models import LocalWriter, RemoteWriter, Written, text_model
 from forethought.evals.attacks.rewriter import EMPTY
 from forethought.evals.attacks.suites import load_suite, suite_methods
 from forethought.records import Message

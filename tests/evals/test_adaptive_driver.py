@@ -13,9 +13,8 @@ from forethought.engine.conversation import Able, Conversation, Response
 from forethought.errors import ConfigError, ModelError
 from forethought.evals.attacks.adaptive.base import Ask, Compute, Goal, Grade, Reply, Run, Score, Tools, Write
 from forethought.evals.attacks.adaptive.driver import read_outcomes
-from forethought.evals.attacks.adaptive.judging import NO_REFUSALS, broken_by, rating_of
-from forethought.evals.attacks.adaptive.outcome import SearchProgress
-from forethought.evals.attacks.adaptive.targets import NO_LOG_PROBS, Written
+from forethought.evals.attacks.adaptive.models import NO_LOG_PROBS, Written
+from forethought.evals.attacks.adaptive.outcome import NO_REFUSALS, SearchProgress, broken_by, rating_of
 from forethought.evals.attacks.base import Attacked, Options
 from forethought.evals.judges.base import Item, Verdict
 from forethought.records import Message

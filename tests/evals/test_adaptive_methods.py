@@ -9,8 +9,8 @@ import pytest
 from forethought.engine.local import LocalModel
 from forethought.evals.attacks.adaptive.base import Tools
 from forethought.evals.attacks.adaptive.catalogue import METHODS, parse_method
+from forethought.evals.attacks.adaptive.models import NO_LOG_PROBS, LocalWriter, text_model
 from forethought.evals.attacks.adaptive.outcome import Outcome
-from forethought.evals.attacks.adaptive.targets import NO_LOG_PROBS, LocalWriter, text_model
 from tests.evals.searching import WordJudge, goal, run
 from tests.tiny import tiny_adapter, tiny_folder
 

@@ -19,8 +19,8 @@ from forethought.errors import InputError
 from forethought.evals.attacks.adaptive.base import Compute, Goal, Run, Score, Tools, Write
 from forethought.evals.attacks.adaptive.driver import OUTCOMES_FILE, read_outcomes
 from forethought.evals.attacks.adaptive.journal import Journal, Kept
+from forethought.evals.attacks.adaptive.models import OnText, Written
 from forethought.evals.attacks.adaptive.outcome import SearchRun
-from forethought.evals.attacks.adaptive.targets import OnText, Written
 from forethought.evals.attacks.base import Attacked, Options
 from tests.evals.searching import ANSWER, REFUSAL, Pen, WordJudge, asks, counting, goal, method, one, run, target
 from tests.scripted import Scripted

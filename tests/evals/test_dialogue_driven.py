@@ -12,8 +12,8 @@ from forethought.engine.conversation import Able, Conversation, Failed, OnReply,
 from forethought.evals.attacks.adaptive.base import Goal, Method, Write
 from forethought.evals.attacks.adaptive.catalogue import METHODS, parse_method
 from forethought.evals.attacks.adaptive.driver import run_searches
+from forethought.evals.attacks.adaptive.models import OnText, Written
 from forethought.evals.attacks.adaptive.outcome import SearchRun, SearchSettings
-from forethought.evals.attacks.adaptive.targets import OnText, Written
 from forethought.evals.judges.base import Item, Measure, Verdict
 from forethought.records import user_request
 

@@ -13,7 +13,7 @@ import pytest
 from forethought.evals.attacks.adaptive.base import Tools, Write
 from forethought.evals.attacks.adaptive.catalogue import parse_method
 from forethought.evals.attacks.adaptive.gptfuzzer import GPTFUZZER, MUTATORS, Node, Pool, read_mutant
-from forethought.evals.attacks.adaptive.targets import Written
+from forethought.evals.attacks.adaptive.models import Written
 from forethought.evals.judges.base import Item, Verdict
 from tests.evals.searching import Pen, WordJudge, goal, one, run, target
 

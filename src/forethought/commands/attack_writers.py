@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from forethought.engine.local import LocalModel
     from forethought.evals.attacks.adaptive.base import Goal, Tools
-    from forethought.evals.attacks.adaptive.targets import TextModel
+    from forethought.evals.attacks.adaptive.models import TextModel
     from forethought.evals.attacks.base import Attack, Given
     from forethought.evals.attacks.prepare import Ask
     from forethought.evals.attacks.rewrites import Rewrites
@@ -125,7 +125,7 @@ class Writers:
 
     def _text_model(self, name: str | None) -> TextModel | None:
         from forethought.engine.callspec import CallSettings
-        from forethought.evals.attacks.adaptive.targets import text_model
+        from forethought.evals.attacks.adaptive.models import text_model
 
         if name is None:
             return None

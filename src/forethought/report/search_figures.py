@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from forethought.evals.attacks.adaptive.budget import Point, any_method, control, curve
-from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.attacks.adaptive.outcome import Outcome, Point, any_method, control, curve
 from forethought.evals.metrics import Figure, mean_of_shares, mean_value, youden
 from forethought.records import Record
 from forethought.report.attack_figures import slugs

@@ -30,7 +30,7 @@ _IDLE = 200
 _KINDS = (Ask, Score, Grade, Write, Compute)
 
 
-class Live:
+class RunningSearch:
     """A search under way. Its pending questions are answered by whoever drives it."""
 
     def __init__(
