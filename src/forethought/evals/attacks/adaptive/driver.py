@@ -389,7 +389,7 @@ class _State:
                 self._lines.add(outcome)
                 search.journal.close()
         self._lines.sync()
-        self.alive = [live for search in self.alive if search.ended is None]
+        self.alive = [search for search in self.alive if search.ended is None]
 
     def progress(self) -> SearchProgress:
         """Where the run stands."""
