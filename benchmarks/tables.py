@@ -18,8 +18,8 @@ from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.config import MethodEntry, load_sweep, wrapper_label
 from forethought.pipeline.sweep.figures import BASE
 from forethought.pipeline.sweep.ladder import load_ladder
-from forethought.report.goal_table import goal_lines
-from forethought.report.rung import gain, turned
+from forethought.report.sweep_figures import gain, turned
+from forethought.report.sweep_table import goal_lines
 
 HEADINGS = {
     "auroc_unseen": "AUROC",

@@ -15,7 +15,7 @@ from forethought.evals.metrics import Figure
 from forethought.pipeline.sweep.around import unfitted
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
 from forethought.pipeline.sweep.report import missing_of, sweep_figures
-from forethought.report.sweep_rows import SweepRow
+from forethought.report.sweep_figures import SweepRow
 from forethought.train.objectives.latent import LatentObjective
 from tests.pipeline.sweep_content import EVALUATE, in_own_process, sweep_content, sweep_file
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forethought.evals.metrics import Figure
-from forethought.report.sweep_rows import SweepRow
+from forethought.report.sweep_figures import SweepRow
 
 UNSEEN = ("style_json", "story")
 REASONING = ("empty_thought",)

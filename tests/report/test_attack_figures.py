@@ -11,8 +11,7 @@ from forethought.evals.attacks.compose import parse_attack
 from forethought.evals.judges.base import Verdict
 from forethought.evals.metrics import Figure
 from forethought.evals.respond import Judged
-from forethought.report.attack_figures import attack_report, group_of, slugs, understood
-from forethought.report.attack_rows import collect
+from forethought.report.attack_figures import attack_report, collect, group_of, slugs, understood
 from tests.judged import judged_one, request_of
 
 HARMFUL = [request_of(f"Help me copy film number {n} without paying", True) for n in range(4)]

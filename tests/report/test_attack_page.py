@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 
 from forethought.evals.attacks.compose import parse_attack
-from forethought.report.attack_figures import attack_report
+from forethought.report.attack_figures import attack_report, collect, search_results
 from forethought.report.attack_page import AttackPage, write_attack_page
-from forethought.report.attack_rows import collect
-from forethought.report.search_figures import search_results
 from tests.judged import LONG_HARMFUL, judged_one, request_of
 from tests.report.test_search_figures import OUTCOMES
 

@@ -15,8 +15,7 @@ from forethought.data.overlap import overlaps as find_overlaps
 from forethought.data.teach import reason_about, refusal_for
 from forethought.policy import default_policy
 from forethought.records import Example, user_request
-from forethought.report.data_page import bars, columns, write_data_page
-from forethought.report.data_summary import Count, DataSummary, Lengths, summarise
+from forethought.report.data_page import Count, DataSummary, Lengths, bars, columns, summarise, write_data_page
 from tests.report.browser import empty_page, needs_chromium
 
 POLICY = default_policy()

@@ -10,10 +10,8 @@ import pytest
 from rich.console import Console
 
 from forethought.evals.metrics import Figure
-from forethought.report.ladder_page import PLOT, write_ladder_page
-from forethought.report.ladder_plot import gains
-from forethought.report.ladder_table import WIDE, ladder_table
-from forethought.report.rung import Rung, gain, sign_of
+from forethought.report.ladder_page import PLOT, WIDE, Rung, gains, ladder_table, write_ladder_page
+from forethought.report.sweep_figures import gain, sign_of
 from forethought.report.theme import alone
 from tests.report.browser import empty_page, needs_chromium
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.report.attack_figures import search_figures, search_results
 from forethought.report.attack_plots import budget_curves
-from forethought.report.search_figures import search_figures, search_results
 
 
 def _outcome(goal: str, first: int | None, harmful: bool = True, method: str = "pair", **more: Any) -> Outcome:

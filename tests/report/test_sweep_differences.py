@@ -7,9 +7,7 @@ import math
 import pytest
 
 from forethought.evals.metrics import Figure
-from forethought.report.sweep_differences import Difference, best, paired_to, to_best
-from forethought.report.sweep_means import DefenceMeans, by_defence
-from forethought.report.sweep_rows import SweepRow
+from forethought.report.sweep_figures import DefenceMeans, Difference, SweepRow, best, by_defence, paired_to, to_best
 from tests.report.sweep_example import figure, missing_row, sweep_row
 
 NAME = "youden_unseen"

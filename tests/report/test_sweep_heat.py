@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from forethought.evals.metrics import Figure
+from forethought.report.sweep_figures import by_defence
 from forethought.report.sweep_heat import heat_map
-from forethought.report.sweep_means import by_defence
 from tests.report.sweep_example import REASONING, UNSEEN, figure, missing_row, sweep_row
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from forethought.errors import InputError
 from forethought.evals.metrics import Figure
-from forethought.report.sweep_means import by_base, by_defence, mean_of, short_count, two_digits
+from forethought.report.sweep_figures import by_base, by_defence, mean_of, short_count, two_digits
 from tests.report.sweep_example import example, figure, missing_row, sweep_row
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from forethought.evals.goals import Goal, reached
 from forethought.evals.metrics import Figure
+from forethought.report.sweep_figures import SweepRow
 from forethought.report.sweep_page import write_sweep_page
-from forethought.report.sweep_rows import SweepRow
 from tests.report.sweep_example import REASONING, UNSEEN, example, missing_row, sweep_row
 
 

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 
+from forethought.report.sweep_figures import by_base
 from forethought.report.sweep_labels import name_points
-from forethought.report.sweep_means import by_base
 from forethought.report.sweep_plots import ability, forest, not_drawn, trade_off
 from tests.report.sweep_example import example, missing_row, sweep_row
 

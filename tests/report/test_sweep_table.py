@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from forethought.evals.metrics import Figure
-from forethought.report.sweep_rows import SweepRow
+from forethought.report.sweep_figures import SweepRow
 from forethought.report.sweep_table import sweep_table
 from tests.report.sweep_example import example, figure, missing_row, sweep_row
 

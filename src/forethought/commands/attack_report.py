@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from forethought.evals.judges.base import Judge
     from forethought.evals.metrics import Figure
     from forethought.evals.suite.plan import PlanSummary
-    from forethought.report.attack_figures import AttackReport
-    from forethought.report.attack_rows import AttackRows
-    from forethought.report.search_figures import SearchResult
+    from forethought.report.attack_figures import AttackReport, AttackRows, SearchResult
 
 PAGE, RESULTS, LOGS = "attack.html", "results.json", "logs"
 _MODEL, _OTHER = "model", "compared"
@@ -84,8 +82,7 @@ def report_run(choice: AttackChoice, folder: Path, run: RunRecord, judge: Judge)
     from forethought.evals.attacks.adaptive.driver import read_outcomes
     from forethought.evals.attacks.compose import parse_attack
     from forethought.evals.judges.known import known_error
-    from forethought.report.attack_figures import attack_report
-    from forethought.report.search_figures import search_results
+    from forethought.report.attack_figures import attack_report, search_results
 
     summary = _planned(folder)
     rows = _judged(folder, judge, choice.rejudge)
@@ -118,7 +115,7 @@ def _planned(folder: Path) -> PlanSummary:
 def _judged(folder: Path, judge: Judge, anew: bool = False) -> AttackRows:
     """All attempts with their verdicts. `anew` forgets the verdicts that this judge has given."""
     from forethought.evals.suite.judged import judge_run, read_judged, verdicts_file
-    from forethought.report.attack_rows import collect
+    from forethought.report.attack_figures import collect
 
     if anew:
         verdicts_file(folder, judge.name).unlink(missing_ok=True)
@@ -212,9 +209,8 @@ def _write_page(done: _Finished, show_harmful: bool) -> None:
 def _write_figures(done: _Finished, choice: AttackChoice) -> None:
     from forethought.evals.comparison import comparison_figures
     from forethought.manifest import file_hash
-    from forethought.report.attack_figures import slugs
+    from forethought.report.attack_figures import search_figures, slugs
     from forethought.report.results import write_results
-    from forethought.report.search_figures import search_figures
 
     figures = [*done.report.figures(), *search_figures(done.outcomes), *_counts(done.run, done.rows, done.summary)]
     figures += comparison_figures(done.comparisons, _MODEL, _OTHER)

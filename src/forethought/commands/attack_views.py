@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from forethought.engine.pricing import Price
     from forethought.evals.attacks.adaptive.base import Method
     from forethought.evals.attacks.base import Attack
-    from forethought.report.attack_figures import AttackReport
-    from forethought.report.search_figures import SearchResult
+    from forethought.report.attack_figures import AttackReport, SearchResult
 
 
 class Meter:

@@ -15,7 +15,7 @@ from forethought.commands.shared import console
 if TYPE_CHECKING:
     from forethought.data.overlap import OverlapReport
     from forethought.records import Request
-    from forethought.report.data_summary import Count, DataSummary, Lengths, Sample
+    from forethought.report.data_page import Count, DataSummary, Lengths, Sample
 
 _BAR = 24
 """Longest bar, in characters."""

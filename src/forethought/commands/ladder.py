@@ -14,7 +14,7 @@ def ladder(folder: Path, out: Path | None, results: Path | None, so_far: bool, k
     quiet()
     from forethought.pipeline.sweep.ladder import load_ladder, run_ladder
     from forethought.pipeline.terminal import Terminal
-    from forethought.report.ladder_table import ladder_table
+    from forethought.report.ladder_page import ladder_table
 
     sweeps = load_ladder(folder)
     root = out or Path("runs") / folder.resolve().name

@@ -87,8 +87,7 @@ def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path, kept: Kept | 
     """Writes what a sweep found, rows and page into `folder`, and shows its table. Returns the exit code."""
     from forethought.pipeline.sweep.report import missing_of, split_of, sweep_rows
     from forethought.pipeline.sweep.write import write_sweep
-    from forethought.report.goal_table import goal_table
-    from forethought.report.sweep_table import sweep_table
+    from forethought.report.sweep_table import goal_table, sweep_table
 
     split = split_of(chosen, run.results)
     rows = sweep_rows(chosen, run, split)

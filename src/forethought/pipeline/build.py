@@ -24,8 +24,7 @@ from forethought.pipeline.terminal import Terminal
 from forethought.pipeline.variants import LOST, USAGE
 from forethought.policy import Policy, load_policy
 from forethought.records import Example, Request, read_jsonl
-from forethought.report.data_page import write_data_page
-from forethought.report.data_summary import DataSummary, summarise
+from forethought.report.data_page import DataSummary, summarise, write_data_page
 
 DATASET, CARD, MANIFEST, PAGE, CAUSES = "dataset", "README.md", "manifest.json", "report.html", "dropped.json"
 _EXPORTS: dict[str, Kind] = {"train.parquet": "parquet"}

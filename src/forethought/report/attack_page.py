@@ -15,7 +15,7 @@ from forethought.evals.attacks.static import find_attack
 from forethought.evals.comparison import Comparison
 from forethought.evals.judges.known import KnownError
 from forethought.evals.respond import Judged
-from forethought.report.attack_figures import AttackReport
+from forethought.report.attack_figures import AttackReport, SearchResult
 from forethought.report.attack_plots import attack_dots, budget_curves
 from forethought.report.attack_table import (
     GROUP_TITLES,
@@ -26,7 +26,6 @@ from forethought.report.attack_table import (
     sections,
 )
 from forethought.report.redact import redact
-from forethought.report.search_figures import SearchResult
 
 _MOST_EXAMPLES = 60
 _APART = ("seen", "unreadable")

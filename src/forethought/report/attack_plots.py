@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from forethought.evals.metrics import Figure
-from forethought.report.attack_figures import AttackResult
+from forethought.report.attack_figures import AttackResult, SearchResult
 from forethought.report.plots import svg
-from forethought.report.search_figures import SearchResult
 
 _HARMFUL, _HARMLESS = "#cf222e", "#1f6feb"
 _COLOURS = ("#1f6feb", "#cf222e", "#8250df", "#2da44e", "#bf8700", "#0a7ea4", "#d6409f", "#57606a")

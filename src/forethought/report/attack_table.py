@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from forethought.evals.metrics import Figure
-from forethought.report.attack_figures import HARMLESS_MEANS, MEANS, AttackReport, AttackResult, Group
+from forethought.report.attack_figures import HARMLESS_MEANS, MEANS, AttackReport, AttackResult, Group, SearchResult
 from forethought.report.rows import interval
-from forethought.report.search_figures import SearchResult
 
 HEADINGS = (
     "attack", "success (low)", "harmless refused (low)", "Youden's J (high)", "AUROC (high)", "understood", "unscored",

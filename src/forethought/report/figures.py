@@ -210,16 +210,3 @@ def _tokens(judged: Sequence[Judged]) -> Figure:
     answered = [one for one in judged if one.response]
     spent = [float(one.response.reasoning_tokens + one.response.answer_tokens) for one in answered if one.response]
     return mean_value(spent, seeds(answered), "tokens")
-
-
-__all__ = [
-    "BASE",
-    "OURS",
-    "attack_sets",
-    "by_cell",
-    "defence_figures",
-    "measured_comprehension",
-    "paired_comparisons",
-    "paired_figures",
-    "score_pairs",
-]

@@ -14,6 +14,7 @@ from jinja2 import Environment
 from forethought.engine.local import Settings
 from forethought.evals.attacks.static import find_attack
 from forethought.evals.bounds import too_many_unscored
+from forethought.evals.cells import by_cell
 from forethought.evals.comparison import Comparison
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.curves import operating_curve
@@ -23,7 +24,6 @@ from forethought.report.figures import (
     BASE,
     OURS,
     attack_sets,
-    by_cell,
     judge_error,
     measured_comprehension,
     paired_comparisons,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from forethought.evals.metrics import Figure
-from forethought.report.sweep_means import DefenceMeans, Mean, two_digits
+from forethought.report.sweep_figures import DefenceMeans, Mean, two_digits
 
 _LEVELS = 4
 """Steps of colour from 0 to 1, and as many below."""

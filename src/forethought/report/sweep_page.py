@@ -12,14 +12,24 @@ from pathlib import Path
 from jinja2 import Environment
 
 from forethought.evals.goals import Reached
-from forethought.report.goal_table import goal_lines
 from forethought.report.rows import interval
-from forethought.report.sweep_differences import YARDSTICK, Difference, best, paired_to, to_best
+from forethought.report.sweep_figures import (
+    BASE,
+    RANKED_BY,
+    YARDSTICK,
+    DefenceMeans,
+    Difference,
+    Mean,
+    SweepRow,
+    best,
+    by_base,
+    paired_to,
+    short_count,
+    to_best,
+)
 from forethought.report.sweep_heat import HeatMap, heat_map
-from forethought.report.sweep_means import BASE, RANKED_BY, DefenceMeans, Mean, by_base, short_count
 from forethought.report.sweep_plots import ability, forest, not_drawn, trade_off
-from forethought.report.sweep_rows import SweepRow
-from forethought.report.sweep_table import COLUMNS, reasons, unscored
+from forethought.report.sweep_table import COLUMNS, goal_lines, reasons, unscored
 
 _MEASURES = ((RANKED_BY, "Youden's J, unseen styles"), ("auroc_unseen", "AUROC, unseen styles"))
 _TITLES = {column.stem: column.long.rsplit(" (", 1)[0] for column in COLUMNS}

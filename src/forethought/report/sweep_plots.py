@@ -8,8 +8,8 @@ from typing import Any
 
 from forethought.evals.metrics import Figure
 from forethought.report.rows import interval
+from forethought.report.sweep_figures import BASE, RANKED_BY, DefenceMeans, Mean
 from forethought.report.sweep_labels import name_points
-from forethought.report.sweep_means import BASE, RANKED_BY, DefenceMeans, Mean
 from forethought.report.theme import BEST, INK, LINE, ONE, SOFT, canvas_of, themed
 
 Point = tuple[DefenceMeans, Mean, Mean]

@@ -1,4 +1,4 @@
-"""The table of a sweep at the terminal: a line a defence, the best first."""
+"""The tables of a sweep at the terminal: a line a defence, the best first, and what came of its goals."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from forethought.evals.bounds import UNSCORED_LIMIT
-from forethought.report.sweep_means import RANKED_BY, DefenceMeans, Mean, by_base, short_count, two_digits
-from forethought.report.sweep_rows import SweepRow
+from forethought.evals.goals import Reached
+from forethought.report.rows import interval
+from forethought.report.sweep_figures import RANKED_BY, DefenceMeans, Mean, SweepRow, by_base, short_count, two_digits
 
 WIDE = 112
 """Columns of a terminal from which every figure has a column of its own."""
@@ -184,3 +185,26 @@ def _caption(means: Sequence[DefenceMeans], wide: bool) -> Text:
     lines += [f"Missing: {label}: {why}" for label, why in reasons(means)]
     lines += [f"{one.label}: {note}" for one in means for note in one.notes]
     return Text("\n".join(lines))
+
+
+_STYLES = {"met": "green", "missed": "red"}
+"""The rest is told in words alone: it is not certain."""
+
+
+def goal_lines(goals: Sequence[Reached]) -> list[tuple[str, str, str, str, str]]:
+    """(figure, why, what was asked, what was measured with its interval, outcome), a goal a line."""
+    # A third decimal: what is near to its bound has to show on which side it lies.
+    return [(one.goal.figure, one.goal.why, one.asked, interval(one.measured, 3), one.outcome) for one in goals]
+
+
+def goal_table(goals: Sequence[Reached]) -> Table:
+    """The goals at the terminal, in their order."""
+    met = sum(one.outcome.startswith("met") for one in goals)
+    caption = f"{met} of {len(goals)} goals met. Not shown: the 95 % interval holds the other outcome as well."
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), caption=caption, caption_justify="left")
+    for heading in ("goal", "asked for", "measured", ""):
+        table.add_column(heading, overflow="fold")
+    for figure, why, asked, measured, outcome in goal_lines(goals):
+        name = Text(why) + Text(f"\n{figure}", style="dim") if why else Text(figure)
+        table.add_row(name, asked, measured, Text(outcome, style=_STYLES.get(outcome, "")))
+    return table

@@ -19,10 +19,9 @@ from forethought.pipeline.sweep.run import run_cells
 from forethought.pipeline.sweep.write import write_sweep
 from forethought.pipeline.teaching import Ask
 from forethought.pipeline.terminal import Terminal
-from forethought.report.ladder_page import write_ladder_page
+from forethought.report.ladder_page import Rung, write_ladder_page
 from forethought.report.results import write_results
-from forethought.report.rung import Rung, turned
-from forethought.report.sweep_rows import SweepRow
+from forethought.report.sweep_figures import SweepRow, turned
 
 
 @dataclass(frozen=True)

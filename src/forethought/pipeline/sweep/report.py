@@ -17,8 +17,7 @@ from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_
 from forethought.pipeline.sweep.latency import latency_figure
 from forethought.pipeline.sweep.of_text import as_logged, understood
 from forethought.pipeline.sweep.result import CellResult, SweepRun, by_place
-from forethought.report.sweep_means import DefenceMeans, by_defence
-from forethought.report.sweep_rows import SweepRow
+from forethought.report.sweep_figures import DefenceMeans, SweepRow, by_defence
 
 TWIN = "refusal_augmented"
 """The same rows without reasoning: every defence is paired with it where it was run."""

@@ -15,8 +15,8 @@ from forethought.pipeline.sweep.report import contrast_figures, missing_of, swee
 from forethought.pipeline.sweep.result import SweepRun
 from forethought.records import write_jsonl
 from forethought.report.results import write_results
+from forethought.report.sweep_figures import SweepRow
 from forethought.report.sweep_page import write_sweep_page
-from forethought.report.sweep_rows import SweepRow
 
 ROWS, PAGE = "rows.jsonl", "report.html"
 

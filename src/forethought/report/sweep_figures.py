@@ -1,4 +1,4 @@
-"""The rows of a sweep by defence: means over training seeds, with their range and an interval."""
+"""What a sweep found: its rows, their means over training seeds, and how far the defences are apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,32 @@ from forethought.errors import InputError
 from forethought.evals.estimate import Estimate, difference
 from forethought.evals.metrics import Figure, as_figure
 from forethought.records import Record
-from forethought.report.sweep_rows import SweepRow
+
+
+class SweepRow(Record):
+    """One trained or wrapped defence on one base, seed and budget."""
+
+    defence: str
+    """Id, as docs/defences.md has it; `base` for the undefended model, `prompt` for the best prompt."""
+    title: str
+    base: str
+    seed: int
+    budget: int
+    """Training tokens that it was allowed; 0 for a defence that is not trained."""
+    tokens: int
+    """Training tokens that it took, all passes together."""
+    train_seconds: float
+    figures: tuple[Figure, ...]
+    """Named without the defence: `auroc_unseen`, `asr_direct`, `asr_STYLE`, `refused_STYLE` and so on."""
+    missing: str = ""
+    """Why it could not be trained or evaluated; then there are no figures."""
+    note: str = ""
+    """What a reader should know of it, such as which prompt was the best."""
+
+    def figure(self, name: str) -> Figure | None:
+        """The figure of that name, or None."""
+        return next((one for one in self.figures if one.name == name), None)
+
 
 BASE = "base"
 """The undefended model, and the defence whose false-refusal rate `asr_matched` is read at."""
@@ -199,3 +224,121 @@ def _rank(one: DefenceMeans) -> tuple[bool, float]:
 
 def _plain(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
+
+
+YARDSTICK = "refusal_augmented"
+"""Refusal training on the same rows and variants: what reasoning has to beat."""
+
+
+class Difference(Record):
+    """A defence minus another in one figure."""
+
+    label: str
+    """The defence."""
+    name: str
+    """The figure, such as `youden_unseen`."""
+    figure: Figure
+    """The difference with its 95 % interval, which is not corrected for the number of comparisons."""
+    paired: bool
+    """Taken on the same requests; else the two intervals are joined as of two samples, which is wider."""
+    p: float | None = None
+    """Corrected p-value, the largest over seeds; None where there is none."""
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval leaves 0 out. Without an interval nothing is told."""
+        return sign_of(self.figure) != 0
+
+
+def best(means: Sequence[DefenceMeans], name: str) -> DefenceMeans | None:
+    """The defence with the highest mean of a figure; the first of equals; None where nothing has it scored."""
+    scored = [(one, mean) for one in means if (mean := one.mean(name)) is not None and mean.scored]
+    return max(scored, key=lambda pair: pair[1].figure.value)[0] if scored else None
+
+
+def to_best(means: Sequence[DefenceMeans], name: str) -> list[Difference]:
+    """Every other defence minus the best by a figure for which high is good, the nearest first."""
+    first = best(means, name)
+    if first is None:
+        return []
+    found = [_between(one, first, name) for one in means if one is not first]
+    return sorted((one for one in found if one is not None), key=lambda one: -one.figure.value)
+
+
+def paired_to(means: Sequence[DefenceMeans], other: str = YARDSTICK) -> list[Difference]:
+    """All figures named `diff_NAME_DEFENCE_vs_OTHER`, by defence."""
+    found = []
+    for one in means:
+        ending = f"_{one.defence}_vs_{other}"
+        names = dict.fromkeys(figure.name for row in one.runs for figure in row.figures)
+        for name in names:
+            if not (name.startswith("diff_") and name.endswith(ending)):
+                continue
+            mean = one.mean(name)
+            if mean is not None and mean.scored:
+                stem = name.removeprefix("diff_").removesuffix(ending)
+                found.append(
+                    Difference(label=one.label, name=stem, figure=mean.figure, paired=True, p=_p(one, stem, ending))
+                )
+    return found
+
+
+def sign_of(difference: Figure) -> int:
+    """1 for a gain, -1 for a loss, 0 where the interval holds both, or there is none."""
+    low, high = difference.low, difference.high
+    if low is None or high is None or math.isnan(difference.value):
+        return 0
+    return (low > 0) - (high < 0)
+
+
+def turned(figure: Figure) -> Figure:
+    """A difference seen from the other side."""
+    low, high = figure.low, figure.high
+    return figure.model_copy(
+        update={
+            "value": -figure.value if not math.isnan(figure.value) else figure.value,
+            "low": None if high is None else -high,
+            "high": None if low is None else -low,
+        }
+    )
+
+
+def gain(difference: Figure | None) -> str:
+    """A difference as text, with its interval; a dash where it was not measured."""
+    if difference is None or math.isnan(difference.value):
+        return "-"
+    text, low, high = f"{difference.value:+.2f}", difference.low, difference.high
+    return text if low is None or high is None else f"{text} ({low:+.2f} to {high:+.2f})"
+
+
+def _between(one: DefenceMeans, first: DefenceMeans, name: str) -> Difference | None:
+    mean, top = one.mean(name), first.mean(name)
+    if mean is None or not mean.scored or top is None or not top.scored:
+        return None
+    paired = _paired(one, first, name)
+    if paired is not None:
+        return Difference(label=one.label, name=name, figure=paired.figure, paired=True)
+    apart = difference(_estimate(mean), _estimate(top), paired=False)
+    return Difference(label=one.label, name=name, figure=as_figure(apart, "difference"), paired=False)
+
+
+def _paired(one: DefenceMeans, first: DefenceMeans, name: str) -> Mean | None:
+    """The paired difference, if either defence has it; of two budgets of one defence there is none."""
+    if one.defence == first.defence:
+        return None
+    forward = one.mean(f"diff_{name}_{one.defence}_vs_{first.defence}")
+    if forward is not None and forward.scored:
+        return forward
+    backward = [row.figure(f"diff_{name}_{first.defence}_vs_{one.defence}") for row in first.runs]
+    seen = mean_of([turned(figure) for figure in backward if figure is not None])
+    return seen if seen is not None and seen.scored else None
+
+
+def _p(one: DefenceMeans, stem: str, ending: str) -> float | None:
+    found = [figure.value for row in one.runs if (figure := row.figure(f"p_{stem}{ending}")) is not None]
+    return max(found) if found else None
+
+
+def _estimate(mean: Mean) -> Estimate:
+    figure = mean.figure
+    return Estimate(figure.value, (), figure.n or 0, figure.unscored, figure.low, figure.high)
