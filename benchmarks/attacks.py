@@ -25,8 +25,8 @@ from forethought.commands.shared import quiet
 from forethought.data.shipped import shipped_requests
 from forethought.engine.conversation import Conversation, Failed
 from forethought.engine.local import LocalModel
-from forethought.evals.attacks.adaptive.catalogue import METHODS
-from forethought.evals.attacks.catalogue import ATTACKS
+from forethought.evals.attacks.adaptive.catalogue import all_searches
+from forethought.evals.attacks.catalogue import all_attacks
 from forethought.evals.attacks.suites import load_suite, suite_attacks
 from forethought.evals.benchmarks.records import Behavior
 from forethought.evals.benchmarks.sample import sample
@@ -41,11 +41,11 @@ _COPIED = ("asr_", "refused_", "youden_", "auroc_", "comprehension_")
 
 def counts() -> list[Figure]:
     """What the catalogues hold; an attack with its options or composed ones are not counted again."""
-    reasoning = sum(attack.kind == "reasoning" for attack in ATTACKS.values())
+    reasoning = sum(attack.kind == "reasoning" for attack in all_attacks().values())
     return [
-        Figure(name="attacks_static", value=len(ATTACKS) - reasoning, unit="named attacks, options not counted"),
+        Figure(name="attacks_static", value=len(all_attacks()) - reasoning, unit="named attacks, options not counted"),
         Figure(name="attacks_reasoning", value=reasoning, unit="named attacks on reasoning, options not counted"),
-        Figure(name="attacks_adaptive", value=len(METHODS), unit="named searches, options not counted"),
+        Figure(name="attacks_adaptive", value=len(all_searches()), unit="named searches, options not counted"),
     ]
 
 

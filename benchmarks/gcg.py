@@ -36,7 +36,7 @@ from transformers import DynamicCache
 
 from forethought.engine.local import LocalModel
 from forethought.evals.attacks.adaptive.base import Goal
-from forethought.evals.attacks.adaptive.gcg_step import Setting, problem, start, step
+from forethought.evals.attacks.adaptive.weights.gcg import Setting, problem, start, step
 from forethought.evals.metrics import Figure
 from forethought.records import user_request
 

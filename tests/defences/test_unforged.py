@@ -11,7 +11,7 @@ from forethought.defences.forged import own_parts
 from forethought.defences.unforged import PART_REFUSED, Unforged
 from forethought.engine.conversation import Conversation, Failed, Response
 from forethought.evals.attacks.base import Attacked, Given
-from forethought.evals.attacks.static import find_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.policy import default_policy
 from forethought.reasoning import Decision, Format, markers
 from forethought.records import Message, user_request
@@ -23,7 +23,7 @@ TEMPLATES = ("chatml", "llama3", "mistral", "gemma", "plain")
 
 def _attacked(name: str, text: str = ASKED, fmt: Format = "think") -> str:
     given = Given(policy=default_policy(), format=fmt)
-    attacked = find_attack(name).apply(user_request(text), random.Random(0), given)
+    attacked = parse_attack(name).apply(user_request(text), random.Random(0), given)
     assert isinstance(attacked, Attacked)
     return attacked.text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.engine.conversation import Conversation
-from forethought.evals.attacks.compose import parse_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.benchmarks.records import CONTEXT_END, Behavior
 from forethought.evals.suite.plan import PlanSummary, make_plan
 from forethought.evals.suite.records import PlannedAttempt, planned

@@ -15,9 +15,9 @@ from forethought.engine.conversation import Conversation, Failed, Response
 from forethought.engine.pricing import Price
 from forethought.errors import ConfigError, ModelError
 from forethought.evals.attacks.adaptive.base import Write
-from forethought.evals.attacks.adaptive.catalogue import METHODS, parse_method
+from forethought.evals.attacks.adaptive.catalogue import all_searches, parse_method
 from forethought.evals.attacks.adaptive.models import LocalWriter, RemoteWriter, Written, text_model
-from forethought.evals.attacks.rewriter import EMPTY
+from forethought.evals.attacks.rewritten import EMPTY
 from forethought.evals.attacks.suites import load_suite, suite_methods
 from forethought.records import Message
 from tests.mock_teacher import MockTeacher, Reply
@@ -38,7 +38,7 @@ from tests.scripted import Scripted
 def test_one_search_has_one_name(written: str, name: str, chosen: dict[str, object]) -> None:
     method = parse_method(written)
     assert (method.name, method.chosen) == (name, chosen)
-    assert method.options == {**METHODS[name.partition(":")[0]].options, **chosen}
+    assert method.options == {**all_searches()[name.partition(":")[0]].options, **chosen}
     assert parse_method(method.name) == method
 
 
@@ -63,7 +63,7 @@ def test_a_mistake_is_named(written: str, message: str) -> None:
 
 
 def test_every_search_is_told_in_full_and_its_defaults_are_in_range() -> None:
-    for name, method in METHODS.items():
+    for name, method in all_searches().items():
         assert method.name == name
         assert "arXiv" in method.paper
         assert method.title
@@ -76,7 +76,7 @@ def test_every_search_is_told_in_full_and_its_defaults_are_in_range() -> None:
 
 
 def test_the_suite_adaptive_holds_every_search() -> None:
-    assert [method.name for method in suite_methods(load_suite("adaptive"))] == list(METHODS)
+    assert {method.name for method in suite_methods(load_suite("adaptive"))} == set(all_searches())
 
 
 def test_the_catalogue_loads_no_heavy_library() -> None:

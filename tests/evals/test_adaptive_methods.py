@@ -8,7 +8,7 @@ import pytest
 
 from forethought.engine.local import LocalModel
 from forethought.evals.attacks.adaptive.base import Tools
-from forethought.evals.attacks.adaptive.catalogue import METHODS, parse_method
+from forethought.evals.attacks.adaptive.catalogue import all_searches, parse_method
 from forethought.evals.attacks.adaptive.models import NO_LOG_PROBS, LocalWriter, text_model
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from tests.evals.searching import WordJudge, goal, run
@@ -49,7 +49,7 @@ def carried_out(name: str, model: LocalModel, writer: LocalWriter, folder: Path)
     return result.outcomes
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", all_searches())
 def test_a_search_runs_to_its_end_on_a_model_that_thinks_and_twice_alike(
     name: str, thinker: LocalModel, writer: LocalWriter, tmp_path: Path
 ) -> None:
@@ -57,8 +57,8 @@ def test_a_search_runs_to_its_end_on_a_model_that_thinks_and_twice_alike(
     assert [outcome.ended for outcome in outcomes if outcome.ended == "error"] == [], outcomes[0].cause
     assert all(outcome.queries <= 8 for outcome in outcomes)
     assert all(NO_LOG_PROBS not in outcome.causes for outcome in outcomes)
-    if "attacker" not in METHODS[name].needs:  # a random attacker writes nothing that can be read
+    if "attacker" not in all_searches()[name].needs:  # a random attacker writes nothing that can be read
         assert all(outcome.queries > 0 for outcome in outcomes)
-    if "gradients" in METHODS[name].needs:
+    if "gradients" in all_searches()[name].needs:
         assert all(outcome.forwards > 0 for outcome in outcomes)
     assert carried_out(name, thinker, writer, tmp_path / "b") == outcomes

@@ -10,14 +10,26 @@ import pytest
 from forethought.errors import ConfigError
 from forethought.evals.attacks.adaptive.crescendo import CRESCENDO
 from forethought.evals.attacks.adaptive.crescendo import FORM as CRESCENDO_FORM
+from forethought.evals.attacks.adaptive.dialogue import (
+    NOT_JSON,
+    NOT_RATED,
+    Form,
+    Turn,
+    best_first,
+    fill,
+    prompts,
+    rating_said,
+    read_plain,
+    read_turn,
+    shown,
+    without_thought,
+    yes_or_no,
+)
 from forethought.evals.attacks.adaptive.goat import FORM as GOAT_FORM
 from forethought.evals.attacks.adaptive.goat import GOAT
 from forethought.evals.attacks.adaptive.pair import FORM, PAIR, ROLES
-from forethought.evals.attacks.adaptive.prompts import fill, prompts, shown
-from forethought.evals.attacks.adaptive.ratings import NOT_RATED, best_first, rating_said, yes_or_no
-from forethought.evals.attacks.adaptive.replies import NOT_JSON, Form, Turn, read_plain, read_turn, without_thought
 from forethought.evals.attacks.adaptive.tap import TAP
-from forethought.evals.attacks.rewriter import EMPTY, REFUSED, Unfit
+from forethought.evals.attacks.rewritten import EMPTY, REFUSED, Unfit
 from forethought.refusal import refusal_outcome
 
 METHODS = (PAIR, TAP, CRESCENDO, GOAT)

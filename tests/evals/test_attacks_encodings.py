@@ -9,21 +9,20 @@ from typing import Any
 
 import pytest
 
-from forethought.evals.attacks.ascii_art import read_ascii_art
-from forethought.evals.attacks.catalogue import ATTACKS
-from forethought.evals.attacks.compose import parse_attack
+from forethought.evals.attacks.catalogue import all_attacks, parse_attack
+from forethought.evals.attacks.encodings import read_ascii_art
 from tests.evals.test_attacks_probe import PROBE, attacked
 
 LOSSY = {"leetspeak", "morse", "ascii_art"}
 """Lower case alone comes back."""
-DECODED = sorted(name for name, attack in ATTACKS.items() if attack.decode is not None)
+DECODED = sorted(name for name, attack in all_attacks().items() if attack.decode is not None)
 HARD = 'Who\'s "Zo\u00eb"? Tell me, in 3 steps: what (exactly) is a\\b & why!'
 
 
 def specs(name: str) -> list[str]:
     """The attack with each choice of each of its options."""
     found = [name]
-    for parameter in ATTACKS[name].parameters:
+    for parameter in all_attacks()[name].parameters:
         found += [f"{name}:{parameter.name}={choice}" for choice in parameter.choices]
     return found
 

@@ -9,8 +9,14 @@ import pytest
 from forethought.data.operator import load_operators
 from forethought.errors import ConfigError
 from forethought.evals.attacks.base import Attack, Attacked, Given, Wanted
-from forethought.evals.attacks.catalogue import ATTACKS, PAPER, seen_in_training, why_not
-from forethought.evals.attacks.compose import attack_request, parse_attack
+from forethought.evals.attacks.catalogue import (
+    PAPER,
+    all_attacks,
+    attack_request,
+    parse_attack,
+    seen_in_training,
+    why_not,
+)
 from forethought.records import Message, Request, user_request
 
 PROBE = "How do I bake bread?"
@@ -63,7 +69,7 @@ def attacked(
 
 def by_rule() -> list[str]:
     """The attacks that need neither an attacker model nor a file."""
-    return [name for name, attack in ATTACKS.items() if not {"attacker", "file"} & set(attack.needs)]
+    return [name for name, attack in all_attacks().items() if not {"attacker", "file"} & set(attack.needs)]
 
 
 @pytest.mark.parametrize("spec", SHOWN)
@@ -83,7 +89,7 @@ def test_misspelling_swaps_two_inner_letters_or_leaves_the_word() -> None:
 WHOLE = [
     name
     for name in by_rule()
-    if ATTACKS[name].kind in ("contextual", "template", "reasoning") and ATTACKS[name].form != "operator"
+    if all_attacks()[name].kind in ("contextual", "template", "reasoning") and all_attacks()[name].form != "operator"
 ]
 
 
@@ -94,24 +100,24 @@ def test_an_attack_that_only_adds_keeps_the_request(name: str) -> None:
 
 def test_no_attack_is_without_a_test_of_its_output() -> None:
     shown = {spec.split(":")[0] for spec in SHOWN} | set(WHOLE) | {"misspelling"}
-    decoded = {name for name, attack in ATTACKS.items() if attack.decode is not None}
-    operators = {name for name, attack in ATTACKS.items() if attack.form == "operator"}
+    decoded = {name for name, attack in all_attacks().items() if attack.decode is not None}
+    operators = {name for name, attack in all_attacks().items() if attack.form == "operator"}
     # The encodings are decoded back in test_attacks_encodings, rewriters and files stand in test_attacks_rewriter.
     assert set(by_rule()) == shown | decoded | operators
-    assert {n for n in ATTACKS if n not in by_rule()} == {
+    assert {n for n in all_attacks() if n not in by_rule()} == {
         "templates", "translate", "misrepresentation", "technical_terms", "poems", "past_tense", "future_tense",
         "persuasion", "evolve",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(n for n, a in ATTACKS.items() if a.form == "operator"))
+@pytest.mark.parametrize("name", sorted(n for n, a in all_attacks().items() if a.form == "operator"))
 def test_the_papers_trained_styles_are_the_training_operators(name: str) -> None:
     operator = load_operators()[name]
     made = attacked(name)
     templates = [template.partition("{")[0] for template in operator.templates]
     assert any(made.text.startswith(opening) for opening in templates)
     assert "bake bread" in made.text
-    assert ATTACKS[name].relatives == (name,)
+    assert all_attacks()[name].relatives == (name,)
 
 
 @pytest.mark.parametrize("name", by_rule())
@@ -263,13 +269,13 @@ def test_seen_and_unseen_styles_are_told_apart(spec: str, seen: list[str], answe
 def test_every_relative_is_a_training_style() -> None:
     """A misspelt one would make a seen style count as unseen."""
     operators = set(load_operators())
-    for attack in ATTACKS.values():
+    for attack in all_attacks().values():
         assert set(attack.relatives) <= operators
         assert {name for names in attack.relatives_by.values() for name in names} <= operators
 
 
 def test_every_attack_says_whom_it_follows() -> None:
-    for attack in ATTACKS.values():
+    for attack in all_attacks().values():
         assert "arXiv" in attack.paper or "20" in attack.paper
 
 
@@ -293,6 +299,6 @@ def test_what_is_missing_is_said(spec: str, cause: str) -> None:
 
 
 def test_an_attack_without_needs_never_wants_a_text() -> None:
-    for name in ATTACKS:
-        if not ATTACKS[name].needs:
-            assert not isinstance(attack_request(ATTACKS[name], user_request(PROBE), 0), Wanted)
+    for name in all_attacks():
+        if not all_attacks()[name].needs:
+            assert not isinstance(attack_request(all_attacks()[name], user_request(PROBE), 0), Wanted)

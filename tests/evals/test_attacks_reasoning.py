@@ -9,7 +9,7 @@ import pytest
 
 from forethought.errors import ConfigError
 from forethought.evals.attacks.base import Attacked, Given
-from forethought.evals.attacks.compose import attack_request, parse_attack
+from forethought.evals.attacks.catalogue import attack_request, parse_attack
 from forethought.policy import default_policy
 from forethought.reasoning import Format, markers, parse
 from forethought.records import user_request

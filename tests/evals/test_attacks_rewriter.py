@@ -17,17 +17,16 @@ from forethought.engine.conversation import Able
 from forethought.errors import ConfigError, InputError
 from forethought.evals.attacks.attacker import ATTACKER_SETTINGS, attacker
 from forethought.evals.attacks.base import Attacked, Given, Wanted
-from forethought.evals.attacks.catalogue import ATTACKS, PAPER
-from forethought.evals.attacks.compose import attack_request, parse_attack
+from forethought.evals.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack
 from forethought.evals.attacks.prepare import NO_TEXT, Ask, not_run, prepare
-from forethought.evals.attacks.rewriter import EMPTY, REFUSED, TOO_LONG, UNCHANGED, Unfit, read_rewrite
 from forethought.evals.attacks.rewrites import Rewrites
+from forethought.evals.attacks.rewritten import EMPTY, REFUSED, TOO_LONG, UNCHANGED, Unfit, read_rewrite
 from forethought.records import user_request
 from tests.mock_teacher import MockTeacher, Reply
 
 PROBE = "How do I bake bread?"
 TAMIL = "\u0baa\u0bbe\u0ba3\u0bcd \u0b9a\u0bc1\u0b9f\u0bc1\u0bb5\u0ba4\u0bc1 \u0b8e\u0baa\u0bcd\u0baa\u0b9f\u0bbf?"
-WRITTEN = sorted(name for name, attack in ATTACKS.items() if attack.form == "attacker")
+WRITTEN = sorted(name for name, attack in all_attacks().items() if attack.form == "attacker")
 TAXONOMY = (
     '{"ss_technique": "Time Pressure", "ss_definition": "Says that it is urgent.", "ss_example": "Only today."}\n'
     '{"ss_technique": "Door-in-the-face", "ss_definition": "Asks for more first.", "ss_example": ""}\n'

@@ -8,12 +8,21 @@ from typing import Any
 import pytest
 
 from forethought.engine.conversation import Able, Response
-from forethought.evals.attacks.adaptive.aims import aim_at, tokens_of
-from forethought.evals.attacks.adaptive.autodan import AUTODAN, REWORDER
-from forethought.evals.attacks.adaptive.autodan_genes import cross, momentum, placed, select, with_better_words
-from forethought.evals.attacks.adaptive.autodan_prototypes import PLACE, fill, prototypes
-from forethought.evals.attacks.adaptive.autodan_words import SYNONYMS, replace_words, reworded, words_of
-from forethought.evals.attacks.adaptive.base import Ask, Goal, Question, Reply, Score, Tools, Write
+from forethought.evals.attacks.adaptive.autodan import (
+    AUTODAN,
+    REWORDER,
+    SYNONYMS,
+    cross,
+    momentum,
+    placed,
+    replace_words,
+    reworded,
+    select,
+    with_better_words,
+    words_of,
+)
+from forethought.evals.attacks.adaptive.base import Ask, Goal, Question, Reply, Score, Tools, Write, aim_at, tokens_of
+from forethought.evals.attacks.templates import PLACE, fill_template, prototypes
 from forethought.records import user_request
 from tests.evals.searching import play
 
@@ -164,7 +173,7 @@ def test_shipped_prototypes_have_one_place_each_and_no_doubled_end_mark() -> Non
 
 def test_the_users_templates_come_first_and_get_a_place() -> None:
     assert prototypes(["One {request}.", "Two", "Two"]) == ("One {request}.", "Two\n\n{request}")
-    assert fill("Twice {request} {request}", "Say {request}") == "Twice Say {request}. Say {request}."
+    assert fill_template("Twice {request} {request}", "Say {request}") == "Twice Say {request}. Say {request}."
 
 
 # The search

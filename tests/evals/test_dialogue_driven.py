@@ -10,7 +10,7 @@ import pytest
 
 from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Response
 from forethought.evals.attacks.adaptive.base import Goal, Method, Write
-from forethought.evals.attacks.adaptive.catalogue import METHODS, parse_method
+from forethought.evals.attacks.adaptive.catalogue import all_searches, parse_method
 from forethought.evals.attacks.adaptive.driver import run_searches
 from forethought.evals.attacks.adaptive.models import OnText, Written
 from forethought.evals.attacks.adaptive.outcome import SearchRun, SearchSettings
@@ -90,8 +90,8 @@ def notes(folder: Path, name: str) -> list[dict[str, int]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_papers_budget_is_what_a_full_run_takes(name: str, tmp_path: Path) -> None:
-    [outcome] = drive(METHODS[name], tmp_path, Target()).outcomes
-    assert outcome.queries == METHODS[name].queries
+    [outcome] = drive(all_searches()[name], tmp_path, Target()).outcomes
+    assert outcome.queries == all_searches()[name].queries
     assert outcome.broken is False
     assert outcome.refused == outcome.queries
     assert outcome.best is not None
@@ -100,7 +100,7 @@ def test_the_papers_budget_is_what_a_full_run_takes(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_success_is_counted_in_queries_and_ends_it(name: str, tmp_path: Path) -> None:
-    [outcome] = drive(METHODS[name], tmp_path, Target(gives_in=2)).outcomes
+    [outcome] = drive(all_searches()[name], tmp_path, Target(gives_in=2)).outcomes
     assert outcome.first_success == 3
     assert outcome.broken is True
     assert outcome.ended == "end"
@@ -109,24 +109,24 @@ def test_the_first_success_is_counted_in_queries_and_ends_it(name: str, tmp_path
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_budget_that_ends_within_a_round_is_kept(name: str, tmp_path: Path) -> None:
-    [outcome] = drive(METHODS[name], tmp_path, Target(), budget=7).outcomes
+    [outcome] = drive(all_searches()[name], tmp_path, Target(), budget=7).outcomes
     assert (outcome.queries, outcome.ended) == (7, "budget")
     assert notes(tmp_path, name)[-1]["asked"] >= 7
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_second_run_asks_nobody_anything(name: str, tmp_path: Path) -> None:
-    first = drive(METHODS[name], tmp_path, Target(), budget=9)
+    first = drive(all_searches()[name], tmp_path, Target(), budget=9)
     (tmp_path / "outcomes.jsonl").unlink()
     target, attacker = Target(), Writer("attacker")
-    again = drive(METHODS[name], tmp_path, target, attacker, budget=9)
+    again = drive(all_searches()[name], tmp_path, target, attacker, budget=9)
     assert target.asked == attacker.written == 0
     assert again.outcomes == first.outcomes
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_target_that_is_down_is_unscored(name: str, tmp_path: Path) -> None:
-    [outcome] = drive(METHODS[name], tmp_path, Target(down=True)).outcomes
+    [outcome] = drive(all_searches()[name], tmp_path, Target(down=True)).outcomes
     assert outcome.broken is None
     assert outcome.failed == outcome.queries > 0
     assert outcome.cause == "the server went away"
@@ -137,7 +137,7 @@ def test_a_target_that_is_down_is_unscored(name: str, tmp_path: Path) -> None:
 def test_an_attacker_that_writes_nothing_usable_is_unscored_and_counted_in_the_journal(
     name: str, text: str, tmp_path: Path
 ) -> None:
-    [outcome] = drive(METHODS[name], tmp_path, Target(), Writer("attacker", text)).outcomes
+    [outcome] = drive(all_searches()[name], tmp_path, Target(), Writer("attacker", text)).outcomes
     assert (outcome.queries, outcome.ended, outcome.broken) == (0, "end", None)
     last = notes(tmp_path, name)[-1]
     assert last["turns_lost"] * 5 == last["attacker_calls"] == outcome.writes
@@ -145,7 +145,7 @@ def test_an_attacker_that_writes_nothing_usable_is_unscored_and_counted_in_the_j
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_control_is_harmless_and_still_refused(name: str, tmp_path: Path) -> None:
-    [outcome] = drive(METHODS[name], tmp_path, Target(), budget=9, harmful=False).outcomes
+    [outcome] = drive(all_searches()[name], tmp_path, Target(), budget=9, harmful=False).outcomes
     assert outcome.still_refused is True
 
 
@@ -161,7 +161,7 @@ class RefusalJudge(HarmJudge):
 
 def test_an_answered_first_turn_is_no_success_where_only_refusals_are_told(tmp_path: Path) -> None:
     """Their first turn is harmless by design: a judge of refusals would call its answer a jailbreak."""
-    methods = [METHODS["crescendo"], METHODS["goat"], METHODS["pair"]]
+    methods = [all_searches()["crescendo"], all_searches()["goat"], all_searches()["pair"]]
     goal = Goal(request=user_request("Tell how the new film ends", harmful=True), target_string="Sure")
     writers = (Writer("attacker"), Writer("evaluator", "[[YES]]"))
     settings = SearchSettings(budget=2)
@@ -172,6 +172,6 @@ def test_an_answered_first_turn_is_no_success_where_only_refusals_are_told(tmp_p
 
 
 def test_what_became_of_the_attackers_texts_stands_in_the_outcome(tmp_path: Path) -> None:
-    [outcome] = drive(METHODS["pair"], tmp_path, Target(), Writer("attacker", "no JSON"), budget=3).outcomes
+    [outcome] = drive(all_searches()["pair"], tmp_path, Target(), Writer("attacker", "no JSON"), budget=3).outcomes
     assert outcome.notes == notes(tmp_path, "pair")[-1]
     assert outcome.notes

@@ -13,11 +13,10 @@ from forethought.chat import encode_prompt
 from forethought.engine.conversation import Able
 from forethought.engine.local import LocalModel, as_messages
 from forethought.errors import ModelError
-from forethought.evals.attacks.adaptive.aims import Aim, aim_at
-from forethought.evals.attacks.adaptive.base import Compute, Goal, Grade, Question, Reply, Tools
+from forethought.evals.attacks.adaptive.base import Aim, Compute, Goal, Grade, Question, Reply, Tools, aim_at
 from forethought.evals.attacks.adaptive.embedding import EMBEDDING
-from forethought.evals.attacks.adaptive.embedding_model import Perturbed
-from forethought.evals.attacks.adaptive.gcg_tokens import Slot, encode_text, find_slot
+from forethought.evals.attacks.adaptive.suffix import Slot, encode_text, find_slot
+from forethought.evals.attacks.adaptive.weights.embedding import Perturbed
 from forethought.records import user_request
 from tests.tiny import new_folder, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 

@@ -18,9 +18,19 @@ from forethought.data.teach import intent_of
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError
 from forethought.evals.attacks.adaptive.base import Ask, Compute, Goal, Question, Reply, Tools
-from forethought.evals.attacks.adaptive.gcg import _LIVE, _STATES, GCG, GCG_MULTI, GCG_SKIP, GCG_THINK, is_checkpoint
-from forethought.evals.attacks.adaptive.gcg_step import Setting, problem, start
-from forethought.evals.attacks.adaptive.gcg_targets import Aim, passes, targets
+from forethought.evals.attacks.adaptive.gcg import (
+    _LIVE,
+    _STATES,
+    GCG,
+    GCG_MULTI,
+    GCG_SKIP,
+    GCG_THINK,
+    AimKind,
+    is_checkpoint,
+    passes,
+    targets,
+)
+from forethought.evals.attacks.adaptive.weights.gcg import Setting, problem, start
 from forethought.evals.attacks.base import Options
 from forethought.reasoning import SafetyReasoning, parse, render
 from forethought.records import user_request
@@ -156,7 +166,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(killed_after: int) -> None:
 
 def test_a_replay_asks_nothing_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Run(TOY_GOAL, SMALL, tools()).go()
-    monkeypatch.setattr("forethought.evals.attacks.adaptive.gcg_step.problem", None)
+    monkeypatch.setattr("forethought.evals.attacks.adaptive.weights.gcg.problem", None)
     again = Run(TOY_GOAL, SMALL, tools(), kept=whole.replies).go()
     assert again.worked == 0
     assert again.texts == whole.texts
@@ -177,7 +187,7 @@ def test_a_step_that_failed_is_passed_over_and_three_in_a_row_end_it() -> None:
 
 def test_a_model_that_does_not_think_opens_with_the_target_string() -> None:
     model = LocalModel.load(str(tiny_folder()))
-    aims: tuple[Aim, ...] = ("think", "skip")
+    aims: tuple[AimKind, ...] = ("think", "skip")
     for aim in aims:
         (target,) = targets(GOAL, model, aim)
         assert target.forced == ()
@@ -254,7 +264,7 @@ def test_each_target_is_scored_with_the_weights_that_write_it(tmp_path: Path, me
 
 
 @pytest.mark.parametrize(("method", "aim"), [(GCG, "think"), (GCG_THINK, "think"), (GCG_SKIP, "skip")])
-def test_each_method_aims_where_it_says(tmp_path: Path, method: Any, aim: Aim) -> None:
+def test_each_method_aims_where_it_says(tmp_path: Path, method: Any, aim: AimKind) -> None:
     model = thinker(tmp_path, answer_with="base")
     run = Run(GOAL, {**SMALL, "steps": 1}, Tools(model=model), method).go(1)
     expected = start(problem((GOAL,), model, aim, Setting(length=3), "seed")).loss
@@ -319,7 +329,7 @@ def test_steps_read_from_the_disk_are_not_done_again_for_another_goal(monkeypatc
     _forget()
     first = Run(group()[0], options, tools(group=group()), GCG_MULTI).go()
     _forget()
-    monkeypatch.setattr("forethought.evals.attacks.adaptive.gcg_step.problem", None)
+    monkeypatch.setattr("forethought.evals.attacks.adaptive.weights.gcg.problem", None)
     again = Run(group()[0], options, tools(group=group()), GCG_MULTI, kept=first.replies).go()
     assert again.worked == 0
     assert Run(group()[1], options, tools(group=group()), GCG_MULTI).go().states == first.states

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from forethought.evals.attacks.adaptive import gcg, gcg_step
+from forethought.evals.attacks.adaptive import gcg
 from forethought.evals.attacks.adaptive.base import Goal, Tools
 from forethought.evals.attacks.adaptive.driver import OUTCOMES_FILE
+from forethought.evals.attacks.adaptive.weights import gcg as gcg_step
 from forethought.records import user_request
 from tests.evals.gcg_toy import toy
 from tests.evals.searching import run

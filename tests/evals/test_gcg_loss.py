@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from forethought.evals.attacks.adaptive.gradients import TargetLoss
+from forethought.evals.attacks.adaptive.weights.gcg import TargetLoss
 from tests.tiny import tiny_model
 
 HEAD, TAIL, TARGET = [5, 90, 17, 300], [44, 45], [700, 21, 9]

@@ -13,7 +13,8 @@ from forethought.chat import encode_prompt
 from forethought.engine.local import LocalModel
 from forethought.errors import ModelError
 from forethought.evals.attacks.adaptive.base import Goal
-from forethought.evals.attacks.adaptive.gcg_step import (
+from forethought.evals.attacks.adaptive.suffix import find_slot, printable_ids, suffix_texts, survivors, user_text
+from forethought.evals.attacks.adaptive.weights.gcg import (
     Problem,
     Setting,
     State,
@@ -22,13 +23,6 @@ from forethought.evals.attacks.adaptive.gcg_step import (
     problem,
     start,
     step,
-)
-from forethought.evals.attacks.adaptive.gcg_tokens import (
-    find_slot,
-    printable_ids,
-    suffix_texts,
-    survivors,
-    user_text,
 )
 from forethought.records import Message, user_request
 from tests.evals.gcg_toy import toy
@@ -163,7 +157,7 @@ def test_a_step_of_which_no_candidate_survives_changes_nothing(monkeypatch: pyte
     made = toy_problem(candidates=4)
     first = start(made)
     monkeypatch.setattr(
-        "forethought.evals.attacks.adaptive.gcg_step.survivors", lambda tokenizer, slots, rows: [False] * len(rows)
+        "forethought.evals.attacks.adaptive.weights.gcg.survivors", lambda tokenizer, slots, rows: [False] * len(rows)
     )
     assert step(made, first, 1) == first
 
@@ -235,7 +229,7 @@ def test_a_goal_is_taken_in_when_those_before_are_reached(monkeypatch: pytest.Mo
     assert start(made).goals == 1
     reached = {1}
     monkeypatch.setattr(
-        "forethought.evals.attacks.adaptive.gcg_step._hit", lambda problem, ids, goals: goals in reached
+        "forethought.evals.attacks.adaptive.weights.gcg._hit", lambda problem, ids, goals: goals in reached
     )
     state = step(made, start(made), 1)
     assert state.goals == 2

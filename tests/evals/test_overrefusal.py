@@ -12,7 +12,7 @@ import pytest
 
 from forethought.engine.local import LocalModel
 from forethought.errors import ForethoughtError
-from forethought.evals.attacks.static import attack_names
+from forethought.evals.attacks.catalogue import BY_RULE
 from forethought.evals.judges.base import Item, Measure, Verdict
 from forethought.evals.overrefusal import (
     PhraseJudge,
@@ -90,14 +90,14 @@ def test_public_sets_are_read_with_their_kinds(shared: Path) -> None:
 
 def test_every_style_disguises_the_same_requests(tmp_path: Path) -> None:
     one = load_set(write_set(tmp_path))
-    attempts = plan([one], attack_names(), limit=2, seed=0)
+    attempts = plan([one], BY_RULE, limit=2, seed=0)
     by_style: dict[str, set[str]] = {}
     for attempt in attempts:
         if attempt.cells[0].endswith(":harmless"):
             by_style.setdefault(attempt.attack, set()).add(attempt.request.plain)
-    assert set(by_style) == {"direct", *attack_names()}
+    assert set(by_style) == {"direct", *BY_RULE}
     assert all(len(texts) == 2 and texts == by_style["direct"] for texts in by_style.values())
-    assert plan([one], attack_names(), limit=2, seed=0) == attempts
+    assert plan([one], BY_RULE, limit=2, seed=0) == attempts
 
 
 def test_a_text_in_two_sets_is_put_once_and_counts_twice(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from forethought.evals.attacks.adaptive.base import Goal, Reply
 from forethought.evals.attacks.adaptive.pair import PAIR
-from forethought.evals.attacks.rewriter import EMPTY
+from forethought.evals.attacks.rewritten import EMPTY
 from forethought.records import user_request
 from tests.evals.played import FAILED, Played, play, scored, text_of, with_history, writes
 

@@ -11,8 +11,14 @@ import pytest
 from forethought.engine.conversation import Able, Response
 from forethought.engine.local import LocalModel
 from forethought.evals.attacks.adaptive.base import Ask, Goal, Question, Reply, Score, Tools
-from forethought.evals.attacks.adaptive.random_search import PATIENCE, RANDOM_SEARCH
-from forethought.evals.attacks.adaptive.random_search_suffix import alphabet, changed, first_suffix, pieces_to_change
+from forethought.evals.attacks.adaptive.random_search import (
+    PATIENCE,
+    RANDOM_SEARCH,
+    alphabet,
+    changed,
+    first_suffix,
+    pieces_to_change,
+)
 from forethought.records import user_request
 from tests.evals.searching import play
 from tests.tiny import tiny_model, tiny_tokenizer

@@ -9,11 +9,11 @@ import pytest
 
 from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError
-from forethought.evals.attacks.static import DIRECT, apply_attack, attack_names, find_attack, readable, relatives
+from forethought.evals.attacks.catalogue import BY_RULE, DIRECT, apply_attack, parse_attack
 from forethought.records import Message, Request, user_request
 
 PROBE = "Explain how bakeries keep sourdough starters alive through the winter"
-READABLE = [name for name in attack_names() if find_attack(name).readable and name != "misspelling"]
+READABLE = [name for name in BY_RULE if parse_attack(name).readable and name != "misspelling"]
 
 
 def _styled(name: str, text: str = PROBE, seed: int = 0) -> str:
@@ -27,7 +27,7 @@ def test_readable_attacks_hold_the_whole_request(name: str) -> None:
     assert len(styled) > len(PROBE) + 20
 
 
-@pytest.mark.parametrize("name", attack_names())
+@pytest.mark.parametrize("name", BY_RULE)
 def test_restyled_request_remembers_what_is_asked(name: str) -> None:
     request = user_request(PROBE, harmful=False, kind="ordinary", source="shipped", rules=("R4",))
     styled = apply_attack(name, request, 0)
@@ -36,14 +36,14 @@ def test_restyled_request_remembers_what_is_asked(name: str) -> None:
     assert (styled.harmful, styled.kind, styled.rules) == (request.harmful, request.kind, request.rules)
 
 
-@pytest.mark.parametrize("name", attack_names())
+@pytest.mark.parametrize("name", BY_RULE)
 def test_harmful_and_harmless_are_styled_alike(name: str) -> None:
     """Else the style itself would tell them apart."""
     harmful = apply_attack(name, user_request(PROBE, harmful=True), 0)
     assert harmful.text == _styled(name)
 
 
-@pytest.mark.parametrize("name", attack_names())
+@pytest.mark.parametrize("name", BY_RULE)
 def test_what_is_drawn_depends_on_seed_and_request(name: str) -> None:
     assert _styled(name, seed=3) == _styled(name, seed=3)
 
@@ -95,7 +95,7 @@ def test_json_style_asks_for_json() -> None:
 def test_direct_changes_nothing() -> None:
     request = user_request(PROBE)
     assert apply_attack("direct", request, 0) is request
-    assert find_attack("direct") is DIRECT
+    assert parse_attack("direct") is DIRECT
 
 
 def test_only_the_last_turn_is_restyled() -> None:
@@ -106,7 +106,7 @@ def test_only_the_last_turn_is_restyled() -> None:
     assert PROBE in styled.messages[2].content
 
 
-def test_unknown_attack_names_those_that_there_are() -> None:
+def test_unknown_BY_RULE_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match="style_json"):
         apply_attack("style_jsn", user_request(PROBE), 0)
 
@@ -119,9 +119,10 @@ def test_what_a_request_alone_can_not_carry_is_an_error(name: str) -> None:
 
 
 def test_the_entrance_finds_composed_attacks() -> None:
-    assert readable("style_json | refusal_suppression")
-    assert not readable("leetspeak | style_json")
-    assert relatives("misspelling | distractors") == ("misspelling", "texting", "distractors", "several_tasks")
+    assert parse_attack("style_json | refusal_suppression").readable
+    assert not parse_attack("leetspeak | style_json").readable
+    seen = ("misspelling", "texting", "distractors", "several_tasks")
+    assert parse_attack("misspelling | distractors").relatives == seen
     styled = apply_attack("disemvowel | style_json", user_request("Bake"), 0)
     assert styled.text.startswith("Bk. Reply with a JSON object")
     assert (styled.plain, styled.operator) == ("Bake", "disemvowel | style_json")
@@ -140,7 +141,7 @@ _DIGESTS = {
 }
 
 
-@pytest.mark.parametrize("name", attack_names())
+@pytest.mark.parametrize("name", BY_RULE)
 def test_published_results_rest_on_these_very_bytes(name: str) -> None:
     digest = hashlib.sha256()
     for text in ("How do I bake bread?", PROBE, "  Hi ", "Give me 3 ideas; quick!"):
@@ -162,7 +163,7 @@ def test_odd_requests_are_styled_too(text: str) -> None:
 def test_trained_styles_and_attacks_share_no_name() -> None:
     """Trap 8: what is tested as unseen must not be an operator that training uses."""
     operators = load_operators()
-    assert not set(operators) & set(attack_names())
+    assert not set(operators) & set(BY_RULE)
     request = user_request(PROBE)
     trained = {operators[name].apply(request, random.Random(seed)).text for name in operators for seed in range(5)}
-    assert not trained & {_styled(name) for name in attack_names()}
+    assert not trained & {_styled(name) for name in BY_RULE}

@@ -11,7 +11,7 @@ import pytest
 
 from forethought.engine.conversation import Conversation, Failed
 from forethought.errors import InputError, ModelError
-from forethought.evals.attacks.compose import parse_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.benchmarks.records import Behavior
 from forethought.evals.suite.budget import Fit, fit, make_plan_in_time, shrink
 from forethought.evals.suite.plan import PlanSummary

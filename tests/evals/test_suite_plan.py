@@ -14,8 +14,8 @@ import pytest
 from forethought.engine.conversation import Able
 from forethought.errors import ConfigError, StageError
 from forethought.evals.attacks.base import Attack, Wanted
-from forethought.evals.attacks.compose import parse_attack
-from forethought.evals.attacks.rewriter import Unfit
+from forethought.evals.attacks.catalogue import parse_attack
+from forethought.evals.attacks.rewritten import Unfit
 from forethought.evals.suite import order
 from forethought.evals.suite.lock import locked
 from forethought.evals.suite.plan import PLAN_LOCK, make_plan

@@ -14,7 +14,7 @@ from forethought.cli.app import app
 from forethought.commands.shared import console
 from forethought.data.operator import load_operators
 from forethought.errors import ConfigError
-from forethought.evals.attacks.static import find_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.pipeline.sweep.ladder import load_ladder
 from tests.pipeline.sweep_content import sweep_content
 from tests.tiny import tiny_folder
@@ -92,7 +92,7 @@ def test_the_shipped_ladder_is_sound_and_tests_no_style_that_it_trains_on() -> N
     for sweep in sweeps:
         assert sweep.build.operators is None
         trained = set(load_operators()) - set(sweep.build.exclude_operators)
-        near = {one for attack in sweep.evaluate.attacks for one in find_attack(attack).relatives}
+        near = {one for attack in sweep.evaluate.attacks for one in parse_attack(attack).relatives}
         assert not near & trained
 
 

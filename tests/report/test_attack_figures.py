@@ -7,7 +7,7 @@ import math
 import pytest
 
 from forethought.evals.attacks.base import Attack
-from forethought.evals.attacks.compose import parse_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.judges.base import Verdict
 from forethought.evals.metrics import Figure
 from forethought.evals.respond import Judged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from forethought.evals.attacks.compose import parse_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.report.attack_figures import attack_report, collect, search_results
 from forethought.report.attack_page import AttackPage, write_attack_page
 from tests.judged import LONG_HARMFUL, judged_one, request_of

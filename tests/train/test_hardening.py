@@ -13,8 +13,7 @@ from forethought.chat import encode_prompt
 from forethought.engine.conversation import Conversation
 from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError, ModelError
-from forethought.evals.attacks.catalogue import seen_in_training
-from forethought.evals.attacks.compose import parse_attack
+from forethought.evals.attacks.catalogue import parse_attack, seen_in_training
 from forethought.train.hardening.attacking import Found
 from forethought.train.hardening.pool import make_pool
 from forethought.train.hardening.rounds import Means, harden

@@ -12,8 +12,7 @@ from forethought.engine.conversation import Able, Response
 from forethought.engine.turn import NO_VERDICT, PREFILLED_VERDICT
 from forethought.errors import InputError
 from forethought.evals.attacks.base import Attacked, Given
-from forethought.evals.attacks.catalogue import seen_in_training
-from forethought.evals.attacks.compose import parse_attack
+from forethought.evals.attacks.catalogue import parse_attack, seen_in_training
 from forethought.evals.attacks.suites import load_suite, suite_attacks
 from forethought.evals.suite.records import Attempt, Judged
 from forethought.policy import default_policy

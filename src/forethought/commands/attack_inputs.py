@@ -152,8 +152,8 @@ def chosen_attacks(choice: AttackChoice) -> tuple[list[Attack], list[Method], di
 
     Raises ConfigError and InputError for what does not exist or can't be read.
     """
-    from forethought.evals.attacks.adaptive.catalogue import METHODS, parse_method
-    from forethought.evals.attacks.compose import parse_attack
+    from forethought.evals.attacks.adaptive.catalogue import all_searches, parse_method
+    from forethought.evals.attacks.catalogue import parse_attack
     from forethought.evals.attacks.suites import load_suite, suite_attacks
 
     named = choice.suite or (None if choice.attacks else "quick")
@@ -168,7 +168,7 @@ def chosen_attacks(choice: AttackChoice) -> tuple[list[Attack], list[Method], di
         attacks = {attack.name: attack for attack in suite_attacks(suite)}
         methods = {method.name: method for method in map(parse_method, suite.adaptive)}
     for spec in choice.attacks:
-        if spec.partition(":")[0].strip() in METHODS:
+        if spec.partition(":")[0].strip() in all_searches():
             method = parse_method(spec)
             methods[method.name] = method
         else:

@@ -80,7 +80,7 @@ def report_run(choice: AttackChoice, folder: Path, run: RunRecord, judge: Judge)
     Returns 1 where more than two answers in a hundred are unscored, else 0. Raises InputError where nothing was asked.
     """
     from forethought.evals.attacks.adaptive.driver import read_outcomes
-    from forethought.evals.attacks.compose import parse_attack
+    from forethought.evals.attacks.catalogue import parse_attack
     from forethought.evals.judges.known import known_error
     from forethought.report.attack_figures import attack_report, search_results
 

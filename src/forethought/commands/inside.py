@@ -77,13 +77,12 @@ def _parts(requests: str, text_column: str | None) -> dict[Split, list[Request]]
 
 def _styles(styles: Sequence[str], settings: Settings) -> list[str]:
     """The styles asked for, else the readable ones of the default evaluation that training has not seen."""
-    from forethought.evals.attacks.catalogue import seen_in_training
-    from forethought.evals.attacks.static import attack_names, find_attack, readable
+    from forethought.evals.attacks.catalogue import BY_RULE, parse_attack, seen_in_training
 
     if styles:
-        return [find_attack(name).name for name in styles]
-    unseen = [name for name in attack_names() if not seen_in_training(find_attack(name), settings.seen_operators)]
-    return [name for name in unseen if readable(name)]
+        return [parse_attack(name).name for name in styles]
+    known = [parse_attack(name) for name in BY_RULE]
+    return [one.name for one in known if one.readable and not seen_in_training(one, settings.seen_operators)]
 
 
 def _show(found: Inside) -> None:

@@ -33,7 +33,7 @@ def over_refusal(
     """Puts every request of the files to a model, plain and disguised, and reports what is refused."""
     quiet()
     from forethought.engine.local import LocalModel
-    from forethought.evals.attacks.static import DIRECT, attack_names
+    from forethought.evals.attacks.catalogue import BY_RULE, DIRECT
     from forethought.evals.overrefusal import load_set, over_refusal_figures, plan, unscored_causes, verdicts
     from forethought.evals.respond import run_defence
     from forethought.manifest import key_of
@@ -45,7 +45,7 @@ def over_refusal(
     for one in sets:
         counts = ", ".join(f"{len(one.labelled(label))} {word}" for label, word in _LABELS if one.labelled(label))
         console.print(escape(f"{one.name}: {counts} ({one.columns})"), highlight=False)
-    names = attack_names() if styles else ()
+    names = BY_RULE if styles else ()
     attempts = plan(sets, names, limit, seed)
     local = LocalModel.load(model, adapter)
     system = "defended" if local.trained else "base"
@@ -86,7 +86,7 @@ def _overrides(columns: Sequence[str]) -> dict[str, str]:
 
 
 def _show(sets: Sequence[OverRefusalSet], figures: Sequence[Figure], styles: Sequence[str], system: str) -> None:
-    from forethought.evals.attacks.static import find_attack
+    from forethought.evals.attacks.catalogue import parse_attack
     from forethought.report.rows import interval
 
     by_name = {figure.name: figure for figure in figures}
@@ -100,7 +100,7 @@ def _show(sets: Sequence[OverRefusalSet], figures: Sequence[Figure], styles: Seq
                 interval(by_name.get(f"partial_{stem}_harmless_{system}")),
                 interval(by_name.get(f"refused_{stem}_harmful_{system}")),
             ]
-            title = find_attack(style).title + ("" if find_attack(style).readable else " (hard to read)")
+            title = parse_attack(style).title + ("" if parse_attack(style).readable else " (hard to read)")
             table.add_row(one.name if style == styles[0] else "", title, *cells)
         kinds = {name: figure for name, figure in by_name.items() if name.startswith(f"refused_{one.name}_kind_")}
         for name, figure in sorted(kinds.items(), key=lambda pair: -pair[1].value):

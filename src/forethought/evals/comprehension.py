@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from forethought.evals.attacks.static import DIRECT, find_attack
+from forethought.evals.attacks.catalogue import DIRECT, parse_attack
 from forethought.evals.cells import seeds
 from forethought.evals.metrics import Figure, mean_of_shares
 from forethought.evals.relatedness import Background
@@ -80,7 +80,7 @@ def readability_warnings(measured: Mapping[str, Figure]) -> list[str]:
     """One line for each attack whose `readable` flag says other than its measurement."""
     lines = []
     for style, readable in sorted(readable_styles(measured).items()):
-        if find_attack(style).readable != readable:
+        if parse_attack(style).readable != readable:
             share, direct = measured[style].value, measured[DIRECT.name].value
             flag = "unreadable" if readable else "readable"
             lines.append(

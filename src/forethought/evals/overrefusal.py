@@ -16,7 +16,7 @@ from pathlib import Path
 from forethought.data.readers import read_rows
 from forethought.data.select import sample
 from forethought.data.sources import SourceSpec, guess_mapping, load_requests
-from forethought.evals.attacks.static import DIRECT, apply_attack
+from forethought.evals.attacks.catalogue import DIRECT, apply_attack
 from forethought.evals.judges.base import Item, Judge, Measure, Verdict
 from forethought.evals.metrics import Figure, share
 from forethought.evals.respond import Attempt, Judged

@@ -8,8 +8,8 @@ from forethought.data.select import sample
 from forethought.engine.conversation import Able
 from forethought.errors import ConfigError
 from forethought.evals.attacks.base import Given
+from forethought.evals.attacks.catalogue import apply_attack, parse_attack
 from forethought.evals.attacks.prepare import prepare
-from forethought.evals.attacks.static import apply_attack, find_attack
 from forethought.evals.respond import Attempt
 from forethought.evals.short_questions import CAPABILITY, sample_questions
 from forethought.records import Request
@@ -83,7 +83,7 @@ def reasoning_attempts(
     attempts = []
     for attack in attacks:
         for side, requests in sides:
-            for one in prepare([find_attack(attack)], requests, seed, given, Able(prefill=True)):
+            for one in prepare([parse_attack(attack)], requests, seed, given, Able(prefill=True)):
                 if one.attacked is None:
                     raise ConfigError(f"attack '{attack}'", one.cause, "Leave it out")
                 attempts.append(

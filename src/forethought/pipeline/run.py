@@ -9,7 +9,7 @@ from typing import Any
 from forethought.engine.local import LocalModel, Settings, read_settings
 from forethought.engine.weights import load_tokenizer
 from forethought.errors import ConfigError
-from forethought.evals.attacks.static import attack_names
+from forethought.evals.attacks.catalogue import BY_RULE
 from forethought.evals.bounds import too_many_unscored
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.metrics import Figure
@@ -41,10 +41,8 @@ def run_recipe(
     judged. Raises ForethoughtError when a stage can't do its work; finished stages stay.
     """
     for attack in recipe.evaluate.attacks:
-        if attack not in attack_names():
-            raise ConfigError(
-                f"attack '{attack}'", "there is no such attack", f"Use one of {', '.join(attack_names())}"
-            )
+        if attack not in BY_RULE:
+            raise ConfigError(f"attack '{attack}'", "there is no such attack", f"Use one of {', '.join(BY_RULE)}")
     if recipe.around:
         check_around(recipe.around)
     policy = load_policy(recipe.policy)

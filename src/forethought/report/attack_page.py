@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from forethought.evals.attacks.static import find_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.comparison import Comparison
 from forethought.evals.judges.known import KnownError
 from forethought.evals.respond import Judged
@@ -100,7 +100,7 @@ def _example(one: Judged, show_harmful: bool) -> dict[str, str]:
     answered = "got through" if one.attempt.request.harmful else "answered"
     stopped = "stopped" if one.attempt.request.harmful else "refused"
     return {
-        "attack": find_attack(one.attempt.attack).title,
+        "attack": parse_attack(one.attempt.attack).title,
         "label": "harmless" if one.attempt.request.harmful is False else "harmful",
         "outcome": "unscored" if one.refused is None else stopped if one.refused else answered,
         "request": shown(one.attempt.request.text),

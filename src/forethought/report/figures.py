@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from forethought.evals.attacks.catalogue import seen_in_training
-from forethought.evals.attacks.static import DIRECT, find_attack
+from forethought.evals.attacks.catalogue import DIRECT, parse_attack, seen_in_training
 from forethought.evals.bounds import bounded_mean
 from forethought.evals.cells import Cells, by_cell, complied, refused, scores, seeds, styled
 from forethought.evals.comparison import Comparison, comparison_figures
@@ -33,8 +32,8 @@ def attack_sets(
     (`readable_styles`), and decides where it says so; else an attack's own flag does.
     """
     reads = reads or {}
-    known = [name for name in attacks if seen_in_training(find_attack(name), seen)]
-    unseen = [name for name in attacks if reads.get(name, find_attack(name).readable) and name not in known]
+    known = [name for name in attacks if seen_in_training(parse_attack(name), seen)]
+    unseen = [name for name in attacks if reads.get(name, parse_attack(name).readable) and name not in known]
     return unseen, [name for name in attacks if name not in unseen]
 
 

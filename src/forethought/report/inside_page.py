@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from forethought.evals.attacks.static import DIRECT
+from forethought.evals.attacks.catalogue import DIRECT
 from forethought.evals.inside.failures import NEAR, Table
 from forethought.evals.inside.look import Inside
 from forethought.evals.inside.sample import LOOKALIKE, STYLED, main_group

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from forethought.evals.attacks.static import find_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.inside.decodable import Probed
 from forethought.evals.inside.failures import Table
 from forethought.evals.inside.sample import LOOKALIKE, STYLED
@@ -35,7 +35,7 @@ _LINES = {("prompt", "base"): 3, ("prompt", "trained"): 4, ("verdict", "base"): 
 def group_title(group: str) -> str:
     """How a group of requests is called."""
     known = {LOOKALIKE: "Look-alikes", STYLED: "Mean over styles"}
-    return known.get(group) or find_attack(group).title
+    return known.get(group) or parse_attack(group).title
 
 
 def swap_bars(figures: Mapping[str, Figure]) -> str:
@@ -85,7 +85,7 @@ def failure_bars(tables: Sequence[Table]) -> str:
 
 def table_title(table: Table) -> str:
     """Style and label of a two by two table."""
-    return f"{find_attack(table.style).title}, {'harmful' if table.harmful else 'harmless'}"
+    return f"{parse_attack(table.style).title}, {'harmful' if table.harmful else 'harmless'}"
 
 
 def _total(table: Table) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment
 
 from forethought.engine.local import Settings
-from forethought.evals.attacks.static import find_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.bounds import too_many_unscored
 from forethought.evals.cells import by_cell
 from forethought.evals.comparison import Comparison
@@ -65,7 +65,7 @@ def write_page(
         rows=[(name, [interval(cell) for cell in cells]) for name, cells in table_rows(figures, systems)],
         bars=attack_bars(figures, ["direct", *unseen], systems),
         bars_apart=attack_bars(figures, apart, systems) if apart else "",
-        apart=[find_attack(name).title for name in apart],
+        apart=[parse_attack(name).title for name in apart],
         histogram=score_histogram(odds(True), odds(False), settings.threshold) if scored else "",
         curves=_curves(judged, unseen, settings.threshold) if scored else "",
         differences=_differences(judged, unseen),
@@ -108,7 +108,7 @@ def _differences(judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str]) 
 def _readable(measured: Mapping[str, Figure], attacks: Sequence[str]) -> list[tuple[str, str, str]]:
     """(style, share answered on topic, what its flag says), undisguised first."""
     return [
-        (find_attack(style).title, interval(measured[style]), "yes" if find_attack(style).readable else "no")
+        (parse_attack(style).title, interval(measured[style]), "yes" if parse_attack(style).readable else "no")
         for style in ("direct", *attacks)
         if style in measured
     ]
@@ -140,7 +140,7 @@ def _examples(judged: Mapping[str, Sequence[Judged]], show_harmful: bool) -> lis
     return [
         {
             "kind": one.attempt.request.kind,
-            "attack": find_attack(one.attempt.attack).title,
+            "attack": parse_attack(one.attempt.attack).title,
             "request": _shown(one.attempt.request.text, bool(one.attempt.request.harmful), show_harmful),
             "sides": [_side(system, by_id[system].get(one.attempt.id), show_harmful) for system in judged],
         }

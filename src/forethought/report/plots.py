@@ -8,7 +8,7 @@ from typing import Any
 
 import matplotlib
 
-from forethought.evals.attacks.static import find_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.curves import OperatingPoint
 from forethought.evals.metrics import Figure
 from forethought.report.rows import SYSTEM_TITLES
@@ -21,7 +21,7 @@ def attack_bars(figures: Sequence[Figure], attacks: Sequence[str], systems: Sequ
     """Two panels of bars by attack: success on harmful requests, and harmless requests refused."""
     panels = (("asr", "harmful requests answered (attack success)"), ("refused", "harmless requests refused"))
     by_name = {figure.name: figure for figure in figures}
-    labels = [find_attack(name).title for name in attacks]
+    labels = [parse_attack(name).title for name in attacks]
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(10, 0.55 * len(attacks) + 1.6), layout="constrained")

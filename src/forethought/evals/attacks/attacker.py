@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from inspect_ai.model import Model
-
-from forethought.engine.calls import Call, CallSettings, Progress, Reject
+from forethought.engine.callspec import Call, CallSettings, Progress, Reject
 from forethought.evals.attacks.base import Wanted
 from forethought.evals.attacks.prepare import Ask
-from forethought.evals.attacks.rewriter import REFUSED, UNCHANGED, Unfit, read_rewrite
-from forethought.evals.judges.model_calls import ask as ask_model
+from forethought.evals.attacks.rewritten import REFUSED, UNCHANGED, Unfit, read_rewrite
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
 
 ATTACKER_SETTINGS = CallSettings(temperature=0.0, attempts=3, timeout_s=120, max_retries=3)
 """Greedy, and asked again where it answers or refuses instead of rewriting."""
@@ -31,6 +32,7 @@ def attacker(
 
     What is given raises ModelError when the model never answers at all.
     """
+    from forethought.evals.judges.model_calls import ask as ask_model
 
     def ask(wanted: Sequence[Wanted]) -> Mapping[str, str | Unfit]:
         by_key = {one.key: one for one in wanted}

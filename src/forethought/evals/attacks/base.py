@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import pkgutil
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -140,6 +143,50 @@ class Parameter(Record):
         return value
 
 
+def read_options(
+    kind: str, name: str, parameters: Sequence[Parameter], written: str, extra: Mapping[str, Option] | None = None
+) -> dict[str, Option]:
+    """Options that differ from their defaults, checked, in the order of the parameters.
+
+    `written`: what stands behind the colon of a name, VALUE (the first option) or `option=value`, parted by commas.
+    `extra`: options given beside it. `kind`, such as "attack", is for errors. Raises ConfigError for an option that is
+    unknown or given twice, and for a value out of range.
+    """
+    raw: dict[str, Option] = dict(extra or {})
+    known = {parameter.name: parameter for parameter in parameters}
+    # `answer_prefill:x = y` is a value, not an option, where the first option is any text.
+    takes_text = bool(parameters) and isinstance(parameters[0].default, str | None) and not parameters[0].choices
+    for piece in [piece.strip() for piece in written.split(",")] if written else []:
+        option, equals, value = (part.strip() for part in piece.partition("="))
+        if not equals or (option not in known and takes_text):
+            option, value = (parameters[0].name if parameters else ""), piece
+        if option in raw:
+            raise ConfigError(f"{kind} '{name}:{written}'", f"gives {option} twice", "Give it once")
+        raw[option] = value
+    unknown = [option for option in raw if option not in known]
+    if unknown:
+        takes = f"It takes {', '.join(known)}" if known else "It takes no options"
+        raise ConfigError(f"{kind} '{name}'", f"has no option '{unknown[0] or written}'", takes)
+    read = {option: known[option].read(name, raw[option]) for option in known if option in raw}
+    return {option: value for option, value in read.items() if value != known[option].default}
+
+
+def listed(package: ModuleType, attribute: str) -> dict[str, Any]:
+    """What the modules of a package list under an attribute, by name: modules by the alphabet, each in its own order.
+
+    Raises ConfigError where two have the same name.
+    """
+    found: dict[str, Any] = {}
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda one: one.name):
+        if module.ispkg:
+            continue
+        for one in getattr(importlib.import_module(f"{package.__name__}.{module.name}"), attribute, ()):
+            if one.name in found:
+                raise ConfigError(f"'{one.name}' in {module.name}.py", "is there already", "Give it another name")
+            found[one.name] = one
+    return found
+
+
 def _unchanged(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
     return attacked
 
@@ -217,7 +264,7 @@ class Attack(Record):
         return outcome.model_copy(update={"request": request, "lineage": lineage})
 
 
-def change(rule: Change) -> Transform:
+def by_rule(rule: Change) -> Transform:
     """An attack that changes the last user turn by a rule on its text."""
     return lambda attacked, rng, options, given: attacked.said(rule(attacked.text.strip(), rng, options))
 
@@ -232,6 +279,6 @@ def filled(template: str, text: str) -> str:
     return head + phrase(text) + tail
 
 
-def around(template: str) -> Transform:
+def by_template(template: str) -> Transform:
     """An attack that puts a text around the request."""
-    return change(lambda text, rng, options: filled(template, text))
+    return by_rule(lambda text, rng, options: filled(template, text))

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from forethought.engine.conversation import Able
 from forethought.evals.attacks.base import Attack, Attacked, Given, Wanted
-from forethought.evals.attacks.catalogue import why_not
-from forethought.evals.attacks.compose import attack_request
-from forethought.evals.attacks.rewriter import Unfit
+from forethought.evals.attacks.catalogue import attack_request, why_not
 from forethought.evals.attacks.rewrites import Rewrites
+from forethought.evals.attacks.rewritten import Unfit
 from forethought.records import Record, Request
 
 Ask = Callable[[Sequence[Wanted]], Mapping[str, str | Unfit]]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from forethought.evals.attacks.adaptive.base import Method
-from forethought.evals.attacks.adaptive.catalogue import METHODS
+from forethought.evals.attacks.adaptive.catalogue import all_searches
 from forethought.evals.attacks.base import Attack, Attacked, Given, Parameter
-from forethought.evals.attacks.catalogue import ATTACKS, PAPER
-from forethought.evals.attacks.compose import attack_request, parse_attack
+from forethought.evals.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack
 from forethought.evals.attacks.suites import load_suite, suite_names
 from forethought.records import user_request
 
@@ -93,17 +92,21 @@ language: judge it with a judge that reads it.
 
 def attacks_page() -> str:
     """The page as markdown."""
-    parts = [_HEAD.format(count=len(ATTACKS), length=len(PROBE.text))]
+    parts = [_HEAD.format(count=len(all_attacks()), length=len(PROBE.text))]
     paper = {parse_attack(name).name.split(":")[0] for name in PAPER}
     for kind, meaning in _KINDS.items():
-        rows = [_row(attack, attack.name in paper) for attack in ATTACKS.values() if attack.kind == kind]
+        rows = [_row(attack, attack.name in paper) for attack in all_attacks().values() if attack.kind == kind]
         parts.append(
             f"## {kind.capitalize()}: {meaning}\n\n"
             "| attack | form | after | options | needs | seen with | read | cost |\n"
             "| --- | --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
         )
     suites = [load_suite(name) for name in suite_names()]
-    parts.append(_ADAPTIVE.format(count=len(METHODS)) + "\n".join(_search_row(one) for one in METHODS.values()) + "\n")
+    parts.append(
+        _ADAPTIVE.format(count=len(all_searches()))
+        + "\n".join(_search_row(one) for one in all_searches().values())
+        + "\n"
+    )
     lines = [
         f"| `{suite.name}` | {len(suite.attacks)} | {len(suite.adaptive)} | {suite.description} |" for suite in suites
     ]

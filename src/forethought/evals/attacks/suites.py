@@ -11,7 +11,7 @@ from forethought.errors import ConfigError
 from forethought.evals.attacks.adaptive.base import Method
 from forethought.evals.attacks.adaptive.catalogue import parse_method
 from forethought.evals.attacks.base import Attack, Option
-from forethought.evals.attacks.compose import parse_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.attacks.rewritten import read_techniques
 from forethought.evals.attacks.templates import read_templates
 from forethought.records import Record
@@ -30,7 +30,7 @@ class Suite(Record):
     include: tuple[str, ...] = ()
     """Shipped suites, or files beside this one, whose attacks come first."""
     attacks: tuple[str | dict[str, Option], ...] = ()
-    """Attacks as `compose.parse_attack` reads them, or an object with `attack` and its options.
+    """Attacks as `catalogue.parse_attack` reads them, or an object with `attack` and its options.
 
     `templates:*` and `persuasion:*` are every row of the file."""
     adaptive: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from forethought.errors import InputError, ModelError
-from forethought.evals.attacks.static import DIRECT
+from forethought.evals.attacks.catalogue import DIRECT
 from forethought.evals.inside.added import Verdicts, added_figures, run_kinds
 from forethought.evals.inside.decodable import POSITIONS, Probed, Weights, probe_everywhere, probe_figures
 from forethought.evals.inside.failures import Table, failure_figures, tables

@@ -15,7 +15,7 @@ from forethought.data.operator import Operator
 from forethought.data.select import sample
 from forethought.data.shipped import shipped_requests
 from forethought.errors import InputError
-from forethought.evals.attacks.static import DIRECT, apply_attack
+from forethought.evals.attacks.catalogue import DIRECT, apply_attack
 from forethought.evals.estimate import Scores
 from forethought.records import Record, Request, Split
 

@@ -208,7 +208,7 @@ def check(sweep: Sweep) -> None:
     from forethought.defences.catalogue import check_spec
     from forethought.defences.prompts import shipped_prompt
     from forethought.evals.attacks.adaptive.catalogue import parse_method
-    from forethought.evals.attacks.static import find_attack, unmet
+    from forethought.evals.attacks.catalogue import parse_attack, unmet
     from forethought.pipeline.fusing import FITTED
 
     for name, contrast in sweep.contrasts.items():
@@ -233,7 +233,7 @@ def check(sweep: Sweep) -> None:
     for search in sweep.evaluate.all_searches:
         _given(f"search '{search.method}'", set(parse_method(search.method).needs) - {"gradients"})
     for attack in (*sweep.evaluate.attacks, *sweep.evaluate.reasoning):
-        _given(f"attack '{attack}'", set(unmet(find_attack(attack), sweep.evaluate.files)) - {"prefill"})
+        _given(f"attack '{attack}'", set(unmet(parse_attack(attack), sweep.evaluate.files)) - {"prefill"})
 
 
 def _given(place: str, needs: Collection[str]) -> None:

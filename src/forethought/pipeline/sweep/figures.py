@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from forethought.evals.attacks.adaptive.outcome import Outcome
-from forethought.evals.attacks.catalogue import seen_in_training
-from forethought.evals.attacks.static import find_attack
+from forethought.evals.attacks.catalogue import parse_attack, seen_in_training
 from forethought.evals.cells import Cells, by_cell, complied, refused, seeds, styled
 from forethought.evals.curves import asr_matched
 from forethought.evals.metrics import Figure, mean_of_shares, share
@@ -30,7 +29,7 @@ class Split:
         that was measured."""
         self.attacks = tuple(attacks)
         self.unseen, self.apart = attack_sets(attacks, sorted(seen), reads)
-        self.reasoning_seen = [one for one in reasoning if seen_in_training(find_attack(one), seen)]
+        self.reasoning_seen = [one for one in reasoning if seen_in_training(parse_attack(one), seen)]
         self.reasoning = [one for one in reasoning if one not in self.reasoning_seen]
 
 

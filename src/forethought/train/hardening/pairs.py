@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from forethought.data.restyle import sentence
 from forethought.engine.conversation import Able
 from forethought.evals.attacks.base import Attack, Attacked, Given
-from forethought.evals.attacks.jumble import augmented
+from forethought.evals.attacks.linguistic import augmented
 from forethought.evals.attacks.prepare import prepare
 from forethought.evals.suite.records import PlannedAttempt
 from forethought.records import Example, Record

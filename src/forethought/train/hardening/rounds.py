@@ -20,7 +20,7 @@ from forethought.engine.local import LocalModel
 from forethought.engine.settings import read_settings, write_settings
 from forethought.errors import ConfigError
 from forethought.evals.attacks.base import Given
-from forethought.evals.attacks.compose import parse_attack
+from forethought.evals.attacks.catalogue import parse_attack
 from forethought.manifest import key_of, write_json
 from forethought.records import Record
 from forethought.train.hardening.attacking import Attacker, Found

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from forethought.engine.conversation import Respondent
 from forethought.engine.local import LocalModel
-from forethought.evals.attacks.adaptive.autodan_prototypes import PLACE
 from forethought.evals.attacks.adaptive.base import Goal, Tools, opening_of
 from forethought.evals.attacks.adaptive.catalogue import parse_method
 from forethought.evals.attacks.adaptive.driver import run_searches
 from forethought.evals.attacks.adaptive.outcome import SearchSettings
+from forethought.evals.attacks.templates import PLACE
 from forethought.evals.judges.refusal import RefusalJudge
 from forethought.policy import Policy
 from forethought.reasoning import Format

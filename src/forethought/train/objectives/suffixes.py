@@ -18,9 +18,9 @@ import torch
 from forethought.chat import Tokenizer, encode_completion
 from forethought.engine.local import LocalModel
 from forethought.evals.attacks.adaptive.base import Goal
-from forethought.evals.attacks.adaptive.gcg_step import Setting, State, problem
-from forethought.evals.attacks.adaptive.gcg_step import step as gcg_step
-from forethought.evals.attacks.adaptive.gcg_tokens import Slot, encode_text, find_slot
+from forethought.evals.attacks.adaptive.suffix import Slot, encode_text, find_slot
+from forethought.evals.attacks.adaptive.weights.gcg import Setting, State, problem
+from forethought.evals.attacks.adaptive.weights.gcg import step as gcg_step
 from forethought.records import Record, Request
 from forethought.train.objectives.base import Batch, Step
 from forethought.train.objectives.latent import unlikely

@@ -1,22 +1,200 @@
 """AutoDAN: a population of readable templates, bred for the likelihood that the model begins to comply.
 
 Liu et al. 2023 (arXiv 2310.04451), in its hierarchical form (AutoDAN-HGA): every fifth generation exchanges
-sentences between templates, the others replace words by synonyms that have done well so far.
+sentences between templates, the others replace words by synonyms that have done well so far. The word level does
+without WordNet, which needs a download: a table of ordinary words takes its place.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
-from collections.abc import Generator, Mapping, Sequence
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forethought.evals.attacks.adaptive.aims import AIM, Aim, aim_at, tokens_of
-from forethought.evals.attacks.adaptive.autodan_genes import cross, momentum, placed, select, with_better_words
-from forethought.evals.attacks.adaptive.autodan_prototypes import PLACE, fill, prototypes
-from forethought.evals.attacks.adaptive.autodan_words import reworded
-from forethought.evals.attacks.adaptive.base import Ask, Goal, Method, Questions, Replies, Run, Tools, Write
+from forethought.evals.attacks.adaptive.base import (
+    AIM,
+    Aim,
+    Ask,
+    Goal,
+    Method,
+    Questions,
+    Replies,
+    Run,
+    Tools,
+    Write,
+    aim_at,
+    tokens_of,
+)
 from forethought.evals.attacks.base import Attacked, Options, Parameter
-from forethought.evals.attacks.rewriter import Rewriter, Unfit
+from forethought.evals.attacks.rewritten import Rewriter, Unfit
+from forethought.evals.attacks.templates import PLACE, fill_template, prototypes
+
+_GROUPS = (
+    "answer reply response", "answers replies responses", "answered addressed covered", "question matter query",
+    "explain describe detail", "explains describes details", "write compose draft", "writes composes drafts",
+    "begin start open", "pretend imagine suppose", "give provide offer", "gives provides offers",
+    "full complete thorough", "fully completely thoroughly", "clear plain direct", "clearly plainly directly",
+    "always invariably consistently", "never seldom rarely", "use apply employ", "using applying employing",
+    "word term expression", "words terms expressions", "rules guidelines instructions", "conditions terms requirements",
+    "warnings cautions notices", "disclaimers caveats provisos", "add include append", "apologise hesitate waver",
+    "expert specialist authority", "experts specialists authorities", "researcher scholar scientist",
+    "old seasoned experienced", "student pupil learner", "teacher tutor instructor", "character persona figure",
+    "characters personas figures", "role part position", "story tale narrative", "fiction fantasy invention",
+    "scene episode chapter", "game exercise exchange", "play act perform", "stay remain keep",
+    "concrete specific definite", "step stage part", "steps stages parts", "purpose aim goal", "reason ground cause",
+    "important essential vital", "useful helpful valuable", "good fine worthwhile", "right proper fitting",
+    "reasonable sensible fair", "neutral impartial objective", "information knowledge material",
+    "reports studies papers", "numbers figures data", "findings results conclusions", "readers people users",
+    "understanding insight comprehension", "agree confirm concur", "learn gain profit", "learning studying knowing",
+    "teaches shows tells", "conclusion result inference", "therefore hence consequently", "because since",
+    "well-known renowned noted", "often frequently commonly", "public common general", "interest benefit good",
+    "declared announced stated", "conversation dialogue discussion", "short brief concise", "long lengthy extended",
+    "simple easy basic", "careful attentive precise", "quick swift prompt", "honest frank open", "task job assignment",
+    "following next subsequent", "discuss consider examine", "proposes suggests names", "bring put set",
+    "assistant helper aide", "ask request enquire", "asks requests enquires", "want wish need", "help assist support",
+    "think reason reflect", "great large considerable", "new fresh recent", "whole entire total",
+)  # fmt: skip
+_WORD = re.compile(r"\{request\}|[A-Za-z]+(?:-[A-Za-z]+)*")
+
+
+def _table() -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for group in _GROUPS:
+        words = group.split()
+        for word in words:
+            found.setdefault(word, []).extend(other for other in words if other != word)
+    return {word: tuple(dict.fromkeys(others)) for word, others in found.items()}
+
+
+SYNONYMS = _table()
+"""Word in lower case to those that may stand for it."""
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text that have synonyms, in lower case and in order; the place of the request is none."""
+    return [word.lower() for word in _WORD.findall(text) if word != PLACE and word.lower() in SYNONYMS]
+
+
+def replace_words(text: str, choose: Callable[[str], str | None]) -> str:
+    """The text with each word that has synonyms replaced by what `choose` gives for it; None keeps it.
+
+    Capitals at the beginning of a word are kept, and the place of the request is never touched.
+    """
+
+    def one(match: re.Match[str]) -> str:
+        word = match.group()
+        if word == PLACE or word.lower() not in SYNONYMS:
+            return word
+        other = choose(word.lower())
+        if other is None:
+            return word
+        return other[:1].upper() + other[1:] if word[:1].isupper() else other
+
+    return _WORD.sub(one, text)
+
+
+def reworded(text: str, rng: random.Random, most: int = 10) -> str:
+    """The text with up to `most` words replaced by synonyms, drawn alike: the mutation where no attacker writes one.
+
+    AutoDAN's own code replaces ten words by WordNet where no model is to be had.
+    """
+    places = range(len(words_of(text)))
+    chosen = set(rng.sample(places, min(most, len(places))))
+    seen = iter(places)
+    return replace_words(text, lambda word: rng.choice(SYNONYMS[word]) if next(seen) in chosen else None)
+
+
+_SENTENCE_END = re.compile(r"(?<=[,.!?])\s+")
+_SWAPS = 5
+"""Most words replaced in a paragraph, as the paper's code does it."""
+_FLOOR = 1e-6
+"""Weight of the worst synonym: it is drawn where none is better, and hardly ever otherwise."""
+
+
+def select(texts: Sequence[str], fitness: Sequence[float], number: int, rng: random.Random) -> list[str]:
+    """So many texts drawn with replacement by the softmax of their fitness (the paper's roulette wheel)."""
+    best = max(fitness)
+    return rng.choices(texts, weights=[math.exp(one - best) for one in fitness], k=number)
+
+
+def cross(one: str, other: str, points: int, rng: random.Random) -> tuple[str, str]:
+    """Two children whose sentences are exchanged between up to `points` cuts in each pair of paragraphs.
+
+    Paragraphs that only the longer text has stay with it. A child that lost the place of the request gets it back
+    behind its text, and one that has it twice keeps the first.
+    """
+    paragraphs = [[_SENTENCE_END.split(part) for part in text.split("\n\n")] for text in (one, other)]
+    children: tuple[list[str], list[str]] = ([], [])
+    for left, right in zip(*paragraphs, strict=False):
+        for child, sentences in zip(children, _cross_paragraph(left, right, points, rng), strict=True):
+            child.append(" ".join(sentences))
+    shared = len(children[0])
+    for child, rest in zip(children, paragraphs, strict=True):
+        child.extend(" ".join(sentences) for sentences in rest[shared:])
+    return placed("\n\n".join(children[0])), placed("\n\n".join(children[1]))
+
+
+def _cross_paragraph(left: list[str], right: list[str], points: int, rng: random.Random) -> tuple[list[str], list[str]]:
+    most = min(len(left), len(right)) - 1
+    cuts = sorted(rng.sample(range(1, most + 1), min(points, most)))
+    bounds = [0, *cuts, None]
+    new_left: list[str] = []
+    new_right: list[str] = []
+    for start, end in itertools.pairwise(bounds):
+        first, second = (left, right) if rng.random() < 0.5 else (right, left)
+        new_left += first[start:end]
+        new_right += second[start:end]
+    return new_left, new_right
+
+
+def placed(text: str) -> str:
+    """The text with the place of the request in it exactly once."""
+    head, found, tail = text.partition(PLACE)
+    return head + found + tail.replace(PLACE, "this") if found else f"{text}\n\n{PLACE}"
+
+
+def momentum(words: Mapping[str, float], texts: Sequence[str], fitness: Sequence[float], keep: int) -> dict[str, float]:
+    """The words' scores after a generation: the mean of a word's old score and of the fitness of texts that hold it.
+
+    The `keep` best are kept. Only words that have synonyms are scored: no other is ever asked for.
+    """
+    found: dict[str, list[float]] = {}
+    for text, one in zip(texts, fitness, strict=True):
+        for word in dict.fromkeys(words_of(text)):
+            found.setdefault(word, []).append(one)
+    scores = dict(words)
+    for word, all_of_it in found.items():
+        mean = sum(all_of_it) / len(all_of_it)
+        scores[word] = (scores[word] + mean) / 2 if word in scores else mean
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    return dict(ranked[:keep])
+
+
+def with_better_words(text: str, words: Mapping[str, float], chance: float, rng: random.Random) -> str:
+    """The text with words replaced, each with the chance, by synonyms drawn by their scores; at most 5 a paragraph.
+
+    A synonym without a score counts as the worst that has one.
+    """
+    return "\n\n".join(_better_paragraph(paragraph, words, chance, rng) for paragraph in text.split("\n\n"))
+
+
+def _better_paragraph(paragraph: str, words: Mapping[str, float], chance: float, rng: random.Random) -> str:
+    worst = min(words.values(), default=0.0)
+    replaced = 0
+
+    def choose(word: str) -> str | None:
+        nonlocal replaced
+        if replaced >= _SWAPS or rng.random() >= chance:
+            return None
+        replaced += 1
+        synonyms = SYNONYMS[word]
+        return rng.choices(synonyms, weights=[words.get(other, worst) - worst + _FLOOR for other in synonyms])[0]
+
+    return replace_words(paragraph, choose)
+
 
 REWORDER = Rewriter(
     name="autodan",
@@ -101,7 +279,7 @@ class _Fitness:
 
     def _attacked(self, text: str) -> Attacked:
         request = self.goal.request
-        return Attacked(request=request, lineage=("autodan",)).said(fill(text, request.text))
+        return Attacked(request=request, lineage=("autodan",)).said(fill_template(text, request.text))
 
 
 def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
@@ -215,3 +393,5 @@ AUTODAN = Method(
     search=search,
 )  # fmt: skip
 """Begins with the user's templates, else with mild shipped frames, which are weaker than the paper's own."""
+
+METHODS = (AUTODAN,)

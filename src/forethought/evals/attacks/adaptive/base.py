@@ -1,10 +1,16 @@
-"""What a search is: an attack that is optimised against one defence, within a budget of queries.
+"""What a search is: an attack that is optimised against one defence, within a budget of queries; and what it aims at.
 
 A search is a generator. It yields a batch of questions, is given their replies, and goes on; its
 driver runs the searches of all requests side by side, so that the attacked model, the attacker and
 the evaluator each get one large batch a round. Every reply is kept on disk, and a search is
 deterministic given its replies and its seed: one that was killed is run again from its start on
 the kept replies, and asks nothing twice.
+
+What a search makes likely is its aim: an opening of the answer, a thought that complies, or the verdict itself. A model
+that thinks first never begins with "Sure": its turn opens with a thought, and the verdict in it decides. So three aims.
+`answer` is the opening of the answer right at the start of the turn, as the attacks were published: it skips the
+thought. `think` is a whole thought that finds nothing wrong, and the opening behind it. `verdict` is the one word that
+decides, behind such a thought. `auto` is `verdict` for a model that thinks and `answer` for another.
 """
 
 from __future__ import annotations
@@ -16,11 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from forethought.data.teach import intent_of
 from forethought.engine.conversation import Able, Response
 from forethought.evals.attacks.base import Attacked, Option, Options, Parameter
 from forethought.evals.judges.base import Verdict
 from forethought.policy import Policy, default_policy
-from forethought.reasoning import Format
+from forethought.reasoning import VERDICT_ANCHOR, Format, SafetyReasoning, markers, render
 from forethought.records import Message, Record, Request
 
 if TYPE_CHECKING:
@@ -173,3 +180,63 @@ def opening_of(request: Request) -> str:
     """A target string for a request whose benchmark gives none: "Sure, here is" as GCG has it (arXiv 2307.15043)."""
     text = request.plain.strip().rstrip(".?!")
     return f"Sure, here is {text[:1].lower()}{text[1:]}"
+
+
+_CHARACTERS_OF_TOKEN = 4.0
+"""Of English text, where no tokenizer is at hand."""
+
+AIM = Parameter(
+    name="aim",
+    default="auto",
+    choices=("auto", "answer", "think", "verdict"),
+    meaning="what is made likely: the answer's opening, a thought that complies, its verdict; auto: verdict for a"
+    " model that thinks, else answer",
+)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A text of the model's own turn that a search makes likely."""
+
+    prefill: str
+    """What of the turn is taken as given."""
+    target_string: str
+    """What is made likely behind it."""
+    first_decides: bool
+    """Whether its first token says more than how a turn always begins."""
+
+    def score(self, attacked: Attacked, first_only: bool = False) -> Score:
+        """The question how likely it is under an attack. `first_only` holds where the first token decides."""
+        opened = attacked.opened(self.prefill) if self.prefill else attacked
+        return Score(attacked=opened, target_string=self.target_string, first_only=first_only and self.first_decides)
+
+
+def aim_at(goal: Goal, tools: Tools, kind: str) -> Aim:
+    """The aim of a kind.
+
+    The thought is rendered as the model was taught to write it, and states the request. A model whose turn can't be
+    begun for it is scored on prefill and target together.
+    """
+    if kind == "auto":
+        kind = "verdict" if tools.thinks else "answer"
+    if kind == "answer":
+        return Aim("", goal.target_string, first_decides=True)
+    settings = tools.model.settings if tools.model is not None else None
+    reasoning = SafetyReasoning(intent=intent_of(goal.request.plain), verdict="comply")
+    thought = render(reasoning, tools.policy, tools.format, settings.detail if settings is not None else "short")
+    if kind == "verdict":
+        head, anchor, _ = thought.partition(VERDICT_ANCHOR)
+        prefill, target = head + anchor, " comply"
+    else:
+        prefill = markers(tools.format)[0] + "\n"
+        target = thought.removeprefix(prefill) + goal.target_string
+    if not tools.able.prefill:
+        return Aim("", prefill + target, first_decides=False)
+    return Aim(prefill, target, first_decides=kind == "verdict")
+
+
+def tokens_of(text: str, tools: Tools) -> int:
+    """Tokens of a text, at least 1: the attacked model's where it is at hand, else estimated from the characters."""
+    if tools.model is not None:
+        return max(1, len(tools.model.tokenizer(text, add_special_tokens=False)["input_ids"]))
+    return max(1, round(len(text) / _CHARACTERS_OF_TOKEN))

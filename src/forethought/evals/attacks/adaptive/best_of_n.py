@@ -10,7 +10,7 @@ import random
 
 from forethought.evals.attacks.adaptive.base import Ask, Goal, Method, Run, Tools
 from forethought.evals.attacks.base import Attacked, Options, Parameter
-from forethought.evals.attacks.jumble import augmented
+from forethought.evals.attacks.linguistic import augmented
 
 
 def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
@@ -39,3 +39,5 @@ BEST_OF_N = Method(
     search=search,
 )
 """N and sigma are the paper's. Its batch is 60 for speed; eight waste fewer queries behind a success."""
+
+METHODS = (BEST_OF_N,)

@@ -1,30 +1,24 @@
-"""All searches by name, what suites may write of them, and which can be run here."""
+"""All searches by name, what suites may write of them, and which can be run here.
+
+A search is listed by the module that defines it, under `METHODS`: a new file in this package is all that a new one
+takes. What works on a model's weights stands in `weights`, and is loaded by a search that runs: no list needs torch.
+"""
 
 from __future__ import annotations
 
 import difflib
+from functools import lru_cache
 
 from forethought.errors import ConfigError
-from forethought.evals.attacks.adaptive.autodan import AUTODAN
+from forethought.evals.attacks import adaptive
 from forethought.evals.attacks.adaptive.base import Method, Tools
-from forethought.evals.attacks.adaptive.best_of_n import BEST_OF_N
-from forethought.evals.attacks.adaptive.crescendo import CRESCENDO
-from forethought.evals.attacks.adaptive.embedding import EMBEDDING
-from forethought.evals.attacks.adaptive.gcg import GCG, GCG_MULTI, GCG_SKIP, GCG_THINK
-from forethought.evals.attacks.adaptive.goat import GOAT
-from forethought.evals.attacks.adaptive.gptfuzzer import GPTFUZZER
-from forethought.evals.attacks.adaptive.pair import PAIR
-from forethought.evals.attacks.adaptive.random_search import RANDOM_SEARCH
-from forethought.evals.attacks.adaptive.tap import TAP
-from forethought.evals.attacks.base import Option
+from forethought.evals.attacks.base import listed, read_options
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        GCG, GCG_THINK, GCG_SKIP, GCG_MULTI, AUTODAN, RANDOM_SEARCH, EMBEDDING, PAIR, TAP, CRESCENDO, GOAT, BEST_OF_N,
-        GPTFUZZER,
-    )
-}  # fmt: skip
+
+@lru_cache(maxsize=1)
+def all_searches() -> dict[str, Method]:
+    """The searches of every module of this package, by name."""
+    return listed(adaptive, "METHODS")
 
 
 def parse_method(spec: str) -> Method:
@@ -34,7 +28,7 @@ def parse_method(spec: str) -> Method:
     """
     name, _, written = spec.partition(":")
     method = _known(name.strip())
-    chosen = _read_options(method, written.strip())
+    chosen = read_options("search", method.name, method.parameters, written.strip())
     if not chosen:
         return method
     said = ",".join(f"{option}={value}" for option, value in chosen.items())
@@ -63,27 +57,10 @@ def why_not(method: Method, tools: Tools, attacker: bool, evaluator: bool) -> st
 
 
 def _known(name: str) -> Method:
-    if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=3, cutoff=0.5) or list(METHODS)[:5]
+    known = all_searches()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or list(known)[:5]
         raise ConfigError(
             f"search '{name}'", "there is no such search", f"Use {', '.join(near)} or another of docs/attacks.md"
         )
-    return METHODS[name]
-
-
-def _read_options(method: Method, written: str) -> dict[str, Option]:
-    """Options that differ from their defaults, checked, in the order of the method's parameters."""
-    known = {parameter.name: parameter for parameter in method.parameters}
-    raw: dict[str, str] = {}
-    for piece in [piece.strip() for piece in written.split(",")] if written else []:
-        option, equals, value = (part.strip() for part in piece.partition("="))
-        if not equals:
-            option, value = (method.parameters[0].name if method.parameters else ""), piece
-        if option not in known:
-            takes = f"It takes {', '.join(known)}" if known else "It takes no options"
-            raise ConfigError(f"search '{method.name}'", f"has no option '{option or piece}'", takes)
-        if option in raw:
-            raise ConfigError(f"search '{method.name}:{written}'", f"gives {option} twice", "Give it once")
-        raw[option] = value
-    read = {name: known[name].read(method.name, raw[name]) for name in known if name in raw}
-    return {name: value for name, value in read.items() if value != known[name].default}
+    return known[name]

@@ -11,13 +11,16 @@ from forethought.evals.attacks.adaptive.dialogue import (
     ATTACKER_PARAMETERS,
     EVALUATOR_TOKENS,
     Chat,
+    Form,
     Red,
+    Turn,
     answer_of,
     exchange,
+    fill,
+    prompts,
+    rating_said,
+    shown,
 )
-from forethought.evals.attacks.adaptive.prompts import fill, prompts, shown
-from forethought.evals.attacks.adaptive.ratings import rating_said
-from forethought.evals.attacks.adaptive.replies import Form, Turn
 from forethought.evals.attacks.base import Options, Parameter
 from forethought.records import Message
 
@@ -126,3 +129,5 @@ CRESCENDO = Method(
     search=search,
 )
 """Ten rounds and ten backtracks, and an attacker that remembers all of them."""
+
+METHODS = (CRESCENDO,)

@@ -1,20 +1,173 @@
-"""What searches with an attacker model share: its chat, its tries, the question to the attacked model, and counts."""
+"""What searches with an attacker model share: prompts, replies read with suspicion, the chat, tries and counts."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import random
+import re
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import resources
+from typing import Any, TypeVar
 
+from json_repair import repair_json
+
+from forethought.errors import ConfigError
 from forethought.evals.attacks.adaptive.base import Ask, Compute, Goal, Question, Questions, Replies, Reply, Write
-from forethought.evals.attacks.adaptive.prompts import fill, shown
-from forethought.evals.attacks.adaptive.ratings import yes_or_no
-from forethought.evals.attacks.adaptive.replies import Form, Turn, read_plain, read_turn
 from forethought.evals.attacks.base import Attacked, Options, Parameter
-from forethought.evals.attacks.rewriter import EMPTY, REFUSED, Unfit
-from forethought.records import Message
+from forethought.evals.attacks.rewritten import EMPTY, REFUSED, Unfit, read_rewrite
+from forethought.evals.judges.untrusted import fence_mark, fenced
+from forethought.records import Message, Record
+from forethought.refusal import refusal_outcome
+from forethought.yamlfile import parse_yaml
+
+_PLACE = re.compile(r"\{([a-z_]+)\}")  # not the braces of the JSON that a text shows
+_FOLDER = "evals/attacks/adaptive/prompts"
+
+
+class _Prompts(Record):
+    source: str
+    """Whose method the texts follow. The words are this project's own."""
+    texts: dict[str, str]
+
+
+@lru_cache(maxsize=16)
+def prompts(name: str) -> Mapping[str, str]:
+    """The texts of a method by name. Raises ConfigError for a file that can't be read as such."""
+    file = resources.files("forethought").joinpath(f"{_FOLDER}/{name}.yaml")
+    text = file.read_text(encoding="utf-8")
+    return parse_yaml(
+        text, f"prompts/{name}.yaml", "prompt file", _Prompts, "source and texts", "docs/attacks.md"
+    ).texts
+
+
+def fill(template: str, values: Mapping[str, str | int]) -> str:
+    """The template with each `{name}` replaced, once: what stands in a value is never read as a place.
+
+    Raises ConfigError for a place that has no value.
+    """
+
+    def value(place: re.Match[str]) -> str:
+        if place[1] not in values:
+            raise ConfigError(f"'{place[0]}' in a prompt", "has no value", f"Use {', '.join(sorted(values))}")
+        return str(values[place[1]])
+
+    return _PLACE.sub(value, template).strip()
+
+
+def shown(name: str, text: str) -> str:
+    """A text of a benchmark or a model, between tags that it can't close."""
+    return fenced(name, fence_mark(text), text.strip() or "(empty)")
+
+
+NOT_JSON = "the attacker wrote no JSON that holds a message"
+
+
+@dataclass(frozen=True)
+class Form:
+    """The JSON object that an attacker is asked for."""
+
+    message: str
+    """Key of the text for the attacked model."""
+    remarks: tuple[str, ...]
+    """Keys of what the attacker says to itself; they may be missing."""
+
+
+class Turn(Record):
+    """A message that the attacker wrote."""
+
+    text: str
+    """For the attacked model."""
+    as_written: str
+    """The JSON for the attacker's own history, remarks included."""
+    plain: bool = False
+    """True where there was no JSON and the whole text was taken."""
+
+
+def without_thought(text: str) -> str:
+    """The text after a reasoning model's thought; empty where the thought doesn't end."""
+    said = re.sub(r"(?s)\A\s*<think>.*?</think>", "", text).strip()
+    return "" if said.startswith("<think>") else said
+
+
+def read_turn(text: str, form: Form) -> Turn | Unfit:
+    """The message of an attacker's JSON, damaged JSON repaired; Unfit with few different causes else."""
+    said = without_thought(text)
+    if not said:
+        return Unfit(EMPTY)
+    found = _object(said, form)
+    message = found.get(form.message)
+    # A small model copies the form that it is shown, dots and all.
+    if isinstance(message, str) and any(character.isalnum() for character in message):
+        kept = {key: found[key] for key in (*form.remarks, form.message) if isinstance(found.get(key), str)}
+        return Turn(text=message.strip(), as_written=json.dumps(kept, ensure_ascii=False))
+    # Before the JSON alone: what stands in it may quote the words of a refusal, to rule them out.
+    return Unfit(REFUSED if refusal_outcome(said.partition("{")[0])[0] == "refused" else NOT_JSON)
+
+
+def read_plain(text: str, form: Form, original: str) -> Turn | Unfit:
+    """The whole text as the message, for attackers that don't write JSON. Broken JSON is none."""
+    said = without_thought(text)
+    if "{" in said:
+        return Unfit(NOT_JSON)
+    message = read_rewrite(said, original, changes_words=False)
+    if isinstance(message, Unfit):
+        return message
+    if not any(character.isalnum() for character in message):
+        return Unfit(EMPTY)
+    as_written = json.dumps({form.message: message}, ensure_ascii=False)
+    return Turn(text=message, as_written=as_written, plain=True)
+
+
+def _object(said: str, form: Form) -> dict[str, Any]:
+    """The first JSON object with a message in it, strictly read where that goes; else an empty one."""
+    body = re.sub(r"(?s)\A```(?:json)?\s*(.*?)\s*```\Z", r"\1", said)
+    try:
+        loaded: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        loaded = _repaired(body[body.index("{") :]) if "{" in body else None
+    found = loaded if isinstance(loaded, list) else [loaded]
+    return next((one for one in found if isinstance(one, dict) and form.message in one), {})
+
+
+def _repaired(body: str) -> Any:
+    try:
+        return repair_json(body, return_objects=True, skip_json_loads=True)
+    except (ValueError, RecursionError):
+        return None
+
+
+NOT_RATED = "not rated"
+Leaf = TypeVar("Leaf")
+
+
+def yes_or_no(text: str | None) -> bool | None:
+    """The decision of an evaluator that was asked for `[[YES]]` or `[[NO]]` alone; None for all else.
+
+    The first line has to be the decision and nothing besides: a yes found somewhere in a sentence decides nothing.
+    """
+    lines = without_thought(text or "").splitlines()
+    found = re.fullmatch(r"\W*(yes|no)\W*", lines[0], re.IGNORECASE) if lines else None
+    others = {word.lower() for word in re.findall(r"(?i)\[\[(yes|no)\]\]", " ".join(lines[1:]))}
+    if found is None or others - {found[1].lower()}:
+        return None
+    return found[1].lower() == "yes"
+
+
+def rating_said(rating: int | None) -> str:
+    """A rating from 1 to 10 in words for the attacker; one that is unscored is said to be so, and never a 1."""
+    return NOT_RATED if rating is None else f"{rating} of 10"
+
+
+def best_first(leaves: Sequence[Leaf], rating: Callable[[Leaf], int | None], rng: random.Random) -> list[Leaf]:
+    """Highest rating first, equal ones in random order, those without a rating last."""
+    shuffled = list(leaves)
+    rng.shuffle(shuffled)
+    return sorted(shuffled, key=lambda leaf: -(rating(leaf) or 0))
+
 
 ATTACKER_PARAMETERS = (
     Parameter(

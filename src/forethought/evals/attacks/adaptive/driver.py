@@ -291,7 +291,7 @@ def run_searches(
     on_progress: Callable[[SearchProgress], None] | None = None,
     harmless_judge: Judge | None = None,
 ) -> SearchRun:
-    """Runs every method for every goal against a target; `targets.text_model` makes writers.
+    """Runs every method for every goal against a target; `models.text_model` makes writers.
 
     A run that was stopped goes on where it was: every reply stands in `folder`, which belongs to one target. The
     methods see the target through `tools` as well; `able` is the target's own. `harmless_judge` judges the answers

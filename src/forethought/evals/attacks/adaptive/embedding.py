@@ -17,14 +17,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from forethought.errors import ModelError
-from forethought.evals.attacks.adaptive.aims import AIM, Aim, aim_at
-from forethought.evals.attacks.adaptive.base import Compute, Goal, Grade, Method, Run, Tools
-from forethought.evals.attacks.adaptive.gcg_tokens import Slot, find_slot
+from forethought.evals.attacks.adaptive.base import AIM, Aim, Compute, Goal, Grade, Method, Run, Tools, aim_at
+from forethought.evals.attacks.adaptive.suffix import Slot, find_slot
 from forethought.evals.attacks.base import Options, Parameter
 from forethought.records import Message
 
 if TYPE_CHECKING:
-    from forethought.evals.attacks.adaptive.embedding_model import Perturbed
+    from forethought.evals.attacks.adaptive.weights.embedding import Perturbed
 
 
 def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
@@ -65,7 +64,7 @@ def _once(make: Callable[[], Perturbed]) -> Callable[[], Perturbed]:
 
 
 def _perturbed(goal: Goal, aim: Aim, options: Options, tools: Tools) -> Perturbed:
-    from forethought.evals.attacks.adaptive.embedding_model import Perturbed
+    from forethought.evals.attacks.adaptive.weights.embedding import Perturbed
 
     assert tools.model is not None
     return Perturbed(tools.model, _slot(goal, options, tools), aim, float(options["step"]))
@@ -124,3 +123,5 @@ EMBEDDING = Method(
     search=search,
 )  # fmt: skip
 """The bound from above. Earlier layers are not decoded, as the paper's multi-layer attack does for unlearning."""
+
+METHODS = (EMBEDDING,)

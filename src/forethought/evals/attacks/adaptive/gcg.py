@@ -1,7 +1,9 @@
 """Greedy Coordinate Gradient (Zou et al. 2023, arXiv 2307.15043) as a search, towards answer, thought, or many goals.
 
 A step is a `Compute` whose whole outcome is kept, so that a search that was killed goes on at the step. At some steps
-the best suffix so far is put to the attacked model and judged; the search ends where it gets through.
+the best suffix so far is put to the attacked model and judged; the search ends where it gets through. What a suffix is
+optimised towards is text that the attacked model itself would decode next, token by token. The steps themselves, on the
+model's weights, stand in `weights.gcg`.
 """
 
 from __future__ import annotations
@@ -11,18 +13,81 @@ import random
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from forethought.data.teach import intent_of
 from forethought.errors import ConfigError
 from forethought.evals.attacks.adaptive.base import Ask, Compute, Goal, Method, Questions, Replies, Run, Search, Tools
-from forethought.evals.attacks.adaptive.gcg_targets import Aim, passes
-from forethought.evals.attacks.adaptive.gcg_tokens import user_text
+from forethought.evals.attacks.adaptive.suffix import Ids, encode_text, user_text
 from forethought.evals.attacks.base import Attacked, Options, Parameter
+from forethought.reasoning import SafetyReasoning, markers, render
 
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
-    from forethought.evals.attacks.adaptive.gcg_step import Problem
+    from forethought.evals.attacks.adaptive.weights.gcg import Problem
+
+AimKind = Literal["think", "skip"]
+"""For a model that thinks: through a thought that finds nothing wrong, or into the answer at once."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A string that the model is to write, right after its prompt."""
+
+    forced: Ids
+    """Tokens that the engine puts at the beginning of the model's turn; nothing has to make them likely."""
+    wanted: Ids
+    """Tokens of the string."""
+    base: bool = False
+    """True where the base model's weights write it."""
+
+
+def targets(goal: Goal, model: LocalModel, aim: AimKind) -> tuple[Target, ...]:
+    """What has to be likely for the attack to get through; the loss is summed over them.
+
+    - A model that doesn't think opens its turn with the target string (GCG as published), whatever the aim.
+    - `think`: after the forced opening marker, the thought it would write about a harmless request (intent, verdict
+      "comply", closing marker), and the target string. With split answering the thought is one target and the answer,
+      which the base model writes without the thought, is another.
+    - `skip`: the target string where the thought would begin. The engine leads the model from there to a verdict.
+    """
+    answer = encode_text(model.tokenizer, goal.target_string)
+    settings = model.thinking
+    if settings is None:
+        return (Target(forced=(), wanted=answer),)
+    opening, closing = markers(settings.format)
+    forced = encode_text(model.tokenizer, opening + "\n")
+    if aim == "skip":
+        return (Target(forced, answer),)
+    thought = harmless_thought(goal, model)
+    if settings.answer_with == "base":
+        thought = thought[: thought.rindex(closing) + len(closing)]
+        return Target(forced, _after(model, forced, thought)), Target((), answer, base=True)
+    return (Target(forced, _after(model, forced, thought + goal.target_string)),)
+
+
+def harmless_thought(goal: Goal, model: LocalModel) -> str:
+    """The thought that a trained model would write, did it take the request for a harmless one."""
+    assert model.settings is not None
+    reasoning = SafetyReasoning(intent=intent_of(goal.request.plain), verdict="comply")
+    return render(reasoning, model.settings.policy, model.settings.format, model.settings.detail)
+
+
+def _after(model: LocalModel, forced: Ids, text: str) -> Ids:
+    """Tokens of a turn behind those that are forced."""
+    whole = encode_text(model.tokenizer, text)
+    if whole[: len(forced)] == forced:
+        return whole[len(forced) :]
+    opening = markers(model.settings.format)[0] if model.settings else ""
+    return encode_text(model.tokenizer, text.removeprefix(opening + "\n"))
+
+
+def passes(model: LocalModel, aim: AimKind) -> int:
+    """How many targets there are, and so how many passes of a model one suffix takes."""
+    settings = model.thinking
+    return 2 if settings is not None and aim == "think" and settings.answer_with == "base" else 1
+
 
 PAPER = "Zou et al. 2023, arXiv 2307.15043"
 _EARLY = (0, 10, 20, 50)
@@ -38,7 +103,7 @@ class Optimisation:
 
     goals: Sequence[Goal]
     model: LocalModel
-    aim: Aim
+    aim: AimKind
     options: Options
     seed: str
     made: dict[int, Made] = field(default_factory=dict)
@@ -49,7 +114,7 @@ class Optimisation:
     @cached_property
     def problem(self) -> Problem:
         """Made at the first step that is computed and not read from the disk."""
-        from forethought.evals.attacks.adaptive.gcg_step import Setting, problem
+        from forethought.evals.attacks.adaptive.weights.gcg import Setting, problem
 
         chosen = self.options
         setting = Setting(
@@ -70,7 +135,7 @@ class Optimisation:
         return Compute(name=f"{self.label}step/{number}", work=partial(self._work, number, before), forwards=forwards)
 
     def _work(self, number: int, before: Made | None) -> Made:
-        from forethought.evals.attacks.adaptive.gcg_step import State, start, step
+        from forethought.evals.attacks.adaptive.weights.gcg import State, start, step
 
         if number not in self.made:
             made = self.problem
@@ -79,7 +144,7 @@ class Optimisation:
         return self.made[number]
 
 
-def _single(name: str, aim: Aim) -> Search:
+def _single(name: str, aim: AimKind) -> Search:
     """A search for a suffix of one goal."""
 
     def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
@@ -214,3 +279,5 @@ GCG_MULTI = _method(
     _MULTI,
 )
 """Optimised for the first goals of `Tools.group`; on all others it shows how the suffix transfers."""
+
+METHODS = (GCG, GCG_THINK, GCG_SKIP, GCG_MULTI)

@@ -6,9 +6,16 @@ import random
 from collections.abc import Generator
 
 from forethought.evals.attacks.adaptive.base import Goal, Method, Questions, Replies, Run, Tools
-from forethought.evals.attacks.adaptive.dialogue import ATTACKER_PARAMETERS, Red, answer_of, exchange
-from forethought.evals.attacks.adaptive.prompts import fill, prompts, shown
-from forethought.evals.attacks.adaptive.replies import Form
+from forethought.evals.attacks.adaptive.dialogue import (
+    ATTACKER_PARAMETERS,
+    Form,
+    Red,
+    answer_of,
+    exchange,
+    fill,
+    prompts,
+    shown,
+)
 from forethought.evals.attacks.base import Options, Parameter
 from forethought.records import Message
 
@@ -67,3 +74,5 @@ GOAT = Method(
     search=search,
 )
 """Five turns, and ten conversations as for the paper's ASR@10; its ASR@1 is `conversations: 1`."""
+
+METHODS = (GOAT,)

@@ -13,12 +13,11 @@ import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
-from forethought.evals.attacks.adaptive.autodan_prototypes import PLACE, prototypes
-from forethought.evals.attacks.adaptive.autodan_prototypes import fill as filled
 from forethought.evals.attacks.adaptive.base import Ask, Goal, Method, Questions, Replies, Run, Tools, Write
-from forethought.evals.attacks.adaptive.prompts import fill, prompts, shown
-from forethought.evals.attacks.adaptive.replies import without_thought
+from forethought.evals.attacks.adaptive.dialogue import fill, prompts, shown, without_thought
 from forethought.evals.attacks.base import Attacked, Options, Parameter
+from forethought.evals.attacks.templates import PLACE, prototypes
+from forethought.evals.attacks.templates import fill_template as filled
 from forethought.records import Message
 from forethought.refusal import refusal_outcome
 
@@ -139,3 +138,5 @@ GPTFUZZER = Method(
     queries=500,
     search=search,
 )
+
+METHODS = (GPTFUZZER,)

@@ -12,7 +12,7 @@ from forethought.engine.conversation import Conversation, Failed, Respondent, Re
 from forethought.errors import ForethoughtError, ModelError
 from forethought.evals.attacks.adaptive.base import Score, Write
 from forethought.evals.attacks.adaptive.journal import digest
-from forethought.evals.attacks.rewriter import EMPTY
+from forethought.evals.attacks.rewritten import EMPTY
 from forethought.records import Message, Record
 
 if TYPE_CHECKING:

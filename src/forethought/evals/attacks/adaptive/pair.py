@@ -6,10 +6,18 @@ import random
 from collections.abc import Mapping
 
 from forethought.evals.attacks.adaptive.base import Goal, Method, Reply, Run, Tools
-from forethought.evals.attacks.adaptive.dialogue import ATTACKER_PARAMETERS, Chat, Red, answer_of
-from forethought.evals.attacks.adaptive.prompts import fill, prompts, shown
-from forethought.evals.attacks.adaptive.ratings import rating_said
-from forethought.evals.attacks.adaptive.replies import Form, Turn
+from forethought.evals.attacks.adaptive.dialogue import (
+    ATTACKER_PARAMETERS,
+    Chat,
+    Form,
+    Red,
+    Turn,
+    answer_of,
+    fill,
+    prompts,
+    rating_said,
+    shown,
+)
 from forethought.evals.attacks.base import Options, Parameter
 
 ROLES = ("role_play", "logical_appeal", "authority_endorsement")
@@ -64,3 +72,5 @@ PAIR = Method(
     search=search,
 )
 """Thirty streams of depth three, as in the paper's later versions and code; its first version had twenty."""
+
+METHODS = (PAIR,)

@@ -2,27 +2,100 @@
 
 Andriushchenko et al. 2024 (arXiv 2404.02151). It maximises the log-probability of the target's first token ("Sure"),
 asks once that is likely, and goes on with the whole target where the answer did not get through. For a model that
-thinks, what is maximised is a matter of the aim (`aims.py`): by default the word that decides at its verdict.
+thinks, what is maximised is a matter of the aim (`base.aim_at`): by default the word that decides at its verdict.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import string
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from forethought.evals.attacks.adaptive.aims import AIM, Aim, aim_at, tokens_of
-from forethought.evals.attacks.adaptive.autodan_prototypes import fill, prototypes
-from forethought.evals.attacks.adaptive.base import Ask, Goal, Method, Questions, Replies, Run, Tools
-from forethought.evals.attacks.adaptive.random_search_suffix import (
-    Suffix,
-    alphabet,
-    changed,
-    first_suffix,
-    pieces_to_change,
+from forethought.chat import Tokenizer
+from forethought.evals.attacks.adaptive.base import (
+    AIM,
+    Aim,
+    Ask,
+    Goal,
+    Method,
+    Questions,
+    Replies,
+    Run,
+    Tools,
+    aim_at,
+    tokens_of,
 )
+from forethought.evals.attacks.adaptive.suffix import printable_ids
 from forethought.evals.attacks.base import Attacked, Options, Parameter
+from forethought.evals.attacks.templates import fill_template, prototypes
+
+Suffix = tuple[str, ...]
+"""Pieces of text, joined without anything between them."""
+_CHARACTERS = tuple(string.digits + string.ascii_letters + string.punctuation + " ")
+"""What a suffix may hold where the model's tokens are unknown, as in the paper's code."""
+
+
+def alphabet(tools: Tools) -> tuple[str, ...]:
+    """The pieces that a suffix may hold: the attacked model's printable tokens, else printable characters.
+
+    The paper draws from the whole vocabulary. Tokens that are no ASCII text of their own are left out: a suffix is
+    sent as text, and they would not arrive as drawn.
+    """
+    return _CHARACTERS if tools.model is None else _token_texts(tools.model.tokenizer)
+
+
+@lru_cache(maxsize=4)
+def _token_texts(tokenizer: Tokenizer) -> tuple[str, ...]:
+    # Decoded behind another token: some tokenizers drop the space of a first word.
+    anchor = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    skip = len(tokenizer.decode(anchor))
+    texts = tokenizer.batch_decode(
+        [[*anchor, token] for token in printable_ids(tokenizer)], clean_up_tokenization_spaces=False
+    )
+    return tuple(dict.fromkeys(text[skip:] for text in texts if text[skip:]))
+
+
+def first_suffix(text: str, length: int, tools: Tools) -> Suffix:
+    """The suffix that a search begins with: the paper's exclamation marks, or a text that worked elsewhere.
+
+    Such a text keeps its own length (the paper's self-transfer).
+    """
+    if not text:
+        return (" !",) * length
+    if tools.model is None:
+        return tuple(text)
+    tokenizer = tools.model.tokenizer
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    texts = [str(tokenizer.decode(ids[:end], clean_up_tokenization_spaces=False)) for end in range(len(ids) + 1)]
+    # A character in several tokens shows only with the last of them; such tokens become one piece.
+    pieces, done = [], 0
+    for part in texts[1:]:
+        if text.startswith(part) and len(part) > done:
+            pieces.append(part[done:])
+            done = len(part)
+    return (*pieces, text[done:]) if text[done:] else tuple(pieces)
+
+
+def pieces_to_change(most: int, probability: float) -> int:
+    """How many neighbouring pieces are drawn anew: fewer the likelier the target is already, at least 1.
+
+    The paper's schedule for open models: all of `most` up to a probability of 0.01, half of it up to 0.1, then a
+    quarter.
+    """
+    share = 1 if probability <= 0.01 else 2 if probability <= 0.1 else 4
+    return max(1, most // share)
+
+
+def changed(suffix: Suffix, number: int, pieces: Sequence[str], rng: random.Random) -> Suffix:
+    """The suffix with so many neighbouring pieces drawn anew; its number of pieces stays."""
+    number = min(number, len(suffix))
+    start = rng.randrange(len(suffix) - number + 1)
+    drawn = tuple(rng.choice(pieces) for _ in range(number))
+    return (*suffix[:start], *drawn, *suffix[start + number :])
+
 
 PATIENCE = 25
 """Rounds without a single score after which a restart is given up, as in the paper's code."""
@@ -83,7 +156,7 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
     for restart in range(int(options["restarts"])):
         climb = _Climb(
             start=Attacked(request=goal.request, lineage=("random_search",)),
-            template=fill(templates[restart % len(templates)], goal.request.text),
+            template=fill_template(templates[restart % len(templates)], goal.request.text),
             aim=aim,
             tokens=tokens_of(aim.target_string, tools),
             suffix=first_suffix(str(options["initial"]), int(options["pieces"]), tools),
@@ -163,3 +236,5 @@ RANDOM_SEARCH = Method(
     search=search,
 )  # fmt: skip
 """Takes the user's templates, one a restart, else the mild shipped ones, which are weaker than the paper's own."""
+
+METHODS = (RANDOM_SEARCH,)

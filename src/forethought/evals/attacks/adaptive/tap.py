@@ -6,11 +6,18 @@ import random
 from dataclasses import dataclass
 
 from forethought.evals.attacks.adaptive.base import Goal, Method, Reply, Run, Tools
-from forethought.evals.attacks.adaptive.dialogue import ATTACKER_PARAMETERS, EVALUATOR_TOKENS, Chat, Red
+from forethought.evals.attacks.adaptive.dialogue import (
+    ATTACKER_PARAMETERS,
+    EVALUATOR_TOKENS,
+    Chat,
+    Red,
+    Turn,
+    best_first,
+    fill,
+    prompts,
+    shown,
+)
 from forethought.evals.attacks.adaptive.pair import FORM, refined
-from forethought.evals.attacks.adaptive.prompts import fill, prompts, shown
-from forethought.evals.attacks.adaptive.ratings import best_first
-from forethought.evals.attacks.adaptive.replies import Turn
 from forethought.evals.attacks.base import Options, Parameter
 from forethought.records import Message
 
@@ -84,3 +91,5 @@ TAP = Method(
     search=search,
 )
 """Levels of 4, 16 and then eight times 40 messages."""
+
+METHODS = (TAP,)

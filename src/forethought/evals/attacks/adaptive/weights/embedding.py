@@ -14,8 +14,8 @@ from transformers import DynamicCache
 
 from forethought.chat import end_token
 from forethought.engine.local import LocalModel
-from forethought.evals.attacks.adaptive.aims import Aim
-from forethought.evals.attacks.adaptive.gcg_tokens import Slot, encode_text
+from forethought.evals.attacks.adaptive.base import Aim
+from forethought.evals.attacks.adaptive.suffix import Slot, encode_text
 from forethought.reasoning import markers, parse
 from forethought.records import Record
 

@@ -1,4 +1,4 @@
-"""Requests hidden in programs.
+"""Requests hidden in programs; each can be decoded back.
 
 Payload splitting (arXiv 2302.05733), CodeAttack (arXiv 2403.07865) and CodeChameleon (arXiv 2402.16717).
 Words are written as Python string literals, so that quotes and backslashes in a request come back as they were.
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from forethought.evals.attacks.base import Options
+from forethought.evals.attacks.base import Attack, Options, Parameter, by_rule
 
 
 def payload_split(text: str, rng: random.Random, options: Options) -> str:
@@ -152,3 +152,30 @@ def read_chameleon(text: str, options: Options) -> str:
     """The text that the shown function gives."""
     found = re.search(r"(?m)^problem = (.*)$", text)
     return " ".join(CHAMELEON[str(options["cipher"])].decrypt(ast.literal_eval(found[1]))) if found else ""
+
+
+ATTACKS = (
+    Attack(
+        name="payload_splitting", title="Payload splitting", paper="Kang et al. 2023, arXiv 2302.05733",
+        kind="encoding", form="rule",
+        parameters=(Parameter(name="pieces", default=3, least=2, most=26, meaning="number of variables"),),
+        relatives=("code_comment",), transform=by_rule(payload_split),
+        decode=lambda text, options: read_payload_split(text),
+    ),
+    Attack(
+        name="code_attack", title="CodeAttack", paper="Ren et al. 2024, arXiv 2403.07865", kind="encoding", form="rule",
+        relatives=("code_comment",),
+        parameters=(
+            Parameter(name="structure", default="stack", choices=tuple(STRUCTURES), meaning="what holds the words"),
+        ),
+        transform=by_rule(code_attack), decode=read_code_attack,
+    ),
+    Attack(
+        name="code_chameleon", title="CodeChameleon", paper="Lv et al. 2024, arXiv 2402.16717", kind="encoding",
+        form="rule", readable=False, relatives=("code_comment",),
+        parameters=(
+            Parameter(name="cipher", default="reverse", choices=tuple(CHAMELEON), meaning="order of the words"),
+        ),
+        transform=by_rule(chameleon), decode=read_chameleon,
+    ),
+)  # fmt: skip
