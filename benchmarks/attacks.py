@@ -159,7 +159,7 @@ def main() -> None:
         if folder is not None
         for file, content_hash in json.loads((folder / "results.json").read_text(encoding="utf-8"))["inputs"].items()
     }
-    write_results(options.out, f"{given('attacks.py', options)}; {gcg_command}", [0], inputs, figures, missing)
+    write_results(options.out, [0], inputs, figures, missing, f"{given('attacks.py', options)}; {gcg_command}")
 
 
 if __name__ == "__main__":

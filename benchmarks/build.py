@@ -83,7 +83,11 @@ def main() -> None:
     files = [path for path in (options.folder / one for one in (*HARMFUL, HARMLESS)) if path.is_file()]
     # The folder is the reader's own: no path of a machine stands in a results file.
     write_results(
-        options.out, "python benchmarks/build.py FOLDER", [0], {path.name: file_hash(path) for path in files}, figures
+        options.out,
+        [0],
+        {path.name: file_hash(path) for path in files},
+        figures,
+        command="python benchmarks/build.py FOLDER",
     )
 
 

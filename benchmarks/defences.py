@@ -91,7 +91,7 @@ def main() -> None:
         inputs[f"{name}: commit"] = str(part["commit"])
     commands = [str(sweep["command"]), *(str(part["command"]) for part in parts.values())]
     command = "; ".join([*commands, given("defences.py", options)])
-    write_results(options.out, command, sweep["seeds"], inputs, figures, missing)
+    write_results(options.out, sweep["seeds"], inputs, figures, missing, command)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def main() -> None:
         from forethought.report.results import write_results
 
         command = f"python benchmarks/intervals.py --trials {options.trials} --seed {options.seed}"
-        write_results(options.results, command, [options.seed], {}, figures)
+        write_results(options.results, [options.seed], {}, figures, command=command)
 
 
 if __name__ == "__main__":

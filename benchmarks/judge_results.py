@@ -36,7 +36,7 @@ def main() -> None:
     figures += [Figure.model_validate(row) for row in intervals["figures"]]
     files = sorted(judged.rglob("*.csv"))
     inputs = {str(path.relative_to(options.folder)): file_hash(path) for path in files}
-    write_results(options.out, "python benchmarks/judge_results.py FOLDER", [0], inputs, figures)
+    write_results(options.out, [0], inputs, figures)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from others import given
-
 from forethought.evals.metrics import Figure
 
 if TYPE_CHECKING:
@@ -220,7 +218,7 @@ def written(found: list[Figure], args: argparse.Namespace) -> None:
         return
     from forethought.report.results import write_results
 
-    write_results(args.out, given("planner.py", args), [SEED], {}, found)
+    write_results(args.out, [SEED], {}, found)
 
 
 if __name__ == "__main__":

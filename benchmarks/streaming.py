@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from others import given
 from stream import rows as sentences
 
 from forethought.evals.metrics import Figure
@@ -125,7 +124,7 @@ def main() -> None:
     print(json.dumps([figure.model_dump() for figure in found], indent=2))
     if options.out is not None:
         made = key_of([options.examples, options.model])
-        write_results(options.out, given("streaming.py", options), [0], {"synthetic examples": made}, found)
+        write_results(options.out, [0], {"synthetic examples": made}, found)
 
 
 if __name__ == "__main__":

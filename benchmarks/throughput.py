@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from gcg import ratio
-from others import given
 
 from forethought.evals.metrics import Figure
 from forethought.manifest import file_hash
@@ -169,7 +168,7 @@ def main() -> None:
     print(json.dumps([figure.model_dump() for figure in found], indent=2))
     if options.out is not None:
         inputs = {options.examples.name: file_hash(options.examples)}
-        write_results(options.out, given("throughput.py", options), [0], inputs, found)
+        write_results(options.out, [0], inputs, found)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ FOUNDATION = {
     "manifest": {"errors"},
     "yamlfile": {"errors"},
     "leak": set[str](),
+    "progress": {"errors"},
     "english": set[str](),
     "policy": {"errors", "yamlfile"},
     "refusal": {"errors"},

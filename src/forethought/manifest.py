@@ -6,7 +6,9 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shlex
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,13 @@ def git_commit() -> str | None:
         ["git", "-C", str(folder), "status", "--porcelain", "--", "."], capture_output=True, text=True, check=False
     )
     return shown.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
+
+
+def this_command() -> str:
+    """What runs this process, as somebody would type it: the program with its arguments, or the script."""
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    name = "forethought" if program in ("forethought", "__main__.py") else program
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def now() -> str:

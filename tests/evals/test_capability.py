@@ -24,7 +24,7 @@ from lm_eval.models.huggingface import HFLM
 
 from forethought.chat import render_prompt
 from forethought.commands.capability import capability
-from forethought.commands.shared import console
+from forethought.commands.terminal import console
 from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, InputError

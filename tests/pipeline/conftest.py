@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from forethought.cli.app import app
-from forethought.commands.shared import console
+from forethought.commands.terminal import console
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from forethought.cli.app import app
-from forethought.commands.shared import console
+from forethought.commands.terminal import console
 from forethought.data.operator import load_operators
 from forethought.errors import ConfigError
 from forethought.evals.attacks.catalogue import parse_attack

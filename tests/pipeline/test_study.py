@@ -12,8 +12,8 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from forethought.cli.app import app
-from forethought.commands.shared import console
 from forethought.commands.study import Asked, put_to
+from forethought.commands.terminal import console
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from forethought.commands.shared import console
+from forethought.commands.terminal import Terminal, console
 from forethought.engine.local import LocalModel
 from forethought.evals.suite.records import Judged
 from forethought.manifest import write_json
@@ -17,7 +17,6 @@ from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.responding import reuse_replies
 from forethought.pipeline.stage import MANIFEST, StageRunner
 from forethought.pipeline.sweep.cell import ATTACK, TRAIN, said_before
-from forethought.pipeline.terminal import Terminal
 from forethought.reasoning import Decision
 from forethought.records import write_jsonl
 from tests.judged import judged_one, request_of
@@ -44,7 +43,7 @@ def test_thoughts_of_the_calibration_are_known_to_whoever_takes_it_over(tmp_path
     first, second, bare = (tmp_path / name for name in ("first", "second", "bare"))
     for folder in (first, second, bare):
         folder.mkdir()
-    with Terminal(console).progress("calibrate") as bar:
+    with Terminal(console).bar("calibrate") as bar:
         chosen = calibrate(LocalModel.load(str(tiny_folder()), adapter), dev, OperatingPoint(rows=12), first, bar)
     assert take_over(bare, second) is None
     assert take_over(first, second) == chosen == read_calibration(second)

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from forethought.commands.terminal import Terminal
 from forethought.evals.metrics import Figure
-from forethought.pipeline.terminal import Terminal
 
 SYSTEMS = ("base", "prompt", "scot", "scot_best")
 

@@ -13,6 +13,7 @@ from forethought.pipeline.recipe import BuildConfig, DataConfig, Recipe
 from forethought.pipeline.teaching import Teaching
 from forethought.pipeline.variants import evolve_rows
 from forethought.policy import default_policy
+from forethought.progress import Progress
 from forethought.records import Request, read_jsonl
 
 DATA = DataConfig(
@@ -26,7 +27,7 @@ def _tasks(tmp_path: Path, *left_out: str) -> set[str]:
     out.mkdir()
     select(DATA, default_policy(), selected, lambda *_: None)
     recipe = Recipe(name="x", data=DATA, build=BuildConfig(leave_out=left_out))
-    teaching = Teaching(journal=tmp_path / "journal.jsonl", ask=lambda *_: True, on_progress=lambda *_: None)
+    teaching = Teaching(journal=tmp_path / "journal.jsonl", progress=Progress(), on_progress=lambda *_: None)
     evolve_rows(recipe, default_policy(), selected, out, teaching)
     rows = read_jsonl(out / "train.jsonl", Request)
     return {task for row in rows if row.harmful is False for task in row.categories}

@@ -13,7 +13,7 @@ from forethought.report.results import write_results
 
 def _written(tmp_path: Path, figures: list[Figure], missing: dict[str, str] | None = None) -> dict[str, Any]:
     path = tmp_path / "results" / "quickstart.json"
-    write_results(path, "forethought run recipe.yaml", [0], {"train.jsonl": "ab12"}, figures, missing)
+    write_results(path, [0], {"train.jsonl": "ab12"}, figures, missing, "forethought run recipe.yaml")
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # no half-written file beside it
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
@@ -61,11 +61,11 @@ def test_a_small_number_is_not_written_as_zero(tmp_path: Path) -> None:
         Figure(name="nothing", value=0.0),
         Figure(name="third", value=1 / 3),
     ]
-    write_results(tmp_path / "r.json", "c", [0], {}, figures)
+    write_results(tmp_path / "r.json", [0], {}, figures)
     rows = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["figures"]
     assert [row["value"] for row in rows] == [0.0000341, 0.0, 0.3333]
 
 
 def test_noise_of_the_arithmetic_is_zero(tmp_path: Path) -> None:
-    write_results(tmp_path / "r.json", "c", [0], {}, [Figure(name="f", value=0.0, low=1.4e-17, high=0.2)])
+    write_results(tmp_path / "r.json", [0], {}, [Figure(name="f", value=0.0, low=1.4e-17, high=0.2)])
     assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["figures"][0]["low"] == 0.0

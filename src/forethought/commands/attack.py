@@ -19,7 +19,8 @@ from forethought.commands.attack_inputs import (
     strata,
 )
 from forethought.commands.attack_views import Meter, bar, duration, say, show_plan
-from forethought.commands.shared import cost_question, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import Terminal
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _PILOT_FROM = 200
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a run may cost at most, as `cost_question` takes it."""
+    """What a run may cost at most, as `Progress.agree` takes it."""
 
     calls: int
     cost: float | None
@@ -159,7 +160,7 @@ def _agreed(
     told = f"At most {asked:,} questions to the model and {written:,} texts of the attacker: " + (
         "unknown price (give --price-in and --price-out for the model's)" if cost is None else f"about ${cost:,.2f}"
     )
-    return cost_question(choice.max_cost, choice.yes)(CostEstimate(asked + written, cost, told))
+    return Terminal(max_cost=choice.max_cost, yes=choice.yes).agree(CostEstimate(asked + written, cost, told))
 
 
 def _static(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -222,7 +220,7 @@ def _write_figures(done: _Finished, choice: AttackChoice) -> None:
     inputs = {Path(file).name: file_hash(Path(file)) for file in files if Path(file).is_file()}
     inputs |= {"plan.jsonl": file_hash(done.folder / "plan.jsonl")}
     results = choice.results or done.folder / RESULTS
-    write_results(results, "forethought " + shlex.join(sys.argv[1:]), [done.run.seed], inputs, figures, missing)
+    write_results(results, [done.run.seed], inputs, figures, missing)
     say(f"Figures: {results}")
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from forethought.commands.shared import console
+from forethought.commands.terminal import console
 from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.commands.shared import column_overrides, console
+from forethought.commands.shared import column_overrides
+from forethought.commands.terminal import console
 
 if TYPE_CHECKING:
     from forethought.evals.benchmarks.records import Behavior, Benchmark

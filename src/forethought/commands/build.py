@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forethought.commands.shared import console, cost_question
+from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 _RECIPES = {".yaml", ".yml"}
@@ -41,9 +39,9 @@ class Overrides:
 def build(sources: list[str], out: Path | None, overrides: Overrides, max_cost: float, yes: bool) -> None:
     """Builds a training set from a recipe, or from datasets by the default one."""
     from forethought.commands.inspect import summary_view
+    from forethought.commands.terminal import Terminal
     from forethought.pipeline.build import PAGE, build_dataset
     from forethought.pipeline.recipe import build_recipe, load_recipe
-    from forethought.pipeline.terminal import Terminal
 
     if any(Path(source).suffix.lower() in _RECIPES for source in sources):
         if len(sources) > 1:
@@ -53,10 +51,7 @@ def build(sources: list[str], out: Path | None, overrides: Overrides, max_cost: 
         recipe = build_recipe(sources, overrides.text_column, overrides.limit)
     recipe = _changed(recipe, overrides)
     folder = out or Path("runs") / recipe.name
-    command = "forethought " + shlex.join(sys.argv[1:])
-
-    ask = cost_question(max_cost, yes)
-    dataset, summary = build_dataset(recipe, folder, command, Terminal(console), ask)
+    dataset, summary = build_dataset(recipe, folder, Terminal(console, max_cost, yes))
     console.print(summary_view(summary.model_copy(update={"samples": ()})))
     console.print(f"Data: {dataset}", highlight=False, soft_wrap=True)
     console.print(f"Page: {dataset / PAGE}", highlight=False, soft_wrap=True)

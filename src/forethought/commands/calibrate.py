@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from forethought.commands.shared import console, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import console
 from forethought.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def calibrate(
     nothing, where the sample is too small for the promise.
     """
     quiet()
+    from forethought.commands.terminal import Terminal
     from forethought.engine.local import LocalModel, read_settings, write_settings
     from forethought.evals.guarantee import guarantee
-    from forethought.pipeline.terminal import Terminal
 
     folder = Path(model)
     settings = read_settings(folder)
@@ -70,7 +71,7 @@ def calibrate(
     # Whether the sample is large enough depends on its size alone: say so before minutes of thinking.
     check = guarantee([0.0] * len(sample.allowed), max_false_refusal, confidence, method)
     _must_hold(check, confidence)
-    with Terminal(console).progress("calibrate") as bar:
+    with Terminal(console).bar("calibrate") as bar:
         bar.total(len(sample.rows))
         local = LocalModel.load(model, batch_size=batch_size)
         responses = local.think([row.messages for row in sample.rows], on_done=bar.advance)

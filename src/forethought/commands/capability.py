@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.commands.shared import console, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,9 +41,9 @@ def capability(
     from forethought.evals.capability.extra import need_lm_eval
 
     need_lm_eval()
+    from forethought.commands.terminal import Terminal
     from forethought.evals.capability.compare import compare_models
     from forethought.evals.capability.run import CapabilityConfig, chosen_questions
-    from forethought.pipeline.terminal import Terminal
 
     _silence()
     if grader is not None and options["form"] != "generate":
@@ -54,7 +53,7 @@ def capability(
     prompt = options["prompt"] or ("chat" if models.local.trained else "plain")
     config = CapabilityConfig(**{**options, "prompt": prompt})
     folder = out.with_name(f"{out.stem}-items") if out else Path("runs") / "capability"
-    with Terminal(console).progress("capability") as bar:
+    with Terminal(console).bar("capability") as bar:
         bar.total(models.count * sum(len(chosen_questions(qset, config)[0]) for qset in sets))
         results = compare_models(
             models.local, models.key, sets, config, folder, models.base, models.base_key, batch_size, bar.advance
@@ -194,7 +193,6 @@ def _write(out: Path, files: Sequence[str], figures: Sequence[Figure], seed: int
     from forethought.manifest import file_hash
     from forethought.report.results import write_results
 
-    command = "forethought " + shlex.join(sys.argv[1:])
     inputs = {Path(file).name: file_hash(Path(file)) for file in files if Path(file).is_file()}
-    write_results(out, command, [seed], inputs, figures)
+    write_results(out, [seed], inputs, figures)
     console.print(f"Figures: {out}", highlight=False, soft_wrap=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from forethought.commands.shared import around, console, quiet
+from forethought.commands.shared import around, quiet
+from forethought.commands.terminal import console
 from forethought.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any, cast, get_args
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.commands.shared import console, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import console
 from forethought.errors import ConfigError, InputError
 
 
@@ -71,16 +72,16 @@ def push(build: Path, name: str, public: bool) -> None:
 def mine(model: str, source: str, out: Path, limit: int | None) -> None:
     """Collects harmless requests that a model refuses."""
     quiet()
+    from forethought.commands.terminal import Terminal
     from forethought.data.mine import false_refusals
     from forethought.data.sources import SourceSpec, load_requests
     from forethought.engine.local import LocalModel
-    from forethought.pipeline.terminal import Terminal
     from forethought.records import write_jsonl
 
     requests = list(load_requests(SourceSpec(path=source, limit=limit), False))
     if not any(request.harmful is False for request in requests):
         raise InputError(source, "holds no harmless request", "Mine from a set of harmless requests")
-    with Terminal(console).progress("mine") as bar:
+    with Terminal(console).bar("mine") as bar:
         bar.total(sum(request.harmful is False for request in requests))
         found, counts = false_refusals(LocalModel.load(model), requests, out.with_suffix(".log.jsonl"), bar.advance)
     write_jsonl(out, found)

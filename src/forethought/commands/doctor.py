@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 
-from forethought.commands.shared import console
+from forethought.commands.terminal import console
 
 
 def doctor() -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.commands.shared import console, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import console
 
 if TYPE_CHECKING:
     from forethought.engine.settings import Settings
@@ -38,12 +37,12 @@ def inside(
     Raises ModelError for a model that doesn't think, InputError for requests without both labels.
     """
     quiet()
+    from forethought.commands.terminal import Terminal
     from forethought.data.operator import load_operators
     from forethought.engine.local import LocalModel
     from forethought.evals.inside.look import look_inside, texts_to_read, weights_of
     from forethought.evals.inside.sample import draw
     from forethought.evals.inside.thoughts import need_thoughts
-    from forethought.pipeline.terminal import Terminal
 
     parts = _parts(requests, text_column)
     local = LocalModel.load(model)
@@ -52,7 +51,7 @@ def inside(
     chosen = _styles(styles, local.settings)
     operators = {name: one for name, one in load_operators().items() if name in local.settings.seen_operators}
     sample = draw(parts, chosen, limit, fit_limit, operators, seed)
-    with Terminal(console).progress("inside") as bar:
+    with Terminal(console).bar("inside") as bar:
         bar.total(texts_to_read(sample, weights_of(local)))
         found = look_inside(local, sample, seed, bar.advance)
     _show(found)
@@ -133,11 +132,10 @@ def _write(
     from forethought.report.inside_page import InsidePage, inside_plots, write_inside_page
     from forethought.report.results import write_results
 
-    command = "forethought " + shlex.join(sys.argv[1:])
     file = Path(requests)
     inputs = {file.name: file_hash(file)} if file.is_file() else {}
     kept = [figure for figure in found.figures if figure.n or figure.unscored]
-    write_results(folder / FIGURES, command, [seed], inputs, kept, found.missing)
+    write_results(folder / FIGURES, [seed], inputs, kept, found.missing)
     title = f"A look inside {dict(settings)['model']}"
     plots = inside_plots(found)
     write_inside_page(folder / PAGE, InsidePage(title, found, settings, show_harmful), plots)

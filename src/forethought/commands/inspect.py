@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from forethought.commands.shared import console
+from forethought.commands.terminal import console
 
 if TYPE_CHECKING:
     from forethought.data.overlap import OverlapReport

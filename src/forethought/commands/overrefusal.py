@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.commands.shared import console, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,12 +31,12 @@ def over_refusal(
 ) -> None:
     """Puts every request of the files to a model, plain and disguised, and reports what is refused."""
     quiet()
+    from forethought.commands.terminal import Terminal
     from forethought.engine.local import LocalModel
     from forethought.evals.attacks.catalogue import BY_RULE, DIRECT
     from forethought.evals.overrefusal import load_set, over_refusal_figures, plan, unscored_causes, verdicts
     from forethought.evals.respond import run_defence
     from forethought.manifest import key_of
-    from forethought.pipeline.terminal import Terminal
 
     sets = [load_set(file, _overrides(columns)) for file in files]
     if len({one.name for one in sets}) < len(sets):
@@ -53,7 +52,7 @@ def over_refusal(
     # Whatever changes an answer names the folder: another model or plan never reads these logs.
     told = [model, str(adapter), _weights(adapter or model), max_tokens, [one.id for one in attempts]]
     log_dir = folder / key_of(told)
-    with Terminal(console).progress("over-refusal") as bar:
+    with Terminal(console).bar("over-refusal") as bar:
         bar.total(len(attempts))
         judged = run_defence(system, local, attempts, log_dir, max_answer_tokens=max_tokens, on_progress=bar.advance)
     found = verdicts(judged)
@@ -116,7 +115,6 @@ def _write(out: Path, files: Sequence[str], figures: Sequence[Figure], seed: int
     from forethought.manifest import file_hash
     from forethought.report.results import write_results
 
-    command = "forethought " + shlex.join(sys.argv[1:])
     inputs = {Path(file).name: file_hash(Path(file)) for file in files if Path(file).is_file()}
-    write_results(out, command, [seed], inputs, figures)
+    write_results(out, [seed], inputs, figures)
     console.print(f"Figures: {out}", highlight=False, soft_wrap=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.commands.shared import console, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import console
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.records import Record
 

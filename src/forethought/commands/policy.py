@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from forethought.commands.shared import console
+from forethought.commands.terminal import console
 
 
 def show_policy(file: Path | None) -> None:

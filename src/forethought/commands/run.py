@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
-from forethought.commands.shared import console, cost_question, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import Terminal, console
 from forethought.errors import ConfigError
 
 _RECIPES = {".yaml", ".yml"}
@@ -29,7 +29,6 @@ def run(
     from forethought.pipeline.recipe import default_recipe, load_recipe
     from forethought.pipeline.responding import FUSION
     from forethought.pipeline.run import run_recipe
-    from forethought.pipeline.terminal import Terminal
 
     if Path(what).suffix.lower() in _RECIPES:
         if text_column:
@@ -51,14 +50,13 @@ def run(
         update["data"] = recipe.data.model_copy(update={"harmless": added})
     recipe = recipe.model_copy(update=update)
     folder = out or Path("runs") / recipe.name
-    command = "forethought " + shlex.join(sys.argv[1:])
-    page, unscored = run_recipe(
-        recipe, folder, results or folder / "results.json", command, Terminal(console), cost_question(1.0, yes)
-    )
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    terminal = Terminal(max_cost=1.0, yes=yes)
+    found = run_recipe(recipe, folder, results or folder / "results.json", terminal)
+    terminal.table(found.figures, found.systems)
+    console.print(f"Report: {found.page}", highlight=False, soft_wrap=True)
     defended = f" --defence {shlex.quote(recipe.defence(folder / FUSION))}" if recipe.around else ""
     console.print(f"Try it: forethought chat {folder / '5-train'}{defended}", highlight=False, soft_wrap=True)
-    if unscored > UNSCORED_LIMIT:
-        console.print(f"[red]{unscored:.1%} of one defence's answers could not be judged[/red]: see the page")
+    if found.unscored > UNSCORED_LIMIT:
+        console.print(f"[red]{found.unscored:.1%} of one defence's answers could not be judged[/red]: see the page")
         return 1
     return 0

@@ -1,21 +1,15 @@
-"""What the commands share: the console, and quiet libraries."""
+"""What the commands share: quiet libraries, options as they are written, a defence around a model."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.prompt import Confirm
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
     from forethought.engine.conversation import Respondent
     from forethought.engine.local import LocalModel
-
-console = Console()
 
 
 def quiet() -> None:
@@ -32,25 +26,6 @@ def quiet() -> None:
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
-
-
-def cost_question(max_cost: float, yes: bool) -> Callable[[Any], bool]:
-    """Shows a teacher's estimated cost (`data.teachers.estimate.Estimate`), and asks where it is over the limit.
-
-    Raises ConfigError where nobody can be asked.
-    """
-
-    def ask(estimate: Any) -> bool:
-        console.print(str(estimate), highlight=False)
-        if yes or estimate.calls == 0 or (estimate.cost is not None and estimate.cost <= max_cost):
-            return True
-        if not sys.stdin.isatty():
-            price = "a model of unknown price" if estimate.cost is None else f"about ${estimate.cost:.2f}"
-            rule = f"may cost more than --max-cost {max_cost:g}"
-            raise ConfigError(price, rule, "Give --yes, or a higher --max-cost (and --price-in, --price-out)")
-        return Confirm.ask("Go on?", console=console, default=False)
-
-    return ask
 
 
 def column_overrides(columns: Sequence[str]) -> dict[str, str]:

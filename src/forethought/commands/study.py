@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forethought.commands.shared import console, cost_question, quiet
+from forethought.commands.shared import quiet
 from forethought.commands.sweep import Choice, show_plan, some, tell
+from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,19 +31,19 @@ class Asked:
 def study(file: Path, asked: Asked, choice: Choice) -> int:
     """Runs the study and shows its table. Returns the exit code, as `forethought sweep` does."""
     quiet()
+    from forethought.commands.terminal import Terminal
     from forethought.pipeline.sweep.config import load_sweep
     from forethought.pipeline.sweep.run import run_cells
-    from forethought.pipeline.terminal import Terminal
 
     chosen = put_to(load_sweep(file), asked)
     if choice.plan:
         show_plan(chosen)
         return 0
-    folder, terminal, ask = choice.folder(chosen), Terminal(console), cost_question(1.0, choice.yes)
+    folder, terminal = choice.folder(chosen), Terminal(console, 1.0, choice.yes)
     kept = choice.log()
     if choice.only:
-        return some(chosen, folder, choice.only, terminal, ask)
-    run = run_cells(chosen, folder, terminal, ask, so_far=choice.so_far, kept=kept)
+        return some(chosen, folder, choice.only, terminal)
+    run = run_cells(chosen, folder, terminal, so_far=choice.so_far, kept=kept)
     own = folder / f"asked-{chosen.evaluate.asks}" if chosen.evaluate.asks else folder
     own.mkdir(parents=True, exist_ok=True)  # what somebody else asked stands beside the study's own
     return tell(chosen, run, own, choice.results or own / "results.json", kept)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from forethought.commands.shared import console, cost_question, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
+    from forethought.commands.terminal import Terminal
     from forethought.pipeline.sweep.config import Sweep
     from forethought.pipeline.sweep.kept import Kept
     from forethought.pipeline.sweep.result import SweepRun
-    from forethought.pipeline.teaching import Ask
-    from forethought.pipeline.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -62,24 +60,24 @@ def sweep(file: Path, choice: Choice, workers: int) -> int:
     With `only` nothing is shown: the cells named are done, for a sweep that follows.
     """
     quiet()
+    from forethought.commands.terminal import Terminal
     from forethought.pipeline.sweep.config import load_sweep
     from forethought.pipeline.sweep.figures import BASE
     from forethought.pipeline.sweep.run import run_cells
     from forethought.pipeline.sweep.workers import run_workers
-    from forethought.pipeline.terminal import Terminal
 
     chosen = load_sweep(file)
     if choice.plan:
         show_plan(chosen)
         return 0
-    folder, terminal, ask = choice.folder(chosen), Terminal(console), cost_question(1.0, choice.yes)
+    folder, terminal = choice.folder(chosen), Terminal(console, 1.0, choice.yes)
     kept = choice.log()
     if choice.only:
-        return some(chosen, folder, choice.only, terminal, ask)
+        return some(chosen, folder, choice.only, terminal)
     if workers > 1 and not choice.so_far:
-        run_cells(chosen, folder, terminal, ask, only=[BASE])  # what all others rest on
+        run_cells(chosen, folder, terminal, only=[BASE])  # what all others rest on
         run_workers(chosen, file, folder, workers, terminal)
-    run = run_cells(chosen, folder, terminal, ask, so_far=choice.so_far, kept=kept)
+    run = run_cells(chosen, folder, terminal, so_far=choice.so_far, kept=kept)
     return tell(chosen, run, folder, choice.results or folder / "results.json", kept)
 
 
@@ -91,8 +89,8 @@ def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path, kept: Kept | 
 
     split = split_of(chosen, run.results)
     rows = sweep_rows(chosen, run, split)
-    command, inputs = "forethought " + shlex.join(sys.argv[1:]), kept.inputs if kept is not None else {}
-    page, goals = write_sweep(chosen, run, rows, split, folder, target, command, inputs)
+    inputs = kept.inputs if kept is not None else {}
+    page, goals = write_sweep(chosen, run, rows, split, folder, target, inputs)
     console.print(sweep_table(rows, console.width))
     if goals:
         console.print(goal_table(goals))
@@ -102,7 +100,7 @@ def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path, kept: Kept | 
     return 1 if missing_of(rows) or doubtful else 0
 
 
-def some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal, ask: Ask) -> int:
+def some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal) -> int:
     """Does the cells of some defences. Returns 1 where one of them is missing."""
     from forethought.pipeline.sweep.run import run_cells
     from forethought.pipeline.sweep.workers import end_with_parent, lenders
@@ -112,7 +110,7 @@ def some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal, a
         if name not in known:
             raise ConfigError(f"--only {name}", "the sweep has no such defence", f"Use one of {', '.join(known)}")
     end_with_parent()
-    run = run_cells(chosen, folder, terminal, ask, [*only, *lenders(chosen, only)])
+    run = run_cells(chosen, folder, terminal, [*only, *lenders(chosen, only)])
     return 1 if any(one.missing for one in run.results) else 0
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.table import Table
 
-from forethought.commands.shared import console, quiet
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import console
 from forethought.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from forethought.commands.terminal import Terminal
     from forethought.pipeline.recipe import Recipe
-    from forethought.pipeline.terminal import Terminal
     from forethought.records import Example
     from forethought.train.config import TrainConfig
     from forethought.train.methods.base import TrainingMethod
@@ -38,9 +39,9 @@ def train(
     None and no `trackers` leave the recipe's settings.
     """
     quiet()
+    from forethought.commands.terminal import Terminal
     from forethought.engine.weights import load_tokenizer, merge_adapter
     from forethought.pipeline.recipe import BuildConfig, load_recipe
-    from forethought.pipeline.terminal import Terminal
     from forethought.policy import load_policy
     from forethought.train.cache import read_examples
     from forethought.train.families import hold_out
@@ -66,7 +67,7 @@ def train(
     harmful = _complied(base, rows, complied or out / COMPLIED, terminal) if chosen.needs_complied else {}
     rules = load_policy(recipe.policy if recipe else None)
     material = Material(rows, tokenizer, rules, build.format, build.detail, config.seed, harmful)
-    with terminal.progress("train") as bar:
+    with terminal.bar("train") as bar:
         counts = train_method(Job(base, chosen, material, config, out, max_tokens, bar.step, terminal.say, measured))
     if not is_first():
         return
@@ -122,7 +123,7 @@ def _complied(base: str, rows: Sequence[Example], file: Path, terminal: Terminal
     from forethought.train.prepare import complied_answers, harmful_requests
 
     requests = harmful_requests(rows)
-    with terminal.progress("own answers") as bar:
+    with terminal.bar("own answers") as bar:
         bar.total(len(requests))
         found = complied_answers(base, requests, file, bar.advance)
     console.print(

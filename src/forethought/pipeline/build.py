@@ -13,16 +13,15 @@ from forethought.data.card import BuildFacts, SourceFacts, Usage, card
 from forethought.data.export import Kind, export
 from forethought.data.overlap import OverlapReport
 from forethought.engine.machine import machine
-from forethought.manifest import file_hash, git_commit, now, versions, write_json
+from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json
 from forethought.pipeline.data_stages import DataFolders, all_sources, data_stages
 from forethought.pipeline.prepare import OVERLAPS, REMOVED
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.rows import DROPPED, EXAMPLES
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.teaching import Ask
-from forethought.pipeline.terminal import Terminal
 from forethought.pipeline.variants import LOST, USAGE
 from forethought.policy import Policy, load_policy
+from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl
 from forethought.report.data_page import DataSummary, summarise, write_data_page
 
@@ -30,7 +29,7 @@ DATASET, CARD, MANIFEST, PAGE, CAUSES = "dataset", "README.md", "manifest.json",
 _EXPORTS: dict[str, Kind] = {"train.parquet": "parquet"}
 
 
-def build_dataset(recipe: Recipe, folder: Path, command: str, terminal: Terminal, ask: Ask) -> tuple[Path, DataSummary]:
+def build_dataset(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Path, DataSummary]:
     """Runs the data stages of a recipe in `folder` and writes the set that comes of it.
 
     Returns its folder (`datasets.load_dataset` reads it) and what stands in it. The same
@@ -38,8 +37,8 @@ def build_dataset(recipe: Recipe, folder: Path, command: str, terminal: Terminal
     stage can't do its work; finished stages stay.
     """
     policy = load_policy(recipe.policy)
-    stages = StageRunner(folder, terminal.say)
-    folders = data_stages(recipe, policy, stages, terminal, ask)
+    stages = StageRunner(folder, progress.say)
+    folders = data_stages(recipe, policy, stages, progress)
     out = folder / DATASET
     out.mkdir(parents=True, exist_ok=True)
     for name in (EXAMPLES, DROPPED, CAUSES):
@@ -49,7 +48,7 @@ def build_dataset(recipe: Recipe, folder: Path, command: str, terminal: Terminal
     for name, kind in _EXPORTS.items():
         rows = read_jsonl(out / EXAMPLES, Example)
         export(rows, policy, build.format, build.detail, recipe.seed, kind, out / name, include_partial=True)
-    facts = _facts(recipe, policy, folders, command)
+    facts = _facts(recipe, policy, folders)
     (out / CARD).write_text(card(facts), encoding="utf-8")
     _write_manifest(recipe, out, facts, stages)
     summary = read_summary(out, policy)
@@ -79,7 +78,7 @@ def _write_manifest(recipe: Recipe, out: Path, facts: BuildFacts, stages: StageR
     )
 
 
-def _facts(recipe: Recipe, policy: Policy, folders: DataFolders, command: str) -> BuildFacts:
+def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
     """What the card and the report say, gathered from the stages' files."""
     built = _json(folders.built / "manifest.json")["counts"]
     selected = _json(folders.selected / "manifest.json")["counts"]
@@ -101,7 +100,7 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders, command: str) -
     taught = built["rows"] + sum(dropped.values())
     return BuildFacts(
         name=recipe.name,
-        command=command,
+        command=this_command(),
         sources=_sources(recipe, sources),
         policy_name=policy.name,
         policy_version=policy.version,

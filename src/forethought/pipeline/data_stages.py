@@ -15,10 +15,10 @@ from forethought.pipeline.prepare import select
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.rows import answer_rows, build_rows
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.teaching import Ask, Teaching
-from forethought.pipeline.terminal import Terminal
+from forethought.pipeline.teaching import Teaching
 from forethought.pipeline.variants import evolve_rows
 from forethought.policy import Policy
+from forethought.progress import Progress
 
 JOURNAL = "teacher.jsonl"
 """Every answer of a teacher that is a model; beside the stages, so that no change of settings pays twice."""
@@ -43,12 +43,11 @@ def data_stages(
     recipe: Recipe,
     policy: Policy,
     stages: StageRunner,
-    terminal: Terminal,
-    ask: Ask,
+    progress: Progress,
     own_answers: Path | None = None,
     rows: bool = True,
 ) -> DataFolders:
-    """Runs the data stages of a recipe. `ask` is put the teacher's estimated cost before the first call.
+    """Runs the data stages of a recipe. `progress` agrees to the teacher's estimated cost before the first call.
 
     `own_answers`: a file of the model's own answers that several runs share; None keeps them with the stage. Without
     `rows` no model is asked for answers: what was not built yet is passed over, and its folders don't exist.
@@ -60,19 +59,19 @@ def data_stages(
     config |= {"sources": sources, "against": against}
     config |= {"classify": not build.teacher.is_model}
     selected = stages.run(
-        "1-select", config, lambda out: select(data, policy, out, terminal.mapping, not build.teacher.is_model)
+        "1-select", config, lambda out: select(data, policy, out, progress.mapping, not build.teacher.is_model)
     )
     folder = build.operator_folder
     styles = {"own": [file_hash(file) for file in sorted(folder.glob("*.yaml"))]} if folder else {}
     settings = build.model_dump(mode="json", exclude=_NOT_PART_OF_A_ROW)
     config = {"build": settings, "seed": str(recipe.seed), "styles": styles}
-    with terminal.progress("2-evolve") as bar:
-        teaching = Teaching(journal=stages.folder / JOURNAL, ask=ask, on_progress=bar.calls)
+    with progress.bar("2-evolve") as bar:
+        teaching = Teaching(journal=stages.folder / JOURNAL, progress=progress, on_progress=bar.calls)
         evolved = stages.run("2-evolve", config, lambda out: evolve_rows(recipe, policy, selected, out, teaching))
     answerer = {"model": recipe.model if build.answers == "own" else None}
     if not rows and not stages.finished(_BUILD):
         return DataFolders(selected, evolved, stages.pass_over(_ANSWERS, answerer), stages.pass_over(_BUILD, {}))
-    with terminal.progress(_ANSWERS) as bar:
+    with progress.bar(_ANSWERS) as bar:
         answered = stages.run(
             _ANSWERS,
             answerer,

@@ -13,8 +13,8 @@ from forethought.engine.local import LocalModel
 from forethought.pipeline.operating import development_rows
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.terminal import Terminal
 from forethought.policy import Policy
+from forethought.progress import Progress
 from forethought.records import Request
 
 FUSED, FUSED_INTENT, FUSED_TRAINED = "fused", "fused_intent", "fused_trained"
@@ -37,7 +37,7 @@ def probe_stage(
     dev: Sequence[Request],
     policy: Policy,
     stages: StageRunner,
-    terminal: Terminal,
+    progress: Progress,
     trained: bool = False,
 ) -> Path:
     """The folder of a probe on the base weights of `model`, or the trained ones, fitted on `rows`; `dev` chooses the
@@ -49,7 +49,7 @@ def probe_stage(
         probe.save(out)
         return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
 
-    with terminal.progress("fit the probe") as bar:
+    with progress.bar("fit the probe") as bar:
         return stages.run(name, {"train": len(rows), "dev": len(dev)} | ({"trained": True} if trained else {}), work)
 
 
@@ -61,7 +61,7 @@ def fusion_stage(
     dev: Sequence[Request],
     point: OperatingPoint,
     stages: StageRunner,
-    terminal: Terminal,
+    progress: Progress,
 ) -> Path:
     """The folder of a fusion (`kind`: FUSED, FUSED_INTENT or FUSED_TRAINED) of a model's verdict with a probe, whose
     folder `probe` tells, where it has to be fitted.
@@ -83,6 +83,6 @@ def fusion_stage(
         weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}
         return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
 
-    with terminal.progress("fuse verdict and probe") as bar:
+    with progress.bar("fuse verdict and probe") as bar:
         said = {"fitted_on": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
         return stages.run(name, said, work)

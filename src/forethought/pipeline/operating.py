@@ -11,7 +11,7 @@ from forethought.engine.conversation import Conversation, Response
 from forethought.engine.local import LocalModel, read_settings, write_settings
 from forethought.evals.calibrate import KINDS, Calibration, threshold_on
 from forethought.pipeline.recipe import OperatingPoint
-from forethought.pipeline.terminal import Bar
+from forethought.progress import Bar
 from forethought.records import Message, Record, Request, read_jsonl, write_jsonl
 
 _CALIBRATION, _THOUGHTS = "calibration.json", "thoughts.jsonl"

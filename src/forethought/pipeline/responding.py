@@ -21,8 +21,8 @@ from forethought.pipeline.fusing import FUSED_TRAINED, FUSIONS, READS_INTENT, fu
 from forethought.pipeline.operating import recall
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.terminal import Terminal
 from forethought.policy import Policy
+from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl, write_jsonl
 
 DEFENCES = ("base", "prompt", "scot")
@@ -41,7 +41,7 @@ def check_around(around: str) -> None:
 
 
 def respond_stages(
-    recipe: Recipe, selected: Path, adapter: Path, stages: StageRunner, terminal: Terminal
+    recipe: Recipe, selected: Path, adapter: Path, stages: StageRunner, progress: Progress
 ) -> dict[str, list[Judged]]:
     """Every defence against the same plan; judged attempts by defence."""
     plan, attempts = recipe.evaluate, _attempts(recipe, selected)
@@ -58,7 +58,7 @@ def respond_stages(
             write_jsonl(out / "judged.jsonl", rows)
             return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
 
-        with terminal.progress(f"7-respond-{name}") as bar:
+        with progress.bar(f"7-respond-{name}") as bar:
             folder = stages.run(f"7-respond-{name}", _asked(recipe, attempts), work, keep_partial=True)
         judged[name] = list(read_jsonl(folder / "judged.jsonl", Judged))
     return judged
@@ -80,7 +80,7 @@ def _asked(recipe: Recipe, attempts: Sequence[Attempt]) -> dict[str, Any]:
 
 def best_stages(
     recipe: Recipe, policy: Policy, folders: DataFolders, adapter: Path, before: Mapping[str, Sequence[Judged]],
-    stages: StageRunner, terminal: Terminal,
+    stages: StageRunner, progress: Progress,
 ) -> list[Judged]:  # fmt: skip
     """Fits what the recipe puts around the trained model, and puts both together to the same attempts.
 
@@ -100,9 +100,9 @@ def best_stages(
     dev = list(read_jsonl(folders.evolved / "dev.jsonl", Request))
     if recipe.fusion in READS_INTENT:
         rows += intent_requests(read_jsonl(folders.built / "examples.jsonl", Example))
-    probe = probe_stage("8-probe", model, rows, dev, policy, stages, terminal, recipe.fusion == FUSED_TRAINED)
+    probe = probe_stage("8-probe", model, rows, dev, policy, stages, progress, recipe.fusion == FUSED_TRAINED)
     point = recipe.operating_point
-    fusion = fusion_stage(FUSION, recipe.fusion, lambda: probe, model, dev, point, stages, terminal)
+    fusion = fusion_stage(FUSION, recipe.fusion, lambda: probe, model, dev, point, stages, progress)
     attempts = _attempts(recipe, folders.selected)
 
     def work(out: Path) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def best_stages(
         write_jsonl(out / "judged.jsonl", found)
         return {"attempts": len(found), "unscored": sum(row.refused is None for row in found)}
 
-    with terminal.progress(f"9-respond-{BEST}") as bar:
+    with progress.bar(f"9-respond-{BEST}") as bar:
         # The fusion is known by its own stage.
         further = {} if recipe.around == recipe.fusion else {"around": recipe.around}
         folder = stages.run(f"9-respond-{BEST}", _asked(recipe, attempts) | further, work, keep_partial=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.responding import BEST, CALIBRATE, best_stages, check_around, respond_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.taught_by import taught_by
-from forethought.pipeline.teaching import Ask
-from forethought.pipeline.terminal import Terminal
 from forethought.policy import Policy, load_policy
+from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl
 from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
 from forethought.report.page import write_page
@@ -32,13 +32,22 @@ from forethought.train.methods.base import Job, Material
 from forethought.train.run import train_method
 
 
-def run_recipe(
-    recipe: Recipe, folder: Path, results: Path, command: str, terminal: Terminal, ask: Ask
-) -> tuple[Path, float]:
+@dataclass(frozen=True)
+class RunReport:
+    """What a run found."""
+
+    page: Path
+    figures: list[Figure]
+    systems: tuple[str, ...]
+    """Names of the defences compared, the undefended model first."""
+    unscored: float
+    """Largest share of answers of one defence that could not be judged."""
+
+
+def run_recipe(recipe: Recipe, folder: Path, results: Path, progress: Progress) -> RunReport:
     """Runs all stages of a recipe in `folder` and writes `results`.
 
-    Returns the report page, and the largest share of answers of one defence that could not be
-    judged. Raises ForethoughtError when a stage can't do its work; finished stages stay.
+    Raises ForethoughtError when a stage can't do its work; finished stages stay.
     """
     for attack in recipe.evaluate.attacks:
         if attack not in BY_RULE:
@@ -46,27 +55,26 @@ def run_recipe(
     if recipe.around:
         check_around(recipe.around)
     policy = load_policy(recipe.policy)
-    stages = StageRunner(folder, terminal.say)
-    folders = data_stages(recipe, policy, stages, terminal, ask)
+    stages = StageRunner(folder, progress.say)
+    folders = data_stages(recipe, policy, stages, progress)
     evolved, selected, built = folders.evolved, folders.selected, folders.built
-    adapter = _train_stage(recipe, policy, built, stages, terminal)
-    _calibrate_stage(recipe, evolved, adapter, stages, terminal)
-    judged = respond_stages(recipe, selected, adapter, stages, terminal)
+    adapter = _train_stage(recipe, policy, built, stages, progress)
+    _calibrate_stage(recipe, evolved, adapter, stages, progress)
+    judged = respond_stages(recipe, selected, adapter, stages, progress)
     if recipe.around:
-        judged[BEST] = best_stages(recipe, policy, folders, adapter, judged, stages, terminal)
+        judged[BEST] = best_stages(recipe, policy, folders, adapter, judged, stages, progress)
     figures = _figures(recipe, judged, read_settings(adapter), built, stages)
-    _say_doubts(recipe, judged, terminal)
+    _say_doubts(recipe, judged, progress)
     inputs = {name: file_hash(selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
     inputs["policy"] = policy.hash
-    write_results(results, command, [recipe.seed], inputs, figures)
+    write_results(results, [recipe.seed], inputs, figures)
     page = folder / "report.html"
     write_page(page, recipe.name, recipe.evaluate.attacks, judged, figures, read_settings(adapter))
-    terminal.table(figures, tuple(judged))
     unscored = max(sum(row.refused is None for row in rows) / max(1, len(rows)) for rows in judged.values())
-    return page, unscored
+    return RunReport(page, figures, tuple(judged), unscored)
 
 
-def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunner, terminal: Terminal) -> Path:
+def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunner, progress: Progress) -> Path:
     method, config = taught_by(recipe)
     if not method.thinks or method.needs_complied:
         reason = "gives no verdict" if not method.thinks else "needs the base model's answers to harmful requests"
@@ -77,15 +85,15 @@ def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunne
         examples = list(read_jsonl(built / "examples.jsonl", Example))
         tokenizer = load_tokenizer(recipe.model)
         material = Material(examples, tokenizer, policy, build.format, build.detail, recipe.seed)
-        return train_method(Job(recipe.model, method, material, config, out, None, bar.step, terminal.say))
+        return train_method(Job(recipe.model, method, material, config, out, None, bar.step, progress.say))
 
-    with terminal.progress("5-train") as bar:
+    with progress.bar("5-train") as bar:
         said = {"train": config.model_dump(mode="json"), "answer_with": recipe.answer_with}
         said |= recipe.model_dump(mode="json", include={"method", "procedure"})
         return stages.run("5-train", said, work, keep_partial=True)
 
 
-def _calibrate_stage(recipe: Recipe, evolved: Path, adapter: Path, stages: StageRunner, terminal: Terminal) -> None:
+def _calibrate_stage(recipe: Recipe, evolved: Path, adapter: Path, stages: StageRunner, progress: Progress) -> None:
     """Sets the threshold beside the adapter, from development rows."""
     point = recipe.operating_point
 
@@ -94,18 +102,18 @@ def _calibrate_stage(recipe: Recipe, evolved: Path, adapter: Path, stages: Stage
         chosen = calibrate(LocalModel.load(recipe.model, adapter), dev, point, out, bar)
         return {"threshold": round(chosen.threshold, 3), "note": str(chosen)}
 
-    with terminal.progress(CALIBRATE) as bar:
+    with progress.bar(CALIBRATE) as bar:
         folder = stages.run(CALIBRATE, point.model_dump(mode="json"), work)
     set_threshold(adapter, read_calibration(folder))
 
 
-def _say_doubts(recipe: Recipe, judged: dict[str, list[Judged]], terminal: Terminal) -> None:
+def _say_doubts(recipe: Recipe, judged: dict[str, list[Judged]], progress: Progress) -> None:
     """What a reader should know before the table: attacks marked wrongly as readable, cells with too many unscored."""
     for line in readability_warnings(measured_comprehension(judged["base"], recipe.evaluate.attacks)):
-        terminal.say(f"[yellow]{line}[/yellow]")
+        progress.say(f"[yellow]{line}[/yellow]")
     for name, rows in judged.items():
         for cell, share in too_many_unscored(rows).items():
-            terminal.say(f"[red]{name}, {cell}: {share:.0%} of the answers could not be judged[/red]")
+            progress.say(f"[red]{name}, {cell}: {share:.0%} of the answers could not be judged[/red]")
 
 
 def _figures(

@@ -6,24 +6,23 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from forethought.data.demonstrations import choose_demonstrations
 from forethought.data.evolve import Operator
 from forethought.data.lesson import Lesson
-from forethought.data.teachers.estimate import Estimate, estimate
+from forethought.data.teachers.estimate import estimate
 from forethought.data.teachers.llm import lessons_from_model
 from forethought.data.teachers.own import lessons_from_dataset
 from forethought.data.teachers.prompt import TeachTask
-from forethought.engine.calls import CallSettings, Progress
+from forethought.engine.calls import CallSettings
 from forethought.engine.open_model import open_model
 from forethought.engine.pricing import Price, Usage, price_of
 from forethought.errors import StageError
 from forethought.pipeline.recipe import BuildConfig, TeacherConfig
 from forethought.policy import Policy
+from forethought.progress import Progress
 from forethought.records import Request
-
-Ask = Callable[[Estimate], bool]
-"""Whether to go on at this cost; called before the first call."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,9 @@ class Teaching:
 
     journal: Path
     """Where every answer is kept as soon as it is there; it outlives a stage whose settings changed."""
-    ask: Ask
-    on_progress: Callable[[Progress], None] | None = None
+    progress: Progress
+    on_progress: Callable[[Any], None] | None = None
+    """Told where the calls stand, as a progress bar's `calls` takes it."""
 
 
 def teach_seeds(
@@ -60,7 +60,7 @@ def teach_seeds(
     settings = call_settings(build.teacher)
     opened = open_model(build.teacher.name, build.teacher.base_url)
     expected = estimate(tasks, policy, settings, price_of(opened, settings.price))
-    if not teaching.ask(expected):
+    if not teaching.progress.agree(expected):
         raise StageError("the teacher's cost", "was not agreed to", "Choose another teacher, or --limit the sources")
     return lessons_from_model(tasks, policy, build.teacher.name, teaching.journal, settings, teaching.on_progress)
 

@@ -9,21 +9,21 @@ from typing import Any
 
 from forethought.engine.machine import machine
 from forethought.evals.metrics import Figure
-from forethought.manifest import git_commit, now, versions, write_json
+from forethought.manifest import git_commit, now, this_command, versions, write_json
 
 
 def write_results(
     path: Path,
-    command: str,
     seeds: Sequence[int],
     inputs: Mapping[str, str],
     figures: Sequence[Figure],
     missing: Mapping[str, str] | None = None,
+    command: str | None = None,
 ) -> None:
     """Writes a results file in the project's one shape.
 
     `inputs` maps a file or set to its hash. A figure that is not a number goes to
-    `missing` with the reason: it is never written as a value.
+    `missing` with the reason: it is never written as a value. `command` None is this process's.
     """
     absent = dict(missing or {})
     rows: list[dict[str, Any]] = []
@@ -34,7 +34,7 @@ def write_results(
         row = figure.model_dump()
         rows.append({key: _rounded(value) if isinstance(value, float) else value for key, value in row.items()})
     content: dict[str, Any] = {
-        "command": command,
+        "command": command or this_command(),
         "commit": git_commit(),
         "date": now(),
         "seeds": list(seeds),

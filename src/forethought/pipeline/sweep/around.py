@@ -30,7 +30,7 @@ from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.material import Ground
-from forethought.pipeline.terminal import Terminal
+from forethought.progress import Progress
 from forethought.reasoning import Format
 from forethought.records import Request
 
@@ -39,7 +39,7 @@ _CHOICE, _FIT, _FUSE, _OWN_PROBE = "choose", "fit", "fuse", "probe"
 
 
 def best_prompt(
-    sweep: Sweep, ground: Ground, base: Callable[[], LocalModel], stages: StageRunner, terminal: Terminal
+    sweep: Sweep, ground: Ground, base: Callable[[], LocalModel], stages: StageRunner, progress: Progress
 ) -> tuple[str, str]:
     """(the prompt with the highest Youden's J on development requests, what each had): chosen before any test."""
     rows = _choice_rows(ground, sweep.evaluate.n_prompt_choice)
@@ -53,7 +53,7 @@ def best_prompt(
         write_json(out / "prompts.json", found)
         return found
 
-    with terminal.progress("choose a prompt") as bar:
+    with progress.bar("choose a prompt") as bar:
         config = {"prompts": sweep.prompts, "rows": [row.id for row in rows]}
         folder = stages.run(_CHOICE, config, work)
     found = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
@@ -94,8 +94,8 @@ def unfitted(spec: str) -> str:
 class Probes:
     """The linear probes of a sweep's grounds: one for all defences that read it, fitted where one is asked for."""
 
-    def __init__(self, terminal: Terminal) -> None:
-        self._terminal = terminal
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._folders: dict[Path, Path] = {}
         self.seconds = 0.0
         """What fitting took when it was done."""
@@ -105,14 +105,14 @@ class Probes:
         the base weights."""
         place = ground.folder / f"probe-{ground.key[:8]}{'-intents' if intents else ''}"
         if place not in self._folders:
-            stages = StageRunner(place, self._terminal.say, after=ground.key)
+            stages = StageRunner(place, self._progress.say, after=ground.key)
             self._folders[place] = self._fit(ground, model, stages, intents)
             self.seconds += stages.seconds
         return self._folders[place]
 
     def _fit(self, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner, intents: bool) -> Path:
         rows = probe_rows(ground, intents)
-        return probe_stage(_FIT, model, rows, ground.dev, ground.policy, stages, self._terminal)
+        return probe_stage(_FIT, model, rows, ground.dev, ground.policy, stages, self._progress)
 
 
 def probe_rows(ground: Ground, intents: bool) -> list[Request]:
@@ -127,7 +127,7 @@ def fitted(
     model: Callable[[], LocalModel],
     probes: Probes,
     stages: StageRunner,
-    terminal: Terminal,
+    progress: Progress,
     fmt: Format = "think",
 ) -> str:
     """The spec; a defence that needs fitting and has no folder yet is fitted on the ground's rows first.
@@ -138,19 +138,19 @@ def fitted(
     """
     first, _, further = spec.partition("|")
     if further:
-        return f"{fitted(first, ground, point, model, probes, stages, terminal, fmt)} | {further.strip()}"
+        return f"{fitted(first, ground, point, model, probes, stages, progress, fmt)} | {further.strip()}"
     name = spec.strip()
     if name not in FITTED:
         return spec
     own: Path | None = None
     if name in (FUSED_TRAINED, TRAINED_PROBE):  # of these weights alone, so that it lies with them
         rows = probe_rows(ground, intents=name == FUSED_TRAINED)
-        own = probe_stage(_OWN_PROBE, model, rows, ground.dev, ground.policy, stages, terminal, trained=True)
+        own = probe_stage(_OWN_PROBE, model, rows, ground.dev, ground.policy, stages, progress, trained=True)
 
     def probe() -> Path:
         return own or probes.folder(ground, model, name == FUSED_INTENT)
 
     if name in (PROBE, TRAINED_PROBE):
         return f"{name}:{probe()}"
-    folder = probe() if name == HEADED else fusion_stage(_FUSE, name, probe, model, ground.dev, point, stages, terminal)
+    folder = probe() if name == HEADED else fusion_stage(_FUSE, name, probe, model, ground.dev, point, stages, progress)
     return f"{name}:{folder},format={fmt}"

@@ -27,7 +27,7 @@ from forethought.pipeline.sweep.material import Ground, own_harm, slug
 from forethought.pipeline.sweep.measuring import Measuring, Open, Openings
 from forethought.pipeline.sweep.result import CellResult
 from forethought.pipeline.sweep.settling import Place, Settling
-from forethought.pipeline.terminal import Terminal
+from forethought.progress import Progress
 from forethought.train.methods.base import Material
 
 
@@ -38,19 +38,19 @@ class Bench:
         self,
         sweep: Sweep,
         grounded: Callable[[dict[str, Any]], Ground],
-        terminal: Terminal,
+        progress: Progress,
         settling: Settling,
         base: CellResult | None,
         so_far: bool = False,
     ) -> None:
         """`grounded` prepares the data with some build settings changed; `base` is what another seed had of the base
         model, where it was asked already; with `so_far` only what is done already is told."""
-        self._sweep, self._grounded, self._terminal, self._settling = sweep, grounded, terminal, settling
+        self._sweep, self._grounded, self._progress, self._settling = sweep, grounded, progress, settling
         self.ground = grounded({})
         self._base = base
         self._lending = Lending()
-        self._measuring = Measuring(sweep, self.ground, lambda: self.base, terminal, so_far)
-        self.probes = Probes(terminal)
+        self._measuring = Measuring(sweep, self.ground, lambda: self.base, progress, so_far)
+        self.probes = Probes(progress)
 
     @cached_property
     def base(self) -> LocalModel:
@@ -72,7 +72,7 @@ class Bench:
         stages = self._stages(PROMPT)
 
         def work() -> CellResult:
-            chosen, told = best_prompt(self._sweep, self.ground, lambda: self.base, stages, self._terminal)
+            chosen, told = best_prompt(self._sweep, self.ground, lambda: self.base, stages, self._progress)
             title = f"Best prompt: {DEFENCES[chosen].defence.title}"
             note = f"{chosen}, chosen by Youden's J on development requests ({told})"
             return self._around(Place(self.ground, PROMPT, title), chosen, self._scored_base, stages, note)
@@ -88,7 +88,7 @@ class Bench:
 
         def work() -> CellResult:
             point = self._sweep.operating_point
-            ready = fitted(spec, self.ground, point, lambda: self.base, self.probes, stages, self._terminal)
+            ready = fitted(spec, self.ground, point, lambda: self.base, self.probes, stages, self._progress)
             _depend_on(stages, spec)
             return self._around(place, ready, lambda: self.base, stages, spec if spec != name else "")
 
@@ -110,11 +110,11 @@ class Bench:
         stages = self._stages(name, budget, ground)
 
         def given(complied: bool) -> Material:
-            return ground.material(own_harm(ground, self._terminal) if complied else {})
+            return ground.material(own_harm(ground, self._progress) if complied else {})
 
         def work() -> CellResult:
             shared = self._lending.lent(entry, method.weights_of, budget)
-            found = train_cell(self._sweep, ground, entry, budget, given, stages, shared, self._terminal)
+            found = train_cell(self._sweep, ground, entry, budget, given, stages, shared, self._progress)
             self._lending.trained(name, budget, found)
             heard = self._lending.said_alike(shared, found.adapter) or (
                 () if entry.around else said_before(self._sweep, ground, stages)
@@ -136,7 +136,7 @@ class Bench:
         ready = ""
         if entry.around:
             fmt, point = read_settings(found.adapter).format, self._sweep.operating_point
-            ready = fitted(entry.around, ground, point, model, self.probes, stages, self._terminal, fmt)
+            ready = fitted(entry.around, ground, point, model, self.probes, stages, self._progress, fmt)
             _depend_on(stages, entry.around)
         # A model without a thought can leave all answers to the base: what is around it decides by its states.
         read_alone = entry.answer_with == "base" and not found.thinks
@@ -183,7 +183,7 @@ class Bench:
         folder = self.ground.folder / (f"{name}-b{budget}" if budget else name)
 
         def say(line: str) -> None:
-            self._terminal.say(f"{slug(self.ground.base)} s{self.ground.seed} {folder.name} {line}")
+            self._progress.say(f"{slug(self.ground.base)} s{self.ground.seed} {folder.name} {line}")
 
         return StageRunner(folder, say, after=(ground or self.ground).key)
 

@@ -18,7 +18,7 @@ from forethought.pipeline.operating import calibrate, read_calibration, set_thre
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of
 from forethought.pipeline.sweep.material import Ground
-from forethought.pipeline.terminal import Terminal
+from forethought.progress import Progress
 from forethought.records import read_jsonl, write_jsonl
 from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Job, Material, TrainingMethod
@@ -53,7 +53,7 @@ def train_cell(
     material: Callable[[bool], Material],
     stages: StageRunner,
     shared: Trained | None,
-    terminal: Terminal,
+    progress: Progress,
 ) -> Trained:
     """Trains by a method within the budget and sets the threshold where there is a verdict.
 
@@ -68,19 +68,19 @@ def train_cell(
             return _copied(shared.adapter, out, method)
         a_pass = round(budget / entry.passes)
         fitted = _fitted(method, given, config, budget, a_pass, max(entry.passes, sweep.most_passes))
-        counts = train_method(Job(ground.base, method, given, fitted, out, a_pass, bar.step, terminal.say))
+        counts = train_method(Job(ground.base, method, given, fitted, out, a_pass, bar.step, progress.say))
         return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
 
     beside = {"around", "why", "seeds", "threshold"}  # the rest changes the weights
     trained_by = entry.model_dump(mode="json", exclude=beside)
     said = {"method": trained_by, "budget": budget, "train": config.model_dump(mode="json")}
-    with terminal.progress(f"train {method.name}") as bar:
+    with progress.bar(f"train {method.name}") as bar:
         folder = stages.run(TRAIN, said, work, keep_partial=True)
     settings = read_settings(folder)
     lender = shared.adapter if shared is not None else None
     if settings.thinks:
         if entry.threshold is None:
-            _set_operating_point(sweep, ground, folder, lender, stages, terminal)
+            _set_operating_point(sweep, ground, folder, lender, stages, progress)
         else:
             _set_given(entry.threshold, folder, stages)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -117,7 +117,7 @@ def _copied(shared: Path, out: Path, method: TrainingMethod) -> dict[str, Any]:
 
 
 def _set_operating_point(
-    sweep: Sweep, ground: Ground, adapter: Path, shared: Path | None, stages: StageRunner, terminal: Terminal
+    sweep: Sweep, ground: Ground, adapter: Path, shared: Path | None, stages: StageRunner, progress: Progress
 ) -> None:
     """On development rows; the weights of `shared` have thought about these already."""
 
@@ -127,7 +127,7 @@ def _set_operating_point(
             chosen = calibrate(LocalModel.load(ground.base, adapter), ground.dev, sweep.operating_point, out, bar)
         return {"threshold": round(chosen.threshold, 3)}
 
-    with terminal.progress("calibrate") as bar:
+    with progress.bar("calibrate") as bar:
         folder = stages.run(CALIBRATE, sweep.operating_point.model_dump(mode="json"), work)
     set_threshold(adapter, read_calibration(folder))
 
@@ -142,10 +142,10 @@ def _set_given(threshold: float, adapter: Path, stages: StageRunner) -> None:
 
 
 def attack_cell(
-    name: str, sweep: Sweep, ground: Ground, defended: Defended, stages: StageRunner, terminal: Terminal
+    name: str, sweep: Sweep, ground: Ground, defended: Defended, stages: StageRunner, progress: Progress
 ) -> list[Judged]:
     """Puts every attempt to a defence; judged attempts in the plan's order."""
-    return _asked(ground.stage(ATTACK), name, ground.attempts, sweep, defended, stages, terminal)
+    return _asked(ground.stage(ATTACK), name, ground.attempts, sweep, defended, stages, progress)
 
 
 def said_before(sweep: Sweep, ground: Ground, stages: StageRunner) -> list[Judged]:
@@ -162,15 +162,15 @@ def said_before(sweep: Sweep, ground: Ground, stages: StageRunner) -> list[Judge
 
 
 def question_cell(
-    name: str, sweep: Sweep, ground: Ground, defended: Defended, stages: StageRunner, terminal: Terminal
+    name: str, sweep: Sweep, ground: Ground, defended: Defended, stages: StageRunner, progress: Progress
 ) -> list[Judged]:
     """Puts the further short questions to a defence: a stage of its own, so that the attack keeps its answers."""
-    return _asked(QUESTIONS, name, ground.questions, sweep, defended, stages, terminal)
+    return _asked(QUESTIONS, name, ground.questions, sweep, defended, stages, progress)
 
 
 def _asked(
     stage: str, name: str, attempts: Sequence[Attempt], sweep: Sweep, defended: Defended, stages: StageRunner,
-    terminal: Terminal,
+    progress: Progress,
 ) -> list[Judged]:  # fmt: skip
     config = {
         "attempts": key_of([(one.id, one.asked, one.cells) for one in attempts]),
@@ -184,6 +184,6 @@ def _asked(
         write_jsonl(out / _JUDGED, rows)
         return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
 
-    with terminal.progress(f"{stage} {name}") as bar:
+    with progress.bar(f"{stage} {name}") as bar:
         folder = stages.run(stage, config, work, keep_partial=True)
     return list(read_jsonl(folder / _JUDGED, Judged))

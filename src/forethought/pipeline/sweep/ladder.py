@@ -17,8 +17,7 @@ from forethought.pipeline.sweep.kept import Kept
 from forethought.pipeline.sweep.report import missing_of, split_of, sweep_figures, sweep_rows
 from forethought.pipeline.sweep.run import run_cells
 from forethought.pipeline.sweep.write import write_sweep
-from forethought.pipeline.teaching import Ask
-from forethought.pipeline.terminal import Terminal
+from forethought.progress import Progress
 from forethought.report.ladder_page import Rung, write_ladder_page
 from forethought.report.results import write_results
 from forethought.report.sweep_figures import SweepRow, turned
@@ -58,9 +57,7 @@ def run_ladder(
     sweeps: Sequence[Sweep],
     root: Path,
     results: Path,
-    command: str,
-    terminal: Terminal,
-    ask: Ask,
+    progress: Progress,
     so_far: bool = False,
     kept: Path | None = None,
 ) -> Ladder:
@@ -77,12 +74,12 @@ def run_ladder(
     pages: list[tuple[str, str]] = []
     for sweep in sweeps:
         log = logs.get(sweep.name)
-        run = run_cells(sweep, root, terminal, ask, so_far=so_far, kept=log)
+        run = run_cells(sweep, root, progress, so_far=so_far, kept=log)
         split = split_of(sweep, run.results)
         rows = sweep_rows(sweep, run, split)
         folder = root / sweep.name
         folder.mkdir(parents=True, exist_ok=True)
-        own = write_sweep(sweep, run, rows, split, folder, folder / "results.json", command).page
+        own = write_sweep(sweep, run, rows, split, folder, folder / "results.json").page
         pages.append((sweep.name, own.relative_to(root).as_posix()))
         for figure in sweep_figures(rows):
             figures.setdefault(figure.name, figure)
@@ -94,7 +91,7 @@ def run_ladder(
         for rung in _rungs(sweep, rows):
             rungs.setdefault(rung.defence, rung)
     seeds = sorted({seed for sweep in sweeps for seed in sweep.seeds})
-    write_results(results, command, seeds, inputs, list(figures.values()), missing)
+    write_results(results, seeds, inputs, list(figures.values()), missing)
     shown, reference = list(rungs.values()), sweeps[0].reference
     page = write_ladder_page(root, "What each change gives", shown, reference, pages)
     return Ladder(shown, reference, page)

@@ -18,7 +18,7 @@ from forethought.manifest import write_json
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.evaluation import LatencyConfig
 from forethought.pipeline.sweep.material import Ground
-from forethought.pipeline.terminal import Terminal
+from forethought.progress import Progress
 
 LATENCY = "latency"
 """Name of the stage, and of its figure."""
@@ -31,7 +31,7 @@ def latency_cell(
     defended: Callable[[], Respondent],
     base: Callable[[], Respondent],
     stages: StageRunner,
-    terminal: Terminal,
+    progress: Progress,
 ) -> list[float]:
     """Times as long as the base model that the defence takes, for each of some ordinary requests, one at a time.
 
@@ -54,7 +54,7 @@ def latency_cell(
         write_json(out / "ratios.json", ratios)
         return {"requests": len(ratios), "median": round(float(np.median(ratios)), 2)}
 
-    with terminal.progress(f"latency {name}") as bar:
+    with progress.bar(f"latency {name}") as bar:
         said = {"latency": config.model_dump(mode="json"), "asked": [one.model_dump(mode="json") for one in asked]}
         folder = stages.run(ground.stage(LATENCY), said, work)
     found: list[float] = json.loads((folder / "ratios.json").read_text(encoding="utf-8"))

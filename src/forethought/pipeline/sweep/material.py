@@ -20,9 +20,8 @@ from forethought.pipeline.recipe import BuildConfig
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.benchmark import benchmark_requests
 from forethought.pipeline.sweep.config import Sweep
-from forethought.pipeline.teaching import Ask
-from forethought.pipeline.terminal import Terminal
 from forethought.policy import Policy
+from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl
 from forethought.train.methods.base import Material
 from forethought.train.prepare import COMPLIED, complied_answers, harmful_requests
@@ -70,8 +69,7 @@ def prepare_ground(
     seed: int,
     root: Path,
     policy: Policy,
-    terminal: Terminal,
-    ask: Ask,
+    progress: Progress,
     changes: Mapping[str, Any] | None = None,
     rows: bool = True,
 ) -> Ground:
@@ -83,15 +81,15 @@ def prepare_ground(
     """
     name = f"data-{key_of(changes)[:8]}" if changes else "data"
     place = root / f"{slug(base)}-s{seed}"
-    stages = StageRunner(place / name, terminal.say)
+    stages = StageRunner(place / name, progress.say)
     recipe = sweep.recipe(base, seed, changes)
     own = root / f"{slug(base)}-answers-{recipe.build.own_answer_tokens}.jsonl"
     with _alone(own):  # workers of one sweep build the same data once
-        found = data_stages(recipe, policy, stages, terminal, ask, own, rows)
+        found = data_stages(recipe, policy, stages, progress, own, rows)
     plan = sweep.evaluate
     train = list(read_jsonl(found.evolved / "train.jsonl", Request))
     if plan.benchmark.key:
-        test = benchmark_requests(plan.benchmark, train, policy, terminal.say)
+        test = benchmark_requests(plan.benchmark, train, policy, progress.say)
     else:
         test = list(read_jsonl(found.selected / f"{plan.split}.jsonl", Request))
     built = found.built / "examples.jsonl"
@@ -121,11 +119,11 @@ def prepare_ground(
     )
 
 
-def own_harm(ground: Ground, terminal: Terminal) -> dict[str, str]:
+def own_harm(ground: Ground, progress: Progress) -> dict[str, str]:
     """The base model's own compliance with the harmful requests of the rows, asked once for all methods and budgets."""
     requests = harmful_requests(ground.examples)
     file = ground.folder / f"{ground.key}-{COMPLIED}"
-    with terminal.progress("own answers") as bar, _alone(file):
+    with progress.bar("own answers") as bar, _alone(file):
         bar.total(len(requests))
         return complied_answers(ground.base, requests, file, bar.advance)
 

@@ -16,7 +16,7 @@ from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.latency import LATENCY, latency_cell
 from forethought.pipeline.sweep.material import Ground
 from forethought.pipeline.sweep.searches import search_cell
-from forethought.pipeline.terminal import Terminal
+from forethought.progress import Progress
 
 Open = Callable[[], Respondent]
 
@@ -51,14 +51,14 @@ class Measuring:
     """Asks the defences of one base and seed; each stage is kept."""
 
     def __init__(
-        self, sweep: Sweep, ground: Ground, base: Callable[[], LocalModel], terminal: Terminal, so_far: bool
+        self, sweep: Sweep, ground: Ground, base: Callable[[], LocalModel], progress: Progress, so_far: bool
     ) -> None:
         """`base` opens the base model; with `so_far` only what is done already is told."""
-        self._sweep, self._ground, self._base, self._terminal, self._so_far = sweep, ground, base, terminal, so_far
+        self._sweep, self._ground, self._base, self._progress, self._so_far = sweep, ground, base, progress, so_far
 
     def measure(self, name: str, stages: StageRunner, openings: Openings) -> Measured:
         """All that the sweep asks of a defence."""
-        judged = attack_cell(name, self._sweep, self._ground, openings.scored, stages, self._terminal)
+        judged = attack_cell(name, self._sweep, self._ground, openings.scored, stages, self._progress)
         questions = self._questioned(name, stages, openings)
         outcomes = self._searched(name, stages, openings)
         return Measured(judged, questions, outcomes, self._timed(name, stages, openings))
@@ -66,7 +66,7 @@ class Measuring:
     def _questioned(self, name: str, stages: StageRunner, openings: Openings) -> Sequence[Judged]:
         if not self._ground.questions or self._left(stages, QUESTIONS):
             return ()
-        return question_cell(name, self._sweep, self._ground, openings.served, stages, self._terminal)
+        return question_cell(name, self._sweep, self._ground, openings.served, stages, self._progress)
 
     def _searched(self, name: str, stages: StageRunner, openings: Openings) -> dict[str, Sequence[Outcome]]:
         """With the first seed's weights alone: searches cost the most."""
@@ -74,7 +74,7 @@ class Measuring:
             return {}
         sweep, ground, opened, reader = self._sweep, self._ground, openings.scored, openings.reader
         return {
-            search.name: search_cell(search, name, sweep, ground, opened, reader, stages, self._terminal)
+            search.name: search_cell(search, name, sweep, ground, opened, reader, stages, self._progress)
             for search in sweep.evaluate.all_searches
             if name in search.defences and not self._left(stages, search.name)
         }
@@ -84,7 +84,7 @@ class Measuring:
         config = self._sweep.evaluate.latency
         if config is None or openings.timed is None or not self._first_seed or self._left(stages, LATENCY):
             return ()
-        return latency_cell(name, config, self._ground, openings.timed, self._base, stages, self._terminal)
+        return latency_cell(name, config, self._ground, openings.timed, self._base, stages, self._progress)
 
     @property
     def _first_seed(self) -> bool:

@@ -13,16 +13,14 @@ from forethought.pipeline.sweep.kept import Kept
 from forethought.pipeline.sweep.material import Ground, prepare_ground
 from forethought.pipeline.sweep.result import CellResult, SweepRun
 from forethought.pipeline.sweep.settling import Settling
-from forethought.pipeline.teaching import Ask
-from forethought.pipeline.terminal import Terminal
 from forethought.policy import load_policy
+from forethought.progress import Progress
 
 
 def run_cells(
     sweep: Sweep,
     root: Path,
-    terminal: Terminal,
-    ask: Ask,
+    progress: Progress,
     only: Collection[str] = (),
     so_far: bool = False,
     kept: Kept | None = None,
@@ -38,15 +36,15 @@ def run_cells(
     """
     policy = load_policy(sweep.policy)
     run = SweepRun()
-    settling = Settling(sweep, run, terminal, so_far, kept)
+    settling = Settling(sweep, run, progress, so_far, kept)
     for base in sweep.bases:
         undefended: CellResult | None = None
         for seed in sweep.seeds:
 
             def grounded(changes: dict[str, Any], base: str = base, seed: int = seed) -> Ground:
-                return prepare_ground(sweep, base, seed, root, policy, terminal, ask, changes, rows=not so_far)
+                return prepare_ground(sweep, base, seed, root, policy, progress, changes, rows=not so_far)
 
-            bench = Bench(sweep, grounded, terminal, settling, undefended, so_far)
+            bench = Bench(sweep, grounded, progress, settling, undefended, so_far)
             run.grounds.append(bench.ground)
             if undefended is None:
                 undefended = bench.undefended()

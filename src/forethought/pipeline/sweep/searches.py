@@ -17,7 +17,7 @@ from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.evaluation import SearchConfig
 from forethought.pipeline.sweep.material import Ground
-from forethought.pipeline.terminal import Terminal
+from forethought.progress import Progress
 
 _GCG = "gcg"
 
@@ -36,7 +36,7 @@ def search_cell(
     opened: Callable[[], Respondent],
     read: Callable[[], LocalModel],
     stages: StageRunner,
-    terminal: Terminal,
+    progress: Progress,
 ) -> list[Outcome]:
     """One search a goal. Gradients are taken through the model of `read`: the trained one itself, or for a
     defence around the base model the base, so that its suffixes come from a model without that defence."""
@@ -68,6 +68,6 @@ def search_cell(
     if search.name == _GCG:  # as it stands in the file, by which finished stages are known
         said = sweep.evaluate.gcg.model_dump(mode="json", exclude={"defences"})
     config = {search.name: said, "goals": [one.request.id for one in goals]}
-    with terminal.progress(f"{search.name} {name}") as bar:
+    with progress.bar(f"{search.name} {name}") as bar:
         folder = stages.run(ground.stage(search.name), config, work, keep_partial=True)
     return list(read_outcomes(folder / "searches"))

@@ -15,7 +15,7 @@ from forethought.pipeline.sweep.material import Ground
 from forethought.pipeline.sweep.measuring import Measured
 from forethought.pipeline.sweep.of_text import understood
 from forethought.pipeline.sweep.result import CellResult, Made, SweepRun
-from forethought.pipeline.terminal import Terminal
+from forethought.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Settling:
     """Puts the cells of a sweep into its run."""
 
     def __init__(
-        self, sweep: Sweep, run: SweepRun, terminal: Terminal, so_far: bool = False, kept: Kept | None = None
+        self, sweep: Sweep, run: SweepRun, progress: Progress, so_far: bool = False, kept: Kept | None = None
     ) -> None:
         """With `so_far` nothing more is done; `kept` are cells of another run."""
-        self._sweep, self._run, self._terminal, self._so_far, self._kept = sweep, run, terminal, so_far, kept
+        self._sweep, self._run, self._progress, self._so_far, self._kept = sweep, run, progress, so_far, kept
 
     def carry_out(self, place: Place, stages: StageRunner, work: Callable[[], CellResult]) -> None:
         """Does a cell's work, unless it is settled without; where that fails the cell is missing with its reason."""
@@ -96,13 +96,13 @@ class Settling:
         try:
             found = self._kept.find((place.defence, *place.at), key, ground.attempts, ground.questions)
         except ConfigError as error:
-            self._terminal.say(f"[yellow]{error}[/yellow]")
+            self._progress.say(f"[yellow]{error}[/yellow]")
             return None, str(error)
         return found, "not run yet"
 
     def missing(self, place: Place, stages: StageRunner, error: ForethoughtError) -> None:
         """Tells why a cell could not be done."""
-        self._terminal.say(f"[yellow]{place.defence}: {error}[/yellow]")
+        self._progress.say(f"[yellow]{place.defence}: {error}[/yellow]")
         self.done(place, stages, place.nothing(str(error)))
 
     def done(self, place: Place, stages: StageRunner, result: CellResult) -> None:

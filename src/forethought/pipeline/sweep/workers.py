@@ -18,7 +18,7 @@ from pathlib import Path
 
 from forethought.pipeline.sweep.around import PROMPT
 from forethought.pipeline.sweep.config import Sweep, method_of, wrapper_label
-from forethought.pipeline.terminal import Terminal
+from forethought.progress import Progress
 
 LOGS = "workers"
 """In the sweep's folder: what each worker printed."""
@@ -41,7 +41,7 @@ def lenders(sweep: Sweep, labels: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*lenders(sweep, found), *found])) if found else []
 
 
-def run_workers(sweep: Sweep, file: Path, root: Path, n: int, terminal: Terminal) -> None:
+def run_workers(sweep: Sweep, file: Path, root: Path, n: int, progress: Progress) -> None:
     """Does the cells of a sweep with `n` processes at once; returns when all have ended, well or not."""
     labels = cells_for_workers(sweep)
     slots: queue.Queue[int] = queue.Queue()
@@ -62,13 +62,13 @@ def run_workers(sweep: Sweep, file: Path, root: Path, n: int, terminal: Terminal
         finally:
             slots.put(slot)
 
-    with terminal.progress("defences") as bar, ThreadPoolExecutor(n) as pool:
+    with progress.bar("defences") as bar, ThreadPoolExecutor(n) as pool:
         bar.total(len(labels))
         for running in as_completed([pool.submit(one, label) for label in labels]):
             label, code, seconds = running.result()
             bar.advance(1)
             how = "done" if code == 0 else f"ended with {code}, see {LOGS}/{label}.log"
-            terminal.say(f"{label}: {how} [dim]({seconds:.0f} s)[/dim]")
+            progress.say(f"{label}: {how} [dim]({seconds:.0f} s)[/dim]")
 
 
 def _environment(slot: int, n: int) -> Mapping[str, str]:

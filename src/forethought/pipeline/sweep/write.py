@@ -35,7 +35,6 @@ def write_sweep(
     split: Split,
     folder: Path,
     results: Path,
-    command: str,
     kept: Mapping[str, str] | None = None,
 ) -> Written:
     """Writes rows, log and page into `folder` and the figures to `results`. `kept`: hashes of what was taken over."""
@@ -50,7 +49,7 @@ def write_sweep(
         inputs["policy"] = ground.policy.hash
     write_jsonl(folder / ROWS, rows)
     write_log(folder, run, sweep.evaluate.attacks)
-    write_results(results, command, list(sweep.seeds), inputs, figures, missing_of(rows))
+    write_results(results, list(sweep.seeds), inputs, figures, missing_of(rows))
     page = folder / PAGE
     goals = reached(sweep.goals, figures)
     write_sweep_page(page, sweep.name, rows, split.unseen, split.reasoning, notes(sweep, split), goals)

@@ -1,0 +1,100 @@
+"""The terminal: lines, a bar for each long piece of work, questions about costs, and tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich import box, progress
+from rich.console import Console
+from rich.prompt import Confirm
+from rich.table import Table
+
+from forethought.errors import ConfigError
+from forethought.progress import Bar, Cost, Progress
+
+if TYPE_CHECKING:
+    from forethought.evals.metrics import Figure
+
+console = Console()
+_TITLES, _INTERVAL = 16, 22
+"""Columns of a terminal that titles need at least, and a figure with its interval beside it."""
+
+
+class _DrawnBar(Bar):
+    """A progress bar; it appears with its total."""
+
+    def __init__(self, drawn: progress.Progress, name: str) -> None:
+        self._drawn, self._name = drawn, name
+        self._task: progress.TaskID | None = None
+
+    def total(self, total: int) -> None:
+        self._task = self._drawn.add_task(self._name, total=total, note="")
+
+    def advance(self, steps: int) -> None:
+        if self._task is not None:
+            self._drawn.advance(self._task, steps)
+
+    def show(self, done: int, total: int, note: str = "") -> None:
+        if self._task is None:
+            self.total(total)
+        assert self._task is not None
+        self._drawn.update(self._task, completed=done, total=total, note=note)
+
+
+class Terminal(Progress):
+    """Prints through rich, plain lines where there is no terminal, and asks whoever sits there."""
+
+    def __init__(self, shown: Console | None = None, max_cost: float = 0.0, yes: bool = False) -> None:
+        """`max_cost`: US dollars from which to ask; `yes`: every cost is agreed to."""
+        super().__init__(max_cost)
+        self.console, self._yes = shown or console, yes
+
+    def say(self, line: str) -> None:
+        self.console.print(line, highlight=False)
+
+    def mapping(self, name: str, mapping: Any) -> None:
+        self.console.print(f"[dim]{name}: {mapping}[/dim]", highlight=False)
+
+    @contextmanager
+    def bar(self, name: str) -> Iterator[Bar]:
+        columns = (
+            progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
+            progress.TextColumn("[dim]{task.fields[note]}"),
+        )  # fmt: skip
+        with progress.Progress(*columns, console=self.console, transient=True) as drawn:
+            yield _DrawnBar(drawn, name)
+
+    def agree(self, cost: Cost) -> bool:
+        """Shows what it will cost, and asks where that is over the limit. Raises ConfigError where nobody sits."""
+        self.console.print(str(cost), highlight=False)
+        if self._yes or cost.calls == 0 or (cost.cost is not None and cost.cost <= self.max_cost):
+            return True
+        if not sys.stdin.isatty():
+            price = "a model of unknown price" if cost.cost is None else f"about ${cost.cost:.2f}"
+            rule = f"may cost more than --max-cost {self.max_cost:g}"
+            raise ConfigError(price, rule, "Give --yes, or a higher --max-cost (and --price-in, --price-out)")
+        return Confirm.ask("Go on?", console=self.console, default=False)
+
+    def table(self, figures: Sequence[Figure], systems: Sequence[str]) -> None:
+        """The comparison: one line a figure, one column a system, 95 % intervals in brackets.
+
+        Where the columns would not fit side by side, intervals stand below their figures.
+        """
+        from forethought.report.rows import SYSTEM_TITLES, interval, table_rows
+
+        narrow = self.console.width < _TITLES + _INTERVAL * len(systems)
+        table = Table(
+            caption="Shares of requests; 95 % intervals in brackets", caption_justify="left", box=box.SIMPLE_HEAD,
+            show_edge=False, padding=0 if narrow else (0, 1), leading=1 if narrow else 0,
+        )  # fmt: skip
+        table.add_column("", max_width=_TITLES if narrow else None)  # titles wrap, so that figures need not
+        for system in systems:
+            table.add_column(SYSTEM_TITLES.get(system, system), justify="right", min_width=14 if narrow else 19)
+        for title, cells in table_rows(figures, systems):
+            texts = [interval(cell) for cell in cells]
+            table.add_row(title, *(text.replace(" (", "\n(") if narrow else text for text in texts))
+        self.console.print(table)
