@@ -12,9 +12,17 @@ from forethought.commands.attack import attack as run_attack
 from forethought.commands.attack_inputs import AttackChoice
 
 _MODEL = "A trained folder, a model folder, `embedded`, or a server's model as inspect-ai names it."
-_ATTACK = "An attack or a search of docs/attacks.md, options and composition included; can be repeated."
+_ATTACK = "An attack or a search, options and composition included (see --list, docs/attacks.md); can be repeated."
 _BENCHMARK = "A benchmark of any layout, or `shipped`; can be repeated."
 _TIME = "Shrink the sample, all attacks alike, to what fits in so many minutes. Searches come on top."
+
+
+def _list(wanted: bool) -> None:
+    if wanted:
+        from forethought.commands.attack_views import show_attacks
+
+        show_attacks()
+        raise typer.Exit
 
 
 def attack(
@@ -72,6 +80,9 @@ def attack(
     rejudge: Annotated[bool, typer.Option("--rejudge", help="Judge the run's answers anew; asks nothing.")] = False,
     show: Annotated[bool, typer.Option("--show-harmful", help="Leave texts on the page unredacted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask about the cost.")] = False,
+    listed: Annotated[
+        bool, typer.Option("--list", is_eager=True, callback=_list, help="Name every attack and search, and end.")
+    ] = False,
 ) -> None:
     """Attacks a model with everything the field knows, on harmful and on harmless requests alike.
 

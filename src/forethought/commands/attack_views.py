@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from forethought.commands.terminal import console
 from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
@@ -104,6 +104,19 @@ def bar(name: str, meter: Meter | None = None) -> Iterator[Bar]:
 def say(line: str, style: str | None = None) -> None:
     """One line, brackets as they are."""
     console.print(escape(line), highlight=False, soft_wrap=True, style=style)
+
+
+def show_attacks() -> None:
+    """Every attack and search that can be named."""
+    from forethought.evals.attacks.adaptive.catalogue import all_searches
+    from forethought.evals.attacks.catalogue import all_attacks
+
+    table = Table(Column("name", no_wrap=True), Column("kind", no_wrap=True), "title", "needs")
+    for attack in all_attacks().values():
+        table.add_row(attack.name, attack.kind, escape(attack.title), ", ".join(attack.needs))
+    for search in all_searches().values():
+        table.add_row(search.name, "search", escape(search.title), ", ".join(search.needs))
+    console.print(table)
 
 
 def show_plan(
