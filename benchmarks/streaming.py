@@ -53,10 +53,10 @@ def work(file: Path, model: str) -> None:
     from forethought.engine.machine import peak_gib
     from forethought.engine.weights import load_tokenizer
     from forethought.policy import default_policy
-    from forethought.train.cache import training_rows
-    from forethought.train.example_file import ExampleFile
     from forethought.train.methods.base import Material
     from forethought.train.methods.catalogue import METHODS
+    from forethought.train.prepare import training_rows
+    from forethought.train.streamed import ExampleFile
 
     tokenizer = load_tokenizer(model)
     began = time.perf_counter()

@@ -26,7 +26,7 @@ from forethought.engine.local import LocalModel, as_messages, read_settings
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.policy import default_policy
 from forethought.records import Example, read_jsonl, write_jsonl
-from forethought.train import cache, prepare
+from forethought.train import prepare
 from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.catalogue import METHODS
@@ -353,8 +353,8 @@ def test_a_large_file_is_streamed_by_the_command(
     rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = _train(rows, "scot", out=tmp_path / "whole")
-    monkeypatch.setattr(cache, "LARGE", 5)
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(prepare, "LARGE", 5)
+    monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
     streamed = _train(rows, "scot", out=tmp_path / "streamed")
     assert len(list((tmp_path / "cache" / "rows").glob("*.arrow"))) == 1
     assert capsys.readouterr().out.count("Trained on 10 rows") == 2

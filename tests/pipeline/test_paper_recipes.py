@@ -9,11 +9,9 @@ import pytest
 from forethought.pipeline.expected import expected_counts, expected_rows
 from forethought.pipeline.recipe import Recipe, load_recipe
 from forethought.pipeline.variants import operators_of
-from forethought.train.amount import Amount
-from forethought.train.architectures import architecture
 from forethought.train.footprint import Devices
 from forethought.train.methods.catalogue import get_method
-from forethought.train.plan import Plan, plan
+from forethought.train.plan import Amount, Plan, architecture, plan
 from tests.tiny import tiny_tokenizer
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

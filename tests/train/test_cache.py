@@ -14,14 +14,12 @@ import pytest
 from forethought.errors import InputError
 from forethought.policy import default_policy
 from forethought.records import Example, write_jsonl
-from forethought.train import cache
-from forethought.train.cache import read_examples, rows_key, tokenizer_key, training_rows
-from forethought.train.example_file import ExampleFile
+from forethought.train import prepare
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.catalogue import METHODS
-from forethought.train.prepare import method_rows, seen_operators
-from forethought.train.rowset import RowSet
+from forethought.train.prepare import method_rows, read_examples, rows_key, seen_operators, tokenizer_key, training_rows
 from forethought.train.run import train_rows
+from forethought.train.streamed import ExampleFile, RowSet
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
 from tests.train.test_fit import CONFIG
 
@@ -67,7 +65,7 @@ def test_streamed_rows_are_those_made_at_once(file: Path, tmp_path: Path, name: 
 
 def test_they_are_made_once(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = training_rows(SCOT, _material(file), None, tmp_path / "kept")
-    monkeypatch.setattr(cache, "_stream", lambda *_: pytest.fail("tokenised again"))
+    monkeypatch.setattr(prepare, "_stream", lambda *_: pytest.fail("tokenised again"))
     again, _ = training_rows(SCOT, _material(file), None, tmp_path / "kept")
     assert list(again) == list(first)
     assert len(list((tmp_path / "kept").iterdir())) == 1
@@ -131,7 +129,7 @@ def test_an_interrupted_tokenising_is_begun_again(file: Path, tmp_path: Path, mo
         return real(material)
 
     broken = SCOT.model_copy(update={"rows": breaks})
-    monkeypatch.setattr(cache, "goes_by_row", lambda method: True)
+    monkeypatch.setattr(prepare, "goes_by_row", lambda method: True)
     with pytest.raises(KeyboardInterrupt):
         training_rows(broken, _material(file), None, tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == []
@@ -154,7 +152,7 @@ def test_what_can_not_be_learnt_from_is_said(tmp_path: Path) -> None:
 
 def test_large_files_are_streamed_and_small_ones_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_examples(file, SCOT) == _examples()
-    monkeypatch.setattr(cache, "LARGE", 12)
+    monkeypatch.setattr(prepare, "LARGE", 12)
     streamed = read_examples(file, SCOT)
     assert isinstance(streamed, ExampleFile)
     assert list(streamed) == _examples()
@@ -167,7 +165,7 @@ def test_large_files_are_streamed_and_small_ones_read(file: Path, monkeypatch: p
 def test_a_streamed_training_is_that_of_rows_in_memory(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
     config = CONFIG.model_copy(update={"epochs": 1})
     held = _examples(8)[6:8] + _examples(8)[14:]
     write_jsonl(tmp_path / "held.jsonl", held)
@@ -193,11 +191,11 @@ from types import SimpleNamespace
 
 from forethought.engine.machine import peak_gib
 from forethought.policy import default_policy
-from forethought.train.cache import training_rows
-from forethought.train.example_file import ExampleFile
+from forethought.train.prepare import training_rows
+from forethought.train.streamed import ExampleFile
 from forethought.train.methods.base import Material
 from forethought.train.methods.catalogue import METHODS
-from forethought.train.sampler import PairedSampler
+from forethought.train.trainer import PairedSampler
 
 
 class Words:

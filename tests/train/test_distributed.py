@@ -19,8 +19,7 @@ from safetensors.torch import load_file
 
 from forethought.engine.device import has_fast_bfloat16
 from forethought.errors import ConfigError
-from forethought.train.checkpoints import last_checkpoint
-from forethought.train.fit import train
+from forethought.train.fit import last_checkpoint, train
 from forethought.train.objectives.base import Batch, Step
 from forethought.train.objectives.paired import PairedObjective
 from forethought.train.trainer import arguments

@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 
 from forethought.errors import ConfigError, InputError
 from forethought.train.config import EarlyStop, TrainConfig
-from forethought.train.early import Standing, standing
 from forethought.train.fit import check_settings, train
 from forethought.train.head import add_taught_head
-from forethought.train.heldout import HeldOutRows
+from forethought.train.held_out import HeldOutRows, Standing, standing
 from forethought.train.objectives.circuit_breaker import CircuitBreakerObjective
 from forethought.train.objectives.paired import PairedObjective, paired_loss
 from forethought.train.rows import TokenRow, collate

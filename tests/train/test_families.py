@@ -8,9 +8,9 @@ import pytest
 
 from forethought.errors import InputError
 from forethought.records import Example, write_jsonl
-from forethought.train import families
-from forethought.train.example_file import ExampleFile
-from forethought.train.families import family_of, hold_out
+from forethought.train import held_out
+from forethought.train.held_out import family_of, hold_out
+from forethought.train.streamed import ExampleFile
 from tests.tiny import harmful_example, harmless_example
 
 
@@ -54,7 +54,7 @@ def test_the_choice_depends_on_names_alone(tmp_path: Path) -> None:
 
 
 def test_few_of_those_held_out_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(families, "MOST", 4)
+    monkeypatch.setattr(held_out, "MOST", 4)
     kept, held = hold_out(_examples(), 0.5)
     assert [sum(e.term == term for e in held) for term in ("refusal", "benign")] == [4, 4]
     assert len(kept) <= 40

@@ -22,9 +22,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from forethought.errors import ConfigError, ModelError
 from forethought.policy import default_policy
 from forethought.train import fit
-from forethought.train.checkpoints import last_checkpoint
 from forethought.train.config import TrainConfig
-from forethought.train.fit import train
+from forethought.train.fit import last_checkpoint, train
 from forethought.train.head import add_taught_head
 from forethought.train.objectives.base import Step
 from forethought.train.objectives.paired import paired_loss

@@ -11,8 +11,7 @@ from transformers import AutoConfig, GPT2Config, LlamaForCausalLM
 
 from forethought.errors import ModelError
 from forethought.train.config import TrainConfig
-from forethought.train.footprint import Devices, footprint
-from forethought.train.kept import Kept, kept_for_backward
+from forethought.train.footprint import Devices, Kept, footprint, kept_for_backward
 from forethought.train.trainer import lora
 from tests.tiny import tiny_folder, tiny_model
 

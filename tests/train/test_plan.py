@@ -10,12 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from forethought.errors import ConfigError, ModelError
 from forethought.train import fit
-from forethought.train.amount import Amount
-from forethought.train.architectures import architecture, known_shapes
 from forethought.train.config import TrainConfig
-from forethought.train.duration import hours, measured_flops_a_second
 from forethought.train.footprint import GIB, Devices, footprint
-from forethought.train.plan import plan
+from forethought.train.plan import Amount, architecture, hours, known_shapes, measured_flops_a_second, plan
 from tests.tiny import tiny_folder
 from tests.train.test_fit import CONFIG, make_rows
 
@@ -136,7 +133,7 @@ def test_the_rate_is_that_of_the_steps_after_the_first(monkeypatch: pytest.Monke
 
     times = iter([100.0, 101.0, 104.0])
     monkeypatch.setattr(fit, "train", stands_in)
-    monkeypatch.setattr("forethought.train.duration.time.perf_counter", lambda: next(times))
+    monkeypatch.setattr("forethought.train.plan.time.perf_counter", lambda: next(times))
     rate = measured_flops_a_second("x", rows, CONFIG, 6.0)
     # Two of three steps of four rows took 4 s.
     assert len(given) == 12

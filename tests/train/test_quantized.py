@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 from forethought.errors import ConfigError
 from forethought.train import fit
 from forethought.train.config import EarlyStop, TrainConfig, small_model
-from forethought.train.fit import train
+from forethought.train.fit import quantized_loading, train
 from forethought.train.head import add_taught_head
-from forethought.train.quantized import quantized_loading
 from tests.tiny import tiny_folder, tiny_model
 from tests.train.test_fit import CONFIG, make_rows
 

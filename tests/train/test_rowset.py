@@ -13,7 +13,7 @@ from forethought.errors import InputError
 from forethought.train.config import TrainConfig
 from forethought.train.fit import train
 from forethought.train.rows import TokenRow
-from forethought.train.rowset import RowSet
+from forethought.train.streamed import RowSet
 from tests.tiny import tiny_folder
 from tests.train.test_fit import CONFIG, make_rows
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from forethought.train.sampler import PairedSampler, paired_order
+from forethought.train.trainer import PairedSampler, paired_order
 
 
 def _data(n: int, share: float) -> tuple[list[int], list[int]]:

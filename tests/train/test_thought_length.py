@@ -15,8 +15,7 @@ from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.catalogue import METHODS
 from forethought.train.rows import IGNORED
-from forethought.train.run import train_method
-from forethought.train.thought_length import think_budget
+from forethought.train.run import think_budget, train_method
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from forethought.errors import ConfigError
-from forethought.train import trackers
+from forethought.train import trainer
 from forethought.train.config import TrainConfig
 from forethought.train.fit import train
-from forethought.train.trackers import check_trackers, reported_to, tracker_callbacks
-from forethought.train.trainer import arguments
+from forethought.train.trainer import arguments, check_trackers, reported_to, tracker_callbacks
 from tests.tiny import tiny_folder
 from tests.train.test_fit import CONFIG, make_rows
 
@@ -53,7 +52,7 @@ def test_nothing_is_reported_to_what_is_not_named(tmp_path: Path) -> None:
 
 
 def test_one_process_of_several_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trackers, "is_first", lambda: False)
+    monkeypatch.setattr(trainer, "is_first", lambda: False)
     assert tracker_callbacks(("tensorboard",), tmp_path) == []
 
 

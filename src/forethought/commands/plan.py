@@ -18,9 +18,8 @@ from forethought.records import Record
 
 if TYPE_CHECKING:
     from forethought.pipeline.recipe import Recipe
-    from forethought.train.amount import Amount
     from forethought.train.footprint import Devices
-    from forethought.train.plan import Plan
+    from forethought.train.plan import Amount, Plan
     from forethought.train.rows import TokenRow
 
 
@@ -50,8 +49,7 @@ def plan(recipe_file: Path, asked: Asked, as_json: bool) -> None:
     """Prints what training a recipe takes; nothing is trained unless a measurement is asked for."""
     quiet()
     from forethought.pipeline.recipe import load_recipe
-    from forethought.train.amount import counted
-    from forethought.train.architectures import architecture
+    from forethought.train.plan import architecture, counted
     from forethought.train.plan import plan as planned
 
     recipe = load_recipe(recipe_file)
@@ -101,7 +99,7 @@ def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ..
     """
     from forethought.engine.embedded import EMBEDDED
     from forethought.engine.weights import load_tokenizer
-    from forethought.train.architectures import known_shape, known_shapes
+    from forethought.train.plan import known_shape, known_shapes
 
     if known_shape(recipe.model) is None:
         return load_tokenizer(recipe.model), ()
@@ -115,7 +113,7 @@ def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ..
 def _assumed(recipe: Recipe, asked: Asked) -> tuple[Amount, tuple[str, ...]]:
     """How much a recipe would build, and what was assumed for that."""
     from forethought.pipeline.expected import expected_counts, expected_rows
-    from forethought.train.amount import Amount
+    from forethought.train.plan import Amount
 
     tokenizer, said = _tokenizer(recipe, its_own=False)
     harmful, harmless = expected_rows(recipe, tokenizer)
@@ -157,10 +155,8 @@ def _rate(
     recipe: Recipe, rows: Sequence[TokenRow], shape: Any, devices: Devices, asked: Asked
 ) -> tuple[float, tuple[str, ...]]:
     """(operations a second of one device, how that is known)."""
-    from forethought.train.amount import counted
-    from forethought.train.architectures import known_shapes
-    from forethought.train.duration import measured_flops_a_second
     from forethought.train.footprint import footprint
+    from forethought.train.plan import counted, known_shapes, measured_flops_a_second
 
     if not asked.measure:
         said = f"{asked.tflops:g} TFLOP/s a device at most, {asked.mfu:.0%} of it reached"

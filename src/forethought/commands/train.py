@@ -43,11 +43,10 @@ def train(
     from forethought.engine.weights import load_tokenizer, merge_adapter
     from forethought.pipeline.recipe import BuildConfig, load_recipe
     from forethought.policy import load_policy
-    from forethought.train.cache import read_examples
-    from forethought.train.families import hold_out
+    from forethought.train.config import is_first
+    from forethought.train.held_out import hold_out
     from forethought.train.methods.base import Job, Material
-    from forethought.train.prepare import COMPLIED
-    from forethought.train.processes import is_first
+    from forethought.train.prepare import COMPLIED, read_examples
     from forethought.train.run import train_method
 
     recipe = load_recipe(recipe_file) if recipe_file else None

@@ -1,7 +1,8 @@
-"""How to train; read by recipes without loading torch."""
+"""Settings of a training: a recipe's, and which of its processes this is. Read without loading torch."""
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -94,3 +95,8 @@ def small_model() -> TrainConfig:
     the batch did better for the same tokens (docs/study.md).
     """
     return TrainConfig(learning_rate=2e-3, batch_size=4, skip_layers=8)
+
+
+def is_first() -> bool:
+    """Whether this process speaks and writes for all; True where it is alone."""
+    return int(os.environ.get("RANK", "0")) == 0

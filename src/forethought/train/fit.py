@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import time
+import zipfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,28 +13,32 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
 from forethought.engine.device import resolve_dtype
 from forethought.engine.embedded import resolve_model
 from forethought.errors import ConfigError, ModelError
-from forethought.manifest import key_of
-from forethought.train.attention import suit_attention
-from forethought.train.checkpoints import claim, last_checkpoint
-from forethought.train.config import EarlyStop, TrainConfig
-from forethought.train.early import HeldOutStop, Measure, copy_best
+from forethought.manifest import key_of, write_json
+from forethought.train.attention import pack_attention, suit_attention
+from forethought.train.config import EarlyStop, TrainConfig, is_first
 from forethought.train.head import add_taught_head
-from forethought.train.heldout import HeldOutRows
+from forethought.train.held_out import HeldOutRows, HeldOutStop, Measure, copy_best
 from forethought.train.objectives.base import Objective
 from forethought.train.objectives.paired import PairedObjective
-from forethought.train.packing import pack_attention
-from forethought.train.processes import is_first
-from forethought.train.quantized import quantized_loading
 from forethought.train.rows import TokenRow, collate
-from forethought.train.rowset import RowSet
-from forethought.train.sampler import PairedSampler
-from forethought.train.trackers import check_trackers, tracker_callbacks
-from forethought.train.trainer import ObjectiveTrainer, OnStep, Progress, arguments, disturb, lora
+from forethought.train.streamed import RowSet
+from forethought.train.trainer import (
+    ObjectiveTrainer,
+    OnStep,
+    PairedSampler,
+    Progress,
+    arguments,
+    check_trackers,
+    disturb,
+    lora,
+    tracker_callbacks,
+)
 
 _LATER = frozenset({"weights", "rivals", "other_rivals"})
 
@@ -210,3 +217,65 @@ def _last_terms(history: Sequence[dict[str, Any]]) -> dict[str, float]:
     """The last logged value of each term of the loss."""
     terms = [{key: value for key, value in entry.items() if key.startswith("loss_")} for entry in history]
     return next((entry for entry in reversed(terms) if entry), {})
+
+
+def claim(out: Path, key: str) -> None:
+    """Marks the folder as this training's: going on from other rows or settings would keep the old weights.
+
+    Raises ModelError where checkpoints of another training stand there.
+    """
+    file = out / "checkpoints" / "training.json"
+    if last_checkpoint(out) is not None and file.is_file() and json.loads(file.read_text(encoding="utf-8")) != key:
+        raise ModelError(
+            out, "holds checkpoints of another training (other model, rows or settings)", "Give another folder"
+        )
+    if is_first():
+        write_json(file, key)
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest complete checkpoint of a run; a half-written one is passed over."""
+    found = sorted(
+        (out / "checkpoints").glob("checkpoint-*"),
+        key=lambda path: int(path.name.rpartition("-")[2]),
+        reverse=True,
+    )
+    return next((path for path in found if _complete(path)), None)
+
+
+def _complete(checkpoint: Path) -> bool:
+    """Whether all files of a checkpoint can be read; the trainer's state is written last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        for file in checkpoint.glob("*.safetensors"):
+            with safe_open(file, framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return all(zipfile.is_zipfile(file) for pattern in ("*.pt", "*.pth", "*.bin") for file in checkpoint.glob(pattern))
+
+
+INSTALL = "pip install bitsandbytes"
+
+
+def quantized_loading(config: TrainConfig) -> dict[str, Any]:
+    """What `from_pretrained` is given besides for a config: NF4 with double quantisation, as in the paper.
+
+    Empty where nothing is quantised. Raises ConfigError without bitsandbytes or without a GPU.
+    """
+    if config.quantize is None:
+        return {}
+    rule = "needs bitsandbytes, which is not installed, and a GPU"
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError("quantize: 4bit", rule, f"Run: {INSTALL}; or leave quantize out")
+    if not torch.cuda.is_available():
+        raise ConfigError("quantize: 4bit", "needs a GPU, and none is there", "Leave quantize out on this machine")
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
-from forethought.engine.settings import write_settings
-from forethought.train.cache import training_rows
-from forethought.train.families import hold_out
+import numpy as np
+
+from forethought.chat import Tokenizer, encode_completion
+from forethought.engine.settings import THINK_BUDGET, write_settings
+from forethought.reasoning import VERDICT_ANCHOR
+from forethought.train.config import is_first
 from forethought.train.fit import check_settings, train
+from forethought.train.held_out import hold_out
 from forethought.train.methods.base import Job
-from forethought.train.prepare import method_settings, n_layers
-from forethought.train.processes import is_first
-from forethought.train.thought_length import think_budget
+from forethought.train.prepare import method_settings, n_layers, training_rows
+from forethought.train.rows import TokenRow, prompt_tokens
 
 
 def train_method(job: Job) -> dict[str, float]:
@@ -51,3 +56,30 @@ def train_rows(job: Job) -> dict[str, float]:
     if is_first():  # of several processes one writes
         write_settings(job.out, settings)
     return counts
+
+
+_LOOKED_AT = 512
+"""Rows that are looked at, evenly spread: a thought's length hardly varies within a method."""
+_SHARE = 0.95
+"""Of the taught thoughts, so many are no longer than what the budget is measured by: one odd row decides nothing."""
+_ROOM = 1.25
+"""A new request may need more words than one that was trained on."""
+
+
+def think_budget(rows: Sequence[TokenRow], tokenizer: Tokenizer) -> int:
+    """Tokens of thought after which a verdict is asked for; never fewer than `THINK_BUDGET`.
+
+    Counted from where the model's turn begins to its verdict. Rows without a verdict say nothing.
+    """
+    step = max(len(rows) // _LOOKED_AT, 1)
+    lengths = [_before_verdict(rows[place], tokenizer) for place in range(0, len(rows), step)]
+    taught = [length for length in lengths if length is not None]
+    if not taught:
+        return THINK_BUDGET
+    return max(THINK_BUDGET, math.ceil(_ROOM * float(np.quantile(taught, _SHARE))))
+
+
+def _before_verdict(row: TokenRow, tokenizer: Tokenizer) -> int | None:
+    text = str(tokenizer.decode(list(row.input_ids[prompt_tokens(row) :])))
+    before, anchor, _ = text.partition(VERDICT_ANCHOR)
+    return len(encode_completion(tokenizer, before, end=False)) if anchor else None

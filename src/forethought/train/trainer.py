@@ -2,26 +2,125 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import random
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from peft import LoraConfig
+from torch.utils.data import Sampler
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from forethought.engine.device import has_fast_bfloat16
 from forethought.errors import ConfigError
-from forethought.train.config import TrainConfig
-from forethought.train.early import PREFIX, Measure
+from forethought.train.config import Tracker, TrainConfig, is_first
+from forethought.train.held_out import PREFIX, Measure
 from forethought.train.objectives.base import Objective, Step
-from forethought.train.sampler import PairedSampler
-from forethought.train.sharding import shard_on_cpu
-from forethought.train.trackers import reported_to
+
+
+def paired_order(
+    lengths: Sequence[int], terms: Sequence[int], batch_size: int, seed: int, window: int = 8
+) -> list[int]:
+    """Row indices in an order whose consecutive runs of `batch_size` are the batches.
+
+    Each batch holds both terms in the data's own proportion (to one row), and rows of
+    similar length: each term is shuffled and sorted by length within windows of `window`
+    batches. The order of batches is random; a short batch comes last. Every row stands in
+    the order exactly once.
+    """
+    rng = random.Random(seed)
+    groups = [[index for index, own in enumerate(terms) if own == term] for term in sorted(set(terms))]
+    for group in groups:
+        rng.shuffle(group)
+    n_batches = -(-len(lengths) // batch_size)
+    edges = [min(batch * batch_size, len(lengths)) for batch in range(n_batches + 1)]
+    # Rows of the first term up to each edge; the other term fills what is left of a batch.
+    share = len(groups[0]) / len(lengths)
+    first = [round(edge * share) for edge in edges]
+    cuts = [first, [edge - own for edge, own in zip(edges, first, strict=True)]]
+    for group, cut in zip(groups, cuts, strict=False):
+        for start in range(0, n_batches, window):
+            stop = min(start + window, n_batches)
+            group[cut[start] : cut[stop]] = sorted(group[cut[start] : cut[stop]], key=lambda index: lengths[index])
+    batches = [
+        [index for group, cut in zip(groups, cuts, strict=False) for index in group[cut[number] : cut[number + 1]]]
+        for number in range(n_batches)
+    ]
+    full = batches[:-1] if len(batches[-1]) < batch_size else batches
+    rng.shuffle(full)
+    rest = [] if full is batches else [batches[-1]]
+    return [index for batch in [*full, *rest] for index in batch]
+
+
+class PairedSampler(Sampler[int]):
+    """Rows in paired order; depends on the seed and the epoch alone, so that a resumed run sees the same rows."""
+
+    def __init__(self, lengths: Sequence[int], terms: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths, self._terms, self._seed = lengths, terms, seed
+        self._batch_size = batch_size
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer at each epoch."""
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(paired_order(self._lengths, self._terms, self._batch_size, self._seed * 1009 + self._epoch))
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+
+FOLDER = "tensorboard"
+"""In the training's folder. transformers' own default names the machine."""
+
+
+def check_trackers(trackers: Sequence[Tracker]) -> None:
+    """Raises ConfigError, with what to install, for a tracker that is not there."""
+    for name in trackers:
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"trackers: {name}", "is not installed", f"Run: pip install {name}")
+
+
+def reported_to(trackers: Sequence[Tracker]) -> list[str]:
+    """Names that transformers sets up by itself: all but TensorBoard, whose folder we choose."""
+    return [name for name in trackers if name != "tensorboard"]
+
+
+def tracker_callbacks(trackers: Sequence[Tracker], out: Path) -> list[Any]:
+    """TensorBoard's callback, writing into `out`/tensorboard from the first process; none where it is not asked for."""
+    if "tensorboard" not in trackers or not is_first():
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    return [TensorBoardCallback(SummaryWriter(log_dir=str(out / FOLDER)))]
+
+
+def shard_on_cpu(accelerator: Any) -> bool:
+    """Makes the accelerator shard where its config asks for FSDP2 and processes run on CPU; returns whether it does.
+
+    Before anything is prepared. On other devices accelerate has seen to it, and nothing is changed.
+    """
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if not asked or accelerator.distributed_type is not DistributedType.MULTI_CPU:
+        return False
+    state = accelerator.state
+    state.fsdp_plugin = FullyShardedDataParallelPlugin()  # reads what the launcher set from the config file
+    state.distributed_type = DistributedType.FSDP
+    # Every state object reads this one, as it does where accelerate chooses FSDP itself.
+    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    return True
+
 
 OnStep = Callable[[int, int, dict[str, float]], None]
 """(steps done, steps in all, last value of each term of the loss as `loss_TERM`)."""

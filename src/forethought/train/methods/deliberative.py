@@ -23,12 +23,11 @@ from typing import TYPE_CHECKING
 from forethought.chat import encode_completion
 from forethought.reasoning import markers
 from forethought.records import Example
+from forethought.train.config import is_first
 from forethought.train.methods.base import Job, Material, TrainingMethod
-from forethought.train.methods.places import prompt_tokens
 from forethought.train.methods.supervised import affordable, paired, reasoned
 from forethought.train.methods.thoughts import is_right, own_thoughts
-from forethought.train.processes import is_first
-from forethought.train.rows import TERMS, TokenRow
+from forethought.train.rows import TERMS, TokenRow, prompt_tokens
 
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel

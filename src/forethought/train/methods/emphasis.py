@@ -11,20 +11,21 @@ from forethought.reasoning import render
 from forethought.records import Example, Message, Record, Request
 from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Material, TrainingMethod
-from forethought.train.methods.places import (
+from forethought.train.objectives.base import Objective
+from forethought.train.objectives.consistency import ConsistencyObjective
+from forethought.train.objectives.paired import PairedObjective
+from forethought.train.rows import (
     Span,
+    TokenRow,
     intent_span,
     opposite,
     prompt_tokens,
     rival_at,
     token_spans,
     verdict_span,
+    with_other,
     with_rivals,
 )
-from forethought.train.objectives.base import Objective
-from forethought.train.objectives.consistency import ConsistencyObjective
-from forethought.train.objectives.paired import PairedObjective
-from forethought.train.rows import TokenRow, with_other
 
 
 class Emphasis(Record):

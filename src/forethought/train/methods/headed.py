@@ -31,12 +31,11 @@ from forethought.evals.inside.heads import (
 )
 from forethought.manifest import key_of
 from forethought.records import Example
-from forethought.train.config import TrainConfig
+from forethought.train.config import TrainConfig, is_first
 from forethought.train.methods.base import Job, Material, TrainingMethod
 from forethought.train.methods.supervised import original, paired, reasoned, unreasoned
 from forethought.train.objectives.base import Objective
 from forethought.train.objectives.rule_heads import RuleHeadsObjective, Targets
-from forethought.train.processes import is_first
 from forethought.train.run import train_rows
 
 HEADS_FOLDER = "heads"

@@ -14,9 +14,9 @@ from forethought.chat import encode_completion
 from forethought.engine.settings import Settings, read_settings, write_settings
 from forethought.errors import ConfigError
 from forethought.reasoning import render
+from forethought.train.config import is_first
 from forethought.train.methods.base import Job, Material, Procedure, tunable_method
 from forethought.train.methods.supervised import SCOT, affordable, paired, reasoned
-from forethought.train.processes import is_first
 from forethought.train.rl.settings import RejectionSettings, RLSettings
 
 if TYPE_CHECKING:

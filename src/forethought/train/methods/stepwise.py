@@ -16,10 +16,9 @@ from forethought.records import Example
 from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Material, TrainingMethod
 from forethought.train.methods.emphasis import thought_of
-from forethought.train.methods.places import prompt_tokens, rival_at, with_rivals
 from forethought.train.objectives.base import Objective
 from forethought.train.objectives.pivot import PivotObjective
-from forethought.train.rows import TokenRow
+from forethought.train.rows import TokenRow, prompt_tokens, rival_at, with_rivals
 
 SAFE, UNSAFE, RETHINK = "[SAFE]", "[UNSAFE]", "[RETHINK]"
 _PIVOT = re.compile(r"(?m)^\[(?:SAFE|UNSAFE)\]$")

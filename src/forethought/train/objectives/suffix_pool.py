@@ -10,7 +10,7 @@ from pydantic import Field
 
 from forethought.errors import ModelError
 from forethought.records import Record
-from forethought.train.processes import is_first
+from forethought.train.config import is_first
 
 Ids = tuple[int, ...]
 

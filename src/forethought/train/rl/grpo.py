@@ -21,10 +21,9 @@ from forethought.engine.embedded import resolve_model
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import key_of
 from forethought.records import Example, Message
-from forethought.train.checkpoints import claim, last_checkpoint
-from forethought.train.config import TrainConfig
+from forethought.train.config import TrainConfig, is_first
+from forethought.train.fit import claim, last_checkpoint
 from forethought.train.methods.base import Job, Material
-from forethought.train.processes import is_first
 from forethought.train.rl.reward import reward, wanted
 from forethought.train.rl.sampling import roll_out, sample_seed, turn_of
 from forethought.train.rl.settings import RLSettings
