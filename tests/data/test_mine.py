@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from forethought.data.mine import false_refusals
+from forethought.data.answers import false_refusals
 from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel
 from forethought.records import Request, user_request

@@ -7,8 +7,17 @@ import random
 
 import pytest
 
-from forethought.data.neighbours import CONTAINED, CONTAINED_WORDS, How, Neighbour, Neighbourhood, near
-from forethought.data.similarity import Pieces, jaccard, pieces
+from forethought.data.dedupe import (
+    CONTAINED,
+    CONTAINED_WORDS,
+    How,
+    Neighbour,
+    Neighbourhood,
+    Pieces,
+    jaccard,
+    near,
+    pieces,
+)
 
 _WORDS = ["anchor", "bread", "candle", "drum", "engine", "flute", "garden", "hammer", "island", "jacket", "kettle"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forethought.data.similarity import jaccard, pieces
+from forethought.data.dedupe import jaccard, pieces
 
 
 def _alike(one: str, other: str) -> float:

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 
 from forethought.data import classify
-from forethought.data.classify import assign_rules
+from forethought.data.classify import CHUNK, RuleStream, Tally, assign
 from forethought.data.sources import SourceSpec, hash_sample, load_requests
-from forethought.data.stream import CHUNK, RuleStream, Tally
 from forethought.errors import ConfigError
 from forethought.policy import Policy, default_policy
 from forethought.records import Request, read_jsonl, user_request
@@ -140,9 +139,9 @@ def _mixed(count: int) -> list[Request]:
 def test_the_rules_are_those_of_a_set_that_is_read_at_once() -> None:
     requests = _mixed(60)
     stream = RuleStream(default_policy())
-    expected, classified = assign_rules(requests, default_policy())
-    assert list(stream.through(requests)) == expected
-    assert stream.classified == classified > 0
+    at_once = assign(requests, default_policy())
+    assert list(stream.through(requests)) == at_once.requests
+    assert stream.classified == at_once.by_classifier > 0
 
 
 def test_the_classifier_is_fitted_once_and_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:

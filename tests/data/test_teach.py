@@ -7,9 +7,8 @@ import random
 import pytest
 
 from forethought.data.evolve import load_operators
-from forethought.data.lesson import Lesson
 from forethought.data.shipped import shipped_requests
-from forethought.data.teach import INTENT_WORDS, Answer, intent_of, reason_about, refusal_for, teach
+from forethought.data.teach import INTENT_WORDS, Answer, Lesson, intent_of, reason_about, refusal_for, teach
 from forethought.data.verify import fault
 from forethought.errors import ConfigError
 from forethought.policy import default_policy

@@ -11,13 +11,10 @@ import pytest
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 from forethought.data.evolve import load_operators
-from forethought.data.lesson import Lesson
-from forethought.data.teach import INTENT_WORDS
-from forethought.data.teachers.clean import clause, has_markers, one_line, with_rule
-from forethought.data.teachers.estimate import estimate
-from forethought.data.teachers.llm import lessons_from_model
+from forethought.data.teach import INTENT_WORDS, Lesson
+from forethought.data.teachers.llm import estimate, lessons_from_model
 from forethought.data.teachers.prompt import TeachTask, call_for, response_schema, system_prompt, user_prompt
-from forethought.data.teachers.read import read_lesson, variant_fault
+from forethought.data.teachers.read import clause, has_markers, one_line, read_lesson, variant_fault, with_rule
 from forethought.engine.calls import CallSettings, Reject
 from forethought.engine.pricing import Price
 from forethought.english import looks_english

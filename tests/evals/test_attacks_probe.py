@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.operator import load_operators
+from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError
 from forethought.evals.attacks.base import Attack, Attacked, Given, Wanted
 from forethought.evals.attacks.catalogue import (

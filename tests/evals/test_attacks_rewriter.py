@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.operator import load_operators
+from forethought.data.evolve import load_operators
 from forethought.engine.conversation import Able
 from forethought.errors import ConfigError, InputError
 from forethought.evals.attacks.attacker import ATTACKER_SETTINGS, attacker

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from forethought.data.operator import load_operators
+from forethought.data.evolve import load_operators
 from forethought.errors import InputError, ModelError
 from forethought.evals.inside.added import added_figures, others, run_kinds
 from forethought.evals.inside.failures import NEAR, failure_figures, similarity, tables

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from forethought.data.short_questions import SAMPLE, accepted_answers
+from forethought.data.shipped import SAMPLE, accepted_answers
 from forethought.errors import ConfigError
 from forethought.evals.plan import HELD_OUT_RULES, plan_attempts, reasoning_attempts
 from forethought.evals.respond import Attempt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forethought.data.short_questions import FURTHER, SAMPLE, accepted_answers
+from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers
 from forethought.evals.short_questions import CAPABILITY, further_attempts, right_answers, sample_questions
 from forethought.records import user_request
 from tests.judged import judged_one

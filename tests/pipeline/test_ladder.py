@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from forethought.cli.app import app
 from forethought.commands.terminal import console
-from forethought.data.operator import load_operators
+from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError
 from forethought.evals.attacks.catalogue import parse_attack
 from forethought.pipeline.sweep.ladder import load_ladder

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from forethought.data.short_questions import FURTHER, accepted_answers
+from forethought.data.shipped import FURTHER, accepted_answers
 from forethought.evals.attacks.adaptive.outcome import Outcome
 from forethought.evals.metrics import Figure
 from forethought.evals.short_questions import CAPABILITY, further_attempts

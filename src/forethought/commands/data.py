@@ -16,7 +16,7 @@ from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
-    from forethought.data.stream import Tally
+    from forethought.data.classify import Tally
     from forethought.policy import Policy
     from forethought.records import Request
 
@@ -36,8 +36,8 @@ def read(
     show: bool,
 ) -> None:
     """Reads a source as a stream, shows what was understood, and writes it where asked."""
+    from forethought.data.classify import RuleStream, Tally
     from forethought.data.sources import SourceSpec, hash_sample, load_requests
-    from forethought.data.stream import RuleStream, Tally
     from forethought.policy import load_policy
     from forethought.records import write_jsonl
 

@@ -63,7 +63,7 @@ def export(build: Path, kind: str, out: Path, partial: bool) -> None:
 
 def push(build: Path, name: str, public: bool) -> None:
     """Uploads a built set."""
-    from forethought.data.hub import push as upload
+    from forethought.data.export import push as upload
 
     folder, _ = _dataset(build)
     console.print(upload(folder, name, private=not public), highlight=False, soft_wrap=True)
@@ -73,7 +73,7 @@ def mine(model: str, source: str, out: Path, limit: int | None) -> None:
     """Collects harmless requests that a model refuses."""
     quiet()
     from forethought.commands.terminal import Terminal
-    from forethought.data.mine import false_refusals
+    from forethought.data.answers import false_refusals
     from forethought.data.sources import SourceSpec, load_requests
     from forethought.engine.local import LocalModel
     from forethought.records import write_jsonl

@@ -38,7 +38,7 @@ def inside(
     """
     quiet()
     from forethought.commands.terminal import Terminal
-    from forethought.data.operator import load_operators
+    from forethought.data.evolve import load_operators
     from forethought.engine.local import LocalModel
     from forethought.evals.inside.look import look_inside, texts_to_read, weights_of
     from forethought.evals.inside.sample import draw

@@ -1,7 +1,11 @@
-"""The target model's own answers: to harmless requests for self-distillation, to harmful ones to be turned from."""
+"""The target model's own answers: to harmless requests for self-distillation, to harmful ones to be turned from.
+
+Harmless requests that it refuses are its false refusals.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +17,9 @@ from forethought.refusal import refusal_outcome
 if TYPE_CHECKING:
     from forethought.engine.conversation import Response
     from forethought.engine.local import LocalModel
+
+_ANSWER_TOKENS = 24
+"""Enough of an answer to see whether it refuses."""
 
 
 class OwnAnswer(Asked):
@@ -31,7 +38,7 @@ def own_answers(
     on_done: Callable[[int], None] | None = None,
 ) -> dict[str, str]:
     """Answers by request id, without those that refuse or are garbled; kept in `file` batch by batch."""
-    return _complying(ask_all(model, requests, file, OwnAnswer, _kept, max_tokens, on_done).values(), requests)
+    return _complying(ask_all(model, requests, file, OwnAnswer, _own_answer, max_tokens, on_done).values(), requests)
 
 
 def kept_answers(requests: Sequence[Request], file: Path) -> dict[str, str] | None:
@@ -45,6 +52,37 @@ def _complying(known: Iterable[OwnAnswer], requests: Sequence[Request]) -> dict[
     return {row.request_id: row.answer for row in known if row.complies and row.request_id in wanted}
 
 
-def _kept(request: Request, response: Response) -> OwnAnswer:
+def _own_answer(request: Request, response: Response) -> OwnAnswer:
     complies = refusal_outcome(response.answer)[0] == "complied"
     return OwnAnswer(request_id=request.id, answer=response.answer, complies=complies)
+
+
+class Outcome(Asked):
+    """What a model did with one harmless request."""
+
+    refused: bool | None
+    """None is unscored."""
+
+
+def false_refusals(
+    model: LocalModel, requests: Sequence[Request], log: Path, on_done: Callable[[int], None] | None = None
+) -> tuple[list[Request], Counter[str]]:
+    """Harmless requests that the model refuses, by its verdict or by its answer; and counts of what it did.
+
+    Outcomes are kept in `log` batch by batch. Requests not labelled harmless are left out and counted.
+    """
+    harmless = list({request.id: request for request in requests if request.harmful is False}.values())
+    known = ask_all(model, harmless, log, Outcome, _answered, _ANSWER_TOKENS, on_done)
+    counts = Counter({"refused": 0, "answered": 0, "unscored": 0})
+    names = {True: "refused", False: "answered", None: "unscored"}
+    counts.update(names[known[request.id].refused] for request in harmless)
+    if left_out := sum(request.harmful is not False for request in requests):
+        counts["not labelled harmless"] = left_out
+    return [request for request in harmless if known[request.id].refused], counts
+
+
+def _answered(request: Request, response: Response) -> Outcome:
+    if response.decision == "refuse":
+        return Outcome(request_id=request.id, refused=True)
+    outcome = refusal_outcome(response.answer)[0]
+    return Outcome(request_id=request.id, refused=None if outcome is None else outcome == "refused")

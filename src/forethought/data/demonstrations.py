@@ -3,20 +3,22 @@
 The SCoT paper embeds example prompts, clusters them with k-means (k = 8) and takes the
 item nearest each centroid (arXiv 2501.19180). Its published code drew them from the
 benchmark that it then tested on; here whatever is near an evaluation request is left out.
+Texts are embedded without a model or a network: TF-IDF and a truncated SVD (latent semantic analysis).
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from forethought.data.embed import Embed, lsa_embed
-from forethought.data.operator import Demonstration, Operator
+from forethought.data.dedupe import Pieces, jaccard, pieces
+from forethought.data.evolve import Demonstration, Operator
 from forethought.data.readers import read_rows
-from forethought.data.similarity import Pieces, jaccard, pieces
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import InputError
 from forethought.records import Request
@@ -29,6 +31,36 @@ HELD = 0.8
 """Share of an evaluation request's content words in a styled text from which it counts as a variant of it."""
 _FEWEST_WORDS = 3
 _FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
+Embed = Callable[[Sequence[str]], NDArray[np.float64]]
+"""Texts to vectors of unit length, shape (texts, dims). A text's vector may depend on the texts beside it."""
+DIMS = 64
+"""Most dimensions of an embedded text."""
+
+
+def lsa_embed(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Vectors fitted on the texts themselves, shape (texts, at most DIMS); the same for the same texts.
+
+    Words count with their neighbours and their pieces, so that an inflected or misspelt word
+    is near its plain form. A text without any word is the zero vector.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+    from sklearn.preprocessing import normalize
+
+    if not any(character.isalnum() for text in texts for character in text):
+        return np.zeros((len(texts), 1))
+    features: Any = make_union(
+        TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\w+"),
+        TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(3, 5)),
+    )
+    matrix = features.fit_transform(list(texts))
+    dims = min(DIMS, min(matrix.shape) - 1)
+    if dims < 1 or len(set(texts)) == 1:  # one text: there is nothing to decompose
+        return np.asarray(normalize(matrix.toarray()), dtype=np.float64)
+    # "arpack" depends on its start vector alone, which the seed sets.
+    vectors = TruncatedSVD(dims, algorithm="arpack", random_state=0).fit_transform(matrix)
+    return np.asarray(normalize(vectors), dtype=np.float64)
 
 
 def choose_demonstrations(

@@ -7,10 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from forethought.data.dedupe import THRESHOLD, WITHIN, contaminated, repeated
-from forethought.data.neighbours import How, Neighbour
-from forethought.data.shipped import shipped_requests
-from forethought.data.short_questions import FURTHER, SAMPLE, accepted_answers
+from forethought.data.dedupe import THRESHOLD, WITHIN, How, Neighbour, contaminated, repeated
+from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers, shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.records import Record, Request, user_request

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
-from forethought.data.operator import Operator
+from forethought.data.evolve import Operator
 from forethought.data.restyle import EQUIVALENTS
 from forethought.data.shipped import shipped_requests
 from forethought.records import Record, Request

@@ -11,6 +11,8 @@ everyday requests, a scenario each, that no model is trained or tested on, so th
 threshold set on them holds for new requests. And `trivia`: short questions of general
 knowledge, for training and development. Harmful rows are mostly short questions, too:
 without these a model learns that a short question is a harmful one.
+
+Last, short questions with known answers: what a model must still be able to do behind a defence.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ _TRIVIA_DEV = 5
 """Of so many families of short questions one is for development."""
 RULE_EXAMPLE = "rule example"
 """Category of the requests of `rules`, by which a build can leave them out."""
+SAMPLE, FURTHER = "capability.jsonl", "questions.jsonl"
+"""The fixed sample that stands in every plan, and more of the kind, asked where a small loss has to be seen: of forty
+questions one is 2.5 points."""
 
 
 @lru_cache(maxsize=1)
@@ -141,3 +146,11 @@ def _requests(row: dict[str, Any]) -> list[Request]:
         user_request(row["harmful"], harmful=True, kind="harmful", rules=(row["rule"],), **common),
         user_request(row["harmless"], harmful=False, kind="lookalike", categories=(row["kind"],), **common),
     ]
+
+
+@lru_cache
+def accepted_answers(file: str) -> dict[str, tuple[str, ...]]:
+    """The questions of SAMPLE or FURTHER, and the answers that are right, in lower case."""
+    text = resources.files("forethought").joinpath(f"data/{file}").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    return {row["text"]: tuple(row["accepted"]) for row in rows}

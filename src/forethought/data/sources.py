@@ -11,11 +11,21 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from forethought.data.mapping import Mapping, guess_mapping
+from forethought.data.columns import (
+    Mapping,
+    categories_of,
+    flat,
+    guess_mapping,
+    is_blank,
+    label_of,
+    messages_of,
+    pairs_of,
+    sound,
+    transcript,
+    turns_of,
+)
 from forethought.data.readers import Row, read_datasets, read_rows
 from forethought.data.shipped import shipped_requests
-from forethought.data.turns import messages_of, pairs_of, transcript, turns_of
-from forethought.data.values import categories_of, flat, is_blank, label_of, sound
 from forethought.errors import InputError
 from forethought.records import Message, Record, Request
 

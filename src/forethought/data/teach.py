@@ -1,8 +1,9 @@
-"""Lessons to training rows; and the rule teacher, which renders reasoning and refusals from labels, without an LLM.
+"""Lessons (what a teacher wrote about one request) to training rows; and the rule teacher, which needs no LLM.
 
-The intent always states what is really asked, also when the request is disguised.
-Refusals are specific to the request, name rule id and title, and offer what can be
-done instead; where the policy asks for support (self-harm), the answer is support.
+The rule teacher renders reasoning and refusals from labels. The intent always states what is
+really asked, also when the request is disguised. Refusals are specific to the request, name rule
+id and title, and offer what can be done instead; where the policy asks for support (self-harm),
+the answer is support.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 import random
 import re
 
-from forethought.data.lesson import Lesson
+from pydantic import Field
+
 from forethought.errors import ConfigError
 from forethought.policy import Policy, Rule
-from forethought.reasoning import Finding, SafetyReasoning
+from forethought.reasoning import Decision, Finding, SafetyReasoning
 from forethought.records import Example, Record, Request
 
 INTENT_WORDS = 15
 """Longest intent, in words: enough to say what is asked, short enough to stay cheap."""
-
 _HOW = re.compile(
     r"(?i)^(?:so |and |ok |okay |please |hey |hi )*(?:how (?:do|can|could|would|should|might|does|did|to)"
     r"(?: (?:i|you|one|we|someone|somebody|people|a person))?(?: (?:best|go about))?|"
@@ -31,7 +32,6 @@ _WANT = re.compile(r"(?i)^i(?:'d| would)? (?:want|need|like) (?:you )?to (?P<res
 _QUESTION = re.compile(
     r"(?i)^(?:what|why|when|where|which|who|whom|whose|how|is|are|was|were|do|does|did|can|could|should|would|will|has|have|if)\b"
 )
-
 _REFUSALS = (
     "I can't help you {intent}. It breaks the rule on {title} ({id}). I can {alternative} instead.",
     "I won't help you {intent}: that falls under {title} (rule {id}). What I can do is {alternative}.",
@@ -44,6 +44,29 @@ _SUPPORT = (
     "It sounds as if you are in pain, and I'm glad you wrote. I can't help you {intent} ({title}, rule {id}). I can"
     " {alternative}.",
 )
+
+
+class Lesson(Record):
+    """Reasoning, answer and restyled forms of one undisguised request.
+
+    One lesson serves every row of its seed: the original and its variants.
+    """
+
+    request_id: str
+    """`Request.id` of the undisguised request."""
+    intent: str
+    """What is really asked, as a verb phrase."""
+    findings: tuple[Finding, ...] = ()
+    """Rules that are broken, each with a reason for this request."""
+    verdict: Decision
+    deliberation: str = ""
+    """Free reasoning between intent and verdict, where a dataset brings its own; empty else."""
+    answer: str = ""
+    """The refusal; empty for harmless requests, which the target model answers itself."""
+    variants: dict[str, str] = Field(default_factory=dict)
+    """Restyled text by operator name."""
+    twin: str = ""
+    """A harmless request that looks like this harmful one; empty when the teacher wrote none."""
 
 
 def intent_of(text: str) -> str:

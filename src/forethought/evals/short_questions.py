@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.select import sample
-from forethought.data.short_questions import FURTHER, SAMPLE, accepted_answers
+from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers
 from forethought.evals.suite.records import Attempt, Judged
 from forethought.records import Request, user_request
 

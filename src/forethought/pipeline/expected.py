@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from forethought.chat import Tokenizer
-from forethought.data.evolve import apply_style, draw_styles
+from forethought.data.evolve import evolve
 from forethought.data.select import sample
 from forethought.data.shipped import shipped_requests
 from forethought.data.teach import teach
@@ -53,8 +53,7 @@ def _mean(
 ) -> Expected:
     build, seed = recipe.build, recipe.seed
     operators, rng = operators_of(build), random.Random(seed)
-    drawn = draw_styles(requests, operators, per_seed, build.styled_share, seed)
-    styled = [request if name is None else apply_style(request, operators[name], seed) for request, name in drawn]
+    styled = evolve(requests, operators, per_seed, build.styled_share, seed)
     examples = [teach(row, policy, seed, thought_only=rng.random() >= build.refusal_share) for row in styled]
     rows = [tokenize(example, tokenizer, policy, build.format, build.detail, seed) for example in examples]
     taught = sum(label != IGNORED for row in rows for label in row.labels) / len(rows)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from forethought.data.answers import OwnAnswer, own_answers
-from forethought.data.lesson import Lesson
 from forethought.data.select import sample, within_budget
-from forethought.data.teach import Answer, teach
+from forethought.data.teach import Answer, Lesson, teach
 from forethought.data.verify import verify
 from forethought.errors import StageError
 from forethought.manifest import write_json

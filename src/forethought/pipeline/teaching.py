@@ -10,9 +10,8 @@ from typing import Any
 
 from forethought.data.demonstrations import choose_demonstrations
 from forethought.data.evolve import Operator
-from forethought.data.lesson import Lesson
-from forethought.data.teachers.estimate import estimate
-from forethought.data.teachers.llm import lessons_from_model
+from forethought.data.teach import Lesson
+from forethought.data.teachers.llm import estimate, lessons_from_model
 from forethought.data.teachers.own import lessons_from_dataset
 from forethought.data.teachers.prompt import TeachTask
 from forethought.engine.calls import CallSettings

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from forethought.data.evolve import Operator, apply_style, draw_styles, load_operators
-from forethought.data.lesson import Lesson
 from forethought.data.preserve import RuleProbabilities, preservation
 from forethought.data.rule_classifier import RuleClassifier
+from forethought.data.teach import Lesson
 from forethought.data.twins import with_twins
 from forethought.errors import ConfigError
 from forethought.manifest import write_json

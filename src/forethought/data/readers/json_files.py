@@ -8,8 +8,7 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 import ijson
 
-from forethought.data.readers.base import OnBad, Opener, Row, is_turns
-from forethought.data.readers.text import is_damaged, open_text
+from forethought.data.readers.base import OnBad, Opener, Row, is_damaged, is_turns, open_text
 from forethought.data.readers.trees import Path, branches, is_table_object, walk, walk_list
 from forethought.errors import InputError
 

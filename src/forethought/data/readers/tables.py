@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TextIO
 
-from forethought.data.readers.base import OnBad, Opener, Row, column_names, is_header
-from forethought.data.readers.text import is_damaged, open_text
+from forethought.data.readers.base import OnBad, Opener, Row, column_names, is_damaged, is_header, open_text
 from forethought.errors import InputError
 
 csv.field_size_limit(16 * 1024 * 1024)

@@ -10,9 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from forethought.data.lesson import Lesson
-from forethought.data.teach import intent_of
-from forethought.data.teachers.clean import has_markers, has_rule_lines, lines_kept, with_rule
+from forethought.data.teach import Lesson, intent_of
+from forethought.data.teachers.read import has_markers, has_rule_lines, lines_kept, with_rule
 from forethought.data.verify import fault
 from forethought.policy import Policy
 from forethought.reasoning import Finding, SafetyReasoning

@@ -6,7 +6,7 @@ import random
 import re
 from functools import lru_cache
 
-from forethought.data.operator import Operator, load_operators
+from forethought.data.evolve import Operator, load_operators
 from forethought.data.restyle import phrase, sentence
 from forethought.evals.attacks.base import Attack, Attacked, Given, Options, Parameter, Transform, by_rule
 

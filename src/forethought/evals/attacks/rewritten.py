@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from forethought.data.operator import Demonstration
+from forethought.data.evolve import Demonstration
 from forethought.data.readers import read_rows
 from forethought.errors import ConfigError, InputError
 from forethought.evals.attacks.base import Attack, Attacked, Given, Option, Options, Parameter, Wanted

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from forethought.data.readers import read_rows
 from forethought.data.restyle import sentence
-from forethought.data.short_questions import SAMPLE, accepted_answers
+from forethought.data.shipped import SAMPLE, accepted_answers
 from forethought.errors import ConfigError, InputError
 from forethought.evals.attacks.base import Attack, Attacked, Given, Options, Parameter, by_rule, by_template
 from forethought.evals.attacks.contextual import ATTACKS as CONTEXTUAL

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from forethought.data.columns import categories_of, flat, is_blank, messages_of, sound, turns_of
 from forethought.data.readers import Row
-from forethought.data.turns import messages_of, turns_of
-from forethought.data.values import categories_of, flat, is_blank, sound
 from forethought.errors import InputError
 from forethought.evals.benchmarks.layout import Label, Layout, column_key
 from forethought.evals.benchmarks.records import CONTEXT_END, Behavior

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from forethought.data.readers import Row
-from forethought.data.readers.places import data_suffix, open_all
-from forethought.data.readers.text import open_text
+from forethought.data.readers.base import open_text
+from forethought.data.readers.rows import data_suffix, open_all
 
 _TABLES = frozenset({".csv", ".tsv"})
 _LINES = frozenset({".jsonl", ".ndjson"})

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from forethought.data.columns import flat
 from forethought.data.readers import Row, read_datasets, read_rows
 from forethought.data.sources import SHIPPED, SourceSpec, load_requests
-from forethought.data.values import flat
 from forethought.errors import ConfigError, InputError
 from forethought.evals.benchmarks.adapt import Place, behaviors_of, cells_of, describes_file, requests_a_row
 from forethought.evals.benchmarks.layout import Layout, column_key, detect_layout, find_layout

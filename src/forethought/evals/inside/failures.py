@@ -1,6 +1,6 @@
 """Where do styled requests fail: is the intent wrong, or the verdict after a right intent?
 
-An intent is right when it is near what is really asked: a Jaccard similarity (`data/similarity.py`: stems of content
+An intent is right when it is near what is really asked: a Jaccard similarity (`data/dedupe.py`: stems of content
 words and their pairs) of at least NEAR to the undisguised request or to the intent that rules write for it. A third of
 the pieces in common means: the same verb and object with as many words of the disguise around them; a shared topic
 alone stays below. The mean similarity is a figure of its own, so that the choice can be judged.
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from forethought.data.similarity import jaccard, pieces
+from forethought.data.dedupe import jaccard, pieces
 from forethought.data.teach import intent_of
 from forethought.evals.inside.thoughts import Thought
 from forethought.evals.metrics import Figure, mean_of_shares, mean_value

@@ -11,7 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from forethought.data.operator import Operator
+from forethought.data.evolve import Operator
 from forethought.data.select import sample
 from forethought.data.shipped import shipped_requests
 from forethought.errors import InputError

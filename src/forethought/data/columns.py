@@ -1,21 +1,24 @@
-"""Which column of a source holds what: guessed from names and contents, overridden one noun at a time.
+"""Foreign tables: which column of a source holds what, and what its cells say.
 
-A column that promises an answer (`target` of AdvBench begins with "Sure") and a
-rejected answer are never taken for the set's own.
+Columns are guessed from names and contents, overridden one noun at a time. A column that
+promises an answer (`target` of AdvBench begins with "Sure") and a rejected answer are never
+taken for the set's own. Cells are read in the forms in which sets are published: labels,
+categories, conversations.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from forethought.data.readers import CONVERSATION_COLUMNS, Row
-from forethought.data.readers.base import words_in
-from forethought.data.turns import pairs_of, turns_of
-from forethought.data.values import flat, is_blank, label_of
+from forethought.data.readers.base import is_turns, words_in
 from forethought.errors import InputError
-from forethought.records import Record
+from forethought.records import Message, Record
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "text": (
@@ -48,6 +51,18 @@ _ASKS = re.compile(
     r"(?i)\s*(how|what|why|where|which|who|when|can|could|should|is|are|do|does|did|write|give|explain|list|describe|create|"
     r"tell|help|make|provide|suggest|develop|teach|show|generate|find|draft)\b"
 )
+_ROLES = {
+    "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant",
+    "ai": "assistant", "chatgpt": "assistant", "developer": "system",
+}  # fmt: skip
+_SPEAKER = re.compile(r"(?:\A|\n)\s*(Human|User|Assistant|System):[ \t]*")
+_STARTS = re.compile(r"\s*(?:Human|User|System):")
+_HARMFUL = {"1", "true", "yes", "harmful", "unsafe", "malicious", "harm", "toxic", "violating"}
+_HARMLESS = {"0", "false", "no", "harmless", "safe", "benign", "unharmful", "ok", "none"}
+_HARMFUL_WORDS = {"harmful", "unsafe", "malicious", "toxic", "violating"}
+_HARMLESS_WORDS = {"harmless", "safe", "benign", "unharmful", "nontoxic"}
+_BARE = {"1", "true", "yes", "0", "false", "no"}
+_NO_TEXT = {"", "nan", "none", "null", "n/a", "na"}
 
 
 class Mapping(Record):
@@ -184,3 +199,140 @@ def _wordiest(rows: Sequence[Row], free: list[str], columns: list[str], name: st
             "Name it: --text-column NAME",
         )
     return best
+
+
+def turns_of(value: object) -> list[Any] | None:
+    """The turns that a cell holds, or None where it holds no conversation.
+
+    Read are lists of turns (role and content, from and value, with content as text or
+    as blocks), lists of texts that take turns, either of them as JSON text or under
+    `messages`, and transcripts of the form "Human: ... Assistant: ...".
+    """
+    if isinstance(value, str):
+        start = value.lstrip()[:1]
+        if start in ("[", "{"):
+            try:
+                return turns_of(json.loads(value))
+            except json.JSONDecodeError:
+                return None
+        return transcript(value)
+    if isinstance(value, dict):
+        inner = value.get("messages", value.get("conversations"))
+        return inner if is_turns(inner) else None
+    if isinstance(value, list) and value and (is_turns(value) or all(isinstance(turn, str) for turn in value)):
+        return value
+    return None
+
+
+def transcript(text: str) -> list[dict[str, str]] | None:
+    """The turns of a text "Human: ... Assistant: ..."; None where it is none."""
+    if not _STARTS.match(text) or "Assistant:" not in text:
+        return None
+    parts = _SPEAKER.split(text)[1:]
+    return [{"role": role, "content": said.strip()} for role, said in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def pairs_of(value: object) -> list[Any] | None:
+    """Earlier turns as a `history` column holds them: turns, or pairs of a prompt and its answer."""
+    if isinstance(value, list) and value and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
+        return [
+            {"role": role, "content": said}
+            for pair in value
+            for role, said in zip(("user", "assistant"), pair, strict=True)
+        ]
+    return turns_of(value)
+
+
+def messages_of(turns: list[Any]) -> list[Message]:
+    """Turns as messages; those without text are left out. Raises InputError for a role that no chat has."""
+    messages: list[Message] = []
+    for number, turn in enumerate(turns):
+        if isinstance(turn, str):
+            role, text = ("user", "assistant")[number % 2], turn
+        else:
+            named = next((turn[key] for key in ("role", "from", "speaker", "author") if key in turn), "user")
+            role = str(named.get("role", "") if isinstance(named, dict) else named).lower()
+            text = _content(next((turn[key] for key in ("content", "value", "text", "message") if key in turn), ""))
+        role = _ROLES.get(role, role)
+        if role not in {"system", "user", "assistant"}:
+            raise InputError(f"role '{role}'", "is not one a chat can have", "Rename it to system, user or assistant")
+        if text.strip():
+            messages.append(Message.model_validate({"role": role, "content": sound(text)}))
+    return messages
+
+
+def _content(value: object) -> str:
+    """The text of a turn: itself, or its blocks of text without images and tool calls."""
+    if isinstance(value, dict):
+        value = value.get("parts", value.get("text"))
+    if isinstance(value, list):
+        texts = [block.get("text") if isinstance(block, dict) else block for block in value]
+        return "\n\n".join(text for text in texts if isinstance(text, str) and text.strip())
+    return value if isinstance(value, str) else "" if is_blank(value) else str(value)
+
+
+def is_blank(value: object) -> bool:
+    """Whether a cell is empty: None, NaN, spaces, an empty list, or a word that stands for nothing."""
+    if value is None or value != value:  # NaN alone differs from itself
+        return True
+    if isinstance(value, str):
+        return value.strip().lower() in _NO_TEXT
+    return isinstance(value, list | tuple | dict) and not value
+
+
+def label_of(value: object, inverted: bool = False) -> bool | None:
+    """True for harmful, False for harmless, None where it says neither.
+
+    `inverted` is for a column such as `is_safe`: there a bare `true` or `1` means harmless.
+    """
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    if value is None or value != value or isinstance(value, list | tuple | dict):
+        return None  # a missing label is not the label "none"
+    key = str(value).strip().lower().removesuffix(".0")
+    if key in _BARE:
+        return (key in _HARMFUL) is not inverted
+    if key in _HARMFUL or key in _HARMLESS:
+        return key in _HARMFUL
+    return _label_of_words(re.findall(r"[a-z]+", key))
+
+
+def _label_of_words(words: list[str]) -> bool | None:
+    """The label of a short phrase such as `vanilla_harmful` or `not harmful`; None where it names both or neither."""
+    if len(words) > 4:
+        return None
+    harmful = any(word in _HARMFUL_WORDS for word in words)
+    if harmful is any(word in _HARMLESS_WORDS for word in words):
+        return None
+    return harmful is not any(word in ("not", "non") for word in words)
+
+
+def categories_of(value: object) -> tuple[str, ...]:
+    """Category names of a cell: a word, a list, a list written as text, or flags by name."""
+    if isinstance(value, str) and value.strip()[:1] == "[":
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value.strip())
+    if isinstance(value, dict):
+        value = [name for name, flag in value.items() if flag is True or flag == 1]
+    if isinstance(value, list | tuple):
+        return tuple(str(item) for item in value if not is_blank(item))
+    return () if is_blank(value) else (str(value).strip(),)
+
+
+def sound(text: str) -> str:
+    """The text without halves of surrogate pairs: cut emoji in JSON, which nothing can encode."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def flat(row: Row) -> Row:
+    """The row with the members of nested objects as columns of their own: `label.harmful`."""
+    if not any(isinstance(value, dict) for value in row.values()):
+        return row
+    added: dict[str, Any] = {}
+    for column, value in row.items():
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                added[f"{column}.{key}"] = inner
+                if isinstance(inner, dict):
+                    added |= {f"{column}.{key}.{last}": cell for last, cell in inner.items()}
+    return added | row
