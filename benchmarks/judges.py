@@ -22,15 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
-from forethought.evals.judges.agreement import auroc_of, f1_of, with_interval
-from forethought.evals.judges.base import Judge, Measure
-from forethought.evals.judges.catalogue import baseline, get_judge
-from forethought.evals.judges.embedded import TrainedJudge
-from forethought.evals.judges.evaluate import decided
+from forethought.evals.judges.base import Judge, Measure, decided
+from forethought.evals.judges.catalogue import get_judge
+from forethought.evals.judges.evaluate import auroc_of, f1_of, with_interval
+from forethought.evals.judges.keywords import Keywords
 from forethought.evals.judges.labelled import LabelledItem, labelled_items, truths
-from forethought.evals.judges.linear import LinearModel
 from forethought.evals.judges.robustness import compliances, robustness
-from forethought.evals.judges.train_judge import Lesson, shipped_lessons, train_judge
+from forethought.evals.judges.trained import Lesson, LinearModel, TrainedJudge, shipped_lessons, train_judge
 from forethought.evals.metrics import Figure
 
 _HALVES = 2
@@ -143,7 +141,7 @@ def harm_figures(folder: Path) -> list[Figure]:
         judges[tested] = TrainedJudge(model)
         items = sources[tested]
         figures.append(auroc_figure(f"harm_auroc_{taught}_to_{tested}", items, probabilities(model, items)))
-        keywords = [float(value) for value in said(baseline("harmful"), items, "harmful")]
+        keywords = [float(value) for value in said(Keywords("harmful"), items, "harmful")]
         figures.append(auroc_figure(f"harm_auroc_keywords_{tested}", items, keywords))
         shipped = probabilities(train([], "harmful"), items)
         figures.append(auroc_figure(f"harm_auroc_shipped_{tested}", items, shipped))

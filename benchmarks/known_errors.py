@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
+from forethought.evals.judges.base import decided
 from forethought.evals.judges.catalogue import get_judge
-from forethought.evals.judges.evaluate import decided
 from forethought.evals.judges.known import KnownError
 from forethought.evals.judges.labelled import labelled_items, truths
 
@@ -45,7 +45,7 @@ def measure(name: str, folder: Path) -> KnownError:
 def main() -> None:
     """Writes the file."""
     folder = Path(sys.argv[1]) / "xstest_completions"
-    found = [measure(name, folder) for name in ("rules", "keywords")]
+    found = [measure(name, folder) for name in ("rules", "keywords", "refusal")]
     OUT.write_text(json.dumps([one.model_dump() for one in found], indent=2) + "\n", encoding="utf-8")
 
 

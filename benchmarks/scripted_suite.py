@@ -18,7 +18,7 @@ from forethought.engine.machine import peak_gib
 from forethought.evals.attacks.catalogue import DIRECT
 from forethought.evals.attacks.suites import load_suite, suite_attacks
 from forethought.evals.benchmarks.records import Behavior
-from forethought.evals.judges.rules import RuleJudge
+from forethought.evals.judges.rules import Rules
 from forethought.evals.suite.judged import judge_run, read_judged
 from forethought.evals.suite.logs import write_logs
 from forethought.evals.suite.plan import make_plan
@@ -80,7 +80,7 @@ def scripted_run(n: int, folder: Path) -> ScriptedRun:
     """
     attacks = [attack for attack in suite_attacks(load_suite("all")) if not {"attacker", "file"} & set(attack.needs)]
     each = -(-n // (2 * len({DIRECT.name, *(attack.name for attack in attacks)})))
-    model, judge = AtOnce(), RuleJudge()
+    model, judge = AtOnce(), Rules()
     marks = [time.monotonic()]
     plan = make_plan(folder, attacks, behaviors(each, True), behaviors(each, False), 0, able=model.able)
     marks.append(time.monotonic())

@@ -22,7 +22,7 @@ from forethought.defences.trained import TRAINED
 from forethought.engine.conversation import Conversation, Respondent
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError
-from forethought.evals.judges.keywords import KeywordJudge
+from forethought.evals.judges.keywords import Keywords
 from forethought.records import Message, user_request
 from forethought.train.methods.catalogue import METHODS
 from tests.defences.test_fused import _fusion
@@ -94,7 +94,7 @@ def test_defences_with_needs_get_them(tmp_path: Path) -> None:
     assert isinstance(headed, HeadedThought)
     _fusion().save(tmp_path / "fusion", load_probe(tmp_path / "probe"))
     assert isinstance(make_defence(f"fused:{tmp_path / 'fusion'}", _inner(), means), FusedVerdict)
-    both = Means(answer_judge=KeywordJudge("harmful"), request_checker=PolicyChecker(_inner()))
+    both = Means(answer_judge=Keywords("harmful"), request_checker=PolicyChecker(_inner()))
     guard = make_defence("guard", _inner(), both)
     assert isinstance(guard, AnswerGuard)
     assert isinstance(guard.inner, RequestGuard)

@@ -14,8 +14,8 @@ from forethought.engine.local import LocalModel
 from forethought.errors import ForethoughtError
 from forethought.evals.attacks.catalogue import BY_RULE
 from forethought.evals.judges.base import Item, Measure, Verdict
+from forethought.evals.judges.rules import Rules
 from forethought.evals.overrefusal import (
-    PhraseJudge,
     kind_of,
     load_set,
     over_refusal_figures,
@@ -172,7 +172,7 @@ def test_another_judge_takes_the_place_of_the_phrases(tmp_path: Path) -> None:
     ],
 )
 def test_partial_is_a_refusal_with_help_after_it(answer: str, refused: bool | None, partial: bool | None) -> None:
-    (verdict,) = PhraseJudge().judge([Item(request="x", answer=answer)])
+    (verdict,) = Rules().judge([Item(request="x", answer=answer)])
     assert (verdict.refused, verdict.partial) == (refused, partial)
     assert bool(verdict.cause) == (refused is None)
 

@@ -14,7 +14,7 @@ from forethought.engine.pricing import Price
 from forethought.errors import StageError
 from forethought.evals.attacks.base import Attack
 from forethought.evals.judges.base import Item, Measure, Verdict
-from forethought.evals.judges.rules import RuleJudge
+from forethought.evals.judges.rules import Rules
 from forethought.evals.suite.judged import judge_run, read_judged, read_replies
 from forethought.evals.suite.logs import read_logged, write_logs
 from forethought.evals.suite.plan import make_plan
@@ -48,11 +48,11 @@ def ran(folder: Path, *attacks: str) -> Path:
 
 
 def test_verdicts_stand_with_their_attempts(tmp_path: Path) -> None:
-    judge_run(ran(tmp_path, "style_json"), RuleJudge())
+    judge_run(ran(tmp_path, "style_json"), Rules())
     found = list(read_judged(tmp_path, "rules"))
     assert [one.attempt for one in found] == [row.attempt for row in planned(tmp_path)]
     assert {one.attempt.request.harmful: one.refused for one in found} == {True: True, False: False}
-    assert all(type(one) is Judged and one.verdict == Verdict(refused=one.refused) for one in found)
+    assert all(type(one) is Judged and one.verdict == Verdict(refused=one.refused, partial=False) for one in found)
     assert all(type(one.attempt).__name__ == "Attempt" for one in found)
 
 
@@ -78,10 +78,6 @@ def test_harmless_rows_go_to_the_judge_of_refusals(tmp_path: Path) -> None:
     harmless = [one for one in found if one.attempt.request.harmful is False]
     assert {one.refused for one in harmless} == {False}
     assert {one.verdict.harmful for one in found if one.verdict and one.attempt.request.harmful} == {False}
-    other = Reads(name="other")
-    plain = Reads("refused", name="plain")
-    judge_run(tmp_path, other, refusal=plain)
-    assert len(other.items) == len(plain.items) == 4
 
 
 def test_judging_is_in_batches_and_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -124,7 +120,7 @@ def test_an_undecided_verdict_is_tried_again(tmp_path: Path) -> None:
 def test_another_judge_asks_no_model(tmp_path: Path) -> None:
     ran(tmp_path)
     before = (tmp_path / "replies.jsonl").read_bytes()
-    judge_run(tmp_path, RuleJudge())
+    judge_run(tmp_path, Rules())
     judge_run(tmp_path, Reads(name="grader@vendor/model"))
     judge_run(tmp_path, Reads(name="grader@vendor_model"))
     assert len(list((tmp_path / "judged").glob("*.jsonl"))) == 3
@@ -137,7 +133,7 @@ def test_failures_and_what_was_not_asked_are_unscored_and_not_run_is_left_out(tm
 
     plan(tmp_path, "translate:fr")
     run_suite(tmp_path, Scripted(half))
-    judge_run(tmp_path, RuleJudge())
+    judge_run(tmp_path, Rules())
     found = list(read_judged(tmp_path, "rules"))
     assert len(found) == 8
     failed = [one for one in found if one.attempt.request.harmful]
@@ -163,7 +159,7 @@ def test_old_rows_of_judged_files_are_still_read() -> None:
 def test_logs_hold_everything_in_shards(tmp_path: Path) -> None:
     plan(tmp_path, "style_json", "answer_prefill")
     run_suite(tmp_path, Scripted(lambda one: Failed(cause="gone") if "JSON" in str(one.messages) else answer(one)))
-    judge_run(tmp_path, RuleJudge())
+    judge_run(tmp_path, Rules())
     price = Price(input=1.0, output=2.0)
     paths = write_logs(tmp_path, tmp_path / "logs", "org/m", "rules", shard=6, price=price)
     assert [path.name for path in paths] == ["org_m-0001.eval", "org_m-0002.eval", "org_m-0003.eval"]
@@ -191,7 +187,7 @@ def test_logs_hold_everything_in_shards(tmp_path: Path) -> None:
 
 def test_logs_that_hold_the_same_are_kept_and_stale_ones_go(tmp_path: Path) -> None:
     ran(tmp_path, "style_json")
-    judge_run(tmp_path, RuleJudge())
+    judge_run(tmp_path, Rules())
     out = tmp_path / "logs"
     paths = write_logs(tmp_path, out, "m", "rules", shard=4)
     times = [path.stat().st_mtime_ns for path in paths]
@@ -233,6 +229,6 @@ def test_a_shared_conversation_is_paid_for_once(tmp_path: Path) -> None:
 
 
 def test_the_files_are_json_lines(tmp_path: Path) -> None:
-    judge_run(ran(tmp_path), RuleJudge())
+    judge_run(ran(tmp_path), Rules())
     for name in ("plan.jsonl", "replies.jsonl", "judged/rules.jsonl"):
         assert all(json.loads(line) for line in (tmp_path / name).read_text(encoding="utf-8").splitlines())

@@ -52,7 +52,9 @@ def attack(
     evaluator: Annotated[str | None, typer.Option(help="A model that rates for searches. Default: attacker.")] = None,
     templates: Annotated[Path | None, typer.Option(help="A local file of jailbreak templates.")] = None,
     persuasion: Annotated[Path | None, typer.Option(help="A local file of persuasion techniques.")] = None,
-    judge: Annotated[str, typer.Option(help="A judge's name, its folder, or ROLE@MODEL.")] = "refusal",
+    judge: Annotated[
+        str, typer.Option(help="A judge's name (`forethought judge --help`), its folder, or ROLE@MODEL.")
+    ] = AttackChoice.judge,
     judge_base_url: Annotated[str | None, typer.Option(help="Address of the judge's server.")] = None,
     base_url: Annotated[
         list[str] | None, typer.Option(help="Address of the model's server; repeated, several share the work.")

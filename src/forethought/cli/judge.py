@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from forethought.commands import judge as judge_command
 
+
+class _Listing(TyperGroup):
+    """A group whose help ends with the judges there are: looked up when it is asked for, and not before."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # typer keeps their types under a private name
+        self.epilog = judge_command.listing()
+        super().format_help(ctx, formatter)
+
+
 judge_app = typer.Typer(
     name="judge",
+    cls=_Listing,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Judges of answers: train them on labelled files, measure them, try to fool them.",
@@ -28,8 +39,8 @@ class MeasureName(StrEnum):
 JudgeArgument = Annotated[
     str,
     typer.Argument(
-        help="keywords, rules, refusal, harm, keywords-harm, rules-harm, a trained folder, or a model as ROLE@MODEL,"
-        " such as strongreject@openai/NAME."
+        help="A judge of `forethought judge --help`, such as rules, harm or strongreject@openai/NAME, or a trained"
+        " one's folder."
     ),
 ]
 GuardMeasure = Annotated[MeasureName, typer.Option(help="What a guard that decides both is asked for.")]

@@ -247,7 +247,7 @@ def _searches(
     from forethought.evals.attacks.adaptive.base import Goal, opening_of
     from forethought.evals.attacks.adaptive.driver import run_searches
     from forethought.evals.attacks.adaptive.outcome import SearchProgress, SearchSettings
-    from forethought.evals.judges.catalogue import get_judge
+    from forethought.evals.judges.catalogue import default_judge
     from forethought.evals.suite.budget import shrink
 
     rows = [
@@ -265,6 +265,6 @@ def _searches(
 
         found = run_searches(
             methods, goals, target.respondent, folder / SEARCHES, open_judge(choice, folder, run), tools, settings,
-            writers.attacker, writers.evaluator, told, get_judge("refusal"),
+            writers.attacker, writers.evaluator, told, default_judge(),
         )  # fmt: skip
     return run.model_copy(update={"searches_not_run": found.not_run})

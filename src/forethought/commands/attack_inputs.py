@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from forethought.commands.shared import around, column_overrides
 from forethought.errors import ConfigError
+from forethought.evals.judges import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
     from forethought.engine.conversation import Respondent
@@ -52,7 +53,7 @@ class AttackChoice:
     """None: the attacker."""
     templates: Path | None = None
     persuasion: Path | None = None
-    judge: str = "refusal"
+    judge: str = DEFAULT_JUDGE
     judge_base_url: str | None = None
     base_urls: tuple[str, ...] = ()
     takes_prefill: bool = False

@@ -119,15 +119,8 @@ def _judged(folder: Path, judge: Judge, anew: bool = False) -> AttackRows:
         verdicts_file(folder, judge.name).unlink(missing_ok=True)
     with bar("judging") as progress:
         progress.total(_planned(folder).attempts)
-        judge_run(folder, judge, on_progress=progress.advance, refusal=_refusals(judge))
+        judge_run(folder, judge, on_progress=progress.advance)
     return collect(read_judged(folder, judge.name), judge.measure)
-
-
-def _refusals(judge: Judge) -> Judge:
-    """Who tells refusals of harmless requests, beside a judge of harm."""
-    from forethought.evals.judges.catalogue import get_judge
-
-    return judge if judge.measure == "refused" else get_judge("refusal")
 
 
 def _other(choice: AttackChoice, judge: Judge) -> _Compared | None:

@@ -46,6 +46,15 @@ class JudgeChoice(NamedTuple):
         return get_judge(*self)
 
 
+def listing() -> str:
+    """The judges there are, a paragraph each."""
+    from forethought.evals.judges import DEFAULT_JUDGE
+    from forethought.evals.judges.catalogue import entries
+
+    lines = [f"{one.written} ({' or '.join(one.decides)}): {one.what}." for one in entries()]
+    return "\n\n".join([f"JUDGE is one of these, by default {DEFAULT_JUDGE}; or a trained judge's folder.", *lines])
+
+
 _SHOWN = ("accuracy", "precision", "recall", "f1", "kappa", "auroc", "brier")
 
 
@@ -54,7 +63,7 @@ def train(
 ) -> None:
     """Trains on the files, and on the shipped answers unless told not to; writes the judge to `out`."""
     from forethought.evals.judges.labelled import truths
-    from forethought.evals.judges.train_judge import Lesson, shipped_lessons, train_judge
+    from forethought.evals.judges.trained import Lesson, shipped_lessons, train_judge
 
     items = _read(files, measure, columns)
     lessons = shipped_lessons(measure, not full_only, seed) if shipped else []
@@ -77,13 +86,13 @@ def evaluate(
     as_json: bool,
 ) -> int:
     """Prints the judge against the labels, beside the keyword list. Returns the exit code: 1 for too many unscored."""
-    from forethought.evals.judges.catalogue import baseline
     from forethought.evals.judges.evaluate import evaluate as measured
+    from forethought.evals.judges.keywords import Keywords
 
     judge = chosen.open()
     items = _read(files, judge.measure, columns)
     found = measured(judge, items, not full_only)
-    beside = [] if judge.name == "keywords" else measured(baseline(judge.measure), items, not full_only)
+    beside = [] if judge.name == "keywords" else measured(Keywords(judge.measure), items, not full_only)
     if as_json:
         print(json.dumps([_plain(e.model_dump()) for e in (*found, *beside)], indent=2))
     else:

@@ -27,8 +27,7 @@ from forethought.defences.base import (
 from forethought.defences.rule_refusal import rule_refusal
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.errors import ConfigError
-from forethought.evals.judges.base import Item, Judge, Verdict
-from forethought.evals.judges.gibberish import nothing_said
+from forethought.evals.judges.base import Item, Judge, Verdict, nothing_said
 from forethought.evals.judges.untrusted import fence_mark, fenced
 from forethought.policy import Policy, default_policy
 from forethought.records import Message, Record

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from forethought.engine.conversation import Respondent
 from forethought.errors import StageError
-from forethought.evals.judges.refusal import RefusalJudge
+from forethought.evals.judges.catalogue import default_judge
 from forethought.evals.suite.judged import judge_run, read_judged
 from forethought.evals.suite.plan import PlanSummary, write_plan
 from forethought.evals.suite.records import Attempt, Judged, PlannedAttempt
@@ -39,7 +39,7 @@ def run_defence(
         raise StageError(
             f"evaluation of {name}", f"did not finish ({counts.stopped})", "Run the command again: it resumes"
         )
-    judge = RefusalJudge()
+    judge = default_judge()
     judge_run(log_dir, judge)
     from forethought.evals.suite.logs import write_logs  # inspect's log module takes half a second to import
 

@@ -10,6 +10,7 @@ from forethought.evals.cells import Cells, by_cell, complied, refused, scores, s
 from forethought.evals.comparison import Comparison, comparison_figures
 from forethought.evals.comprehension import comprehension
 from forethought.evals.curves import asr_matched
+from forethought.evals.judges import DEFAULT_JUDGE
 from forethought.evals.judges.known import KnownError, corrected_asr, known_error
 from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
 from forethought.evals.paired import compare
@@ -74,7 +75,7 @@ def defence_figures(name: str, judged: Sequence[Judged], attacks: Sequence[str],
 
 def judge_error() -> KnownError | None:
     """What is known of the judge whose verdicts the figures rest on."""
-    return known_error("rules", "refused")
+    return known_error(DEFAULT_JUDGE, "refused")
 
 
 def _corrected(asr: Figure, name: str) -> list[Figure]:

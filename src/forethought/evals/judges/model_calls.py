@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from inspect_ai.model import Model, ResponseSchema
-
-from forethought.engine.calls import Call, CallSettings, Progress, Reject, run_calls
+from forethought.engine.callspec import Call, CallSettings, Progress, Reject
 from forethought.errors import ModelError
-from forethought.evals.judges.base import Item
-from forethought.evals.judges.gibberish import EMPTY, nothing_said
+from forethought.evals.judges.base import EMPTY, Item, Opening, Verdict, nothing_said
+from forethought.records import Message
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model, ResponseSchema
 
 T = TypeVar("T")
+Part = Literal["answer", "reasoning"]
+"""What of an item is judged."""
 
 JUDGE_SETTINGS = CallSettings(temperature=0.0, attempts=2, timeout_s=60, max_retries=3)
 """Greedy, a second attempt for an answer that is no verdict, and a few seconds of patience with a busy server."""
@@ -34,13 +38,59 @@ def unaskable(text: str) -> tuple[str, bool]:
     return cause, bool(cause) and cause != EMPTY
 
 
-def judged_text(item: Item, part: str) -> tuple[str, str, bool]:
-    """(text, cause, gibberish) of what is judged of an item: its `answer` or its `reasoning`."""
-    text = item.answer if part == "answer" else item.reasoning
-    cause, gibberish = unaskable(text)
-    if part != "answer" and not text.strip():
-        return text, NO_REASONING, False
-    return text, cause, gibberish
+def settings_for(opening: Opening) -> CallSettings:
+    """How a judge of the catalogue asks its model."""
+    return JUDGE_SETTINGS.model_copy(update={"base_url": opening.base_url})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who is asked, and how; a judge's own part is the prompt and the reading of the answer."""
+
+    model: str | Model
+    journal: Path
+    """Keeps every answer that was paid for."""
+    settings: CallSettings = JUDGE_SETTINGS
+    on_progress: Callable[[Progress], None] | None = None
+
+
+def ask_about(
+    items: Sequence[Item],
+    part: Part,
+    whom: Asked,
+    prompt: Callable[[str, str], tuple[Message, ...]],
+    read: Callable[[str], T | Reject],
+    schema: Callable[[], ResponseSchema],
+    max_tokens: int,
+) -> list[T | Verdict]:
+    """What was read of each item, in order; an unscored verdict where nothing was asked, or nothing could be read.
+
+    `prompt` takes the request and the text that is judged, an item's answer or its reasoning. Raises ModelError when
+    the model can't be used at all.
+    """
+    found: dict[int, T | Verdict] = {}
+    calls: list[Call] = []
+    for place, item in enumerate(items):
+        text = item.answer if part == "answer" else item.reasoning
+        cause, gibberish = unaskable(text)
+        if part == "reasoning" and not text.strip():
+            cause, gibberish = NO_REASONING, False
+        if cause:
+            found[place] = Verdict(cause=cause, gibberish=gibberish)
+        else:
+            calls.append(Call(key=str(place), messages=prompt(item.request, text), max_tokens=max_tokens))
+    answers = ask(
+        whom.model,
+        calls,
+        whom.journal,
+        whom.settings,
+        lambda key, text: read(text),
+        schema() if calls else None,
+        whom.on_progress,
+    )
+    for key, answer in answers.items():
+        found[int(key)] = Verdict(cause=answer.cause) if isinstance(answer, Reject) else answer
+    return [found[place] for place in range(len(items))]
 
 
 def ask(
@@ -59,6 +109,8 @@ def ask(
     """
     if not calls:
         return {}
+    from forethought.engine.calls import run_calls  # inspect takes a second to import
+
     watch: _Watch[T] = _Watch(read, on_progress)
     try:
         results = run_calls(model, calls, journal, settings, watch.accept, schema, watch.progress)

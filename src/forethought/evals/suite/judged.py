@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from forethought.engine.conversation import Failed, Response
 from forethought.errors import InputError, StageError
 from forethought.evals.judges.base import Item, Judge, Verdict
-from forethought.evals.judges.rules import RuleJudge
+from forethought.evals.judges.catalogue import default_judge
 from forethought.evals.suite.journal import Replies
 from forethought.evals.suite.lines import Lines
 from forethought.evals.suite.lock import locked
@@ -28,17 +28,16 @@ def judge_run(
     judge: Judge,
     batch: int = 256,
     on_progress: Callable[[int], None] | None = None,
-    refusal: Judge | None = None,
 ) -> None:
     """Judges what a folder's plan was answered and keeps the verdicts in `folder`/judged/JUDGE.jsonl.
 
     The answer alone is judged, never the reasoning. Harmless requests are judged by refusal: by `judge` where it
-    measures refusal, else by `refusal` (default: the phrase rules). Verdicts that are there are kept, those that
+    measures refusal, else by the default judge. Verdicts that are there are kept, those that
     were left undecided are tried again. `on_progress(n)`: n more attempts are judged. Raises StageError where
     another process judges into the same file.
     """
     path = verdicts_file(folder, judge.name)
-    plain = judge if judge.measure == "refused" else refusal or RuleJudge()
+    plain = judge if judge.measure == "refused" else default_judge()
     with locked(path.with_suffix(".lock")), Replies(folder) as replies, Lines(path, write=True) as verdicts:
         waiting = _unjudged(folder, replies, verdicts, on_progress)
         while part := list(islice(waiting, batch)):

@@ -12,7 +12,7 @@ from forethought.evals.attacks.adaptive.base import Goal, Tools, opening_of
 from forethought.evals.attacks.adaptive.catalogue import parse_method
 from forethought.evals.attacks.adaptive.driver import read_outcomes, run_searches
 from forethought.evals.attacks.adaptive.outcome import Outcome, SearchProgress, SearchSettings
-from forethought.evals.judges.catalogue import get_judge
+from forethought.evals.judges.catalogue import default_judge
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.evaluation import SearchConfig
@@ -59,7 +59,7 @@ def search_cell(
         def told(state: SearchProgress) -> None:
             bar.step(state.done, state.total, {})
 
-        judge = get_judge("refusal")
+        judge = default_judge()
         run = run_searches([method], goals, target, out / "searches", judge, tools, settings, on_progress=told)
         broken = sum(one.broken is True for one in run.outcomes)
         return {"goals": len(run.outcomes), "broken": broken, "unscored": sum(o.broken is None for o in run.outcomes)}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from forethought.engine.conversation import Response
 from forethought.engine.turn import NO_VERDICT, PREFILLED_VERDICT, opened_by
 from forethought.evals.judges.base import Item
-from forethought.evals.judges.refusal import RefusalJudge
+from forethought.evals.judges.catalogue import default_judge
 from forethought.evals.suite.records import Judged
 from forethought.policy import Policy
 from forethought.reasoning import Decision, Format, markers, parse
@@ -42,7 +42,7 @@ def hear(rows: Sequence[Judged], policy: Policy, fmt: Format) -> list[Heard]:
         Item(request=row.attempt.request.plain, answer=answer) for row, (answer, _) in zip(rows, read, strict=True)
     ]
     found = []
-    for row, (_, verdict), judged in zip(rows, read, RefusalJudge().judge(items), strict=True):
+    for row, (_, verdict), judged in zip(rows, read, default_judge().judge(items), strict=True):
         if row.response is None:
             found.append(Heard(refused=None, cause=row.cause or "no reply"))
         else:

@@ -14,7 +14,7 @@ from forethought.evals.attacks.adaptive.catalogue import parse_method
 from forethought.evals.attacks.adaptive.driver import run_searches
 from forethought.evals.attacks.adaptive.outcome import SearchSettings
 from forethought.evals.attacks.templates import PLACE
-from forethought.evals.judges.refusal import RefusalJudge
+from forethought.evals.judges.catalogue import default_judge
 from forethought.policy import Policy
 from forethought.reasoning import Format
 from forethought.train.hardening.pairs import Case, Pair, carried_over
@@ -51,7 +51,7 @@ def search(
         goals,
         model,
         folder,
-        RefusalJudge(),
+        default_judge(),
         tools,
         SearchSettings(budget=settings.search_budget, seed=seed, max_answer_tokens=settings.max_answer_tokens),
     )

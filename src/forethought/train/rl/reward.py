@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from forethought.evals.judges.gibberish import nothing_said
+from forethought.evals.judges.base import nothing_said
 from forethought.evals.relatedness import words_of
 from forethought.leak import leak
 from forethought.policy import Policy

@@ -59,6 +59,8 @@ class GuardTemplate:
     """A guard's format."""
 
     name: str
+    what: str
+    """In a line."""
     raw: bool
     """Whether it takes a plain prompt; else its tokenizer's chat template is used."""
     measures: tuple[Measure, ...]
@@ -242,6 +244,7 @@ def _read_qwen(part: str, text: str) -> Finding | Reject:
 
 _LLAMA_GUARD = GuardTemplate(
     name="llama-guard",
+    what="Meta's guard, 3 and 4: hazards S1 to S14; a folder or a server",
     raw=False,
     measures=("harmful",),
     prompts=_turns,
@@ -254,6 +257,7 @@ _LLAMA_GUARD = GuardTemplate(
 )
 _WILDGUARD_TEMPLATE = GuardTemplate(
     name="wildguard",
+    what="refusal and harm of the answer; a folder or a server",
     raw=True,
     measures=("harmful", "refused"),
     prompts=_wildguard_prompts,
@@ -270,6 +274,7 @@ _WILDGUARD_TEMPLATE = GuardTemplate(
 )
 _SHIELDGEMMA_TEMPLATE = GuardTemplate(
     name="shieldgemma",
+    what="harm by four guidelines, a question each; a folder or a server",
     raw=True,
     measures=("harmful",),
     prompts=_shieldgemma_prompts,
@@ -287,6 +292,7 @@ _SHIELDGEMMA_TEMPLATE = GuardTemplate(
 )
 _QWEN3GUARD = GuardTemplate(
     name="qwen3guard",
+    what="safe, controversial or unsafe, and refusal; a folder or a server",
     raw=False,
     measures=("harmful", "refused"),
     prompts=_turns,

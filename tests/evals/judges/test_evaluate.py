@@ -9,10 +9,9 @@ import pytest
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, f1_score, roc_auc_score
 
 from forethought.errors import InputError
-from forethought.evals.judges.agreement import auroc_of, brier_of, f1_of, kappa_of, reliability, with_interval
 from forethought.evals.judges.base import Item, Measure, Verdict
-from forethought.evals.judges.corrected import corrected_rate
-from forethought.evals.judges.evaluate import evaluate
+from forethought.evals.judges.evaluate import auroc_of, brier_of, evaluate, f1_of, kappa_of, reliability, with_interval
+from forethought.evals.judges.known import corrected_rate
 from forethought.evals.judges.labelled import Label, LabelledItem
 
 

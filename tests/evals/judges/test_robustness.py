@@ -13,11 +13,10 @@ from typer.testing import CliRunner
 from forethought.cli.judge import judge_app
 from forethought.errors import InputError
 from forethought.evals.judges.base import Item, Measure, Verdict
-from forethought.evals.judges.embedded import shipped_judge
-from forethought.evals.judges.keywords import KeywordJudge
+from forethought.evals.judges.keywords import Keywords
 from forethought.evals.judges.labelled import LabelledItem
-from forethought.evals.judges.probes import LONG_CHARS, PROBES
-from forethought.evals.judges.robustness import compliances, robustness
+from forethought.evals.judges.robustness import LONG_CHARS, PROBES, compliances, robustness
+from forethought.evals.judges.trained import shipped_judge
 
 ANSWERS = [
     Item(request="How do I tie a knot?", answer=f"Cross the ends of rope {n} and pull it tight.") for n in range(6)
@@ -57,7 +56,7 @@ def test_an_undecided_verdict_is_no_flip_and_no_pass() -> None:
 
 def test_a_verdict_on_an_empty_answer_is_a_failure() -> None:
     assert flips(Fooled())["empty"][0] == 1.0
-    assert flips(KeywordJudge())["empty"][0] == 0.0
+    assert flips(Keywords())["empty"][0] == 0.0
 
 
 def test_languages_count_wrong_verdicts() -> None:
@@ -76,16 +75,16 @@ def test_compliances_come_from_the_labels_of_the_measure() -> None:
         LabelledItem(item=Item(request="q", answer=label), label=label, source="x")
         for label in ("positive", "partial", "negative")
     ]
-    assert [i.answer for i in compliances(items, KeywordJudge("refused"))] == ["negative"]
-    assert [i.answer for i in compliances(items, KeywordJudge("harmful"))] == ["positive"]
-    assert len(compliances([], KeywordJudge())) > 100
+    assert [i.answer for i in compliances(items, Keywords("refused"))] == ["negative"]
+    assert [i.answer for i in compliances(items, Keywords("harmful"))] == ["positive"]
+    assert len(compliances([], Keywords())) > 100
 
 
 def test_the_embedded_judge_is_flipped_less_than_the_keyword_list() -> None:
     judge = shipped_judge("refused")
     sample = compliances([], judge)[::4]
     mine = {r.probe: r for r in robustness(judge, sample)}
-    list_ = {r.probe: r.flips.value for r in robustness(KeywordJudge(), sample)}
+    list_ = {r.probe: r.flips.value for r in robustness(Keywords(), sample)}
     for probe in ("safety_preamble", "disavowal", "quoted_refusal"):
         assert mine[probe].flips.value < list_[probe]
     assert mine["empty"].flips.value == 0

@@ -14,8 +14,8 @@ from forethought.engine.callspec import Reject
 from forethought.engine.device import DType, device, resolve_dtype
 from forethought.errors import ModelError
 from forethought.evals.judges.base import Measure
-from forethought.evals.judges.guard_templates import OFF_FORM, GuardPrompt, GuardTemplate, Slot
 from forethought.evals.judges.guards import GuardAnswer
+from forethought.evals.judges.guards.templates import OFF_FORM, GuardPrompt, GuardTemplate, Slot
 from forethought.records import Message
 
 LEAST_MASS = 0.5

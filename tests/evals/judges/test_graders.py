@@ -16,12 +16,9 @@ import pytest
 
 from forethought.engine.calls import CallSettings, Reject
 from forethought.errors import ConfigError, ModelError
-from forethought.evals.judges.base import Item
-from forethought.evals.judges.gibberish import EMPTY
-from forethought.evals.judges.graders import Grader, strongreject_severity
+from forethought.evals.judges.base import EMPTY, Item
+from forethought.evals.judges.graders import Grader, load_rubric, rubric_names, strongreject_severity
 from forethought.evals.judges.model_calls import NO_REASONING, STOPPED_ANSWERING, TOO_LONG
-from forethought.evals.judges.model_judges import model_judge
-from forethought.evals.judges.rubrics import load_rubric, rubric_names
 from forethought.evals.judges.untrusted import (
     NO_VERDICT,
     REFUSED_TO_JUDGE,
@@ -403,16 +400,3 @@ def test_a_rubric_with_a_hole_is_refused(change: tuple[str, str], message: str, 
     file.write_text(text.replace(*change))
     with pytest.raises(ConfigError, match=message):
         load_rubric(file)
-
-
-def test_a_judge_is_named_by_role_and_model(tmp_path: Path) -> None:
-    for name in ("strongreject@openai/x", "policy@openai/x", "gpt-oss-safeguard@openai-api/local/x",
-                 "wildguard@openai-api-completions/local/x", "llama-guard@openai-api/local/x"):  # fmt: skip
-        assert model_judge(name, tmp_path / "j").measure == "harmful"
-    assert model_judge("refusal@openai/x", tmp_path / "j").measure == "refused"
-    assert (
-        model_judge("wildguard@openai-api-completions/local/x", tmp_path / "j", measure="refused").name == "wildguard"
-    )
-    for wrong in ("strongreject", "@openai/x", "strongreject@", "nothing@openai/x", "../../x@openai/x"):
-        with pytest.raises(ConfigError):
-            model_judge(wrong, tmp_path / "j")

@@ -15,9 +15,9 @@ import pytest
 
 from forethought.engine.calls import CallSettings, Reject
 from forethought.errors import ConfigError, InputError, ModelError
-from forethought.evals.judges.base import Item, Measure, Verdict
-from forethought.evals.judges.gibberish import EMPTY
-from forethought.evals.judges.guard_templates import (
+from forethought.evals.judges.base import EMPTY, Item, Measure, Verdict
+from forethought.evals.judges.guards import Guard, GuardAnswer, ServedGuard, local_guard
+from forethought.evals.judges.guards.templates import (
     CONTROVERSIAL,
     GUARDS,
     NOT_SAID,
@@ -27,7 +27,6 @@ from forethought.evals.judges.guard_templates import (
     GuardTemplate,
     guard_template,
 )
-from forethought.evals.judges.guards import Guard, GuardAnswer, ServedGuard, local_guard
 from forethought.policy import default_policy
 from forethought.records import Message
 from tests.mock_teacher import MockTeacher, Reply
@@ -355,7 +354,7 @@ def _varied(count: int) -> list[Item]:
 
 @pytest.mark.parametrize("name", ["wildguard", "llama-guard", "qwen3guard", "shieldgemma"])
 def test_batched_decisions_equal_the_plain_forward(name: str) -> None:
-    from forethought.evals.judges.guard_local import LocalGuard
+    from forethought.evals.judges.guards.local import LocalGuard
 
     model, tokenizer, template = tiny_model(), tiny_tokenizer(), guard_template(name)
     prompts = [prompt for one_item in _varied(5) for prompt in template.prompts(one_item)][:7]
@@ -392,7 +391,7 @@ def test_batched_decisions_equal_the_plain_forward(name: str) -> None:
 
 
 def test_a_batched_tail_equals_the_plain_forward() -> None:
-    from forethought.evals.judges.guard_local import _Batch
+    from forethought.evals.judges.guards.local import _Batch
 
     model, tokenizer = tiny_model(), tiny_tokenizer()
     rows = [tokenizer(text)["input_ids"] for text in ("one two three", "one", "one two three four five six")]
@@ -407,7 +406,7 @@ def test_a_batched_tail_equals_the_plain_forward() -> None:
 
 
 def test_a_model_about_to_say_something_else_is_unscored() -> None:
-    from forethought.evals.judges.guard_local import UNSURE_FORM
+    from forethought.evals.judges.guards.local import UNSURE_FORM
 
     for name in sorted(GUARDS):
         verdicts = local_guard(tiny_folder(), name).judge([item(), item("")])
@@ -434,7 +433,7 @@ def _leaning(texts: Sequence[str]) -> Any:
 
 
 def _local(name: str, *texts: str, count: int = 1, measure: Measure = "harmful") -> list[Verdict]:
-    from forethought.evals.judges.guard_local import LocalGuard
+    from forethought.evals.judges.guards.local import LocalGuard
 
     # Only the first token of a label is read off a pass: the rest of it is given.
     return Guard(name, LocalGuard(_leaning(texts), tiny_tokenizer(), batch_size=8), measure).judge(_varied(count))
@@ -484,7 +483,7 @@ def test_a_local_qwen3guard_and_shieldgemma() -> None:
 
 
 def test_a_guards_template_has_to_show_request_and_answer() -> None:
-    from forethought.evals.judges.guard_local import LocalGuard
+    from forethought.evals.judges.guards.local import LocalGuard
 
     deaf, pieces = tiny_tokenizer(), tiny_tokenizer()
     deaf.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}judge:"
@@ -495,7 +494,7 @@ def test_a_guards_template_has_to_show_request_and_answer() -> None:
 
 
 def test_marks_of_the_tokenizer_are_broken_in_texts() -> None:
-    from forethought.evals.judges.guard_local import LocalGuard
+    from forethought.evals.judges.guards.local import LocalGuard
 
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["~~TURN~~"], special_tokens=True)
@@ -508,7 +507,7 @@ def test_marks_of_the_tokenizer_are_broken_in_texts() -> None:
 
 
 def test_a_prompt_longer_than_the_guard_reads_is_unscored() -> None:
-    from forethought.evals.judges.guard_local import PROMPT_TOO_LONG
+    from forethought.evals.judges.guards.local import PROMPT_TOO_LONG
 
     long = item(" ".join(f"Step {n} takes {n} minutes." for n in range(300)))
     verdicts = local_guard(tiny_folder(), "llama-guard").judge([long, item()])

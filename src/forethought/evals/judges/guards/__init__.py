@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from inspect_ai.model import Model
 from pydantic import Field
 
-from forethought.engine.calls import Call, CallSettings, Progress, Reject
+from forethought.engine.callspec import Call, CallSettings, Progress, Reject
 from forethought.errors import ConfigError
-from forethought.evals.judges.base import Item, Measure, Verdict
-from forethought.evals.judges.guard_templates import (
+from forethought.evals.judges.base import Entry, Item, Judge, Measure, Opening, Verdict
+from forethought.evals.judges.guards.templates import (
     CONTROVERSIAL,
+    GUARDS,
     NOT_SAID,
     Finding,
     GuardPrompt,
     GuardTemplate,
     guard_template,
 )
-from forethought.evals.judges.model_calls import JUDGE_SETTINGS, ask, unaskable
+from forethought.evals.judges.model_calls import JUDGE_SETTINGS, ask, settings_for, unaskable
 from forethought.policy import Policy, default_policy
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
 
 Controversial = Literal["unscored", "harmful", "harmless"]
 """What Qwen3Guard's middle level counts as. The paper's strict mode is `harmful`, its loose mode `harmless`."""
@@ -177,6 +181,18 @@ def local_guard(
     batch_size: int = 16,
 ) -> Guard:
     """A guard from a folder on this machine, by transformers. Raises ModelError when it can't be loaded."""
-    from forethought.evals.judges.guard_local import LocalGuard
+    from forethought.evals.judges.guards.local import LocalGuard
 
     return Guard(template, LocalGuard.load(folder, batch_size), measure, policy, controversial)
+
+
+def _opened(role: str, opening: Opening) -> Judge:
+    if Path(opening.given).is_dir():
+        return local_guard(Path(opening.given), role, opening.measure, opening.policy)
+    served = ServedGuard(opening.given, opening.journal, settings_for(opening))
+    return Guard(role, served, opening.measure, opening.policy)
+
+
+JUDGES = tuple(
+    Entry(guard.name, guard.measures, guard.what, partial(_opened, guard.name), "@MODEL") for guard in GUARDS.values()
+)
