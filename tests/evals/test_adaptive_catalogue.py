@@ -18,7 +18,7 @@ from forethought.evals.attacks.adaptive.base import Write
 from forethought.evals.attacks.adaptive.catalogue import all_searches, parse_method
 from forethought.evals.attacks.adaptive.models import LocalWriter, RemoteWriter, Written, text_model
 from forethought.evals.attacks.rewritten import EMPTY
-from forethought.evals.attacks.suites import load_suite, suite_methods
+from forethought.evals.attacks.suites import load_suite
 from forethought.records import Message
 from tests.mock_teacher import MockTeacher, Reply
 from tests.scripted import Scripted
@@ -76,7 +76,7 @@ def test_every_search_is_told_in_full_and_its_defaults_are_in_range() -> None:
 
 
 def test_the_suite_adaptive_holds_every_search() -> None:
-    assert {method.name for method in suite_methods(load_suite("adaptive"))} == set(all_searches())
+    assert set(load_suite("adaptive").adaptive) == set(all_searches())
 
 
 def test_the_catalogue_loads_no_heavy_library() -> None:

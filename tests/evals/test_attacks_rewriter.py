@@ -18,7 +18,7 @@ from forethought.errors import ConfigError, InputError
 from forethought.evals.attacks.attacker import ATTACKER_SETTINGS, attacker
 from forethought.evals.attacks.base import Attacked, Given, Wanted
 from forethought.evals.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack
-from forethought.evals.attacks.prepare import NO_TEXT, Ask, not_run, prepare
+from forethought.evals.attacks.prepare import NO_TEXT, Ask, prepare
 from forethought.evals.attacks.rewrites import Rewrites
 from forethought.evals.attacks.rewritten import EMPTY, REFUSED, TOO_LONG, UNCHANGED, Unfit, read_rewrite
 from forethought.records import user_request
@@ -150,7 +150,7 @@ def scripted(texts: Mapping[str, str | Unfit], asked: list[Wanted]) -> Ask:
 def test_without_an_attacker_it_is_not_run_and_the_rest_is() -> None:
     planned = prepare([parse_attack("translate:ta"), parse_attack("base64")], [user_request(PROBE)], 0)
     assert [(one.attack, one.attacked is None) for one in planned] == [("translate:ta", True), ("base64", False)]
-    assert not_run(planned) == {"translate:ta": {"needs an attacker model": 1}}
+    assert [one.cause for one in planned] == ["needs an attacker model", ""]
 
 
 def test_a_composition_of_two_rewriters_takes_two_rounds_and_asks_each_text_once(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_what_the_attacker_refuses_is_not_run_with_its_cause() -> None:
     planned = prepare([parse_attack("poems | base64")], requests, 0, ask=scripted({"poem": Unfit(REFUSED)}, asked))
     assert [(one.attacked, one.cause) for one in planned] == [(None, REFUSED)] * 2
     silent = prepare([parse_attack("poems")], requests, 0, ask=scripted({}, asked))
-    assert not_run(silent) == {"poems": {NO_TEXT: 2}}
+    assert [one.cause for one in silent] == [NO_TEXT] * 2
 
 
 def test_a_model_without_prefill_is_not_attacked_through_it() -> None:

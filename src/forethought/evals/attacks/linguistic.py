@@ -10,9 +10,14 @@ from forethought.data.evolve import Operator, load_operators
 from forethought.data.restyle import phrase, sentence
 from forethought.evals.attacks.base import Attack, Attacked, Given, Options, Parameter, Transform, by_rule
 
+_WEI = "arXiv 2307.02483"
+_SORRY = "arXiv 2406.14598"
+_SCOT = "arXiv 2501.19180"
+_TENSE = "Andriushchenko and Flammarion 2024, arXiv 2407.11969"
+
 
 def augmented(text: str, sigma: float, rng: random.Random) -> str:
-    """The three changes of the paper, one on the other, in its order."""
+    """The three changes of Best-of-N Jailbreaking (arXiv 2412.03556), one on the other, in its order."""
     return noised(recased(scrambled(text, sigma, rng), sigma, rng), sigma, rng)
 
 
@@ -51,6 +56,9 @@ def noised(text: str, sigma: float, rng: random.Random) -> str:
     return "".join(made)
 
 
+# Tense by rule. The paper (arXiv 2407.11969) has a model rewrite a request ("How did people ... in the past?"). The
+# rules cover how such requests mostly begin: "how do I", "how to", "what is", an imperative. What fits none keeps its
+# words behind "In the past". Verbs stay in their base form behind `did` and `will`: no verb table is needed.
 _WHO = r"(?:I|you|we|one|someone|somebody|people|a person)"
 _HOW = re.compile(
     rf"(?i)^(how|where|when|why)\s+(?:(?:do|does|can|could|should|would|might|may|did|will)\s+{_WHO}|to)\s+(.+)$"
@@ -103,12 +111,6 @@ def _moved(text: str, helper: str, be: dict[str, str], when: str) -> str:
 def _third(words: str) -> str:
     """First and second persons as `they`: nobody of the past is addressed."""
     return re.sub(r"[A-Za-z']+", lambda match: _THIRD.get(match[0].lower(), match[0]), words)
-
-
-_WEI = "arXiv 2307.02483"
-_SORRY = "arXiv 2406.14598"
-_SCOT = "arXiv 2501.19180"
-_TENSE = "Andriushchenko and Flammarion 2024, arXiv 2407.11969"
 
 
 @lru_cache(maxsize=1)

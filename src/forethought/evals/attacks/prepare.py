@@ -7,7 +7,6 @@ together, and the attacks go on: a composition of two such attacks takes two rou
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from forethought.engine.conversation import Able
@@ -104,12 +103,3 @@ def _planned(
         cause = failed.get(outcome.key, "needs an attacker model")
         return Planned(attack=attack.name, request=request, attacked=None, cause=cause)
     return Planned(attack=attack.name, request=request, attacked=outcome)
-
-
-def not_run(planned: Sequence[Planned]) -> dict[str, Counter[str]]:
-    """By attack how many requests were not run, by cause; attacks that ran in full are left out."""
-    counts: dict[str, Counter[str]] = {}
-    for one in planned:
-        if one.attacked is None:
-            counts.setdefault(one.attack, Counter())[one.cause] += 1
-    return counts

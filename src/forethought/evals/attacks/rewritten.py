@@ -24,6 +24,17 @@ from forethought.evals.attacks.templates import file_of
 from forethought.records import Message, Record
 from forethought.refusal import refusal_outcome
 
+LANGUAGES = {
+    "fr": "French", "ml": "Malayalam", "ta": "Tamil", "mr": "Marathi", "zh": "Simplified Chinese", "ar": "Arabic",
+    "bn": "Bengali", "de": "German", "es": "Spanish", "gd": "Scottish Gaelic", "gn": "Guarani", "hi": "Hindi",
+    "hmn": "Hmong", "it": "Italian", "ja": "Japanese", "jv": "Javanese", "ko": "Korean", "pt": "Portuguese",
+    "ru": "Russian", "sw": "Swahili", "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese",
+    "zu": "Zulu",
+}  # fmt: skip
+"""The SCoT paper's five first, then those of arXiv 2310.02446 and 2310.06474 and further ones, by ISO 639 code."""
+_SORRY = "Xie et al. 2024, arXiv 2406.14598"
+_PAP = "Zeng et al. 2024, arXiv 2401.06373"
+_TENSE = "Andriushchenko and Flammarion 2024, arXiv 2407.11969"
 EMPTY = "the attacker wrote nothing"
 REFUSED = "the attacker refused to rewrite"
 UNCHANGED = "the attacker changed nothing"
@@ -108,14 +119,6 @@ def read_rewrite(answer: str, original: str, changes_words: bool = True) -> str 
     return text
 
 
-LANGUAGES = {
-    "fr": "French", "ml": "Malayalam", "ta": "Tamil", "mr": "Marathi", "zh": "Simplified Chinese", "ar": "Arabic",
-    "bn": "Bengali", "de": "German", "es": "Spanish", "gd": "Scottish Gaelic", "gn": "Guarani", "hi": "Hindi",
-    "hmn": "Hmong", "it": "Italian", "ja": "Japanese", "jv": "Javanese", "ko": "Korean", "pt": "Portuguese",
-    "ru": "Russian", "sw": "Swahili", "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese",
-    "zu": "Zulu",
-}  # fmt: skip
-"""The SCoT paper's five first, then those of arXiv 2310.02446 and 2310.06474 and further ones, by ISO 639 code."""
 RewriterOf = Callable[[Options, Given], Rewriter]
 
 
@@ -201,9 +204,6 @@ _NEAR: dict[str, tuple[str, ...]] = {
     "negative_emotion_appeal": ("emotional",), "misrepresentation": ("profession",),
 }  # fmt: skip
 """Persuasion technique to the training styles that are much the same."""
-_SORRY = "Xie et al. 2024, arXiv 2406.14598"
-_PAP = "Zeng et al. 2024, arXiv 2401.06373"
-_TENSE = "Andriushchenko and Flammarion 2024, arXiv 2407.11969"
 
 ATTACKS = (
     Attack(

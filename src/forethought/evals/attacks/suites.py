@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from forethought.errors import ConfigError
-from forethought.evals.attacks.adaptive.base import Method
 from forethought.evals.attacks.adaptive.catalogue import parse_method
 from forethought.evals.attacks.base import Attack, Option
 from forethought.evals.attacks.catalogue import parse_attack
@@ -79,11 +78,6 @@ def suite_attacks(suite: Suite) -> list[Attack]:
         for attack in _expanded(one, suite.files):
             attacks.setdefault(attack.name, attack)
     return list(attacks.values())
-
-
-def suite_methods(suite: Suite) -> list[Method]:
-    """The searches of a suite. Raises ConfigError as `load_suite` does."""
-    return [parse_method(one) for one in suite.adaptive]
 
 
 def _parse(one: str | dict[str, Option]) -> Attack:

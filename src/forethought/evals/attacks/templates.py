@@ -18,6 +18,18 @@ from forethought.evals.attacks.base import Attack, Attacked, Given, Options, Par
 from forethought.evals.attacks.contextual import ATTACKS as CONTEXTUAL
 from forethought.records import Message, Record, user_request
 
+_MANY_SHOT = "Anil et al. 2024, Many-shot Jailbreaking (NeurIPS)"
+_COLLECTED = "Yu et al. 2023, arXiv 2309.10253; Shen et al. 2023, arXiv 2308.03825"
+PLACE = "{request}"
+"""Where a template has the request."""
+_PROTOTYPE_FRAMES = (
+    "role_play", "expert_endorsement", "evidence_persuasion", "logical_appeal", "authority_endorsement",
+    "chain_of_utterances", "deep_inception",
+)  # fmt: skip
+_PROTOTYPE_ENDINGS = ("refusal_suppression", "prefix_injection", "")
+"""Put around a frame, so that a template has sentences to exchange; the last leaves it bare."""
+_PROTOTYPE_DRAWS = 3
+"""Wordings of each frame."""
 _PUBLISHED_PLACE = re.compile(
     r"(?i)\[\s*(?:insert (?:your )?(?:prompt|question|request|query)(?: here)?"
     r"|(?:your )?(?:prompt|question|request|query)(?: (?:goes )?here)?)\s*\]"
@@ -137,9 +149,6 @@ def _document(text: str, rng: random.Random, options: Options) -> str:
     )
 
 
-_MANY_SHOT = "Anil et al. 2024, Many-shot Jailbreaking (NeurIPS)"
-_COLLECTED = "Yu et al. 2023, arXiv 2309.10253; Shen et al. 2023, arXiv 2308.03825"
-
 ATTACKS = (
     Attack(
         name="deep_inception", title="DeepInception", paper="Li et al. 2023, arXiv 2311.03191", kind="template",
@@ -190,18 +199,6 @@ ATTACKS = (
         transform=_from_file,
     ),
 )  # fmt: skip
-
-
-PLACE = "{request}"
-"""Where a template has the request."""
-_PROTOTYPE_FRAMES = (
-    "role_play", "expert_endorsement", "evidence_persuasion", "logical_appeal", "authority_endorsement",
-    "chain_of_utterances", "deep_inception",
-)  # fmt: skip
-_PROTOTYPE_ENDINGS = ("refusal_suppression", "prefix_injection", "")
-"""Put around a frame, so that a template has sentences to exchange; the last leaves it bare."""
-_PROTOTYPE_DRAWS = 3
-"""Wordings of each frame."""
 
 
 def prototypes(templates: Sequence[str] = ()) -> tuple[str, ...]:

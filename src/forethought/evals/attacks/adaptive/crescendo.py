@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from forethought.evals.attacks.adaptive.base import Goal, Method, Questions, Replies, Reply, Run, Tools
+from forethought.evals.attacks.adaptive.base import Method, Questions, Replies, Reply
 from forethought.evals.attacks.adaptive.dialogue import (
     ATTACKER_PARAMETERS,
     EVALUATOR_TOKENS,
@@ -15,6 +14,7 @@ from forethought.evals.attacks.adaptive.dialogue import (
     Red,
     Turn,
     answer_of,
+    conversations,
     exchange,
     fill,
     prompts,
@@ -36,15 +36,6 @@ class _State:
     """The attacked conversation after the goal's own turns: questions and answers that were not taken back."""
     round: int = 1
     backtracks: int = 0
-
-
-def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
-    """Holds the conversations one after another, until one gets through."""
-    red = Red("crescendo", goal, rng, options, FORM)
-    for _ in range(int(options["conversations"])):
-        if (yield from _conversation(red, options)):
-            break
-    yield [red.note()]
 
 
 def _conversation(red: Red, options: Options) -> Generator[Questions, Replies, bool]:
@@ -126,7 +117,7 @@ CRESCENDO = Method(
         EVALUATOR_TOKENS,
     ),
     queries=20,
-    search=search,
+    search=conversations("crescendo", FORM, _conversation),
 )
 """Ten rounds and ten backtracks, and an attacker that remembers all of them."""
 

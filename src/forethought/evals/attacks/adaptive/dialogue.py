@@ -16,7 +16,19 @@ from typing import Any, TypeVar
 from json_repair import repair_json
 
 from forethought.errors import ConfigError
-from forethought.evals.attacks.adaptive.base import Ask, Compute, Goal, Question, Questions, Replies, Reply, Write
+from forethought.evals.attacks.adaptive.base import (
+    Ask,
+    Compute,
+    Goal,
+    Question,
+    Questions,
+    Replies,
+    Reply,
+    Run,
+    Search,
+    Tools,
+    Write,
+)
 from forethought.evals.attacks.base import Attacked, Options, Parameter
 from forethought.evals.attacks.rewritten import EMPTY, REFUSED, Unfit, read_rewrite
 from forethought.evals.judges.untrusted import fence_mark, fenced
@@ -24,6 +36,9 @@ from forethought.records import Message, Record
 from forethought.refusal import refusal_outcome
 from forethought.yamlfile import parse_yaml
 
+NOT_JSON = "the attacker wrote no JSON that holds a message"
+NOT_RATED = "not rated"
+Leaf = TypeVar("Leaf")
 _PLACE = re.compile(r"\{([a-z_]+)\}")  # not the braces of the JSON that a text shows
 _FOLDER = "evals/attacks/adaptive/prompts"
 
@@ -61,9 +76,6 @@ def fill(template: str, values: Mapping[str, str | int]) -> str:
 def shown(name: str, text: str) -> str:
     """A text of a benchmark or a model, between tags that it can't close."""
     return fenced(name, fence_mark(text), text.strip() or "(empty)")
-
-
-NOT_JSON = "the attacker wrote no JSON that holds a message"
 
 
 @dataclass(frozen=True)
@@ -138,10 +150,6 @@ def _repaired(body: str) -> Any:
         return repair_json(body, return_objects=True, skip_json_loads=True)
     except (ValueError, RecursionError):
         return None
-
-
-NOT_RATED = "not rated"
-Leaf = TypeVar("Leaf")
 
 
 def yes_or_no(text: str | None) -> bool | None:
@@ -322,6 +330,22 @@ class Red:
             return plain
         self.counts["turns_lost"] += 1
         return None
+
+
+def conversations(name: str, form: Form, hold: Callable[[Red, Options], Generator[Questions, Replies, bool]]) -> Search:
+    """A search that holds conversations one after another, so many as its options say, until one gets through.
+
+    `hold` holds one, and is True when it got through.
+    """
+
+    def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
+        red = Red(name, goal, rng, options, form)
+        for _ in range(int(options["conversations"])):
+            if (yield from hold(red, options)):
+                break
+        yield [red.note()]
+
+    return search
 
 
 def answer_of(reply: Reply) -> str | None:

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
     from forethought.evals.attacks.adaptive.weights.gcg import Problem
 
+PAPER = "Zou et al. 2023, arXiv 2307.15043"
+_EARLY = (0, 10, 20, 50)
+"""Steps at which the first suffixes are asked; then every hundredth and the last."""
+_FAILURES = 3
+"""Steps in a row that may fail before a search ends."""
+Made = dict[str, Any]
 AimKind = Literal["think", "skip"]
 """For a model that thinks: through a thought that finds nothing wrong, or into the answer at once."""
 
@@ -87,14 +93,6 @@ def passes(model: LocalModel, aim: AimKind) -> int:
     """How many targets there are, and so how many passes of a model one suffix takes."""
     settings = model.thinking
     return 2 if settings is not None and aim == "think" and settings.answer_with == "base" else 1
-
-
-PAPER = "Zou et al. 2023, arXiv 2307.15043"
-_EARLY = (0, 10, 20, 50)
-"""Steps at which the first suffixes are asked; then every hundredth and the last."""
-_FAILURES = 3
-"""Steps in a row that may fail before a search ends."""
-Made = dict[str, Any]
 
 
 @dataclass

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Generator
 
-from forethought.evals.attacks.adaptive.base import Goal, Method, Questions, Replies, Run, Tools
+from forethought.evals.attacks.adaptive.base import Method, Questions, Replies
 from forethought.evals.attacks.adaptive.dialogue import (
     ATTACKER_PARAMETERS,
     Form,
     Red,
     answer_of,
+    conversations,
     exchange,
     fill,
     prompts,
@@ -20,15 +20,6 @@ from forethought.evals.attacks.base import Options, Parameter
 from forethought.records import Message
 
 FORM = Form(message="reply", remarks=("observation", "thought", "strategy"))
-
-
-def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
-    """Holds the conversations one after another, until one gets through."""
-    red = Red("goat", goal, rng, options, FORM)
-    for _ in range(int(options["conversations"])):
-        if (yield from _conversation(red, options)):
-            break
-    yield [red.note()]
 
 
 def _conversation(red: Red, options: Options) -> Generator[Questions, Replies, bool]:
@@ -71,7 +62,7 @@ GOAT = Method(
         *ATTACKER_PARAMETERS,
     ),
     queries=50,
-    search=search,
+    search=conversations("goat", FORM, _conversation),
 )
 """Five turns, and ten conversations as for the paper's ASR@10; its ASR@1 is `conversations: 1`."""
 

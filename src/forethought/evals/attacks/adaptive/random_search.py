@@ -32,6 +32,8 @@ from forethought.evals.attacks.adaptive.suffix import printable_ids
 from forethought.evals.attacks.base import Attacked, Options, Parameter
 from forethought.evals.attacks.templates import fill_template, prototypes
 
+PATIENCE = 25
+"""Rounds without a single score after which a restart is given up, as in the paper's code."""
 Suffix = tuple[str, ...]
 """Pieces of text, joined without anything between them."""
 _CHARACTERS = tuple(string.digits + string.ascii_letters + string.punctuation + " ")
@@ -95,10 +97,6 @@ def changed(suffix: Suffix, number: int, pieces: Sequence[str], rng: random.Rand
     start = rng.randrange(len(suffix) - number + 1)
     drawn = tuple(rng.choice(pieces) for _ in range(number))
     return (*suffix[:start], *drawn, *suffix[start + number :])
-
-
-PATIENCE = 25
-"""Rounds without a single score after which a restart is given up, as in the paper's code."""
 
 
 @dataclass

@@ -76,7 +76,7 @@ class RunningSearch:
         """Counts the replies, in the order of the pending questions, and gives them to the search."""
         for question, reply in zip(self.pending, replies, strict=True):
             self._count(question, reply)
-        if self._queries >= self.budget:
+        if self.queries >= self.budget:
             self._run.close()
             self.ended, self.pending = "budget", ()
             return
@@ -90,7 +90,7 @@ class RunningSearch:
     @property
     def queries(self) -> int:
         """Queries so far."""
-        return self._queries
+        return self._counts["asks"] + self._counts["scores"] + self._counts["grades"]
 
     @property
     def broken(self) -> bool:
@@ -118,7 +118,7 @@ class RunningSearch:
             "harmful": self.goal.request.harmful,
             "budget": self.budget,
             "ended": self.ended,
-            "queries": self._queries,
+            "queries": self.queries,
             "first_success": self._first_success,
             "causes": dict(sorted(self._causes.items())),
             "notes": self._notes,
@@ -127,13 +127,9 @@ class RunningSearch:
         }
         return Outcome(**{**fields, **self._counts, **self._best})
 
-    @property
-    def _queries(self) -> int:
-        return self._counts["asks"] + self._counts["scores"] + self._counts["grades"]
-
     def _take(self, questions: Questions) -> None:
         """Makes questions the pending ones, cut where the budget ends."""
-        left = self.budget - self._queries
+        left = self.budget - self.queries
         taken: list[Question] = []
         for question in questions:
             if not isinstance(question, _KINDS):
@@ -168,7 +164,7 @@ class RunningSearch:
         self._counts["verdicts"] += 1
         self._counts["refused"] += reply.verdict.refused is True
         if reply.broken and self._first_success is None:
-            self._first_success = self._queries
+            self._first_success = self.queries
         rank = (bool(reply.broken), reply.rating or 0)
         if not self._best or (rank > self._best_rank and not self._best_rank[0]):
             self._best_rank = rank
@@ -177,7 +173,7 @@ class RunningSearch:
                 "best_answer": question.answer if isinstance(question, Grade) else _answer(reply),
                 "best_verdict": reply.verdict,
                 "best_rating": reply.rating,
-                "best_at": self._queries,
+                "best_at": self.queries,
             }
 
     def _remembering(self, attacked: Attacked) -> Attacked:
