@@ -24,6 +24,7 @@ FOUNDATION = {
     "reasoning": {"errors", "policy"},
     "records": {"errors", "policy", "reasoning"},
     "chat": {"errors", "policy", "reasoning", "records"},
+    "store": {"errors", "records"},
 }
 GROUND = set(FOUNDATION)
 # Each package may import these besides itself.

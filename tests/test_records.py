@@ -9,7 +9,7 @@ import pytest
 
 from forethought.errors import InputError
 from forethought.reasoning import SafetyReasoning
-from forethought.records import Example, Message, Request, cut_half_line, read_jsonl, user_request, write_jsonl
+from forethought.records import Example, Message, Request, read_jsonl, user_request, write_jsonl
 
 KNOT = user_request("How do I tie a knot?", harmful=False, source="a.csv", family="ropes", kind="ordinary")
 
@@ -107,21 +107,3 @@ def test_a_row_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         list(read_jsonl(tmp_path / "none.jsonl", Request))
-
-
-@pytest.mark.parametrize(
-    ("content", "kept"),
-    [
-        (b"", b""),
-        (b"whole\n", b"whole\n"),
-        (b"half", b""),
-        (b"one\ntwo\nhal", b"one\ntwo\n"),
-        ("one\nk\u00e4".encode()[:-1], b"one\n"),
-        (b"one\n" + b"x" * 200_000, b"one\n"),
-    ],
-)
-def test_half_a_line_is_cut_and_whole_ones_stay(tmp_path: Path, content: bytes, kept: bytes) -> None:
-    file = tmp_path / "log.jsonl"
-    file.write_bytes(content)
-    cut_half_line(file)
-    assert file.read_bytes() == kept

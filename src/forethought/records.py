@@ -152,20 +152,3 @@ def read_jsonl(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
                     f"is not a {kind.__name__} row ({str(error).splitlines()[0]})",
                     "Delete the file and run its stage again",
                 ) from None
-
-
-def cut_half_line(path: Path) -> None:
-    """Removes the last line of a log that is appended to, where a kill cut it short; the file is changed in place."""
-    with path.open("rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        keep = end
-        while keep > 0:  # backwards in blocks: a log may be large, a line is not
-            start = max(0, keep - 65536)
-            file.seek(start)
-            block = file.read(keep - start)  # bytes: the cut may fall inside a character
-            if (newline := block.rfind(b"\n")) >= 0:
-                keep = start + newline + 1
-                break
-            keep = start
-        if keep != end:
-            file.truncate(keep)

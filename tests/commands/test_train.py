@@ -25,7 +25,8 @@ from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel, as_messages, read_settings
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.policy import default_policy
-from forethought.records import Example, read_jsonl, write_jsonl
+from forethought.records import Example, write_jsonl
+from forethought.store import read_store, rewrite
 from forethought.train import prepare
 from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Job, Material
@@ -75,7 +76,8 @@ def _material(complied: dict[str, str] | None = None) -> Material:
 def _answers(file: Path, complying: int) -> Path:
     """Answers to all harmful requests, of which the first so many comply."""
     asked = harmful_requests(_examples())
-    write_jsonl(file, [OwnAnswer(request_id=r.id, answer=HARM, complies=n < complying) for n, r in enumerate(asked)])
+    answers = [OwnAnswer(request_id=r.id, answer=HARM, complies=n < complying) for n, r in enumerate(asked)]
+    rewrite(file, ((answer.request_id, answer) for answer in answers))
     return file
 
 
@@ -151,7 +153,7 @@ def test_the_base_model_is_asked_for_what_is_missing_alone(
     """The scripted model refuses what names a film; the first request was answered by a run that was stopped."""
     out = rows.parent / "out"
     first = harmful_requests(_examples())[0]
-    write_jsonl(out / "complied.jsonl", [OwnAnswer(request_id=first.id, answer=HARM, complies=True)])
+    rewrite(out / "complied.jsonl", [(first.id, OwnAnswer(request_id=first.id, answer=HARM, complies=True))])
     scripted = Scripted()
     monkeypatch.setattr(LocalModel, "load", lambda name: scripted)
     _train(rows, "circuit_breaker")
@@ -283,7 +285,7 @@ def test_the_command_trains_by_method_and_resumes(
     trained = (tmp_path / "cb" / "adapter_model.safetensors").read_bytes()
     assert _command(monkeypatch, *given, "--complied", file, "--max-tokens", 400) == 0
     assert (tmp_path / "cb" / "adapter_model.safetensors").read_bytes() == trained
-    assert len(list(read_jsonl(file, OwnAnswer))) == 5
+    assert len(read_store(file, OwnAnswer)) == 5
     capsys.readouterr()
     # Another method's rows never go on from these checkpoints.
     assert _command(monkeypatch, *given[:-1], "refusal") == 2

@@ -18,11 +18,10 @@ from inspect_ai.util import JSONSchema
 
 from forethought.engine.calls import Call, CallResults, CallSettings, Progress, Reject, run_calls
 from forethought.engine.callspec import content_key
-from forethought.engine.journal import Answer, Journal
 from forethought.engine.limiter import Limiter
 from forethought.engine.open_model import open_model
 from forethought.engine.pricing import Price, cost_of
-from forethought.errors import ConfigError, InputError, ModelError
+from forethought.errors import ConfigError, ModelError
 from forethought.records import Message
 from tests.mock_teacher import MockTeacher, Reply, Script, counts_of, server_process
 
@@ -243,36 +242,6 @@ def test_the_schema_reaches_the_provider_unless_it_is_turned_off(tmp_path: Path)
         assert 17 in (body.get("max_tokens"), body.get("max_completion_tokens"))
 
 
-def test_a_half_line_is_cut_off_and_a_damaged_one_named(tmp_path: Path) -> None:
-    path = tmp_path / "j"
-    _run(_echo, 3, path)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-7])
-    with Journal(path):
-        pass
-    assert path.read_bytes() == whole[: whole.rstrip(b"\n").rfind(b"\n") + 1]
-    path.write_bytes(b'{"key": "' + "\u00e9".encode()[:1])  # nothing but half a line, inside a character
-    with Journal(path):
-        pass
-    assert path.read_bytes() == b""
-    path.write_bytes(b"nonsense\n" + whole)
-    with pytest.raises(InputError, match="line 1"):
-        Journal(path)
-
-
-def test_answers_that_come_together_are_all_written(tmp_path: Path) -> None:
-    async def write(journal: Journal) -> None:
-        answers = [Answer(key=str(n), call="c", attempt=1, text="t" * n, stop="stop") for n in range(200)]
-        await asyncio.gather(*(journal.append(answer) for answer in answers))
-        assert len((tmp_path / "j").read_text().splitlines()) == 200  # on disk when append returns
-
-    with Journal(tmp_path / "j") as journal:
-        asyncio.run(write(journal))
-    with Journal(tmp_path / "j") as again:
-        found = [again.get(str(n)) for n in range(200)]
-    assert [len(answer.text) for answer in found if answer is not None] == list(range(200))
-
-
 def _child(url: str, journal: Path) -> None:
     run_calls(MOCK, _calls(120), journal, CallSettings(base_url=url, concurrency=8), _keep)
 
@@ -299,7 +268,7 @@ def test_a_run_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path) -> None
         assert run_calls(MOCK, _calls(120), journal, settings, _keep).values == results.values
         assert counts_of(url) == counts  # nothing was left to ask
     assert len(results.values) == 120
-    keys = [json.loads(line)["key"] for line in journal.read_text().splitlines()]
+    keys = [json.loads(line)["id"] for line in journal.read_text().splitlines()]
     assert len(keys) == len(set(keys)) == 120
     assert counts["distinct"] == 120
     assert 120 <= counts["calls"] <= 120 + kills * in_flight

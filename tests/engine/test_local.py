@@ -313,7 +313,7 @@ def test_own_answers_resume_after_half_a_line(tmp_path: Path) -> None:
     file.write_bytes(lines[0] + lines[1][:cut])
     second, done = _Asked(), list[int]()
     assert own_answers(cast(LocalModel, second), requests, file, 16, done.append) == whole
-    kept = json.loads(lines[0])["request_id"]
+    kept = json.loads(lines[0])["id"]
     assert set(second.texts) == {request.text for request in requests if request.id != kept}
     assert sum(done) == 3
     third = _Asked()

@@ -30,7 +30,7 @@ from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, InputError
 from forethought.evals.capability.compare import BASE, DEFENDED, compare_models, has_base
 from forethought.evals.capability.extra import need_lm_eval
-from forethought.evals.capability.items import ItemScore, append_items, model_key, read_items
+from forethought.evals.capability.items import ItemScore, model_key
 from forethought.evals.capability.model import ForethoughtLM, base_of, logits_needed, without_reasoning
 from forethought.evals.capability.questions import Kind, Question, QuestionSet
 from forethought.evals.capability.run import CapabilityConfig, chosen_questions, score_piece, score_set
@@ -331,16 +331,6 @@ def test_a_merged_model_has_no_base_beside_it(tmp_path: Path) -> None:
 )
 def test_reasoning_of_other_models_is_taken_out(answer: str, kept: str) -> None:
     assert without_reasoning(answer) == kept
-
-
-def test_a_damaged_last_line_is_done_again(tmp_path: Path) -> None:
-    file = tmp_path / "items.jsonl"
-    append_items(file, [ItemScore(id="a", correct=True), ItemScore(id="b", refused=True)])
-    whole = file.read_bytes()
-    file.write_bytes(whole + b'{"id": "c", "corr')
-    assert list(read_items(file)) == ["a", "b"]
-    append_items(file, [ItemScore(id="c")])
-    assert list(read_items(file)) == ["a", "b", "c"]
 
 
 def test_another_model_prompt_or_option_is_scored_anew(tmp_path: Path) -> None:

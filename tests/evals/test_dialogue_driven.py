@@ -85,7 +85,7 @@ def notes(folder: Path, name: str) -> list[dict[str, int]]:
     """The counts that a search left in its journal."""
     [journal] = (folder / "searches" / name).glob("*.jsonl")
     kept = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
-    return [one["value"] for one in kept if one["kind"] == "made"]
+    return [one["value"]["value"] for one in kept if one["value"]["kind"] == "made"]
 
 
 @pytest.mark.parametrize("name", NAMES)

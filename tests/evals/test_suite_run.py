@@ -16,8 +16,7 @@ import pytest
 
 from forethought.engine.conversation import Conversation, Failed, OnReply, Response
 from forethought.errors import ConfigError, InputError, ModelError, StageError
-from forethought.evals.suite.journal import NOT_ASKED, Journal, Replies
-from forethought.evals.suite.lines import Lines
+from forethought.evals.suite.replies import NOT_ASKED, Replies
 from forethought.evals.suite.run import run_suite
 from tests.evals.suite_plans import HARMFUL, answer, plan, rows
 from tests.scripted import Scripted
@@ -170,7 +169,7 @@ def test_another_models_replies_are_never_taken(tmp_path: Path) -> None:
 
 def test_two_runs_on_one_folder_are_told(tmp_path: Path) -> None:
     plan(tmp_path)
-    with Journal(tmp_path), pytest.raises(StageError, match="another run is writing here"):
+    with Replies(tmp_path, write=True), pytest.raises(StageError, match="another run is writing here"):
         run_suite(tmp_path, Scripted(answer))
     assert run_suite(tmp_path, Scripted(answer)).answered == 8
 
@@ -201,19 +200,6 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path.write_text("\n".join([held[0], "nonsense", *held[1:]]) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match="line 2"):
         run_suite(tmp_path, Scripted(answer))
-
-
-def test_lines_are_found_again_whatever_they_hold(tmp_path: Path) -> None:
-    values = {'a"b|:é\n': "x\ny\u2028z", "b": "", "c": "日本" * 40_000}
-    with Lines(tmp_path / "x.jsonl", write=True) as file:
-        for key, value in values.items():
-            file.add(key, json.dumps(value, ensure_ascii=False))
-            with Lines(tmp_path / "x.jsonl") as other:  # a kill right now would lose nothing
-                assert other.get(key) == value
-        assert {key: file.get(key) for key in file} == values
-    with Lines(tmp_path / "x.jsonl") as file:
-        assert {key: file.get(key) for key in file} == values
-        assert file.get("d") is None
 
 
 _CHILD = """

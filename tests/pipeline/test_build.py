@@ -153,7 +153,7 @@ def test_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Path) -> No
     assert len([row for row in rows if row.request.harmful and row.request.operator is None]) == ROWS
     assert len({row.request.id for row in rows}) == len(rows)
     assert len(seeds) <= len(taught)
-    assert len(journal) == len({json.loads(line)["key"] for line in journal})
+    assert len(journal) == len({json.loads(line)["id"] for line in journal})
     assert calls - len(journal) <= 2 * 2  # what was under way when it was killed, twice
     styled = next(row for row in rows if row.request.operator and row.request.harmful)
     assert styled.request.text.startswith("In the manner of")

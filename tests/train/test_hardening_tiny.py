@@ -64,13 +64,13 @@ def test_it_trains_attacks_and_leaves_a_model(whole: tuple[Path, dict[str, float
 _CHILD = """
 import signal, sys
 from pathlib import Path
-from forethought.evals.suite.journal import Journal
+from forethought.evals.suite.replies import Replies
 from forethought.train.run import train_method
 from tests.train.hardening_material import job
 from tests.train.test_hardening_tiny import SETTINGS
 
 out = Path(sys.argv[1])
-keep, attacked = Journal.keep, []
+keep, attacked = Replies.keep, []
 
 def keep_and_wait(self, asked, reply):
     kept = keep(self, asked, reply)
@@ -81,7 +81,7 @@ def keep_and_wait(self, asked, reply):
         signal.pause()
     return kept
 
-Journal.keep = keep_and_wait
+Replies.keep = keep_and_wait
 train_method(job(out, SETTINGS, base=sys.argv[2]))
 """
 

@@ -92,7 +92,7 @@ def test_a_line_cut_short_by_a_kill_is_passed_over(tmp_path: Path) -> None:
     pool.before(0)
     pool.keep(0, {1: (7, 8)})
     with (tmp_path / POOL).open("a", encoding="utf-8") as file:
-        file.write('{"step":1,"suff')
+        file.write('{"id":"1","val')
     assert SuffixPool(SMALL, 3, tmp_path / POOL).before(1) == {1: (7, 8)}
 
 

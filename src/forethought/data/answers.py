@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forethought.data.asked import Asked, ask_all, read_complete
+from forethought.data.asked import Asked, ask_all
 from forethought.records import Request
 from forethought.refusal import refusal_outcome
+from forethought.store import read_store
 
 if TYPE_CHECKING:
     from forethought.engine.conversation import Response
@@ -43,7 +44,7 @@ def own_answers(
 
 def kept_answers(requests: Sequence[Request], file: Path) -> dict[str, str] | None:
     """What `own_answers` gives where every request was asked before, without a model; None where some was not."""
-    known = {row.request_id: row for row in read_complete(file, OwnAnswer)}
+    known = read_store(file, OwnAnswer)
     return _complying(known.values(), requests) if all(request.id in known for request in requests) else None
 
 

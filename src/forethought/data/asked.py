@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from forethought.records import AnyRecord, Record, Request, cut_half_line, read_jsonl
+from forethought.records import Record, Request
+from forethought.store import Store
 
 if TYPE_CHECKING:
     from forethought.engine.conversation import Response
@@ -38,26 +39,17 @@ def ask_all(
     Each batch is appended to `log`; a later call asks only for what the log lacks.
     `on_done(n)` reports requests, those of earlier calls first.
     """
-    known = {row.request_id: row for row in read_complete(log, kind)}
-    missing = sorted((r for r in requests if r.id not in known), key=lambda r: len(r.text))
-    if on_done is not None:
-        on_done(len(requests) - len(missing))
-    log.parent.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(missing), _BATCH):
-        batch = missing[start : start + _BATCH]
-        responses = model.respond([request.messages for request in batch], max_tokens)
-        with log.open("a", encoding="utf-8") as file:
+    with Store(log, write=True) as store:
+        known = store.records(kind)
+        missing = sorted((r for r in requests if r.id not in known), key=lambda r: len(r.text))
+        if on_done is not None:
+            on_done(len(requests) - len(missing))
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            responses = model.respond([request.messages for request in batch], max_tokens)
             for request, response in zip(batch, responses, strict=True):
                 known[request.id] = keep(request, response)
-                file.write(known[request.id].model_dump_json() + "\n")
-        if on_done is not None:
-            on_done(len(batch))
+                store.add(request.id, known[request.id])
+            if on_done is not None:
+                on_done(len(batch))
     return known
-
-
-def read_complete(file: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
-    """The rows of a log that is appended to; a last line that a kill cut short is removed, to be asked for again."""
-    if not file.is_file():
-        return []
-    cut_half_line(file)
-    return list(read_jsonl(file, kind))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock
+from forethought.store import locked
 
 T = TypeVar("T")
 
@@ -29,8 +29,7 @@ def load_or_make(folder: Path, load: Callable[[Path], T | None], make: Callable[
     found = load(folder)
     if found is not None:
         return found
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f"{folder.name}.lock")):
+    with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
         found = load(folder)
         if found is not None:
             return found

@@ -20,14 +20,24 @@ from typing import Any, Generic
 from inspect_ai.model import GenerateConfig, Model, ResponseSchema
 
 from forethought.engine.asking import MOST, START, UNBOUNDED, ask_once, chat_message, first_error, wait_s
-from forethought.engine.callspec import Accept, Call, CallResults, CallSettings, Progress, Reject, T, content_key
+from forethought.engine.callspec import (
+    Accept,
+    Answer,
+    Call,
+    CallResults,
+    CallSettings,
+    Progress,
+    Reject,
+    T,
+    content_key,
+)
 from forethought.engine.failures import Failure
-from forethought.engine.journal import Answer, Journal
 from forethought.engine.limiter import Limiter
 from forethought.engine.open_model import open_model
 from forethought.engine.pricing import Usage, cost_of, price_of
 from forethought.errors import ConfigError, ModelError
 from forethought.records import Message
+from forethought.store import Store
 
 __all__ = ["Accept", "Call", "CallResults", "CallSettings", "Progress", "Reject", "run_calls"]
 
@@ -60,7 +70,7 @@ def run_calls(
     if twice:
         raise ConfigError(f"call '{twice[0]}'", "stands twice among the calls", "Give every call a key of its own")
     opened = open_model(model, settings.base_url) if isinstance(model, str) else model
-    with Journal(journal) as kept:
+    with Store(journal, write=True) as kept:
         run = _Run(opened, calls, kept, settings, accept, schema, on_progress)
         return asyncio.run(run.all(close=isinstance(model, str)))
 
@@ -89,7 +99,7 @@ class _Run(Generic[T]):
         self,
         model: Model,
         calls: Sequence[Call],
-        journal: Journal,
+        journal: Store,
         settings: CallSettings,
         accept: Accept[T],
         schema: ResponseSchema | None,
@@ -176,7 +186,7 @@ class _Run(Generic[T]):
     async def _answer(self, call: Call, messages: tuple[Message, ...], attempt: int) -> Answer | Failure:
         key = self._key(call, messages, attempt)
         totals = self._totals
-        answer = self._journal.get(key)
+        answer = self._journal.read(key, Answer)
         if answer is not None:
             totals.reused += 1
         else:
@@ -185,7 +195,9 @@ class _Run(Generic[T]):
             if isinstance(asked, Failure):
                 return asked
             answer = asked
-            await self._journal.append(answer)
+            self._journal.add(key, answer)
+            # On disk before it counts. In a thread: a sync may take ten milliseconds, and answers share it.
+            await asyncio.to_thread(self._journal.sync)
             totals.asked += 1
         totals.input_tokens += answer.input_tokens
         totals.output_tokens += answer.output_tokens
@@ -207,7 +219,7 @@ class _Run(Generic[T]):
                 if not isinstance(output, Failure):
                     seconds = time.monotonic() - began
                     self._limiter.answered(epoch, seconds)
-                    return _answer_of(output, key, call.key, attempt, seconds)
+                    return _answer_of(output, call.key, attempt, seconds)
             finally:
                 self._limiter.leave()
             if output.rate_limited:
@@ -280,12 +292,11 @@ def _again(text: str, rejection: Reject) -> tuple[Message, Message]:
     )
 
 
-def _answer_of(output: Any, key: str, call: str, attempt: int, seconds: float) -> Answer:
+def _answer_of(output: Any, call: str, attempt: int, seconds: float) -> Answer:
     usage = output.usage
     cached = (usage.input_tokens_cache_read or 0) if usage else 0
     written = (usage.input_tokens_cache_write or 0) if usage else 0
     return Answer(
-        key=key,
         call=call,
         attempt=attempt,
         text=output.completion,

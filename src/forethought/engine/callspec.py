@@ -53,6 +53,23 @@ class Call(Record):
     max_tokens: int
 
 
+class Answer(Record):
+    """One answer of a model, as the journal keeps it under its `content_key`."""
+
+    call: str
+    """The caller's own name for the call, for people who read the file."""
+    attempt: int
+    """1 for the first; further ones follow a rejected answer."""
+    text: str
+    stop: str
+    """Why the model stopped, in inspect's words: `stop`, `max_tokens`, `content_filter`, ..."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    """Part of `input_tokens`."""
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class Reject:
     """Why an answer can't be used."""

@@ -12,6 +12,7 @@ from forethought.engine.local import LocalModel
 from forethought.engine.turn import LED
 from forethought.reasoning import SafetyReasoning
 from forethought.records import Example
+from forethought.store import Store
 from forethought.train.rl import rejection
 from forethought.train.rl.rejection import chosen, own_thoughts
 from forethought.train.rl.settings import RejectionSettings
@@ -141,7 +142,9 @@ def test_a_stopped_run_samples_only_what_is_missing(tmp_path: Path, monkeypatch:
 
 def test_a_local_model_is_sampled_to_its_verdict(tmp_path: Path) -> None:
     model = LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path / "a"), dtype="float32")
-    known = rejection.sample(model, [HARMFUL], RejectionSettings(think_budget=8), tmp_path / "log.jsonl", 0)
+    with Store(tmp_path / "log.jsonl", write=True) as store:
+        rejection.sample(model, [HARMFUL], RejectionSettings(think_budget=8), store, 0)
+        known = store.records(rejection.Sampled)
     # A random model never comes to a verdict by itself.
     assert known[HARMFUL.request.id].right == ()
     assert known[HARMFUL.request.id].samples == 4

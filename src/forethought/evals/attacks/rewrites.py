@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from forethought.errors import InputError
-from forethought.records import Record, cut_half_line
+from forethought.records import Record
+from forethought.store import Store, locked, read_store
 
 
 class Rewrite(Record):
@@ -25,15 +21,13 @@ class Rewrite(Record):
 
 
 class Rewrites(Mapping[str, str]):
-    """The texts of one model by `Wanted.key`, in a file that only grows. One writer at a time."""
+    """The texts of one model by `Wanted.key`, in a store that other models and runs may share."""
 
     def __init__(self, path: Path, model: str) -> None:
-        """Reads the file; a last line that a kill cut short is removed. Raises InputError for a damaged one."""
+        """Raises InputError for a damaged line."""
         self._path, self._model = path, model
-        self._texts: dict[str, str] = {}
-        if path.is_file():
-            cut_half_line(path)
-            self._read()
+        kept = read_store(path, Rewrite).values()
+        self._texts = {row.key: row.text for row in kept if row.model == model}
 
     def __getitem__(self, key: str) -> str:
         return self._texts[key]
@@ -49,25 +43,8 @@ class Rewrites(Mapping[str, str]):
         new = {key: pair for key, pair in texts.items() if key not in self._texts}
         if not new:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
+        with locked(self._path.with_suffix(".lock"), wait=True), Store(self._path, write=True) as store:
             for key, (rewriter, text) in new.items():
                 row = Rewrite(key=key, model=self._model, rewriter=rewriter, text=text)
-                file.write(row.model_dump_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+                store.add(f"{self._model}:{key}", row)
         self._texts |= {key: text for key, (_, text) in new.items()}
-
-    def _read(self) -> None:
-        with self._path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    row = Rewrite.model_validate(json.loads(line))
-                except (ValidationError, json.JSONDecodeError):
-                    raise InputError(
-                        f"{self._path}, line {number}",
-                        "is not a rewrite",
-                        "Delete that line: its text is asked for again",
-                    ) from None
-                if row.model == self._model:
-                    self._texts.setdefault(row.key, row.text)

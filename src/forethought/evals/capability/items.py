@@ -1,14 +1,11 @@
-"""One line an item, written as soon as it is scored: a run that is killed goes on where it was."""
+"""What a model made of each question; which questions are asked; and what tells one model from another."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from forethought.evals.capability.questions import Question
 from forethought.records import Record
@@ -32,37 +29,6 @@ class ItemScore(Record):
     """Generated text without its reasoning."""
     cause: str = ""
     """Why it is unscored."""
-
-
-def read_items(file: Path) -> dict[str, ItemScore]:
-    """Finished items by id. A last line that a kill cut short is taken off the file, its item is done again."""
-    if not file.is_file():
-        return {}
-    items: dict[str, ItemScore] = {}
-    whole = 0
-    with file.open("rb") as lines:
-        for line in lines:
-            try:
-                if not line.endswith(b"\n"):
-                    break
-                item = ItemScore.model_validate_json(line)
-            except ValidationError:
-                break
-            items[item.id] = item
-            whole += len(line)
-    if whole < file.stat().st_size:
-        with file.open("r+b") as lines:
-            lines.truncate(whole)
-    return items
-
-
-def append_items(file: Path, items: Sequence[ItemScore]) -> None:
-    """Adds items and waits until they are on disk."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as lines:
-        lines.writelines(item.model_dump_json(exclude_defaults=True) + "\n" for item in items)
-        lines.flush()
-        os.fsync(lines.fileno())
 
 
 def sample_questions(questions: Sequence[Question], limit: int | None, seed: int) -> list[Question]:

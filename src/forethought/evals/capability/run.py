@@ -13,12 +13,13 @@ from lm_eval.evaluator import evaluate
 from pydantic import Field
 
 from forethought.errors import InputError
-from forethought.evals.capability.items import ItemScore, append_items, read_items, sample_questions
+from forethought.evals.capability.items import ItemScore, sample_questions
 from forethought.evals.capability.model import ForethoughtLM
 from forethought.evals.capability.questions import Kind, Question, QuestionSet
 from forethought.evals.capability.tasks import Choices, Form, build_task
 from forethought.manifest import key_of
 from forethought.records import Record
+from forethought.store import Store
 
 _PIECE = 32
 """Questions scored between two writes."""
@@ -69,18 +70,19 @@ def score_set(
     questions, shots = chosen_questions(qset, config)
     asked = config.model_dump(exclude={"limit", "seed"}) | {"shots": [shot.id for shot in shots]}
     file = folder / f"{qset.name}-{key_of([model, qset.kind, asked])}.jsonl"
-    done = read_items(file)
-    waiting = [question for question in questions if question.id not in done]
-    if on_done is not None and len(waiting) < len(questions):
-        on_done(len(questions) - len(waiting))
-    waiting.sort(key=lambda question: (-_length(question), question.id))
-    for start in range(0, len(waiting), _PIECE):
-        piece = waiting[start : start + _PIECE]
-        scores = score_piece(lm, qset.name, qset.kind, piece, shots, config)
-        append_items(file, scores)
-        done |= {score.id: score for score in scores}
-        if on_done is not None:
-            on_done(len(piece))
+    with Store(file, write=True) as store:
+        done = store.records(ItemScore)
+        waiting = [question for question in questions if question.id not in done]
+        if on_done is not None and len(waiting) < len(questions):
+            on_done(len(questions) - len(waiting))
+        waiting.sort(key=lambda question: (-_length(question), question.id))
+        for start in range(0, len(waiting), _PIECE):
+            piece = waiting[start : start + _PIECE]
+            for score in score_piece(lm, qset.name, qset.kind, piece, shots, config):
+                done[score.id] = score
+                store.add(score.id, score)
+            if on_done is not None:
+                on_done(len(piece))
     return [done[question.id] for question in questions]
 
 

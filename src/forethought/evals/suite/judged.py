@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from forethought.engine.conversation import Failed, Response
-from forethought.errors import InputError, StageError
+from forethought.errors import StageError
 from forethought.evals.judges.base import Item, Judge, Verdict
 from forethought.evals.judges.catalogue import default_judge
-from forethought.evals.suite.journal import Replies
-from forethought.evals.suite.lines import Lines
-from forethought.evals.suite.lock import locked
 from forethought.evals.suite.records import Judged, PlannedAttempt, planned
+from forethought.evals.suite.replies import Replies
+from forethought.store import Store, locked
 
 JUDGED_FOLDER = "judged"
 NOT_JUDGED = "not judged"
@@ -38,14 +35,14 @@ def judge_run(
     """
     path = verdicts_file(folder, judge.name)
     plain = judge if judge.measure == "refused" else default_judge()
-    with locked(path.with_suffix(".lock")), Replies(folder) as replies, Lines(path, write=True) as verdicts:
+    with locked(path.with_suffix(".lock")), Replies(folder) as replies, Store(path, write=True) as verdicts:
         waiting = _unjudged(folder, replies, verdicts, on_progress)
         while part := list(islice(waiting, batch)):
             for chosen, rows in _by_judge(part, judge, plain):
                 found = chosen.judge([_item(row, response) for row, response in rows])
                 for (row, _), verdict in zip(rows, found, strict=True):
-                    if _verdict(verdicts, row.id) != verdict:
-                        verdicts.add(row.id, verdict.model_dump_json(exclude_defaults=True))
+                    if verdicts.read(row.id, Verdict) != verdict:
+                        verdicts.add(row.id, verdict)
             if on_progress is not None:
                 on_progress(len(part))
 
@@ -60,10 +57,10 @@ def read_judged(folder: Path, judge_name: str) -> Iterator[Judged]:
     path = verdicts_file(folder, judge_name)
     if not path.is_file():
         raise StageError(path, f"there are no verdicts of the judge '{judge_name}'", "Judge the run with it first")
-    with Replies(folder) as replies, Lines(path) as verdicts:
+    with Replies(folder) as replies, Store(path) as verdicts:
         for row in planned(folder):
             if not row.cause:
-                yield _judged(row, replies.get(row.asked), _verdict(verdicts, row.id))
+                yield _judged(row, replies.get(row.asked), verdicts.read(row.id, Verdict))
 
 
 def read_replies(folder: Path) -> Iterator[Judged]:
@@ -91,13 +88,13 @@ Answered = tuple[PlannedAttempt, Response]
 
 
 def _unjudged(
-    folder: Path, replies: Replies, verdicts: Lines, on_progress: Callable[[int], None] | None
+    folder: Path, replies: Replies, verdicts: Store, on_progress: Callable[[int], None] | None
 ) -> Iterator[Answered]:
     for row in planned(folder):
         if row.cause:
             continue
         reply = replies.get(row.asked)
-        known = _verdict(verdicts, row.id)
+        known = verdicts.read(row.id, Verdict)
         if isinstance(reply, Response) and (known is None or known.cause):
             yield row, reply
         elif on_progress is not None:
@@ -117,18 +114,6 @@ def _by_judge(part: Sequence[Answered], judge: Judge, plain: Judge) -> Iterator[
 
 def _item(row: PlannedAttempt, response: Response) -> Item:
     return Item(request=row.request.plain, conversation=row.request.messages, answer=response.answer)
-
-
-def _verdict(verdicts: Lines, row_id: str) -> Verdict | None:
-    held = verdicts.get(row_id)
-    if held is None:
-        return None
-    try:
-        return Verdict.model_validate(held)
-    except ValidationError:
-        raise InputError(
-            f"{verdicts.path}, the line of {row_id}", "is not a verdict", "Delete the file and judge again"
-        ) from None
 
 
 def verdicts_file(folder: Path, judge_name: str) -> Path:

@@ -21,11 +21,11 @@ from forethought.evals.attacks.catalogue import DIRECT
 from forethought.evals.attacks.prepare import Ask, Planned, prepare
 from forethought.evals.attacks.rewrites import Rewrites
 from forethought.evals.benchmarks.records import Behavior
-from forethought.evals.suite.lock import locked
 from forethought.evals.suite.order import sorted_rows
 from forethought.evals.suite.records import PLAN_FILE, PlannedAttempt
 from forethought.manifest import write_json
 from forethought.records import Message, Record, Request, write_jsonl
+from forethought.store import locked
 
 SUMMARY_FILE = "plan.json"
 PLAN_LOCK = "plan.lock"

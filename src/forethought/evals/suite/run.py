@@ -14,8 +14,8 @@ from pydantic import Field
 
 from forethought.engine.conversation import Conversation, Failed, Respondent, Response
 from forethought.errors import ConfigError, ModelError
-from forethought.evals.suite.journal import Journal
 from forethought.evals.suite.records import planned
+from forethought.evals.suite.replies import Replies
 from forethought.manifest import write_json
 from forethought.records import Record
 
@@ -64,9 +64,9 @@ def run_suite(
     run. `on_progress(n)`: n more attempts are finished. Raises ModelError where the model never answers anything,
     ConfigError where the folder holds another model's replies, StageError where another run writes there.
     """
-    with Journal(folder) as journal:
-        _check_settings(folder, {"model": respondent.name, "max_answer_tokens": max_answer_tokens}, len(journal))
-        run = _Run(folder, respondent, max_answer_tokens, journal, on_progress, window)
+    with Replies(folder, write=True) as kept:
+        _check_settings(folder, {"model": respondent.name, "max_answer_tokens": max_answer_tokens}, len(kept))
+        run = _Run(folder, respondent, max_answer_tokens, kept, on_progress, window)
         run.first_pass()
         run.second_pass()
         return run.counts()
@@ -80,14 +80,14 @@ class _Run:
         folder: Path,
         respondent: Respondent,
         max_answer_tokens: int,
-        journal: Journal,
+        kept: Replies,
         on_progress: Callable[[int], None] | None,
         window: int,
     ) -> None:
         self._folder, self._respondent, self._limit = folder, respondent, max_answer_tokens
-        self._journal, self._on_progress, self._window = journal, on_progress, window
+        self._kept, self._on_progress, self._window = kept, on_progress, window
         self._start = time.monotonic()
-        self._had = len(journal)
+        self._had = len(kept)
         self._tokens: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._causes: dict[str, str] = {}
@@ -136,7 +136,7 @@ class _Run:
                 self._progress()
                 continue
             seen.add(asked)
-            if asked in self._journal:
+            if asked in self._kept:
                 self._reused += 1
                 self._progress()
                 continue
@@ -183,7 +183,7 @@ class _Run:
 
     def _keep(self, asked: str, reply: Response | Failed) -> None:
         with self._lock:
-            if not self._journal.keep(asked, reply):
+            if not self._kept.keep(asked, reply):
                 return
             if isinstance(reply, Failed):
                 self._causes[asked] = reply.cause

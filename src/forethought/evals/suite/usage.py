@@ -6,8 +6,8 @@ from pathlib import Path
 
 from forethought.engine.conversation import Failed
 from forethought.engine.pricing import Price, cost_of
-from forethought.evals.suite.journal import Replies
 from forethought.evals.suite.records import planned
+from forethought.evals.suite.replies import Replies
 from forethought.records import Record
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from forethought.engine.weights import load_tokenizer
 from forethought.evals.attacks.base import Given
 from forethought.evals.plan import plan_attempts, reasoning_attempts
@@ -23,6 +21,7 @@ from forethought.pipeline.sweep.config import Sweep
 from forethought.policy import Policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl
+from forethought.store import locked
 from forethought.train.methods.base import Material
 from forethought.train.prepare import COMPLIED, complied_answers, harmful_requests
 
@@ -84,7 +83,7 @@ def prepare_ground(
     stages = StageRunner(place / name, progress.say)
     recipe = sweep.recipe(base, seed, changes)
     own = root / f"{slug(base)}-answers-{recipe.build.own_answer_tokens}.jsonl"
-    with _alone(own):  # workers of one sweep build the same data once
+    with locked(own.with_suffix(".lock"), wait=True):  # workers of one sweep build the same data once
         found = data_stages(recipe, policy, stages, progress, own, rows)
     plan = sweep.evaluate
     train = list(read_jsonl(found.evolved / "train.jsonl", Request))
@@ -123,15 +122,9 @@ def own_harm(ground: Ground, progress: Progress) -> dict[str, str]:
     """The base model's own compliance with the harmful requests of the rows, asked once for all methods and budgets."""
     requests = harmful_requests(ground.examples)
     file = ground.folder / f"{ground.key}-{COMPLIED}"
-    with progress.bar("own answers") as bar, _alone(file):
+    with progress.bar("own answers") as bar, locked(file.with_suffix(".lock"), wait=True):
         bar.total(len(requests))
         return complied_answers(ground.base, requests, file, bar.advance)
-
-
-def _alone(file: Path) -> FileLock:
-    """Held by one process at a time. The system gives it back when a process is killed."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(file.with_suffix(".lock"))
 
 
 def slug(name: str) -> str:

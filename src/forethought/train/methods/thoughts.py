@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forethought.chat import Tokenizer, encode_prompt
-from forethought.data.asked import Asked, ask_all, read_complete
+from forethought.data.asked import Asked, ask_all
 from forethought.errors import ModelError
 from forethought.policy import Policy
 from forethought.reasoning import Format, markers, parse
 from forethought.records import Example, Message, Request
+from forethought.store import read_store
 
 if TYPE_CHECKING:
     from forethought.engine.conversation import Response
@@ -86,7 +87,7 @@ def own_thoughts(
     context is left out.
     """
     asked = {request.id: with_policy(request, policy, fmt, tokenizer) for request in requests}
-    known = {row.request_id: row for row in read_complete(file, OwnThought)}
+    known = read_store(file, OwnThought)
     if any(one.id not in known for one in asked.values()):
         model = load()
         room = model.context_tokens - THOUGHT_TOKENS

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from forethought.errors import ModelError
 from forethought.records import Record
+from forethought.store import Store, read_store, rewrite
 from forethought.train.config import is_first
 
 Ids = tuple[int, ...]
@@ -40,10 +41,9 @@ PAPER = PoolSetting(size=180, updated=8, gcg_steps=5, candidates=512, top_k=256)
 """Of section 5 and appendix of Mazeika et al. 2024, arXiv 2402.04249, over 2,000 steps of full fine-tuning."""
 
 
-class _Line(Record):
+class _Changes(Record):
     """What one training step changed."""
 
-    step: int
     suffixes: dict[int, Ids]
     """By place in the pool; an empty suffix is the first one again."""
 
@@ -88,27 +88,22 @@ class SuffixPool:
         self._suffixes |= changed
         self._next = step + 1
         if is_first():  # of several processes, all of which find the same, one writes
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(_Line(step=step, suffixes=dict(changed)).model_dump_json() + "\n")
+            with Store(self._file, write=True) as store:
+                store.add(str(step), _Changes(suffixes=dict(changed)))
 
     def _read(self, step: int) -> None:
-        text = self._file.read_text(encoding="utf-8") if self._file.is_file() else ""
-        # A last line that a kill cut short has no end, and is of a step that no checkpoint holds.
-        whole = [_Line.model_validate_json(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        lines = [line for line in whole if line.step < step]
-        if [line.step for line in lines] != list(range(step)):
+        # A last line that a kill cut short is of a step that no checkpoint holds.
+        kept = {int(key): changes for key, changes in read_store(self._file, _Changes).items() if int(key) < step}
+        if list(kept) != list(range(step)):
             raise ModelError(
                 self._file,
                 f"lacks suffixes of steps before {step}, at which training goes on",
                 "Train into another folder, or delete this one's checkpoints",
             )
         if is_first() and self._file.is_file():
-            part = self._file.with_name(self._file.name + ".part")
-            part.write_text("".join(line.model_dump_json() + "\n" for line in lines), encoding="utf-8")
-            part.replace(self._file)
+            rewrite(self._file, ((str(one), changes) for one, changes in kept.items()))
         self._suffixes = {}
-        for line in lines:
-            for place in self.reset_at(line.step):
+        for one, changes in kept.items():
+            for place in self.reset_at(one):
                 self._suffixes.pop(place, None)
-            self._suffixes |= line.suffixes
+            self._suffixes |= changes.suffixes

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forethought.data.asked import Asked, read_complete
+from forethought.data.asked import Asked
 from forethought.engine.conversation import Conversation, Failed, Response
 from forethought.engine.turn import LED
 from forethought.leak import leak
 from forethought.manifest import key_of
 from forethought.records import Example, Record
+from forethought.store import Store
 from forethought.train.rl.reward import nearness, says_something, wanted
 from forethought.train.rl.sampling import sample_seed
 from forethought.train.rl.settings import RejectionSettings
@@ -66,21 +67,20 @@ def own_thoughts(
     of = trained.read_text(encoding="utf-8") if trained.is_file() else ""
     log = out / f"thoughts-{key_of([settings.model_dump(), of, seed])}.jsonl"
     asked = {example.request.id: example for example in examples if wanted(example).verdict is not None}
-    known = {row.request_id: row for row in read_complete(log, Sampled)}
-    missing = [example for key, example in asked.items() if key not in known]
-    if missing:
-        known |= sample(LocalModel.load(str(start)), missing, settings, log, seed)
+    with Store(log, write=True) as store:
+        missing = [example for key, example in asked.items() if key not in store]
+        if missing:
+            sample(LocalModel.load(str(start)), missing, settings, store, seed)
+        known = store.records(Sampled)
     right = sum(bool(known[key].right) for key in asked)
     say(f"Right thoughts of its own for {right} of {len(asked)} requests; the others keep the thought of their row")
     return [row for example in examples for row in _rows(example, known.get(example.request.id), settings.keep)]
 
 
 def sample(
-    model: LocalModel, examples: Sequence[Example], settings: RejectionSettings, log: Path, seed: int
-) -> dict[str, Sampled]:
-    """What is sampled for each request, by its id; appended to `log` batch by batch."""
-    known = {}
-    log.parent.mkdir(parents=True, exist_ok=True)
+    model: LocalModel, examples: Sequence[Example], settings: RejectionSettings, store: Store, seed: int
+) -> None:
+    """Keeps in `store`, batch by batch, what is sampled for each request, by its id."""
     for first in range(0, len(examples), _BATCH):
         batch = examples[first : first + _BATCH]
         conversations = [
@@ -94,12 +94,9 @@ def sample(
             for number in range(settings.samples)
         ]
         replies = model.reply(conversations, max_answer_tokens=0)
-        with log.open("a", encoding="utf-8") as file:
-            for place, example in enumerate(batch):
-                own = replies[place * settings.samples : (place + 1) * settings.samples]
-                row = known[example.request.id] = chosen(example, own, settings)
-                file.write(row.model_dump_json() + "\n")
-    return known
+        for place, example in enumerate(batch):
+            own = replies[place * settings.samples : (place + 1) * settings.samples]
+            store.add(example.request.id, chosen(example, own, settings))
 
 
 def chosen(example: Example, replies: Sequence[Response | Failed], settings: RejectionSettings) -> Sampled:

@@ -29,7 +29,6 @@ from forethought.evals.attacks.adaptive.base import (
     Write,
 )
 from forethought.evals.attacks.adaptive.catalogue import why_not
-from forethought.evals.attacks.adaptive.journal import Journal, Kept, Lines, ReplyKind, digest, read_lines
 from forethought.evals.attacks.adaptive.models import TextModel, Written, log_probs_of
 from forethought.evals.attacks.adaptive.outcome import (
     Outcome,
@@ -39,9 +38,9 @@ from forethought.evals.attacks.adaptive.outcome import (
     broken_by,
     rating_of,
 )
-from forethought.evals.attacks.adaptive.running import RunningSearch
+from forethought.evals.attacks.adaptive.running import Kept, ReplyKind, RunningSearch, digest
 from forethought.evals.judges.base import Item, Judge, Verdict
-from forethought.records import write_jsonl
+from forethought.store import Store, read_store, rewrite
 
 _SYNC_THREADS = 8
 
@@ -105,7 +104,7 @@ class Rounds:
             _Slot(search, question, self._key(search, question)) for search in searches for question in search.pending
         ]
         for slot in slots:
-            slot.kept = slot.search.journal.get(slot.key)
+            slot.kept = slot.search.kept.read(slot.key, Kept)
             self.reused += slot.kept is not None
         self._compute([slot for slot in slots if slot.kept is None and isinstance(slot.question, Compute)])
         slots = [slot for slot in slots if slot.search.ended is None]
@@ -141,7 +140,7 @@ class Rounds:
         return digest(said, search.ordinal(said))
 
     def _keep(self, slot: _Slot, kind: ReplyKind, value: Any, cause: str = "") -> None:
-        slot.kept = slot.search.journal.put(Kept(key=slot.key, kind=kind, value=value, cause=cause))
+        slot.kept = slot.search.keep(slot.key, Kept(kind=kind, value=value, cause=cause))
 
     def _compute(self, slots: Iterable[_Slot]) -> None:
         for slot in slots:
@@ -215,7 +214,7 @@ class Rounds:
             item = _item(slot)
             assert item is not None
             keys.append(digest("Verdict", judge.name, judge.measure, item.model_dump(mode="json")))
-            slot.verdict = slot.search.journal.get(keys[-1])
+            slot.verdict = slot.search.kept.read(keys[-1], Kept)
             if slot.verdict is None:
                 waiting[keys[-1]] = item
         found = dict(zip(waiting, judge.judge(list(waiting.values())), strict=True)) if waiting else {}
@@ -223,8 +222,8 @@ class Rounds:
         for slot, key in zip(slots, keys, strict=True):
             if slot.verdict is None:
                 verdict = found[key]
-                kept = Kept(key=key, kind="verdict", value=verdict.model_dump(mode="json"), cause=verdict.cause)
-                slot.verdict = slot.search.journal.put(kept)
+                kept = Kept(kind="verdict", value=verdict.model_dump(mode="json"), cause=verdict.cause)
+                slot.verdict = slot.search.keep(key, kept)
 
     def _reply(self, slot: _Slot) -> Reply:
         question, kept = slot.question, slot.kept
@@ -269,9 +268,9 @@ def _item(slot: _Slot) -> Item | None:
 
 
 def _sync(searches: Sequence[RunningSearch]) -> None:
-    """All journals at once: a disk takes many syncs in hardly more time than one."""
+    """All files at once: a disk takes many syncs in hardly more time than one."""
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        list(pool.map(lambda search: search.journal.sync(), searches))
+        list(pool.map(lambda search: search.kept.sync(), searches))
 
 
 OUTCOMES_FILE = "outcomes.jsonl"
@@ -332,7 +331,7 @@ def read_outcomes(folder: Path) -> Iterator[Outcome]:
 
     Raises InputError for a damaged file.
     """
-    latest = {(one.method, one.goal): one for one in read_lines(folder / OUTCOMES_FILE, Outcome)}
+    latest = {(one.method, one.goal): one for one in read_store(folder / OUTCOMES_FILE, Outcome).values()}
     yield from latest.values()
 
 
@@ -340,7 +339,7 @@ def _write(path: Path, outcomes: Sequence[Outcome]) -> None:
     """In the order of the run, behind those of other methods and goals: the same run gives the same bytes."""
     mine = {(one.method, one.goal) for one in outcomes}
     others = [one for one in read_outcomes(path.parent) if (one.method, one.goal) not in mine]
-    write_jsonl(path, [*others, *outcomes])
+    rewrite(path, ((one.key, one) for one in [*others, *outcomes]))
 
 
 class _Job:
@@ -362,19 +361,19 @@ class _State:
 
     def __init__(self, jobs: dict[str, _Job], folder: Path, settings: SearchSettings) -> None:
         self.jobs, self._folder, self._settings = jobs, folder, settings
-        kept = {one.key: one for one in read_lines(folder / OUTCOMES_FILE, Outcome)}
+        self._outcomes = Store(folder / OUTCOMES_FILE, write=True)
+        kept = self._outcomes.records(Outcome)
         self.done = {key: kept[key] for key in jobs if key in kept and not self._again(kept[key])}
         self.alive: list[RunningSearch] = []
         self._waiting = deque(job for key, job in jobs.items() if key not in self.done)
-        self._lines = Lines(folder / OUTCOMES_FILE)
 
     def fill(self, tools: Tools) -> bool:
         """Starts searches until as many live as may; False where all are done."""
         while self._waiting and len(self.alive) < self._settings.concurrent:
             job = self._waiting.popleft()
             name = job.method.name.partition(":")[0]
-            journal = Journal(self._folder / _REPLIES / name / f"{job.search}.jsonl", self._settings.retry_failed)
-            search = RunningSearch(job.key, job.method, job.goal, job.budget, self._settings.seed, tools, journal)
+            kept = _kept(self._folder / _REPLIES / name / f"{job.search}.jsonl", self._settings.retry_failed)
+            search = RunningSearch(job.key, job.method, job.goal, job.budget, self._settings.seed, tools, kept)
             self.alive.append(search)
             if search.ended is not None:
                 self.settle()
@@ -386,9 +385,9 @@ class _State:
             if search.ended is not None:
                 outcome = search.outcome()
                 self.done[search.key] = outcome
-                self._lines.add(outcome)
-                search.journal.close()
-        self._lines.sync()
+                self._outcomes.add(search.key, outcome)
+                search.kept.close()
+        self._outcomes.sync()
         self.alive = [search for search in self.alive if search.ended is None]
 
     def progress(self) -> SearchProgress:
@@ -406,9 +405,18 @@ class _State:
     def close(self) -> None:
         """Closes all files; what is in them is kept."""
         for search in self.alive:
-            search.journal.close()
-        self._lines.close()
+            search.kept.close()
+        self._outcomes.close()
 
     def _again(self, outcome: Outcome) -> bool:
         lost = outcome.failed or outcome.unscored
         return outcome.ended == "error" or (self._settings.retry_failed and bool(lost))
+
+
+def _kept(path: Path, retry_failed: bool) -> Store:
+    """The replies of one search. `retry_failed` forgets those that never came."""
+    store = Store(path, write=True)
+    if retry_failed:
+        for key in [key for key, kept in store.records(Kept).items() if kept.cause]:
+            store.forget(key)
+    return store

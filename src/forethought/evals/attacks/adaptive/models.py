@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 from forethought.engine.conversation import Conversation, Failed, Respondent, Response, TellsLogProbs
 from forethought.errors import ForethoughtError, ModelError
 from forethought.evals.attacks.adaptive.base import Score, Write
-from forethought.evals.attacks.adaptive.journal import digest
+from forethought.evals.attacks.adaptive.running import digest
 from forethought.evals.attacks.rewritten import EMPTY
 from forethought.records import Message, Record
+from forethought.store import read_store
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model
@@ -137,7 +138,7 @@ class RemoteWriter:
 
     def _wave(self, asked: Sequence[Write], places: Sequence[int], temperature: float, on_text: OnText) -> None:
         from forethought.engine.calls import Call, Reject, run_calls
-        from forethought.engine.journal import Answer
+        from forethought.engine.callspec import Answer
         from forethought.engine.pricing import cost_of
 
         calls = [Call(key=str(p), messages=asked[p].messages, max_tokens=asked[p].max_tokens) for p in places]
@@ -164,7 +165,7 @@ class RemoteWriter:
                 for place in set(places) - told:
                     on_text(place, Written(text=None, cause=error.rule))
                 return
-            answers = [Answer.model_validate_json(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+            answers = read_store(journal, Answer).values()
         self._worked = self._worked or bool(results.values)
         for place in places:
             key = str(place)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from forethought.errors import ForethoughtError
 from forethought.evals.attacks.adaptive.base import (
@@ -21,23 +23,39 @@ from forethought.evals.attacks.adaptive.base import (
     Tools,
     Write,
 )
-from forethought.evals.attacks.adaptive.journal import Journal, digest
 from forethought.evals.attacks.adaptive.outcome import Ended, Outcome
 from forethought.evals.attacks.base import Attacked
+from forethought.records import Record
+from forethought.store import Store
 
 _IDLE = 200
 """So many rounds in a row of nothing but writes, or of nothing at all, end a search: it would go on for ever."""
 _KINDS = (Ask, Score, Grade, Write, Compute)
+ReplyKind = Literal["response", "verdict", "log_prob", "text", "made"]
+
+
+class Kept(Record):
+    """One reply as it stands on disk, under the hash of all that it depends on."""
+
+    kind: ReplyKind
+    value: Any = None
+    """What JSON holds; None where there was no reply."""
+    cause: str = ""
+    """Why there was none."""
+
+
+def digest(*parts: Any) -> str:
+    """32 hexadecimal digits of anything that JSON holds."""
+    joined = json.dumps(parts, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class RunningSearch:
     """A search under way. Its pending questions are answered by whoever drives it."""
 
-    def __init__(
-        self, key: str, method: Method, goal: Goal, budget: int, seed: int, tools: Tools, journal: Journal
-    ) -> None:
-        """Starts it, up to its first questions. It may end at once, or break down."""
-        self.key, self.method, self.goal, self.budget, self.journal = key, method, goal, budget, journal
+    def __init__(self, key: str, method: Method, goal: Goal, budget: int, seed: int, tools: Tools, kept: Store) -> None:
+        """Starts it, up to its first questions. It may end at once, or break down. `kept` holds its replies."""
+        self.key, self.method, self.goal, self.budget, self.kept = key, method, goal, budget, kept
         self.pending: tuple[Question, ...] = ()
         self.ended: Ended | None = None
         self.past = ""
@@ -60,6 +78,11 @@ class RunningSearch:
             self.ended = "end"
         except Exception as error:
             self.break_down(error)
+
+    def keep(self, key: str, reply: Kept) -> Kept:
+        """Keeps a reply, and gives it back as it will be read: a search sees the same on its first run and later."""
+        self.kept.add(key, reply)
+        return Kept.model_validate_json(reply.model_dump_json())
 
     def ordinal(self, content: str) -> int:
         """How often this search has asked the same before."""
