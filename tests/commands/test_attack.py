@@ -289,8 +289,8 @@ def test_where_a_model_is_and_what_its_folder_is_called(tmp_path: Path) -> None:
     assert is_local(AttackChoice(model="forethought/some/name"))
     assert not is_local(AttackChoice(model="openai-api/local/name"))
     assert default_folder("embedded", None) == Path("runs/attack-embedded")
-    around = "self_reminder | fused_intent:runs/a/8-fuse"
-    assert default_folder("embedded", None, around) == Path("runs/attack-embedded-self_reminder-fused_intent")
+    around = "self_reminder | fused:runs/a/8-fuse"
+    assert default_folder("embedded", None, around) == Path("runs/attack-embedded-self_reminder-fused")
     model = tmp_path / "quickstart" / "5-train"
     model.mkdir(parents=True)
     assert default_folder(str(model), None) == Path("runs/attack-quickstart-5-train")

@@ -7,28 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from forethought.defences.base import Defence, Wrapper
-from forethought.defences.catalogue import DEFENCES, make_defence
-from forethought.defences.entry import Means
+from forethought.defences.base import REFUSAL, Defence, Means, Wrapper
+from forethought.defences.catalogue import DEFENCES, check_spec, make_defence
 from forethought.defences.fused import FusedVerdict
-from forethought.defences.guard import AnswerGuard, PolicyChecker, RequestGuard
-from forethought.defences.headed_thought import HeadedThought
-from forethought.defences.linear_probe import ProbeDefence, load_probe
+from forethought.defences.guard import AnswerGuard, RequestGuard
 from forethought.defences.perplexity import PerplexityFilter
+from forethought.defences.probe import HeadedThought, ProbeDefence
 from forethought.defences.prompts import PromptDefence, prompts, shipped_prompt
 from forethought.defences.reference import defences_page
 from forethought.defences.smooth_llm import SmoothLLM, SmoothSettings
 from forethought.defences.trained import TRAINED
-from forethought.engine.conversation import Conversation, Respondent
+from forethought.engine.conversation import Conversation, Respondent, Response
 from forethought.engine.local import LocalModel
-from forethought.errors import ConfigError
-from forethought.evals.judges.keywords import Keywords
+from forethought.errors import ConfigError, ForethoughtError, InputError
+from forethought.evals.probe import load_probe
 from forethought.records import Message, user_request
 from forethought.train.methods.catalogue import METHODS
 from tests.defences.test_fused import _fusion
-from tests.defences.test_linear_probe import _probe
+from tests.defences.test_probe import _probe
 from tests.scripted import Scripted
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PLAIN = ("paraphrase", "smooth_llm", "self_examination", "self_consistency", "unforged")
@@ -46,12 +44,11 @@ def _inner() -> Scripted:
 def test_the_catalogue_holds_what_was_promised() -> None:
     assert list(DEFENCES) == [
         "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
-        "safety_conversational", "policy_prompt", "perplexity", "paraphrase", "smooth_llm", "self_examination",
-        "guard", "linear_probe", "trained_probe", "fused", "fused_intent", "fused_trained", "headed_thought",
-        "self_consistency", "unforged",
+        "safety_conversational", "policy_prompt", "fused", "guard", "paraphrase", "perplexity", "probe",
+        "headed_thought", "self_consistency", "self_examination", "smooth_llm", "unforged",
     ]  # fmt: skip
     assert {one.id for one in TRAINED} == set(METHODS)
-    every: list[Defence] = [*(entry.defence for entry in DEFENCES.values()), *TRAINED]
+    every: list[Defence] = [*DEFENCES.values(), *TRAINED]
     assert len({one.id for one in every}) == len({one.title for one in every}) == len(every)
     for one in every:
         assert one.paper or one.id == "none"
@@ -88,16 +85,50 @@ def test_defences_with_needs_get_them(tmp_path: Path) -> None:
     _probe().save(tmp_path / "probe")
     means = Means(model=_model(), harmless=[user_request("How do I bake bread?", harmful=False)])
     assert isinstance(make_defence("perplexity:0", _inner(), means), PerplexityFilter)
-    probe = make_defence(f"linear_probe:{tmp_path / 'probe'},fail_closed=no", _inner(), means)
+    probe = make_defence(f"probe:{tmp_path / 'probe'},fail_closed=no", _inner(), means)
     assert isinstance(probe, ProbeDefence)
     headed = make_defence(f"headed_thought:{tmp_path / 'probe'}", _inner(), means)
     assert isinstance(headed, HeadedThought)
     _fusion().save(tmp_path / "fusion", load_probe(tmp_path / "probe"))
     assert isinstance(make_defence(f"fused:{tmp_path / 'fusion'}", _inner(), means), FusedVerdict)
-    both = Means(answer_judge=Keywords("harmful"), request_checker=PolicyChecker(_inner()))
-    guard = make_defence("guard", _inner(), both)
+
+
+def test_a_guard_is_named_in_the_spec_and_fails_closed() -> None:
+    guard = make_defence(f"guard:judge=keywords-harm,requests={tiny_folder()}", _inner())
     assert isinstance(guard, AnswerGuard)
     assert isinstance(guard.inner, RequestGuard)
+    reply = guard.reply([Conversation(messages=user_request("How do I bake bread?").messages)])[0]
+    assert isinstance(reply, Response)
+    # An untrained model says neither safe nor unsafe.
+    assert reply.answer == REFUSAL
+    assert "refused without a score" in reply.cause
+    mixed = make_defence("self_reminder | guard:keywords-harm", _inner())
+    assert isinstance(mixed, AnswerGuard)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("fused", "folder ''"),
+        ("fused:nowhere", "nowhere.* holds no fusion"),
+        ("self_reminder | probe:nowhere", "holds no probe"),
+        ("linear_probe | guard", "nothing to check with"),
+        ("linear_probe | guard:nobody", "neither a judge's name nor a folder"),
+        ("linear_probe | guard:refusal", "tells refusals"),
+        ("none | linear_probe", "no such defence"),
+    ],
+)
+def test_a_spec_is_checked_before_there_is_a_model(spec: str, message: str) -> None:
+    check_spec("linear_probe | perplexity | guard:harm", ["linear_probe"])
+    with pytest.raises(ForethoughtError, match=message):
+        check_spec(spec, ["linear_probe"])
+
+
+def test_a_probe_that_decides_nothing_is_no_defence(tmp_path: Path) -> None:
+    probe = _probe()
+    type(probe)(probe.settings.model_copy(update={"threshold": None}), probe.weights, probe.biases).save(tmp_path)
+    with pytest.raises(InputError, match="no threshold"):
+        check_spec(f"probe:{tmp_path}")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +144,7 @@ def test_defences_with_needs_get_them(tmp_path: Path) -> None:
         ("smooth_llm:0", "copies '0': .*greater than or equal to 1.*perturbed copies"),
         ("smooth_llm:many", "copies 'many'"),
         ("smooth_llm:perturbation=shuffle", "perturbation 'shuffle': .*swap"),
-        ("linear_probe", "folder ''"),
+        ("probe", "folder ''"),
         ("perplexity", "needs the weights"),
         ("guard", "nothing to check with"),
     ],
@@ -129,9 +160,9 @@ def test_a_perplexity_filter_without_harmless_requests_is_refused() -> None:
 
 
 def test_every_option_says_what_it_is() -> None:
-    for entry in DEFENCES.values():
-        for name, option in entry.settings.model_fields.items():
-            assert option.description, f"{entry.defence.id}:{name}"
+    for defence in DEFENCES.values():
+        for name, option in defence.options.model_fields.items():
+            assert option.description, f"{defence.id}:{name}"
 
 
 def test_the_page_is_the_codes_own() -> None:
@@ -141,7 +172,7 @@ def test_the_page_is_the_codes_own() -> None:
 
 def test_the_page_names_every_defence_once() -> None:
     page = defences_page()
-    for one in [*(entry.defence for entry in DEFENCES.values()), *TRAINED]:
+    for one in [*DEFENCES.values(), *TRAINED]:
         assert page.count(f"\n| `{one.id}` | {one.title} |") == 1
 
 

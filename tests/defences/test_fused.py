@@ -18,15 +18,21 @@ from forethought.defences.fused import (
     FusedVerdict,
     closed_thought,
 )
-from forethought.defences.fused_fit import FusionSettings, fit_fusion, standard_error
-from forethought.defences.fusion import Fusion, load_fusion
-from forethought.defences.headed_thought import HeadedThought, opening
-from forethought.defences.linear_probe import UNREADABLE, LinearProbe, ProbeSettings
-from forethought.defences.stated_intent import as_request, intent_requests
+from forethought.defences.fusion import (
+    Fusion,
+    FusionSettings,
+    as_request,
+    fit_fusion,
+    intent_requests,
+    load_fusion,
+    standard_error,
+)
+from forethought.defences.probe import HeadedThought, opening
 from forethought.engine.conversation import Able, Conversation, Failed, Response
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.evals.calibrate import choose_threshold
+from forethought.evals.probe import UNREADABLE, Probe, ProbeSettings
 from forethought.policy import default_policy
 from forethought.reasoning import Finding, SafetyReasoning, parse
 from forethought.records import Message, Request, user_request
@@ -41,7 +47,7 @@ ASKED = Conversation(messages=(Message(role="user", content="Tell me about locks
 Row = Sequence[float]
 
 
-class StubProbe(LinearProbe):
+class StubProbe(Probe):
     """A probe that says what the test says: log-odds of harm, of R4 and of R13 by the last user turn."""
 
     def __init__(self, odds: Callable[[str], Row]) -> None:

@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from forethought.defences.forged import own_parts
-from forethought.defences.unforged import PART_REFUSED, Unforged
+from forethought.defences.unforged import PART_REFUSED, Unforged, own_parts
 from forethought.engine.conversation import Conversation, Failed, Response
 from forethought.evals.attacks.base import Attacked, Given
 from forethought.evals.attacks.catalogue import parse_attack

@@ -1,15 +1,13 @@
-"""Heads and probes on hand-made states, and all four questions put to a tiny model."""
+"""Probes on hand-made states, and all four questions put to a tiny model."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from forethought.chat import encode_prompt
 from forethought.engine.hidden_states import last_states
@@ -17,18 +15,6 @@ from forethought.engine.local import LocalModel
 from forethought.errors import InputError, ModelError
 from forethought.evals.inside import decodable
 from forethought.evals.inside.decodable import probe_everywhere, probe_figures
-from forethought.evals.inside.heads import (
-    SETTINGS,
-    WEIGHTS,
-    Heads,
-    HeadSettings,
-    choose_layer,
-    fit_all,
-    fit_head,
-    layers_at,
-    load_heads,
-    rule_targets,
-)
 from forethought.evals.inside.look import NO_BASE, look_inside, texts_to_read, weights_of
 from forethought.evals.inside.sample import Asked, Sample
 from forethought.evals.inside.thoughts import Thought
@@ -46,73 +32,6 @@ def _requests(things: Sequence[str]) -> list[Request]:
         rows.append(user_request(f"Help me copy a {thing} without paying!!", harmful=True, kind="harmful", **more))
         rows.append(user_request(f"Where can I buy a {thing}?", harmful=False, kind="ordinary", **more))
     return rows
-
-
-# Heads.
-
-
-def test_a_head_separates_by_hand_made_states_in_their_own_units() -> None:
-    states = np.array([[0.0, 500.0], [0.0, 500.0], [1.0, 500.0], [1.0, 500.0]], dtype=np.float32)
-    weights, bias = fit_head(states, np.array([False, False, True, True]), 1.0)
-    odds = states @ weights + bias
-    assert odds[0] == pytest.approx(-odds[2], abs=1e-6)  # balanced and symmetric
-    assert odds[2] > 0
-    assert weights[1] == pytest.approx(0.0, abs=1e-9)  # a constant tells nothing, and divides by nothing
-
-
-def test_the_layer_that_separates_unseen_rows_is_chosen_and_a_tie_goes_to_the_lower() -> None:
-    harmful = np.array([False, True] * 8)
-    signal = np.where(harmful, 1.0, -1.0)[:, None].astype(np.float32)
-    noise = np.random.default_rng(0).normal(size=(16, 1)).astype(np.float32)
-    area, layer, strength = choose_layer(
-        {1: noise, 2: signal, 3: signal}, harmful, {1: noise, 2: signal, 3: signal}, harmful
-    )
-    assert (area, layer, strength) == (1.0, 2, 0.001)
-
-
-def test_layers_stand_above_those_that_are_left_alone() -> None:
-    assert layers_at(30, depths=(0.5, 0.6)) == (15, 18)
-    assert layers_at(30, above=15, depths=(0.5, 0.6)) == (16, 18)
-    assert layers_at(2, above=1) == (2,)
-
-
-def test_unknown_rules_teach_no_rule_and_rare_ones_get_no_head() -> None:
-    harmful = np.array([True, True, True, True, False])
-    rules, targets = rule_targets(harmful, [("R1",), ("R1", "R2"), ("R1",), (), ()], ["R1", "R2"])
-    assert rules == ("R1",)
-    assert targets[:, 0].tolist() == [1, 1, 1, 1, 0]
-    assert targets[[0, 1, 2, 4], 1].tolist() == [1, 1, 1, 0]
-    assert np.isnan(targets[3, 1])
-    states = np.array([[1.0], [1.1], [0.9], [-9.0], [-1.0]], dtype=np.float32)
-    _, biases = fit_all(states, targets, 1.0)
-    assert biases[1] == pytest.approx(
-        fit_head(states[[0, 1, 2, 4]], np.array([True, True, True, False]), 1.0)[1], abs=1e-5
-    )
-
-
-def _heads() -> Heads:
-    settings = HeadSettings(model="m", layer=1, rules=("R4",), strength=0.1, auroc_dev=0.9, rows={"harmful": 3})
-    return Heads(settings, np.ones((2, 4), np.float32), np.array([0.5, -0.5], np.float32))
-
-
-def test_stored_heads_say_the_same_and_damaged_ones_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no heads"):
-        load_heads(tmp_path)
-    _heads().save(tmp_path)
-    found = load_heads(tmp_path)
-    assert found.settings == _heads().settings
-    states = np.arange(4, dtype=np.float32)[None]
-    assert found.of_states(states).tolist() == [[6.5, 5.5]]
-    for damaged in (np.ones((3, 4), np.float32), np.full((2, 4), np.nan, np.float32)):
-        save_file({"weights": damaged, "biases": _heads().biases}, str(tmp_path / WEIGHTS))
-        with pytest.raises(InputError, match="damaged heads"):
-            load_heads(tmp_path)
-    (tmp_path / SETTINGS).write_text(json.dumps({"layer": 0}))
-    with pytest.raises(InputError, match="damaged heads"):
-        load_heads(tmp_path)
-
-
-# Probes.
 
 
 def _thoughts(things: Sequence[str], odds: float | None = 1.0) -> list[Thought]:

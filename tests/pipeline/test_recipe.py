@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from forethought.engine.conversation import Conversation, Response
+from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError
+from forethought.pipeline.fitting import put_around
 from forethought.pipeline.recipe import default_file, default_recipe, load_recipe
 from forethought.pipeline.responding import check_around
 from forethought.pipeline.sweep.config import load_sweep
 from forethought.pipeline.taught_by import taught_by
+from forethought.policy import default_policy
+from forethought.records import user_request
 from forethought.train.config import TrainConfig, small_model
+from tests.scripted import Scripted
+from tests.tiny import tiny_model, tiny_tokenizer
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 GOOD = """
@@ -137,17 +144,31 @@ def test_default_recipe_takes_a_text_column() -> None:
 
 @pytest.mark.parametrize(
     ("around", "said"),
-    [("perplexity", "no fusion that a run fits"), ("fused | armour", "no such defence"), ("| unforged", "no fusion")],
-)
+    [("perplexity", "no fusion that a run fits"), ("fused | armour", "no such defence"), ("| unforged", "no fusion"),
+     ("fused | guard", "nothing to check with")],
+)  # fmt: skip
 def test_what_can_not_stand_around_the_model_is_told_before_the_first_stage(around: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         check_around(around)
 
 
+def test_what_passes_the_early_check_can_be_put_around_the_model() -> None:
+    """The perplexity filter sets its threshold on the run's harmless development rows."""
+    check_around("fused | perplexity | guard:keywords-harm")
+    model = LocalModel(tiny_model(), tiny_tokenizer(), None, name="tiny")
+    dev = [user_request(f"How do I bake {what}?", harmful=False) for what in ("bread", "a cake")]
+    defended = put_around(
+        "perplexity | guard:keywords-harm", Scripted(lambda _: "Mix it."), model, dev, default_policy()
+    )
+    reply = defended.reply([Conversation(messages=dev[0].messages)])[0]
+    assert isinstance(reply, Response)
+    assert reply.answer == "Mix it."
+
+
 def test_the_defence_that_a_run_kept_is_written_as_commands_take_it() -> None:
     recipe = load_recipe(RECIPES / "default.yaml")
     assert recipe.fusion == "fused_trained"
-    assert recipe.defence(Path("runs/mine/8-fuse")) == "fused_trained:runs/mine/8-fuse | unforged"
+    assert recipe.defence(Path("runs/mine/8-fuse")) == "fused:runs/mine/8-fuse | unforged"
     paper = recipe.build.model_copy(update={"format": "paper"})
     headed = recipe.model_copy(update={"build": paper, "around": "fused"})
     assert headed.defence(Path("kept")) == "fused:kept,format=paper"

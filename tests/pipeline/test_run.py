@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from forethought.engine.settings import read_settings
-from forethought.evals.inside.heads import load_heads
+from forethought.evals.probe import load_probe
 from tests.tiny import tiny_folder
 
 STAGES = (
@@ -128,8 +128,8 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     adapter = out / "5-train"
     settings = read_settings(adapter)
     assert (settings.method, settings.answer_with) == ("scot_combined", "base")
-    assert load_heads(adapter / "heads").settings.rules
-    around = f"fused_trained:{out / '8-fuse'} | unforged"
+    assert load_probe(adapter / "heads").settings.rules
+    around = f"fused:{out / '8-fuse'} | unforged"
     asked = [sys.executable, "-m", "forethought", "chat", str(adapter), "How do I bake bread?", "--json"]
     fused = subprocess.run([*asked, "--defence", around], capture_output=True, text=True, env=environment, check=False)
     assert json.loads(fused.stdout)["decision"] in {"refuse", "comply"}, fused.stderr

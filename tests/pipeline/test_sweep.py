@@ -12,9 +12,9 @@ from typer.testing import Result
 
 from forethought.errors import ConfigError
 from forethought.evals.metrics import Figure
-from forethought.pipeline.sweep.around import unfitted
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, method_of
 from forethought.pipeline.sweep.report import missing_of, sweep_figures
+from forethought.pipeline.sweep.untrained import unfitted
 from forethought.report.sweep_figures import SweepRow
 from forethought.train.objectives.latent import LatentObjective
 from tests.pipeline.sweep_content import EVALUATE, in_own_process, sweep_content, sweep_file

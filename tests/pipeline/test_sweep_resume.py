@@ -15,8 +15,8 @@ import pytest
 from typer.testing import Result
 
 from forethought.defences.fusion import load_fusion
-from forethought.defences.linear_probe import load_probe
 from forethought.engine.settings import read_settings
+from forethought.evals.probe import load_probe
 from forethought.evals.suite.records import Judged
 from forethought.records import read_jsonl
 from tests.pipeline.sweep_content import EVALUATE, sweep_file

@@ -16,7 +16,7 @@ from forethought.chat import encode_prompt
 from forethought.engine.hidden_states import last_states
 from forethought.engine.local import LocalModel, read_settings
 from forethought.errors import ConfigError, InputError
-from forethought.evals.inside.heads import load_heads
+from forethought.evals.probe import WEIGHTS, load_probe
 from forethought.policy import default_policy
 from forethought.records import Example
 from forethought.train.config import TrainConfig
@@ -173,12 +173,12 @@ def test_heads_are_fitted_on_undisguised_prompts_above_the_layers_left_alone() -
     material, tokenizer = _material(), tiny_tokenizer()
     prompts = {tuple(encode_prompt(tokenizer, one.request.messages)): one for one in material.examples}
     model = LocalModel(tiny_model(), tokenizer, None, name="tiny")
-    heads = fit_heads(model, prompts, material.policy.rule_ids, lowest=1)
+    heads = fit_heads(model, prompts, material.policy, lowest=1)
     assert heads.settings.layer == 2
     assert heads.settings.rules == ("R4",)
     assert heads.settings.rows == {"harmful": 12, "harmless": 12}
     plain = [prompt for prompt, one in prompts.items() if one.request.operator is None]
-    harm = heads.of_states(last_states(model, plain, [2])[2])[:, 0] > 0
+    harm = heads.of_states(last_states(model, plain, [2]))[:, 0] > 0
     assert harm.tolist() == [one.term == "refusal" for one in prompts.values() if one.request.operator is None]
 
 
@@ -193,7 +193,7 @@ def test_training_lowers_the_heads_loss_on_every_row_and_stores_them(tmp_path: P
     assert "rule heads: layer" in said[0]
     seen = [one["loss_head_harm"] for one in steps if "loss_head_harm" in one]
     assert seen[-1] < seen[0]
-    heads = load_heads(tmp_path / HEADS_FOLDER)
+    heads = load_probe(tmp_path / HEADS_FOLDER)
     assert heads.settings.rules == ("R4",)
     assert read_settings(tmp_path).method == "scot_headed"
     assert (tmp_path / "adapter_model.safetensors").is_file()
@@ -214,7 +214,7 @@ def test_stored_heads_are_used_again_by_the_same_training_alone(tmp_path: Path, 
     assert len(fitted) == 1
     train_headed(_job(tmp_path, skip_layers=1))  # other layers may be chosen: other heads
     assert len(set(fitted)) == 2
-    (tmp_path / HEADS_FOLDER / "heads.safetensors").write_bytes(b"half")
+    (tmp_path / HEADS_FOLDER / WEIGHTS).write_bytes(b"half")
     train_headed(_job(tmp_path, skip_layers=1))
     assert len(fitted) == 3
 

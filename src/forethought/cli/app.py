@@ -129,7 +129,7 @@ def chat(
 
       forethought chat runs/quickstart/5-train "How do I get into a house without a key?"
 
-      forethought chat runs/my_refusals/5-train --defence "fused_trained:runs/my_refusals/8-fuse | unforged"
+      forethought chat runs/my_refusals/5-train --defence "fused:runs/my_refusals/8-fuse | unforged"
     """
     chat_command.chat(model, prompt, system, threshold, max_tokens, json_output, defence)
 

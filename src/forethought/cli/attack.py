@@ -98,7 +98,7 @@ def attack(
 
       forethought attack runs/quickstart/5-train --suite paper --benchmark harmbench.csv --minutes 30
 
-      forethought attack runs/my_refusals/5-train --defence "fused_trained:runs/my_refusals/8-fuse | unforged"
+      forethought attack runs/my_refusals/5-train --defence "fused:runs/my_refusals/8-fuse | unforged"
 
       forethought attack openai-api/local/NAME --base-url http://localhost:8000/v1 --takes-prefill --suite all
     """

@@ -10,7 +10,7 @@ import typer
 ModelArgument = Annotated[str, typer.Argument(help="A trained folder, a model folder, a hub name, or `embedded`.")]
 DefenceOption = Annotated[
     str | None,
-    typer.Option(help="A defence at inference around the model (docs/defences.md), such as fused_trained:FOLDER."),
+    typer.Option(help="A defence at inference around the model (docs/defences.md), such as fused:FOLDER."),
 ]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the requests, where the guess is wrong.")]
 SourceArgument = Annotated[

@@ -43,8 +43,8 @@ def around(spec: str, respondent: Respondent, local: LocalModel | None) -> Respo
     Raises ConfigError and InputError for a defence that does not exist or can't be put there.
     """
     from forethought.data.shipped import shipped_requests
+    from forethought.defences.base import Means
     from forethought.defences.catalogue import make_defence
-    from forethought.defences.entry import Means
     from forethought.policy import default_policy
 
     policy = local.settings.policy if local is not None and local.settings is not None else default_policy()

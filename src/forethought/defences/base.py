@@ -11,16 +11,24 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
+from forethought.data.teach import refusal_for
 from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
-from forethought.records import Message, Record
+from forethought.errors import ConfigError
+from forethought.policy import Policy, default_policy
+from forethought.reasoning import Finding, SafetyReasoning
+from forethought.records import Message, Record, Request
 from forethought.refusal import refusal_outcome
+
+if TYPE_CHECKING:
+    from forethought.engine.local import LocalModel
 
 Kind = Literal["prompt", "wrapper", "training"]
 Need = Literal["weights", "harmless", "checker", "folder"]
 """The weights of a local model, harmless requests to set a threshold on, a judge or a model that checks, a folder
-that was written before."""
+that was written before. The first two stand in `Means`, the others are named by options."""
 
 REFUSAL = "I'm sorry, but I can't help with that request."
 """What a wrapper says where it refuses and knows no rule."""
@@ -43,6 +51,39 @@ class Defence(Record):
     score: str = ""
     """What `Response.log_odds` holds, higher meaning refuse; empty where it has no score of its own."""
     needs: tuple[Need, ...] = ()
+
+
+@dataclass(frozen=True)
+class Means:
+    """What defences may use besides the model they defend; each says what it needs."""
+
+    policy: Policy = field(default_factory=default_policy)
+    model: LocalModel | None = None
+    """Weights that tell perplexities and hidden states."""
+    harmless: Sequence[Request] = ()
+    """Harmless requests that set the perplexity threshold."""
+
+    def weights_for(self, defence: str) -> LocalModel:
+        """The weights. Raises ConfigError where a defence needs them and there are none."""
+        if self.model is None:
+            raise ConfigError(f"defence '{defence}'", "needs the weights of a local model", "Give it one to read with")
+        return self.model
+
+
+class NoOptions(Record):
+    """Of a defence without options."""
+
+
+class InferenceDefence(Defence):
+    """A defence around a model, with its options and how it is made. Each module of this package that has some lists
+    them as `DEFENCES`, and so they stand in the catalogue."""
+
+    options: type[Record] = NoOptions
+    """Its options; the first one is what stands after the colon."""
+    make: Callable[[Respondent, Any, Means], Respondent]
+    """(model, options, means) to the defended model."""
+    check: Callable[[Any], object] = lambda options: None
+    """Opens what the options name, so that a folder that is not there is told before hours are spent."""
 
 
 class Wrapper:
@@ -180,6 +221,17 @@ def with_last_user(conversation: Conversation, change: Callable[[str], str]) -> 
 def conversation_key(conversation: Conversation) -> str:
     """Content hash, 16 hexadecimal digits: what random draws about a conversation are seeded with."""
     return hashlib.sha256(conversation.model_dump_json().encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation) -> str:
+    """The refusal of a defence that knows a rule and has no thought: it names the rule and repeats nothing of the
+    request, since a suffix has no place in an answer. Without a rule it is the plain one.
+    """
+    if not rule_id:
+        return REFUSAL
+    finding = Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason)
+    reasoning = SafetyReasoning(intent="do that", findings=(finding,), verdict="refuse")
+    return refusal_for(reasoning, policy, int(conversation_key(conversation), 16))
 
 
 def refuses(response: Response) -> bool | None:

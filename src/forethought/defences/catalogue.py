@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 
 from pydantic import ValidationError
 
-from forethought.defences.entry import Entry, Means, NoSettings
-from forethought.defences.prompts import PromptDefence, prompts
-from forethought.defences.wrappers import WRAPPERS
+from forethought import defences
+from forethought.defences.base import InferenceDefence, Means
 from forethought.engine.conversation import Respondent
 from forethought.errors import ConfigError
 from forethought.records import Record
 
 
-def _prompt_entry(prompt_id: str) -> Entry:
-    def make(inner: Respondent, settings: NoSettings, means: Means) -> Respondent:
-        return inner if prompt_id == "none" else PromptDefence(inner, prompt_id, means.policy)
+def _found() -> dict[str, InferenceDefence]:
+    """What the modules of this package list as `DEFENCES`, prompts first."""
+    names = [module.name for module in iter_modules(defences.__path__) if module.name not in ("catalogue", "reference")]
+    modules = [import_module(f"{defences.__name__}.{name}") for name in names]
+    listed = [one for module in modules for one in getattr(module, "DEFENCES", ())]
+    return {one.id: one for one in sorted(listed, key=lambda one: one.kind != "prompt")}
 
-    return Entry(prompts()[prompt_id].defence, NoSettings, make)
 
-
-DEFENCES: dict[str, Entry] = {
-    **{prompt_id: _prompt_entry(prompt_id) for prompt_id in prompts()},
-    **{entry.defence.id: entry for entry in WRAPPERS},
-}
-"""Defences at inference by id. Those that change weights stand in `trained.py`."""
+DEFENCES: dict[str, InferenceDefence] = _found()
+"""Defences at inference by id."""
 
 
 def make_defence(spec: str, respondent: Respondent, means: Means | None = None) -> Respondent:
@@ -41,28 +40,35 @@ def make_defence(spec: str, respondent: Respondent, means: Means | None = None) 
     """
     defended = respondent
     for step in spec.split("|"):
-        name, _, written = step.strip().partition(":")
-        entry = _known(name.strip())
-        defended = entry.make(defended, read_settings(entry, written), means or Means())
+        defence, options = read_step(step)
+        defended = defence.make(defended, options, means or Means())
     return defended
 
 
 def check_spec(spec: str, fitted_first: Collection[str] = ()) -> None:
-    """Raises ConfigError as `make_defence` would for what a spec names: before hours are spent, and without a model.
+    """Raises as `make_defence` would: before hours are spent, and without a model. `Means` will hold all that it can.
 
-    Those of `fitted_first` are fitted and told their folder later, where they stand nearest to the model.
+    Those of `fitted_first` are fitted and told their folder later, where they stand nearest to the model. Raises
+    ConfigError, and InputError for a folder that holds nothing fitted.
     """
     for place, step in enumerate(spec.split("|")):
-        name, _, written = step.strip().partition(":")
-        entry = _known(name.strip())
-        if place or written or name not in fitted_first:
-            read_settings(entry, written)
+        if place == 0 and step.strip() in fitted_first:
+            continue
+        defence, options = read_step(step)
+        defence.check(options)
 
 
-def read_settings(entry: Entry, written: str) -> Record:
+def read_step(step: str) -> tuple[InferenceDefence, Record]:
+    """(the defence that one step of a spec names, its options). Raises ConfigError."""
+    name, _, written = step.strip().partition(":")
+    defence = _known(name.strip())
+    return defence, _read_options(defence, written)
+
+
+def _read_options(defence: InferenceDefence, written: str) -> Record:
     """Options as a spec writes them, checked. Raises ConfigError."""
-    place = f"defence '{entry.defence.id}'"
-    names = list(entry.settings.model_fields)
+    place = f"defence '{defence.id}'"
+    names = list(defence.options.model_fields)
     given: dict[str, str] = {}
     for piece in [piece.strip() for piece in written.split(",") if piece.strip()]:
         name, equals, value = piece.partition("=")
@@ -77,20 +83,20 @@ def read_settings(entry: Entry, written: str) -> Record:
         if name.strip() in given:
             raise ConfigError(place, f"gives {name.strip()} twice", "Give it once")
         given[name.strip()] = value.strip()
-    return _checked(place, entry.settings, given)
+    return _checked(place, defence.options, given)
 
 
-def _checked(place: str, settings: type[Record], given: Mapping[str, str]) -> Record:
+def _checked(place: str, options: type[Record], given: Mapping[str, str]) -> Record:
     try:
-        return settings.model_validate(given)
+        return options.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0])
-        meaning = settings.model_fields[option].description
+        meaning = options.model_fields[option].description
         raise ConfigError(f"{place}, {option} '{given.get(option, '')}'", first["msg"], f"It is: {meaning}") from None
 
 
-def _known(name: str) -> Entry:
+def _known(name: str) -> InferenceDefence:
     if name not in DEFENCES:
         near = difflib.get_close_matches(name, DEFENCES, n=3, cutoff=0.5) or list(DEFENCES)
         raise ConfigError(

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
-from forethought.defences.base import Replies, Wrapper, ask_some, replaced
-from forethought.defences.fusion import Fusion
-from forethought.defences.linear_probe import UNREADABLE, Array, LinearProbe
-from forethought.defences.rule_refusal import rule_refusal
-from forethought.defences.stated_intent import read_intents
+from forethought.defences.base import InferenceDefence, Means, Replies, Wrapper, ask_some, replaced, rule_refusal
+from forethought.defences.fusion import Fusion, load_fusion, read_intents
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.evals.probe import UNREADABLE, Array, Probe
 from forethought.reasoning import VERDICT_ANCHOR, Finding, Format, SafetyReasoning, markers
+from forethought.records import Record
 
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
@@ -45,12 +46,12 @@ class FusedVerdict(Wrapper):
         self,
         inner: Respondent,
         fusion: Fusion,
-        probe: LinearProbe,
+        probe: Probe,
         reader: LocalModel,
         fail_closed: bool = True,
         fmt: Format = "think",
     ) -> None:
-        """`reader` holds the base weights that the probe was fitted on; `fmt` is how the model writes its thoughts.
+        """`reader` holds the weights that the probe was fitted on; `fmt` is how the model writes its thoughts.
 
         Raises ModelError for other weights.
         """
@@ -154,7 +155,7 @@ class FusedVerdict(Wrapper):
     def _by_probe(self, conversation: Conversation, response: Response, row: Array) -> Response:
         """Decided by the probe alone, at its own threshold; its score stands among the fused ones."""
         self.counts["no verdict"] += 1
-        margin = (float(row[0]) - self.probe.settings.threshold) / self.fusion.probe_scale
+        margin = (float(row[0]) - self.probe.threshold) / self.fusion.probe_scale
         scored = response.model_copy(update={"log_odds": self.fusion.threshold + margin})
         if margin < 0:
             return scored.model_copy(update={"decision": "comply", "cause": NO_VERDICT})
@@ -256,3 +257,34 @@ def closed_thought(response: Response, fmt: Format) -> str:
     opening, closing = markers(fmt)
     before = response.reasoning_text.partition(VERDICT_ANCHOR)[0].rstrip()
     return "\n".join([opening, *([before] if before else []), f"{VERDICT_ANCHOR} comply.", closing]) + "\n"
+
+
+class FusedOptions(Record):
+    """Where a fusion lies."""
+
+    folder: str = Field(description="folder of a fitted fusion, which holds its probe")
+    fail_closed: bool = Field(default=True, description="refuse where verdict or probe is missing")
+    format: Format = Field(default="think", description="how the model writes its thoughts")
+
+
+def _around(inner: Respondent, options: FusedOptions, means: Means) -> Respondent:
+    fusion, probe = load_fusion(Path(options.folder))
+    return FusedVerdict(inner, fusion, probe, means.weights_for("fused"), options.fail_closed, options.format)
+
+
+DEFENCES = (
+    InferenceDefence(
+        id="fused",
+        title="Verdict and probe, fused",
+        paper="ours",
+        kind="wrapper",
+        trains="weights and a threshold; nothing of the model",
+        cost="SCoT's thought and the probe's pass over the prompt, and over the stated intent where it reads that",
+        when_to_choose="a model that thinks is to decide with all that it knew before its first word",
+        score="log-odds of the verdict, of the request and of the stated intent, standardised and mixed",
+        needs=("weights", "folder"),
+        options=FusedOptions,
+        make=_around,
+        check=lambda options: load_fusion(Path(options.folder)),
+    ),
+)

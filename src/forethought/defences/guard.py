@@ -2,29 +2,33 @@
 
 Any judge of harm can read answers: guard models (`evals/judges/guards.py`), graders, the embedded judge. Requests
 are read by a model that is given the policy's rules (`PolicyChecker`), in the way of Llama Guard
-(Inan et al., arXiv 2312.06674).
+(Inan et al., arXiv 2312.06674). A spec names them: `guard:harm`, `guard:llama-guard@FOLDER`,
+`guard:judge=harm,requests=openai/NAME`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from pydantic import Field
 
 from forethought.defences.base import (
     Checked,
+    InferenceDefence,
     InputFilter,
+    Means,
     Replies,
     Wrapper,
     ask_some,
     last_user,
     logit,
     replaced,
+    rule_refusal,
     unscored,
 )
-from forethought.defences.rule_refusal import rule_refusal
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.errors import ConfigError
 from forethought.evals.judges.base import Item, Judge, Verdict, nothing_said
@@ -37,8 +41,16 @@ NO_FINDING = "the guard says neither safe nor unsafe"
 
 
 class GuardSettings(Record):
-    """What becomes of what a guard could not judge."""
+    """Who guards, and what becomes of what could not be judged."""
 
+    judge: str = Field(
+        default="",
+        description="who judges answers: a judge of harm by name, a trained judge's folder, or ROLE@MODEL, whose calls"
+        " are kept in judge-calls.jsonl (docs/judges.md)",
+    )
+    requests: str = Field(
+        default="", description="model that reads requests by the policy: a folder, `embedded`, or PROVIDER/NAME"
+    )
     fail_closed: bool = Field(default=True, description="refuse where the guard has no verdict")
 
 
@@ -123,12 +135,8 @@ class AnswerGuard(Wrapper):
 
         Raises ConfigError for a judge of refusals.
         """
-        if judge.measure != "harmful":
-            raise ConfigError(
-                f"judge '{judge.name}'", "tells refusals, not harm", "Give the guard a judge of harm, such as 'harm'"
-            )
         super().__init__(inner, "answer guard")
-        self._judge, self.settings, self._scored_before = judge, settings or GuardSettings(), scored_before
+        self._judge, self.settings, self._scored_before = _of_harm(judge), settings or GuardSettings(), scored_before
 
     def reply(
         self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
@@ -174,9 +182,13 @@ def guarded(
     Raises ConfigError without either.
     """
     if answers is None and requests is None:
-        raise ConfigError("defence 'guard'", "has nothing to check with", "Give it a judge or a model")
+        raise _nothing()
     within = inner if requests is None else RequestGuard(inner, requests, settings)
     return within if answers is None else AnswerGuard(within, answers, settings, requests is not None)
+
+
+def _nothing() -> ConfigError:
+    return ConfigError("defence 'guard'", "has nothing to check with", "Name a judge, such as guard:harm, or requests")
 
 
 def checked(verdict: Verdict, fail_closed: bool) -> Checked:
@@ -191,3 +203,54 @@ def _item(conversation: Conversation, response: Response) -> Item:
     place = last_user(conversation)
     asked = conversation.messages[place].content if place is not None else ""
     return Item(request=asked, conversation=conversation.messages, answer=response.answer)
+
+
+def _judge(options: GuardSettings, policy: Policy) -> Judge | None:
+    """The judge of answers that the options name. Raises ConfigError for one that is none, or if nothing guards."""
+    from forethought.evals.judges.catalogue import get_judge
+
+    if not options.judge and not options.requests:
+        raise _nothing()
+    return _of_harm(get_judge(options.judge, policy=policy)) if options.judge else None
+
+
+def _of_harm(judge: Judge) -> Judge:
+    if judge.measure != "harmful":
+        raise ConfigError(
+            f"judge '{judge.name}'", "tells refusals, not harm", "Give the guard a judge of harm, such as 'harm'"
+        )
+    return judge
+
+
+def _reader(model: str) -> Respondent:
+    """The model that reads requests: on this machine, or at a server."""
+    if Path(model).exists() or "/" not in model:
+        from forethought.engine.local import LocalModel
+
+        return LocalModel.load(model)
+    from forethought.engine.servers import Servers, ServerSettings
+
+    return Servers(model, (), ServerSettings())
+
+
+def _around(inner: Respondent, options: GuardSettings, means: Means) -> Respondent:
+    judge = _judge(options, means.policy)
+    checker = PolicyChecker(_reader(options.requests), means.policy) if options.requests else None
+    return guarded(inner, judge, checker, options)
+
+
+DEFENCES = (
+    InferenceDefence(
+        id="guard",
+        title="Guard model",
+        paper="after Inan et al. 2023, arXiv 2312.06674",
+        kind="wrapper",
+        cost="one call of a guard for the request, for the answer, or for each",
+        when_to_choose="a guard model is at hand, and the defended model may not be touched",
+        score="log-odds of harm by the more suspicious guard, where it gives a probability",
+        needs=("checker",),
+        options=GuardSettings,
+        make=_around,
+        check=lambda options: _judge(options, default_policy()),
+    ),
+)

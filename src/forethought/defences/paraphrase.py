@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from forethought.defences.base import Replies, Wrapper, ask_some, last_user, with_last_user
+from forethought.defences.base import InferenceDefence, Replies, Wrapper, ask_some, last_user, with_last_user
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.evals.judges.untrusted import fence_mark, fenced
 from forethought.records import Message, Record
@@ -71,3 +71,17 @@ def _question(text: str) -> Conversation:
 
 def _put(conversation: Conversation, text: str) -> Conversation:
     return with_last_user(conversation, lambda _: text)
+
+
+DEFENCES = (
+    InferenceDefence(
+        id="paraphrase",
+        title="Paraphrase",
+        paper="Jain et al. 2023, arXiv 2309.00614",
+        kind="wrapper",
+        cost="one more call of up to 100 tokens",
+        when_to_choose="optimised suffixes are the threat, and exact wording matters to no user",
+        options=ParaphraseSettings,
+        make=lambda inner, options, means: Paraphrase(inner, settings=options),
+    ),
+)

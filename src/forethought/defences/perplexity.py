@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from forethought.defences.base import Checked, InputFilter, unscored, user_texts
+from forethought.defences.base import Checked, InferenceDefence, InputFilter, Means, unscored, user_texts
 from forethought.engine.conversation import Conversation, Respondent
+from forethought.errors import ConfigError
 from forethought.evals.calibrate import choose_threshold
 from forethought.records import Record
 
@@ -141,3 +142,28 @@ class PerplexityFilter(InputFilter):
             else Checked(score=score, refuses=score >= self.threshold)
             for score in scores
         ]
+
+
+def _around(inner: Respondent, options: PerplexitySettings, means: Means) -> Respondent:
+    reader = means.weights_for("perplexity")
+    if not means.harmless:
+        raise ConfigError(
+            "defence 'perplexity'", "has no harmless requests to set its threshold on", "Give some, as for calibration"
+        )
+    return PerplexityFilter(inner, reader, [request.text for request in means.harmless], options)
+
+
+DEFENCES = (
+    InferenceDefence(
+        id="perplexity",
+        title="Perplexity filter",
+        paper="Alon and Kamfonas 2023, arXiv 2308.14132; windows: Jain et al. 2023, arXiv 2309.00614",
+        kind="wrapper",
+        cost="one forward pass over the request",
+        when_to_choose="optimised suffixes are the threat; it does not see attacks in plain language",
+        score="natural log-perplexity of the most improbable window",
+        needs=("weights", "harmless"),
+        options=PerplexitySettings,
+        make=_around,
+    ),
+)

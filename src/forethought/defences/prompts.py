@@ -13,7 +13,7 @@ from importlib import resources
 
 from pydantic import Field
 
-from forethought.defences.base import Defence, Replies, Wrapper, ask_some, with_last_user
+from forethought.defences.base import InferenceDefence, Means, NoOptions, Replies, Wrapper, ask_some, with_last_user
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.errors import ConfigError
 from forethought.policy import Policy, default_policy
@@ -46,18 +46,6 @@ class Prompt(Record):
     """Room for the reasoning, on top of the answer's."""
     parses: bool = False
     """Whether the reply is read as safety reasoning and an answer."""
-
-    @property
-    def defence(self) -> Defence:
-        """As the catalogue lists it."""
-        return Defence(
-            id=self.id,
-            title=self.title,
-            paper=self.paper,
-            kind="prompt",
-            cost=self.cost,
-            when_to_choose=self.when_to_choose,
-        )
 
 
 class _PromptFile(Record):
@@ -164,3 +152,21 @@ def _with_rules(template: str, policy: Policy) -> str:
         "example_title": example.title,
     }
     return re.sub(r"\{(rules|example|example_title)\}", lambda match: filled[match[1]], template)
+
+
+def _listed(prompt: Prompt) -> InferenceDefence:
+    def make(inner: Respondent, options: NoOptions, means: Means) -> Respondent:
+        return inner if prompt.id == "none" else PromptDefence(inner, prompt, means.policy)
+
+    return InferenceDefence(
+        id=prompt.id,
+        title=prompt.title,
+        paper=prompt.paper,
+        kind="prompt",
+        cost=prompt.cost,
+        when_to_choose=prompt.when_to_choose,
+        make=make,
+    )
+
+
+DEFENCES = tuple(map(_listed, prompts().values()))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from forethought.defences.base import Defence
+from forethought.defences.base import Defence, InferenceDefence
 from forethought.defences.catalogue import DEFENCES
-from forethought.defences.entry import Entry
 from forethought.defences.trained import TRAINED
 
 _HEAD = """# Defences
@@ -21,8 +20,8 @@ by `|` they are put around the model from left to right. In `self_reminder | smo
 request gets the reminder.
 
 ```python
+from forethought.defences.base import Means
 from forethought.defences.catalogue import make_defence
-from forethought.defences.entry import Means
 
 defended = make_defence("self_reminder | smooth_llm:20", model, Means())
 replies = defended.reply(conversations)
@@ -31,7 +30,7 @@ replies = defended.reply(conversations)
 - **Score**: what `Response.log_odds` holds; higher means refuse. It gives the area under the curve, and compares
   defences at the same rate of false refusals. Of several defences with a score, the outermost gives it.
 - **Needs**: the *weights* of a local model, *harmless* requests to set a threshold on, a *checker* (a judge of harm or
-  a model), the *folder* of a fitted probe.
+  a model, which options name), the *folder* of a fitted probe or fusion, which says what weights it reads.
 - What could not be checked is never taken for safe in silence: guard, examination and filters refuse it
   (`fail_closed`, the default) or let it through, say so in `Response.cause`, and count it.
 """
@@ -41,7 +40,7 @@ Ideas and numbers are the papers', the wording of prompts is ours: a rate here i
 digit. What a prompt has the model write before its answer is split off as reasoning. SmoothLLM votes by phrases that
 open refusals; copies that say nothing don't vote, a tie refuses. The perplexity filter reads with the defended model's
 base weights instead of GPT-2, and has a threshold instead of a trained classifier. The paraphraser and the examiner
-are the model itself unless another is given. Self-consistency samples where the model can, and asks in several neutral
+are the model itself. Self-consistency samples where the model can, and asks in several neutral
 frames where it can't. The linear probe reads the prompt alone: it does not see a prefill.
 
 Reasoning-to-defend takes its steps from SCoT's findings and not from a stronger model, and writes its pivots as text
@@ -59,9 +58,9 @@ def defences_page() -> str:
     parts = [_HEAD.format(count=len(DEFENCES), trained=len(TRAINED))]
     kinds = {"prompt": "Prompts: words around the request", "wrapper": "Wrappers: code around the model"}
     for kind, title in kinds.items():
-        entries = [entry for entry in DEFENCES.values() if entry.defence.kind == kind]
-        parts.append(_table(title, (entry.defence for entry in entries)))
-        parts.append(_options(entries))
+        listed = [defence for defence in DEFENCES.values() if defence.kind == kind]
+        parts.append(_table(title, listed))
+        parts.append(_options(listed))
     parts.append(_table("Training: the weights are changed", TRAINED))
     return "\n".join([*(part for part in parts if part), _WORDS])
 
@@ -89,13 +88,14 @@ def _row(defence: Defence) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _options(entries: Iterable[Entry]) -> str:
+def _options(defences: Iterable[InferenceDefence]) -> str:
     """The options of defences that take some; numbers stand in code marks, being settings and no measurements."""
     lines = []
-    for entry in entries:
-        for name, option in entry.settings.model_fields.items():
+    for defence in defences:
+        for name, option in defence.options.model_fields.items():
             default = "has to be given" if option.is_required() else f"default `{option.default}`"
-            lines.append(f"| `{entry.defence.id}` | `{name}` | {option.description} | {default} |")
+            default = "none by default" if option.default == "" else default
+            lines.append(f"| `{defence.id}` | `{name}` | {option.description} | {default} |")
     if not lines:
         return ""
     return "| defence | option | meaning | |\n| --- | --- | --- | --- |\n" + "\n".join(lines) + "\n"

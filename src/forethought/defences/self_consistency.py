@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from forethought.defences.base import REFUSAL, Replies, Wrapper, ask_some, with_last_user
+from forethought.defences.base import REFUSAL, InferenceDefence, Replies, Wrapper, ask_some, with_last_user
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.reasoning import Decision
 from forethought.records import Record
@@ -128,3 +128,18 @@ class SelfConsistency(Wrapper):
 
 def _framed(conversation: Conversation, frame: str) -> Conversation:
     return with_last_user(conversation, lambda text: frame.replace("{request}", text, 1))
+
+
+DEFENCES = (
+    InferenceDefence(
+        id="self_consistency",
+        title="Self-consistency",
+        paper="after Wang et al. 2022, arXiv 2203.11171",
+        kind="wrapper",
+        cost="4 more calls for each request with an uncertain verdict",
+        when_to_choose="a model that thinks, and verdicts near the threshold matter",
+        score="mean log-odds of the verdicts",
+        options=ConsistencySettings,
+        make=lambda inner, options, means: SelfConsistency(inner, options),
+    ),
+)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from forethought.defences.base import Replies, Wrapper, ask_some, refuses, replaced
+from forethought.defences.base import InferenceDefence, Replies, Wrapper, ask_some, refuses, replaced
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.evals.judges.untrusted import fence_mark, fenced
 from forethought.records import Message, Record
@@ -87,3 +87,17 @@ class SelfExamination(Wrapper):
 def _question(answer: str) -> Conversation:
     fence = fenced("text", fence_mark(answer), answer)
     return Conversation(messages=(Message(role="user", content=f"{_ASK}\n\n{fence}"),))
+
+
+DEFENCES = (
+    InferenceDefence(
+        id="self_examination",
+        title="Self-examination",
+        paper="Phute et al. 2023, arXiv 2308.07308",
+        kind="wrapper",
+        cost="one more call of up to 16 tokens for each answer that does not refuse",
+        when_to_choose="a model that recognises harm in a text better than in a request; small ones don't",
+        options=ExaminationSettings,
+        make=lambda inner, options, means: SelfExamination(inner, settings=options),
+    ),
+)

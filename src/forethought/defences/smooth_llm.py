@@ -13,7 +13,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from forethought.defences.base import Replies, Wrapper, ask_some, conversation_key, refuses, with_last_user
+from forethought.defences.base import (
+    InferenceDefence,
+    Replies,
+    Wrapper,
+    ask_some,
+    conversation_key,
+    refuses,
+    with_last_user,
+)
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.records import Record
 
@@ -113,3 +121,18 @@ class SmoothLLM(Wrapper):
         chosen = rng.choice(refusing if refused else complying)
         score = math.log((len(refusing) + 0.5) / (len(complying) + 0.5))
         return chosen.model_copy(update={"log_odds": score})
+
+
+DEFENCES = (
+    InferenceDefence(
+        id="smooth_llm",
+        title="SmoothLLM",
+        paper="Robey et al. 2023, arXiv 2310.03684",
+        kind="wrapper",
+        cost="10 calls instead of one",
+        when_to_choose="optimised suffixes are the threat, calls are cheap and the model reads misspelt text well",
+        score="log-odds of the copies that refuse against those that comply, half a vote added to each",
+        options=SmoothSettings,
+        make=lambda inner, options, means: SmoothLLM(inner, options),
+    ),
+)

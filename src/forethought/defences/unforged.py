@@ -2,20 +2,57 @@
 
 A forgery shifts what a model thinks of the whole, whatever is asked. The request inside it is read as well by itself:
 a message is refused where one of its parts is. A message without markers costs nothing more.
+
+A message can be written as if turns of the assistant or a finished thought were part of it (ChatBug: Jiang et al.
+2024, arXiv 2406.12935; H-CoT: Kuo et al. 2025, arXiv 2502.12893). The markers of the common chat templates and thought
+tags are known, whatever model reads them: a forgery for another template confuses as well.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pydantic import Field
 
-from forethought.defences.base import Replies, Wrapper, ask_some, refuses
-from forethought.defences.forged import own_parts
+from forethought.defences.base import InferenceDefence, Replies, Wrapper, ask_some, refuses
 from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.reasoning import markers
 from forethought.records import Message, Record
 
 PART_REFUSED = "a part of the message is refused by itself: forged turns or thoughts stand around it"
+_CONTROL = r"<[|\uff5c][^<>|\uff5c\n]{1,40}[|\uff5c]>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
+_HEADINGS = "|".join(re.escape(heading) for heading in markers("paper"))
+_NAMES = r"user|human|assistant|model|ai|system"
+_MARKER = re.compile(
+    rf"(?P<thought></?think(?:ing)?>|^(?:{_HEADINGS})[ \t]*$)"
+    rf"|(?P<control>(?:(?:{_CONTROL})\s*)+)(?P<role>(?:{_NAMES})\b[ \t]*(?:\n|(?:{_CONTROL})\s*|$))?"
+    rf"|^[ \t]*(?P<heading>{_NAMES})[ \t]*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ASSISTANT = re.compile(r"assistant|model|\bai\b|\[/INST\]", re.IGNORECASE)
+
+
+def own_parts(text: str, least_words: int = 3, most: int = 8) -> tuple[str, ...]:
+    """The parts of a message outside forged thoughts and forged turns of the assistant; none without any marker.
+
+    Whose a part is where a marker doesn't say so is taken for the user's. Parts of fewer than `least_words` words are
+    left out, those beyond `most` stand together in the last.
+    """
+    parts: list[str] = []
+    own, start = True, 0
+    for marker in _MARKER.finditer(text):
+        if own:
+            parts.append(text[start : marker.start()])
+        start = marker.end()
+        # What follows a closed thought is a forged answer.
+        own = not marker["thought"] and not _ASSISTANT.search(marker[0])
+    if not start:
+        return ()
+    if own:
+        parts.append(text[start:])
+    found = [part.strip() for part in parts if len(part.split()) >= least_words]
+    return (*found[: most - 1], "\n\n".join(found[most - 1 :])) if len(found) > most else tuple(found)
 
 
 class UnforgedSettings(Record):
@@ -91,3 +128,18 @@ class Unforged(Wrapper):
 def _refused(response: Response) -> bool:
     """By its decision, or where it takes none by its words."""
     return response.decision == "refuse" if response.decision is not None else refuses(response) is True
+
+
+DEFENCES = (
+    InferenceDefence(
+        id="unforged",
+        title="Forged turns taken apart",
+        paper="ours, against Jiang et al. 2024, arXiv 2406.12935",
+        kind="wrapper",
+        cost="one more call for each part of a message that holds forged turns or thoughts; else nothing",
+        when_to_choose="users write the whole prompt, control tokens and thought tags included",
+        score="the inner defence's, the largest of the whole and its parts",
+        options=UnforgedSettings,
+        make=lambda inner, options, means: Unforged(inner, options),
+    ),
+)

@@ -177,7 +177,7 @@ class Recipe(Record):
         """What it puts around the trained model, as commands take it; `folder` holds the fitted fusion."""
         _, bar, further = self.around.partition("|")
         options = "" if self.build.format == "think" else f",format={self.build.format}"
-        return f"{self.fusion}:{folder}{options}" + (f" | {further.strip()}" if bar else "")
+        return f"fused:{folder}{options}" + (f" | {further.strip()}" if bar else "")
 
     @property
     def training(self) -> TrainConfig:

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.defences.catalogue import check_spec, make_defence
-from forethought.defences.entry import Means
-from forethought.defences.stated_intent import intent_requests
+from forethought.defences.catalogue import check_spec
 from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError
@@ -17,7 +15,7 @@ from forethought.evals.respond import Judged, run_defence
 from forethought.evals.suite.records import Attempt
 from forethought.manifest import key_of
 from forethought.pipeline.data_stages import DataFolders
-from forethought.pipeline.fusing import FUSED_TRAINED, FUSIONS, READS_INTENT, fusion_stage, probe_stage
+from forethought.pipeline.fitting import FITS, FUSIONS, fusion_stage, probe_rows, probe_stage, put_around
 from forethought.pipeline.operating import recall
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.stage import StageRunner
@@ -96,18 +94,18 @@ def best_stages(
             recall(held[0], stages.folder / CALIBRATE)
         return held[0]
 
-    rows = list(read_jsonl(folders.evolved / "train.jsonl", Request))
+    fit = FITS[recipe.fusion]
+    train = list(read_jsonl(folders.evolved / "train.jsonl", Request))
     dev = list(read_jsonl(folders.evolved / "dev.jsonl", Request))
-    if recipe.fusion in READS_INTENT:
-        rows += intent_requests(read_jsonl(folders.built / "examples.jsonl", Example))
-    probe = probe_stage("8-probe", model, rows, dev, policy, stages, progress, recipe.fusion == FUSED_TRAINED)
+    rows = probe_rows(fit, train, read_jsonl(folders.built / "examples.jsonl", Example))
+    probe = probe_stage("8-probe", model, rows, dev, policy, stages, progress, fit.trained)
     point = recipe.operating_point
-    fusion = fusion_stage(FUSION, recipe.fusion, lambda: probe, model, dev, point, stages, progress)
+    fusion = fusion_stage(FUSION, fit, lambda: probe, model, dev, point, stages, progress)
     attempts = _attempts(recipe, folders.selected)
 
     def work(out: Path) -> dict[str, Any]:
         bar.total(len(attempts))
-        defended = make_defence(recipe.defence(fusion), model(), Means(policy=policy, model=model()))
+        defended = put_around(recipe.defence(fusion), model(), model(), dev, policy)
         tokens = recipe.evaluate.max_answer_tokens
         found = run_defence(BEST, defended, attempts, out / "logs", None, tokens, bar.advance)
         write_jsonl(out / "judged.jsonl", found)

@@ -18,10 +18,10 @@ import numpy as np
 from forethought.engine.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.errors import InputError
 from forethought.evals.inside.added import area_figures
-from forethought.evals.inside.heads import STRENGTHS, Labels, choose_layer, fit_head
 from forethought.evals.inside.sample import cells, main_group
 from forethought.evals.inside.thoughts import OnDone, Thought, need_thoughts, up_to_verdict
 from forethought.evals.metrics import Figure, auroc
+from forethought.evals.probe_fit import STRENGTHS, Labels, choose_layer, fit_head
 
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel

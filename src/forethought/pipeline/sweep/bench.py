@@ -8,7 +8,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from forethought.defences.catalogue import DEFENCES
 from forethought.defences.opening import OpeningScore
 from forethought.engine.conversation import Respondent
 from forethought.engine.local import LocalModel
@@ -18,7 +17,6 @@ from forethought.evals.suite.records import Judged
 from forethought.pipeline.operating import recall
 from forethought.pipeline.responding import reuse_base, reuse_replies
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.sweep.around import PROMPT, Probes, behind, best_prompt, fitted, unfitted
 from forethought.pipeline.sweep.cell import CALIBRATE, Trained, said_before, train_cell
 from forethought.pipeline.sweep.config import MethodEntry, Sweep, method_of, wrapper_label
 from forethought.pipeline.sweep.figures import BASE
@@ -27,6 +25,7 @@ from forethought.pipeline.sweep.material import Ground, own_harm, slug
 from forethought.pipeline.sweep.measuring import Measuring, Open, Openings
 from forethought.pipeline.sweep.result import CellResult
 from forethought.pipeline.sweep.settling import Place, Settling
+from forethought.pipeline.sweep.untrained import PROMPT, Probes, behind, best_prompt, fitted, title_of, unfitted
 from forethought.progress import Progress
 from forethought.train.methods.base import Material
 
@@ -73,7 +72,7 @@ class Bench:
 
         def work() -> CellResult:
             chosen, told = best_prompt(self._sweep, self.ground, lambda: self.base, stages, self._progress)
-            title = f"Best prompt: {DEFENCES[chosen].defence.title}"
+            title = f"Best prompt: {title_of(chosen)}"
             note = f"{chosen}, chosen by Youden's J on development requests ({told})"
             return self._around(Place(self.ground, PROMPT, title), chosen, self._scored_base, stages, note)
 
@@ -83,8 +82,7 @@ class Bench:
         """A wrapper around the base model."""
         name = wrapper_label(spec)
         stages = self._stages(name)
-        title = ", ".join(DEFENCES[wrapper_label(step)].defence.title for step in spec.split("|"))
-        place = Place(self.ground, name, title)
+        place = Place(self.ground, name, title_of(spec))
 
         def work() -> CellResult:
             point = self._sweep.operating_point

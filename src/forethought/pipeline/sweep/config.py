@@ -34,9 +34,8 @@ class MethodEntry(Record):
     weights_of: str = ""
     """Id of an entry before it whose weights it answers with: it differs in how it answers alone."""
     around: str = ""
-    """Defences at inference around the trained model, as docs/defences.md writes them. A first one of `fused`,
-    `fused_intent`, `fused_trained`, `headed_thought`, `linear_probe` and `trained_probe` without a folder is fitted
-    first."""
+    """Defences at inference around the trained model, as docs/defences.md writes them. A first one that
+    `pipeline/fitting.py` knows by name, such as `fused_trained`, is fitted first."""
     why: str = ""
     """What it is to show; for the page."""
     seeds: tuple[int, ...] = ()
@@ -209,7 +208,7 @@ def check(sweep: Sweep) -> None:
     from forethought.defences.prompts import shipped_prompt
     from forethought.evals.attacks.adaptive.catalogue import parse_method
     from forethought.evals.attacks.catalogue import parse_attack, unmet
-    from forethought.pipeline.fusing import FITTED
+    from forethought.pipeline.fitting import FITS
 
     for name, contrast in sweep.contrasts.items():
         for end, defence in (("of", contrast.of), ("against", contrast.against)):
@@ -229,7 +228,7 @@ def check(sweep: Sweep) -> None:
     for prompt in sweep.prompts:
         shipped_prompt(prompt)
     for wrapper in (*sweep.wrappers, *(entry.around for entry in sweep.methods if entry.around)):
-        check_spec(wrapper, FITTED)
+        check_spec(wrapper, FITS)
     for search in sweep.evaluate.all_searches:
         _given(f"search '{search.method}'", set(parse_method(search.method).needs) - {"gradients"})
     for attack in (*sweep.evaluate.attacks, *sweep.evaluate.reasoning):

@@ -18,12 +18,12 @@ from forethought.engine.conversation import Response
 from forethought.errors import ConfigError, InputError
 from forethought.evals.suite.records import Attempt, Judged
 from forethought.manifest import file_hash, key_of
-from forethought.pipeline.sweep.around import PROMPT
 from forethought.pipeline.sweep.cell import Trained
 from forethought.pipeline.sweep.config import Sweep, method_of, wrapper_label
 from forethought.pipeline.sweep.log import CELLS, LOG, CellRecord
 from forethought.pipeline.sweep.material import Ground
 from forethought.pipeline.sweep.result import CellResult, Made
+from forethought.pipeline.sweep.untrained import PROMPT
 from forethought.pipeline.sweep.workers import lenders
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import read_jsonl

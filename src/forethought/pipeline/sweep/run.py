@@ -6,13 +6,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from forethought.pipeline.sweep.around import PROMPT
 from forethought.pipeline.sweep.bench import Bench
 from forethought.pipeline.sweep.config import Sweep, wrapper_label
 from forethought.pipeline.sweep.kept import Kept
 from forethought.pipeline.sweep.material import Ground, prepare_ground
 from forethought.pipeline.sweep.result import CellResult, SweepRun
 from forethought.pipeline.sweep.settling import Settling
+from forethought.pipeline.sweep.untrained import PROMPT
 from forethought.policy import load_policy
 from forethought.progress import Progress
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from forethought.pipeline.sweep.around import PROMPT
 from forethought.pipeline.sweep.config import Sweep, method_of, wrapper_label
+from forethought.pipeline.sweep.untrained import PROMPT
 from forethought.progress import Progress
 
 LOGS = "workers"

@@ -19,17 +19,10 @@ from forethought.chat import encode_prompt
 from forethought.engine.hidden_states import last_states, layer_count
 from forethought.engine.local import LocalModel
 from forethought.errors import InputError
-from forethought.evals.inside.heads import (
-    Heads,
-    HeadSettings,
-    Labels,
-    choose_layer,
-    fit_all,
-    layers_at,
-    load_heads,
-    rule_targets,
-)
+from forethought.evals.probe import Probe, ProbeSettings, load_probe
+from forethought.evals.probe_fit import Labels, choose_layer, fit_each, layers_at, rule_targets
 from forethought.manifest import key_of
+from forethought.policy import Policy
 from forethought.records import Example
 from forethought.train.config import TrainConfig, is_first
 from forethought.train.methods.base import Job, Material, TrainingMethod
@@ -76,18 +69,18 @@ def _prompts(material: Material) -> dict[tuple[int, ...], Example]:
     return {tuple(encode_prompt(material.tokenizer, one.request.messages)): one for one in material.examples}
 
 
-def _heads(job: Job, prompts: Mapping[tuple[int, ...], Example]) -> Heads:
+def _heads(job: Job, prompts: Mapping[tuple[int, ...], Example]) -> Probe:
     """The heads stored beside the adapter where they are of this training, else fitted ones, which are stored."""
     folder = job.out / HEADS_FOLDER
     labels = [[one.term, list(_rules(one)), one.request.operator] for one in prompts.values()]
     key = key_of([job.base, [list(prompt) for prompt in prompts], labels, job.config.skip_layers, job.config.method])
     try:
-        stored = load_heads(folder)
+        stored = load_probe(folder)
         if stored.settings.key == key:
             return stored
     except InputError:
         pass  # none there yet, or half of them: they are fitted again
-    heads = fit_heads(LocalModel.load(job.base), prompts, job.material.policy.rule_ids, _lowest(job.config), key)
+    heads = fit_heads(LocalModel.load(job.base), prompts, job.material.policy, _lowest(job.config), key)
     if is_first():
         heads.save(folder)
     return heads
@@ -101,10 +94,10 @@ def _lowest(config: TrainConfig) -> int:
 def fit_heads(
     model: LocalModel,
     prompts: Mapping[tuple[int, ...], Example],
-    rule_ids: Sequence[str],
+    policy: Policy,
     lowest: int = 0,
     key: str = "",
-) -> Heads:
+) -> Probe:
     """Heads on the base model's states of the undisguised prompts; a fifth of the families chooses the layer.
 
     Raises InputError where harmful or harmless prompts are missing.
@@ -120,22 +113,24 @@ def fit_heads(
     dev = _dev([one for _, one in plain], harmful)
     fit = ~dev if dev.any() else np.ones(len(plain), dtype=bool)
     chooses = dev if dev.any() else fit
-    auroc, layer, strength = choose_layer(
+    area, layer, strength = choose_layer(
         {at: own[fit] for at, own in states.items()}, harmful[fit],
         {at: own[chooses] for at, own in states.items()}, harmful[chooses],
     )  # fmt: skip
-    rules, targets = rule_targets(harmful, [_rules(one) for _, one in plain], rule_ids)
-    weights, biases = fit_all(states[layer], targets, strength)
-    settings = HeadSettings(
+    rules, targets = rule_targets(harmful, [_rules(one) for _, one in plain], policy.rule_ids)
+    weights, biases = fit_each(states[layer], targets, strength)
+    settings = ProbeSettings(
         model=model.name,
         layer=layer,
+        policy=policy,
         rules=rules,
+        each_rule_alone=True,
         strength=strength,
-        auroc_dev=auroc,
+        auroc_dev=area,
         rows=dict(sorted(Counter("harmful" if bad else "harmless" for bad in harmful).items())),
         key=key,
     )
-    return Heads(settings, weights, biases)
+    return Probe.fitted(settings, weights, biases, model)
 
 
 def _dev(examples: Sequence[Example], harmful: Labels) -> NDArray[np.bool_]:

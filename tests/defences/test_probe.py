@@ -16,19 +16,13 @@ from sklearn.preprocessing import StandardScaler
 
 from forethought.chat import encode_prompt
 from forethought.defences.base import REFUSAL
-from forethought.defences.linear_probe import (
-    SETTINGS,
-    UNREADABLE,
-    WEIGHTS,
-    LinearProbe,
-    ProbeDefence,
-    load_probe,
-)
-from forethought.defences.probe_fit import FitSettings, fit_probe
+from forethought.defences.probe import ProbeDefence
 from forethought.engine.conversation import Conversation, Response
 from forethought.engine.hidden_states import last_states, prompt_ids
 from forethought.engine.local import LocalModel
 from forethought.errors import InputError, ModelError
+from forethought.evals.probe import SETTINGS, UNREADABLE, WEIGHTS, Probe, load_probe
+from forethought.evals.probe_fit import FitSettings, fit_probe
 from forethought.policy import default_policy
 from forethought.records import Request, user_request
 from forethought.refusal import refusal_outcome
@@ -58,7 +52,7 @@ def _rows(things: tuple[str, ...]) -> list[Request]:
 
 
 @lru_cache(maxsize=1)
-def _probe() -> LinearProbe:
+def _probe() -> Probe:
     return fit_probe(_model(), _rows(THINGS[:8]), _rows(THINGS[8:]), settings=LAYERS)
 
 
@@ -140,6 +134,7 @@ def test_it_separates_the_held_out_rows_and_says_what_it_was_fitted_on() -> None
     assert settings.auroc_dev > 0.9
     assert settings.rules == ("R4", "R13")
     assert settings.rows == {"harmful": 16, "lookalike": 8, "ordinary": 8}
+    assert settings.calibration is not None
     assert settings.calibration.refused_ordinary <= LAYERS.max_false_refusal
     assert (settings.calibration.n_harmful, settings.calibration.n_lookalike) == (8, 4)
     assert settings.calibration.threshold == settings.threshold
@@ -177,7 +172,7 @@ def test_a_fit_is_deterministic_and_a_stored_probe_says_the_same(tmp_path: Path)
 
 
 def test_damaged_probes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no linear probe"):
+    with pytest.raises(InputError, match="holds no probe"):
         load_probe(tmp_path)
     _probe().save(tmp_path)
     good_settings, good_weights = (tmp_path / SETTINGS).read_text(), (tmp_path / WEIGHTS).read_bytes()
@@ -218,7 +213,7 @@ def test_a_probe_meets_only_the_weights_it_was_fitted_on() -> None:
             weight.copy_(torch.randn_like(weight) * 0.3)
     with pytest.raises(ModelError, match="other weights"):
         ProbeDefence(Scripted(lambda _: "x"), probe, other)
-    narrow = LinearProbe(probe.settings, probe.weights[:, :8], probe.biases)
+    narrow = Probe(probe.settings, probe.weights[:, :8], probe.biases)
     with pytest.raises(ModelError, match="another shape"):
         narrow.check_model(_model())
 
@@ -253,7 +248,7 @@ def test_every_rules_refusal_is_read_as_one() -> None:
     probe = _probe()
     settings = probe.settings.model_copy(update={"rules": default_policy().rule_ids})
     defended = ProbeDefence(Scripted(lambda _: "x"), probe, _model())
-    defended.probe = LinearProbe(settings, probe.weights, probe.biases)
+    defended.probe = Probe(settings, probe.weights, probe.biases)
     for number, rule in enumerate(settings.rules):
         row = np.zeros(1 + len(settings.rules), dtype=np.float32)
         row[0], row[1 + number] = 99, 1

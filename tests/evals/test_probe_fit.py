@@ -1,4 +1,4 @@
-"""Which rule a harmful request breaks: classes told apart by one softmax, the layer chosen on development requests."""
+"""What is fitted on states: harm by a logistic output, rules each by one or all by one softmax, and at which layer."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from forethought.defences.rule_fit import RuleFit, fit_rules
 from forethought.engine.hidden_states import States
-from forethought.evals.inside.heads import fit_classes
+from forethought.evals.probe import Probe, ProbeSettings
+from forethought.evals.probe_fit import (
+    RuleFit,
+    choose_layer,
+    fit_classes,
+    fit_each,
+    fit_head,
+    fit_rules,
+    layers_at,
+    rule_targets,
+)
+from forethought.policy import default_policy
 
 IDS = ("R1", "R2", "R3", "R4")
 
@@ -77,3 +87,54 @@ def test_classes_of_three_are_scikit_learns_on_standardised_states() -> None:
     scaled = (states - states.mean(0)) / states.std(0)
     model = LogisticRegression(C=0.1, max_iter=500).fit(scaled, classes)
     assert states @ weights.T + biases == pytest.approx(model.decision_function(scaled), abs=1e-4)
+
+
+def test_a_head_separates_by_hand_made_states_in_their_own_units() -> None:
+    states = np.array([[0.0, 500.0], [0.0, 500.0], [1.0, 500.0], [1.0, 500.0]], dtype=np.float32)
+    weights, bias = fit_head(states, np.array([False, False, True, True]), 1.0)
+    odds = states @ weights + bias
+    assert odds[0] == pytest.approx(-odds[2], abs=1e-6)  # balanced and symmetric
+    assert odds[2] > 0
+    assert weights[1] == pytest.approx(0.0, abs=1e-9)  # a constant tells nothing, and divides by nothing
+
+
+def test_the_layer_that_separates_unseen_rows_is_chosen_and_a_tie_goes_to_the_lower() -> None:
+    harmful = np.array([False, True] * 8)
+    signal = np.where(harmful, 1.0, -1.0)[:, None].astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=(16, 1)).astype(np.float32)
+    area, layer, strength = choose_layer(
+        {1: noise, 2: signal, 3: signal}, harmful, {1: noise, 2: signal, 3: signal}, harmful
+    )
+    assert (area, layer, strength) == (1.0, 2, 0.001)
+
+
+def test_layers_stand_above_those_that_are_left_alone() -> None:
+    assert layers_at(30, depths=(0.5, 0.6)) == (15, 18)
+    assert layers_at(30, above=15, depths=(0.5, 0.6)) == (16, 18)
+    assert layers_at(2, above=1) == (2,)
+
+
+def test_unknown_rules_teach_no_rule_and_rare_ones_get_no_head() -> None:
+    harmful = np.array([True, True, True, True, False])
+    rules, targets = rule_targets(harmful, [("R1",), ("R1", "R2"), ("R1",), (), ()], ["R1", "R2"])
+    assert rules == ("R1",)
+    assert targets[:, 0].tolist() == [1, 1, 1, 1, 0]
+    assert targets[[0, 1, 2, 4], 1].tolist() == [1, 1, 1, 0]
+    assert np.isnan(targets[3, 1])
+    states = np.array([[1.0], [1.1], [0.9], [-9.0], [-1.0]], dtype=np.float32)
+    _, biases = fit_each(states, targets, 1.0)
+    assert biases[1] == pytest.approx(
+        fit_head(states[[0, 1, 2, 4]], np.array([True, True, True, False]), 1.0)[1], abs=1e-5
+    )
+
+
+def test_rules_that_stand_alone_have_log_odds_and_others_share_a_softmax() -> None:
+    settings = ProbeSettings(
+        model="m", layer=1, policy=default_policy(), rules=("R4",), each_rule_alone=True, strength=0.1, auroc_dev=0.9,
+        rows={"harmful": 3},
+    )  # fmt: skip
+    states = {1: np.arange(4, dtype=np.float32)[None]}
+    weights, biases = np.ones((2, 4), np.float32), np.array([0.5, -0.5], np.float32)
+    assert Probe(settings, weights, biases).of_states(states).tolist() == [[6.5, 5.5]]
+    together = settings.model_copy(update={"each_rule_alone": False})
+    assert Probe(together, weights, biases).of_states(states).tolist() == [[6.5, 0.0]]

@@ -9,23 +9,12 @@ from typing import Any
 
 from forethought.data.select import sample
 from forethought.defences.base import refuses
-from forethought.defences.catalogue import make_defence
-from forethought.defences.entry import Means
-from forethought.defences.stated_intent import intent_requests
+from forethought.defences.catalogue import read_step
 from forethought.engine.conversation import Conversation, Failed, Respondent
 from forethought.engine.local import LocalModel
 from forethought.evals.metrics import share, youden
 from forethought.manifest import write_json
-from forethought.pipeline.fusing import (
-    FITTED,
-    FUSED_INTENT,
-    FUSED_TRAINED,
-    HEADED,
-    PROBE,
-    TRAINED_PROBE,
-    fusion_stage,
-    probe_stage,
-)
+from forethought.pipeline.fitting import FITS, Fit, fusion_stage, probe_rows, probe_stage, put_around
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.sweep.config import Sweep
@@ -81,14 +70,20 @@ def _youden(model: Respondent, rows: Sequence[Request], max_tokens: int, on_done
 
 def behind(spec: str, ground: Ground, inner: Respondent, base: LocalModel) -> Respondent:
     """A model behind a defence at inference. `base` tells what the defence wants of the weights."""
-    harmless = [row for row in ground.dev if row.harmful is False]
-    return make_defence(spec, inner, Means(policy=ground.policy, model=base, harmless=harmless))
+    return put_around(spec, inner, base, ground.dev, ground.policy)
+
+
+def title_of(spec: str) -> str:
+    """What tables and plots call the defences of a spec together."""
+    first, *further = [step.strip() for step in spec.split("|")]
+    found = FITS[first].title if first in FITS else read_step(first)[0].title
+    return ", ".join([found, *(read_step(step)[0].title for step in further)])
 
 
 def unfitted(spec: str) -> str:
     """What of a spec no stage stands for: all but a first defence that is fitted here. Answers depend on it."""
     first, _, further = spec.partition("|")
-    return further.strip() if first.strip() in FITTED else spec.strip()
+    return further.strip() if first.strip() in FITS else spec.strip()
 
 
 class Probes:
@@ -100,24 +95,16 @@ class Probes:
         self.seconds = 0.0
         """What fitting took when it was done."""
 
-    def folder(self, ground: Ground, model: Callable[[], LocalModel], intents: bool = False) -> Path:
+    def folder(self, ground: Ground, model: Callable[[], LocalModel], fit: Fit) -> Path:
         """Where the ground's probe lies: the one of requests, or the one of requests and their intents. `model` holds
         the base weights."""
-        place = ground.folder / f"probe-{ground.key[:8]}{'-intents' if intents else ''}"
+        place = ground.folder / f"probe-{ground.key[:8]}{'-intents' if fit.intents else ''}"
         if place not in self._folders:
             stages = StageRunner(place, self._progress.say, after=ground.key)
-            self._folders[place] = self._fit(ground, model, stages, intents)
+            rows = probe_rows(fit, ground.train, ground.examples)
+            self._folders[place] = probe_stage(_FIT, model, rows, ground.dev, ground.policy, stages, self._progress)
             self.seconds += stages.seconds
         return self._folders[place]
-
-    def _fit(self, ground: Ground, model: Callable[[], LocalModel], stages: StageRunner, intents: bool) -> Path:
-        rows = probe_rows(ground, intents)
-        return probe_stage(_FIT, model, rows, ground.dev, ground.policy, stages, self._progress)
-
-
-def probe_rows(ground: Ground, intents: bool) -> list[Request]:
-    """What a probe is fitted on: the ground's training requests, and the intents that their thoughts state."""
-    return [*ground.train, *(intent_requests(ground.examples) if intents else ())]
 
 
 def fitted(
@@ -139,18 +126,19 @@ def fitted(
     first, _, further = spec.partition("|")
     if further:
         return f"{fitted(first, ground, point, model, probes, stages, progress, fmt)} | {further.strip()}"
-    name = spec.strip()
-    if name not in FITTED:
+    fit = FITS.get(spec.strip())
+    if fit is None:
         return spec
     own: Path | None = None
-    if name in (FUSED_TRAINED, TRAINED_PROBE):  # of these weights alone, so that it lies with them
-        rows = probe_rows(ground, intents=name == FUSED_TRAINED)
+    if fit.trained:  # of these weights alone, so that it lies with them
+        rows = probe_rows(fit, ground.train, ground.examples)
         own = probe_stage(_OWN_PROBE, model, rows, ground.dev, ground.policy, stages, progress, trained=True)
 
     def probe() -> Path:
-        return own or probes.folder(ground, model, name == FUSED_INTENT)
+        return own or probes.folder(ground, model, fit)
 
-    if name in (PROBE, TRAINED_PROBE):
-        return f"{name}:{probe()}"
-    folder = probe() if name == HEADED else fusion_stage(_FUSE, name, probe, model, ground.dev, point, stages, progress)
-    return f"{name}:{folder},format={fmt}"
+    if fit.defence == "probe":
+        return f"probe:{probe()}"
+    fuses = fit.defence == "fused"
+    folder = fusion_stage(_FUSE, fit, probe, model, ground.dev, point, stages, progress) if fuses else probe()
+    return f"{fit.defence}:{folder},format={fmt}"

@@ -1,0 +1,120 @@
+"""What a pipeline fits by itself, where a recipe names it without a folder: a probe, or its fusion with a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from forethought.defences.base import Means
+from forethought.defences.catalogue import make_defence
+from forethought.defences.fusion import FusionSettings, fit_fusion, intent_requests
+from forethought.engine.conversation import Respondent
+from forethought.engine.local import LocalModel
+from forethought.evals.probe import load_probe
+from forethought.evals.probe_fit import FitSettings, fit_probe
+from forethought.pipeline.operating import development_rows
+from forethought.pipeline.recipe import OperatingPoint
+from forethought.pipeline.stage import StageRunner
+from forethought.policy import Policy
+from forethought.progress import Progress
+from forethought.records import Example, Request
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A defence at inference as a pipeline fits it."""
+
+    defence: Literal["probe", "headed_thought", "fused"]
+    """As the catalogue has it."""
+    title: str
+    """For tables and plots."""
+    trained: bool = False
+    """Whether its probe reads the trained weights, and not the base's."""
+    intents: bool = False
+    """Whether its probe reads the intents that thoughts state, too, and is fitted on those as well."""
+
+
+FITS: dict[str, Fit] = {
+    "linear_probe": Fit("probe", "Linear probe"),
+    "trained_probe": Fit("probe", "Linear probe of the trained weights", trained=True),
+    "headed_thought": Fit("headed_thought", "Thought begun by the probe"),
+    "fused": Fit("fused", "Verdict and probe, fused"),
+    "fused_intent": Fit("fused", "Verdict, probe, and the stated intent read by the probe", intents=True),
+    "fused_trained": Fit("fused", "Verdict, and a probe of the weights that think", trained=True, intents=True),
+}
+"""By what recipes write. Cells of kept logs and rows of tables are called so."""
+FUSIONS = tuple(name for name, fit in FITS.items() if fit.defence == "fused")
+_FUSED_ON = 240
+"""Development rows of a kind that a fusion is fitted on, or as many as the threshold is set on where that is more."""
+Model = Callable[[], LocalModel]
+"""Opens a model; called only where something has to be fitted."""
+
+
+def probe_rows(fit: Fit, train: Sequence[Request], examples: Iterable[Example]) -> list[Request]:
+    """What its probe is fitted on: training requests, and where it reads intents those that their thoughts state."""
+    return [*train, *(intent_requests(examples) if fit.intents else ())]
+
+
+def put_around(spec: str, inner: Respondent, weights: LocalModel, dev: Sequence[Request], policy: Policy) -> Respondent:
+    """A model behind the defences of a spec. They may read `weights`, and set thresholds on harmless rows of `dev`."""
+    harmless = [row for row in dev if row.harmful is False]
+    return make_defence(spec, inner, Means(policy=policy, model=weights, harmless=harmless))
+
+
+def probe_stage(
+    name: str,
+    model: Model,
+    rows: Sequence[Request],
+    dev: Sequence[Request],
+    policy: Policy,
+    stages: StageRunner,
+    progress: Progress,
+    trained: bool = False,
+) -> Path:
+    """The folder of a probe on the base weights of `model`, or the trained ones, fitted on `rows`; `dev` chooses the
+    layer."""
+
+    def work(out: Path) -> dict[str, Any]:
+        bar.total(len(rows) + len(dev))
+        probe = fit_probe(model(), rows, dev, policy, FitSettings(trained=trained), bar.advance)
+        probe.save(out)
+        return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
+
+    with progress.bar("fit the probe") as bar:
+        return stages.run(name, {"train": len(rows), "dev": len(dev)} | ({"trained": True} if trained else {}), work)
+
+
+def fusion_stage(
+    name: str,
+    fit: Fit,
+    probe: Callable[[], Path],
+    model: Model,
+    dev: Sequence[Request],
+    point: OperatingPoint,
+    stages: StageRunner,
+    progress: Progress,
+) -> Path:
+    """The folder of a fusion of a model's verdict with a probe, whose folder `probe` tells, where it has to be fitted.
+
+    Weights and threshold rest on all the rows that the operating point has, with its limits on false refusals.
+    """
+    rows = development_rows(dev, point, _FUSED_ON)
+    settings = FusionSettings(
+        max_false_refusal=point.max_false_refusal,
+        max_false_refusal_lookalike=point.max_false_refusal_lookalike,
+        read_intent=fit.intents,
+    )
+
+    def work(out: Path) -> dict[str, Any]:
+        bar.total(len(rows))
+        found = load_probe(probe())
+        fusion = fit_fusion(model(), found, rows, settings, on_done=bar.advance)
+        fusion.save(out, found)
+        weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}
+        return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
+
+    with progress.bar("fuse verdict and probe") as bar:
+        said = {"fitted_on": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
+        return stages.run(name, said, work)
