@@ -154,12 +154,10 @@ def test_what_can_not_stand_around_the_model_is_told_before_the_first_stage(arou
 
 def test_what_passes_the_early_check_can_be_put_around_the_model() -> None:
     """The perplexity filter sets its threshold on the run's harmless development rows."""
-    check_around("fused | perplexity | guard:keywords-harm")
+    check_around("fused | perplexity | guard:harm")
     model = LocalModel(tiny_model(), tiny_tokenizer(), None, name="tiny")
     dev = [user_request(f"How do I bake {what}?", harmful=False) for what in ("bread", "a cake")]
-    defended = put_around(
-        "perplexity | guard:keywords-harm", Scripted(lambda _: "Mix it."), model, dev, default_policy()
-    )
+    defended = put_around("perplexity", Scripted(lambda _: "Mix it."), model, dev, default_policy())
     reply = defended.reply([Conversation(messages=dev[0].messages)])[0]
     assert isinstance(reply, Response)
     assert reply.answer == "Mix it."
