@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +12,7 @@ import pytest
 from forethought.engine.local import LocalModel
 from forethought.errors import ForethoughtError
 from forethought.evals.attacks.catalogue import BY_RULE
-from forethought.evals.judges.base import Item, Measure, Verdict
+from forethought.evals.judges.base import Item, Verdict
 from forethought.evals.judges.rules import Rules
 from forethought.evals.overrefusal import (
     kind_of,
@@ -21,7 +20,6 @@ from forethought.evals.overrefusal import (
     over_refusal_figures,
     plan,
     unscored_causes,
-    verdicts,
 )
 from forethought.evals.respond import run_defence
 from tests.tiny import Scripted
@@ -112,8 +110,7 @@ def test_figures_of_a_scripted_model_by_hand(tmp_path: Path) -> None:
     """It refuses whatever names a film, and has no answer to `silence`."""
     attempts = plan([load_set(write_set(tmp_path))], (), None, 0)
     judged = run_defence("scripted", cast(LocalModel, Scripted()), attempts, tmp_path / "logs")
-    found = verdicts(judged)
-    figures = {figure.name: figure for figure in over_refusal_figures("m", judged, found)}
+    figures = {figure.name: figure for figure in over_refusal_figures("m", judged)}
     harmless = figures["refused_my_set_direct_harmless_m"]
     assert harmless.value == pytest.approx(1 / 3)
     assert (harmless.n, harmless.unscored) == (3, 1)
@@ -124,38 +121,23 @@ def test_figures_of_a_scripted_model_by_hand(tmp_path: Path) -> None:
     assert figures["refused_my_set_kind_homonyms_m"].value == 0.0
     assert figures["refused_my_set_kind_safe_targets_m"].value == 1.0
     assert "refused_my_set_kind_contrast_m" not in figures
-    assert unscored_causes(found) == {"empty answer": 1}
+    assert unscored_causes(judged) == {"empty answer": 1}
 
 
 def test_a_model_failure_is_unscored_and_no_compliance(tmp_path: Path) -> None:
     attempts = plan([load_set(write_set(tmp_path))], (), None, 0)
     judged = run_defence("scripted", cast(LocalModel, Scripted(fails_on="airport")), attempts, tmp_path / "logs")
-    found = verdicts(judged)
-    assert all(verdict.refused is None and verdict.cause for verdict in found)
-    figure = over_refusal_figures("m", judged, found)[0]
+    assert all(one.refused is None and one.cause for one in judged)
+    figure = over_refusal_figures("m", judged)[0]
     assert math.isnan(figure.value)
     assert figure.unscored == 4
 
 
-def test_another_judge_takes_the_place_of_the_phrases(tmp_path: Path) -> None:
-    class Stern:
-        name = "stern"
-        measure: Measure = "refused"
-        items: Sequence[Item] = ()
-
-        def judge(self, items: Sequence[Item]) -> list[Verdict]:
-            self.items = items
-            return [Verdict(refused=True) for _ in items]
-
-    judge = Stern()
+def test_a_judge_that_says_nothing_of_partial_refusals_leaves_them_unscored(tmp_path: Path) -> None:
     attempts = plan([load_set(write_set(tmp_path))], ("leetspeak",), 1, 0)
-    judged = run_defence("scripted", cast(LocalModel, Scripted(reasoning=True)), attempts, tmp_path / "logs")
-    found = verdicts(judged, judge)
-    assert all(verdict.refused for verdict in found)
-    assert [item.request for item in judge.items] == [one.attempt.request.plain for one in judged]
-    assert not any(item.reasoning for item in judge.items)
-    # This judge says nothing about partial refusals: they are unscored, not none.
-    partial = next(f for f in over_refusal_figures("m", judged, found) if f.name.startswith("partial_"))
+    ran = run_defence("scripted", cast(LocalModel, Scripted(reasoning=True)), attempts, tmp_path / "logs")
+    judged = [one.model_copy(update={"verdict": Verdict(refused=True)}) for one in ran]
+    partial = next(f for f in over_refusal_figures("m", judged) if f.name.startswith("partial_"))
     assert math.isnan(partial.value)
 
 

@@ -34,7 +34,7 @@ def over_refusal(
     from forethought.commands.terminal import Terminal
     from forethought.engine.local import LocalModel
     from forethought.evals.attacks.catalogue import BY_RULE, DIRECT
-    from forethought.evals.overrefusal import load_set, over_refusal_figures, plan, unscored_causes, verdicts
+    from forethought.evals.overrefusal import load_set, over_refusal_figures, plan, unscored_causes
     from forethought.evals.respond import run_defence
     from forethought.manifest import key_of
 
@@ -55,10 +55,9 @@ def over_refusal(
     with Terminal(console).bar("over-refusal") as bar:
         bar.total(len(attempts))
         judged = run_defence(system, local, attempts, log_dir, max_answer_tokens=max_tokens, on_progress=bar.advance)
-    found = verdicts(judged)
-    figures = over_refusal_figures(system, judged, found)
+    figures = over_refusal_figures(system, judged)
     _show(sets, figures, (DIRECT.name, *names), system)
-    for cause, count in unscored_causes(found).items():
+    for cause, count in unscored_causes(judged).items():
         console.print(f"Unscored: {count}, {cause}", highlight=False)
     console.print(f"Answers: inspect view --log-dir {log_dir}", highlight=False, soft_wrap=True)
     if out is not None:

@@ -17,8 +17,7 @@ from forethought.data.readers import read_rows
 from forethought.data.select import sample
 from forethought.data.sources import SourceSpec, guess_mapping, load_requests
 from forethought.evals.attacks.catalogue import DIRECT, apply_attack
-from forethought.evals.judges.base import Item, Judge, Verdict
-from forethought.evals.judges.catalogue import default_judge
+from forethought.evals.judges.base import Verdict
 from forethought.evals.metrics import Figure, share
 from forethought.evals.respond import Attempt, Judged
 from forethought.records import Record, Request
@@ -104,22 +103,7 @@ def plan(sets: Sequence[OverRefusalSet], styles: Sequence[str], limit: int | Non
     return list(attempts.values())
 
 
-def verdicts(judged: Sequence[Judged], judge: Judge | None = None) -> list[Verdict]:
-    """A judge's verdict on each answer (None: the default), reasoning left out; a model failure is unscored."""
-    answered = [one for one in judged if one.response is not None]
-    items = [
-        Item(
-            request=one.attempt.request.plain,
-            conversation=one.attempt.request.messages,
-            answer=one.response.answer if one.response is not None else "",
-        )
-        for one in answered
-    ]
-    found = iter((judge or default_judge()).judge(items))
-    return [Verdict(cause=one.cause or "no response") if one.response is None else next(found) for one in judged]
-
-
-def over_refusal_figures(model: str, judged: Sequence[Judged], found: Sequence[Verdict]) -> list[Figure]:
+def over_refusal_figures(model: str, judged: Sequence[Judged]) -> list[Figure]:
     """Shares refused with Wilson intervals, by set, style, label and kind.
 
     Names: `refused_SET_STYLE_LABEL_M` (full and partial), `partial_...` (partial alone), and for plain
@@ -127,7 +111,8 @@ def over_refusal_figures(model: str, judged: Sequence[Judged], found: Sequence[V
     """
     cells: dict[str, list[Verdict]] = {}
     kinds: dict[str, list[Verdict]] = {}
-    for one, verdict in zip(judged, found, strict=True):
+    for one in judged:
+        verdict = one.verdict or Verdict(cause=one.cause)
         for cell in one.attempt.cells:
             cells.setdefault(cell, []).append(verdict)
             name, style, label = cell.split(":")
@@ -150,6 +135,6 @@ def _partly(verdict: Verdict) -> bool | None:
     return verdict.refused and bool(verdict.partial)
 
 
-def unscored_causes(found: Sequence[Verdict]) -> dict[str, int]:
-    """How many verdicts are unscored, by cause."""
-    return dict(Counter(verdict.cause or "no verdict" for verdict in found if verdict.refused is None).most_common())
+def unscored_causes(judged: Sequence[Judged]) -> dict[str, int]:
+    """How many answers are unscored, by cause."""
+    return dict(Counter(one.cause or "no verdict" for one in judged if one.refused is None).most_common())

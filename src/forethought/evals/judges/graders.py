@@ -7,7 +7,7 @@ grader sees the request as really asked and one text: the answer, or for leaks t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from forethought.engine.callspec import CallSettings, Progress, Reject
+from forethought.engine.callspec import CallSettings, Reject
 from forethought.errors import ConfigError
 from forethought.evals.judges.base import Entry, Item, Measure, Opening, Verdict
 from forethought.evals.judges.model_calls import JUDGE_SETTINGS, Asked, Part, ask_about, settings_for
@@ -187,7 +187,6 @@ class Grader:
         journal: Path,
         settings: CallSettings = JUDGE_SETTINGS,
         part: Part = "answer",
-        on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         """`rubric` is one, a shipped one's name, or a YAML file. `journal` keeps every answer that was paid for.
 
@@ -196,7 +195,7 @@ class Grader:
         self.rubric = rubric if isinstance(rubric, Rubric) else load_rubric(rubric)
         self.name = f"{self.rubric.name} by {model}" + ("" if part == "answer" else f", {part}")
         self.measure: Measure = self.rubric.measure
-        self._asked = Asked(model, journal, settings, on_progress)
+        self._asked = Asked(model, journal, settings)
         self._part: Part = part
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:

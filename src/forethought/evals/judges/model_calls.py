@@ -50,8 +50,7 @@ class Asked:
     model: str | Model
     journal: Path
     """Keeps every answer that was paid for."""
-    settings: CallSettings = JUDGE_SETTINGS
-    on_progress: Callable[[Progress], None] | None = None
+    settings: CallSettings
 
 
 def ask_about(
@@ -86,7 +85,6 @@ def ask_about(
         whom.settings,
         lambda key, text: read(text),
         schema() if calls else None,
-        whom.on_progress,
     )
     for key, answer in answers.items():
         found[int(key)] = Verdict(cause=answer.cause) if isinstance(answer, Reject) else answer

@@ -6,11 +6,11 @@ gpt-oss-safeguard is such a judge by design: it reads the policy in the system t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forethought.engine.callspec import CallSettings, Progress, Reject
+from forethought.engine.callspec import CallSettings, Reject
 from forethought.evals.judges.base import Entry, Item, Measure, Verdict
 from forethought.evals.judges.model_calls import JUDGE_SETTINGS, Asked, ask_about, settings_for
 from forethought.evals.judges.untrusted import NO_VERDICT, fence_mark, fenced, read_object
@@ -57,12 +57,11 @@ class PolicyJudge:
         journal: Path,
         settings: CallSettings = JUDGE_SETTINGS,
         name: str = "",
-        on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self.policy = policy
         self.name = name or f"policy {policy.name} by {model}"
         self.measure: Measure = "harmful"
-        self._asked = Asked(model, journal, settings, on_progress)
+        self._asked = Asked(model, journal, settings)
         self._system = Message(role="system", content=policy_prompt(policy))
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
@@ -95,11 +94,10 @@ def safeguard_judge(
     model: str | Model,
     journal: Path,
     settings: CallSettings = JUDGE_SETTINGS,
-    on_progress: Callable[[Progress], None] | None = None,
 ) -> PolicyJudge:
     """gpt-oss-safeguard behind an OpenAI-compatible server: it thinks before it answers, and takes no schema then."""
     thinking = settings.model_copy(update={"thinking_tokens": max(settings.thinking_tokens, 2000), "structured": False})
-    return PolicyJudge(policy, model, journal, thinking, f"gpt-oss-safeguard, {policy.name}", on_progress)
+    return PolicyJudge(policy, model, journal, thinking, f"gpt-oss-safeguard, {policy.name}")
 
 
 def policy_prompt(policy: Policy) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field
 
-from forethought.engine.callspec import Call, CallSettings, Progress, Reject
+from forethought.engine.callspec import Call, CallSettings, Reject
 from forethought.errors import ConfigError
 from forethought.evals.judges.base import Entry, Item, Judge, Measure, Opening, Verdict
 from forethought.evals.judges.guards.templates import (
@@ -129,10 +129,8 @@ class ServedGuard:
         model: str | Model,
         journal: Path,
         settings: CallSettings = JUDGE_SETTINGS,
-        on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self._model, self._journal, self._settings = model, journal, settings
-        self._on_progress = on_progress
 
     def ask(self, template: GuardTemplate, prompts: Sequence[GuardPrompt]) -> list[GuardAnswer | Reject]:
         """One answer a prompt; raises ConfigError for a provider that would not ask what the template says."""
@@ -149,7 +147,6 @@ class ServedGuard:
             self._journal,
             settings,
             lambda key, text: template.read(prompts[int(key)].part, text),
-            on_progress=self._on_progress,
         )
         return [
             finding if isinstance(finding, Reject) else GuardAnswer(**finding.model_dump())
