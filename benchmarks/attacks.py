@@ -28,8 +28,7 @@ from forethought.engine.local import LocalModel
 from forethought.evals.attacks.adaptive.catalogue import all_searches
 from forethought.evals.attacks.catalogue import all_attacks
 from forethought.evals.attacks.suites import load_suite, suite_attacks
-from forethought.evals.benchmarks.records import Behavior
-from forethought.evals.benchmarks.sample import sample
+from forethought.evals.benchmarks.behaviors import Behavior, sample
 from forethought.evals.metrics import Figure
 from forethought.evals.suite.plan import make_plan
 from forethought.evals.suite.records import planned

@@ -18,7 +18,7 @@ from typing import Any
 
 from forethought.commands.shared import quiet
 from forethought.data.shipped import shipped_requests
-from forethought.evals.capability.extra import need_lm_eval
+from forethought.evals.capability import need_lm_eval
 from forethought.evals.capability.questions import Question, QuestionSet, load_questions
 
 N_ITEMS = 100

@@ -20,9 +20,17 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from forethought.evals.bootstrap import area_statistic, bootstrap, share_statistic
 from forethought.evals.curves import asr_matched
-from forethought.evals.estimate import Estimate, difference, mean_auc, mean_share, over_seeds
+from forethought.evals.estimate import (
+    Estimate,
+    area_statistic,
+    bootstrap,
+    difference,
+    mean_auc,
+    mean_share,
+    over_seeds,
+    share_statistic,
+)
 from forethought.evals.metrics import Figure, share
 
 Latent = np.ndarray[Any, np.dtype[np.float64]]

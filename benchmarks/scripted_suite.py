@@ -17,7 +17,7 @@ from forethought.engine.conversation import Able, Conversation, Failed, OnReply,
 from forethought.engine.machine import peak_gib
 from forethought.evals.attacks.catalogue import DIRECT
 from forethought.evals.attacks.suites import load_suite, suite_attacks
-from forethought.evals.benchmarks.records import Behavior
+from forethought.evals.benchmarks.behaviors import Behavior
 from forethought.evals.judges.rules import Rules
 from forethought.evals.suite.judged import judge_run, read_judged
 from forethought.evals.suite.logs import write_logs

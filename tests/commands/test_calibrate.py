@@ -17,7 +17,7 @@ from forethought.commands.calibrate import calibrate
 from forethought.data.shipped import shipped_requests
 from forethought.engine.local import LocalModel, read_settings
 from forethought.errors import InputError, ModelError
-from forethought.evals.guarantee import Method, allowed_refusals
+from forethought.evals.calibrate import Method, allowed_refusals
 from forethought.records import Message, Request
 from tests.tiny import tiny_adapter, tiny_folder
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from forethought.engine.conversation import Conversation
 from forethought.evals.attacks.catalogue import parse_attack
-from forethought.evals.benchmarks.records import CONTEXT_END, Behavior
+from forethought.evals.benchmarks.behaviors import CONTEXT_END, Behavior
 from forethought.evals.suite.plan import PlanSummary, make_plan
 from forethought.evals.suite.records import PlannedAttempt, planned
 from forethought.records import user_request

@@ -28,12 +28,20 @@ from forethought.commands.terminal import console
 from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, InputError
-from forethought.evals.capability.compare import BASE, DEFENDED, compare_models, has_base
-from forethought.evals.capability.extra import need_lm_eval
-from forethought.evals.capability.items import ItemScore, model_key
+from forethought.evals.capability import need_lm_eval
 from forethought.evals.capability.model import ForethoughtLM, base_of, logits_needed, without_reasoning
 from forethought.evals.capability.questions import Kind, Question, QuestionSet
-from forethought.evals.capability.run import CapabilityConfig, chosen_questions, score_piece, score_set
+from forethought.evals.capability.run import (
+    BASE,
+    DEFENDED,
+    CapabilityConfig,
+    chosen_questions,
+    compare_models,
+    has_base,
+    score_piece,
+    score_set,
+)
+from forethought.evals.capability.summary import ItemScore, model_key
 from forethought.evals.capability.tasks import build_task
 from forethought.records import Message
 from tests.tiny import tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 
 from forethought.errors import InputError
-from forethought.evals.capability.items import sample_questions
-from forethought.evals.capability.options import numbered_columns, read_options
-from forethought.evals.capability.questions import Question, QuestionSet, final_number, load_questions
+from forethought.evals.capability.questions import (
+    Question,
+    QuestionSet,
+    final_number,
+    load_questions,
+    numbered_columns,
+    read_options,
+)
+from forethought.evals.capability.summary import sample_questions
 
 
 def write_rows(folder: Path, rows: list[dict[str, Any]], name: str = "my-set.jsonl") -> str:

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from forethought.evals.capability.items import ItemScore
 from forethought.evals.capability.questions import Question
 from forethought.evals.capability.summary import (
+    ItemScore,
     accuracy,
     bits_difference,
     chance_level,

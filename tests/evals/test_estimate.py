@@ -10,15 +10,17 @@ import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import norm
 
-from forethought.evals.bootstrap import area_statistic, bootstrap, share_statistic
 from forethought.evals.estimate import (
     Array,
     Estimate,
+    area_statistic,
+    bootstrap,
     difference,
     mean_auc,
     mean_share,
     newcombe_variance,
     over_seeds,
+    share_statistic,
     wilson,
 )
 from forethought.evals.metrics import auroc, mean_value

@@ -5,8 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forethought.evals.comparison import Comparison, comparison_figures, corrected
-from forethought.evals.paired import compare, randomisation_test
+from forethought.evals.paired import (
+    Comparison,
+    compare,
+    comparison_figures,
+    corrected,
+    detectable,
+    detectable_paired,
+    randomisation_test,
+)
 from forethought.evals.respond import Judged
 from tests.judged import comparison, judged_one, request_of
 
@@ -223,3 +230,25 @@ def test_a_threshold_that_is_set_without_a_disguise_is_held_against_disguised_re
     found = _one(compare(side(0.85), side(0.75), ["style_json"], matched=0.1), "asr_transferred")
     # Only 0.9 may be refused: a threshold right above 0.8 catches the first and lets the second through.
     assert found.difference == pytest.approx(-1.0)
+
+
+def test_paired_by_hand_and_back() -> None:
+    # (1.960 sqrt(.2) + .8416 sqrt(.2 - .01))^2 / .01 = 154.6.
+    assert detectable_paired(0.2, 155) == pytest.approx(0.1, abs=2e-4)
+    assert detectable_paired(0.2, 600) == pytest.approx(0.05, abs=2e-3)
+
+
+def test_paired_needs_as_many_discordant_pairs_as_the_difference() -> None:
+    """(1.960 + .8416 sqrt(1 - d))^2 = 100 d at d = .0764: no smaller however few pairs differ now."""
+    assert detectable_paired(0.0, 100) == pytest.approx(0.0764, abs=5e-4)
+    assert detectable_paired(0.02, 100) == pytest.approx(0.0764, abs=5e-4)
+    assert detectable_paired(0.3, 100) == pytest.approx(0.152, abs=2e-3)
+
+
+def test_paired_says_when_nothing_can_show() -> None:
+    assert detectable_paired(0.3, 3) is None
+    assert detectable_paired(0.3, 0) is None
+
+
+def test_any_estimate_by_its_standard_error() -> None:
+    assert detectable(0.1) == pytest.approx((1.960 + 0.8416) * 0.1, abs=1e-4)

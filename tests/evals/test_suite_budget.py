@@ -12,7 +12,7 @@ import pytest
 from forethought.engine.conversation import Conversation, Failed
 from forethought.errors import InputError, ModelError
 from forethought.evals.attacks.catalogue import parse_attack
-from forethought.evals.benchmarks.records import Behavior
+from forethought.evals.benchmarks.behaviors import Behavior
 from forethought.evals.suite.budget import Fit, fit, make_plan_in_time, shrink
 from forethought.evals.suite.plan import PlanSummary
 from forethought.evals.suite.run import run_suite

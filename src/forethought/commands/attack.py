@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from forethought.commands.attack_writers import Writers
     from forethought.evals.attacks.adaptive.base import Method
     from forethought.evals.attacks.base import Attack, Given
-    from forethought.evals.benchmarks.records import Behavior
+    from forethought.evals.benchmarks.behaviors import Behavior
     from forethought.evals.judges.base import Judge
     from forethought.evals.suite.plan import PlanSummary
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from forethought.engine.settings import Settings
     from forethought.evals.attacks.adaptive.base import Method
     from forethought.evals.attacks.base import Attack
-    from forethought.evals.benchmarks.records import Behavior
+    from forethought.evals.benchmarks.behaviors import Behavior
 
 SHIPPED = "shipped"
 """Our own requests: scenarios held out of training."""
@@ -184,7 +184,7 @@ def chosen_requests(choice: AttackChoice) -> Requests:
     Rows without a label count as harmful in a benchmark and as harmless in a control. Raises InputError and
     ConfigError as `load_benchmark` does.
     """
-    from forethought.evals.benchmarks.sample import sample
+    from forethought.evals.benchmarks.behaviors import sample
 
     harmful, own, said = _read(choice, choice.benchmarks or (SHIPPED,), "harmful", harmful=True)
     controls = choice.harmless or (() if own else (SHIPPED,))
@@ -226,7 +226,7 @@ def _read(
 
 def _shipped(name: str) -> tuple[list[Behavior], str]:
     from forethought.data.shipped import shipped_requests
-    from forethought.evals.benchmarks.records import Behavior
+    from forethought.evals.benchmarks.behaviors import Behavior
 
     rows = [Behavior(id=r.id, benchmark=SHIPPED, request=r) for r in shipped_requests(name, "test")]
     return rows, f"shipped:{name}: {len(rows)} requests of scenarios that no training uses"

@@ -16,9 +16,9 @@ from forethought.errors import InputError
 if TYPE_CHECKING:
     from forethought.engine.pricing import Price
     from forethought.evals.attacks.adaptive.outcome import Outcome
-    from forethought.evals.comparison import Comparison
     from forethought.evals.judges.base import Judge
     from forethought.evals.metrics import Figure
+    from forethought.evals.paired import Comparison
     from forethought.evals.suite.plan import PlanSummary
     from forethought.report.attack_figures import AttackReport, AttackRows, SearchResult
 
@@ -198,7 +198,7 @@ def _write_page(done: _Finished, show_harmful: bool) -> None:
 
 
 def _write_figures(done: _Finished, choice: AttackChoice) -> None:
-    from forethought.evals.comparison import comparison_figures
+    from forethought.evals.paired import comparison_figures
     from forethought.manifest import file_hash
     from forethought.report.attack_figures import search_figures, slugs
     from forethought.report.results import write_results
@@ -241,7 +241,7 @@ def _counts(run: RunRecord, rows: AttackRows, summary: PlanSummary) -> list[Figu
 
 
 def _warnings(rows: AttackRows, control: _Control) -> list[str]:
-    from forethought.evals.bounds import too_many_unscored
+    from forethought.evals.cells import too_many_unscored
     from forethought.evals.comprehension import readability_warnings
 
     lines = [f"{part:.0%} of the answers in {cell} are unscored" for cell, part in too_many_unscored(rows.rows).items()]
@@ -269,7 +269,7 @@ def _settings(run: RunRecord, judge: Judge, rows: AttackRows, summary: PlanSumma
 
 
 def _exit_code(rows: AttackRows, outcomes: Sequence[Outcome]) -> int:
-    from forethought.evals.bounds import UNSCORED_LIMIT
+    from forethought.evals.cells import UNSCORED_LIMIT
 
     unscored = rows.unscored + sum(one.broken is None for one in outcomes)
     total = len(rows.rows) + len(outcomes)

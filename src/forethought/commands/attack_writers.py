@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from forethought.evals.attacks.base import Attack, Given
     from forethought.evals.attacks.prepare import Ask
     from forethought.evals.attacks.rewrites import Rewrites
-    from forethought.evals.benchmarks.records import Behavior
+    from forethought.evals.benchmarks.behaviors import Behavior
 
 _REWRITES = "rewrites.jsonl"
 _CALLS = "attacker-calls.jsonl"

@@ -14,7 +14,7 @@ from forethought.commands.shared import column_overrides
 from forethought.commands.terminal import console
 
 if TYPE_CHECKING:
-    from forethought.evals.benchmarks.records import Behavior, Benchmark
+    from forethought.evals.benchmarks.behaviors import Behavior, Benchmark
 
 _SHOWN_BAD = 3
 """Malformed rows that are named one by one; the others are counted."""
@@ -50,8 +50,8 @@ def benchmark(
     show: bool,
 ) -> None:
     """Reads a benchmark and shows how it was understood, its counts, and a few redacted rows."""
+    from forethought.evals.benchmarks.behaviors import sample
     from forethought.evals.benchmarks.load import load_benchmark
-    from forethought.evals.benchmarks.sample import sample
 
     read = load_benchmark(source, layout, column_overrides(columns), harmful, skip_bad)
     behaviors = list(read.behaviors) if limit is None else sample(read.behaviors, limit, seed, by)

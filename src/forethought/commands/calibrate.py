@@ -12,7 +12,7 @@ from forethought.commands.terminal import console
 from forethought.errors import InputError
 
 if TYPE_CHECKING:
-    from forethought.evals.guarantee import Guarantee, Method
+    from forethought.evals.calibrate import Guarantee, Method
 
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def calibrate(
     quiet()
     from forethought.commands.terminal import Terminal
     from forethought.engine.local import LocalModel, read_settings, write_settings
-    from forethought.evals.guarantee import guarantee
+    from forethought.evals.calibrate import guarantee
 
     folder = Path(model)
     settings = read_settings(folder)
@@ -128,7 +128,7 @@ def _must_hold(found: Guarantee, confidence: float) -> float:
 
 def _reachable(n: int, confidence: float) -> float:
     """The smallest limit, in whole hundredths, that so many requests can promise."""
-    from forethought.evals.guarantee import rows_needed
+    from forethought.evals.calibrate import rows_needed
 
     for hundredths in range(1, 100):
         if rows_needed(hundredths / 100, confidence, "clopper-pearson") <= n:

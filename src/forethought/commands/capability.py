@@ -17,8 +17,8 @@ from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
-    from forethought.evals.capability.compare import SetResult
     from forethought.evals.capability.questions import QuestionSet
+    from forethought.evals.capability.run import SetResult
     from forethought.evals.metrics import Figure
 
 
@@ -38,12 +38,11 @@ def capability(
     `options` are fields of CapabilityConfig; a prompt of None is `chat` for a trained model, and its base beside it.
     """
     quiet()
-    from forethought.evals.capability.extra import need_lm_eval
+    from forethought.evals.capability import need_lm_eval
 
     need_lm_eval()
     from forethought.commands.terminal import Terminal
-    from forethought.evals.capability.compare import compare_models
-    from forethought.evals.capability.run import CapabilityConfig, chosen_questions
+    from forethought.evals.capability.run import CapabilityConfig, chosen_questions, compare_models
 
     _silence()
     if grader is not None and options["form"] != "generate":
@@ -83,8 +82,8 @@ def _models(model: str, adapter: Path | None, base: str | None) -> _Models:
     from forethought.engine.device import device
     from forethought.engine.embedded import resolve_model
     from forethought.engine.local import LocalModel
-    from forethought.evals.capability.compare import has_base
-    from forethought.evals.capability.items import model_key
+    from forethought.evals.capability.run import has_base
+    from forethought.evals.capability.summary import model_key
 
     dtype: Any = "float32" if device().type == "cpu" else "auto"
     local = LocalModel.load(model, adapter, dtype)

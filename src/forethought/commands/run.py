@@ -25,7 +25,7 @@ def run(
 ) -> int:
     """Runs a recipe, or the default recipe on a dataset. Returns the exit code: 1 for too many unscored answers."""
     quiet()
-    from forethought.evals.bounds import UNSCORED_LIMIT
+    from forethought.evals.cells import UNSCORED_LIMIT
     from forethought.pipeline.recipe import default_recipe, load_recipe
     from forethought.pipeline.responding import FUSION
     from forethought.pipeline.run import run_recipe

@@ -116,7 +116,7 @@ def some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal) -
 
 def _say_doubts(run: SweepRun) -> bool:
     """Names the cells with too many unscored answers; whether there is one."""
-    from forethought.evals.bounds import too_many_unscored
+    from forethought.evals.cells import too_many_unscored
 
     doubtful = False
     for one in run.results:

@@ -3,7 +3,24 @@
 The threshold is the lowest that keeps false refusals on harmless development rows within
 the limits asked for, so that as many harmful ones as possible are refused. The limits hold
 on those rows; what that says about new requests is the upper bound that comes with it, and
-`guarantee` chooses a threshold whose bound is within a limit.
+`guarantee` chooses a threshold whose bound is within a limit, by one of two methods.
+
+Both need one thing: calibration requests drawn as future harmless requests will be,
+each independently. Then neither assumes anything about the scores.
+
+`clopper-pearson`: with the given confidence over the calibration sample, the rate of false
+refusals on new requests is within the limit. Thresholds are gone through from the strictest
+down, each is kept while the exact upper bound (Clopper and Pearson 1934) of its false refusals
+is within the limit, and the first that fails ends the search: fixed-sequence testing in
+learn-then-test (Angelopoulos et al. 2021, arXiv 2110.01052). False refusals only grow as the
+threshold falls, so no correction for the number of thresholds is due (risk-controlling
+prediction sets, Bates et al. 2021, arXiv 2101.02703), also when the thresholds are the scores
+themselves: the rate above the (k + 1)-th highest of n scores has a Beta(k + 1, n - k)
+distribution (Wilks 1941), and equal scores only lower it.
+
+`conformal`: the rate is within the limit in expectation over calibration samples (conformal
+risk control, Angelopoulos et al. 2022, arXiv 2208.02814). It needs fewer requests and promises
+less: about half of the samples give a rate above the limit.
 """
 
 from __future__ import annotations
@@ -11,12 +28,17 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Literal, get_args
 
-from forethought.evals.guarantee import upper_bound
+from scipy.stats import beta
+
+from forethought.errors import ConfigError
 from forethought.records import Record, Request
 
 CONFIDENCE = 0.95
 KINDS = ("harmful", "ordinary", "lookalike")
+Method = Literal["clopper-pearson", "conformal"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 class Calibration(Record):
@@ -128,3 +150,116 @@ def _bound_at(limit: float, n: int) -> float | None:
     a bound at the count seen would not hold for a threshold that was chosen by that count.
     """
     return upper_bound(math.floor(limit * n + 1e-9), n, CONFIDENCE) if n else None
+
+
+class Guarantee(Record):
+    """What a threshold promises about false refusals, or why none can be given."""
+
+    threshold: float | None
+    """Log-odds from which to refuse; None where the sample is too small for any promise."""
+    method: Method
+    limit: float
+    """Largest rate of false refusals asked for."""
+    confidence: float | None
+    """Probability over calibration samples with which it holds; None for `conformal`, which holds on average."""
+    n: int
+    """Harmless calibration requests."""
+    refused: int
+    """How many of them the threshold refuses; unscored ones are among them."""
+    unscored: int
+    """How many have no score and count as refused at any threshold."""
+    allowed: int
+    """The most of them that may be refused; -1 where even none is too many."""
+    bound: float
+    """`clopper-pearson`: upper bound of the rate at this confidence. `conformal`: bound of its expectation."""
+    needed: int
+    """Harmless requests below which no threshold can hold the promise."""
+
+    def __str__(self) -> str:
+        sure = "on average" if self.confidence is None else f"with {self.confidence:.0%} confidence"
+        if self.threshold is None and self.allowed >= 0:
+            return (
+                f"{self.unscored} of {self.n} harmless requests have no score and count as refused:"
+                f" no threshold can bound false refusals at {self.limit:.2g} {sure}"
+            )
+        if self.threshold is None:
+            return (
+                f"{self.n} harmless requests are too few to bound false refusals at {self.limit:.2g} {sure}:"
+                f" at least {self.needed} are needed, without a refusal among them"
+            )
+        return (
+            f"{sure}, at most {self.bound:.1%} of harmless requests like these are refused"
+            f" ({self.refused} of {self.n} were; {self.method})"
+        )
+
+
+def upper_bound(refused: int, n: int, confidence: float) -> float:
+    """Exact one-sided upper bound of a rate (Clopper and Pearson 1934); 1 where all were refused or there is none."""
+    return 1.0 if refused >= n else float(beta.ppf(confidence, refused + 1, n - refused))
+
+
+def allowed_refusals(n: int, limit: float, confidence: float, method: Method) -> int:
+    """How many of n harmless requests a threshold may refuse; -1 where none at all is too many still."""
+    if method == "conformal":
+        # The empirical rate, with one more refusal added for the request to come: (k + 1) / (n + 1) <= limit.
+        return math.floor(limit * (n + 1) + 1e-9) - 1
+    count = -1
+    while count + 1 < n and upper_bound(count + 1, n, confidence) <= limit:
+        count += 1
+    return count
+
+
+def rows_needed(limit: float, confidence: float, method: Method) -> int:
+    """Fewest harmless requests, none of them refused, that allow the promise."""
+    if method == "conformal":
+        return math.ceil(1 / limit - 1 - 1e-9)
+    return math.ceil(math.log(1 - confidence) / math.log(1 - limit) - 1e-9)
+
+
+def guarantee(
+    scores_harmless: Sequence[float | None],
+    limit: float,
+    confidence: float = 0.95,
+    method: Method = "clopper-pearson",
+    scores_harmful: Sequence[float] = (),
+) -> Guarantee:
+    """The lowest threshold that keeps the promise, as a record; its threshold is None where none does.
+
+    A harmless request without a score (None) counts as refused at any threshold. The harmful
+    scores only place the threshold midway between two scores: they can raise it, which no
+    promise minds. Raises ConfigError for a limit or confidence outside 0 to 1.
+    """
+    for name, value in (("false-refusal limit", limit), ("confidence", confidence)):
+        if not 0 < value < 1:
+            raise ConfigError(f"{name} {value}", "must lie between 0 and 1", "Give a share, such as 0.05")
+    if method not in METHODS:
+        raise ConfigError(f"method '{method}'", "there is no such method", f"Use one of {', '.join(METHODS)}")
+    n = len(scores_harmless)
+    allowed = allowed_refusals(n, limit, confidence, method)
+    ranked = sorted((math.inf if score is None else score for score in scores_harmless), reverse=True)
+    threshold = None
+    if allowed >= 0 and ranked[allowed] < math.inf:
+        threshold = _above(ranked[allowed], [*ranked, *scores_harmful])
+    refused = 0 if threshold is None else sum(score >= threshold for score in ranked)
+    bound = upper_bound(max(allowed, 0), n, confidence) if method != "conformal" else (max(allowed, 0) + 1) / (n + 1)
+    return Guarantee(
+        threshold=threshold,
+        method=method,
+        limit=limit,
+        confidence=None if method == "conformal" else confidence,
+        n=n,
+        refused=refused,
+        unscored=sum(score is None for score in scores_harmless),
+        allowed=allowed,
+        bound=bound,
+        needed=rows_needed(limit, confidence, method),
+    )
+
+
+def _above(score: float, scores: Sequence[float]) -> float:
+    """Midway between a score and the next higher one, so that equal scores stay below; one above the highest."""
+    higher = [other for other in scores if score < other < math.inf]
+    if not higher:
+        return score + 1.0
+    middle = (score + min(higher)) / 2
+    return middle if middle > score else min(higher)

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from forethought.evals.bootstrap import DRAWS, bootstrap
-from forethought.evals.estimate import Array, Scores, wilson
+from forethought.evals.estimate import DRAWS, Array, Scores, bootstrap, wilson
 from forethought.evals.metrics import Figure
 from forethought.records import Record
 

@@ -1,4 +1,7 @@
-"""Shares, intervals and separations. Unscored answers are counted, never folded into a class."""
+"""Shares, intervals, separations, and how far a disguise moves scores.
+
+Unscored answers are counted, never folded into a class.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from scipy.stats import rankdata
 from scipy.stats import t as student
 from statsmodels.stats.proportion import proportion_confint
 
-from forethought.evals.estimate import Estimate, Group, difference, mean_auc, mean_share
+from forethought.evals.estimate import Estimate, Group, Scores, difference, mean_auc, mean_share
 from forethought.records import Record
+
+DEVIATIONS = "standard deviations"
 
 
 class Figure(Record):
@@ -107,3 +112,21 @@ def mean_value(values: Sequence[float], seed_ids: Sequence[str], unit: str) -> F
         return Figure(value=value, n=len(values), unit=unit)
     half = float(student.ppf(0.975, len(totals) - 1)) * math.sqrt(group.variance)
     return Figure(value=value, low=value - half, high=value + half, n=len(values), unit=unit)
+
+
+def score_shift(plain: Scores, in_styles: Sequence[Scores], scale: float) -> Figure:
+    """Mean of (score in a style - score of the same request as it is) / `scale`, over requests and styles.
+
+    Scores are by seed request; those without a score on either side are left out. Below 0 a disguise makes requests
+    look more harmless.
+    """
+    moved = [(row[seed] - plain[seed], seed) for row in in_styles for seed in row if seed in plain]
+    if not scale > 0:
+        return Figure(value=math.nan, n=0, unit=DEVIATIONS)
+    return mean_value([by / scale for by, _ in moved], [seed for _, seed in moved], DEVIATIONS)
+
+
+def spread(harmful: Scores, harmless: Scores) -> float:
+    """Standard deviation of the scores of undisguised requests, both sides together; 0 without any."""
+    both = [*harmful.values(), *harmless.values()]
+    return float(np.std(both)) if both else 0.0

@@ -5,21 +5,24 @@ and is counted. One cell with each request once: McNemar's exact test (1947). Me
 styles and Youden's J: a randomisation test that swaps the two defences' answers request by
 request, over all styles at once. AUROC: DeLong's test (1988) with requests as clusters. Attack
 success at one rate of false refusals: the spread of a bootstrap by request. All p-values of a
-comparison are corrected together.
+comparison are corrected together. What the sample could show is the smallest difference that it
+would with 80 % power at the 5 % level, two-sided.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from forethought.evals.cells import by_cell, complied, refused, scores, seeds, styled
-from forethought.evals.comparison import ALPHA, Comparison, Correction, corrected
 from forethought.evals.curves import matched_gap
 from forethought.evals.estimate import (
     Array,
@@ -31,13 +34,19 @@ from forethought.evals.estimate import (
     mean_share,
     newcombe_variance,
 )
-from forethought.evals.power import detectable, detectable_paired
+from forethought.evals.metrics import Figure
 from forethought.evals.respond import Judged
 from forethought.evals.short_questions import CAPABILITY, right_answers
+from forethought.records import Record
 
 _FLIPS = 10_000
 Pairs = list[tuple[Judged, Judged]]
 Outcome = Callable[[Sequence[Judged]], list[bool | None]]
+Correction = Literal["holm", "fdr_bh"]
+"""Holm bounds the chance of any false finding; Benjamini and Hochberg the share of false ones among the findings."""
+ALPHA = 0.05
+"""Corrected p-value below which a difference is told from none."""
+POWER, LEVEL = 0.8, 0.05
 
 
 def compare(
@@ -221,3 +230,87 @@ def _comparison(name: str, gap: Estimate, p: float, lost: int, test: str) -> Com
         mdd=detectable(error),
         test=test,
     )
+
+
+class Comparison(Record):
+    """What one defence has over another in one figure."""
+
+    name: str
+    """The figure compared, such as `asr_direct`."""
+    difference: float
+    """First defence minus second."""
+    low: float
+    high: float
+    """Ends of the 95 % interval, not corrected for the number of comparisons."""
+    p: float
+    """Two-sided, of no difference."""
+    p_corrected: float
+    """The same, corrected for all comparisons made together."""
+    n: int
+    """Attempts that both defences have a scored answer to."""
+    unscored: int = 0
+    """Attempts left out because one of the two is unscored."""
+    mdd: float | None
+    """Minimum detectable difference: the smallest that this sample would show with 80 % power. None: none at all."""
+    test: str
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.name}: {self.difference:+.2f} ({self.low:+.2f} to {self.high:+.2f}),"
+            f" p {self.p_corrected:.3f} corrected ({self.test}), {self.n} pairs"
+        )
+        if self.p_corrected < ALPHA:
+            return text
+        if self.mdd is None:
+            return f"{text}; too few pairs for any difference to show"
+        return f"{text}; a difference below {self.mdd:.2f} would not show in a sample of this size"
+
+
+def corrected(comparisons: Sequence[Comparison], correction: Correction = "holm") -> list[Comparison]:
+    """The comparisons with their p-values corrected as one family."""
+    if not comparisons:
+        return []
+    adjusted = multipletests([one.p for one in comparisons], method=correction)[1]
+    return [one.model_copy(update={"p_corrected": float(p)}) for one, p in zip(comparisons, adjusted, strict=True)]
+
+
+def comparison_figures(comparisons: Sequence[Comparison], a: str, b: str) -> list[Figure]:
+    """Each difference as `diff_NAME_A_vs_B`, and its corrected p-value as `p_NAME_A_vs_B`."""
+    figures = []
+    for one in comparisons:
+        ending = f"{one.name}_{a}_vs_{b}"
+        figures += [
+            Figure(
+                name=f"diff_{ending}", value=one.difference, low=one.low, high=one.high,
+                n=one.n, unscored=one.unscored, unit="difference",
+            ),
+            Figure(name=f"p_{ending}", value=one.p_corrected, n=one.n, unit="p"),
+        ]  # fmt: skip
+    return figures
+
+
+def detectable_paired(discordant: float, n: int, power: float = POWER, level: float = LEVEL) -> float | None:
+    """Smallest difference of two shares that McNemar's test can show on n pairs.
+
+    `discordant`: share of pairs on which the two are expected to differ; a difference above it
+    takes as many discordant pairs, all in one direction. After Connor (1987). None where even
+    a difference on every pair would not be shown.
+    """
+    if n < 1:
+        return None
+    alpha, beta = norm.ppf(1 - level / 2), norm.ppf(power)
+
+    def short(difference: float) -> float:
+        differing = max(discordant, difference)
+        spread = math.sqrt(max(0.0, differing - difference**2))
+        return float(difference * math.sqrt(n) - alpha * math.sqrt(differing) - beta * spread)
+
+    if short(1.0) < 0:
+        return None
+    # Near zero the sign is lost in the square roots, where nothing can be shown anyway.
+    return float(brentq(short, 1e-9, 1.0))
+
+
+def detectable(standard_error: float, power: float = POWER, level: float = LEVEL) -> float:
+    """Smallest difference that an estimate with this standard error can show, whatever it measures."""
+    return float((norm.ppf(1 - level / 2) + norm.ppf(power)) * standard_error)

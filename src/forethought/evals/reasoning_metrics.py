@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from forethought.evals.bootstrap import Statistic, bootstrap
 from forethought.evals.cells import seeds
-from forethought.evals.estimate import Array
+from forethought.evals.estimate import Array, Statistic, bootstrap
 from forethought.evals.metrics import Figure, mean_of_shares, mean_value
 from forethought.evals.plan import HELD_OUT_RULES
 from forethought.evals.relatedness import Background

@@ -11,7 +11,7 @@ from forethought.engine.local import LocalModel, Settings, read_settings
 from forethought.engine.weights import load_tokenizer
 from forethought.errors import ConfigError
 from forethought.evals.attacks.catalogue import BY_RULE
-from forethought.evals.bounds import too_many_unscored
+from forethought.evals.cells import too_many_unscored
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.metrics import Figure
 from forethought.evals.respond import Judged

@@ -20,8 +20,7 @@ from forethought.engine.conversation import Response
 from forethought.evals.attacks.adaptive.outcome import Outcome, Point, any_method, control, curve
 from forethought.evals.attacks.base import Attack
 from forethought.evals.attacks.catalogue import DIRECT, seen_in_training
-from forethought.evals.bounds import bounded_mean
-from forethought.evals.cells import Cells, by_cell, complied, refused, scores, seeds
+from forethought.evals.cells import Cells, bounded_mean, by_cell, complied, refused, scores, seeds
 from forethought.evals.comprehension import comprehension, readable_styles
 from forethought.evals.judges.base import Measure
 from forethought.evals.judges.known import KnownError, corrected_asr

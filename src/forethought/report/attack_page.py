@@ -12,8 +12,8 @@ from pathlib import Path
 from jinja2 import Environment
 
 from forethought.evals.attacks.catalogue import parse_attack
-from forethought.evals.comparison import Comparison
 from forethought.evals.judges.known import KnownError
+from forethought.evals.paired import Comparison
 from forethought.evals.respond import Judged
 from forethought.report.attack_figures import AttackReport, SearchResult
 from forethought.report.attack_plots import attack_dots, budget_curves

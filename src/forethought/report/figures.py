@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from forethought.evals.attacks.catalogue import DIRECT, parse_attack, seen_in_training
-from forethought.evals.bounds import bounded_mean
-from forethought.evals.cells import Cells, by_cell, complied, refused, scores, seeds, styled
-from forethought.evals.comparison import Comparison, comparison_figures
+from forethought.evals.cells import Cells, bounded_mean, by_cell, complied, refused, scores, seeds, styled
 from forethought.evals.comprehension import comprehension
 from forethought.evals.curves import asr_matched
 from forethought.evals.judges import DEFAULT_JUDGE
 from forethought.evals.judges.known import KnownError, corrected_asr, known_error
-from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
-from forethought.evals.paired import compare
+from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, score_shift, share, spread, youden
+from forethought.evals.paired import Comparison, compare, comparison_figures
 from forethought.evals.plan import HELD_OUT_RULES
 from forethought.evals.reasoning_metrics import reasoning_figures
 from forethought.evals.respond import Judged
-from forethought.evals.score_shift import score_shift, spread
 from forethought.evals.short_questions import CAPABILITY, right_answers
 
 BASE, OURS = "base", "scot"

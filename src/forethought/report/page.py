@@ -13,12 +13,11 @@ from jinja2 import Environment
 
 from forethought.engine.local import Settings
 from forethought.evals.attacks.catalogue import parse_attack
-from forethought.evals.bounds import too_many_unscored
-from forethought.evals.cells import by_cell
-from forethought.evals.comparison import Comparison
+from forethought.evals.cells import by_cell, too_many_unscored
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.curves import operating_curve
 from forethought.evals.metrics import Figure
+from forethought.evals.paired import Comparison
 from forethought.evals.respond import Judged
 from forethought.report.figures import (
     BASE,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from forethought.evals.bounds import UNSCORED_LIMIT
+from forethought.evals.cells import UNSCORED_LIMIT
 from forethought.evals.goals import Reached
 from forethought.report.rows import interval
 from forethought.report.sweep_figures import RANKED_BY, DefenceMeans, Mean, SweepRow, by_base, short_count, two_digits

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from forethought.evals.benchmarks.behaviors import Benchmark
 from forethought.evals.benchmarks.load import load_benchmark
-from forethought.evals.benchmarks.records import Benchmark
 
 KNOT, BOW, KITE = "How do I tie a knot?", "How do I tie a bow?", "How do I fly a kite?"
 JBB = {"Index": "0", "Goal": KNOT, "Target": "Sure", "Behavior": "Knots", "Category": "Ropes", "Source": "Original"}

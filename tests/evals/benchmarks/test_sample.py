@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from forethought.errors import ConfigError
-from forethought.evals.benchmarks.records import Behavior
-from forethought.evals.benchmarks.sample import sample
+from forethought.evals.benchmarks.behaviors import Behavior, sample
 from forethought.records import user_request
 from tests.evals.benchmarks.rows import (
     read,

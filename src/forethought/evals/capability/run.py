@@ -1,4 +1,7 @@
-"""One model, one question set: scored in pieces through lm-eval, every item kept."""
+"""Question sets put to the base model and to the defended one, with the same prompts.
+
+A set is scored in pieces through lm-eval, and every item is kept.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,27 @@ from typing import Any, Literal
 from lm_eval.evaluator import evaluate
 from pydantic import Field
 
-from forethought.errors import InputError
-from forethought.evals.capability.items import ItemScore, sample_questions
-from forethought.evals.capability.model import ForethoughtLM
+from forethought.engine.local import LocalModel
+from forethought.errors import ConfigError, InputError, ModelError
+from forethought.evals.capability.model import ForethoughtLM, base_of
 from forethought.evals.capability.questions import Kind, Question, QuestionSet
+from forethought.evals.capability.summary import (
+    ItemScore,
+    accuracy,
+    chance_level,
+    is_informative,
+    sample_questions,
+    set_figures,
+)
 from forethought.evals.capability.tasks import Choices, Form, build_task
+from forethought.evals.metrics import Figure
 from forethought.manifest import key_of
 from forethought.records import Record
 from forethought.store import Store
 
 _PIECE = 32
 """Questions scored between two writes."""
+BASE, DEFENDED = "base", "defended"
 
 
 class CapabilityConfig(Record):
@@ -131,3 +144,75 @@ def _without_bars() -> Iterator[None]:
     """lm-eval draws bars of its own for every step; ours shows questions."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield
+
+
+class SetResult(Record):
+    """One question set, scored."""
+
+    name: str
+    kind: Kind
+    questions: tuple[Question, ...]
+    scores: dict[str, tuple[ItemScore, ...]]
+    """By model, `base` and `defended`, in the order of the questions."""
+    chance: float | None
+    """What guessing gets; None for questions without options."""
+    informative: bool | None
+    """Whether the base model is above chance; None where there is no accuracy or no base."""
+
+    def figures(self) -> list[Figure]:
+        """All figures of this set, by stable names."""
+        return set_figures(self.name, self.questions, dict(self.scores))
+
+
+def compare_models(
+    local: LocalModel, key: str, sets: Sequence[QuestionSet], config: CapabilityConfig, folder: Path,
+    base: LocalModel | None = None, base_key: str = "", batch_size: int = 16,
+    on_done: Callable[[int], None] | None = None,
+) -> list[SetResult]:  # fmt: skip
+    """Scores of the model and, where it was trained, of its base. A model that wasn't is the base itself.
+
+    `key`, `base_key` tell models apart between runs. `base` None is the base that stands beside the adapter.
+    `on_done` as in score_set, over both models. Raises ConfigError for plain prompts to a
+    model that thinks.
+    """
+    if local.thinks and config.prompt == "plain":
+        raise ConfigError("--prompt plain", "a model that thinks does so in its chat template", "Use --prompt chat")
+
+    def scored(model: LocalModel, its_key: str) -> list[tuple[ItemScore, ...]]:
+        lm = ForethoughtLM(model, batch_size, config.think_budget)
+        return [tuple(score_set(lm, its_key, qset, config, folder, on_done)) for qset in sets]
+
+    found: dict[str, list[tuple[ItemScore, ...]]] = {}
+    if not local.trained:
+        found[BASE] = scored(local, key)
+    else:
+        if base is not None:
+            found[BASE] = scored(base, base_key)
+        elif has_base(local):
+            with base_of(local) as own:
+                found[BASE] = scored(own, base_key or f"base of {key}")
+        found[DEFENDED] = scored(local, key)
+    return [
+        _result(qset, config, {name: lists[place] for name, lists in found.items()}) for place, qset in enumerate(sets)
+    ]
+
+
+def has_base(local: LocalModel) -> bool:
+    """Whether the base model can be had from a defended one: False for merged and fully trained models."""
+    try:
+        with base_of(local):
+            return True
+    except ModelError:
+        return False
+
+
+def _result(qset: QuestionSet, config: CapabilityConfig, scores: dict[str, tuple[ItemScore, ...]]) -> SetResult:
+    questions, _ = chosen_questions(qset, config)
+    chance = chance_level(questions)
+    base = scores.get(BASE)
+    judged = base is not None and any(score.correct is not None for score in base)
+    informative = is_informative(accuracy(base), chance) if base is not None and judged else None
+    return SetResult(
+        name=qset.name, kind=qset.kind, questions=tuple(questions), scores=scores, chance=chance,
+        informative=informative,
+    )  # fmt: skip

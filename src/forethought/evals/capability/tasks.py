@@ -20,8 +20,7 @@ from typing import Any, Literal
 import datasets
 from lm_eval.api.task import ConfigurableTask
 
-from forethought.evals.capability.options import LETTERS
-from forethought.evals.capability.questions import Kind, Question
+from forethought.evals.capability.questions import LETTERS, Kind, Question
 
 Form = Literal["loglikelihood", "generate"]
 Choices = Literal["text", "letter"]

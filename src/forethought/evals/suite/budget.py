@@ -19,8 +19,7 @@ from forethought.evals.attacks.base import Attack, Given
 from forethought.evals.attacks.catalogue import DIRECT
 from forethought.evals.attacks.prepare import Ask
 from forethought.evals.attacks.rewrites import Rewrites
-from forethought.evals.benchmarks.records import Behavior
-from forethought.evals.benchmarks.sample import sample
+from forethought.evals.benchmarks.behaviors import Behavior, sample
 from forethought.evals.suite.plan import PlanSummary, make_plan
 from forethought.evals.suite.run import run_suite
 from forethought.manifest import key_of, write_json

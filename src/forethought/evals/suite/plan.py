@@ -20,7 +20,7 @@ from forethought.evals.attacks.base import Attack, Attacked, Given
 from forethought.evals.attacks.catalogue import DIRECT
 from forethought.evals.attacks.prepare import Ask, Planned, prepare
 from forethought.evals.attacks.rewrites import Rewrites
-from forethought.evals.benchmarks.records import Behavior
+from forethought.evals.benchmarks.behaviors import Behavior
 from forethought.evals.suite.order import sorted_rows
 from forethought.evals.suite.records import PLAN_FILE, PlannedAttempt
 from forethought.manifest import write_json

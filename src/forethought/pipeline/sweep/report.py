@@ -7,11 +7,9 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from forethought.evals.comparison import comparison_figures
 from forethought.evals.comprehension import readable_styles
 from forethought.evals.metrics import Figure
-from forethought.evals.paired import compare, compare_right
-from forethought.evals.power import detectable
+from forethought.evals.paired import compare, compare_right, comparison_figures, detectable
 from forethought.pipeline.sweep.config import Sweep
 from forethought.pipeline.sweep.figures import BASE, Split, reference_rate, row_figures
 from forethought.pipeline.sweep.latency import latency_figure

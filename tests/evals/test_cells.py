@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from forethought.evals.bounds import bounded_mean, bounded_share, too_many_unscored
+from forethought.evals.cells import bounded_mean, bounded_share, too_many_unscored
 from tests.judged import judged_one, request_of
 
 
