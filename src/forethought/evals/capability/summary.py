@@ -1,4 +1,4 @@
-"""What models made of questions, as figures: accuracy against chance, refusals, the paired difference to the base model.
+"""What models made of questions, as figures: accuracy against chance, refusals, difference to the base model.
 
 Beside them stand which questions are asked, and what tells one model from another.
 """
