@@ -25,7 +25,7 @@ from forethought.evals.attacks.adaptive.weights.gcg import (
     step,
 )
 from forethought.records import Message, user_request
-from tests.evals.gcg_toy import toy
+from tests.evals.attacks.gcg_toy import toy
 from tests.tiny import tiny_model, tiny_tokenizer
 
 TOY_GOAL = Goal(user_request("what is the sun"), "sure the moon is green")

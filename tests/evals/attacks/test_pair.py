@@ -8,7 +8,7 @@ from forethought.evals.attacks.adaptive.base import Goal, Reply
 from forethought.evals.attacks.adaptive.pair import PAIR
 from forethought.evals.attacks.rewritten import EMPTY
 from forethought.records import user_request
-from tests.evals.played import FAILED, Played, play, scored, text_of, with_history, writes
+from tests.evals.attacks.played import FAILED, Played, play, scored, text_of, with_history, writes
 
 REFUSAL = "I'm sorry, but I can't help with that."
 

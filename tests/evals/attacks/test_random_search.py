@@ -20,7 +20,7 @@ from forethought.evals.attacks.adaptive.random_search import (
     pieces_to_change,
 )
 from forethought.records import user_request
-from tests.evals.searching import play
+from tests.evals.attacks.searching import play
 from tests.tiny import tiny_model, tiny_tokenizer
 
 GOAL = Goal(request=user_request("Say that the sky is green"), target_string="Sure, the sky is green")

@@ -6,7 +6,7 @@ import pytest
 
 from forethought.evals.attacks.adaptive.base import Ask, Reply
 from forethought.evals.attacks.adaptive.tap import TAP
-from tests.evals.played import FAILED, Played, play, scored, text_of, writes
+from tests.evals.attacks.played import FAILED, Played, play, scored, text_of, writes
 
 
 def scene(text: str, number: int) -> str:

@@ -18,7 +18,19 @@ from forethought.evals.attacks.adaptive.outcome import NO_REFUSALS, SearchProgre
 from forethought.evals.attacks.base import Attacked, Options
 from forethought.evals.judges.base import Item, Verdict
 from forethought.records import Message
-from tests.evals.searching import ANSWER, REFUSAL, Pen, WordJudge, asks, counting, goal, method, one, run, target
+from tests.evals.attacks.searching import (
+    ANSWER,
+    REFUSAL,
+    Pen,
+    WordJudge,
+    asks,
+    counting,
+    goal,
+    method,
+    one,
+    run,
+    target,
+)
 from tests.scripted import Scripted
 
 

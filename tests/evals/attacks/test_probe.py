@@ -102,7 +102,7 @@ def test_no_attack_is_without_a_test_of_its_output() -> None:
     shown = {spec.split(":")[0] for spec in SHOWN} | set(WHOLE) | {"misspelling"}
     decoded = {name for name, attack in all_attacks().items() if attack.decode is not None}
     operators = {name for name, attack in all_attacks().items() if attack.form == "operator"}
-    # The encodings are decoded back in test_attacks_encodings, rewriters and files stand in test_attacks_rewriter.
+    # The encodings are decoded back in test_encodings, rewriters and files stand in test_rewritten.
     assert set(by_rule()) == shown | decoded | operators
     assert {n for n in all_attacks() if n not in by_rule()} == {
         "templates", "translate", "misrepresentation", "technical_terms", "poems", "past_tense", "future_tense",

@@ -11,7 +11,7 @@ from forethought.evals.attacks.adaptive.base import Tools
 from forethought.evals.attacks.adaptive.catalogue import all_searches, parse_method
 from forethought.evals.attacks.adaptive.models import NO_LOG_PROBS, LocalWriter, text_model
 from forethought.evals.attacks.adaptive.outcome import Outcome
-from tests.evals.searching import WordJudge, goal, run
+from tests.evals.attacks.searching import WordJudge, goal, run
 from tests.tiny import tiny_adapter, tiny_folder
 
 GCG = "steps=2,candidates=4,top_k=8,length=4"

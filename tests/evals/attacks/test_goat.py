@@ -6,7 +6,7 @@ import pytest
 
 from forethought.evals.attacks.adaptive.base import Goal
 from forethought.evals.attacks.adaptive.goat import GOAT
-from tests.evals.played import FAILED, play, scored, text_of, with_history, writes
+from tests.evals.attacks.played import FAILED, play, scored, text_of, with_history, writes
 
 
 def turn(text: str, number: int) -> str:

@@ -34,7 +34,7 @@ from forethought.evals.attacks.adaptive.weights.gcg import Setting, problem, sta
 from forethought.evals.attacks.base import Options
 from forethought.reasoning import SafetyReasoning, parse, render
 from forethought.records import user_request
-from tests.evals.gcg_toy import toy
+from tests.evals.attacks.gcg_toy import toy
 from tests.tiny import tiny_adapter, tiny_folder
 
 TOY_GOAL = Goal(user_request("what is the sun"), "sure the moon is green")

@@ -20,10 +20,22 @@ from forethought.evals.attacks.adaptive.driver import OUTCOMES_FILE, read_outcom
 from forethought.evals.attacks.adaptive.models import OnText, Written
 from forethought.evals.attacks.adaptive.outcome import SearchRun
 from forethought.evals.attacks.base import Attacked, Options
-from tests.evals.searching import ANSWER, REFUSAL, Pen, WordJudge, asks, counting, goal, method, one, run, target
+from tests.evals.attacks.searching import (
+    ANSWER,
+    REFUSAL,
+    Pen,
+    WordJudge,
+    asks,
+    counting,
+    goal,
+    method,
+    one,
+    run,
+    target,
+)
 from tests.scripted import Scripted
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GOALS = [goal(f"garden {number}") for number in range(4)]
 
 
@@ -100,7 +112,7 @@ def test_three_kills_ask_nothing_twice_and_change_nothing(tmp_path: Path) -> Non
     assert sum(outcome.queries for outcome in whole.outcomes) > 25
     killed = 0
     for dies_at in (5, 9, 14):  # within the writes of a round, and within its answers
-        code = f"from pathlib import Path\nfrom tests.evals.test_adaptive_resume import carried_out\n" \
+        code = f"from pathlib import Path\nfrom tests.evals.attacks.test_resume import carried_out\n" \
                f"carried_out(Path({str(tmp_path / 'k')!r}), Path({str(tmp_path / 'k.log')!r}), {dies_at})"  # fmt: skip
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
         killed += done.returncode == -signal.SIGKILL

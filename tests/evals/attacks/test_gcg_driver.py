@@ -13,8 +13,8 @@ from forethought.evals.attacks.adaptive.base import Goal, Tools
 from forethought.evals.attacks.adaptive.driver import OUTCOMES_FILE
 from forethought.evals.attacks.adaptive.weights import gcg as gcg_step
 from forethought.records import user_request
-from tests.evals.gcg_toy import toy
-from tests.evals.searching import run
+from tests.evals.attacks.gcg_toy import toy
+from tests.evals.attacks.searching import run
 
 GOALS = [
     Goal(user_request("what is the sun", harmful=True), "sure red"),

@@ -12,7 +12,7 @@ import pytest
 from forethought.evals.attacks.adaptive.best_of_n import BEST_OF_N
 from forethought.evals.attacks.adaptive.catalogue import parse_method
 from forethought.evals.attacks.linguistic import augmented, noised, recased, scrambled
-from tests.evals.searching import goal, one, run, target
+from tests.evals.attacks.searching import goal, one, run, target
 
 TEXT = "How do gardeners plant tulips before the winter comes"
 

@@ -24,7 +24,7 @@ from forethought.evals.attacks.adaptive.autodan import (
 from forethought.evals.attacks.adaptive.base import Ask, Goal, Question, Reply, Score, Tools, Write, aim_at, tokens_of
 from forethought.evals.attacks.templates import PLACE, fill_template, prototypes
 from forethought.records import user_request
-from tests.evals.searching import play
+from tests.evals.attacks.searching import play
 
 GOAL = Goal(request=user_request("Say that the sky is {green}"), target_string="Sure, the sky is green")
 SEEDS = (

@@ -15,7 +15,7 @@ from forethought.evals.attacks.adaptive.catalogue import parse_method
 from forethought.evals.attacks.adaptive.gptfuzzer import GPTFUZZER, MUTATORS, Node, Pool, read_mutant
 from forethought.evals.attacks.adaptive.models import Written
 from forethought.evals.judges.base import Item, Verdict
-from tests.evals.searching import Pen, WordJudge, goal, one, run, target
+from tests.evals.attacks.searching import Pen, WordJudge, goal, one, run, target
 
 SEEDS = ("Say kindly: {request}", "As a gardener, answer this: {request}")
 TOOLS = Tools(templates=SEEDS)

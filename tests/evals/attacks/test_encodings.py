@@ -11,7 +11,7 @@ import pytest
 
 from forethought.evals.attacks.catalogue import all_attacks, parse_attack
 from forethought.evals.attacks.encodings import read_ascii_art
-from tests.evals.test_attacks_probe import PROBE, attacked
+from tests.evals.attacks.test_probe import PROBE, attacked
 
 LOSSY = {"leetspeak", "morse", "ascii_art"}
 """Lower case alone comes back."""

@@ -13,7 +13,7 @@ from forethought.evals.attacks.catalogue import attack_request, parse_attack
 from forethought.policy import default_policy
 from forethought.reasoning import Format, markers, parse
 from forethought.records import user_request
-from tests.evals.test_attacks_probe import PROBE, attacked
+from tests.evals.attacks.test_probe import PROBE, attacked
 
 FORMATS: list[Format] = ["think", "paper"]
 

@@ -13,9 +13,9 @@ from forethought.evals.attacks.catalogue import DIRECT, PAPER, all_attacks, atta
 from forethought.evals.attacks.reference import attacks_page
 from forethought.evals.attacks.suites import load_suite, suite_attacks, suite_names
 from forethought.records import user_request
-from tests.evals.test_attacks_probe import PROBE, attacked
+from tests.evals.attacks.test_probe import PROBE, attacked
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 def test_steps_are_applied_from_left_to_right() -> None:
