@@ -35,10 +35,12 @@ PACKAGES = {
     # Some methods train against attacks.
     "train": GROUND | {"engine", "data", "evals"},
     "defences": GROUND | {"engine", "data", "evals"},
+    "model": GROUND | {"engine", "data", "evals", "defences"},
     "report": GROUND | {"engine", "evals"},
-    "pipeline": GROUND | {"engine", "data", "train", "evals", "defences", "report"},
-    "commands": GROUND | {"engine", "data", "train", "evals", "defences", "report", "pipeline"},
-    "cli": {"commands", "errors"},
+    "evaluation": GROUND | {"engine", "data", "evals", "defences", "model", "report"},
+    "pipeline": GROUND | {"engine", "data", "train", "evals", "defences", "model", "report"},
+    "commands": GROUND | {"engine", "data", "train", "evals", "defences", "model", "report", "evaluation", "pipeline"},
+    "cli": {"commands", "errors", "engine", "evals", "evaluation", "model", "report"},
 }
 ALLOWED = FOUNDATION | PACKAGES | {"__main__": {"cli"}}  # `python -m forethought`
 

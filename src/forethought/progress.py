@@ -29,8 +29,8 @@ class Bar:
     def total(self, total: int) -> None:
         """So many steps there are."""
 
-    def advance(self, steps: int) -> None:
-        """So many steps more are done."""
+    def advance(self, steps: int, note: str = "") -> None:
+        """So many steps more are done; `note` is told beside the bar."""
 
     def show(self, done: int, total: int, note: str = "") -> None:
         """Where the work stands as a whole."""
@@ -56,8 +56,8 @@ class Progress:
         """`max_cost`: US dollars up to which models that are paid for may be asked."""
         self.max_cost = max_cost
 
-    def say(self, line: str) -> None:
-        """One line, in rich's markup."""
+    def say(self, line: Any) -> None:
+        """One line, in rich's markup, or a table of rich's."""
 
     def mapping(self, name: str, mapping: Any) -> None:
         """Which columns of a source were taken for what."""

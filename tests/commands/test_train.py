@@ -14,9 +14,6 @@ from peft import PeftModel
 
 from forethought import cli
 from forethought.chat import encode_prompt
-from forethought.commands.attack import attack
-from forethought.commands.attack_folder import read_run
-from forethought.commands.attack_inputs import AttackChoice
 from forethought.commands.calibrate import calibrate
 from forethought.commands.chat import chat
 from forethought.commands.train import train
@@ -24,6 +21,9 @@ from forethought.data.answers import OwnAnswer
 from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel, as_messages, read_settings
 from forethought.errors import ConfigError, InputError, ModelError
+from forethought.evaluation.attack import attack
+from forethought.evaluation.folder import read_run
+from forethought.evaluation.inputs import AttackSettings
 from forethought.policy import default_policy
 from forethought.records import Example, write_jsonl
 from forethought.store import read_store, rewrite
@@ -122,7 +122,7 @@ def test_a_model_that_does_not_think_answers_with_its_own_weights(rows: Path) ->
 def test_it_is_attacked_without_watched_decoding_and_its_styles_are_seen(rows: Path, tmp_path: Path) -> None:
     adapter, out = _train(rows, "refusal_augmented"), tmp_path / "attack"
     names = ("misspelling", "policy_withdrawn", "answer_prefill")
-    attack(AttackChoice(model=str(adapter), attacks=names, n=2, max_answer_tokens=4, out=out, yes=True, control=True))
+    attack(adapter, AttackSettings(attacks=names, n=2, max_answer_tokens=4, control=True), out=out)
     replies = [json.loads(line) for line in (out / "replies.jsonl").read_text(encoding="utf-8").splitlines()]
     assert len(replies) == 16
     for reply in replies:

@@ -1,17 +1,22 @@
-"""`forethought attack`, to be mounted by the root of the command line."""
+"""`forethought attack`: options, the plan and the table at the end."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Column, Table
 
-from forethought.cli.options import DefenceOption
-from forethought.commands.attack import attack as run_attack
-from forethought.commands.attack_inputs import AttackChoice
+from forethought.cli.options import DefenceOption, ModelArgument
+from forethought.commands.shared import column_overrides, quiet
+from forethought.commands.terminal import Terminal, console
+from forethought.evals.judges import DEFAULT_JUDGE
 
-_MODEL = "A trained folder, a model folder, `embedded`, or a server's model as inspect-ai names it."
+if TYPE_CHECKING:
+    from forethought.evaluation.report import AttackRun
+
 _ATTACK = "An attack or a search, options and composition included (see --list, docs/attacks.md); can be repeated."
 _BENCHMARK = "A benchmark of any layout, or `shipped`; can be repeated."
 _TIME = "Shrink the sample, all attacks alike, to what fits in so many minutes. Searches come on top."
@@ -19,15 +24,12 @@ _TIME = "Shrink the sample, all attacks alike, to what fits in so many minutes. 
 
 def _list(wanted: bool) -> None:
     if wanted:
-        from forethought.commands.attack_views import show_attacks
-
-        show_attacks()
+        _show_attacks()
         raise typer.Exit
 
 
 def attack(
-    model: Annotated[str, typer.Argument(help=_MODEL)],
-    adapter: Annotated[Path | None, typer.Option(help="A trained adapter; its base is MODEL.")] = None,
+    model: ModelArgument,
     defence: DefenceOption = None,
     suite: Annotated[
         str | None, typer.Option(help="quick, paper, reasoning, adaptive, all or a YAML file. Default: quick.")
@@ -54,7 +56,7 @@ def attack(
     persuasion: Annotated[Path | None, typer.Option(help="A local file of persuasion techniques.")] = None,
     judge: Annotated[
         str, typer.Option(help="A judge's name (`forethought judge --help`), its folder, or ROLE@MODEL.")
-    ] = AttackChoice.judge,
+    ] = DEFAULT_JUDGE,
     judge_base_url: Annotated[str | None, typer.Option(help="Address of the judge's server.")] = None,
     base_url: Annotated[
         list[str] | None, typer.Option(help="Address of the model's server; repeated, several share the work.")
@@ -79,7 +81,7 @@ def attack(
     control: Annotated[
         bool, typer.Option("--control", help="Measure on a trained model's base which styles can be read.")
     ] = False,
-    rejudge: Annotated[bool, typer.Option("--rejudge", help="Judge the run's answers anew; asks nothing.")] = False,
+    again: Annotated[bool, typer.Option("--rejudge", help="Judge the run's answers anew; asks nothing.")] = False,
     show: Annotated[bool, typer.Option("--show-harmful", help="Leave texts on the page unredacted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask about the cost.")] = False,
     listed: Annotated[
@@ -102,14 +104,97 @@ def attack(
 
       forethought attack openai-api/local/NAME --base-url http://localhost:8000/v1 --takes-prefill --suite all
     """
-    choice = AttackChoice(
-        model=model, adapter=adapter, defence=defence, suite=suite, attacks=tuple(attacks or ()),
-        benchmarks=tuple(benchmarks or ()), harmless=tuple(harmless or ()), layout=layout,
-        columns=tuple(column or ()), skip_bad=skip_bad, by=by, n=n,
-        minutes=minutes, attacker=attacker, attacker_base_url=attacker_base_url, evaluator=evaluator,
-        templates=templates, persuasion=persuasion, judge=judge, judge_base_url=judge_base_url,
-        base_urls=tuple(base_url or ()), takes_prefill=takes_prefill, price_in=price_in, price_out=price_out,
-        max_cost=max_cost, query_budget=query_budget, goals=goals, max_answer_tokens=max_answer_tokens, seed=seed,
-        out=out, results=results, compare=compare, control=control, rejudge=rejudge, show=show, yes=yes,
+    quiet()
+    from forethought.engine.pricing import Price
+    from forethought.evaluation.attack import attack as attack_model
+    from forethought.evaluation.attack import rejudge
+    from forethought.evaluation.folder import default_folder
+    from forethought.evaluation.inputs import AttackSettings
+    from forethought.model import load
+
+    settings = AttackSettings(
+        suite=suite, attacks=tuple(attacks or ()), benchmarks=tuple(benchmarks or ()), harmless=tuple(harmless or ()),
+        layout=layout, columns=column_overrides(column or ()), skip_bad=skip_bad, by=by, n=n, minutes=minutes,
+        attacker=attacker, attacker_base_url=attacker_base_url, evaluator=evaluator, templates=templates,
+        persuasion=persuasion, judge=judge, judge_base_url=judge_base_url,
+        price=None if price_in is None or price_out is None else Price(input=price_in, output=price_out),
+        query_budget=query_budget, goals=goals, max_answer_tokens=max_answer_tokens, seed=seed, compare=compare,
+        control=control,
     )  # fmt: skip
-    raise typer.Exit(run_attack(choice))
+    progress = Terminal(max_cost=max_cost, yes=yes)
+    if again:
+        folder = out or default_folder(model, defence)
+        found = rejudge(folder, settings, results=results, show_harmful=show, progress=progress)
+    else:
+        opened = load(model, defence=defence, base_url=base_url or (), takes_prefill=takes_prefill)
+        found = attack_model(opened, settings, out=out, results=results, show_harmful=show, progress=progress)
+    _tell(found)
+    raise typer.Exit(int(found.too_many_unscored))
+
+
+def _tell(run: AttackRun) -> None:
+    """The table, what warns, the differences from the other run, and where all is written."""
+    _show_summary(run)
+    for line in run.warnings:
+        _say(line, "yellow")
+    _say(run.control.says, "dim")
+    for one in run.comparisons:
+        _say(f"against {run.compared_name}: {one}")
+    if run.compared is not None and not run.comparisons:
+        _say(f"No attempt stands in both runs, this one and that of {run.compared_name}: nothing is compared", "yellow")
+    _say(f"Page: {run.page}")
+    _say(f"Figures: {run.results}")
+    _say(f"Answers, unredacted: inspect view --log-dir {run.logs}")
+    if run.too_many_unscored:
+        _say(f"{run.unscored:.1%} of the attempts are unscored: the figures leave them out", "yellow")
+
+
+def _say(line: str, style: str | None = None) -> None:
+    """One line, brackets as they are."""
+    console.print(escape(line), highlight=False, soft_wrap=True, style=style)
+
+
+def _show_attacks() -> None:
+    """Every attack and search that can be named."""
+    from forethought.evals.attacks.adaptive.catalogue import all_searches
+    from forethought.evals.attacks.catalogue import all_attacks
+
+    table = Table(Column("name", no_wrap=True), Column("kind", no_wrap=True), "title", "needs")
+    for attack in all_attacks().values():
+        table.add_row(attack.name, attack.kind, escape(attack.title), ", ".join(attack.needs))
+    for search in all_searches().values():
+        table.add_row(search.name, "search", escape(search.title), ", ".join(search.needs))
+    console.print(table)
+
+
+def _show_summary(run: AttackRun) -> None:
+    """The table at the end."""
+    from forethought.report.attack_table import HEADINGS, SEARCH_HEADINGS, not_run_lines, search_lines, sections
+
+    parts = sections(run.report)
+    told = [
+        place for place in range(1, len(HEADINGS)) if any(_tells(line[place]) for _, lines in parts for line in lines)
+    ]
+    table = Table(caption="* needs more than a chat window. 95 % intervals in brackets", caption_justify="left")
+    table.add_column(HEADINGS[0], min_width=22)
+    for place in told:
+        table.add_column(HEADINGS[place], justify="right")
+    for title, lines in parts:
+        table.add_row(f"[bold]{title}")
+        for line in lines:
+            cells = [line[0], *(line[place] for place in told)]
+            table.add_row(*map(escape, cells), style="bold" if line[0] == "mean" else None)
+    if run.report.results:
+        console.print(table)
+    if run.searches:
+        table = Table(*SEARCH_HEADINGS)
+        for line in search_lines(run.searches):
+            table.add_row(*(escape(cell) for cell in line))
+        console.print(table)
+    for name, why in not_run_lines(run.summary.not_run, run.run.searches_not_run):
+        _say(f"Not run: {name}: {why}", "dim")
+
+
+def _tells(cell: str) -> bool:
+    """Whether a cell holds a number: a column without one takes room from the others."""
+    return cell[:1].isdigit() or cell.startswith("-0") or cell.startswith("-1")

@@ -52,7 +52,6 @@ def capability(
         Prompt | None, typer.Option(help="Default: chat for a trained model (and its base), else plain.")
     ] = None,
     shots: Annotated[int, typer.Option(min=0, help="Worked examples before each question.")] = 0,
-    adapter: Annotated[Path | None, typer.Option(help="A trained adapter; its base is MODEL.")] = None,
     base: Annotated[
         str | None, typer.Option(help="The base to compare with, for a model that was merged or fully trained.")
     ] = None,
@@ -88,4 +87,4 @@ def capability(
         "form": form.value, "choices": choices.value, "prompt": prompt.value if prompt else None, "shots": shots,
         "limit": limit, "seed": seed, "max_tokens": max_tokens, "think_budget": think_budget,
     }  # fmt: skip
-    capability_command.capability(model, files, options, adapter, base, column or [], grader, batch_size, out)
+    capability_command.capability(model, files, options, base, column or [], grader, batch_size, out)

@@ -7,10 +7,18 @@ from typing import Annotated
 
 import typer
 
-ModelArgument = Annotated[str, typer.Argument(help="A trained folder, a model folder, a hub name, or `embedded`.")]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A run folder, a trained folder, a model folder, a .gguf file, a hub name, `embedded`, or a "
+        "server's model: http://HOST:PORT/v1#NAME or PROVIDER/NAME."
+    ),
+]
 DefenceOption = Annotated[
     str | None,
-    typer.Option(help="A defence at inference around the model (docs/defences.md), such as fused:FOLDER."),
+    typer.Option(
+        help="A defence at inference around the model (docs/defences.md). Default: a run's own; none: without."
+    ),
 ]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the requests, where the guess is wrong.")]
 SourceArgument = Annotated[

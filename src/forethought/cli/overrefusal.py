@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import ModelArgument
+from forethought.cli.options import DefenceOption, ModelArgument
 from forethought.commands import overrefusal as overrefusal_command
 
 
@@ -23,7 +23,7 @@ def over_refusal(
     column: Annotated[
         list[str] | None, typer.Option(help="NOUN=COLUMN (text, label, category); can be repeated.")
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="A trained adapter; its base is MODEL.")] = None,
+    defence: DefenceOption = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the sample and the disguises.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the figures as JSON; logs beside it, to resume.")] = None,
@@ -40,4 +40,4 @@ def over_refusal(
 
       forethought over-refusal embedded shipped:lookalike shipped:ordinary --limit 100
     """
-    overrefusal_command.over_refusal(model, files, styles, limit, column or [], adapter, max_tokens, seed, out)
+    overrefusal_command.over_refusal(model, files, styles, limit, column or [], defence, max_tokens, seed, out)

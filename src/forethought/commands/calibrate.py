@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from forethought.commands.shared import quiet
@@ -56,10 +55,11 @@ def calibrate(
     """
     quiet()
     from forethought.commands.terminal import Terminal
-    from forethought.engine.local import LocalModel, read_settings, write_settings
+    from forethought.engine.local import read_settings, write_settings
     from forethought.evals.calibrate import guarantee
+    from forethought.model import load_local, trained_folder
 
-    folder = Path(model)
+    folder = trained_folder(model)
     settings = read_settings(folder)
     if not settings.thinks:
         raise InputError(folder, "does not think: it has no verdict to set a threshold for", "Calibrate a scot model")
@@ -73,7 +73,7 @@ def calibrate(
     _must_hold(check, confidence)
     with Terminal(console).bar("calibrate") as bar:
         bar.total(len(sample.rows))
-        local = LocalModel.load(model, batch_size=batch_size)
+        local = load_local(model, batch_size)
         responses = local.think([row.messages for row in sample.rows], on_done=bar.advance)
     odds = sample.parted([response.log_odds for response in responses])
     scored = [score for score in odds.attacks if score is not None]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.commands.shared import quiet
+from forethought.commands.shared import column_overrides, quiet
 from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
+    from forethought.engine.device import DType
     from forethought.engine.local import LocalModel
     from forethought.evals.capability.questions import QuestionSet
     from forethought.evals.capability.run import SetResult
@@ -26,7 +27,6 @@ def capability(
     model: str,
     files: Sequence[str],
     options: Mapping[str, Any],
-    adapter: Path | None,
     base: str | None,
     columns: Sequence[str],
     grader: str | None,
@@ -48,7 +48,7 @@ def capability(
     if grader is not None and options["form"] != "generate":
         raise ConfigError("--grader", "compares written answers", "Add --form generate")
     sets = _sets(files, columns)
-    models = _models(model, adapter, base)
+    models = _models(model, base)
     prompt = options["prompt"] or ("chat" if models.local.trained else "plain")
     config = CapabilityConfig(**{**options, "prompt": prompt})
     folder = out.with_name(f"{out.stem}-items") if out else Path("runs") / "capability"
@@ -77,25 +77,24 @@ class _Models:
     """How many systems are scored: 2 with a base."""
 
 
-def _models(model: str, adapter: Path | None, base: str | None) -> _Models:
+def _models(model: str, base: str | None) -> _Models:
     """Loads what is scored; says so where nothing stands beside a trained model."""
     from forethought.engine.device import device
     from forethought.engine.embedded import resolve_model
-    from forethought.engine.local import LocalModel
     from forethought.evals.capability.run import has_base
     from forethought.evals.capability.summary import model_key
+    from forethought.model import load_local, trained_folder
 
-    dtype: Any = "float32" if device().type == "cpu" else "auto"
-    local = LocalModel.load(model, adapter, dtype)
-    other = LocalModel.load(base, None, dtype) if base is not None and local.trained else None
+    dtype: DType = "float32" if device().type == "cpu" else "auto"
+    local, folder = load_local(model, dtype=dtype), trained_folder(model)
+    other = load_local(base, dtype=dtype) if base is not None and local.trained else None
     count = 2 if local.trained and (other is not None or has_base(local)) else 1
     if local.trained and count == 1:
         console.print(
             "No base model stands beside this one: no difference is measured. Name it: --base", style="yellow"
         )
-    # An adapter's folder is the model; its base is named in it.
-    key = model_key(adapter or Path(resolve_model(model)), str(adapter or model))
-    base_name = base or _base_name(adapter or Path(model))
+    key = model_key(Path(resolve_model(str(folder))), str(folder))
+    base_name = base or _base_name(folder)
     base_key = model_key(Path(resolve_model(base_name)), base_name) if base_name else ""
     return _Models(local, key, other, base_key, count)
 
@@ -104,7 +103,7 @@ def _sets(files: Sequence[str], columns: Sequence[str]) -> list[QuestionSet]:
     """Reads the question files and shows how each was understood. Raises ConfigError for two of one name."""
     from forethought.evals.capability.questions import load_questions
 
-    sets = [load_questions(file, _overrides(columns)) for file in files]
+    sets = [load_questions(file, column_overrides(columns)) for file in files]
     if len({qset.name for qset in sets}) < len(sets):
         raise ConfigError(", ".join(files), "two files have the same name", "Rename one: figures carry the names")
     for qset in sets:
@@ -127,14 +126,6 @@ def _base_name(folder: Path) -> str:
     """The base that an adapter folder names; empty for any other model."""
     file = folder / "adapter_config.json"
     return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]) if file.is_file() else ""
-
-
-def _overrides(columns: Sequence[str]) -> dict[str, str]:
-    pairs = [one.partition("=") for one in columns]
-    for noun, equals, column in pairs:
-        if not equals or not column:
-            raise ConfigError(f"--column {noun}", "is not of the form NOUN=COLUMN", "Write, say, --column answer=gold")
-    return {noun: column for noun, _, column in pairs}
 
 
 def _graded(results: Sequence[SetResult], grader: str | None, folder: Path, seed: int) -> list[Figure]:

@@ -75,7 +75,7 @@ def mine(model: str, source: str, out: Path, limit: int | None) -> None:
     from forethought.commands.terminal import Terminal
     from forethought.data.answers import false_refusals
     from forethought.data.sources import SourceSpec, load_requests
-    from forethought.engine.local import LocalModel
+    from forethought.model import load_local
     from forethought.records import write_jsonl
 
     requests = list(load_requests(SourceSpec(path=source, limit=limit), False))
@@ -83,7 +83,7 @@ def mine(model: str, source: str, out: Path, limit: int | None) -> None:
         raise InputError(source, "holds no harmless request", "Mine from a set of harmless requests")
     with Terminal(console).bar("mine") as bar:
         bar.total(sum(request.harmful is False for request in requests))
-        found, counts = false_refusals(LocalModel.load(model), requests, out.with_suffix(".log.jsonl"), bar.advance)
+        found, counts = false_refusals(load_local(model), requests, out.with_suffix(".log.jsonl"), bar.advance)
     write_jsonl(out, found)
     console.print(", ".join(f"{name} {count}" for name, count in counts.items()), highlight=False)
     console.print(f"{len(found)} false refusals: {out}", highlight=False, soft_wrap=True)

@@ -39,13 +39,13 @@ def inside(
     quiet()
     from forethought.commands.terminal import Terminal
     from forethought.data.evolve import load_operators
-    from forethought.engine.local import LocalModel
     from forethought.evals.inside.look import look_inside, texts_to_read, weights_of
     from forethought.evals.inside.sample import draw
     from forethought.evals.inside.thoughts import need_thoughts
+    from forethought.model import load_local
 
     parts = _parts(requests, text_column)
-    local = LocalModel.load(model)
+    local = load_local(model)
     need_thoughts(local)
     assert local.settings is not None
     chosen = _styles(styles, local.settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.commands.shared import quiet
+from forethought.commands.shared import column_overrides, quiet
 from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
@@ -24,7 +24,7 @@ def over_refusal(
     styles: bool,
     limit: int | None,
     columns: Sequence[str],
-    adapter: Path | None,
+    defence: str | None,
     max_tokens: int,
     seed: int,
     out: Path | None,
@@ -32,13 +32,13 @@ def over_refusal(
     """Puts every request of the files to a model, plain and disguised, and reports what is refused."""
     quiet()
     from forethought.commands.terminal import Terminal
-    from forethought.engine.local import LocalModel
     from forethought.evals.attacks.catalogue import BY_RULE, DIRECT
     from forethought.evals.overrefusal import load_set, over_refusal_figures, plan, unscored_causes
     from forethought.evals.respond import run_defence
     from forethought.manifest import key_of
+    from forethought.model import load
 
-    sets = [load_set(file, _overrides(columns)) for file in files]
+    sets = [load_set(file, column_overrides(columns)) for file in files]
     if len({one.name for one in sets}) < len(sets):
         raise ConfigError(", ".join(files), "two files have the same name", "Rename one: figures carry the names")
     for one in sets:
@@ -46,15 +46,17 @@ def over_refusal(
         console.print(escape(f"{one.name}: {counts} ({one.columns})"), highlight=False)
     names = BY_RULE if styles else ()
     attempts = plan(sets, names, limit, seed)
-    local = LocalModel.load(model, adapter)
-    system = "defended" if local.trained else "base"
+    opened = load(model, defence=defence)
+    system = "base" if opened.settings is None else "defended"
     folder = out.with_name(f"{out.stem}-logs") if out else Path("runs") / "over-refusal"
     # Whatever changes an answer names the folder: another model or plan never reads these logs.
-    told = [model, str(adapter), _weights(adapter or model), max_tokens, [one.id for one in attempts]]
+    told = [model, defence, opened.files, max_tokens, [one.id for one in attempts]]
     log_dir = folder / key_of(told)
     with Terminal(console).bar("over-refusal") as bar:
         bar.total(len(attempts))
-        judged = run_defence(system, local, attempts, log_dir, max_answer_tokens=max_tokens, on_progress=bar.advance)
+        judged = run_defence(
+            system, opened.respondent, attempts, log_dir, max_answer_tokens=max_tokens, on_progress=bar.advance
+        )
     figures = over_refusal_figures(system, judged)
     _show(sets, figures, (DIRECT.name, *names), system)
     for cause, count in unscored_causes(judged).items():
@@ -65,22 +67,6 @@ def over_refusal(
 
 
 _LABELS = ((False, "harmless"), (True, "harmful"), (None, "unlabelled"))
-
-
-def _weights(model: str | Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of a model folder's files; empty for a model by name."""
-    folder = Path(model)
-    files = sorted(folder.glob("*")) if folder.is_dir() else []
-    stats = [(file.name, file.stat()) for file in files if file.is_file()]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-
-
-def _overrides(columns: Sequence[str]) -> dict[str, str]:
-    pairs = [one.partition("=") for one in columns]
-    for noun, equals, column in pairs:
-        if not equals or not column:
-            raise ConfigError(f"--column {noun}", "is not of the form NOUN=COLUMN", "Write, say, --column text=prompt")
-    return {noun: column for noun, _, column in pairs}
 
 
 def _show(sets: Sequence[OverRefusalSet], figures: Sequence[Figure], styles: Sequence[str], system: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ def run(
     quiet()
     from forethought.evals.cells import UNSCORED_LIMIT
     from forethought.pipeline.recipe import default_recipe, load_recipe
-    from forethought.pipeline.responding import FUSION
     from forethought.pipeline.run import run_recipe
 
     if Path(what).suffix.lower() in _RECIPES:
@@ -54,8 +52,7 @@ def run(
     found = run_recipe(recipe, folder, results or folder / "results.json", terminal)
     terminal.table(found.figures, found.systems)
     console.print(f"Report: {found.page}", highlight=False, soft_wrap=True)
-    defended = f" --defence {shlex.quote(recipe.defence(folder / FUSION))}" if recipe.around else ""
-    console.print(f"Try it: forethought chat {folder / '5-train'}{defended}", highlight=False, soft_wrap=True)
+    console.print(f"Try it: forethought chat {folder}", highlight=False, soft_wrap=True)
     if found.unscored > UNSCORED_LIMIT:
         console.print(f"[red]{found.unscored:.1%} of one defence's answers could not be judged[/red]: see the page")
         return 1

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
-    from forethought.engine.conversation import Respondent
-    from forethought.engine.local import LocalModel
+    pass
 
 
 def quiet() -> None:
@@ -35,17 +34,3 @@ def column_overrides(columns: Sequence[str]) -> dict[str, str]:
         if not (noun and equals and column):
             raise ConfigError(f"--column {noun}", "is not NOUN=NAME", "Write it as: --column category=my_column")
     return {noun: column for noun, _, column in pairs}
-
-
-def around(spec: str, respondent: Respondent, local: LocalModel | None) -> Respondent:
-    """A model behind a defence at inference, as docs/defences.md writes it; `local` holds weights that it may read.
-
-    Raises ConfigError and InputError for a defence that does not exist or can't be put there.
-    """
-    from forethought.data.shipped import shipped_requests
-    from forethought.defences.base import Means
-    from forethought.defences.catalogue import make_defence
-    from forethought.policy import default_policy
-
-    policy = local.settings.policy if local is not None and local.settings is not None else default_policy()
-    return make_defence(spec, respondent, Means(policy, local, shipped_requests("calibration")))

@@ -33,9 +33,9 @@ class _DrawnBar(Bar):
     def total(self, total: int) -> None:
         self._task = self._drawn.add_task(self._name, total=total, note="")
 
-    def advance(self, steps: int) -> None:
+    def advance(self, steps: int, note: str = "") -> None:
         if self._task is not None:
-            self._drawn.advance(self._task, steps)
+            self._drawn.update(self._task, advance=steps, note=note)
 
     def show(self, done: int, total: int, note: str = "") -> None:
         if self._task is None:
@@ -52,8 +52,8 @@ class Terminal(Progress):
         super().__init__(max_cost)
         self.console, self._yes = shown or console, yes
 
-    def say(self, line: str) -> None:
-        self.console.print(line, highlight=False)
+    def say(self, line: Any) -> None:
+        self.console.print(line, highlight=False, soft_wrap=isinstance(line, str))
 
     def mapping(self, name: str, mapping: Any) -> None:
         self.console.print(f"[dim]{name}: {mapping}[/dim]", highlight=False)

@@ -16,10 +16,11 @@ from forethought.evals.comprehension import readability_warnings
 from forethought.evals.metrics import Figure
 from forethought.evals.respond import Judged
 from forethought.manifest import file_hash
+from forethought.model import write_run_model
 from forethought.pipeline.data_stages import data_stages
 from forethought.pipeline.operating import calibrate, read_calibration, set_threshold
 from forethought.pipeline.recipe import Recipe
-from forethought.pipeline.responding import BEST, CALIBRATE, best_stages, check_around, respond_stages
+from forethought.pipeline.responding import BEST, CALIBRATE, FUSION, best_stages, check_around, respond_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.taught_by import taught_by
 from forethought.policy import Policy, load_policy
@@ -65,6 +66,8 @@ def run_recipe(recipe: Recipe, folder: Path, results: Path, progress: Progress) 
         judged[BEST] = best_stages(recipe, policy, folders, adapter, judged, stages, progress)
     figures = _figures(recipe, judged, read_settings(adapter), built, stages)
     _say_doubts(recipe, judged, progress)
+    defence = recipe.defence(folder / FUSION) if recipe.around else ""
+    write_run_model(folder, recipe.model, adapter, defence)
     inputs = {name: file_hash(selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
     inputs["policy"] = policy.hash
     write_results(results, [recipe.seed], inputs, figures)

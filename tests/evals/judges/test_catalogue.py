@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from forethought.commands.attack_inputs import AttackChoice
 from typer.testing import CliRunner
 
 from forethought.cli.judge import judge_app
-from forethought.commands.attack_inputs import AttackChoice
 from forethought.errors import ConfigError, InputError
 from forethought.evals import judges
 from forethought.evals.judges import DEFAULT_JUDGE

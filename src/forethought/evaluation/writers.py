@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forethought.commands.attack_inputs import AttackChoice, Target
-from forethought.commands.attack_views import Meter, bar
 from forethought.errors import ConfigError
+from forethought.evaluation.inputs import AttackSettings
+from forethought.evaluation.meter import Meter
+from forethought.model import NO_DEFENCE, Model, is_served, load
+from forethought.progress import Progress
 
 if TYPE_CHECKING:
-    from inspect_ai.model import Model
+    from inspect_ai.model import Model as InspectModel
 
     from forethought.engine.local import LocalModel
     from forethought.evals.attacks.adaptive.base import Goal, Tools
@@ -28,55 +30,55 @@ _CALLS = "attacker-calls.jsonl"
 
 
 class Writers:
-    """The attacker and the evaluator that the command line names; models are opened when they are first needed."""
+    """The attacker and the evaluator that the settings name; models are opened when they are first needed."""
 
-    def __init__(self, choice: AttackChoice, folder: Path, target: Target) -> None:
-        self._choice, self._folder, self._target = choice, folder, target
+    def __init__(self, settings: AttackSettings, folder: Path, attacked: Model, progress: Progress) -> None:
+        self._settings, self._folder, self._attacked, self._progress = settings, folder, attacked, progress
 
     @property
     def there(self) -> bool:
         """Whether there is an attacker."""
-        return self._choice.attacker is not None
+        return self._settings.attacker is not None
 
     @property
     def rates(self) -> bool:
         """Whether there is an evaluator: the attacker where none is named."""
-        return self._choice.evaluator is not None or self.there
+        return self._settings.evaluator is not None or self.there
 
     @property
     def paid(self) -> bool:
         """Whether a text of the attacker may cost money."""
-        named = (self._choice.attacker, self._choice.evaluator)
-        return not self._choice.attacker_base_url and any(name is not None and not _local(name) for name in named)
+        named = (self._settings.attacker, self._settings.evaluator)
+        return not self._settings.attacker_base_url and any(name is not None and not _local(name) for name in named)
 
     @cached_property
     def rewrites(self) -> Rewrites | None:
         """Texts that the attacker wrote in this and in neighbouring runs: each is asked for once."""
         from forethought.evals.attacks.rewrites import Rewrites
 
-        if self._choice.attacker is None:
+        if self._settings.attacker is None:
             return None
-        return Rewrites(self._folder.parent / _REWRITES, self._choice.attacker)
+        return Rewrites(self._folder.parent / _REWRITES, self._settings.attacker)
 
     @cached_property
     def ask_for_texts(self) -> Ask | None:
         """How attacks ask for texts."""
         from forethought.evals.attacks.attacker import ATTACKER_SETTINGS, attacker
 
-        if self._choice.attacker is None:
+        if self._settings.attacker is None:
             return None
-        settings = ATTACKER_SETTINGS.model_copy(update={"base_url": self._choice.attacker_base_url})
-        return attacker(self._as_inspect(self._choice.attacker), self._folder / _CALLS, settings)
+        settings = ATTACKER_SETTINGS.model_copy(update={"base_url": self._settings.attacker_base_url})
+        return attacker(self._as_inspect(self._settings.attacker), self._folder / _CALLS, settings)
 
     @cached_property
     def attacker(self) -> TextModel | None:
         """Who writes for searches."""
-        return self._text_model(self._choice.attacker)
+        return self._text_model(self._settings.attacker)
 
     @cached_property
     def evaluator(self) -> TextModel | None:
         """Who rates answers for searches."""
-        return self._text_model(self._choice.evaluator or self._choice.attacker)
+        return self._text_model(self._settings.evaluator or self._settings.attacker)
 
     def tools(self, given: Given, goals: Sequence[Goal] = ()) -> Tools:
         """What searches may use of the attacked model."""
@@ -85,11 +87,11 @@ class Writers:
 
         file = given.files.get("templates")
         return Tools(
-            able=self._target.respondent.able,
+            able=self._attacked.respondent.able,
             policy=given.policy,
             format=given.format,
-            thinks=self._target.thinks,
-            model=self._target.local,
+            thinks=self._attacked.local is not None and self._attacked.local.thinks,
+            model=self._attacked.local,
             templates=[template.fill("{request}") for template in read_templates(file)] if file is not None else (),
             group=[goal for goal in goals if goal.request.harmful],
         )
@@ -104,7 +106,7 @@ class Writers:
         from forethought.evals.suite.plan import make_plan
         from forethought.evals.suite.run import run_suite
 
-        local = self._target.local
+        local = self._attacked.local
         if local is None or not local.trained:
             return  # a model that was not trained here is its own control
         with contextlib.ExitStack() as stack:
@@ -117,11 +119,11 @@ class Writers:
             base = LocalModel(local.base_weights, local.tokenizer, None, batch_size=local.batch_size, name="base")
             meter = Meter(base, None)
             plan = make_plan(
-                folder, attacks, [], harmless, self._choice.seed, given, base.able, self.rewrites, self.ask_for_texts
+                folder, attacks, [], harmless, self._settings.seed, given, base.able, self.rewrites, self.ask_for_texts
             )
-            with bar("control", meter) as progress:
-                progress.total(plan.attempts)
-                run_suite(folder, meter, self._choice.max_answer_tokens, progress.advance)
+            with self._progress.bar("control") as bar:
+                bar.total(plan.attempts)
+                run_suite(folder, meter, self._settings.max_answer_tokens, meter.telling(bar))
 
     def _text_model(self, name: str | None) -> TextModel | None:
         from forethought.engine.callspec import CallSettings
@@ -131,10 +133,10 @@ class Writers:
             return None
         if _local(name):
             return text_model(self._opened(name))
-        url = self._choice.attacker_base_url
+        url = self._settings.attacker_base_url
         return text_model(name, CallSettings(attempts=1, timeout_s=120, max_retries=3, base_url=url))
 
-    def _as_inspect(self, name: str) -> str | Model:
+    def _as_inspect(self, name: str) -> str | InspectModel:
         if not _local(name):
             return name
         from inspect_ai.model import get_model
@@ -143,12 +145,12 @@ class Writers:
 
     def _opened(self, name: str) -> LocalModel:
         """A local model; the attacked one is not loaded twice."""
-        from forethought.engine.local import LocalModel
-
-        if name == self._choice.model and self._choice.adapter is None and self._target.local is not None:
-            return self._target.local
-        return LocalModel.load(name)
+        if name == self._attacked.where and self._attacked.local is not None:
+            return self._attacked.local
+        local = load(name, defence=NO_DEFENCE).local
+        assert local is not None  # `_local` told
+        return local
 
 
 def _local(name: str) -> bool:
-    return "/" not in name or Path(name).exists()
+    return not is_served(name)

@@ -1,4 +1,4 @@
-"""The end of an attack run: judged, summed up, written as table, page, figures and logs. Asks only the judge."""
+"""The end of an attack run: judged, summed up, written as page, figures and logs. Asks only the judge."""
 
 from __future__ import annotations
 
@@ -6,21 +6,37 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from forethought.commands.attack_folder import CONTROL, SEARCHES, RunRecord, read_run
-from forethought.commands.attack_inputs import AttackChoice
-from forethought.commands.attack_views import bar, say, show_summary
 from forethought.errors import InputError
-
-if TYPE_CHECKING:
-    from forethought.engine.pricing import Price
-    from forethought.evals.attacks.adaptive.outcome import Outcome
-    from forethought.evals.judges.base import Judge
-    from forethought.evals.metrics import Figure
-    from forethought.evals.paired import Comparison
-    from forethought.evals.suite.plan import PlanSummary
-    from forethought.report.attack_figures import AttackReport, AttackRows, SearchResult
+from forethought.evals.attacks.adaptive.driver import read_outcomes
+from forethought.evals.attacks.adaptive.outcome import Outcome
+from forethought.evals.attacks.catalogue import parse_attack
+from forethought.evals.cells import UNSCORED_LIMIT, too_many_unscored
+from forethought.evals.comprehension import readability_warnings, readable_styles
+from forethought.evals.judges.base import Judge
+from forethought.evals.judges.known import known_error
+from forethought.evals.metrics import Figure, share
+from forethought.evals.paired import Comparison, compare, comparison_figures
+from forethought.evals.suite.judged import judge_run, read_judged, verdicts_file
+from forethought.evals.suite.logs import write_logs
+from forethought.evals.suite.plan import SUMMARY_FILE, PlanSummary
+from forethought.evaluation.folder import CONTROL, SEARCHES, RunRecord, read_run
+from forethought.evaluation.inputs import AttackSettings
+from forethought.manifest import file_hash
+from forethought.progress import Progress
+from forethought.report.attack_figures import (
+    AttackReport,
+    AttackRows,
+    SearchResult,
+    attack_report,
+    collect,
+    search_figures,
+    search_results,
+    slugs,
+    understood,
+)
+from forethought.report.attack_page import AttackPage, write_attack_page
+from forethought.report.results import write_results
 
 PAGE, RESULTS, LOGS = "attack.html", "results.json", "logs"
 _MODEL, _OTHER = "model", "compared"
@@ -44,8 +60,8 @@ class _Compared:
 
 
 @dataclass(frozen=True)
-class _Finished:
-    """A judged run, and all that is told of it."""
+class AttackRun:
+    """A judged attack run, and all that is told of it."""
 
     folder: Path
     run: RunRecord
@@ -54,55 +70,92 @@ class _Finished:
     summary: PlanSummary
     report: AttackReport
     outcomes: Sequence[Outcome]
+    """What came of each search."""
     searches: Sequence[SearchResult]
     """The outcomes by method."""
     control: _Control
     compared: _Compared | None
+    results: Path
+    """The figures' file."""
+
+    @property
+    def page(self) -> Path:
+        """The page of the run."""
+        return self.folder / PAGE
+
+    @property
+    def logs(self) -> Path:
+        """Logs of inspect-ai: everything that was asked and answered, unredacted."""
+        return self.folder / LOGS
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures, by stable names (`docs/attacking.md`)."""
+        found = [*self.report.figures(), *search_figures(self.outcomes), *_counts(self.run, self.rows, self.summary)]
+        return found + comparison_figures(self.comparisons, _MODEL, _OTHER)
 
     @property
     def warnings(self) -> list[str]:
+        """What a reader should know before the table."""
         return _warnings(self.rows, self.control)
 
     @property
     def compared_name(self) -> str:
+        """The other run's model; empty where there is none."""
         return self.compared.name if self.compared is not None else ""
 
     @property
     def comparisons(self) -> list[Comparison]:
+        """Paired differences from the other run."""
         return self.compared.comparisons if self.compared is not None else []
 
+    @property
+    def unscored(self) -> float:
+        """Share of all attempts and searches that could not be judged."""
+        total = len(self.rows.rows) + len(self.outcomes)
+        return (self.rows.unscored + sum(one.broken is None for one in self.outcomes)) / max(1, total)
 
-def report_run(choice: AttackChoice, folder: Path, run: RunRecord, judge: Judge) -> int:
-    """Judges what has no verdict, prints the table, writes page, figures and logs.
+    @property
+    def too_many_unscored(self) -> bool:
+        """Whether so many are unscored that the figures should not be relied on."""
+        return self.unscored > UNSCORED_LIMIT
 
-    Returns 1 where more than two answers in a hundred are unscored, else 0. Raises InputError where nothing was asked.
+
+def report_run(
+    settings: AttackSettings,
+    folder: Path,
+    run: RunRecord,
+    judge: Judge,
+    results: Path | None,
+    anew: bool,
+    show_harmful: bool,
+    progress: Progress,
+) -> AttackRun:
+    """Judges what has no verdict, `anew` everything, and writes page, figures and logs.
+
+    Raises InputError where nothing was asked.
     """
-    from forethought.evals.attacks.adaptive.driver import read_outcomes
-    from forethought.evals.attacks.catalogue import parse_attack
-    from forethought.evals.judges.known import known_error
-    from forethought.report.attack_figures import attack_report, search_results
-
     summary = _planned(folder)
-    rows = _judged(folder, judge, choice.rejudge)
+    rows = _judged(folder, judge, progress, anew)
     outcomes = list(read_outcomes(folder / SEARCHES))
-    other = _other(choice, judge)
-    control = _control(folder, run, rows, judge, other, choice)
+    other = None
+    if settings.compare is not None:
+        other = _Compared(read_run(settings.compare).name, _judged(settings.compare, judge, progress))
+    control = _control(folder, run, rows, judge, other, settings, progress)
     error = known_error(judge.name, judge.measure)
     attacks = [parse_attack(name) for name in summary.attacks]
     report = attack_report(rows.rows, attacks, run.seen, control.measured, error)
-    done = _Finished(
+    done = AttackRun(
         folder, run, judge, rows, summary, report, outcomes, search_results(outcomes), control,
-        _against(rows, other, report) if other is not None else None,
+        _against(rows, other, report) if other is not None else None, results or folder / RESULTS,
     )  # fmt: skip
-    _tell(done)
-    _write_figures(done, choice)
-    _write_page(done, choice.show)
-    _write_logs(done, choice.price)
-    return _exit_code(rows, outcomes)
+    _write_figures(done, settings)
+    _write_page(done, show_harmful)
+    write_logs(folder, done.logs, run.name, judge.name, price=settings.price)
+    return done
 
 
 def _planned(folder: Path) -> PlanSummary:
-    from forethought.evals.suite.plan import SUMMARY_FILE, PlanSummary
 
     path = folder / SUMMARY_FILE
     if not path.is_file():
@@ -110,42 +163,38 @@ def _planned(folder: Path) -> PlanSummary:
     return PlanSummary.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _judged(folder: Path, judge: Judge, anew: bool = False) -> AttackRows:
+def _judged(folder: Path, judge: Judge, progress: Progress, anew: bool = False) -> AttackRows:
     """All attempts with their verdicts. `anew` forgets the verdicts that this judge has given."""
-    from forethought.evals.suite.judged import judge_run, read_judged, verdicts_file
-    from forethought.report.attack_figures import collect
 
     if anew:
         verdicts_file(folder, judge.name).unlink(missing_ok=True)
-    with bar("judging") as progress:
-        progress.total(_planned(folder).attempts)
-        judge_run(folder, judge, on_progress=progress.advance)
+    with progress.bar("judging") as bar:
+        bar.total(_planned(folder).attempts)
+        judge_run(folder, judge, on_progress=bar.advance)
     return collect(read_judged(folder, judge.name), judge.measure)
 
 
-def _other(choice: AttackChoice, judge: Judge) -> _Compared | None:
-    if choice.compare is None:
-        return None
-    run = read_run(choice.compare)
-    return _Compared(run.name, _judged(choice.compare, judge))
-
-
 def _control(
-    folder: Path, run: RunRecord, rows: AttackRows, judge: Judge, other: _Compared | None, choice: AttackChoice
+    folder: Path,
+    run: RunRecord,
+    rows: AttackRows,
+    judge: Judge,
+    other: _Compared | None,
+    settings: AttackSettings,
+    progress: Progress,
 ) -> _Control:
     """The base model's comprehension by style, from whichever run has its answers."""
-    from forethought.evals.comprehension import readable_styles
-    from forethought.report.attack_figures import understood
 
     if run.settings is None:
         measured, whose = understood(rows.rows), "its own answers"
-    elif other is not None and choice.compare is not None and read_run(choice.compare).settings is None:
+    elif other is not None and settings.compare is not None and read_run(settings.compare).settings is None:
         measured, whose = understood(other.rows.rows), f"the answers of {other.name}"
     elif (folder / CONTROL / "plan.json").is_file():
-        measured, whose = understood(_judged(folder / CONTROL, judge).rows), "its base model's answers"
+        measured, whose = understood(_judged(folder / CONTROL, judge, progress).rows), "its base model's answers"
     else:
         return _Control(
-            {}, "Which styles it reads is a guess by attack: give --compare BASE_RUN or --control to measure"
+            {},
+            "Which styles it reads is a guess by attack: compare with a run of the base model, or ask for a control",
         )
     if not readable_styles(measured):
         return _Control(
@@ -155,28 +204,13 @@ def _control(
 
 
 def _against(rows: AttackRows, other: _Compared, report: AttackReport) -> _Compared:
-    from forethought.evals.paired import compare
 
     unseen = [result.name for result in report.of("unseen")]
     found = compare(rows.rows, other.rows.rows, unseen)
-    if not found:
-        say(f"No attempt stands in both runs, this one and that of {other.name}: nothing is compared", "yellow")
     return _Compared(other.name, other.rows, found)
 
 
-def _tell(done: _Finished) -> None:
-    """Prints the table, what warns, and the differences from the other run."""
-    show_summary(done.report, done.searches, done.summary.not_run, done.run.searches_not_run)
-    for line in done.warnings:
-        say(line, "yellow")
-    say(done.control.says, "dim")
-    for one in done.comparisons:
-        say(f"against {done.compared_name}: {one}")
-
-
-def _write_page(done: _Finished, show_harmful: bool) -> None:
-    from forethought.evals.judges.known import known_error
-    from forethought.report.attack_page import AttackPage, write_attack_page
+def _write_page(done: AttackRun, show_harmful: bool) -> None:
 
     page = AttackPage(
         title=f"Attacks on {done.run.name}",
@@ -193,39 +227,21 @@ def _write_page(done: _Finished, show_harmful: bool) -> None:
         examples=done.rows.examples,
         show_harmful=show_harmful,
     )
-    write_attack_page(done.folder / PAGE, page)
-    say(f"Page: {done.folder / PAGE}")
+    write_attack_page(done.page, page)
 
 
-def _write_figures(done: _Finished, choice: AttackChoice) -> None:
-    from forethought.evals.paired import comparison_figures
-    from forethought.manifest import file_hash
-    from forethought.report.attack_figures import search_figures, slugs
-    from forethought.report.results import write_results
-
-    figures = [*done.report.figures(), *search_figures(done.outcomes), *_counts(done.run, done.rows, done.summary)]
-    figures += comparison_figures(done.comparisons, _MODEL, _OTHER)
+def _write_figures(done: AttackRun, settings: AttackSettings) -> None:
     ran = {result.name for result in done.report.results}
     slug = slugs(done.summary.attacks)
     absent = {name: causes for name, causes in done.summary.not_run.items() if name not in ran}
     missing = {f"asr_{slug[name]}": "; ".join(causes) for name, causes in absent.items()}
-    files = [*choice.benchmarks, *choice.harmless, *((choice.suite,) if choice.suite else ())]
+    files = [*settings.benchmarks, *settings.harmless, *((settings.suite,) if settings.suite else ())]
     inputs = {Path(file).name: file_hash(Path(file)) for file in files if Path(file).is_file()}
     inputs |= {"plan.jsonl": file_hash(done.folder / "plan.jsonl")}
-    results = choice.results or done.folder / RESULTS
-    write_results(results, [done.run.seed], inputs, figures, missing)
-    say(f"Figures: {results}")
-
-
-def _write_logs(done: _Finished, price: Price | None) -> None:
-    from forethought.evals.suite.logs import write_logs
-
-    write_logs(done.folder, done.folder / LOGS, done.run.name, done.judge.name, price=price)
-    say(f"Answers, unredacted: inspect view --log-dir {done.folder / LOGS}")
+    write_results(done.results, [done.run.seed], inputs, done.figures, missing)
 
 
 def _counts(run: RunRecord, rows: AttackRows, summary: PlanSummary) -> list[Figure]:
-    from forethought.evals.metrics import Figure, share
 
     answered = max(1, sum(one.response is not None for one in rows.rows))
     spent = rows.tokens["reasoning"] + rows.tokens["answer"]
@@ -241,8 +257,6 @@ def _counts(run: RunRecord, rows: AttackRows, summary: PlanSummary) -> list[Figu
 
 
 def _warnings(rows: AttackRows, control: _Control) -> list[str]:
-    from forethought.evals.cells import too_many_unscored
-    from forethought.evals.comprehension import readability_warnings
 
     lines = [f"{part:.0%} of the answers in {cell} are unscored" for cell, part in too_many_unscored(rows.rows).items()]
     causes = [f"{count} attempts are unscored: {cause}" for cause, count in rows.causes.most_common()]
@@ -266,14 +280,3 @@ def _settings(run: RunRecord, judge: Judge, rows: AttackRows, summary: PlanSumma
         ("tokens", tokens),
         ("cost", "unknown" if run.cost is None else f"${run.cost:.2f}"),
     ]
-
-
-def _exit_code(rows: AttackRows, outcomes: Sequence[Outcome]) -> int:
-    from forethought.evals.cells import UNSCORED_LIMIT
-
-    unscored = rows.unscored + sum(one.broken is None for one in outcomes)
-    total = len(rows.rows) + len(outcomes)
-    if total and unscored / total > UNSCORED_LIMIT:
-        say(f"{unscored} of {total} attempts are unscored, more than {UNSCORED_LIMIT:.0%}", "yellow")
-        return 1
-    return 0

@@ -23,7 +23,7 @@ class RunRecord(Record):
     """Whose run a folder holds, and how it was made."""
 
     model: str
-    """As the command line names it, the adapter behind it."""
+    """As its user names it, the defence behind it."""
     name: str
     """As reports call it."""
     files: tuple[tuple[str, int, int], ...] = ()
@@ -48,12 +48,12 @@ class RunRecord(Record):
         return self.settings.seen_operators if self.settings is not None else ()
 
 
-def default_folder(model: str, adapter: Path | None, defence: str | None = None) -> Path:
+def default_folder(model: str, defence: str | None = None) -> Path:
     """`runs/attack-NAME`; a folder's name has its parent's before it, since stages of two runs share theirs.
 
     Defences stand behind it by their names.
     """
-    path = adapter or Path(model)
+    path = Path(model)
     parts = path.resolve().parts[-2:] if path.is_dir() else path.parts[-2:]
     around = [one.partition(":")[0] for one in (defence or "").split("|")]
     name = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join([*parts, *around])).strip("-.") or "model"

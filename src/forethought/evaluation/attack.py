@@ -1,0 +1,294 @@
+"""Attacks on one model: every attack of a suite in one continuous batch, resumable, judged, reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from forethought.engine.pricing import cost_of
+from forethought.errors import ConfigError
+from forethought.evals.attacks.adaptive import catalogue as searches
+from forethought.evals.attacks.adaptive.base import Goal, Method, opening_of
+from forethought.evals.attacks.adaptive.driver import run_searches
+from forethought.evals.attacks.adaptive.outcome import SearchProgress, SearchSettings
+from forethought.evals.attacks.base import Attack, Given
+from forethought.evals.attacks.catalogue import DIRECT, seen_in_training, why_not
+from forethought.evals.judges.base import Judge
+from forethought.evals.judges.catalogue import default_judge, get_judge
+from forethought.evals.suite.budget import make_plan_in_time, shrink
+from forethought.evals.suite.plan import PlanSummary, make_plan
+from forethought.evals.suite.run import run_suite
+from forethought.evals.suite.usage import total_usage, usage_by_attack
+from forethought.evaluation.folder import CONTROL, SEARCHES, RunRecord, default_folder, read_run, write_run
+from forethought.evaluation.inputs import AttackSettings, Requests, chosen_attacks, chosen_requests, strata
+from forethought.evaluation.meter import Meter
+from forethought.evaluation.report import AttackRun, report_run
+from forethought.evaluation.writers import Writers
+from forethought.model import Model, load
+from forethought.progress import Progress
+
+if TYPE_CHECKING:
+    from forethought.evals.benchmarks.behaviors import Behavior
+
+_ALL_THE_TIME = 1e9
+_PILOT_FROM = 200
+"""Attempts from which the rate is measured first, so that the time can be told."""
+
+
+def attack(
+    model: Model | str | Path,
+    settings: AttackSettings | None = None,
+    *,
+    out: Path | None = None,
+    results: Path | None = None,
+    show_harmful: bool = False,
+    progress: Progress | None = None,
+) -> AttackRun:
+    """Attacks a model on harmful and on harmless requests alike; writes a page, figures and logs into `out`.
+
+    Every reply is kept as it comes: the same call goes on where one was stopped. `out` None is `runs/attack-NAME`,
+    `results` None a file in it; `show_harmful` leaves texts on the page unredacted. Raises ConfigError, InputError and
+    ModelError for what can't be used, before anything is asked.
+    """
+    settings, progress = settings or AttackSettings(), progress or Progress()
+    opened = model if isinstance(model, Model) else load(model)
+    folder = out or default_folder(opened.where, opened.defence)
+    _Attacking(opened, settings, folder, progress).run()
+    return _reported(folder, settings, results, False, show_harmful, progress)
+
+
+def rejudge(
+    folder: Path,
+    settings: AttackSettings | None = None,
+    *,
+    results: Path | None = None,
+    show_harmful: bool = False,
+    progress: Progress | None = None,
+) -> AttackRun:
+    """Judges the replies of an attack run anew, with the judge that `settings` name. Asks the model nothing.
+
+    Raises InputError for a folder without a run.
+    """
+    return _reported(folder, settings or AttackSettings(), results, True, show_harmful, progress or Progress())
+
+
+def _reported(
+    folder: Path, settings: AttackSettings, results: Path | None, anew: bool, show_harmful: bool, progress: Progress
+) -> AttackRun:
+    run = read_run(folder)
+    judge = open_judge(settings, folder, run)
+    return report_run(settings, folder, run, judge, results, anew, show_harmful, progress)
+
+
+def open_judge(settings: AttackSettings, folder: Path, run: RunRecord) -> Judge:
+    """The run's judge. Raises ConfigError or ModelError where there is none."""
+    policy = run.settings.policy if run.settings is not None else None
+    return get_judge(settings.judge, "harmful", folder / "judge-calls.jsonl", settings.judge_base_url, policy)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a run may cost at most, as `Progress.agree` takes it."""
+
+    calls: int
+    cost: float | None
+    """US dollars; None where the price is unknown."""
+    says: str
+
+    def __str__(self) -> str:
+        return self.says
+
+
+class _Attacking:
+    """Plans and asks everything that has no reply yet."""
+
+    def __init__(self, model: Model, settings: AttackSettings, folder: Path, progress: Progress) -> None:
+        """Raises ConfigError and InputError for settings that can't be used."""
+        if settings.control and settings.compare is not None:
+            raise ConfigError("control", "is not needed beside compare", "Leave it out: that run is the control")
+        if settings.compare is not None:
+            read_run(settings.compare)
+        self._model, self._settings, self._folder, self._progress = model, settings, folder, progress
+        methods: list[Method]
+        static, methods, files = chosen_attacks(settings)
+        self._methods = methods
+        self._attacks: list[Attack] = list({attack.name: attack for attack in (DIRECT, *static)}.values())
+        self._requests: Requests = chosen_requests(settings)
+        self._writers = Writers(settings, folder, model, progress)
+        self._given = _given(model, files)
+        self._causes = self._why_not()
+
+    def run(self) -> None:
+        """Raises ConfigError where the cost is not agreed to; nothing was asked then."""
+        for line in self._requests.said:
+            self._say(line, "dim")
+        run = RunRecord(
+            model=" | ".join(part for part in (self._model.where, self._model.defence) if part),
+            name=self._model.respondent.name,
+            files=self._model.files,
+            settings=self._model.settings,
+            seed=self._settings.seed,
+            max_answer_tokens=self._settings.max_answer_tokens,
+            suite=self._settings.suite or ("" if self._settings.attacks else "quick"),
+            sources=tuple(self._requests.said),
+        )
+        open_judge(self._settings, self._folder, run)  # a judge that isn't there is told before anything is asked
+        held = write_run(self._folder, run)
+        self._progress.say(self._plan_table(run.seen))
+        if not self._agreed():
+            raise ConfigError("the run", "was not wanted", "Nothing was asked; agree to its cost to run it")
+        run = self._static(run, held)
+        if self._methods:
+            run = self._search(run)
+        write_run(self._folder, run)
+
+    def _say(self, line: str, style: str = "") -> None:
+        self._progress.say(f"[{style}]{escape(line)}[/{style}]" if style else escape(line))
+
+    def _why_not(self) -> dict[str, str]:
+        """By name, why an attack or a search can't be run here."""
+        able, writers = self._model.respondent.able, self._writers
+        found = {
+            one.name: why_not(one, writers.there, able.prefill, able.budget, self._given.files) for one in self._attacks
+        }
+        tools = writers.tools(self._given)
+        found |= {one.name: searches.why_not(one, tools, writers.there, writers.rates) for one in self._methods}
+        return {name: cause for name, cause in found.items() if cause}
+
+    def _goals(self) -> tuple[int, int]:
+        """Harmful and harmless requests that each search is run for."""
+        most = self._settings.goals
+        return min(most, len(self._requests.harmful)), min(most, len(self._requests.harmless))
+
+    def _plan_table(self, seen: Sequence[str]) -> Table:
+        """What will be run on how many requests, and what won't, with the cause."""
+        table = Table("attack", "kind", "harmful", "harmless", "", title="Plan", title_justify="left")
+        counts = len(self._requests.harmful), len(self._requests.harmless)
+        rows: list[tuple[str, str, str, tuple[int, int], str]] = [
+            (one.name, one.title, one.kind, counts, "seen in training" if seen_in_training(one, seen) else "")
+            for one in self._attacks
+        ]
+        rows += [(one.name, one.name, "search", self._goals(), "") for one in self._methods]
+        for name, title, kind, numbers, note in rows:
+            cause = self._causes.get(name, "")
+            shown = ("-", "-") if cause else tuple(map(str, numbers))
+            told = escape(f"not run: {cause}" if cause else note)
+            table.add_row(escape(title), kind, *shown, told, style="dim" if cause else None)
+        return table
+
+    def _agreed(self) -> bool:
+        """Says what the run may cost, and asks where a model is paid for."""
+        run = [attack for attack in self._attacks if attack.name not in self._causes]
+        methods = [method for method in self._methods if method.name not in self._causes]
+        texts = [*self._requests.harmful, *self._requests.harmless]
+        queries = sum(self._goals()) * self._settings.query_budget
+        asked = len(run) * len(texts) + queries * len(methods)
+        written = sum(len(texts) for attack in run if "attacker" in attack.needs)
+        written += sum(queries for method in methods if "attacker" in method.needs)
+        writing_is_paid = self._writers.paid and written > 0
+        if not (self._is_paid and asked) and not writing_is_paid:
+            return True
+        longest = max((len(text.request.text) for text in texts), default=0)
+        price = None if writing_is_paid else self._settings.price
+        # An attack's text is some hundreds of characters around the request; four characters are about a token.
+        tokens_in, tokens_out = asked * (longest + 800) // 4, asked * 2 * self._settings.max_answer_tokens
+        cost = cost_of(tokens_in, tokens_out, 0, price)
+        known = "unknown price (give the model's)" if cost is None else f"about ${cost:,.2f}"
+        says = f"At most {asked:,} questions to the model and {written:,} texts of the attacker: {known}"
+        return self._progress.agree(_Cost(asked + written, cost, says))
+
+    @property
+    def _is_paid(self) -> bool:
+        return self._model.paid or (self._model.local is None and self._settings.price is not None)
+
+    def _static(self, run: RunRecord, held: float | None) -> RunRecord:
+        """Plans the attacks that don't adapt, within the time where one is given, and asks."""
+        settings, folder = self._settings, self._folder
+        meter = Meter(self._model.respondent, settings.price)
+        summary, says, harmless = self._plan(meter)
+        repeated = f", {summary.repeated} repeated left out" if summary.repeated else ""
+        self._say(f"{summary.attempts} attempts, {summary.conversations} different conversations{repeated}{says}")
+        with self._progress.bar("asking") as bar:
+            bar.total(summary.attempts)
+            counts = run_suite(folder, meter, settings.max_answer_tokens, meter.telling(bar))
+        rate = counts.answered / counts.seconds if counts.answered and counts.seconds else None
+        usage = total_usage(usage_by_attack(folder, settings.price), settings.price)
+        spent = "" if usage.cost is None else f", ${usage.cost:.2f} in all"
+        speed = f" at {rate:.1f}/s" if rate else ""
+        self._say(
+            f"{counts.answered} answered{speed}, {counts.reused} from an earlier run, {counts.failed} failed{spent}"
+        )
+        for cause, count in counts.causes.items():
+            self._say(f"  {count}: {cause}", "yellow")
+        if counts.stopped:
+            self._say(f"Stopped: {counts.stopped}. What was not asked is unscored; the same call goes on", "yellow")
+        if settings.control:
+            self._writers.run_control(folder / CONTROL, self._attacks, harmless, self._given)
+        return run.model_copy(update={"says": says.lstrip(", "), "attempts_per_s": rate or held, "cost": usage.cost})
+
+    def _plan(self, meter: Meter) -> tuple[PlanSummary, str, list[Behavior]]:
+        """(the plan, what is known of its time, the harmless requests kept)."""
+        settings, writers = self._settings, self._writers
+        harmful, harmless = self._requests.harmful, self._requests.harmless
+        many = len(self._attacks) * (len(harmful) + len(harmless))
+        if settings.minutes is None and many < _PILOT_FROM:
+            summary = make_plan(
+                self._folder, self._attacks, harmful, harmless, settings.seed, self._given, meter.able,
+                writers.rewrites, writers.ask_for_texts,
+            )  # fmt: skip
+            return summary, "", harmless
+        seconds = _ALL_THE_TIME if settings.minutes is None else 60 * settings.minutes
+        by = strata(settings.by, harmless) if harmless else settings.by
+        with self._progress.bar("planning") as bar:
+            summary, fit = make_plan_in_time(
+                self._folder, meter, seconds, self._attacks, harmful, harmless, settings.seed,
+                settings.max_answer_tokens, self._given, writers.rewrites, writers.ask_for_texts, by,
+                meter.telling(bar),
+            )  # fmt: skip
+        kept = shrink(harmless, fit.harmless, settings.seed, by)
+        if settings.minutes is None:
+            return summary, f", about {duration(summary.conversations / fit.rate)} at {fit.rate:.1f}/s", kept
+        return summary, f", {fit}", kept
+
+    def _search(self, run: RunRecord) -> RunRecord:
+        """Runs the searches on some of the requests."""
+        settings = self._settings
+        rows = [
+            row
+            for side in (self._requests.harmful, self._requests.harmless)
+            for row in shrink(side, settings.goals, settings.seed, strata(settings.by, side))
+        ]
+        goals = [Goal(request=row.request, target_string=row.reference or opening_of(row.request)) for row in rows]
+        with self._progress.bar("searching") as bar:
+
+            def told(state: SearchProgress) -> None:
+                bar.show(state.done, state.total, f"{state.queries} queries, {state.broken} got through")
+
+            found = run_searches(
+                self._methods, goals, self._model.respondent, self._folder / SEARCHES,
+                open_judge(settings, self._folder, run), self._writers.tools(self._given, goals),
+                SearchSettings(
+                    budget=settings.query_budget, seed=settings.seed, max_answer_tokens=settings.max_answer_tokens
+                ),
+                self._writers.attacker, self._writers.evaluator, told, default_judge(),
+            )  # fmt: skip
+        return run.model_copy(update={"searches_not_run": found.not_run})
+
+
+def _given(model: Model, files: Mapping[str, Path]) -> Given:
+    """What attacks may use: the model's own policy and format, local files."""
+    if model.settings is None:
+        return Given(files=files)
+    return Given(policy=model.settings.policy, format=model.settings.format, files=files)
+
+
+def duration(seconds: float) -> str:
+    """As people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,389 @@
+"""A model as its user names it: a run, an adapter, a plain folder, a GGUF file, a hub name or a server.
+
+`load` opens any of them; `Model` replies. A run folder says in `model.json` what its best defence is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from forethought.errors import ConfigError, InputError, ModelError
+from forethought.manifest import write_json
+from forethought.reasoning import Decision
+from forethought.records import Message, Record
+
+if TYPE_CHECKING:
+    from forethought.engine.conversation import Conversation, Failed, Respondent, Response
+    from forethought.engine.device import DType
+    from forethought.engine.local import LocalModel
+    from forethought.engine.settings import Settings
+    from forethought.policy import Policy
+
+MODEL_FILE = "model.json"
+"""In a run folder: what it is as a model."""
+_RUN = "{run}"
+"""In a run's defence: its folder, wherever it was moved to."""
+_LOCAL = "forethought/"
+"""Before a model's name: it is loaded here and not asked for at a server."""
+_PROVIDERS = frozenset(
+    [
+        "anthropic",
+        "azureai",
+        "bedrock",
+        "cloudflare",
+        "deepseek",
+        "google",
+        "grok",
+        "groq",
+        "mistral",
+        "mockllm",
+        "nebius",
+        "ollama",
+        "openai",
+        "openai-api",
+        "openrouter",
+        "perplexity",
+        "sglang",
+        "together",
+        "vertex",
+        "vllm",
+    ]
+)
+"""Providers that inspect-ai asks at a server; other names with a slash are a hub's."""
+NO_DEFENCE = "none"
+
+Chat = str | Sequence[Message | Mapping[str, str]]
+"""One user turn, or a conversation of turns with `role` and `content`."""
+
+
+class RunModel(Record):
+    """What a run folder is as a model."""
+
+    base: str
+    """Name or folder of the model that was trained."""
+    weights: str
+    """Folder of the trained weights, below the run's."""
+    defence: str = ""
+    """Its best defence at inference, as `docs/defences.md` writes it; empty is the trained model by itself."""
+
+
+class RuleNamed(Record):
+    """A rule that a request violates."""
+
+    id: str
+    title: str
+
+
+class Tokens(Record):
+    """Tokens of one reply."""
+
+    prompt: int
+    thought: int
+    answer: int
+
+
+class Reply(Record):
+    """What a model says to a conversation, and how it came to that."""
+
+    answer: str
+    verdict: Decision | None
+    """`refuse` or `comply`, as it was acted on; None for a model that gives no verdict."""
+    probability: float | None
+    """Of refusing, by the score that decides, 0 to 1; None where there is none. It is held against `threshold`."""
+    threshold: float | None
+    """The probability from which it refuses; None where there is none."""
+    intent: str
+    """What is really asked, in the model's words; empty where it states none."""
+    rules: tuple[RuleNamed, ...]
+    """The rules that it finds violated."""
+    cause: str
+    """Why the thought could not be read, or what decided in its place; empty where nothing is to be said."""
+    thought: str
+    """The thought as it was written."""
+    tokens: Tokens
+
+
+class Model:
+    """A model, local or a server's, with the defence around it. `load` makes one.
+
+    Calls may come from several threads: they are answered one after another.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        respondent: Respondent,
+        local: LocalModel | None = None,
+        folder: Path | None = None,
+        defence: str = "",
+        paid: bool = False,
+    ) -> None:
+        self.where = where
+        """As its user named it."""
+        self.defence = defence
+        """What stands around it, as `docs/defences.md` writes it; empty is nothing."""
+        self.respondent = respondent
+        """What attacks, judges and comparisons put conversations to."""
+        self.local = local
+        """The weights, where they are loaded here."""
+        self.paid = paid
+        """Whether asking it may cost money."""
+        self._folder = folder
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """As reports call it."""
+        return self.respondent.name
+
+    @property
+    def settings(self) -> Settings | None:
+        """What stands beside a model that we trained."""
+        return self.local.settings if self.local is not None else None
+
+    @property
+    def policy(self) -> Policy:
+        """The rules that it was trained on, else the default ones."""
+        from forethought.policy import default_policy
+
+        return self.settings.policy if self.settings is not None else default_policy()
+
+    @property
+    def files(self) -> tuple[tuple[str, int, int], ...]:
+        """Names, sizes and times of its files: a model that was trained again is another one."""
+        folder = self._folder
+        files = sorted(folder.glob("*")) if folder is not None and folder.is_dir() else []
+        stats = [(file.name, file.stat()) for file in files if file.is_file()]
+        return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+    @property
+    def threshold(self) -> float | None:
+        """Log-odds (natural logarithm) from which its own verdict refuses; None for a defence that has its own score,
+        and for a model that gives no verdict."""
+        if self.local is None or self.local.thinking is None or self.respondent is not self.local:
+            return None
+        return self.local.thinking.threshold
+
+    def reply(
+        self, messages: Chat, max_tokens: int = 256, system: str | None = None, threshold: float | None = None
+    ) -> Reply:
+        """The reply to one conversation.
+
+        `max_tokens` limits the answer, not the thought. `threshold`: log-odds from which the verdict refuses, in place
+        of the model's own. Raises ModelError where it gives none, ConfigError for a threshold that it can't take.
+        """
+        found = self.reply_all([messages], max_tokens, system, threshold)[0]
+        if not isinstance(found, Reply):
+            raise ModelError(self.name, f"gave no answer ({found.cause})", "Ask something else, or check the model")
+        return found
+
+    def reply_all(
+        self,
+        conversations: Sequence[Chat],
+        max_tokens: int = 256,
+        system: str | None = None,
+        threshold: float | None = None,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Reply | Failed]:
+        """One reply a conversation, in order, in one batch; `Failed` holds the cause where there is none.
+
+        `on_done(n)`: n more are there.
+        """
+        from forethought.engine.conversation import Conversation
+
+        asked = [Conversation(messages=_messages(one, system)) for one in conversations]
+        with self._one_at_a_time:
+            found = self._ask(asked, max_tokens, threshold, on_done)
+        limit = threshold if threshold is not None else self.threshold
+        return [_reply(one, self.policy, limit) for one in found]
+
+    async def areply(self, messages: Chat, max_tokens: int = 256, system: str | None = None) -> Reply:
+        """`reply` without blocking the event loop."""
+        return await asyncio.to_thread(self.reply, messages, max_tokens, system)
+
+    def _ask(
+        self,
+        asked: Sequence[Conversation],
+        max_tokens: int,
+        threshold: float | None,
+        on_done: Callable[[int], None] | None,
+    ) -> list[Response | Failed]:
+        def told(place: int, reply: Response | Failed) -> None:
+            if on_done is not None:
+                on_done(1)
+
+        if threshold is None:
+            return self.respondent.reply(asked, max_tokens, told)
+        if self.local is None or self.respondent is not self.local or not self.local.thinks:
+            raise ConfigError(
+                f"threshold {threshold:g}", "is the verdict's; this model decides otherwise", "Leave it out"
+            )
+        return self.local.reply(asked, max_tokens, told, threshold)
+
+
+def load(
+    where: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    defence: str | None = None,
+    base_url: str | Sequence[str] = (),
+    takes_prefill: bool = False,
+    batch_size: int = 128,
+    dtype: DType = "auto",
+) -> Model:
+    """Opens a model.
+
+    `where` is a run folder, a trained folder (adapter or all weights), a plain model folder, a `.gguf` file, a hub
+    name, `embedded`, the address of an OpenAI-compatible server (`http://HOST:PORT/v1#MODEL`), or PROVIDER/MODEL as
+    inspect-ai names it, behind `base_url` where one is given. `adapter` is put on it. `defence` None is a run's own
+    best one; `none` leaves that out; others are written as in `docs/defences.md`. `takes_prefill`: the server goes on
+    in an assistant turn. Raises ModelError where it can't be opened, ConfigError for options that don't fit it.
+    """
+    name, urls = str(where), (base_url,) if isinstance(base_url, str) else tuple(base_url)
+    if name.startswith(("http://", "https://")):
+        address, _, model = name.partition("#")
+        if not model:
+            raise ModelError(name, "names no model of the server", "Write http://HOST:PORT/v1#MODEL")
+        name, urls = f"openai-api/server/{model}", (address,)
+    if is_served(name, urls) and adapter is None:
+        return _served(name, urls, takes_prefill, _chosen(defence))
+    if urls or takes_prefill:
+        raise ConfigError("base_url" if urls else "takes_prefill", "is for models of a server", "Name PROVIDER/MODEL")
+    return _local(name.removeprefix(_LOCAL), Path(adapter) if adapter else None, defence, batch_size, dtype)
+
+
+def load_local(where: str | Path, batch_size: int = 128, dtype: DType = "auto") -> LocalModel:
+    """The weights of a model, without its defence, for what reads them. Raises ModelError for a server's model."""
+    local = None if is_served(str(where)) else load(where, defence=NO_DEFENCE, batch_size=batch_size, dtype=dtype).local
+    if local is None:
+        raise ModelError(where, "is a server's model, whose weights can't be read", "Give a model on this machine")
+    return local
+
+
+def trained_folder(where: str | Path) -> Path:
+    """The folder of a run's trained weights, or of a trained model as it is named."""
+    folder = Path(where)
+    run = run_model(folder) if folder.is_dir() else None
+    return folder / run.weights if run is not None else folder
+
+
+def is_served(name: str, base_urls: Sequence[str] = ()) -> bool:
+    """Whether a name is a model of a server, and none that is loaded here."""
+    if name.startswith(_LOCAL) or Path(name).exists():
+        return False
+    return bool(base_urls) or ("/" in name and name.partition("/")[0] in _PROVIDERS)
+
+
+def run_model(folder: Path) -> RunModel | None:
+    """What a run folder is as a model; None for a folder that is no run. Raises InputError for a damaged file."""
+    file = folder / MODEL_FILE
+    if not file.is_file():
+        return None
+    try:
+        return RunModel.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, ValidationError):
+        raise InputError(file, "is damaged", "Run the command that made the folder again") from None
+
+
+def write_run_model(folder: Path, base: str, weights: Path, defence: str) -> None:
+    """Says in a run folder what it is as a model; `defence` may name folders below it."""
+    held = RunModel(base=base, weights=str(weights.relative_to(folder)), defence=defence.replace(str(folder), _RUN))
+    write_json(folder / MODEL_FILE, held.model_dump(mode="json"))
+
+
+def _served(name: str, urls: Sequence[str], takes_prefill: bool, defence: str) -> Model:
+    from forethought.engine.servers import Servers, ServerSettings
+
+    servers = Servers(name, urls, ServerSettings(prefill=takes_prefill))
+    return Model(name, _around(defence, servers, None), defence=defence, paid=not urls)
+
+
+def _local(name: str, adapter: Path | None, defence: str | None, batch_size: int, dtype: DType) -> Model:
+    from forethought.engine.local import LocalModel
+
+    folder = Path(name)
+    run = run_model(folder) if folder.is_dir() else None
+    if run is None:
+        _check_folder(folder)
+        local, own, weights = LocalModel.load(name, adapter, dtype, batch_size), "", adapter or folder
+    else:
+        weights = folder / run.weights
+        local, own = LocalModel.load(run.base, weights, dtype, batch_size), run.defence.replace(_RUN, str(folder))
+        local.name = folder.resolve().name
+    chosen = _chosen(own if defence is None else defence)
+    where = name if adapter is None else f"{name} {adapter}"
+    return Model(where, _around(chosen, local, local), local, weights, chosen)
+
+
+def _chosen(defence: str | None) -> str:
+    return "" if defence in (None, NO_DEFENCE) else str(defence)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises ModelError for a folder that is none of a model."""
+    if folder.is_dir() and not any(
+        (folder / file).is_file() for file in ("config.json", "adapter_config.json", "forethought.json")
+    ):
+        raise ModelError(folder, "holds no model", "Give a run, a trained folder, a model folder or a .gguf file")
+
+
+def _around(spec: str, respondent: Respondent, local: LocalModel | None) -> Respondent:
+    """The model behind a defence; `local` holds weights that it may read."""
+    if not spec:
+        return respondent
+    from forethought.data.shipped import shipped_requests
+    from forethought.defences.base import Means
+    from forethought.defences.catalogue import make_defence
+    from forethought.policy import default_policy
+
+    policy = local.settings.policy if local is not None and local.settings is not None else default_policy()
+    return make_defence(spec, respondent, Means(policy, local, shipped_requests("calibration")))
+
+
+def _messages(chat: Chat, system: str | None) -> tuple[Message, ...]:
+    turns: list[Message] = [Message(role="system", content=system)] if system else []
+    if isinstance(chat, str):
+        return (*turns, Message(role="user", content=chat))
+    for turn in chat:
+        turns.append(turn if isinstance(turn, Message) else _message(turn))
+    return tuple(turns)
+
+
+def _message(turn: Mapping[str, Any]) -> Message:
+    try:
+        return Message.model_validate(dict(turn))
+    except ValidationError as error:
+        raise InputError(dict(turn), error.errors()[0]["msg"], "A turn has a role and a content") from None
+
+
+def _reply(found: Response | Failed, policy: Policy, limit: float | None) -> Reply | Failed:
+    from forethought.engine.conversation import Failed
+
+    if isinstance(found, Failed):
+        return found
+    return Reply(
+        answer=found.answer,
+        verdict=found.decision,
+        probability=None if found.log_odds is None else _share(found.log_odds),
+        threshold=None if limit is None else _share(limit),
+        intent=found.reasoning.intent if found.reasoning is not None else "",
+        rules=tuple(RuleNamed(id=one, title=policy.rule(one).title) for one in found.rules_named),
+        cause=found.cause,
+        thought=found.reasoning_text,
+        tokens=Tokens(prompt=found.prompt_tokens, thought=found.reasoning_tokens, answer=found.answer_tokens),
+    )
+
+
+def _share(log_odds: float) -> float:
+    """A probability, without overflow."""
+    if log_odds >= 0:
+        return 1 / (1 + math.exp(-log_odds))
+    return math.exp(log_odds) / (1 + math.exp(log_odds))
