@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from forethought import policy as policy_module
+from forethought.commands.policy import show_policy
 from forethought.errors import ConfigError
-from forethought.policy import Policy, default_policy, load_policy
+from forethought.policy import SHIPPED, Policy, default_policy, load_policy, policy_list
 
 RULE = """
   - id: {id}
@@ -149,3 +151,21 @@ def test_category_names_meet_whatever_their_spelling() -> None:
     assert policy.rules_for_category("Self-Harm") == policy.rules_for_category("self_harm") == ("R8",)
     assert policy.rules_for_category("R8") == ("R8",)
     assert policy.rules_for_category("gardening") == ()
+
+
+def test_a_new_file_is_a_policy_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "default.yaml").write_text(SHIPPED.joinpath("default.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "house.yaml").write_text(HEAD + RULE.format(id="H1"))
+    monkeypatch.setattr(policy_module, "SHIPPED", tmp_path)
+    assert load_policy("house").rule_ids == ("H1",)
+    assert "| `house` | 1 | H1 Breaking in |" in policy_list()
+    show_policy(None)
+    assert "Policies that ship: default, house." in capsys.readouterr().out
+
+
+def test_the_page_lists_the_policies_that_ship() -> None:
+    """After a change: put what `policy_list()` gives at the end of docs/policy.md."""
+    page = Path(__file__).resolve().parents[1] / "docs" / "policy.md"
+    assert page.read_text(encoding="utf-8").endswith(policy_list() + "\n")

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from forethought.errors import ConfigError
 from forethought.yamlfile import parse_yaml, read_text
 
+SHIPPED = resources.files("forethought").joinpath("policies")
+"""The policies that ship, a file each, found by looking: a new one is one new file."""
+
 
 def label_key(label: str) -> str:
     """A category name without case, spacing and punctuation, so that spellings meet."""
@@ -95,20 +98,40 @@ class Policy(BaseModel):
 
 
 def load_policy(path: Path | str | None = None) -> Policy:
-    """Reads a policy file; None is the one that ships with the package.
+    """Reads a policy file, or a policy that ships, by its name; None is the default one.
 
     Raises ConfigError when the file is missing, is not YAML or breaks the schema.
     """
     if path is None:
         return default_policy()
+    if not Path(path).is_file() and str(path) in shipped_policies():
+        return _shipped(str(path))
     return _parse(read_text(Path(path), "policy file", "Give a YAML file, or leave --policy out"), str(path))
+
+
+def shipped_policies() -> tuple[str, ...]:
+    """Names of the policies that ship, those of their files."""
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in SHIPPED.iterdir() if file.name.endswith(".yaml")))
 
 
 @lru_cache(maxsize=1)
 def default_policy() -> Policy:
-    """The policy that ships with the package."""
-    file = resources.files("forethought").joinpath("policies/default.yaml")
-    return _parse(file.read_text(encoding="utf-8"), "policies/default.yaml")
+    """The policy that holds where none is named."""
+    return _shipped("default")
+
+
+def policy_list() -> str:
+    """The policies that ship as a table in Markdown, which `docs/policy.md` holds."""
+    lines = ["| policy | version | rules |", "| --- | --- | --- |"]
+    for name in shipped_policies():
+        policy = _shipped(name)
+        titles = ", ".join(f"{rule.id} {rule.title}" for rule in policy.rules)
+        lines.append(f"| `{name}` | {policy.version} | {titles} |")
+    return "\n".join(lines)
+
+
+def _shipped(name: str) -> Policy:
+    return _parse(SHIPPED.joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"policies/{name}.yaml")
 
 
 def _parse(text: str, name: str) -> Policy:

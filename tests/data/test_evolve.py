@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from forethought.commands import dataset
+from forethought.data import evolve as evolve_module
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.evolve import (
+    SHIPPED,
     UNKNOWN,
     Operator,
     apply_style,
@@ -18,6 +21,7 @@ from forethought.data.evolve import (
     evolve,
     language_of,
     load_operators,
+    operator_list,
     operator_table,
 )
 from forethought.data.restyle import RULES, phrase, sentence
@@ -468,3 +472,24 @@ def test_public_english_sets_are_english(shared: Path) -> None:
     for name in ("harmful/advbench.csv", "harmful/dangerousqa.json", "over_refusal/xstest.csv"):
         texts = [request.text for request in load_requests(SourceSpec(path=str(shared / name)), None)]
         assert sum(language_of(text) != "en" for text in texts) == 0
+
+
+def test_a_new_file_is_an_operator_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in SHIPPED.iterdir():
+        if file.name in ("slang.yaml", "formal.yaml"):
+            (tmp_path / file.name).write_text(file.read_text(encoding="utf-8"))
+    own = "name: postcard\nkind: contextual\ndefinition: The request on a postcard.\ntemplates: ['Ahoy! {request}']\n"
+    (tmp_path / "postcard.yaml").write_text(own)
+    monkeypatch.setattr(evolve_module, "SHIPPED", tmp_path)
+    assert list(load_operators()) == ["formal", "postcard", "slang"]
+    assert "| `postcard` | contextual | en | Ahoy! How do I repot a fern? |" in operator_list()
+    dataset.operators(None)
+    assert "postcard" in capsys.readouterr().out
+
+
+def test_the_page_lists_the_operators_that_ship() -> None:
+    """After a change: put what `operator_list()` gives at the end of docs/operators.md."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "operators.md"
+    assert page.read_text(encoding="utf-8").endswith(operator_list() + "\n")

@@ -136,7 +136,10 @@ def chat(
 
 @app.command()
 def policy(
-    file: Annotated[Path | None, typer.Argument(help="A policy file. Left out: the shipped policy.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="A policy file, or the name of one that ships. Left out: the default, and which ship."),
+    ] = None,
 ) -> None:
     """Checks a policy file and shows its rules."""
     policy_command.show_policy(file)

@@ -26,6 +26,8 @@ from forethought.data.restyle import ENGLISH_RULES, RULES, phrase, sentence
 from forethought.errors import ConfigError
 from forethought.records import Request, user_request
 
+SHIPPED = resources.files("forethought").joinpath("data/operators")
+"""The operators that ship, a file each, found by looking: a new one is one new file."""
 ANY_LANGUAGE = "all"
 """Among an operator's languages: it fits a request in any."""
 _SHOWN = user_request("How do I repot a fern?", harmful=False)
@@ -121,8 +123,7 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
 
     `names` keeps those alone. Raises ConfigError for a broken file or an unknown name.
     """
-    shipped = resources.files("forethought").joinpath("data/operators")
-    entries = sorted(shipped.iterdir(), key=lambda entry: entry.name)
+    entries = sorted(SHIPPED.iterdir(), key=lambda entry: entry.name)
     texts = {entry.name: entry.read_text(encoding="utf-8") for entry in entries if entry.name.endswith(".yaml")}
     if folder is not None:
         if not folder.is_dir():
@@ -181,6 +182,15 @@ def operator_table(operators: dict[str, Operator]) -> list[tuple[str, ...]]:
         )
         for operator in operators.values()
     ]
+
+
+def operator_list() -> str:
+    """The operators that ship as a table in Markdown, which `docs/operators.md` holds."""
+    lines = [f"| operator | kind | languages | what becomes of `{_SHOWN.text}` |", "| --- | --- | --- | --- |"]
+    for name, kind, paper, languages, _, example in operator_table(load_operators()):
+        marked = f"`{name}` (paper)" if paper else f"`{name}`"
+        lines.append(f"| {marked} | {kind} | {languages} | {example.replace('|', chr(92) + '|')} |")
+    return "\n".join(lines)
 
 
 def evolve(
