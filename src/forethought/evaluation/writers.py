@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from forethought.evals.attacks.adaptive.base import Goal, Tools
     from forethought.evals.attacks.adaptive.models import TextModel
     from forethought.evals.attacks.base import Attack, Given
-    from forethought.evals.attacks.prepare import Ask
+    from forethought.evals.attacks.prepare import AskAttacker
     from forethought.evals.attacks.rewrites import Rewrites
     from forethought.evals.benchmarks.behaviors import Behavior
 
@@ -61,9 +61,9 @@ class Writers:
         return Rewrites(self._folder.parent / _REWRITES, self._settings.attacker)
 
     @cached_property
-    def ask_for_texts(self) -> Ask | None:
+    def ask_for_texts(self) -> AskAttacker | None:
         """How attacks ask for texts."""
-        from forethought.evals.attacks.attacker import ATTACKER_SETTINGS, attacker
+        from forethought.evals.attacks.prepare import ATTACKER_SETTINGS, attacker
 
         if self._settings.attacker is None:
             return None

@@ -15,10 +15,9 @@ import pytest
 from forethought.data.evolve import load_operators
 from forethought.engine.conversation import Able
 from forethought.errors import ConfigError, InputError
-from forethought.evals.attacks.attacker import ATTACKER_SETTINGS, attacker
 from forethought.evals.attacks.base import Attacked, Given, Wanted
 from forethought.evals.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack
-from forethought.evals.attacks.prepare import NO_TEXT, Ask, prepare
+from forethought.evals.attacks.prepare import ATTACKER_SETTINGS, NO_TEXT, AskAttacker, attacker, prepare
 from forethought.evals.attacks.rewrites import Rewrites
 from forethought.evals.attacks.rewritten import EMPTY, REFUSED, TOO_LONG, UNCHANGED, Unfit, read_rewrite
 from forethought.records import user_request
@@ -139,7 +138,7 @@ def test_the_same_words_may_come_back_where_that_can_be_right() -> None:
     assert wanted("translate:fr").changes_words is True
 
 
-def scripted(texts: Mapping[str, str | Unfit], asked: list[Wanted]) -> Ask:
+def scripted(texts: Mapping[str, str | Unfit], asked: list[Wanted]) -> AskAttacker:
     def ask(wanted: Sequence[Wanted]) -> Mapping[str, str | Unfit]:
         asked.extend(wanted)
         return {one.key: texts[one.rewriter] for one in wanted if one.rewriter in texts}

@@ -1,6 +1,7 @@
 """Attacks that put a request into a longer frame: fiction in fiction, demonstrations, documents, templates.
 
-And the templates that searches begin with, which are made of such frames."""
+Searches that breed or climb from templates begin with `prototypes`, which are made of such frames.
+"""
 
 from __future__ import annotations
 

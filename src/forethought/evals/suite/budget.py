@@ -17,7 +17,7 @@ from forethought.engine.conversation import Respondent
 from forethought.errors import InputError, ModelError
 from forethought.evals.attacks.base import Attack, Given
 from forethought.evals.attacks.catalogue import DIRECT
-from forethought.evals.attacks.prepare import Ask
+from forethought.evals.attacks.prepare import AskAttacker
 from forethought.evals.attacks.rewrites import Rewrites
 from forethought.evals.benchmarks.behaviors import Behavior, sample
 from forethought.evals.suite.plan import PlanSummary, make_plan
@@ -115,7 +115,7 @@ def make_plan_in_time(
     max_answer_tokens: int = 128,
     given: Given | None = None,
     rewrites: Rewrites | None = None,
-    ask: Ask | None = None,
+    ask: AskAttacker | None = None,
     by: str = "category",
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[PlanSummary, Fit]:

@@ -18,7 +18,7 @@ from forethought.engine.conversation import Able
 from forethought.errors import ConfigError
 from forethought.evals.attacks.base import Attack, Attacked, Given
 from forethought.evals.attacks.catalogue import DIRECT
-from forethought.evals.attacks.prepare import Ask, Planned, prepare
+from forethought.evals.attacks.prepare import AskAttacker, Planned, prepare
 from forethought.evals.attacks.rewrites import Rewrites
 from forethought.evals.benchmarks.behaviors import Behavior
 from forethought.evals.suite.order import sorted_rows
@@ -62,7 +62,7 @@ def make_plan(
     given: Given | None = None,
     able: Able | None = None,
     rewrites: Rewrites | None = None,
-    ask: Ask | None = None,
+    ask: AskAttacker | None = None,
 ) -> PlanSummary:
     """Writes `folder`/plan.jsonl and its summary beside it, each in one step.
 
@@ -128,7 +128,7 @@ def _rows(
     given: Given | None,
     able: Able | None,
     rewrites: Rewrites | None,
-    ask: Ask | None,
+    ask: AskAttacker | None,
 ) -> Iterator[PlannedAttempt]:
     for attack in attacks:
         size = _CHUNK_ASKED if "attacker" in attack.needs else _CHUNK

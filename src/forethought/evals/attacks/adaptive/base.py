@@ -27,7 +27,7 @@ from forethought.engine.conversation import Able, Response
 from forethought.evals.attacks.base import Attacked, Option, Options, Parameter
 from forethought.evals.judges.base import Verdict
 from forethought.policy import Policy, default_policy
-from forethought.reasoning import VERDICT_ANCHOR, Format, SafetyReasoning, markers, render
+from forethought.reasoning import VERDICT_ANCHOR, Detail, Format, SafetyReasoning, markers, render
 from forethought.records import Message, Record, Request
 
 if TYPE_CHECKING:
@@ -222,8 +222,8 @@ def aim_at(goal: Goal, tools: Tools, kind: str) -> Aim:
     if kind == "answer":
         return Aim("", goal.target_string, first_decides=True)
     settings = tools.model.settings if tools.model is not None else None
-    reasoning = SafetyReasoning(intent=intent_of(goal.request.plain), verdict="comply")
-    thought = render(reasoning, tools.policy, tools.format, settings.detail if settings is not None else "short")
+    detail = settings.detail if settings is not None else "short"
+    thought = harmless_thought(goal.request, tools.policy, tools.format, detail)
     if kind == "verdict":
         head, anchor, _ = thought.partition(VERDICT_ANCHOR)
         prefill, target = head + anchor, " comply"
@@ -233,6 +233,12 @@ def aim_at(goal: Goal, tools: Tools, kind: str) -> Aim:
     if not tools.able.prefill:
         return Aim("", prefill + target, first_decides=False)
     return Aim(prefill, target, first_decides=kind == "verdict")
+
+
+def harmless_thought(request: Request, policy: Policy, format: Format, detail: Detail) -> str:
+    """The thought that a trained model would write, did it take the request for a harmless one."""
+    reasoning = SafetyReasoning(intent=intent_of(request.plain), verdict="comply")
+    return render(reasoning, policy, format, detail)
 
 
 def tokens_of(text: str, tools: Tools) -> int:

@@ -16,12 +16,22 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from forethought.data.teach import intent_of
 from forethought.errors import ConfigError
-from forethought.evals.attacks.adaptive.base import Ask, Compute, Goal, Method, Questions, Replies, Run, Search, Tools
+from forethought.evals.attacks.adaptive.base import (
+    Ask,
+    Compute,
+    Goal,
+    Method,
+    Questions,
+    Replies,
+    Run,
+    Search,
+    Tools,
+    harmless_thought,
+)
 from forethought.evals.attacks.adaptive.suffix import Ids, encode_text, user_text
 from forethought.evals.attacks.base import Attacked, Options, Parameter
-from forethought.reasoning import SafetyReasoning, markers, render
+from forethought.reasoning import markers
 
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
@@ -66,18 +76,11 @@ def targets(goal: Goal, model: LocalModel, aim: AimKind) -> tuple[Target, ...]:
     forced = encode_text(model.tokenizer, opening + "\n")
     if aim == "skip":
         return (Target(forced, answer),)
-    thought = harmless_thought(goal, model)
+    thought = harmless_thought(goal.request, settings.policy, settings.format, settings.detail)
     if settings.answer_with == "base":
         thought = thought[: thought.rindex(closing) + len(closing)]
         return Target(forced, _after(model, forced, thought)), Target((), answer, base=True)
     return (Target(forced, _after(model, forced, thought + goal.target_string)),)
-
-
-def harmless_thought(goal: Goal, model: LocalModel) -> str:
-    """The thought that a trained model would write, did it take the request for a harmless one."""
-    assert model.settings is not None
-    reasoning = SafetyReasoning(intent=intent_of(goal.request.plain), verdict="comply")
-    return render(reasoning, model.settings.policy, model.settings.format, model.settings.detail)
 
 
 def _after(model: LocalModel, forced: Ids, text: str) -> Ids:
