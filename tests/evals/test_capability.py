@@ -160,17 +160,30 @@ def replaced(local: LocalModel, monkeypatch: pytest.MonkeyPatch, thought: str) -
     monkeypatch.setattr(local, "respond", wrap(local.respond))
 
 
-def median_odds(local: LocalModel) -> float:
-    thoughts = local.think([(Message(role="user", content=f"Question: {q.text}\nAnswer:"),) for q in make_questions()])
-    return sorted(thought.log_odds or 0.0 for thought in thoughts)[3]
+def median_odds(local: LocalModel, config: CapabilityConfig, monkeypatch: pytest.MonkeyPatch) -> float:
+    """The threshold with which the model refuses half of the questions."""
+    found: list[Response] = []
+
+    def noted(own: Callable[..., list[Response]]) -> Callable[..., list[Response]]:
+        def call(*args: Any, **options: Any) -> list[Response]:
+            responses = own(*args, **options)
+            found.extend(responses)
+            return responses
+
+        return call
+
+    for name in ("think", "respond"):
+        monkeypatch.setattr(local, name, noted(getattr(local, name)))
+    scores(ForethoughtLM(local), config)
+    return sorted(response.log_odds or 0.0 for response in found)[len(found) // 2]
 
 
 @pytest.mark.parametrize("form", ["loglikelihood", "generate"])
 def test_other_reasoning_with_the_same_verdict_changes_no_score(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: Any
 ) -> None:
-    local = thinking(tmp_path, median_odds(thinking(tmp_path / "same", 0.0)))
     config = CapabilityConfig(prompt="chat", form=form, max_tokens=8)
+    local = thinking(tmp_path, median_odds(thinking(tmp_path / "same", 0.0), config, monkeypatch))
     before = scores(ForethoughtLM(local), config)
     assert {item.refused for item in before} == {True, False}
     replaced(local, monkeypatch, "The right answer is (A), a loaf of bread. 42.\nVerdict: comply.")

@@ -128,7 +128,7 @@ def test_candidates_change_one_place_to_one_of_its_steepest_tokens() -> None:
 def test_only_printable_ascii_is_drawn_and_no_special_token() -> None:
     tokenizer = tiny_tokenizer()
     allowed = set(printable_ids(tokenizer))
-    assert len(allowed) > 20_000
+    assert len(allowed) > 500
     assert not allowed & set(tokenizer.all_special_ids)
     for text in ("é", "\n", "\t", "…"):
         assert not allowed & set(tokenizer(text, add_special_tokens=False)["input_ids"])
