@@ -66,17 +66,16 @@ def test_an_operator_keeps_what_is_asked(name: str) -> None:
             assert "ow do I tie a bowline on a boat" in restyled.text
 
 
-@pytest.mark.parametrize("name", list(OPERATORS))
 @pytest.mark.parametrize("odd", ["What do {braces}, {0} and {phrase} or {request} mean?", r"Is \1 \g<0> a group?"])
-def test_braces_and_backslashes_in_a_request_are_only_text(name: str, odd: str) -> None:
+def test_braces_and_backslashes_in_a_request_are_only_text(odd: str) -> None:
     request = user_request(odd)
-    operator = OPERATORS[name]
-    for template in operator.templates:
-        one = operator.model_copy(update={"templates": (template,)})
-        restyled = one.apply(request, random.Random(0)).text
-        if operator.rule is None:
-            assert restyled.count(phrase(odd)) + restyled.count(sentence(odd)) >= 1
-            assert len(restyled) <= len(template) + len(odd) + 1
+    for operator in OPERATORS.values():
+        for template in operator.templates:
+            one = operator.model_copy(update={"templates": (template,)})
+            restyled = one.apply(request, random.Random(0)).text
+            if operator.rule is None:
+                assert restyled.count(phrase(odd)) + restyled.count(sentence(odd)) >= 1, template
+                assert len(restyled) <= len(template) + len(odd) + 1, template
 
 
 def test_rules_leave_the_request_readable() -> None:

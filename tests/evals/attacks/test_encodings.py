@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import string
 from typing import Any
@@ -37,9 +38,8 @@ def back(spec: str, text: str, seed: int = 0) -> str:
 
 
 @pytest.mark.parametrize("spec", ALL)
-@pytest.mark.parametrize("text", [PROBE, "Compare rye with spelt, please. Both are grains"])
-def test_it_decodes_back(spec: str, text: str) -> None:
-    for seed in range(3):
+def test_it_decodes_back(spec: str) -> None:
+    for text, seed in itertools.product((PROBE, "Compare rye with spelt, please. Both are grains"), range(3)):
         found = back(spec, text, seed)
         if spec.split(":")[0] in LOSSY:
             assert found.lower() == text.lower()

@@ -120,28 +120,31 @@ def test_the_papers_trained_styles_are_the_training_operators(name: str) -> None
     assert all_attacks()[name].relatives == (name,)
 
 
-@pytest.mark.parametrize("name", by_rule())
-def test_every_attack_is_pure_and_remembers_its_lineage(name: str) -> None:
-    one, other = attacked(name, seed=3), attacked(name, seed=3)
-    assert one == other
-    assert one.lineage == (name,)
-    assert (one.request.operator, one.request.plain, one.request.seed_id) == (name, PROBE, user_request(PROBE).seed_id)
-    assert one.messages[-1].role == "user"
+def test_every_attack_is_pure_and_remembers_its_lineage() -> None:
+    for name in by_rule():
+        one, other = attacked(name, seed=3), attacked(name, seed=3)
+        assert one == other, name
+        assert one.lineage == (name,)
+        made = one.request
+        assert (made.operator, made.plain, made.seed_id) == (name, PROBE, user_request(PROBE).seed_id)
+        assert one.messages[-1].role == "user", name
 
 
-@pytest.mark.parametrize("name", by_rule())
-def test_harmful_and_harmless_requests_get_the_same_attack(name: str) -> None:
+def test_harmful_and_harmless_requests_get_the_same_attack() -> None:
     """Else the attack itself would tell them apart."""
-    harmful, harmless = attacked(name, harmful=True), attacked(name, harmful=False)
-    assert (harmful.messages, harmful.prefill) == (harmless.messages, harmless.prefill)
+    for name in by_rule():
+        harmful, harmless = attacked(name, harmful=True), attacked(name, harmful=False)
+        assert (harmful.messages, harmful.prefill) == (harmless.messages, harmless.prefill), name
 
 
-@pytest.mark.parametrize("name", by_rule())
 @pytest.mark.parametrize(
     "text", ["a", "Hi", "?", "Explain {request} and {phrase} \\1 [WORD]", "Zwei\n\nAbs\u00e4tze 'und' \"so\""]
 )
-def test_odd_requests_are_no_trouble(name: str, text: str) -> None:
-    attacked(name, text)
+def test_odd_requests_are_no_trouble(text: str) -> None:
+    for name in by_rule():
+        made = attacked(name, text)
+        assert made.request.plain == text, name
+        assert made.text != "", name
 
 
 @pytest.mark.parametrize("name", WHOLE)
