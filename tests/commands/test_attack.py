@@ -190,6 +190,7 @@ def test_a_time_limit_shrinks_all_attacks_alike(tmp_path: Path) -> None:
     assert "fits in 6 s" in read_run(tmp_path / "run").says or "the least there is" in read_run(tmp_path / "run").says
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_every_attempt_once(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [

@@ -68,6 +68,7 @@ def _read(*options: object) -> tuple[int, str]:
     return int(done.stdout.rpartition("PEAK ")[2]), done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_a_large_json_file_is_never_held(folder: Path, tmp_path: Path) -> None:
     assert (folder / "set.json").stat().st_size > 40 << 20
@@ -78,6 +79,7 @@ def test_a_large_json_file_is_never_held(folder: Path, tmp_path: Path) -> None:
         assert sum(1 for _ in file) == ROWS
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_a_limit_holds_no_more_than_it_draws(folder: Path, tmp_path: Path) -> None:
     peak, _ = _read(folder / "set.jsonl", "--limit", 200, "--out", tmp_path / "out.jsonl")
@@ -90,6 +92,7 @@ def test_a_limit_holds_no_more_than_it_draws(folder: Path, tmp_path: Path) -> No
     assert places[-1] > ROWS * 9 // 10
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_no_half_file(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     part = tmp_path / "out.jsonl.part"
@@ -107,6 +110,7 @@ def test_a_kill_in_the_middle_leaves_no_half_file(folder: Path, tmp_path: Path) 
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_an_error_in_the_middle_leaves_what_was_there(tmp_path: Path) -> None:
     file, out = tmp_path / "set.jsonl", tmp_path / "out.jsonl"
     file.write_text("".join(json.dumps(_row(n)) + "\n" for n in range(CHUNK + 10)) + "{oops\n")
@@ -259,6 +263,7 @@ def test_options_of_the_command(tmp_path: Path) -> None:
         runner.invoke(app, ["data", "read", str(out), "--column", "answer"], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_the_stream_measures_what_it_says() -> None:
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "stream.py"
     for kind in ("json", "csv", "jsonl"):

@@ -115,6 +115,7 @@ def test_an_answer_cut_at_its_limit_or_filtered_is_rejected_by_cause(tmp_path: P
     assert (results.usage.input_tokens, results.usage.output_tokens) == (30, 6)
 
 
+@pytest.mark.slow
 def test_too_many_requests_lower_the_concurrency_and_lose_nothing(tmp_path: Path) -> None:
     teacher_of: list[MockTeacher] = []
 
@@ -246,6 +247,7 @@ def _child(url: str, journal: Path) -> None:
     run_calls(MOCK, _calls(120), journal, CallSettings(base_url=url, concurrency=8), _keep)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path) -> None:
     """SIGKILL five times: every row once in the end, and only calls that were in flight are asked again."""
     journal, kills, in_flight = tmp_path / "j", 5, 8

@@ -45,6 +45,7 @@ def test_peak_memory_is_in_gib() -> None:
     assert 0.05 < machine.peak_gib() < 1024
 
 
+@pytest.mark.slow
 def test_a_process_does_not_report_its_parents_peak() -> None:
     held = b"x" * (600 * 1024**2)
     code = "from forethought.engine.machine import peak_gib; print(peak_gib())"

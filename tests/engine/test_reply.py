@@ -143,6 +143,7 @@ def test_thought_is_cut_at_its_own_budget(thinker: LocalModel, budget: int) -> N
     assert (same.reasoning_text, same.decision) == (cut.reasoning_text, cut.decision)
 
 
+@pytest.mark.slow
 def test_replies_do_not_depend_on_what_else_is_asked(thinker: LocalModel) -> None:
     prefills = (
         "",

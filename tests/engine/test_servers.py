@@ -128,6 +128,7 @@ def test_faster_server_takes_more_and_like_prompts_stay_together() -> None:
     assert len({text[:5] for text in first}) == 1
 
 
+@pytest.mark.slow
 def test_work_of_a_dead_server_goes_to_the_others_and_it_is_used_again() -> None:
     dead = threading.Event()
     dead.set()

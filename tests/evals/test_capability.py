@@ -388,6 +388,7 @@ score_set(ForethoughtLM(plain()), "m", make_set(make_questions(40)), CapabilityC
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     tiny_folder()
     root = Path(__file__).resolve().parents[2]
@@ -442,6 +443,7 @@ def test_the_command_compares_with_the_base_and_writes_figures(
         capability(str(adapter), [str(file)], options, None, None, ["answer"], None, 8, out)
 
 
+@pytest.mark.slow
 def test_help_needs_no_heavy_library() -> None:
     modules = "forethought.cli.capability, forethought.cli.overrefusal"
     code = f"import sys, {modules}; print({{'torch', 'lm_eval'}} & set(sys.modules))"

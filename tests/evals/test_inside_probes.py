@@ -129,6 +129,7 @@ def test_states_of_the_trained_weights_are_those_of_the_model_that_thinks(tmp_pa
 # All of it.
 
 
+@pytest.mark.slow
 def test_all_four_questions_on_a_tiny_model(tmp_path: Path) -> None:
     model = LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path))
     held_out = [Asked(style="direct", request=one) for one in _requests(THINGS[8:])]

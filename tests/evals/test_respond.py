@@ -117,6 +117,7 @@ run_defence("scripted", Slow(), make_attempts([f"Explain town number {n:03}" for
 """
 
 
+@pytest.mark.slow
 def test_killed_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path)], cwd=root)

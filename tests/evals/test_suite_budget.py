@@ -155,6 +155,7 @@ def test_a_damaged_budget_is_named(tmp_path: Path, clock: Clock) -> None:
         in_time(tmp_path, Scripted(clock), 12.1)
 
 
+@pytest.mark.slow
 def test_the_scripted_suite_goes_through_every_part(tmp_path: Path) -> None:
     file = ROOT / "benchmarks" / "scripted_suite.py"
     done = subprocess.run(

@@ -217,6 +217,7 @@ run_suite(Path(sys.argv[1]), Scripted(slowly), window=50)
 """
 
 
+@pytest.mark.slow
 def test_killed_three_times_every_attempt_is_there_exactly_once(tmp_path: Path) -> None:
     texts = [f"Explain how town number {n} bakes its bread" for n in range(100)]
     attacks = ("style_json", "leetspeak", "misspelling", "few_shot:1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from forethought.policy import default_policy
 from forethought.reasoning import parse
 from forethought.records import Example, read_jsonl
 from tests.mock_teacher import MockTeacher, Reply, good_lesson
+from tests.shell import Result, run_here
 
 ROWS = 12
 _DATA = ("train.parquet", "examples.jsonl", "dropped.jsonl", "overlaps.json")
@@ -43,17 +45,23 @@ def _sources(folder: Path) -> tuple[Path, Path]:
     return harmful, harmless
 
 
-def _command(out: Path, *sources: object, **options: object) -> list[str]:
+def _arguments(out: Path, *sources: object, **options: object) -> list[str]:
     flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    return [sys.executable, "-m", "forethought", "build", *map(str, sources), "--out", str(out), *flags]
+    return ["build", *map(str, sources), "--out", str(out), *flags]
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"COLUMNS": "140", "MOCK_API_KEY": "none"}
+def _build(out: Path, *sources: object, **options: object) -> Result:
+    return run_here(*_arguments(out, *sources, **options))
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False, timeout=300)
+def _process(arguments: list[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "forethought", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture(autouse=True)
+def _key_of_the_mock_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOCK_API_KEY", "none")
 
 
 def _data(out: Path) -> dict[str, bytes]:
@@ -69,8 +77,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set built by the rule teacher."""
     folder = tmp_path_factory.mktemp("build")
     harmful, harmless = _sources(folder)
-    done = _run(_command(folder / "out", harmful, harmless=harmless))
-    assert done.returncode == 0, done.stderr
+    done = _build(folder / "out", harmful, harmless=harmless)
+    assert done.code == 0, done.err
     return folder / "out"
 
 
@@ -111,11 +119,17 @@ def test_the_manifest_says_what_made_it(built: Path) -> None:
     assert "odd.csv" in (built / "dataset" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_same_sources_and_seed_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    """In a process of its own, whose sets have another order."""
     harmful, harmless = _sources(built.parent)
-    assert _run(_command(tmp_path / "again", harmful, harmless=harmless)).returncode == 0
+    assert _process(_arguments(tmp_path / "again", harmful, harmless=harmless)).wait() == 0
     assert _data(tmp_path / "again") == _data(built)
-    assert _run(_command(tmp_path / "other", harmful, harmless=harmless, seed=1)).returncode == 0
+
+
+def test_another_seed_gives_other_rows(built: Path, tmp_path: Path) -> None:
+    harmful, harmless = _sources(built.parent)
+    assert _build(tmp_path / "other", harmful, harmless=harmless, seed=1).code == 0
     assert _data(tmp_path / "other")["examples.jsonl"] != _data(built)["examples.jsonl"]
 
 
@@ -123,13 +137,14 @@ def test_rows_near_a_set_named_by_the_user_are_left_out(built: Path, tmp_path: P
     harmful, harmless = _sources(built.parent)
     first = _examples(built)[0].request.text
     (tmp_path / "benchmark.txt").write_text(f"{first}\n", encoding="utf-8")
-    done = _run(_command(tmp_path / "out", harmful, harmless=harmless, against=tmp_path / "benchmark.txt"))
-    assert done.returncode == 0, done.stderr
+    done = _build(tmp_path / "out", harmful, harmless=harmless, against=tmp_path / "benchmark.txt")
+    assert done.code == 0, done.err
     assert first not in {row.request.plain for row in _examples(tmp_path / "out")}
     overlaps = json.loads((tmp_path / "out" / "dataset" / "overlaps.json").read_text(encoding="utf-8"))
     assert len(overlaps["overlaps"]["benchmark.txt"]) == 1
 
 
+@pytest.mark.slow
 def test_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Path) -> None:
     harmful, harmless = _sources(tmp_path)
 
@@ -137,14 +152,14 @@ def test_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Path) -> No
         return Reply(text=good_lesson(messages), seconds=0.25)
 
     with MockTeacher(slow) as server:
-        command = _command(
+        arguments = _arguments(
             tmp_path / "out", harmful, harmless=harmless, teacher="openai-api/mock/teacher", base_url=server.url,
             concurrency=2, price_in=1, price_out=1,
         )  # fmt: skip
         for finished in (4, 9):
-            _kill_after(command, tmp_path / "out" / "teacher.jsonl", finished)
-        done = _run(command)
-        assert done.returncode == 0, done.stderr
+            _kill_after(arguments, tmp_path / "out" / "teacher.jsonl", finished)
+        done = run_here(*arguments)
+        assert done.code == 0, done.err
         calls = len(server.bodies)
     rows = _examples(tmp_path / "out")
     journal = (tmp_path / "out" / "teacher.jsonl").read_text(encoding="utf-8").splitlines()
@@ -159,8 +174,8 @@ def test_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Path) -> No
     assert styled.request.text.startswith("In the manner of")
 
 
-def _kill_after(command: list[str], journal: Path, finished: int) -> None:
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment())
+def _kill_after(arguments: list[str], journal: Path, finished: int) -> None:
+    child = _process(arguments)
     for _ in range(1200):
         lines = journal.read_bytes().count(b"\n") if journal.is_file() else 0
         if lines >= finished or child.poll() is not None:
@@ -171,19 +186,19 @@ def _kill_after(command: list[str], journal: Path, finished: int) -> None:
     assert child.wait() == -signal.SIGKILL
 
 
-def test_a_price_over_the_limit_is_asked_about_and_without_a_terminal_refused(tmp_path: Path) -> None:
+def test_a_price_over_the_limit_is_asked_about_and_without_a_terminal_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     harmful, harmless = _sources(tmp_path)
-    command = _command(
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    done = _build(
         tmp_path / "out", harmful, harmless=harmless, teacher="openai-api/mock/teacher",
         base_url="http://127.0.0.1:9/v1", max_cost=0, price_in=1, price_out=1,
     )  # fmt: skip
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_environment(), check=False
-    )
-    assert done.returncode == 2
-    assert "--yes" in done.stderr
-    assert "calls" in done.stdout
-    assert "Traceback" not in done.stderr
+    assert done.code == 2
+    assert "--yes" in done.err
+    assert "calls" in done.out
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(
@@ -197,7 +212,7 @@ def test_a_price_over_the_limit_is_asked_about_and_without_a_terminal_refused(tm
 )
 def test_a_wrong_option_is_one_line(tmp_path: Path, options: dict[str, str], told: str) -> None:
     harmful, harmless = _sources(tmp_path)
-    done = _run(_command(tmp_path / "out", harmful, harmless=harmless, **options))
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    done = _build(tmp_path / "out", harmful, harmless=harmless, **options)
+    assert done.code == 2
+    assert told in done.err
+    assert len(done.err.strip().splitlines()) == 1

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from forethought.engine.settings import read_settings
@@ -85,6 +86,7 @@ def _check_unscored(recipe: Path, out: Path, environment: dict[str, str]) -> Non
     assert "of one defence's answers could not be judged" in done.stdout.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) -> None:
     recipe, out = _recipe(tmp_path), tmp_path / "run"
     environment = os.environ | {"COLUMNS": "140"}

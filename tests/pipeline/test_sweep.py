@@ -17,9 +17,11 @@ from forethought.pipeline.sweep.report import missing_of, sweep_figures
 from forethought.pipeline.sweep.untrained import unfitted
 from forethought.report.sweep_figures import SweepRow
 from forethought.train.objectives.latent import LatentObjective
-from tests.pipeline.sweep_content import EVALUATE, in_own_process, sweep_content, sweep_file
+from tests.pipeline.sweep_content import EVALUATE, sweep_content, sweep_file
+from tests.shell import run_here
 
 
+@pytest.mark.slow
 def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
     tmp_path: Path, here: Callable[..., Result]
 ) -> None:
@@ -42,6 +44,7 @@ def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
     assert any(figure["name"].endswith("_base") for figure in held["figures"])
 
 
+@pytest.mark.slow
 def test_answers_are_asked_for_anew_where_a_defences_options_change(
     tmp_path: Path, here: Callable[..., Result]
 ) -> None:
@@ -156,7 +159,7 @@ def test_a_seed_that_is_missing_is_told_beside_the_mean_of_the_others() -> None:
 
 
 def test_only_names_a_defence_of_the_sweep(tmp_path: Path) -> None:
-    done = in_own_process(sweep_file(tmp_path), tmp_path / "out", "--only", "scott")
-    assert done.returncode == 2
-    assert "--only scott" in done.stderr + done.stdout
-    assert "linear_probe" in done.stderr + done.stdout
+    done = run_here("sweep", sweep_file(tmp_path), "--out", tmp_path / "out", "--only", "scott")
+    assert done.code == 2
+    assert "--only scott" in done.err
+    assert "linear_probe" in done.err

@@ -28,6 +28,7 @@ FIGURES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # several sweeps of eight methods: on a busy machine that is longer than a test may take
 def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     tmp_path: Path, here: Callable[..., Result]

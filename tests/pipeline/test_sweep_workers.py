@@ -14,6 +14,7 @@ from forethought.pipeline.sweep.workers import cells_for_workers, end_with_paren
 from tests.pipeline.sweep_content import in_own_process, sweep_content, sweep_file
 
 
+@pytest.mark.slow
 def test_workers_do_the_cells_and_one_that_fails_is_missing_with_its_reason(tmp_path: Path) -> None:
     methods = ["refusal", {"id": "starved", "name": "refusal", "train": {"skip_layers": 40}}]
     file, out = sweep_file(tmp_path, methods=methods, prompts=[], wrappers=[]), tmp_path / "out"

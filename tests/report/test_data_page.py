@@ -240,6 +240,7 @@ def test_overlaps_of_two_files(tmp_path: Path, show: bool, seen: bool) -> None:
     assert (SECRET in out.getvalue()) is seen
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 390)])
 def test_page_works_in_a_browser(tmp_path: Path, scheme: str, width: int) -> None:

@@ -90,6 +90,7 @@ def test_page_holds_every_rung_and_removes_a_plot_that_is_no_more(tmp_path: Path
     assert not (tmp_path / PLOT).exists()
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_page_works_in_a_browser(tmp_path: Path, scheme: str, width: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from forethought.engine.local import Settings
 from forethought.policy import default_policy
 from forethought.report.figures import defence_figures
@@ -12,6 +14,7 @@ from tests.judged import comparison
 from tests.report.browser import empty_page, needs_chromium
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_page_works_in_a_browser(tmp_path: Path) -> None:
     judged = comparison()

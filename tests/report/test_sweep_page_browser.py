@@ -26,6 +26,7 @@ def _written(path: Path) -> None:
     write_sweep_page(path, "The zoo", [*example(), long], STYLES, REASONING, ("unbroken_" * 12,))
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390), ("light", 320)])
 def test_page_works_in_a_browser(tmp_path: Path, scheme: str, width: int) -> None:

@@ -225,6 +225,7 @@ print(json.dumps([at_peak(file) for file in sys.argv[1:]]))
 """
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_however_many_rows(tmp_path: Path) -> None:
     """In memory, forty-five thousand rows more would take above 150 MB, and their examples as much again."""
     lines = [example.model_dump_json(exclude_defaults=True) for example in (harmful_example(), harmless_example())]

@@ -111,6 +111,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("config", "sharded"), [("ddp.yaml", False), ("fsdp2.yaml", True)])
 def test_two_processes_killed_and_resumed_end_as_one_does(
     one: Path, tmp_path: Path, config: str, sharded: bool

@@ -214,6 +214,7 @@ train(sys.argv[2], make_rows(), CONFIG, out, hang)
 """
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_to_the_same_weights(
     whole: tuple[Path, dict[str, float], list[Any]], rows: list[TokenRow], tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def _break_down(step: int, steps: int, losses: dict[str, float]) -> None:
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_was_not(whole: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
     """Killed in the midst of the attacks on round 0, and stopped once more while round 1 is trained."""
     root = Path(__file__).resolve().parents[2]

@@ -107,6 +107,7 @@ def carried_out(folder: Path, log: Path, dies_at: int = 0) -> SearchRun:
     return run(method(everything, "all"), GOALS, on, folder, settings=settings, attacker=NotedPen(on))
 
 
+@pytest.mark.slow
 def test_three_kills_ask_nothing_twice_and_change_nothing(tmp_path: Path) -> None:
     whole = carried_out(tmp_path / "whole", tmp_path / "whole.log")
     assert sum(outcome.queries for outcome in whole.outcomes) > 25

@@ -219,6 +219,7 @@ def test_a_half_written_text_is_asked_for_again_and_a_damaged_one_is_named(tmp_p
         Rewrites(file, "m")
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_no_text_that_it_kept(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     code = (

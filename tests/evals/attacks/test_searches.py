@@ -79,6 +79,7 @@ def test_the_suite_adaptive_holds_every_search() -> None:
     assert set(load_suite("adaptive").adaptive) == set(all_searches())
 
 
+@pytest.mark.slow
 def test_the_catalogue_loads_no_heavy_library() -> None:
     code = (
         "import forethought.evals.attacks.suites, sys; print(*({'torch', 'transformers', 'peft'} & set(sys.modules)))"

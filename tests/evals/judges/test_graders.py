@@ -307,6 +307,7 @@ server.serve_forever()
 """
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_midway_costs_little_time_and_no_verdict(tmp_path: Path) -> None:
     died = subprocess.Popen([sys.executable, "-c", _DYING, "40"], stdout=subprocess.PIPE, text=True)
     assert died.stdout is not None

@@ -226,6 +226,7 @@ grpo.optimise(Path(sys.argv[1]), job(out, hang, sys.argv[3]), RESUMED)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed with two updates done and one saved. The divergence stays that from the supervised model."""
     monkeypatch.setattr(grpo, "reward", by_length)
