@@ -149,9 +149,9 @@ def test_the_rule_is_the_likeliest() -> None:
 
 def test_rows_without_a_label_are_left_out_and_harm_of_unknown_rule_teaches_no_rule_head() -> None:
     extra = [user_request("Something unlabelled"), user_request("Some harm!", harmful=True, kind="harmful")]
-    probe = fit_probe(_model(), _rows(THINGS[:8]) + extra, _rows(THINGS[8:]), settings=LAYERS)
+    layer = FitSettings(layers=(2,), strengths=(1.0,))
+    probe = fit_probe(_model(), _rows(THINGS[:8]) + extra, _rows(THINGS[8:]), settings=layer)
     assert probe.settings.rows["harmful"] == 17
-    layer = FitSettings(layers=(probe.settings.layer,), strengths=(probe.settings.strength,))
     plain = fit_probe(_model(), _rows(THINGS[:8]), _rows(THINGS[8:]), settings=layer)
     assert np.array_equal(probe.weights[1:], plain.weights[1:])
     assert not np.array_equal(probe.weights[0], plain.weights[0])
@@ -210,7 +210,7 @@ def test_a_probe_meets_only_the_weights_it_was_fitted_on() -> None:
     torch.manual_seed(3)
     with torch.no_grad():
         for weight in other.model.parameters():
-            weight.copy_(torch.randn_like(weight) * 0.3)
+            weight.copy_(torch.randn_like(weight))
     with pytest.raises(ModelError, match="other weights"):
         ProbeDefence(Scripted(lambda _: "x"), probe, other)
     narrow = Probe(probe.settings, probe.weights[:, :8], probe.biases)

