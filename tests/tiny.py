@@ -75,7 +75,7 @@ def _train_tokenizer() -> Any:
     for example in (harmful_example(), harmless_example()):
         texts += [render(example.reasoning, policy, detail=detail) + example.answer for detail in get_args(Detail)]
     # One token each, as in any larger tokenizer: what guards answer with, and what suffixes start from.
-    texts += [" ! the yes no safe unsafe Sure" * 50, "safe" * 50]
+    texts += [" ! the yes no safe unsafe Sure refuse comply" * 50, "safe" * 50]
     bpe: Any = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()

@@ -371,7 +371,7 @@ AUTODAN = Method(
         Parameter(name="iterations", default=100, least=1, meaning="generations"),
         Parameter(
             name="elites", default=0.05, most=1,
-            meaning="share of templates that are kept as they are, at least one (the paper's text says 0.1)",
+            meaning="share of templates that are kept as they are, at least one (the paper's text says a tenth)",
         ),
         Parameter(name="crossover", default=0.5, most=1, meaning="share of pairs, or of words, that are changed"),
         Parameter(name="mutation", default=0.01, most=1, meaning="share of children that are reworded"),

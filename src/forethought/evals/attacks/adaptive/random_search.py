@@ -222,7 +222,7 @@ RANDOM_SEARCH = Method(
             " alone (the paper: a restart ends with its answer); or the whole",
         ),
         Parameter(
-            name="ask_from", default=0.1, most=1, meaning="probability from which it is asked (0.1 for open models)"
+            name="ask_from", default=0.1, most=1, meaning="probability from which it is asked (a tenth for open models)"
         ),
         Parameter(
             name="ask_every", default=100, least=1,
