@@ -35,7 +35,7 @@ FINE = "Intent: bake bread.\nVerdict: comply. No rule applies."
 class Thinker:
     """Stands for a base model with the policy in its prompt: says what a script has for the request's last word."""
 
-    context_tokens = 1024
+    context_tokens = 4096
 
     def __init__(self, script: dict[str, str], fails_after: int = 10**6) -> None:
         self.script, self.fails_after = script, fails_after

@@ -244,14 +244,15 @@ def test_toward_and_away_by_hand() -> None:
     assert float(_mean(unlikely(out.log_probs), out)) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_latent_training_moves_the_adapter_alone(rows: list[TokenRow], tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"epochs": 16})
     seen: list[dict[str, float]] = []
     train(str(tiny_folder()), rows, config, tmp_path, lambda step, steps, terms: seen.append(terms), LATENT)
     early, late = seen[6], seen[-1]
     assert late["loss_attack_gain"] > 0  # the attack still finds something
-    assert late["loss_toward"] < early["loss_toward"] - 4
-    assert late["loss_benign"] < early["loss_benign"] - 4
+    assert late["loss_toward"] < 0.7 * early["loss_toward"]
+    assert late["loss_benign"] < 0.7 * early["loss_benign"]
     assert (tmp_path / "adapter_model.safetensors").is_file()
 
 

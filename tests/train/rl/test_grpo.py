@@ -190,7 +190,7 @@ def test_full_weights_are_trained_on_as_well(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(grpo, "reward", by_length)
     full = dataclasses.replace(job(tmp_path), config=CONFIG.model_copy(update={"method": "full"}))
     told: list[Any] = []
-    settings = SETTINGS.model_copy(update={"beta": 0.04, "group": 2})
+    settings = SETTINGS.model_copy(update={"beta": 0.04})
     optimise(tiny_folder(), dataclasses.replace(full, on_step=lambda *step: told.append(step)), settings)
     assert "kl" in told[0][2]
     before, after = (load_file(at / "model.safetensors") for at in (tiny_folder(), tmp_path))
