@@ -160,7 +160,7 @@ def test_a_new_file_is_a_policy_that_ships(
     (tmp_path / "house.yaml").write_text(HEAD + RULE.format(id="H1"))
     monkeypatch.setattr(policy_module, "SHIPPED", tmp_path)
     assert load_policy("house").rule_ids == ("H1",)
-    assert "| `house` | 1 | H1 Breaking in |" in policy_list()
+    assert "| `house` | `1` | H1 Breaking in |" in policy_list()
     show_policy(None)
     assert "Policies that ship: default, house." in capsys.readouterr().out
 

@@ -126,7 +126,7 @@ def policy_list() -> str:
     for name in shipped_policies():
         policy = _shipped(name)
         titles = ", ".join(f"{rule.id} {rule.title}" for rule in policy.rules)
-        lines.append(f"| `{name}` | {policy.version} | {titles} |")
+        lines.append(f"| `{name}` | `{policy.version}` | {titles} |")
     return "\n".join(lines)
 
 
