@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from forethought.evals.attacks.adaptive.base import Goal, Tools
     from forethought.evals.attacks.adaptive.models import TextModel
     from forethought.evals.attacks.base import Attack, Given
-    from forethought.evals.attacks.prepare import AskAttacker
-    from forethought.evals.attacks.rewrites import Rewrites
+    from forethought.evals.attacks.prepare import AskAttacker, Rewrites
     from forethought.evals.benchmarks.behaviors import Behavior
 
 _REWRITES = "rewrites.jsonl"
@@ -54,7 +53,7 @@ class Writers:
     @cached_property
     def rewrites(self) -> Rewrites | None:
         """Texts that the attacker wrote in this and in neighbouring runs: each is asked for once."""
-        from forethought.evals.attacks.rewrites import Rewrites
+        from forethought.evals.attacks.prepare import Rewrites
 
         if self._settings.attacker is None:
             return None

@@ -17,8 +17,7 @@ from forethought.engine.conversation import Able
 from forethought.errors import ConfigError, InputError
 from forethought.evals.attacks.base import Attacked, Given, Wanted
 from forethought.evals.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack
-from forethought.evals.attacks.prepare import ATTACKER_SETTINGS, NO_TEXT, AskAttacker, attacker, prepare
-from forethought.evals.attacks.rewrites import Rewrites
+from forethought.evals.attacks.prepare import ATTACKER_SETTINGS, NO_TEXT, AskAttacker, Rewrites, attacker, prepare
 from forethought.evals.attacks.rewritten import EMPTY, REFUSED, TOO_LONG, UNCHANGED, Unfit, read_rewrite
 from forethought.records import user_request
 from tests.mock_teacher import MockTeacher, Reply
@@ -223,7 +222,7 @@ def test_a_half_written_text_is_asked_for_again_and_a_damaged_one_is_named(tmp_p
 def test_a_killed_writer_loses_no_text_that_it_kept(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom forethought.evals.attacks.rewrites import Rewrites\n"
+        "import sys\nfrom pathlib import Path\nfrom forethought.evals.attacks.prepare import Rewrites\n"
         f"kept = Rewrites(Path({str(file)!r}), 'm')\n"
         "for n in range(10**6):\n    kept.add({f'k{n}': ('poem', 'x' * 50)})\n    print(n, flush=True)\n"
     )

@@ -1,13 +1,14 @@
 """Attacks carried out on requests: what comes out is what a model is asked, and what could not be run, with the cause.
 
 An attack that an attacker model writes stops where it needs a text. All the texts that a round needs are asked for
-together, and the attacks go on: a composition of two such attacks takes two rounds. `attacker` asks a model for them.
+together, and the attacks go on: a composition of two such attacks takes two rounds. `attacker` asks a model for them,
+and `Rewrites` keeps them, so that each is asked for once.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,54 @@ from forethought.engine.callspec import Call, CallSettings, Progress, Reject
 from forethought.engine.conversation import Able
 from forethought.evals.attacks.base import Attack, Attacked, Given, Wanted
 from forethought.evals.attacks.catalogue import attack_request, why_not
-from forethought.evals.attacks.rewrites import Rewrites
 from forethought.evals.attacks.rewritten import REFUSED, UNCHANGED, Unfit, read_rewrite
 from forethought.records import Record, Request
+from forethought.store import Store, locked, read_store
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model
+
+
+class Rewrite(Record):
+    """One text."""
+
+    key: str
+    """`Wanted.key`: a hash of what was asked."""
+    model: str
+    """Who wrote it: texts of another model are not used."""
+    rewriter: str
+    text: str
+
+
+class Rewrites(Mapping[str, str]):
+    """The texts of one model by `Wanted.key`, in a store that other models and runs may share."""
+
+    def __init__(self, path: Path, model: str) -> None:
+        """Raises InputError for a damaged line."""
+        self._path, self._model = path, model
+        kept = read_store(path, Rewrite).values()
+        self._texts = {row.key: row.text for row in kept if row.model == model}
+
+    def __getitem__(self, key: str) -> str:
+        return self._texts[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def add(self, texts: Mapping[str, tuple[str, str]]) -> None:
+        """Keeps (rewriter, text) by key; they are on disk when this returns. Known keys keep their text."""
+        new = {key: pair for key, pair in texts.items() if key not in self._texts}
+        if not new:
+            return
+        with locked(self._path.with_suffix(".lock"), wait=True), Store(self._path, write=True) as store:
+            for key, (rewriter, text) in new.items():
+                row = Rewrite(key=key, model=self._model, rewriter=rewriter, text=text)
+                store.add(f"{self._model}:{key}", row)
+        self._texts |= {key: text for key, (_, text) in new.items()}
+
 
 AskAttacker = Callable[[Sequence[Wanted]], Mapping[str, str | Unfit]]
 """Asks an attacker model for texts: by key the text, or why there is none."""

@@ -17,8 +17,7 @@ from forethought.engine.conversation import Respondent
 from forethought.errors import InputError, ModelError
 from forethought.evals.attacks.base import Attack, Given
 from forethought.evals.attacks.catalogue import DIRECT
-from forethought.evals.attacks.prepare import AskAttacker
-from forethought.evals.attacks.rewrites import Rewrites
+from forethought.evals.attacks.prepare import AskAttacker, Rewrites
 from forethought.evals.benchmarks.behaviors import Behavior, sample
 from forethought.evals.suite.plan import PlanSummary, make_plan
 from forethought.evals.suite.run import run_suite

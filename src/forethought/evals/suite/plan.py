@@ -18,8 +18,7 @@ from forethought.engine.conversation import Able
 from forethought.errors import ConfigError
 from forethought.evals.attacks.base import Attack, Attacked, Given
 from forethought.evals.attacks.catalogue import DIRECT
-from forethought.evals.attacks.prepare import AskAttacker, Planned, prepare
-from forethought.evals.attacks.rewrites import Rewrites
+from forethought.evals.attacks.prepare import AskAttacker, Planned, Rewrites, prepare
 from forethought.evals.benchmarks.behaviors import Behavior
 from forethought.evals.suite.order import sorted_rows
 from forethought.evals.suite.records import PLAN_FILE, PlannedAttempt
