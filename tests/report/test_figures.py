@@ -6,13 +6,13 @@ import math
 
 import pytest
 
+from forethought.evals.cells import by_cell
 from forethought.evals.comprehension import readable_styles
 from forethought.evals.metrics import Figure
 from forethought.evals.plan import HELD_OUT_RULES
 from forethought.evals.respond import Judged
 from forethought.report.figures import (
     attack_sets,
-    by_cell,
     defence_figures,
     measured_comprehension,
     paired_figures,

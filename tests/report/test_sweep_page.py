@@ -1,20 +1,39 @@
-"""The page of a sweep: one file, nothing hidden, colours that can be read in light and dark."""
+"""The page of a sweep with its plots and heat map: nothing hidden, names apart, and what can't be told said so."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from html import unescape
-from importlib import resources
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure as Canvas
+from matplotlib.text import Text
 
 from forethought.evals.goals import Goal, reached
 from forethought.evals.metrics import Figure
-from forethought.report.sweep_figures import SweepRow
-from forethought.report.sweep_page import write_sweep_page
-from tests.report.sweep_example import REASONING, UNSEEN, example, missing_row, sweep_row
+from forethought.report.plots import Plot
+from forethought.report.sweep_figures import SweepRow, by_base, by_defence
+from forethought.report.sweep_page import heat_map, write_sweep_page
+from forethought.report.sweep_plots import ability, forest, name_points, not_drawn, trade_off
+from tests.report.examples import REASONING, UNSEEN, example, figure, missing_row, sweep_row
+
+PLOTS = {"forest": forest, "trade_off": trade_off, "ability": ability}
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def _drawn(plot: Plot | None) -> str:
+    assert plot is not None
+    return plot.inline()
+
+
+def _words(plot: Plot | None) -> set[str]:
+    root = ElementTree.fromstring(_drawn(plot))
+    return {"".join(text.itertext()) for text in root.iter(f"{SVG}text")}
 
 
 def _page(tmp_path: Path, rows: list[SweepRow], notes: tuple[str, ...] = ()) -> str:
@@ -28,17 +47,6 @@ def _text(page: str) -> str:
     return unescape(" ".join(re.sub(r"<[^>]+>", " ", page).split()))
 
 
-def test_page_is_one_file_without_scripts(tmp_path: Path) -> None:
-    page = _page(tmp_path, example())
-    assert re.findall(r"""(?:src|href|action)\s*=\s*["'](?!#)""", page) == []
-    for tag in ("<script", "<link", "<iframe", "<img", "<image", "@import"):
-        assert tag not in page
-    assert page.count("<svg") == 3
-    assert page.count('role="img" aria-label="') == 3
-    # Every plot, the heat map among them, says how it is read.
-    assert page.count("<figure>") == page.count("<figcaption>") == 4
-
-
 def test_table_has_intervals_ranges_and_reasons(tmp_path: Path) -> None:
     page = _page(
         tmp_path, [*example(), missing_row("scot_<rl>", "stopped: <out of memory>")], ("A shake-down & no more.",)
@@ -50,8 +58,6 @@ def test_table_has_intervals_ranges_and_reasons(tmp_path: Path) -> None:
     assert "scot_<rl> stopped: <out of memory>" in text
     assert "prompt self_reminder was the best prompt" in text
     assert "A shake-down & no more." in text
-    assert "<rl>" not in page
-    assert "<h1>The &lt;zoo&gt;</h1>" in page
     order = [page.index(f'<th scope="row">{name}<') for name in ("scot", "scot_split", "base", "r2d2")]
     assert order == sorted(order)
 
@@ -107,44 +113,6 @@ def test_each_base_has_a_section(tmp_path: Path) -> None:
     assert page.count('<table class="figures">') == 2
 
 
-def _themes() -> dict[str, dict[str, str]]:
-    """The page's colours in light and dark."""
-    css = resources.files("forethought").joinpath("report/templates/sweep.html.j2").read_text(encoding="utf-8")
-    light, dark = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
-    return {
-        name: dict(re.findall(r"(--\w+): (#[0-9a-f]{6}|#[0-9a-f]{3});", block))
-        for name, block in (("light", light), ("dark", dark))
-    }
-
-
-def _contrast(first: str, second: str) -> float:
-    """WCAG 2.2's contrast ratio, 1 to 21."""
-
-    def luminance(colour: str) -> float:
-        digits = colour.lstrip("#")
-        digits = "".join(2 * digit for digit in digits) if len(digits) == 3 else digits
-        parts = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
-        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-    lights = sorted((luminance(first), luminance(second)))
-    return (lights[1] + 0.05) / (lights[0] + 0.05)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_can_be_read(theme: str) -> None:
-    assert _contrast("#000000", "#ffffff") == pytest.approx(21)
-    found = _themes()[theme]
-    texts = [
-        ("--ink", "--back"), ("--soft", "--back"), ("--ink", "--warn"), ("--ink", "--card"),
-        *(("--ink", f"--{side}{level}") for side in "pn" for level in (1, 2)),
-        *(("--strong", f"--{side}{level}") for side in "pn" for level in (3, 4)),
-    ]  # fmt: skip
-    assert {pair: ratio for pair in texts if (ratio := _contrast(*(found[name] for name in pair))) < 4.5} == {}
-    marks = [("--one", "--back"), ("--best", "--back")]
-    assert {pair: ratio for pair in marks if (ratio := _contrast(*(found[name] for name in pair))) < 3} == {}
-
-
 def test_goals_stand_before_the_figures_with_what_came_of_them(tmp_path: Path) -> None:
     goals = [Goal(figure="auroc_unseen_scot", least=0.9, why="told apart"), Goal(figure="asr_gcg_scot", most=0.1)]
     found = reached(goals, [Figure(name="auroc_unseen_scot", value=0.95, low=0.85, high=0.99)])
@@ -155,3 +123,93 @@ def test_goals_stand_before_the_figures_with_what_came_of_them(tmp_path: Path) -
     assert "asr_gcg_scot at most 0.1 - not measured" in text
     assert text.index("What was asked for") < text.index("All figures")
     assert "What was asked for" not in _text(_page(tmp_path, example()))
+
+
+@pytest.mark.slow
+def test_wide_tables_scroll_with_the_name_in_view(
+    pages: dict[str, Path], empty_page: Callable[[str, int], Any]
+) -> None:
+    page = empty_page("light", 390)
+    page.goto(pages["sweep"].as_uri())
+    table = page.get_by_role("region", name="All figures")
+    assert table.evaluate("one => one.scrollWidth > one.clientWidth")
+    table.evaluate("one => { one.scrollLeft = 400 }")
+    assert table.locator("tbody th").first.bounding_box()["x"] == pytest.approx(table.bounding_box()["x"], abs=1)
+    assert page.locator("table.heat tbody tr").count() == 8
+    strong = page.locator("td.p3").first
+    assert strong.evaluate("one => getComputedStyle(one).backgroundColor") != "rgba(0, 0, 0, 0)"
+
+
+def test_cells() -> None:
+    more = (
+        figure("asr_story", 0.9, 0.05, n=20), figure("refused_story", 0.6, 0.05, n=18),
+        Figure(name="asr_empty_thought", value=math.nan, n=0, unscored=20),
+    )  # fmt: skip
+    means = by_defence([sweep_row("scot", 0.9, 0.1, more=more), sweep_row("base"), missing_row("r2d2", "none")])
+    found = heat_map(means, [*UNSEEN, "unheard_of"], REASONING)
+    assert found is not None
+    assert (found.unseen, found.reasoning) == (["style_json", "story"], ["empty_thought"])
+    assert [name for name, _ in found.rows] == ["scot", "base"]
+    json, story, empty = found.rows[0][1]
+    assert (json.text, json.level, json.told) == ("0.80", 3, True)
+    # The interval of the share that gets through is cut off at 1: 0.9, 0.85 to 0.95; J = 0.1 - 0.6.
+    assert (story.text, story.level, story.told) == ("-0.50", -2, True)
+    assert story.title == "-0.57 to -0.43, 38 answers"
+    assert (empty.text, empty.level, empty.told, empty.title) == ("?", None, False, "nothing scored, 20 unscored")
+    zero = found.rows[1][1][0]
+    assert (zero.text, zero.level, zero.told) == ("0.00", 0, False)
+    assert (found.least, found.most) == (38, 80)
+    assert 0.05 < found.half < 0.08
+    assert found.without == ["unheard_of"]
+
+
+def test_answers_are_those_of_one_seed() -> None:
+    found = heat_map(by_defence([sweep_row("scot", 0.9, seed=seed) for seed in range(3)]), UNSEEN, ())
+    assert found is not None
+    assert (found.least, found.most) == (80, 80)
+
+
+def test_no_map_without_a_style() -> None:
+    assert heat_map(by_defence([missing_row("r2d2", "none")]), UNSEEN, REASONING) is None
+    assert heat_map(by_defence([sweep_row("scot")]), ["unheard_of"], []) is None
+
+
+def test_undefended_model_and_ideal_are_marked() -> None:
+    [means] = by_base(example()).values()
+    for plot, words in ((trade_off(means), {"base (undefended)", "ideal"}), (ability(means), {"base (undefended)"})):
+        assert words <= _words(plot)
+    assert "base 0.00, 1.00" in _drawn(trade_off(means))
+
+
+def test_what_can_not_be_drawn_is_named() -> None:
+    [means] = by_base(example()).values()
+    assert not_drawn(means, "asr_unseen", "capability") == ["r2d2"]
+    assert not_drawn(means, "asr_unseen", "auroc_unseen") == ["prompt", "base", "r2d2"]
+    [nothing] = by_base([missing_row("r2d2", "none")]).values()
+    assert [plot(nothing) for plot in PLOTS.values()] == [None, None, None]
+
+
+def test_names_are_text_and_never_markup() -> None:
+    [means] = by_base([sweep_row('<b>"$x$', 0.5, 0.1)]).values()
+    assert '<b>"$x$' in _words(forest(means))
+
+
+def test_same_rows_give_the_same_plot() -> None:
+    [means] = by_base(example()).values()
+    assert _drawn(forest(means)) == _drawn(forest(means))
+
+
+def test_names_do_not_lie_on_each_other() -> None:
+    canvas = Canvas(figsize=(10, 6))
+    axis: Any = canvas.subplots()
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    points = [((0.5 + 0.01 * (n % 4), 0.5 + 0.012 * (n // 4)), f"scot_variant_{n}") for n in range(12)]
+    canvas.draw_without_rendering()
+    name_points(axis, [*points, ((1.0, 1.0), "corner")], "black")
+    canvas.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in axis.texts]  # without the lines that lead to the points
+    shared = [(a, b) for place, a in enumerate(boxes) for b in boxes[:place] if a.overlaps(b)]
+    assert shared == []
+    frame = axis.get_window_extent()
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and box.y1 <= frame.y1 + 1 for box in boxes)

@@ -11,7 +11,7 @@ from rich.console import Console
 from forethought.evals.metrics import Figure
 from forethought.report.sweep_figures import SweepRow
 from forethought.report.sweep_table import sweep_table
-from tests.report.sweep_example import example, figure, missing_row, sweep_row
+from tests.report.examples import example, figure, missing_row, sweep_row
 
 
 def _printed(rows: list[SweepRow], width: int) -> list[str]:

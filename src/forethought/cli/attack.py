@@ -169,7 +169,7 @@ def _show_attacks() -> None:
 
 def _show_summary(run: AttackRun) -> None:
     """The table at the end."""
-    from forethought.report.attack_table import HEADINGS, SEARCH_HEADINGS, not_run_lines, search_lines, sections
+    from forethought.report.tables import HEADINGS, SEARCH_HEADINGS, not_run_lines, search_lines, sections
 
     parts = sections(run.report)
     told = [

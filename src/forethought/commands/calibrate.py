@@ -144,7 +144,7 @@ def _share(odds: list[float | None], threshold: float) -> Any:
 
 
 def _refused(odds: list[float | None], threshold: float) -> str:
-    from forethought.report.rows import interval
+    from forethought.report.tables import interval
 
     return interval(_share(odds, threshold))
 

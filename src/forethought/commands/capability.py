@@ -152,7 +152,7 @@ def _graded(results: Sequence[SetResult], grader: str | None, folder: Path, seed
 
 
 def _show(results: Sequence[SetResult], figures: Sequence[Figure], config: Any) -> None:
-    from forethought.report.rows import interval
+    from forethought.report.tables import interval
 
     by_name = {figure.name: figure for figure in figures}
     systems = list(results[0].scores)

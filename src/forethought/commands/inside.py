@@ -85,8 +85,7 @@ def _styles(styles: Sequence[str], settings: Settings) -> list[str]:
 
 
 def _show(found: Inside) -> None:
-    from forethought.report.inside_page import area_lines, swap_lines
-    from forethought.report.inside_plots import AREAS, table_title
+    from forethought.report.inside_page import AREAS, area_lines, swap_lines, table_title
 
     swaps = Table("Does the verdict follow the stated intent?", "", caption="95 % intervals", caption_justify="left")
     for name, value in swap_lines(found.figures):
@@ -141,6 +140,6 @@ def _write(
     write_inside_page(folder / PAGE, InsidePage(title, found, settings, show_harmful), plots)
     (folder / PLOTS).mkdir(exist_ok=True)
     for name, plot in plots.items():
-        (folder / PLOTS / f"{name}.svg").write_text(plot, encoding="utf-8")
+        (folder / PLOTS / f"{name}.svg").write_text(plot.alone(), encoding="utf-8")
     told = f"Figures: {folder / FIGURES}\nPage: {folder / PAGE}\nPlots by themselves: {folder / PLOTS}"
     console.print(told, highlight=False, soft_wrap=True)

@@ -71,7 +71,7 @@ _LABELS = ((False, "harmless"), (True, "harmful"), (None, "unlabelled"))
 
 def _show(sets: Sequence[OverRefusalSet], figures: Sequence[Figure], styles: Sequence[str], system: str) -> None:
     from forethought.evals.attacks.catalogue import parse_attack
-    from forethought.report.rows import interval
+    from forethought.report.tables import interval
 
     by_name = {figure.name: figure for figure in figures}
     caption = "Share refused, in full or in part; 95 % intervals in brackets"

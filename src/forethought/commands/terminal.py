@@ -84,7 +84,7 @@ class Terminal(Progress):
 
         Where the columns would not fit side by side, intervals stand below their figures.
         """
-        from forethought.report.rows import SYSTEM_TITLES, interval, table_rows
+        from forethought.report.tables import SYSTEM_TITLES, interval, table_rows
 
         narrow = self.console.width < _TITLES + _INTERVAL * len(systems)
         table = Table(

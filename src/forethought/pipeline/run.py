@@ -26,8 +26,8 @@ from forethought.pipeline.taught_by import taught_by
 from forethought.policy import Policy, load_policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl
+from forethought.report.compare_page import write_compare_page
 from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
-from forethought.report.page import write_page
 from forethought.report.results import write_results
 from forethought.train.methods.base import Job, Material
 from forethought.train.run import train_method
@@ -72,7 +72,7 @@ def run_recipe(recipe: Recipe, folder: Path, results: Path, progress: Progress) 
     inputs["policy"] = policy.hash
     write_results(results, [recipe.seed], inputs, figures)
     page = folder / "report.html"
-    write_page(page, recipe.name, recipe.evaluate.attacks, judged, figures, read_settings(adapter))
+    write_compare_page(page, recipe.name, recipe.evaluate.attacks, judged, figures, read_settings(adapter))
     unscored = max(sum(row.refused is None for row in rows) / max(1, len(rows)) for rows in judged.values())
     return RunReport(page, figures, tuple(judged), unscored)
 

@@ -1,23 +1,21 @@
-"""The page of an attack run: one self-contained HTML file, harmful text redacted unless asked."""
+"""The page of an attack run: every attack on harmful and on harmless requests, and what the searches spent."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
-
-from jinja2 import Environment
+from typing import Any
 
 from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.judges.known import KnownError
 from forethought.evals.paired import Comparison
 from forethought.evals.respond import Judged
-from forethought.report.attack_figures import AttackReport, SearchResult
-from forethought.report.attack_plots import attack_dots, budget_curves
-from forethought.report.attack_table import (
+from forethought.report.attack_figures import AttackReport, AttackResult, SearchResult
+from forethought.report.page import write_page
+from forethought.report.plots import Plot, Series, axes_of, dots, told
+from forethought.report.redact import shown
+from forethought.report.tables import (
     GROUP_TITLES,
     HEADINGS,
     SEARCH_HEADINGS,
@@ -25,10 +23,11 @@ from forethought.report.attack_table import (
     search_lines,
     sections,
 )
-from forethought.report.redact import redact
+from forethought.report.theme import HARMFUL, HARMLESS, SERIES
 
 _MOST_EXAMPLES = 60
 _APART = ("seen", "unreadable")
+_STYLES = ("-", "--", ":")
 
 
 @dataclass(frozen=True)
@@ -55,27 +54,24 @@ class AttackPage:
 
 
 def write_attack_page(path: Path, page: AttackPage) -> None:
-    """Writes the page beside `path`, then moves it into place."""
-    file = resources.files("forethought").joinpath("report/templates/attack.html.j2")
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        file.read_text(encoding="utf-8")
-    )
+    """Writes the page, whole or not at all."""
     report = page.report
     main = [result for result in report.results if result.group not in _APART]
     apart = [result for result in report.results if result.group in _APART]
-    content = template.render(
-        title=page.title,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    write_page(
+        path,
+        "attack",
+        page.title,
         headings=HEADINGS,
         sections=sections(report),
         white_box=any(result.white_box for result in report.results),
-        dots=attack_dots(main) if main else "",
-        dots_apart=attack_dots(apart) if apart else "",
+        dots=attack_dots("attacks", main) if main else None,
+        dots_apart=attack_dots("attacks-apart", apart) if apart else None,
         apart_titles=[GROUP_TITLES[group] for group in ("seen", "unreadable") if report.of(group)],
         readability=page.readability,
         search_headings=SEARCH_HEADINGS,
         searches=search_lines(page.searches),
-        curves=budget_curves(page.searches) if page.searches else "",
+        curves=budget_curves(page.searches) if page.searches else None,
         not_run=not_run_lines(page.not_run, page.searches_not_run),
         compared=page.compared,
         differences=page.differences,
@@ -85,27 +81,79 @@ def write_attack_page(path: Path, page: AttackPage) -> None:
         examples=[_example(one, page.show_harmful) for one in page.examples[:_MOST_EXAMPLES]],
         redacted=not page.show_harmful,
     )
-    part = path.with_name(path.name + ".part")
-    part.write_text(content, encoding="utf-8")
-    os.replace(part, path)
+
+
+def attack_dots(name: str, results: Sequence[AttackResult]) -> Plot:
+    """A line an attack: success on harmful requests and harmless requests refused, with their intervals."""
+    asr = [one.asr for one in results]
+    series = [
+        Series("attack success on harmful requests", HARMFUL, "o", asr),
+        Series("harmless requests refused", HARMLESS, "s", [one.refused for one in results]),
+    ]
+
+    def draw() -> Any:
+        canvas, axis = axes_of(0.34 * len(results) + 1.4)
+        dots(axis, [_label(one) for one in results], series, 0.26)
+        axis.set_xlim(-0.02, 1.02)
+        canvas.legend(loc="outside upper left", ncols=2)
+        return canvas
+
+    titles = [one.title for one in results]
+    alt = f"Attack success and harmless requests refused by attack. Attack success: {told(titles, asr)}."
+    return Plot(name, alt, draw)
+
+
+def _label(result: AttackResult) -> str:
+    return result.title if len(result.title) <= 44 else result.title[:43] + "\u2026"
+
+
+def budget_curves(results: Sequence[SearchResult]) -> Plot:
+    """Attack success by the queries spent on a request, a line a method."""
+
+    def draw() -> Any:
+        canvas, axis = axes_of(3.8)
+        for number, result in enumerate(results):
+            points = [(point.budget, point.broken) for point in result.curve if point.broken.n]
+            if not points:
+                continue
+            colour = SERIES[number % len(SERIES)]
+            queries = [place for place, _ in points]
+            style = _STYLES[number // len(SERIES) % len(_STYLES)]
+            axis.plot(queries, [one.value for _, one in points], style, marker=".", color=colour, label=result.name)
+            low = [one.value if one.low is None else one.low for _, one in points]
+            high = [one.value if one.high is None else one.high for _, one in points]
+            axis.fill_between(queries, low, high, color=colour, alpha=0.08, linewidth=0)
+        axis.set_xscale("log")
+        budgets = sorted({point.budget for result in results for point in result.curve})
+        axis.set_xticks(budgets, [str(budget) for budget in budgets])
+        axis.minorticks_off()
+        axis.set_ylim(-0.02, 1.02)
+        axis.set_xlabel("queries to the attacked model, a request")
+        axis.set_ylabel("attack success")
+        if axis.lines:
+            axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return canvas
+
+    ends = told([one.name for one in results], [one.asr for one in results])
+    return Plot("budgets", f"Attack success by the queries spent on a request. In the end: {ends}.", draw)
 
 
 def _example(one: Judged, show_harmful: bool) -> dict[str, str]:
-    """An attempt as the page shows it. What isn't known to be harmless is redacted, its thought and answer as well."""
-    hidden = one.attempt.request.harmful is not False and not show_harmful
-
-    def shown(text: str) -> str:
-        return redact(text) if hidden else text
-
-    answered = "got through" if one.attempt.request.harmful else "answered"
-    stopped = "stopped" if one.attempt.request.harmful else "refused"
+    """An attempt as the page shows it."""
+    harmful = one.attempt.request.harmful
+    answered = "got through" if harmful else "answered"
+    stopped = "stopped" if harmful else "refused"
+    texts = {
+        "request": one.attempt.request.text,
+        "prefill": one.attempt.prefill,
+        "thought": one.response.reasoning_text if one.response is not None else "",
+        "answer": one.response.answer if one.response is not None else "",
+    }
     return {
         "attack": parse_attack(one.attempt.attack).title,
-        "label": "harmless" if one.attempt.request.harmful is False else "harmful",
+        "label": "harmless" if harmful is False else "harmful",
         "outcome": "unscored" if one.refused is None else stopped if one.refused else answered,
-        "request": shown(one.attempt.request.text),
-        "prefill": shown(one.attempt.prefill),
-        "thought": shown(one.response.reasoning_text) if one.response is not None else "",
-        "answer": shown(one.response.answer) if one.response is not None else "",
+        "shade": "unscored" if one.refused is None else "good" if one.refused is bool(harmful) else "bad",
+        **{name: shown(text, harmful, show_harmful) for name, text in texts.items()},
         "cause": one.cause,
     }

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
 from pydantic import Field
 
 from forethought.policy import Policy
 from forethought.records import Example, Record
-from forethought.report.redact import redact
+from forethought.report.page import write_page
+from forethought.report.redact import shown
 
 _EDGES = (5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500)
 _PER_GROUP = 4
@@ -232,11 +230,11 @@ class _Reservoirs:
 
 
 def _sample(example: Example, show_harmful: bool) -> Sample:
-    # Intent and refusal of a harmful request quote it; a row without a label may be harmful.
-    hide = not show_harmful and (_is_harmful(example) or example.request.harmful is not False)
+    # A row without a label may be harmful.
+    harmful = None if _is_harmful(example) else example.request.harmful
 
-    def shown(text: str) -> str:
-        return redact(text) if hide else text
+    def as_shown(text: str) -> str:
+        return shown(text, harmful, show_harmful)
 
     request = example.request
     return Sample(
@@ -245,12 +243,12 @@ def _sample(example: Example, show_harmful: bool) -> Sample:
         operator=request.operator or "",
         verdict=example.reasoning.verdict,
         rules=example.reasoning.violated,
-        request=shown(request.text),
-        plain=shown(request.plain) if request.operator else "",
-        intent=shown(example.reasoning.intent),
-        deliberation=shown(example.reasoning.deliberation),
-        answer=shown(example.answer),
-        redacted=hide,
+        request=as_shown(request.text),
+        plain=as_shown(request.plain) if request.operator else "",
+        intent=as_shown(example.reasoning.intent),
+        deliberation=as_shown(example.reasoning.deliberation),
+        answer=as_shown(example.answer),
+        redacted=harmful is not False and not show_harmful,
     )
 
 
@@ -259,11 +257,11 @@ _BARS = 40
 
 
 def write_data_page(path: Path, summary: DataSummary) -> None:
-    """Writes the page beside `path`, then moves it into place."""
-    text = resources.files("forethought").joinpath("report/templates/data.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
-    content = page.render(
-        title=summary.facts.get("name") or "Built set",
+    """Writes the page, whole or not at all."""
+    write_page(
+        path,
+        "data",
+        summary.facts.get("name") or "Built set",
         summary=summary,
         tiles=_tiles(summary),
         panels=[
@@ -277,13 +275,9 @@ def write_data_page(path: Path, summary: DataSummary) -> None:
         lost=_single(summary.facts.get("lost") or {}),
         removed=_single(summary.facts.get("removed") or {}),
         evaluation=_evaluation(summary.facts),
-        made=_made(summary.facts),
+        facts=_made(summary.facts),
         redacted=any(sample.redacted for sample in summary.samples),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(content, encoding="utf-8")
-    os.replace(part, path)
 
 
 def bars(counts: Sequence[Count]) -> list[dict[str, Any]]:
@@ -335,9 +329,11 @@ def _single(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     return [{"label": name, "rows": count, "percent": round(100 * count / most, 2)} for name, count in ordered]
 
 
-def _evaluation(facts: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+def _evaluation(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Evaluation sets with how many requests they have, and how many of this set's were removed for them."""
     found = facts.get("overlaps") or {}
-    return [(name, size, found.get(name, 0)) for name, size in (facts.get("evaluation") or {}).items()]
+    sets = facts.get("evaluation") or {}
+    return [(name, [f"{size:,}", f"{found.get(name, 0):,}"]) for name, size in sets.items()]
 
 
 def _made(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

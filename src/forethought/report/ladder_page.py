@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,9 +15,36 @@ from rich.text import Text
 
 from forethought.evals.metrics import Figure
 from forethought.records import Record
-from forethought.report.rows import interval
+from forethought.report.page import write_page, write_whole
+from forethought.report.plots import Plot, axes_of, errors
 from forethought.report.sweep_figures import gain, sign_of, two_digits
-from forethought.report.theme import BEST, INK, LINE, ONE, SOFT, alone, canvas_of, themed
+from forethought.report.tables import interval
+from forethought.report.theme import BEST, INK, ONE, SOFT
+
+PAGE, PLOT = "report.html", "gains.svg"
+_FIGURES = (
+    ("auroc_unseen", "AUROC, unseen styles"),
+    ("youden_unseen", "Youden's J, unseen styles"),
+    ("auroc_lookalike", "AUROC, look-alikes"),
+    ("refused_ordinary", "Ordinary requests refused"),
+    ("rule_named_right", "Rule named right"),
+    ("reasoning_tokens_harmless", "Tokens of thought, harmless"),
+)
+_GAINS = (("auroc_unseen", "AUROC"), ("youden_unseen", "J"))
+_PANELS = (("auroc_unseen", "AUROC, unseen styles"), ("youden_unseen", "Youden's J, unseen styles"))
+_COLOURS = {1: ONE, 0: SOFT, -1: BEST}
+_TABLE = (
+    ("auroc_unseen", "AUROC\nunseen"),
+    ("auroc_direct", "AUROC\ndirect"),
+    ("auroc_lookalike", "AUROC\nalike"),
+    ("youden_unseen", "J\nunseen"),
+    ("refused_ordinary", "FR\nordin"),
+    ("rule_named_right", "rule\nright"),
+)
+_NARROW = ("auroc_unseen", "youden_unseen", "refused_ordinary")
+_STYLES = {1: "green", 0: "", -1: "red"}
+WIDE = 130
+"""Columns of the terminal from which there is room for every figure and for what each rung changes."""
 
 
 class Rung(Record):
@@ -42,20 +65,6 @@ class Rung(Record):
     """By name: this rung minus `before`."""
     missing: str = ""
     """Why there is nothing."""
-
-
-_TABLE = (
-    ("auroc_unseen", "AUROC\nunseen"),
-    ("auroc_direct", "AUROC\ndirect"),
-    ("auroc_lookalike", "AUROC\nalike"),
-    ("youden_unseen", "J\nunseen"),
-    ("refused_ordinary", "FR\nordin"),
-    ("rule_named_right", "rule\nright"),
-)
-_NARROW = ("auroc_unseen", "youden_unseen", "refused_ordinary")
-_STYLES = {1: "green", 0: "", -1: "red"}
-WIDE = 130
-"""Columns of the terminal from which there is room for every figure and for what each rung changes."""
 
 
 def ladder_table(rungs: Sequence[Rung], reference: str, width: int | None = None) -> Table:
@@ -102,12 +111,8 @@ def _gain(figure: Figure | None) -> Text:
     return Text(gain(figure), style=_STYLES[sign_of(figure)] if figure is not None else "")
 
 
-_PANELS = (("auroc_unseen", "AUROC, unseen styles"), ("youden_unseen", "Youden's J, unseen styles"))
-_COLOURS = {1: ONE, 0: SOFT, -1: BEST}
-
-
-def gains(rungs: Sequence[Rung], reference: str) -> tuple[Callable[[], Any], str] | None:
-    """(what draws it, a text in its place); None where no rung has a gain to draw."""
+def gains(rungs: Sequence[Rung], reference: str) -> Plot | None:
+    """What each rung gains over the reference, and over the rung before; None where no rung has a gain to draw."""
     drawn = [one for one in rungs if any(_known(one.against.get(stem)) for stem, _ in _PANELS)]
     if not drawn:
         return None
@@ -116,16 +121,14 @@ def gains(rungs: Sequence[Rung], reference: str) -> tuple[Callable[[], Any], str
         lines += [(part, None), *((one.defence, one) for one in members)]
 
     def draw() -> Any:
-        canvas = canvas_of(0.24 * len(lines) + 1.1)
-        axes: Any = canvas.subplots(1, 2, sharey=True)
+        canvas, axes = axes_of(0.24 * len(lines) + 1.1, len(_PANELS))
         for axis, (stem, title) in zip(axes, _PANELS, strict=True):
             axis.axvline(0.0, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
             for place, (_, rung) in enumerate(lines):
                 if rung is not None:
                     _marks(axis, place, rung, stem)
-            axis.set_title(f"{title}: gain over {reference}", fontsize=10, loc="left")
-            axis.grid(axis="y", color=LINE, linewidth=0.6)
-            axis.set_axisbelow(True)
+            axis.set_title(f"{title}: gain over {reference}")
+            axis.grid(axis="y")
         axes[0].set_yticks(range(len(lines)), [name for name, _ in lines])
         for label, (_, rung) in zip(axes[0].get_yticklabels(), lines, strict=True):
             if rung is None:
@@ -135,7 +138,7 @@ def gains(rungs: Sequence[Rung], reference: str) -> tuple[Callable[[], Any], str
 
     stem = _PANELS[0][0]
     told = "; ".join(f"{one.defence} {gain(one.against.get(stem))}" for one in drawn)
-    return draw, f"Gain of {len(drawn)} rungs over {reference} in AUROC over unseen styles: {told}."
+    return Plot("ladder", f"Gain of {len(drawn)} rungs over {reference} in AUROC over unseen styles: {told}.", draw)
 
 
 def _marks(axis: Any, place: int, rung: Rung, stem: str) -> None:
@@ -143,9 +146,9 @@ def _marks(axis: Any, place: int, rung: Rung, stem: str) -> None:
     over = rung.against.get(stem)
     if over is not None and _known(over):
         colour = _COLOURS[sign_of(over)]
-        ends = [[over.value - (over.value if over.low is None else over.low)],
-                [(over.value if over.high is None else over.high) - over.value]]  # fmt: skip
-        axis.errorbar(over.value, place, xerr=ends, fmt="o", markersize=5, color=colour, elinewidth=1.2, zorder=3)
+        axis.errorbar(
+            over.value, place, xerr=errors([over]), fmt="o", markersize=5, color=colour, elinewidth=1.2, zorder=3
+        )
     since = rung.gained.get(stem)
     if since is not None and _known(since):
         colour = _COLOURS[sign_of(since)]
@@ -156,41 +159,32 @@ def _known(figure: Figure | None) -> bool:
     return figure is not None and not math.isnan(figure.value)
 
 
-PAGE, PLOT = "report.html", "gains.svg"
-_FIGURES = (
-    ("auroc_unseen", "AUROC, unseen styles"),
-    ("youden_unseen", "Youden's J, unseen styles"),
-    ("auroc_lookalike", "AUROC, look-alikes"),
-    ("refused_ordinary", "Ordinary requests refused"),
-    ("rule_named_right", "Rule named right"),
-    ("reasoning_tokens_harmless", "Tokens of thought, harmless"),
-)
-_GAINS = (("auroc_unseen", "AUROC"), ("youden_unseen", "J"))
-
-
 def write_ladder_page(
     folder: Path, title: str, rungs: Sequence[Rung], reference: str, pages: Sequence[tuple[str, str]]
 ) -> Path:
     """Writes page and plot into a folder and returns the page. `pages` are (name, link) of each sweep's own."""
-    plot = gains(rungs, reference)
-    _write(folder / PLOT, alone(*plot, salt="ladder") if plot is not None else "")
-    file = resources.files("forethought").joinpath("report/templates/ladder.html.j2")
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        file.read_text(encoding="utf-8")
-    )
-    shown = [one for one in rungs if not one.missing]
-    content = template.render(
-        title=title,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    drawn = gains(rungs, reference)
+    if drawn is not None:
+        write_whole(folder / PLOT, drawn.alone())
+    else:
+        (folder / PLOT).unlink(missing_ok=True)  # an earlier run's
+    there = [one for one in rungs if not one.missing]
+    write_page(
+        folder / PAGE,
+        "ladder",
+        title,
         reference=reference,
-        plot=themed(*plot, salt="ladder") if plot is not None else "",
-        figures=[heading for _, heading in _FIGURES],
-        gains=[heading for _, heading in _GAINS],
-        parts=[(name, [_line(one) for one in members]) for name, members in groupby(shown, key=lambda one: one.part)],
+        gains=drawn,
+        headings=[
+            "rung",
+            *(f"{heading}: gain over {reference}" for _, heading in _GAINS),
+            *(f"{heading}: gain over the rung before" for _, heading in _GAINS),
+            *(heading for _, heading in _FIGURES),
+        ],
+        parts=[(name, [_line(one) for one in members]) for name, members in groupby(there, key=lambda one: one.part)],
         missing=[(one.defence, one.missing) for one in rungs if one.missing],
         pages=list(pages),
     )
-    _write(folder / PAGE, content)
     return folder / PAGE
 
 
@@ -205,14 +199,3 @@ def _line(rung: Rung) -> dict[str, object]:
         "over": [(gain(one), one is not None and sign_of(one) != 0) for one in over],
         "since": [(gain(one), one is not None and sign_of(one) != 0) for one in since],
     }
-
-
-def _write(path: Path, text: str) -> None:
-    """Into place in one step. Nothing to write removes what an earlier run left."""
-    if not text:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -9,3 +9,11 @@ def redact(text: str, keep_words: int = 3) -> str:
     if len(words) <= keep_words:
         return text
     return f"{' '.join(words[:keep_words])} [{len(words) - keep_words} words redacted]"
+
+
+def shown(text: str, harmful: bool | None, show_harmful: bool) -> str:
+    """A text of a request with that label as a page has it: redacted unless it is harmless, or all is to be shown.
+
+    Intent, thought and answer go by their request: the first two quote it, and what did not refuse may hold harm.
+    """
+    return text if show_harmful or harmful is False else redact(text)

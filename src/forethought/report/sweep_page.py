@@ -1,20 +1,17 @@
-"""The page of a sweep: one self-contained HTML file with the defences side by side."""
+"""The page of a sweep: the defences side by side, and which of their differences can be told."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
-
-from jinja2 import Environment
+from typing import NamedTuple
 
 from forethought.evals.goals import Reached
-from forethought.report.rows import interval
+from forethought.evals.metrics import Figure
+from forethought.report.page import write_page
+from forethought.report.plots import Plot
 from forethought.report.sweep_figures import (
-    BASE,
     RANKED_BY,
     YARDSTICK,
     DefenceMeans,
@@ -23,16 +20,52 @@ from forethought.report.sweep_figures import (
     SweepRow,
     best,
     by_base,
+    gain,
     paired_to,
     short_count,
+    sign_of,
     to_best,
+    two_digits,
 )
-from forethought.report.sweep_heat import HeatMap, heat_map
 from forethought.report.sweep_plots import ability, forest, not_drawn, trade_off
 from forethought.report.sweep_table import COLUMNS, goal_lines, reasons, unscored
+from forethought.report.tables import interval
 
 _MEASURES = ((RANKED_BY, "Youden's J, unseen styles"), ("auroc_unseen", "AUROC, unseen styles"))
 _TITLES = {column.stem: column.long.rsplit(" (", 1)[0] for column in COLUMNS}
+_LEVELS = 4
+"""Steps of colour in the heat map from 0 to 1, and as many below."""
+
+
+class HeatCell(NamedTuple):
+    """One defence in one style."""
+
+    text: str
+    level: int | None
+    """Colour: 0 to 4 for J from 0 to 1, negative below 0; None without a value."""
+    told: bool
+    """Whether the interval leaves 0 out."""
+    title: str
+    """Value, interval and number of answers."""
+
+
+class HeatMap(NamedTuple):
+    """Rows of cells under two groups of styles."""
+
+    unseen: list[str]
+    reasoning: list[str]
+    rows: list[tuple[str, list[HeatCell]]]
+    least: int
+    most: int
+    """Scored answers that a cell rests on, harmful and harmless together, over one seed: the fewest and the most."""
+    without: list[str]
+    """Styles in which no defence was measured on harmful and on harmless requests."""
+    half: float
+    """Half the width of the middle cell's interval; nan without intervals."""
+
+    @property
+    def styles(self) -> list[str]:
+        return [*self.unseen, *self.reasoning]
 
 
 @dataclass(frozen=True)
@@ -69,10 +102,10 @@ class Section:
 
     base: str
     lines: list[Line]
-    forest: str
-    trade_off: str
+    forest: Plot | None
+    trade_off: Plot | None
     trade_off_without: list[str]
-    ability: str
+    ability: Plot | None
     ability_without: list[str]
     heat: HeatMap | None
     to_best: list[ToBest]
@@ -96,30 +129,24 @@ def write_sweep_page(
     notes: Sequence[str] = (),
     goals: Sequence[Reached] = (),
 ) -> None:
-    """Writes the page beside `path`, then moves it into place.
+    """Writes the page, whole or not at all.
 
     `unseen` are the readable styles that no training has seen, `reasoning` the attacks on reasoning, both by name;
     `notes` are sentences that a reader has to know before trusting a number, `goals` what was asked for. Raises
     InputError where a run is there twice.
     """
-    file = resources.files("forethought").joinpath("report/templates/sweep.html.j2")
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        file.read_text(encoding="utf-8")
-    )
-    content = template.render(
-        title=title,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    write_page(
+        path,
+        "sweep",
+        title,
         headings=[column.long for column in COLUMNS],
         sections=[_section(base, means, unseen, reasoning) for base, means in by_base(rows).items()],
         unseen=list(unseen),
         notes=list(notes),
         goals=goal_lines(goals),
-        undefended=BASE,
         yardstick=YARDSTICK,
+        gain=gain,
     )
-    part = path.with_name(path.name + ".part")
-    part.write_text(content, encoding="utf-8")
-    os.replace(part, path)
 
 
 def _section(base: str, means: Sequence[DefenceMeans], unseen: Sequence[str], reasoning: Sequence[str]) -> Section:
@@ -171,3 +198,48 @@ def _to_best(means: Sequence[DefenceMeans], stem: str, title: str) -> ToBest | N
         return None
     mean = first.mean(stem)
     return ToBest(title, first.label, interval(mean.figure) if mean is not None else "", lines)
+
+
+def heat_map(means: Sequence[DefenceMeans], unseen: Sequence[str], reasoning: Sequence[str]) -> HeatMap | None:
+    """The map of the styles and defences that have any J; None where there is none."""
+    found = {style: [one.style_youden(style) for one in means] for style in dict.fromkeys([*unseen, *reasoning])}
+    kept = {style: cells for style, cells in found.items() if any(cells)}
+    if not kept:
+        return None
+    rows = []
+    for place, one in enumerate(means):
+        cells = [kept[style][place] for style in kept]
+        if any(cells):
+            rows.append((one.label, [_heat_cell(cell) for cell in cells]))
+    drawn = [cell for cells in kept.values() for cell in cells if cell is not None and cell.scored]
+    counts = [(cell.figure.n or 0) // cell.seeds for cell in drawn]
+    halves = sorted(half for cell in drawn if (half := _half_width(cell.figure)) is not None)
+    return HeatMap(
+        [style for style in kept if style in unseen],
+        [style for style in kept if style not in unseen],
+        rows,
+        min(counts, default=0),
+        max(counts, default=0),
+        [style for style in found if style not in kept],
+        halves[len(halves) // 2] if halves else float("nan"),
+    )
+
+
+def _heat_cell(mean: Mean | None) -> HeatCell:
+    if mean is None:
+        return HeatCell("-", None, False, "not measured")
+    figure = mean.figure
+    if not mean.scored:
+        return HeatCell("?", None, False, f"nothing scored, {figure.unscored} unscored")
+    text = two_digits(figure.value)
+    level = max(-_LEVELS, min(_LEVELS, round(figure.value * _LEVELS)))
+    counted = f"{figure.n} answers" + (f", {figure.unscored} unscored" if figure.unscored else "")
+    if figure.low is None or figure.high is None:
+        return HeatCell(text, level, False, counted)
+    return HeatCell(
+        text, level, sign_of(figure) != 0, f"{two_digits(figure.low)} to {two_digits(figure.high)}, {counted}"
+    )
+
+
+def _half_width(figure: Figure) -> float | None:
+    return None if figure.low is None or figure.high is None else (figure.high - figure.low) / 2

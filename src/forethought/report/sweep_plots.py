@@ -1,4 +1,4 @@
-"""Plots of a sweep, as inline SVG whose colours follow the page's light or dark theme."""
+"""Plots of a sweep: defences by what they reach, and by what that costs, with their names beside the points."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from forethought.evals.metrics import Figure
-from forethought.report.rows import interval
+from forethought.report.plots import Plot, axes_of, errors
 from forethought.report.sweep_figures import BASE, RANKED_BY, DefenceMeans, Mean
-from forethought.report.sweep_labels import name_points
-from forethought.report.theme import BEST, INK, LINE, ONE, SOFT, canvas_of, themed
+from forethought.report.tables import interval
+from forethought.report.theme import BEST, INK, LINE, ONE, SOFT
 
 Point = tuple[DefenceMeans, Mean, Mean]
+Box = tuple[float, float, float, float]
+"""Left, bottom, right and top, in points of 1/72 inch."""
+_RADII = (8, 16, 28, 44, 64, 90)
+_TURNS = (0, 180, 90, 270, 45, 315, 135, 225)
 
 
-def forest(means: Sequence[DefenceMeans]) -> str:
+def forest(means: Sequence[DefenceMeans]) -> Plot | None:
     """Youden's J and AUROC by defence, in the order given: mean with interval, and a tick for each seed."""
     panels = ((RANKED_BY, "Youden's J, unseen styles", 0.0), ("auroc_unseen", "AUROC, unseen styles", 0.5))
     drawn = [one for one in means if any((mean := one.mean(stem)) and mean.scored for stem, _, _ in panels)]
     if not drawn:
-        return ""
+        return None
 
     def draw() -> Any:
-        canvas = canvas_of(0.3 * len(drawn) + 1.1)
-        axes: Any = canvas.subplots(1, 2, sharey=True)
+        canvas, axes = axes_of(0.3 * len(drawn) + 1.1, len(panels))
         for axis, (stem, title, chance) in zip(axes, panels, strict=True):
             axis.axvline(chance, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
             for place, one in enumerate(drawn):
                 _dot(axis, place, one, stem)
-            axis.set_title(f"{title} (dashed: chance)", fontsize=10, loc="left")
-            axis.grid(axis="y", color=LINE, linewidth=0.6)
-            axis.set_axisbelow(True)
+            axis.set_title(f"{title} (dashed: chance)")
+            axis.grid(axis="y")
         axes[0].set_yticks(range(len(drawn)), [one.label for one in drawn])
         axes[0].set_ylim(len(drawn) - 0.4, -0.6)
         return canvas
 
     first, last = (f"{one.label} {_told(one, RANKED_BY)}" for one in (drawn[0], drawn[-1]))
     alt = f"Youden's J and AUROC of {len(drawn)} defences with intervals. At the top {first}, at the bottom {last}."
-    return themed(draw, alt, "forest")
+    return Plot("forest", alt, draw)
 
 
-def trade_off(means: Sequence[DefenceMeans]) -> str:
+def trade_off(means: Sequence[DefenceMeans]) -> Plot | None:
     """Attack success against false refusals over unseen styles; lines of equal J, and the ideal corner."""
     points = _points(means, "refused_styled_harmless", "asr_unseen")
     if not points:
-        return ""
+        return None
 
     def draw() -> Any:
-        canvas = canvas_of(6.4)
-        axis: Any = canvas.subplots()
+        canvas, axis = axes_of(6.4)
         for youden in (0.0, 0.25, 0.5, 0.75):
             axis.plot([0, 1 - youden], [1 - youden, 0], color=LINE, linewidth=1, zorder=1)
             axis.text(1 - youden, 0.0, f"J {youden:g} ", color=SOFT, fontsize=8, ha="right", va="bottom")
@@ -61,18 +61,17 @@ def trade_off(means: Sequence[DefenceMeans]) -> str:
         _scatter(canvas, axis, points, extra=[((0.0, 0.0), "ideal")])
         return canvas
 
-    return themed(draw, _scatter_alt("Attack success against harmless requests refused", points), "trade-off")
+    return Plot("trade-off", _scatter_alt("Attack success against harmless requests refused", points), draw)
 
 
-def ability(means: Sequence[DefenceMeans]) -> str:
+def ability(means: Sequence[DefenceMeans]) -> Plot | None:
     """Capability against Youden's J; a dashed line where the undefended model stands."""
     points = _points(means, RANKED_BY, "capability")
     if not points:
-        return ""
+        return None
 
     def draw() -> Any:
-        canvas = canvas_of(5.2)
-        axis: Any = canvas.subplots()
+        canvas, axis = axes_of(5.2)
         for one, _, capability in points:
             if one.defence == BASE:
                 axis.axhline(capability.figure.value, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
@@ -82,7 +81,7 @@ def ability(means: Sequence[DefenceMeans]) -> str:
         _scatter(canvas, axis, points)
         return canvas
 
-    return themed(draw, _scatter_alt("Capability against Youden's J", points), "ability")
+    return Plot("ability", _scatter_alt("Capability against Youden's J", points), draw)
 
 
 def _dot(axis: Any, place: int, one: DefenceMeans, stem: str) -> None:
@@ -92,7 +91,7 @@ def _dot(axis: Any, place: int, one: DefenceMeans, stem: str) -> None:
         return
     marker, colour = _look(one)
     axis.errorbar(
-        mean.figure.value, place, xerr=_error(mean.figure), fmt=marker, markersize=6, color=colour, elinewidth=1.4,
+        mean.figure.value, place, xerr=errors([mean.figure]), fmt=marker, markersize=6, color=colour, elinewidth=1.4,
         zorder=3,
     )  # fmt: skip
     if mean.seeds > 1:
@@ -108,7 +107,7 @@ def _scatter(
     for one, x, y in points:
         marker, colour = _look(one)
         axis.errorbar(
-            x.figure.value, y.figure.value, xerr=_error(x.figure), yerr=_error(y.figure), fmt=marker, markersize=7,
+            x.figure.value, y.figure.value, xerr=errors([x.figure]), yerr=errors([y.figure]), fmt=marker, markersize=7,
             color=colour, ecolor=LINE, elinewidth=0.9, zorder=4,
         )  # fmt: skip
     named = [((x.figure.value, y.figure.value), _name(one)) for one, x, y in points]
@@ -136,13 +135,6 @@ def _name(one: DefenceMeans) -> str:
     return f"{one.label} (undefended)" if one.defence == BASE else one.label
 
 
-def _error(figure: Figure) -> list[list[float]] | None:
-    """Distances to the ends of the interval; None without one."""
-    if figure.low is None or figure.high is None:
-        return None
-    return [[max(0.0, figure.value - figure.low)], [max(0.0, figure.high - figure.value)]]
-
-
 def _told(one: DefenceMeans, stem: str) -> str:
     mean = one.mean(stem)
     return interval(mean.figure) if mean is not None else "not measured"
@@ -151,3 +143,41 @@ def _told(one: DefenceMeans, stem: str) -> str:
 def _scatter_alt(what: str, points: Sequence[Point]) -> str:
     places = "; ".join(f"{one.label} {x.figure.value:.2f}, {y.figure.value:.2f}" for one, x, y in points)
     return f"{what}, a point a defence (across, up): {places}."
+
+
+def name_points(axis: Any, named: Sequence[tuple[tuple[float, float], str]], colour: str, size: float = 8.5) -> None:
+    """A name beside each point: the first place that no marker and no earlier name has; else the least crowded."""
+    unit = axis.figure.dpi / 72
+    places = [tuple(axis.transData.transform(point) / unit) for point, _ in named]
+    frame = axis.get_window_extent()
+    inside = (frame.x0 / unit, frame.y0 / unit, frame.x1 / unit, frame.y1 / unit)
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    for (point, text), (x, y) in zip(named, places, strict=True):
+        width, height = 0.62 * size * len(text), 1.3 * size
+        box = min(_candidates(x, y, width, height), key=lambda one: _crowding(one, taken, inside))
+        taken.append(box)
+        far = math.dist((x, y), (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))) > 12
+        axis.annotate(
+            text, point, ((box[0] + box[2]) / 2 - x, (box[1] + box[3]) / 2 - y), textcoords="offset points",
+            fontsize=size, ha="center", va="center", zorder=5,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6} if far else None,
+        )  # fmt: skip
+
+
+def _candidates(x: float, y: float, width: float, height: float) -> list[Box]:
+    """Places around a point, the nearest first."""
+    boxes = []
+    for radius in _RADII:
+        for turn in _TURNS:
+            dx, dy = radius * math.cos(math.radians(turn)), radius * math.sin(math.radians(turn))
+            left = x + dx - (width if dx < -1 else 0 if dx > 1 else width / 2)
+            boxes.append((left, y + dy - height / 2, left + width, y + dy + height / 2))
+    return boxes
+
+
+def _crowding(box: Box, taken: Sequence[Box], inside: Box) -> float:
+    """Area that a box shares with others, and what sticks out of the frame, counted tenfold."""
+    x0, y0, x1, y1 = box
+    shared = sum(max(0.0, min(x1, b[2]) - max(x0, b[0])) * max(0.0, min(y1, b[3]) - max(y0, b[1])) for b in taken)
+    out = max(0.0, inside[0] - x0) + max(0.0, x1 - inside[2]) + max(0.0, inside[1] - y0) + max(0.0, y1 - inside[3])
+    return shared + 10 * out

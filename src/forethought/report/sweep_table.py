@@ -12,8 +12,8 @@ from rich.text import Text
 
 from forethought.evals.cells import UNSCORED_LIMIT
 from forethought.evals.goals import Reached
-from forethought.report.rows import interval
 from forethought.report.sweep_figures import RANKED_BY, DefenceMeans, Mean, SweepRow, by_base, short_count, two_digits
+from forethought.report.tables import interval
 
 WIDE = 112
 """Columns of a terminal from which every figure has a column of its own."""

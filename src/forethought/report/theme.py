@@ -1,52 +1,35 @@
-"""Plots that follow a page's light or dark theme, and the same plots as files of their own."""
+"""One palette for pages and plots, in light and in dark.
+
+A plot is drawn in the light colours; on a page each of them becomes the page's variable of the same name, so that a
+plot follows its reader's theme. So no two of the colours that plots use may be the same in light.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from html import escape
-from typing import Any
-
-import matplotlib
-
-from forethought.report.plots import svg
-
-INK, SOFT, LINE, ONE, BEST = "#1f2328", "#59636e", "#d1d9e0", "#0b5cad", "#a34a00"
-_THEME = {INK: "--ink", SOFT: "--soft", LINE: "--line", ONE: "--one", BEST: "--best"}
-"""Colours as matplotlib writes them, and the page's variables that replace them."""
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "text.parse_math": False,
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SOFT,
-    "xtick.color": SOFT, "ytick.color": SOFT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-    "figure.facecolor": "none", "axes.facecolor": "none", "axes.spines.top": False, "axes.spines.right": False,
-    "font.size": 9.0, "axes.labelsize": 9.0,
+LIGHT = {
+    # Text, lines and grounds.
+    "ink": "#1f2328", "soft": "#59636e", "line": "#d1d9e0", "back": "#ffffff", "card": "#f6f8fa", "tag": "#e7ecf0",
+    "good": "#dcf5e3", "bad": "#ffe3e0", "warn": "#fff3cd",
+    # Marks and areas.
+    "one": "#0b5cad", "best": "#a34a00", "harmful": "#c9453b", "harmless": "#2f7fbf", "plain": "#6b7885",
+    "green": "#1a7f37", "purple": "#8250df", "amber": "#b07c00", "teal": "#0a7ea4", "pink": "#bf3989",
+    # Steps of a heat map, above and below nothing, and what is written on the strong ones.
+    "p1": "#dbeafa", "p2": "#b3d4f5", "p3": "#1f6cb4", "p4": "#0a4480",
+    "n1": "#fdebd9", "n2": "#f8ca9c", "n3": "#b35a12", "n4": "#853b00", "strong": "#ffffff",
+}  # fmt: skip
+DARK = {
+    "ink": "#e6edf3", "soft": "#9aa5b1", "line": "#333c46", "back": "#0e1217", "card": "#161c23", "tag": "#2a333d",
+    "good": "#12391f", "bad": "#4f211e", "warn": "#3d3210",
+    "one": "#6cb0f5", "best": "#f0a35e", "harmful": "#e5695f", "harmless": "#58a6e6", "plain": "#8a97a5",
+    "green": "#4ac26b", "purple": "#b48efa", "amber": "#d8a326", "teal": "#3fc1d6", "pink": "#f07dbd",
+    "p1": "#15273a", "p2": "#1b3d60", "p3": "#6cb0f5", "p4": "#b5d8fb",
+    "n1": "#33240f", "n2": "#573a12", "n3": "#f0a35e", "n4": "#f9d3ad", "strong": "#0e1217",
 }  # fmt: skip
 
-
-def themed(draw: Callable[[], Any], alt: str, salt: str) -> str:
-    """The drawing as SVG with a text in its place for those who can't see it, in the colours of the page around it."""
-    text = _drawn(draw, salt, {})
-    for colour, variable in _THEME.items():
-        text = text.replace(colour, f"var({variable})")
-    return _described(text, alt)
-
-
-def alone(draw: Callable[[], Any], alt: str, salt: str) -> str:
-    """The same as a file of its own: dark on white wherever it is shown, and its words drawn, since fonts differ."""
-    return _described(_drawn(draw, salt, {"figure.facecolor": "white", "svg.fonttype": "path"}), alt)
-
-
-def canvas_of(height: float) -> Any:
-    """An empty figure, ten inches wide."""
-    from matplotlib.figure import Figure as Canvas
-
-    return Canvas(figsize=(10, height), layout="constrained")
-
-
-def _drawn(draw: Callable[[], Any], salt: str, settings: dict[str, Any]) -> str:
-    whole: Any = {**_STYLE, "svg.hashsalt": salt, **settings}
-    with matplotlib.rc_context(whole):
-        return svg(draw())
-
-
-def _described(text: str, alt: str) -> str:
-    return text.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)
+INK, SOFT, LINE = LIGHT["ink"], LIGHT["soft"], LIGHT["line"]
+ONE, BEST = LIGHT["one"], LIGHT["best"]
+"""What a plot is about, and what stands out from it."""
+HARMFUL, HARMLESS = LIGHT["harmful"], LIGHT["harmless"]
+GREEN, PURPLE, AMBER, TEAL, PINK = (LIGHT[name] for name in ("green", "purple", "amber", "teal", "pink"))
+SERIES = (ONE, HARMFUL, PURPLE, GREEN, AMBER, TEAL, PINK, SOFT)
+"""For lines that have no meaning of their own."""

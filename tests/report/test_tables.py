@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forethought.evals.metrics import Figure, share
-from forethought.report.rows import interval, reasoning_rows, table_rows
+from forethought.report.tables import interval, reasoning_rows, table_rows
 
 
 def test_rows_without_any_figure_are_left_out() -> None:

@@ -1,0 +1,247 @@
+"""The page of a comparison: a defence beside the model as it was, on the same requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from forethought.engine.local import Settings
+from forethought.evals.attacks.catalogue import parse_attack
+from forethought.evals.cells import by_cell, too_many_unscored
+from forethought.evals.comprehension import readability_warnings
+from forethought.evals.curves import OperatingPoint, operating_curve
+from forethought.evals.metrics import Figure
+from forethought.evals.paired import Comparison
+from forethought.evals.respond import Judged
+from forethought.report.figures import (
+    BASE,
+    OURS,
+    attack_sets,
+    judge_error,
+    measured_comprehension,
+    paired_comparisons,
+    score_pairs,
+)
+from forethought.report.page import write_page
+from forethought.report.plots import Plot, axes_of, errors, told
+from forethought.report.redact import shown
+from forethought.report.tables import SYSTEM_TITLES, Rows, interval, reasoning_rows, table_rows
+from forethought.report.theme import AMBER, GREEN, HARMFUL, HARMLESS, INK, ONE, PURPLE, SOFT
+
+_EXAMPLES = 8
+_COLOURS = {"base": SOFT, "prompt": AMBER, "scot": ONE, "scot_best": GREEN}
+_PANELS = (("asr", "harmful requests answered (attack success)"), ("refused", "harmless requests refused"))
+
+
+def write_compare_page(
+    path: Path,
+    title: str,
+    attacks: Sequence[str],
+    judged: Mapping[str, Sequence[Judged]],
+    figures: Sequence[Figure],
+    settings: Settings,
+    show_harmful: bool = False,
+) -> None:
+    """Writes the page of judged attempts by system, with their figures; whole or not at all."""
+    systems = list(judged)
+    measured = measured_comprehension(judged[BASE], attacks) if BASE in judged else {}
+    unseen, apart = attack_sets(attacks, settings.seen_operators)
+    write_page(
+        path,
+        "compare",
+        title,
+        systems=[_title(system) for system in systems],
+        rows=_as_text(table_rows(figures, systems)),
+        bars=attack_bars("bars", figures, ["direct", *unseen], systems),
+        bars_apart=attack_bars("bars-apart", figures, apart, systems) if apart else None,
+        apart=[parse_attack(name).title for name in apart],
+        histogram=score_histogram(judged.get(OURS, []), settings.threshold),
+        curves=operating_curves(_curves(judged, unseen), settings.threshold),
+        differences=_differences(judged, unseen),
+        reasoning=_as_text(reasoning_rows(figures, systems)),
+        readable=_readable(measured, attacks),
+        warnings=_warnings(judged, measured),
+        threshold=settings.threshold,
+        threshold_note=settings.threshold_note,
+        policy=settings.policy,
+        seen=settings.seen_operators,
+        unscored={system: sum(one.refused is None for one in rows) for system, rows in judged.items()},
+        examples=_examples(judged, show_harmful),
+        redacted=not show_harmful,
+        judge=judge_error(),
+    )
+
+
+def attack_bars(name: str, figures: Sequence[Figure], attacks: Sequence[str], systems: Sequence[str]) -> Plot:
+    """Two panels of bars by attack: success on harmful requests, and harmless requests refused."""
+    by_name = {figure.name: figure for figure in figures}
+    height = 0.8 / len(systems)
+
+    def draw() -> Any:
+        canvas, axes = axes_of(0.55 * len(attacks) + 1.6, len(_PANELS))
+        for axis, (stem, title) in zip(axes, _PANELS, strict=True):
+            for number, system in enumerate(systems):
+                found = [(row, by_name.get(_cell(stem, attack, system))) for row, attack in enumerate(attacks)]
+                drawn = [(row + number * height, figure) for row, figure in found if figure is not None]
+                axis.barh(
+                    [place for place, _ in drawn], [figure.value for _, figure in drawn], height * 0.9,
+                    xerr=errors([figure for _, figure in drawn]), color=_COLOURS.get(system, PURPLE), alpha=0.6,
+                    error_kw={"ecolor": INK, "elinewidth": 0.8}, label=_title(system),
+                )  # fmt: skip
+            axis.set_title(title)
+            axis.set_xlim(0, 1)
+        axes[0].set_yticks(
+            [row + 0.4 - height / 2 for row in range(len(attacks))], [parse_attack(one).title for one in attacks]
+        )
+        axes[0].invert_yaxis()
+        canvas.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(systems))
+        return canvas
+
+    pairs = [(attack, system) for attack in attacks for system in systems]
+    names = [f"{parse_attack(attack).title}, {_title(system)}" for attack, system in pairs]
+    values = told(names, [by_name.get(_cell("asr", attack, system)) for attack, system in pairs])
+    return Plot(name, f"Attack success and harmless requests refused by attack. Attack success: {values}.", draw)
+
+
+def _cell(stem: str, attack: str, system: str) -> str:
+    if attack == "direct":
+        return f"asr_direct_{system}" if stem == "asr" else f"refused_ordinary_{system}"
+    return f"{stem}_{attack}_{system}"
+
+
+def score_histogram(judged: Sequence[Judged], threshold: float) -> Plot | None:
+    """How the verdict's log-odds lie for harmful and harmless requests, with the operating point."""
+    scores = [
+        (one.attempt.request.harmful, one.response.log_odds)
+        for one in judged
+        if one.response is not None and one.response.log_odds is not None
+    ]
+    if not scores:
+        return None
+
+    def draw() -> Any:
+        canvas, axis = axes_of(2.6)
+        for harmful, colour, label in ((False, HARMLESS, "harmless"), (True, HARMFUL, "harmful")):
+            axis.hist([odds for mark, odds in scores if mark is harmful], bins=40, alpha=0.6, color=colour, label=label)
+        axis.axvline(threshold, color=INK, linewidth=1, linestyle="--", label="refuses from here")
+        axis.set_xlabel("log-odds of the verdict (refuse against comply)")
+        axis.set_ylabel("requests")
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return canvas
+
+    above = sum(odds >= threshold for _, odds in scores)
+    return Plot("odds", f"Log-odds of {len(scores)} verdicts, of which {above} are at {threshold:.2f} or above.", draw)
+
+
+def operating_curves(curves: Mapping[str, Sequence[OperatingPoint]], threshold: float) -> Plot | None:
+    """Harmful requests answered against harmless refused, for every threshold; where the model stands is marked."""
+    # Points come in order of falling thresholds: the last at or above the model's own is where it stands.
+    standing = {title: [one for one in points if one.threshold >= threshold][-1:] for title, points in curves.items()}
+    if not curves:
+        return None
+
+    def draw() -> Any:
+        canvas, axis = axes_of(3.6)
+        for colour, (title, points) in zip((ONE, PURPLE, GREEN), curves.items(), strict=False):
+            refused, answered = [one.false_refusal for one in points], [one.attack_success for one in points]
+            axis.plot(refused, answered, color=colour, label=title)
+            for one in standing[title]:
+                axis.plot(one.false_refusal, one.attack_success, "o", color=colour)
+        axis.set_xlim(-0.01, 1.01)
+        axis.set_ylim(-0.01, 1.01)
+        axis.set_xlabel("harmless requests refused")
+        axis.set_ylabel("harmful requests answered")
+        axis.legend()
+        return canvas
+
+    places = "; ".join(
+        f"{title} {one.attack_success:.2f} of harmful answered, {one.false_refusal:.2f} of harmless refused"
+        for title, found in standing.items()
+        for one in found
+    )
+    return Plot("operating", f"Operating curves. The model stands at: {places}.", draw)
+
+
+def _curves(judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str]) -> dict[str, list[OperatingPoint]]:
+    """The curves of our defence: direct requests, unseen styles, look-alikes against their twins."""
+    cells = by_cell(judged.get(OURS, []))
+    pairs = {
+        "direct": [("direct", "ordinary")],
+        "unseen styles": [(f"{attack}:harmful", f"{attack}:harmless") for attack in unseen],
+        "look-alikes": [("twin", "lookalike")],
+    }
+    curves = {title: operating_curve(score_pairs(cells, couples)) for title, couples in pairs.items()}
+    return {title: points for title, points in curves.items() if points}
+
+
+def _title(system: str) -> str:
+    return SYSTEM_TITLES.get(system, system)
+
+
+def _as_text(rows: Rows) -> list[tuple[str, list[str]]]:
+    return [(name, [interval(cell) for cell in cells]) for name, cells in rows]
+
+
+def _differences(judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str]) -> list[tuple[str, list[Comparison]]]:
+    compared = paired_comparisons(judged, unseen)
+    return [(f"{_title(OURS)} minus {_title(name)}", rows) for name, rows in compared.items() if rows]
+
+
+def _readable(measured: Mapping[str, Figure], attacks: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Style with the share answered on topic and what its flag says, undisguised first."""
+    return [
+        (parse_attack(style).title, [interval(measured[style]), "yes" if parse_attack(style).readable else "no"])
+        for style in ("direct", *attacks)
+        if style in measured
+    ]
+
+
+def _warnings(judged: Mapping[str, Sequence[Judged]], measured: Mapping[str, Figure]) -> list[str]:
+    """What a reader has to know before trusting a number: cells with many unscored answers, flags that are wrong."""
+    lines = [
+        f"{_title(system)}: {part:.0%} of the answers in {cell} are unscored"
+        for system, rows in judged.items()
+        for cell, part in too_many_unscored(rows).items()
+    ]
+    return [*lines, *readability_warnings(measured)]
+
+
+def _examples(judged: Mapping[str, Sequence[Judged]], show_harmful: bool) -> list[dict[str, Any]]:
+    """A few attempts of every kind, side by side."""
+    by_id = {system: {one.attempt.id: one for one in rows} for system, rows in judged.items()}
+    first = next(iter(judged.values()), [])
+    picked: list[Judged] = []
+    for kind, direct in (
+        ("harmful", True), ("harmful", False), ("lookalike", True), ("ordinary", True), ("ordinary", False),
+    ):  # fmt: skip
+        fitting = [
+            one for one in first if one.attempt.request.kind == kind and (one.attempt.attack == "direct") is direct
+        ]
+        picked += fitting[:: max(1, len(fitting) // _EXAMPLES)][:_EXAMPLES]
+    return [
+        {
+            "kind": one.attempt.request.kind,
+            "attack": parse_attack(one.attempt.attack).title,
+            "request": shown(one.attempt.request.text, one.attempt.request.harmful, show_harmful),
+            "sides": [_side(system, by_id[system].get(one.attempt.id), show_harmful) for system in judged],
+        }
+        for one in picked
+    ]
+
+
+def _side(system: str, one: Judged | None, show_harmful: bool) -> dict[str, str]:
+    if one is None or one.response is None:
+        cause = one.cause if one is not None else "not asked"
+        texts = {"answer": "", "thought": "", "rules": ""}
+        return {"system": _title(system), "outcome": "unscored", "shade": "unscored", "cause": cause, **texts}
+    harmful = one.attempt.request.harmful
+    return {
+        "system": _title(system),
+        "outcome": "unscored" if one.refused is None else "refused" if one.refused else "answered",
+        "shade": "unscored" if one.refused is None else "good" if one.refused is bool(harmful) else "bad",
+        "cause": one.cause,
+        "answer": shown(one.response.answer, harmful, show_harmful),
+        "thought": shown(one.response.reasoning_text, harmful, show_harmful),
+        "rules": ", ".join(one.response.rules_named),
+    }

@@ -1,0 +1,53 @@
+"""Pages that tests share: each is written once, and one Chromium opens them all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.examples import PAGES
+
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A page of every kind, as it is without asking for harmful text."""
+    return {name: write(tmp_path_factory.mktemp(name), False) for name, write in PAGES.items()}
+
+
+@pytest.fixture(scope="session")
+def open_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The text of the same with harmful text shown."""
+    return {name: write(tmp_path_factory.mktemp(name), True).read_text("utf-8") for name, write in PAGES.items()}
+
+
+@pytest.fixture(scope="session")
+def _chromium() -> Iterator[Any]:
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def empty_page(_chromium: Any) -> Iterator[Callable[[str, int], Any]]:
+    """Gives a page of a colour scheme and a width in pixels, without JavaScript."""
+    opened: list[Any] = []
+
+    def give(scheme: str, width: int) -> Any:
+        size = {"width": width, "height": 800}
+        opened.append(_chromium.new_page(viewport=size, color_scheme=scheme, java_script_enabled=False))
+        return opened[-1]
+
+    yield give
+    for page in opened:
+        page.close()
