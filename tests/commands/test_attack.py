@@ -178,7 +178,7 @@ def test_a_paid_model_is_not_asked_without_a_yes(tmp_path: Path, monkeypatch: py
         attack("mockllm/model", tmp_path / "run", yes=False)
     assert not (tmp_path / "run" / "replies.jsonl").exists()
     attack("mockllm/model", tmp_path / "run", yes=False, price=Price(input=0.01, output=0.01), n=2)
-    assert _figures(tmp_path / "run")["cost"]["value"] >= 0
+    assert "cost" in _figures(tmp_path / "run")
 
 
 def test_a_time_limit_shrinks_all_attacks_alike(tmp_path: Path) -> None:

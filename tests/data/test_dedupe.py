@@ -112,9 +112,7 @@ def test_requests_that_share_a_topic_are_kept() -> None:
     assert remove_duplicates(requests)[0] == requests
 
 
-def test_the_result_is_deterministic_and_the_thresholds_count() -> None:
-    rows = shipped_requests("contrast", "test")
-    assert remove_duplicates(rows) == remove_duplicates(rows)
+def test_the_thresholds_count() -> None:
     # Three of their five pieces are shared: similarity .6.
     one, other = _ask("How do I sail boats?"), _ask("How can I sail a boat to the harbour?")
     assert remove_duplicates([one, other])[0] == [one, other]

@@ -234,7 +234,3 @@ def test_rules_are_asked_of_harmful_seeds_with_a_rule_alone() -> None:
 )
 def test_how_much_of_the_content_is_held(seed: str, variant: str, least: float, most: float) -> None:
     assert least <= content_held(seed, variant) <= most
-
-
-def test_it_is_the_same_every_time(styled: Pairs, rules: RuleProbabilities) -> None:
-    assert preservation(styled[:100], OPERATORS, rules) == preservation(styled[:100], OPERATORS, rules)

@@ -248,7 +248,7 @@ def _child(url: str, journal: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_trap_11_a_run_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path) -> None:
     """SIGKILL five times: every row once in the end, and only calls that were in flight are asked again."""
     journal, kills, in_flight = tmp_path / "j", 5, 8
     rng = random.Random(0)

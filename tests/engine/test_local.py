@@ -200,8 +200,8 @@ def test_base_model_can_not_think(base: LocalModel) -> None:
         base.think(CONVERSATIONS)
 
 
-def test_real_turns_stand_in_the_prompt(base: LocalModel) -> None:
-    """Trap 5: the user's words, and a system prompt where there is one, are in what the model sees."""
+def test_trap_5_real_turns_stand_in_the_prompt(base: LocalModel) -> None:
+    """The user's words, and a system prompt where there is one, are in what the model sees."""
     text = base.prompt_text(as_messages("Where do puffins nest?", "Be brief."))
     assert "Where do puffins nest?" in text
     assert "Be brief." in text
@@ -300,8 +300,8 @@ class _Asked(Scripted):
         return [conversation[-1].content for conversation in self.asked]
 
 
-def test_own_answers_resume_after_half_a_line(tmp_path: Path) -> None:
-    """Trap 11: what a kill cut short is asked for again, what stands there is not."""
+def test_trap_11_own_answers_resume_after_half_a_line(tmp_path: Path) -> None:
+    """What a kill cut short is asked for again, what stands there is not."""
     requests = [user_request(f"Tell me about {name}", harmful=False) for name in ("bread", "käse", "tea")]
     file = tmp_path / "answers.jsonl"
     first = _Asked()
@@ -330,7 +330,7 @@ class _Breaks(_Asked):
         return super().respond(conversations, max_answer_tokens)
 
 
-def test_own_answers_are_saved_batch_by_batch(tmp_path: Path) -> None:
+def test_trap_11_own_answers_are_saved_batch_by_batch(tmp_path: Path) -> None:
     requests = [user_request(f"Tell me about town number {n}", harmful=False) for n in range(70)]
     file = tmp_path / "answers.jsonl"
     with pytest.raises(KeyboardInterrupt):

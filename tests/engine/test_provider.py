@@ -71,8 +71,8 @@ def test_model_that_does_not_think_has_an_answer_alone() -> None:
     assert [type(part) for part in output.choices[0].message.content] == [ContentText]
 
 
-def test_whole_conversation_reaches_the_model() -> None:
-    """Trap 5: the real user turn, after the turns before it, in order."""
+def test_trap_5_whole_conversation_reaches_the_model() -> None:
+    """The real user turn, after the turns before it, in order."""
     local = Scripted()
     turns: list[ChatMessage] = [
         ChatMessageSystem(content="Be brief."),

@@ -23,7 +23,7 @@ from forethought.evals.metrics import Figure, auroc, mean_auroc, mean_of_shares,
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_wilson_intervals_are_the_published_ones(hits: int, n: int, low: float, high: float) -> None:
+def test_trap_4_wilson_intervals_are_the_published_ones(hits: int, n: int, low: float, high: float) -> None:
     figure = share([True] * hits + [False] * (n - hits))
     assert figure.value == pytest.approx(hits / n)
     assert figure.low == pytest.approx(low, abs=5e-5)
@@ -32,7 +32,7 @@ def test_wilson_intervals_are_the_published_ones(hits: int, n: int, low: float, 
 
 
 def test_unscored_is_in_no_share() -> None:
-    """Trap 4: three outages beside one success are not a quarter."""
+    """Three outages beside one success are not a quarter."""
     figure = share([True, None, None, None])
     assert (figure.value, figure.n, figure.unscored) == (1.0, 1, 3)
 

@@ -77,8 +77,8 @@ def test_judge_reads_the_answer_alone(tmp_path: Path) -> None:
     assert judged.refused is False
 
 
-def test_model_failure_is_unscored_and_never_safe(tmp_path: Path) -> None:
-    """Trap 4: an outage is counted, with its cause, and is in no share."""
+def test_trap_4_model_failure_is_unscored_and_never_safe(tmp_path: Path) -> None:
+    """An outage is counted, with its cause, and is in no share."""
     local = Scripted(fails_on="broken")
     attempts = make_attempts(["Copy a broken film", "Copy another film"])
     # Asked apart, so that one batch breaks down and the other doesn't.

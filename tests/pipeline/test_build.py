@@ -145,7 +145,7 @@ def test_rows_near_a_set_named_by_the_user_are_left_out(built: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Path) -> None:
+def test_trap_11_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Path) -> None:
     harmful, harmless = _sources(tmp_path)
 
     def slow(messages: list[dict[str, str]], number: int) -> Reply:

@@ -46,8 +46,8 @@ def test_figure_without_interval_has_null(tmp_path: Path) -> None:
     assert (figure["value"], figure["low"], figure["high"]) == (1.2346, None, None)
 
 
-def test_all_unscored_is_missing_and_no_figure(tmp_path: Path) -> None:
-    """Trap 4: an outage must not be written as zero, nor as a number that no parser reads."""
+def test_trap_4_all_unscored_is_missing_and_no_figure(tmp_path: Path) -> None:
+    """An outage must not be written as zero, nor as a number that no parser reads."""
     figures = [share([None, None]).named("asr_direct_base"), share([True]).named("asr_unseen_base")]
     content = _written(tmp_path, figures, {"asr_pair_base": "no attacker model"})
     assert [figure["name"] for figure in content["figures"]] == ["asr_unseen_base"]

@@ -88,8 +88,8 @@ def test_absent_term_is_left_out(term: int, name: str) -> None:
     assert loss.item() == 2.0
 
 
-def test_padding_bears_no_loss(rows: list[TokenRow]) -> None:
-    """Trap 1: a row has the same loss alone and beside a longer row, whatever the padding token."""
+def test_trap_1_padding_bears_no_loss(rows: list[TokenRow]) -> None:
+    """A row has the same loss alone and beside a longer row, whatever the padding token."""
     short, long = min(rows, key=lambda row: row.length), max(rows, key=lambda row: row.length)
     model = tiny_model()
     add_taught_head(model)

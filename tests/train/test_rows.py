@@ -91,8 +91,8 @@ def test_terms_are_told_apart(tokenizer: Any) -> None:
     assert TERMS[_row(harmless_example(), tokenizer).term] == "benign"
 
 
-def test_padding_is_masked_and_bears_no_label() -> None:
-    """Trap 1: padding that is also the end token must not be taught, and the real end token must be."""
+def test_trap_1_padding_is_masked_and_bears_no_label() -> None:
+    """Padding that is also the end token must not be taught, and the real end token must be."""
     rows = [
         {"input_ids": [5, 6, 2], "labels": [IGNORED, 6, 2], "term": 0},
         {"input_ids": [5, 6, 7, 8, 2], "labels": [IGNORED, IGNORED, 7, 8, 2], "term": 1},

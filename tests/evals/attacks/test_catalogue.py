@@ -43,11 +43,6 @@ def test_harmful_and_harmless_are_styled_alike(name: str) -> None:
     assert harmful.text == _styled(name)
 
 
-@pytest.mark.parametrize("name", BY_RULE)
-def test_what_is_drawn_depends_on_seed_and_request(name: str) -> None:
-    assert _styled(name, seed=3) == _styled(name, seed=3)
-
-
 def test_leetspeak_decodes_back() -> None:
     styled = _styled("leetspeak")
     assert not set("aeiost") & set(styled)
@@ -160,8 +155,8 @@ def test_odd_requests_are_styled_too(text: str) -> None:
     _styled("misspelling", text)
 
 
-def test_trained_styles_and_attacks_share_no_name() -> None:
-    """Trap 8: what is tested as unseen must not be an operator that training uses."""
+def test_trap_8_trained_styles_and_attacks_share_no_name() -> None:
+    """What is tested as unseen must not be an operator that training uses."""
     operators = load_operators()
     assert not set(operators) & set(BY_RULE)
     request = user_request(PROBE)

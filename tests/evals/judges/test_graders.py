@@ -226,8 +226,7 @@ def test_no_text_can_close_its_fence_or_know_its_mark(tmp_path: Path) -> None:
     assert "r {answer}" in user
 
 
-def test_a_mark_is_the_same_again_and_in_none_of_its_texts() -> None:
-    assert fence_mark("a", "b") == fence_mark("a", "b")
+def test_a_mark_depends_on_each_of_its_texts() -> None:
     assert fence_mark("a", "b") != fence_mark("a", "c")
     assert fence_mark("ab", "") != fence_mark("a", "b")
     assert fenced("answer", "m", "text") == "<answer-m>\ntext\n</answer-m>"

@@ -66,7 +66,6 @@ def test_languages_count_wrong_verdicts() -> None:
 def test_probes_leave_the_answer_whole_and_length_is_as_promised() -> None:
     for name, change in PROBES.items():
         assert ANSWERS[0].answer in change(ANSWERS[0].answer), name
-        assert change(ANSWERS[0].answer) == change(ANSWERS[0].answer)
     assert len(PROBES["very_long"]("")) >= LONG_CHARS
 
 
