@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,19 @@ from scipy.stats import norm
 
 from forethought.evals.curves import asr_matched
 from forethought.evals.estimate import (
+    Array,
     Estimate,
-    area_statistic,
+    Names,
+    Outcomes,
+    Scores,
+    Statistic,
     bootstrap,
+    cell_counts,
     difference,
     mean_auc,
     mean_share,
     over_seeds,
-    share_statistic,
+    wins,
 )
 from forethought.evals.metrics import Figure, share
 
@@ -125,6 +131,42 @@ def trial(rng: np.random.Generator, tally: Tally, clusters: int, rate: float, wi
         )  # fmt: skip
         statistic, sizes = area_statistic(cells)
         tally.add("bootstrap_auroc", setting, _percentiles(statistic, sizes), area)
+
+
+def share_statistic(cells: Outcomes, names: Names) -> tuple[Statistic, int]:
+    """(statistic, clusters) of the mean over cells of the share of True; a cell that a draw misses is left out."""
+    clusters, tried, hits = cell_counts(cells, names)
+
+    def value(weights: Sequence[Array]) -> Array:
+        totals = weights[0] @ tried
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = np.where(totals > 0, (weights[0] @ hits) / totals, np.nan)
+            mean: Array = np.nansum(shares, axis=1) / (totals > 0).sum(axis=1)
+        return mean
+
+    return value, len(clusters)
+
+
+def area_statistic(cells: Sequence[tuple[Scores, Scores]]) -> tuple[Statistic, tuple[int, int]]:
+    """(statistic, (harmful clusters, harmless clusters)) of the mean AUROC over styles."""
+    kept = [(a, b) for a, b in cells if a and b]
+    above = sorted({name for a, _ in kept for name in a})
+    below = sorted({name for _, b in kept for name in b})
+    tables = []
+    for a, b in kept:
+        rows, columns = [above.index(name) for name in a], [below.index(name) for name in b]
+        table = wins(np.array(list(a.values())), np.array(list(b.values())))
+        tables.append((rows, columns, table))
+
+    def value(weights: Sequence[Array]) -> Array:
+        total = np.zeros(len(weights[0]))
+        for rows, columns, table in tables:
+            up, down = weights[0][:, rows], weights[1][:, columns]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                total += ((up @ table) * down).sum(axis=1) / (up.sum(axis=1) * down.sum(axis=1))
+        return total / len(tables)
+
+    return value, (len(above), len(below))
 
 
 def _cells(names: list[str], harmful: Latent, harmless: Latent) -> list[tuple[dict[str, float], dict[str, float]]]:

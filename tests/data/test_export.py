@@ -12,7 +12,7 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from forethought.data.export import KINDS, SUFFIXES, export, files_to_push, push
+from forethought.data.export import KINDS, export, files_to_push, push
 from forethought.data.teach import reason_about, refusal_for
 from forethought.errors import ConfigError, InputError, StageError
 from forethought.policy import default_policy
@@ -66,9 +66,13 @@ def _assistant_text(row: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("fmt", ["think", "paper"])
+def _suffix(kind: str) -> str:
+    return {"alpaca": ".json", "parquet": ".parquet"}.get(kind, ".jsonl")
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_each_loads_and_gives_reasoning_and_answer_back(tmp_path: Path, kind: str, fmt: Any) -> None:
-    out = tmp_path / f"set{SUFFIXES[kind]}"
+    out = tmp_path / f"set{_suffix(kind)}"
     counts = _export(ROWS, kind, out, fmt=fmt)
     assert (counts.rows, counts.harmful, counts.harmless, counts.left_out) == (3, 1, 2, {})
     loaded = _load(out, tmp_path)
@@ -139,7 +143,7 @@ def test_parquet_holds_what_is_known_of_a_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_rows_without_a_whole_answer_are_left_out_and_counted(tmp_path: Path, kind: str) -> None:
-    out = tmp_path / f"set{SUFFIXES[kind]}"
+    out = tmp_path / f"set{_suffix(kind)}"
     counts = _export([*ROWS, THOUGHT, CUT, CUT], kind, out)
     assert counts.rows == 3
     assert counts.left_out == {"without an answer": 1, "with an answer that was cut": 2}
@@ -148,12 +152,6 @@ def test_rows_without_a_whole_answer_are_left_out_and_counted(tmp_path: Path, ki
     loaded = _load(out, tmp_path)
     assert loaded["answer_complete"] == [True, True, True, False, False]
     assert _assistant_text(loaded[3]).endswith("</think>\n")
-
-
-def test_a_set_of_refusals_alone_is_called_one_sided(tmp_path: Path) -> None:
-    assert _export([_refusal(), THOUGHT], "trl", tmp_path / "set.jsonl").one_sided
-    assert _export([_answered()], "trl", tmp_path / "set.jsonl").one_sided
-    assert not _export(ROWS, "trl", tmp_path / "set.jsonl").one_sided
 
 
 @pytest.mark.parametrize("kind", ["sharegpt", "alpaca"])
@@ -199,7 +197,7 @@ def test_rows_are_written_one_by_one_and_alike_each_time(tmp_path: Path, kind: s
             taken.append(number)
             yield _refusal(number)
 
-    paths = [tmp_path / f"{name}{SUFFIXES[kind]}" for name in ("one", "two")]
+    paths = [tmp_path / f"{name}{_suffix(kind)}" for name in ("one", "two")]
     for path in paths:
         export(counted(), POLICY, "think", "short", 0, kind, path)  # type: ignore[arg-type]
     assert len(taken) == 5000

@@ -38,11 +38,6 @@ class Exported(Record):
     left_out: dict[str, int]
     """Cause to rows that are not in the file."""
 
-    @property
-    def one_sided(self) -> bool:
-        """Whether only refusals or only answers were written: a model trained on them learns to do nothing else."""
-        return self.rows > 0 and 0 in (self.harmful, self.harmless)
-
 
 def export(
     examples: Iterable[Example],
@@ -180,14 +175,6 @@ KINDS: dict[str, Callable[[Example, str], Row]] = {
     "parquet": _table_row,
 }
 """Name of a format to what makes a row of it."""
-SUFFIXES: dict[str, str] = {
-    "trl": ".jsonl",
-    "messages": ".jsonl",
-    "sharegpt": ".jsonl",
-    "alpaca": ".json",
-    "parquet": ".parquet",
-}
-"""Name of a format to the suffix of its files."""
 
 
 @contextmanager
