@@ -65,11 +65,11 @@ def _assistant_text(row: dict[str, Any]) -> str:
     return str(row["output"] if "output" in row else row["messages"][-1]["content"])
 
 
-@pytest.mark.parametrize("fmt", ["think", "paper"])
 def _suffix(kind: str) -> str:
     return {"alpaca": ".json", "parquet": ".parquet"}.get(kind, ".jsonl")
 
 
+@pytest.mark.parametrize("fmt", ["think", "paper"])
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_each_loads_and_gives_reasoning_and_answer_back(tmp_path: Path, kind: str, fmt: Any) -> None:
     out = tmp_path / f"set{_suffix(kind)}"

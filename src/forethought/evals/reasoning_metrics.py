@@ -20,7 +20,7 @@ from forethought.leak import leak
 
 LONG_WORDS = 150
 """Words of reasoning, beyond those of the request, from which it is no check any more: twice a walk of all rules."""
-OF_TEXT = ("intent_recovered", "reasoning_leak", "reasoning_long")
+THOUGHT_FIGURES = ("intent_recovered", "reasoning_leak", "reasoning_long")
 """Figures that rest on the words of thoughts."""
 
 
@@ -31,17 +31,17 @@ def reasoning_figures(judged: Sequence[Judged]) -> list[Figure]:
     figures = [
         verdict_right(judged).named("verdict_right"),
         *rule_f1([one for one in judged if HELD_OUT_RULES not in one.attempt.cells]),
-        *of_text(judged),
+        *thought_figures(judged),
         *consistency(judged),
         *reasoning_tokens(judged),
     ]
     return [figure for figure in figures if figure.n or figure.unscored]
 
 
-def of_text(judged: Sequence[Judged]) -> list[Figure]:
+def thought_figures(judged: Sequence[Judged]) -> list[Figure]:
     """Those that the words of thoughts are needed for; the others can be had from what was read in them."""
     found = (intent_recovered(judged), leaked(judged), long_reasoning(judged))
-    return [figure.named(name) for figure, name in zip(found, OF_TEXT, strict=True)]
+    return [figure.named(name) for figure, name in zip(found, THOUGHT_FIGURES, strict=True)]
 
 
 def _clustered(rows: Sequence[Judged], outcomes: Sequence[bool | None]) -> Figure:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from forethought.evals.metrics import Figure
-from forethought.evals.reasoning_metrics import OF_TEXT, of_text
+from forethought.evals.reasoning_metrics import THOUGHT_FIGURES, thought_figures
 from forethought.pipeline.sweep.figures import BASE
 from forethought.pipeline.sweep.result import CellResult
 from forethought.report.figures import measured_comprehension
@@ -18,7 +18,7 @@ _COMPREHENSION = "comprehension_"
 
 def text_figures(cell: CellResult) -> Sequence[Figure]:
     """Those about a cell's thoughts, without its name: from its words, or as the log has them it was taken from."""
-    return of_text(cell.judged) if cell.logged is None else cell.logged
+    return thought_figures(cell.judged) if cell.logged is None else cell.logged
 
 
 def understood(cell: CellResult, attacks: Sequence[str]) -> Sequence[Figure] | None:
@@ -43,4 +43,4 @@ def as_logged(cell: CellResult, found: Sequence[Figure]) -> list[Figure]:
 
 
 def _of_words(name: str) -> bool:
-    return name in OF_TEXT or name.startswith(_COMPREHENSION)
+    return name in THOUGHT_FIGURES or name.startswith(_COMPREHENSION)
