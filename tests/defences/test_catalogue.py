@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from forethought import defences
+from forethought.defences import catalogue
 from forethought.defences.base import REFUSAL, Defence, Means, Wrapper
 from forethought.defences.catalogue import DEFENCES, check_spec, make_defence
 from forethought.defences.fused import FusedVerdict
@@ -179,3 +181,21 @@ def test_the_page_names_every_defence_once() -> None:
 def test_a_defended_model_is_a_respondent() -> None:
     defended: Respondent = make_defence("goal_priority | smooth_llm:2", _inner())
     assert defended.reply([]) == []
+
+
+def test_a_defence_is_added_as_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shouted.py").write_text(
+        """
+from forethought.defences.base import InferenceDefence, Wrapper
+
+DEFENCES = (
+    InferenceDefence(
+        id="shouted", title="Shouted", paper="none", kind="wrapper", cost="none", when_to_choose="never",
+        make=lambda inner, options, means: Wrapper(inner, "shouted"),
+    ),
+)
+"""
+    )
+    monkeypatch.setattr(defences, "__path__", [*defences.__path__, str(tmp_path)])
+    monkeypatch.setattr(catalogue, "DEFENCES", catalogue._found())
+    assert make_defence("shouted", _inner()).name == "scripted | shouted"

@@ -84,8 +84,8 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert read_settings(scot / "train").threshold != 2.0
     # A probe of a model without a thought decides by itself, and the base answers what it allows.
     alone = scot.with_name("probed-b1500")
-    of_states = load_probe(alone / "probe").settings
-    assert of_states.trained
+    of_states = load_probe(alone / "probe")
+    assert of_states.settings.trained
     by_base = {row.attempt.id: row.response for row in _judged(scot.parent / "base" / "attack")}
     for row in _judged(alone / "attack"):
         theirs = by_base[row.attempt.id]

@@ -267,7 +267,7 @@ class FusedOptions(Record):
     format: Format = Field(default="think", description="how the model writes its thoughts")
 
 
-def _around(inner: Respondent, options: FusedOptions, means: Means) -> Respondent:
+def _defended(inner: Respondent, options: FusedOptions, means: Means) -> Respondent:
     fusion, probe = load_fusion(Path(options.folder))
     return FusedVerdict(inner, fusion, probe, means.weights_for("fused"), options.fail_closed, options.format)
 
@@ -284,7 +284,7 @@ DEFENCES = (
         score="log-odds of the verdict, of the request and of the stated intent, standardised and mixed",
         needs=("weights", "folder"),
         options=FusedOptions,
-        make=_around,
+        make=_defended,
         check=lambda options: load_fusion(Path(options.folder)),
     ),
 )

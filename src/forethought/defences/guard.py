@@ -233,7 +233,7 @@ def _reader(model: str) -> Respondent:
     return Servers(model, (), ServerSettings())
 
 
-def _around(inner: Respondent, options: GuardSettings, means: Means) -> Respondent:
+def _defended(inner: Respondent, options: GuardSettings, means: Means) -> Respondent:
     judge = _judge(options, means.policy)
     checker = PolicyChecker(_reader(options.requests), means.policy) if options.requests else None
     return guarded(inner, judge, checker, options)
@@ -250,7 +250,7 @@ DEFENCES = (
         score="log-odds of harm by the more suspicious guard, where it gives a probability",
         needs=("checker",),
         options=GuardSettings,
-        make=_around,
+        make=_defended,
         check=lambda options: _judge(options, default_policy()),
     ),
 )

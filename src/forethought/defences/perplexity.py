@@ -144,7 +144,7 @@ class PerplexityFilter(InputFilter):
         ]
 
 
-def _around(inner: Respondent, options: PerplexitySettings, means: Means) -> Respondent:
+def _defended(inner: Respondent, options: PerplexitySettings, means: Means) -> Respondent:
     reader = means.weights_for("perplexity")
     if not means.harmless:
         raise ConfigError(
@@ -164,6 +164,6 @@ DEFENCES = (
         score="natural log-perplexity of the most improbable window",
         needs=("weights", "harmless"),
         options=PerplexitySettings,
-        make=_around,
+        make=_defended,
     ),
 )
