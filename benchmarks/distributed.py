@@ -30,7 +30,7 @@ class Written:
     columns: tuple[str, ...] = ()
 
     def __init__(self, file: Path) -> None:
-        from forethought.train.objectives.paired import PairedObjective
+        from forethought.train.objective import PairedObjective
 
         self._paired, self._file = PairedObjective(), file
 

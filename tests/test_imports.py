@@ -34,7 +34,8 @@ PACKAGES = {
     "evals": GROUND | {"engine", "data"},
     # Some methods train against attacks.
     "train": GROUND | {"engine", "data", "evals"},
-    "defences": GROUND | {"engine", "data", "evals"},
+    # Their page names the training methods, too.
+    "defences": GROUND | {"engine", "data", "evals", "train"},
     "model": GROUND | {"engine", "data", "evals", "defences"},
     "report": GROUND | {"engine", "evals"},
     "evaluation": GROUND | {"engine", "data", "evals", "defences", "model", "report"},

@@ -16,9 +16,8 @@ from forethought.defences.guard import AnswerGuard, RequestGuard
 from forethought.defences.perplexity import PerplexityFilter
 from forethought.defences.probe import HeadedThought, ProbeDefence
 from forethought.defences.prompts import PromptDefence, prompts, shipped_prompt
-from forethought.defences.reference import defences_page
+from forethought.defences.reference import defences_page, trained
 from forethought.defences.smooth_llm import SmoothLLM, SmoothSettings
-from forethought.defences.trained import TRAINED
 from forethought.engine.conversation import Conversation, Respondent, Response
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, ForethoughtError, InputError
@@ -49,8 +48,7 @@ def test_the_catalogue_holds_what_was_promised() -> None:
         "safety_conversational", "policy_prompt", "fused", "guard", "paraphrase", "perplexity", "probe",
         "headed_thought", "self_consistency", "self_examination", "smooth_llm", "unforged",
     ]  # fmt: skip
-    assert {one.id for one in TRAINED} == set(METHODS)
-    every: list[Defence] = [*DEFENCES.values(), *TRAINED]
+    every: list[Defence] = [*DEFENCES.values(), *(trained(one) for one in METHODS.values())]
     assert len({one.id for one in every}) == len({one.title for one in every}) == len(every)
     for one in every:
         assert one.paper or one.id == "none"
@@ -174,7 +172,7 @@ def test_the_page_is_the_codes_own() -> None:
 
 def test_the_page_names_every_defence_once() -> None:
     page = defences_page()
-    for one in [*DEFENCES.values(), *TRAINED]:
+    for one in [*DEFENCES.values(), *(trained(one) for one in METHODS.values())]:
         assert page.count(f"\n| `{one.id}` | {one.title} |") == 1
 
 

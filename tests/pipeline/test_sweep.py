@@ -16,7 +16,7 @@ from forethought.pipeline.sweep.config import MethodEntry, Sweep, load_sweep, me
 from forethought.pipeline.sweep.report import missing_of, sweep_figures
 from forethought.pipeline.sweep.untrained import unfitted
 from forethought.report.sweep_figures import SweepRow
-from forethought.train.objectives.latent import LatentObjective
+from forethought.train.methods.adversarial import LatentObjective
 from tests.pipeline.sweep_content import EVALUATE, sweep_content, sweep_file
 from tests.shell import run_here
 

@@ -20,8 +20,7 @@ from safetensors.torch import load_file
 from forethought.engine.device import has_fast_bfloat16
 from forethought.errors import ConfigError
 from forethought.train.fit import last_checkpoint, train
-from forethought.train.objectives.base import Batch, Step
-from forethought.train.objectives.paired import PairedObjective
+from forethought.train.objective import Batch, PairedObjective, Step
 from forethought.train.trainer import arguments
 from tests.tiny import tiny_folder, tiny_model
 from tests.train.test_fit import CONFIG, make_rows

@@ -25,8 +25,7 @@ from forethought.train import fit
 from forethought.train.config import TrainConfig
 from forethought.train.fit import last_checkpoint, train
 from forethought.train.head import add_taught_head
-from forethought.train.objectives.base import Step
-from forethought.train.objectives.paired import paired_loss
+from forethought.train.objective import Step, paired_loss
 from forethought.train.rows import TokenRow, collate, tokenize
 from forethought.train.trainer import disturb, lora
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer

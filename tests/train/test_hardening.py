@@ -19,7 +19,7 @@ from forethought.train.hardening.pool import make_pool
 from forethought.train.hardening.rounds import Means, harden
 from forethought.train.hardening.settings import HardeningSettings
 from forethought.train.methods.combined import Levers
-from forethought.train.objectives.paired import PairedObjective
+from forethought.train.objective import PairedObjective
 from forethought.train.rows import IGNORED
 from tests.scripted import Scripted
 from tests.train.hardening_material import SMALL, Trainer, examples, job, material, scripted

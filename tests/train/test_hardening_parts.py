@@ -26,7 +26,7 @@ from forethought.train.hardening.rows import round_rows, taught_row
 from forethought.train.hardening.split import HELD_OUT_REASONING, TRAINED_REASONING, shown_by
 from forethought.train.methods.base import Material
 from forethought.train.methods.combined import Levers
-from forethought.train.methods.emphasis import Emphasis
+from forethought.train.methods.weighted import Emphasis
 from forethought.train.rows import IGNORED, TokenRow
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example
 from tests.train.hardening_material import SMALL, THINGS, examples, material

@@ -19,8 +19,8 @@ from forethought.train.fit import train
 from forethought.train.methods.base import Material
 from forethought.train.methods.catalogue import METHODS, get_method
 from forethought.train.methods.combined import Levers
-from forethought.train.methods.emphasis import Emphasis
 from forethought.train.methods.supervised import CONSTANT_REFUSAL
+from forethought.train.methods.weighted import Emphasis
 from forethought.train.rows import IGNORED, TokenRow
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_folder, tiny_tokenizer
 

@@ -21,8 +21,7 @@ from forethought.train.config import TrainConfig
 from forethought.train.methods import deliberative
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.catalogue import METHODS
-from forethought.train.methods.deliberative import THOUGHTS, own_row
-from forethought.train.methods.thoughts import is_right, own_thoughts, policy_text, with_policy
+from forethought.train.methods.deliberative import THOUGHTS, is_right, own_row, own_thoughts, policy_text, with_policy
 from forethought.train.rows import IGNORED, TokenRow
 from forethought.train.run import train_method
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_folder, tiny_tokenizer

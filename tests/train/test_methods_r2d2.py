@@ -20,10 +20,17 @@ from forethought.train.config import TrainConfig
 from forethought.train.head import add_taught_head
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.catalogue import METHODS
-from forethought.train.methods.r2d2 import POOL, pool_of, refreshing
-from forethought.train.objectives.base import Step
-from forethought.train.objectives.suffix_pool import PAPER, PoolSetting, SuffixPool
-from forethought.train.objectives.suffixes import SuffixObjective, away_loss
+from forethought.train.methods.r2d2 import (
+    PAPER,
+    POOL,
+    PoolSetting,
+    SuffixObjective,
+    SuffixPool,
+    away_loss,
+    pool_of,
+    refreshing,
+)
+from forethought.train.objective import Step
 from forethought.train.rows import IGNORED, collate
 from forethought.train.run import train_method
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer

@@ -14,9 +14,10 @@ from forethought.policy import default_policy
 from forethought.reasoning import Format, parse
 from forethought.records import Example
 from forethought.train.methods.base import Material
-from forethought.train.methods.emphasis import EMPHASIS, consistent, undisguised, weighted
+from forethought.train.methods.consistent import consistent, undisguised
 from forethought.train.methods.stepwise import RETHINK, SAFE, UNSAFE, stepwise
 from forethought.train.methods.supervised import reasoned
+from forethought.train.methods.weighted import EMPHASIS, weighted
 from forethought.train.rows import IGNORED, TokenRow, prompt_tokens, rival_at, token_spans
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_tokenizer
 

@@ -17,11 +17,18 @@ from forethought.policy import default_policy
 from forethought.train.config import TrainConfig
 from forethought.train.fit import train
 from forethought.train.head import add_taught_head
-from forethought.train.objectives.base import Step
-from forethought.train.objectives.circuit_breaker import CircuitBreakerObjective, reroute_loss, retain_loss
-from forethought.train.objectives.latent import LatentObjective, _mean, unlikely
-from forethought.train.objectives.perturbation import ball, perturbed, prompt_mask, states_entering
-from forethought.train.objectives.preference import PreferenceObjective, dpo_loss
+from forethought.train.methods.adversarial import (
+    LatentObjective,
+    _mean,
+    ball,
+    perturbed,
+    prompt_mask,
+    states_entering,
+    unlikely,
+)
+from forethought.train.methods.circuit_breaker import CircuitBreakerObjective, reroute_loss, retain_loss
+from forethought.train.methods.preference import PreferenceObjective, dpo_loss
+from forethought.train.objective import Step
 from forethought.train.rows import IGNORED, TokenRow, collate, tokenize, with_other
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
 

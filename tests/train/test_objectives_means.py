@@ -14,14 +14,12 @@ from peft import LoraConfig, get_peft_model
 
 from forethought.policy import default_policy
 from forethought.train.head import add_taught_head
-from forethought.train.objectives.base import Batch, Objective, Step
-from forethought.train.objectives.circuit_breaker import CircuitBreakerObjective
-from forethought.train.objectives.consistency import ConsistencyObjective
-from forethought.train.objectives.latent import LatentObjective
-from forethought.train.objectives.means import mean_over_all
-from forethought.train.objectives.paired import PairedObjective
-from forethought.train.objectives.pivot import PivotObjective
-from forethought.train.objectives.preference import PreferenceObjective
+from forethought.train.methods.adversarial import LatentObjective
+from forethought.train.methods.circuit_breaker import CircuitBreakerObjective
+from forethought.train.methods.consistent import ConsistencyObjective
+from forethought.train.methods.preference import PreferenceObjective
+from forethought.train.methods.stepwise import PivotObjective
+from forethought.train.objective import Batch, Objective, PairedObjective, Step, mean_over_all
 from forethought.train.rows import TokenRow, collate, tokenize, with_other
 from tests.tiny import harmful_example, harmless_example, tiny_model, tiny_tokenizer
 

@@ -15,12 +15,9 @@ from forethought.train.config import TrainConfig
 from forethought.train.fit import train
 from forethought.train.head import add_taught_head
 from forethought.train.methods.base import Material
-from forethought.train.methods.emphasis import consistent
-from forethought.train.methods.stepwise import stepwise
-from forethought.train.objectives.base import Batch, Step
-from forethought.train.objectives.consistency import ConsistencyObjective, verdict_divergence
-from forethought.train.objectives.paired import PairedObjective, paired_loss
-from forethought.train.objectives.pivot import PivotObjective, pivot_loss
+from forethought.train.methods.consistent import ConsistencyObjective, consistent, verdict_divergence
+from forethought.train.methods.stepwise import PivotObjective, pivot_loss, stepwise
+from forethought.train.objective import Batch, PairedObjective, Step, paired_loss
 from forethought.train.rows import IGNORED, TokenRow, collate
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
 

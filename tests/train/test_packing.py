@@ -15,8 +15,8 @@ from forethought.train.attention import pack_attention
 from forethought.train.config import TrainConfig
 from forethought.train.fit import check_settings, train
 from forethought.train.head import add_taught_head
-from forethought.train.objectives.circuit_breaker import CircuitBreakerObjective
-from forethought.train.objectives.paired import PairedObjective, paired_loss
+from forethought.train.methods.circuit_breaker import CircuitBreakerObjective
+from forethought.train.objective import PairedObjective, paired_loss
 from forethought.train.rows import TokenRow, collate
 from tests.tiny import tiny_folder, tiny_model
 from tests.train.test_fit import CONFIG, make_rows

@@ -23,10 +23,16 @@ from forethought.train.config import TrainConfig
 from forethought.train.head import add_taught_head
 from forethought.train.methods import headed
 from forethought.train.methods.base import Job, Material
-from forethought.train.methods.headed import HEADED, HEADS_FOLDER, fit_heads, train_headed
-from forethought.train.objectives.base import Step
-from forethought.train.objectives.paired import PairedObjective
-from forethought.train.objectives.rule_heads import RuleHeadsObjective, balance_of, head_loss
+from forethought.train.methods.headed import (
+    HEADED,
+    HEADS_FOLDER,
+    RuleHeadsObjective,
+    balance_of,
+    fit_heads,
+    head_loss,
+    train_headed,
+)
+from forethought.train.objective import PairedObjective, Step
 from forethought.train.rows import collate
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
 
@@ -208,7 +214,7 @@ def test_stored_heads_are_used_again_by_the_same_training_alone(tmp_path: Path, 
         return real(*args)
 
     monkeypatch.setattr(headed, "fit_heads", counted)
-    monkeypatch.setattr(headed, "train_rows", lambda job: {})
+    monkeypatch.setattr("forethought.train.run.train_rows", lambda job: {})
     train_headed(_job(tmp_path))
     train_headed(_job(tmp_path))
     assert len(fitted) == 1
@@ -228,7 +234,7 @@ def test_the_objective_names_its_heads_in_short_so_that_no_other_training_is_gon
         jobs.append(job)
         return {}
 
-    monkeypatch.setattr(headed, "train_rows", kept)
+    monkeypatch.setattr("forethought.train.run.train_rows", kept)
     train_headed(_job(tmp_path / "a"))
     train_headed(
         dataclasses.replace(

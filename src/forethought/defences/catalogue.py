@@ -29,7 +29,7 @@ def _found() -> dict[str, InferenceDefence]:
 
 
 DEFENCES: dict[str, InferenceDefence] = _found()
-"""Defences at inference by id."""
+"""Defences at inference by id. Those that change weights are the methods of `train`."""
 
 
 def make_defence(spec: str, respondent: Respondent, means: Means | None = None) -> Respondent:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from forethought.defences.base import Defence, InferenceDefence
 from forethought.defences.catalogue import DEFENCES
-from forethought.defences.trained import TRAINED
+from forethought.train.methods import catalogue as training
+from forethought.train.methods.base import TrainingMethod
 
 _HEAD = """# Defences
 
@@ -55,14 +56,28 @@ absolute terms one token, the sink of attention, would outweigh all others; on t
 
 def defences_page() -> str:
     """The page as markdown."""
-    parts = [_HEAD.format(count=len(DEFENCES), trained=len(TRAINED))]
+    parts = [_HEAD.format(count=len(DEFENCES), trained=len(training.METHODS))]
     kinds = {"prompt": "Prompts: words around the request", "wrapper": "Wrappers: code around the model"}
     for kind, title in kinds.items():
         listed = [defence for defence in DEFENCES.values() if defence.kind == kind]
         parts.append(_table(title, listed))
         parts.append(_options(listed))
-    parts.append(_table("Training: the weights are changed", TRAINED))
+    parts.append(_table("Training: the weights are changed", (trained(one) for one in training.METHODS.values())))
     return "\n".join([*(part for part in parts if part), _WORDS])
+
+
+def trained(method: TrainingMethod) -> Defence:
+    """A training method as a defence."""
+    return Defence(
+        id=method.name,
+        title=method.title,
+        paper=method.paper,
+        kind="training",
+        trains=method.trains,
+        cost=method.cost,
+        when_to_choose=method.when_to_choose,
+        score=method.score,
+    )
 
 
 def _table(title: str, defences: Iterable[Defence]) -> str:

@@ -24,8 +24,7 @@ from forethought.train.attention import pack_attention, suit_attention
 from forethought.train.config import EarlyStop, TrainConfig, is_first
 from forethought.train.head import add_taught_head
 from forethought.train.held_out import HeldOutRows, HeldOutStop, Measure, copy_best
-from forethought.train.objectives.base import Objective
-from forethought.train.objectives.paired import PairedObjective
+from forethought.train.objective import Objective, PairedObjective
 from forethought.train.rows import TokenRow, collate
 from forethought.train.streamed import RowSet
 from forethought.train.trainer import (

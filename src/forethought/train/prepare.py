@@ -1,6 +1,7 @@
 """What stands before and behind a training by method: the model's own harmful answers, rows, settings.
 
-Rows of a large file are tokenised once and kept on disk under the content that they were made of."""
+Rows of a large file are tokenised once and kept on disk under the content that they were made of.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,7 +31,6 @@ from forethought.manifest import file_hash, key_of
 from forethought.records import Example, Request, read_jsonl
 from forethought.train import rows as rows_module
 from forethought.train.config import TrainConfig
-from forethought.train.methods import supervised
 from forethought.train.methods.base import Material, TrainingMethod
 from forethought.train.rows import TERMS, TokenRow
 from forethought.train.streamed import ExampleFile, RowSet
@@ -124,19 +125,10 @@ def n_layers(base: str) -> int:
     return int(config.get_text_config().num_hidden_layers)
 
 
-_BY_ROW = (
-    supervised.SCOT,
-    supervised.SCOT_SPLIT,
-    supervised.REFUSAL,
-    supervised.REFUSAL_AUGMENTED,
-    supervised.POLICY_REASONING,
-    *supervised.ABLATIONS,
-)
-"""Methods that make at most one row of an example without looking at another; all else needs the whole set at once."""
 LARGE = 5000
 """Examples from which on they are streamed: fewer are tokenised in seconds, and kept nowhere."""
-_CODE: tuple[ModuleType, ...] = (chat, reasoning, rows_module, supervised)
-"""What makes a row: an edit there makes other rows, and another key."""
+_CODE: tuple[ModuleType, ...] = (chat, reasoning, rows_module)
+"""What makes a row, besides its method's file: an edit there makes other rows, and another key."""
 
 
 def read_examples(path: Path, method: TrainingMethod) -> Sequence[Example]:
@@ -172,7 +164,7 @@ def training_rows(
 
 def goes_by_row(method: TrainingMethod) -> bool:
     """Whether a method makes its rows example by example, and does no more than train on them."""
-    return method.procedure is None and any(method.rows is one.rows for one in _BY_ROW)
+    return method.procedure is None and method.by_row
 
 
 def rows_key(method: TrainingMethod, material: Material, examples: ExampleFile) -> str | None:
@@ -180,7 +172,8 @@ def rows_key(method: TrainingMethod, material: Material, examples: ExampleFile) 
     tokenizer = tokenizer_key(material.tokenizer)
     if tokenizer is None:
         return None
-    made_by = [file_hash(Path(str(module.__file__))) for module in _CODE]
+    code = (*_CODE, sys.modules[method.rows.__module__])
+    made_by = [file_hash(Path(str(module.__file__))) for module in code]
     shape = [method.name, material.format, material.detail, material.seed, material.policy.hash]
     return key_of([examples.key, tokenizer, shape, made_by])
 

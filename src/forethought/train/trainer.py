@@ -24,7 +24,7 @@ from forethought.engine.device import has_fast_bfloat16
 from forethought.errors import ConfigError
 from forethought.train.config import Tracker, TrainConfig, is_first
 from forethought.train.held_out import PREFIX, Measure
-from forethought.train.objectives.base import Objective, Step
+from forethought.train.objective import Objective, Step
 
 
 def paired_order(

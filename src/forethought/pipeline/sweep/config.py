@@ -19,7 +19,7 @@ from forethought.yamlfile import load_extended
 
 if TYPE_CHECKING:
     from forethought.train.methods.base import TrainingMethod
-    from forethought.train.objectives.base import Objective
+    from forethought.train.objective import Objective
 
 
 class MethodEntry(Record):

@@ -206,7 +206,7 @@ class _Rounds:
 
         name = job.method.name if number else SCOT.name
         update = {"name": name, "rows": rows, "objective": levers.objective, "procedure": levers.procedure}
-        update["answer_with"] = job.method.answer_with
+        update |= {"answer_with": job.method.answer_with, "by_row": False}
         method = SCOT.model_copy(update=update)
         return dataclasses.replace(
             job, method=method, material=material, out=round_folder(job.out, number), max_tokens=None

@@ -13,7 +13,7 @@ from forethought.records import Example
 from forethought.train.hardening.pairs import Pair
 from forethought.train.methods.base import Material
 from forethought.train.methods.combined import PLAIN, Levers
-from forethought.train.methods.emphasis import emphasised
+from forethought.train.methods.weighted import emphasised
 from forethought.train.rows import IGNORED, TERMS, TokenRow
 
 

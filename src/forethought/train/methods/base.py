@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +12,10 @@ from pydantic import Field, SerializeAsAny, ValidationError
 from forethought.chat import Tokenizer
 from forethought.errors import ConfigError
 from forethought.policy import Policy
-from forethought.reasoning import Detail, Format
+from forethought.reasoning import Detail, Format, render
 from forethought.records import Example, Record
 from forethought.train.config import TrainConfig
-from forethought.train.objectives.base import Objective
+from forethought.train.objective import Objective
 from forethought.train.rows import TokenRow, tokenize
 
 
@@ -36,6 +36,19 @@ class Material:
     def row(self, example: Example, reasoning: bool) -> TokenRow:
         """One example as tokens, with its thought or without."""
         return tokenize(example, self.tokenizer, self.policy, self.format, self.detail, self.seed, reasoning)
+
+    def thought(self, example: Example) -> str:
+        """An example's thought as `row` writes it."""
+        return render(example.reasoning, self.policy, self.format, self.detail, self.seed)
+
+    def answered(self, term: str) -> Iterator[Example]:
+        """The examples of a term that hold an answer."""
+        return (example for example in self.examples if example.term == term and example.answer)
+
+    def complying(self, example: Example) -> Example | None:
+        """The example with the base model's own harmful answer, where it gave one. It was cut: no end is taught."""
+        answer = self.complied.get(example.request.id)
+        return example.model_copy(update={"answer": answer, "answer_complete": False}) if answer else None
 
 
 Rows = Callable[[Material], list[TokenRow]]
@@ -87,7 +100,12 @@ class TrainingMethod(Record):
     name: str
     title: str
     paper: str
-    """Whom it follows, with the arXiv number; empty for an ablation of ours."""
+    """Whom it follows, with the arXiv number; what is ours says so."""
+    cost: str
+    """What training takes, and at inference extra tokens."""
+    when_to_choose: str
+    trains: str = "a LoRA adapter on all linear layers, or all weights"
+    """Which parameters it changes."""
     rows: Rows
     objective: MakeObjective
     thinks: bool = True
@@ -109,6 +127,13 @@ class TrainingMethod(Record):
     trainer. None is `run.train_rows`."""
     tunable: Tunable | None = None
     """Where its procedure has settings of its own."""
+    by_row: bool = False
+    """Whether it makes at most one row of an example without looking at another, so that examples may be streamed."""
+
+    @property
+    def score(self) -> str:
+        """What `Response.log_odds` of a model that it trained holds, higher meaning refuse; empty where it has none."""
+        return "log-odds of the verdict" if self.thinks else ""
 
     def configured(self, config: TrainConfig) -> TrainConfig:
         """The training settings, with this method's own in place of the recipe's."""

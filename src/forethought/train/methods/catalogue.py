@@ -1,62 +1,25 @@
-"""Training methods by name."""
+"""Training methods by name: all that the files of this folder hold."""
 
 from __future__ import annotations
 
-from forethought.errors import ConfigError
-from forethought.train.methods.base import TrainingMethod
-from forethought.train.methods.combined import COMBINED
-from forethought.train.methods.contrasted import (
-    CIRCUIT_BREAKER,
-    CONTINUOUS_ADVERSARIAL,
-    LATENT_ADVERSARIAL,
-    PREFERENCE,
-)
-from forethought.train.methods.deliberative import DELIBERATIVE
-from forethought.train.methods.emphasis import CONSISTENT, WEIGHTED
-from forethought.train.methods.hardened import HARDENED
-from forethought.train.methods.headed import HEADED, REFUSAL_HEADED
-from forethought.train.methods.r2d2 import R2D2
-from forethought.train.methods.recovery import RECOVERY
-from forethought.train.methods.reinforced import REINFORCED, REJECTION
-from forethought.train.methods.stepwise import REASONING_FIRST
-from forethought.train.methods.supervised import (
-    ABLATIONS,
-    POLICY_REASONING,
-    REFUSAL,
-    REFUSAL_AUGMENTED,
-    SCOT,
-    SCOT_PUBLISHED,
-    SCOT_SPLIT,
-)
+import importlib
+import pkgutil
 
-METHODS: dict[str, TrainingMethod] = {
-    method.name: method
-    for method in (
-        REFUSAL,
-        REFUSAL_AUGMENTED,
-        REFUSAL_HEADED,
-        SCOT,
-        SCOT_SPLIT,
-        SCOT_PUBLISHED,
-        *ABLATIONS,
-        REASONING_FIRST,
-        POLICY_REASONING,
-        DELIBERATIVE,
-        PREFERENCE,
-        CIRCUIT_BREAKER,
-        LATENT_ADVERSARIAL,
-        CONTINUOUS_ADVERSARIAL,
-        R2D2,
-        WEIGHTED,
-        CONSISTENT,
-        HEADED,
-        COMBINED,
-        HARDENED,
-        RECOVERY,
-        REJECTION,
-        REINFORCED,
-    )
-}
+from forethought.errors import ConfigError
+from forethought.train import methods
+from forethought.train.methods.base import TrainingMethod
+
+
+def read_methods() -> dict[str, TrainingMethod]:
+    """Every method of every file in this folder, sorted by name."""
+    own = f"{methods.__name__}.catalogue"
+    names = (f"{methods.__name__}.{found.name}" for found in pkgutil.iter_modules(methods.__path__))
+    files = [importlib.import_module(name) for name in names if name != own]
+    every: list[TrainingMethod] = [method for file in files for method in getattr(file, "METHODS", ())]
+    return {method.name: method for method in sorted(every, key=lambda method: method.name)}
+
+
+METHODS = read_methods()
 
 
 def get_method(name: str) -> TrainingMethod:

@@ -13,11 +13,10 @@ from pydantic import Field
 from forethought.policy import Policy
 from forethought.records import Example, Record
 from forethought.train.methods.base import Job, MakeObjective, Material, Procedure, tunable_method
-from forethought.train.methods.emphasis import Emphasis, weighted_by, weighted_objective
 from forethought.train.methods.headed import HEADS_WEIGHT, train_headed
-from forethought.train.methods.supervised import paired, reasoned
+from forethought.train.methods.supervised import SCOT_PAPER, paired, reasoned
+from forethought.train.methods.weighted import Emphasis, weighted_by, weighted_objective
 from forethought.train.rows import TokenRow
-from forethought.train.run import train_method
 
 
 class Levers(Record):
@@ -81,6 +80,8 @@ def combined(levers: Levers) -> Procedure:
     """One training with rows and losses of the levers."""
 
     def procedure(job: Job) -> dict[str, float]:
+        from forethought.train.run import train_method
+
         update = {"rows": levers.rows, "objective": levers.objective, "procedure": levers.procedure}
         return train_method(dataclasses.replace(job, method=job.method.model_copy(update=update)))
 
@@ -92,7 +93,12 @@ COMBINED = tunable_method(
     combined,
     name="scot_combined",
     title="SCoT with several levers",
-    paper="",
+    paper=f"ours, after {SCOT_PAPER}",
+    cost="as SCoT; with rule heads a pass of the base model over the rows besides",
+    when_to_choose="several levers help: weights on what decides, rule heads, rows without answers",
     rows=Levers().rows,
     objective=weighted_objective,
 )
+
+
+METHODS = (COMBINED,)

@@ -25,6 +25,11 @@ HARDENED = tunable_method(
     name="scot_hardened",
     title="SCoT, hardened against what broke it",
     paper="ours, after adversarial training, Madry et al. 2017, arXiv 1706.06083",
+    cost="several rounds of attack and training",
+    when_to_choose="adaptive attacks are expected",
     rows=reasoned,
     objective=paired,
 )
+
+
+METHODS = (HARDENED,)

@@ -3,33 +3,174 @@
 Logistic heads, one for harm and one a rule, are fitted on the base model's states of *undisguised* requests. Training
 then asks that they stay right on every row, disguised ones among them: the layer learns to know a disguised request as
 it knows the plain one.
+
+Their loss is deep supervision (Lee et al. 2014, arXiv 1409.5185) where harm is the plainest, at the prompt's last
+token. The heads stay frozen: a head that was trained along could follow the state wherever it drifts, and nothing would
+hold the state itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forethought.chat import encode_prompt
-from forethought.engine.hidden_states import last_states, layer_count
-from forethought.engine.local import LocalModel
-from forethought.errors import InputError
-from forethought.evals.probe import Probe, ProbeSettings, load_probe
-from forethought.evals.probe_fit import Labels, choose_layer, fit_each, layers_at, rule_targets
+from forethought.errors import ConfigError, InputError
 from forethought.manifest import key_of
 from forethought.policy import Policy
 from forethought.records import Example
 from forethought.train.config import TrainConfig, is_first
 from forethought.train.methods.base import Job, Material, TrainingMethod
-from forethought.train.methods.supervised import original, paired, reasoned, unreasoned
-from forethought.train.objectives.base import Objective
-from forethought.train.objectives.rule_heads import RuleHeadsObjective, Targets
-from forethought.train.run import train_rows
+from forethought.train.methods.supervised import SCOT_PAPER, original, paired, reasoned, unreasoned
+from forethought.train.objective import Batch, Objective, Step, layers_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from forethought.engine.local import LocalModel
+    from forethought.evals.probe import Probe
+    from forethought.evals.probe_fit import Labels
+
+
+Targets = NDArray[np.float32]
+"""Of one request, (heads): 1 where it is harmful or breaks the head's rule, 0 where not, nan where nobody knows."""
+
+
+@dataclass(frozen=True)
+class RuleHeadsObjective:
+    """Another objective's loss, and that of frozen heads on the state at each prompt's last token."""
+
+    inner: Objective
+    layer: int
+    """Whose output the heads read; 1 is the first layer."""
+    weights: Targets = field(repr=False, compare=False)
+    """(heads, hidden size), the first head for harm."""
+    biases: Targets = field(repr=False, compare=False)
+    """(heads)."""
+    targets: Mapping[tuple[int, ...], Targets] = field(repr=False, compare=False)
+    """By the token ids of a prompt. A row whose prompt is none of these has no part in the heads' loss."""
+    digest: str
+    """Content hash of heads and targets: a stopped training must not go on with others."""
+    weight: float
+    """Of the heads' loss, beside 1 for the inner one."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those of the inner objective."""
+        return self.inner.columns
+
+    def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
+        """Inner loss + weight * (harm + rules), each the balanced cross-entropy of its heads.
+
+        Raises ConfigError where no trained weights stand below the heads' layer: nothing could be supervised.
+        """
+        import torch
+
+        kept: list[torch.Tensor] = []
+        with _listening(layers_of(model)[self.layer - 1], kept):
+            loss, values = self.inner.loss(model, batch, step)
+        hidden = kept[0]  # B T H
+        if torch.is_grad_enabled() and not hidden.requires_grad:
+            raise ConfigError(
+                f"layer {self.layer} of the rule heads", "stands below all trained layers", "Lower train.skip_layers"
+            )
+        places, positions, targets = self._known(batch)
+        states = hidden[places, positions].float()  # N H
+        weights, biases, balance, target = (
+            torch.as_tensor(array, device=hidden.device)
+            for array in (self.weights, self.biases, self._balance, targets)
+        )
+        heads, found = head_loss(states @ weights.T + biases, target, balance, step)
+        return loss + self.weight * heads, values | found
+
+    def _known(self, batch: Batch) -> tuple[list[int], list[int], Targets]:
+        """(rows of the batch, place of each one's last prompt token, their targets of shape (rows, heads))."""
+        lengths = batch["attention_mask"].sum(1).tolist()
+        places, positions, targets = [], [], []
+        for place, (ids, length) in enumerate(zip(batch["input_ids"].tolist(), lengths, strict=True)):
+            for n_prompt in self._prompt_lengths:  # the longest first: a prompt may begin with another
+                found = self.targets.get(tuple(ids[:n_prompt])) if n_prompt < length else None
+                if found is not None:
+                    places.append(place)
+                    positions.append(n_prompt - 1)
+                    targets.append(found)
+                    break
+        stacked = np.stack(targets) if targets else np.zeros((0, len(self.biases)), dtype=np.float32)
+        return places, positions, stacked
+
+    @cached_property
+    def _prompt_lengths(self) -> list[int]:
+        return sorted({len(prompt) for prompt in self.targets}, reverse=True)
+
+    @cached_property
+    def _balance(self) -> Targets:
+        return balance_of(np.stack(list(self.targets.values())))
+
+
+def balance_of(targets: Targets) -> Targets:
+    """Weights of absent and present, shape (2, heads), from targets (requests, heads): both weigh alike in a head.
+
+    As scikit-learn's `balanced`, with which the heads are fitted: n / 2 n_class. A class without requests weighs 1.
+    """
+    known = ~np.isnan(targets)
+    present = np.nansum(targets, axis=0)
+    total = known.sum(axis=0)
+    counts = np.stack([total - present, present])
+    return np.where(counts > 0, total / np.maximum(2 * counts, 1), 1.0).astype(np.float32)
+
+
+def head_loss(
+    logits: torch.Tensor,  # N heads
+    targets: torch.Tensor,  # N heads, nan where unknown
+    balance: torch.Tensor,  # 2 heads
+    step: Step | None = None,
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Mean of the harm head's cross-entropies plus mean of the rule heads', over what is known in all processes.
+
+    Returns the loss and the value of each part, `head_harm` and `head_rules`; a part without known targets is left out.
+    """
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    step = step or Step()
+    known = ~targets.isnan()
+    target = targets.nan_to_num()
+    each = binary_cross_entropy_with_logits(logits, target, reduction="none")
+    each = each * torch.where(target > 0.5, balance[1], balance[0]) * known
+    sums = torch.stack([each[:, 0].sum(), each[:, 1:].sum()])
+    counts = step.summed(torch.stack([known[:, 0].sum(), known[:, 1:].sum()]).to(sums.dtype))
+    totals = step.summed(sums.detach())
+    loss = logits.sum() * 0.0  # a batch without a known prompt still has its part in the graph
+    values: dict[str, float] = {}
+    for number, name in enumerate(("head_harm", "head_rules")):
+        if counts[number] > 0:
+            loss = loss + sums[number] * step.processes / counts[number]
+            values[name] = float(totals[number] / counts[number])
+    return loss, values
+
+
+@contextlib.contextmanager
+def _listening(layer: Any, kept: list[torch.Tensor]) -> Iterator[None]:
+    """While it lasts, what the layer puts out is kept as it is: an operation in here would be checkpointed with it."""
+
+    def keep(module: Any, inputs: Any, output: Any) -> None:
+        kept.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = layer.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
+
 
 HEADS_FOLDER = "heads"
 """Beside the adapter: the heads that supervised it."""
@@ -46,6 +187,8 @@ def train_headed(job: Job, weight: float = HEADS_WEIGHT) -> dict[str, float]:
 
     Raises InputError where the examples hold no harmful or no harmless request.
     """
+    from forethought.train.run import train_rows
+
     prompts = _prompts(job.material)
     heads = _heads(job, prompts)
     settings = heads.settings
@@ -71,6 +214,9 @@ def _prompts(material: Material) -> dict[tuple[int, ...], Example]:
 
 def _heads(job: Job, prompts: Mapping[tuple[int, ...], Example]) -> Probe:
     """The heads stored beside the adapter where they are of this training, else fitted ones, which are stored."""
+    from forethought.engine.local import LocalModel
+    from forethought.evals.probe import load_probe
+
     folder = job.out / HEADS_FOLDER
     labels = [[one.term, list(_rules(one)), one.request.operator] for one in prompts.values()]
     key = key_of([job.base, [list(prompt) for prompt in prompts], labels, job.config.skip_layers, job.config.method])
@@ -102,6 +248,10 @@ def fit_heads(
 
     Raises InputError where harmful or harmless prompts are missing.
     """
+    from forethought.engine.hidden_states import last_states, layer_count
+    from forethought.evals.probe import Probe, ProbeSettings
+    from forethought.evals.probe_fit import choose_layer, fit_each, layers_at, rule_targets
+
     plain = [(prompt, one) for prompt, one in prompts.items() if original(one)]
     harmful = np.array([one.term == "refusal" for _, one in plain], dtype=bool)
     if not harmful.any() or harmful.all():
@@ -164,7 +314,9 @@ def _bytes_of(targets: Mapping[tuple[int, ...], Targets]) -> bytes:
 HEADED = TrainingMethod(
     name="scot_headed",
     title="SCoT with rule heads on a middle layer",
-    paper="Auxiliary heads after Lee et al. 2014, arXiv 1409.5185, on SCoT, Yang et al. 2025, arXiv 2501.19180",
+    paper=f"ours; auxiliary heads: Lee et al. 2014, arXiv 1409.5185, on {SCOT_PAPER}",
+    cost="as SCoT, and heads fitted on the base model's states of undisguised requests",
+    when_to_choose="the base model knows a plain request for harmful, and disguises hide it",
     rows=reasoned,
     objective=paired,
     procedure=train_headed,
@@ -172,10 +324,15 @@ HEADED = TrainingMethod(
 REFUSAL_HEADED = TrainingMethod(
     name="refusal_headed",
     title="Refusal training with variants and rule heads",
-    paper="Auxiliary heads after Lee et al. 2014, arXiv 1409.5185, on SCoT's ablation without reasoning",
+    paper="ours; auxiliary heads: Lee et al. 2014, arXiv 1409.5185, on refusal training with variants",
+    cost="as refusal training, and heads fitted on the base model's states of undisguised requests",
+    when_to_choose="to see what `scot_headed` owes to its heads alone",
     rows=unreasoned,
     objective=paired,
     thinks=False,
     procedure=train_headed,
 )
 """The control of `scot_headed`: what the heads do by themselves."""
+
+
+METHODS = (HEADED, REFUSAL_HEADED)

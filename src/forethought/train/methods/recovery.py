@@ -1,11 +1,11 @@
-"""Methods whose rows are built from SCoT's by another shape: recovery, and reasoning with a pivot."""
+"""SCoT with recovery: the model is shown its own bad starts, and how to stop there, think and refuse."""
 
 from __future__ import annotations
 
 import random
 
 from forethought.chat import encode_completion, encode_prompt
-from forethought.reasoning import markers, render
+from forethought.reasoning import markers
 from forethought.records import Example
 from forethought.train.methods.base import Material, TrainingMethod
 from forethought.train.methods.supervised import paired, reasoned
@@ -41,7 +41,7 @@ def _from_bad_start(material: Material, example: Example, rng: random.Random) ->
     skipped = encode_completion(tokenizer, f"{opening}\n{closing}\n", end=False)
     harm = encode_completion(tokenizer, complied, end=False)[: rng.randint(1, _MOST_TOKENS)] if complied else []
     start = harm if harm and rng.random() < 0.5 else skipped + harm
-    thought = render(example.reasoning, material.policy, material.format, material.detail, material.seed)
+    thought = material.thought(example)
     taught = encode_completion(tokenizer, f"\n{thought}{example.answer}", end=example.answer_complete)
     prompt = encode_prompt(tokenizer, example.request.messages)
     return TokenRow(
@@ -54,8 +54,13 @@ def _from_bad_start(material: Material, example: Example, rng: random.Random) ->
 RECOVERY = TrainingMethod(
     name="scot_recovery",
     title="SCoT that recovers from a bad start",
-    paper="After deep alignment, Qi et al. 2024, arXiv 2406.05946",
+    paper="ours, after deep alignment: Qi et al. 2024, arXiv 2406.05946",
+    cost="as SCoT, with half of the harmful rows once more from a bad start",
+    when_to_choose="the model's turn can be prefilled or its thought skipped",
     rows=recovering,
     objective=paired,
     needs_complied=True,
 )
+
+
+METHODS = (RECOVERY,)

@@ -123,7 +123,9 @@ REINFORCED = tunable_method(
     reinforced,
     name="scot_rl",
     title="SCoT with a verifiable reward (GRPO)",
-    paper="Ours, with GRPO: Shao et al. 2024, arXiv 2402.03300",
+    paper="ours, with GRPO: Shao et al. 2024, arXiv 2402.03300",
+    cost="sampled thoughts for every step, after SCoT",
+    when_to_choose="over-refusal stays too high after SCoT, and compute is at hand",
     rows=reasoned,
     objective=paired,
 )
@@ -132,8 +134,12 @@ REJECTION = tunable_method(
     rejecting,
     name="scot_rejection",
     title="SCoT on its own right thoughts (rejection sampling)",
-    paper="Ours, with rejection sampling: Yuan et al. 2023, arXiv 2308.01825; after STaR, Zelikman et al. 2022, "
-    "arXiv 2203.14465",
+    paper="ours, with rejection sampling: Yuan et al. 2023, arXiv 2308.01825",
+    cost="SCoT twice, and four thoughts sampled for each row in between",
+    when_to_choose="intents written by rules don't sound like the model, and compute is at hand",
     rows=reasoned,
     objective=paired,
 )
+
+
+METHODS = (REINFORCED, REJECTION)

@@ -10,8 +10,7 @@ from forethought.reasoning import Detail, Format
 from forethought.records import Example
 from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Material, TrainingMethod
-from forethought.train.objectives.base import Objective
-from forethought.train.objectives.paired import PairedObjective
+from forethought.train.objective import Objective, PairedObjective
 from forethought.train.rows import TokenRow
 
 SCOT_PAPER = "Yang et al. 2025, arXiv 2501.19180"
@@ -81,6 +80,7 @@ def _one_refusal(material: Material) -> list[TokenRow]:
 def _ablation(
     name: str,
     title: str,
+    shows: str,
     rows: Callable[[Material], list[TokenRow]] = reasoned,
     fmt: Format | None = None,
     detail: Detail | None = None,
@@ -88,11 +88,14 @@ def _ablation(
     return TrainingMethod(
         name=f"scot_{name}",
         title=f"SCoT, {title}",
-        paper="",
+        paper=f"ours, an ablation of {SCOT_PAPER}",
+        cost="as SCoT",
+        when_to_choose=f"to see {shows}",
         rows=lambda material: rows(_shaped(material, fmt, detail)),
         objective=paired,
         format=fmt,
         detail=detail,
+        by_row=True,
     )
 
 
@@ -104,27 +107,42 @@ def _shaped(material: Material, fmt: Format | None = None, detail: Detail | None
 REFUSAL = TrainingMethod(
     name="refusal",
     title="Refusal training",
-    paper="The same rows without reasoning and without variants, an ablation of " + SCOT_PAPER,
+    paper=f"{SCOT_PAPER} (ablation without reasoning and without variants)",
+    cost="one pass over the rows; nothing at inference",
+    when_to_choose="as the yardstick for reasoning: the same rows without it",
     rows=lambda material: unreasoned(material, original),
     objective=paired,
     thinks=False,
+    by_row=True,
 )
 REFUSAL_AUGMENTED = TrainingMethod(
     name="refusal_augmented",
     title="Refusal training with variants",
-    paper="The same rows without reasoning, an ablation of " + SCOT_PAPER,
+    paper=f"{SCOT_PAPER} (ablation without reasoning)",
+    cost="one pass over more rows; nothing at inference",
+    when_to_choose="disguises are expected and no thought may be shown or paid for",
     rows=unreasoned,
     objective=paired,
     thinks=False,
+    by_row=True,
 )
 SCOT = TrainingMethod(
-    name="scot", title="Safety chain-of-thought (SCoT)", paper=SCOT_PAPER, rows=reasoned, objective=paired
+    name="scot",
+    title="Safety chain-of-thought (SCoT)",
+    paper=SCOT_PAPER,
+    cost="one pass over the rows; a thought of some 40 tokens before each answer",
+    when_to_choose="refusals have to name the rule, and the operating point has to be set afterwards",
+    rows=reasoned,
+    objective=paired,
+    by_row=True,
 )
 SCOT_SPLIT = SCOT.model_copy(
     update={
         "name": "scot_split",
         "title": "SCoT with split answering",
-        "paper": "",
+        "paper": f"ours, after {SCOT_PAPER}",
+        "cost": "as SCoT, and a second prompt for requests that are allowed",
+        "when_to_choose": "ability on allowed requests has to stay the base model's own",
         "answer_with": "base",
         "weights_of": "scot",
     }
@@ -133,6 +151,8 @@ SCOT_PUBLISHED = TrainingMethod(
     name="scot_published",
     title="SCoT as published",
     paper=SCOT_PAPER,
+    cost="one pass over fewer rows; a thought of some 200 tokens before each answer",
+    when_to_choose="to compare with the paper's own form: every rule walked, six styles, harmless rows as they are",
     rows=lambda material: reasoned(_shaped(material, "paper", "full"), _in_the_paper),
     objective=paired,
     format="paper",
@@ -143,21 +163,43 @@ and not from the paper's rules and model."""
 POLICY_REASONING = TrainingMethod(
     name="policy_reasoning",
     title="Policy reasoning: every rule is walked",
-    paper="In the manner of STAR-1, Wang et al. 2025, arXiv 2504.01903",
+    paper="in the manner of STAR-1, Wang et al. 2025, arXiv 2504.01903",
+    cost="one pass over the rows without variants; a thought over every rule before each answer",
+    when_to_choose="the thought has to show that every rule was looked at",
     rows=lambda material: reasoned(_shaped(material, detail="full"), original),
     objective=paired,
     detail="full",
+    by_row=True,
 )
-ABLATIONS = (
-    _ablation("no_variants", "without variants", lambda material: reasoned(material, original)),
-    _ablation("no_benign", "without harmless rows", _without(lambda example: example.term == "benign")),
-    _ablation("no_contrast", "without look-alikes", _without(lambda example: example.request.kind == "lookalike")),
+METHODS = (
+    REFUSAL,
+    REFUSAL_AUGMENTED,
+    SCOT,
+    SCOT_SPLIT,
+    SCOT_PUBLISHED,
+    POLICY_REASONING,
+    _ablation(
+        "no_variants", "without variants", "what restyled rows add", lambda material: reasoned(material, original)
+    ),
+    _ablation(
+        "no_benign",
+        "without harmless rows",
+        "how much is refused when nothing harmless is taught",
+        _without(lambda example: example.term == "benign"),
+    ),
+    _ablation(
+        "no_contrast",
+        "without look-alikes",
+        "what harmless rows that look harmful add",
+        _without(lambda example: example.request.kind == "lookalike"),
+    ),
     _ablation(
         "no_styled_benign",
         "harmless rows never restyled",
+        "whether a disguise alone gets refused",
         _without(lambda example: example.term == "benign" and not original(example)),
     ),
-    _ablation("full", "every rule walked", detail="full"),
-    _ablation("paper", "the paper's headings", fmt="paper"),
-    _ablation("constant_refusal", "one refusal for all", _one_refusal),
+    _ablation("full", "every rule walked", "what a longer thought adds", detail="full"),
+    _ablation("paper", "the paper's headings", "whether headings do as well as tags", fmt="paper"),
+    _ablation("constant_refusal", "one refusal for all", "what refusals that name the rule add", _one_refusal),
 )

@@ -9,18 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn.functional import cosine_similarity, relu
+from forethought.train.config import TrainConfig
+from forethought.train.methods.base import Material, TrainingMethod
+from forethought.train.objective import Batch, Objective, Step, at_depths, before_training, inputs_of, mean_over_all
+from forethought.train.rows import IGNORED, TERMS, TokenRow
 
-from forethought.train.objectives.base import Batch, Step
-from forethought.train.objectives.means import mean_over_all
-from forethought.train.objectives.weights import before_training, inputs_of
-from forethought.train.rows import IGNORED
+if TYPE_CHECKING:
+    import torch
+
 
 _LEAST = 1e-3
 """Smallest norm that a distance is divided by."""
+
+
+def harmful_and_harmless(material: Material) -> list[TokenRow]:
+    """Harmful answers as term 0, to be turned away from; harmless answers and refusals as term 1, to be kept."""
+    rows = []
+    for example in material.answered("refusal"):
+        complying = material.complying(example)
+        if complying is not None:
+            rows.append(material.row(complying, reasoning=False))
+            # Refusing is behaviour to keep, too: the paper's retain set holds refusals.
+            rows.append(material.row(example, reasoning=False).model_copy(update={"term": TERMS.index("benign")}))
+    return rows + [material.row(example, reasoning=False) for example in material.answered("benign")]
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,8 @@ class CircuitBreakerObjective:
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """alpha (1 - t/2T) reroute + alpha t/2T scale retain, for step t of T."""
+        import torch
+
         inputs = inputs_of(batch)
         taught = inputs.pop("labels") != IGNORED  # B T
         with torch.no_grad(), before_training(model):
@@ -58,6 +73,9 @@ def reroute_loss(
 ) -> tuple[torch.Tensor, float]:
     """(loss, value): mean of relu(cos(now, before)) over layers and the tokens of `where` (batch, tokens) in all
     processes; 0 without tokens."""
+    import torch
+    from torch.nn.functional import cosine_similarity, relu
+
     sums = [
         relu(cosine_similarity(a[where].float(), b[where].float(), dim=-1)).sum()
         for a, b in zip(now, before, strict=True)
@@ -74,8 +92,33 @@ def retain_loss(
     The share, because norms differ a hundredfold between models and layers, and a first token that serves as a sink of
     attention has a hundred times the norm of the others: it alone would be kept, and nothing rerouted.
     """
+    import torch
+
     sums = [
         ((a[where].float() - b[where].float()).norm(dim=-1) / b[where].float().norm(dim=-1).clamp(min=_LEAST)).sum()
         for a, b in zip(now, before, strict=True)
     ]
     return mean_over_all(torch.stack(sums).mean(), where.sum(), step)
+
+
+def _circuit_breaker(config: TrainConfig, n_layers: int) -> Objective:
+    return CircuitBreakerObjective(layers=at_depths((10, 20), n_layers))
+
+
+CIRCUIT_BREAKER = TrainingMethod(
+    name="circuit_breaker",
+    title="Circuit breakers (RR)",
+    paper="Zou et al. 2024, arXiv 2406.04313",
+    cost="the base model's answers to harmful requests; two forward passes a step; nothing at inference",
+    when_to_choose="attacks put words into the model's mouth; garbled answers to harmful requests are acceptable",
+    trains="a LoRA adapter on all linear layers",
+    rows=harmful_and_harmless,
+    objective=_circuit_breaker,
+    thinks=False,
+    needs_complied=True,
+    # As in the paper's code, nothing above the last rerouted layer is adapted: it could make up for what is turned. The
+    # cosine has no slope where both states are the same, so that the adapter does not begin at nothing.
+    settings={"skip_layers": 0, "depth": 21 / 32, "initial_noise": 0.01},
+)
+
+METHODS = (CIRCUIT_BREAKER,)

@@ -8,20 +8,44 @@ is trained to refuse all the same. CAT is the case of one layer, the embeddings,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+from forethought.train.config import TrainConfig
+from forethought.train.methods.base import Material, TrainingMethod
+from forethought.train.objective import (
+    Batch,
+    Objective,
+    Step,
+    at_depths,
+    bare,
+    inputs_of,
+    layers_of,
+    mean_over_all,
+    others_of,
+    own_of,
+    paired_loss,
+    untaught,
+)
+from forethought.train.rows import IGNORED, TERMS, TokenRow, with_other
 
-from forethought.train.objectives.base import Batch, Step
-from forethought.train.objectives.means import mean_over_all, others_of, own_of, untaught
-from forethought.train.objectives.paired import paired_loss
-from forethought.train.objectives.perturbation import ball, perturbed, prompt_mask, states_entering
-from forethought.train.objectives.weights import bare, inputs_of
-from forethought.train.rows import TERMS
+if TYPE_CHECKING:
+    import torch
 
-Deltas = dict[int, torch.Tensor]
+
+Deltas = dict[int, "torch.Tensor"]
+
+
+def refusal_against_harm(material: Material) -> list[TokenRow]:
+    """Refusals with the base model's harmful answer as the other completion; harmless answers alone."""
+    rows = []
+    for example in material.answered("refusal"):
+        complying = material.complying(example)
+        if complying is not None:
+            rows.append(with_other(material.row(example, reasoning=False), material.row(complying, reasoning=False)))
+    return rows + [material.row(example, reasoning=False) for example in material.answered("benign")]
 
 
 @dataclass(frozen=True)
@@ -52,6 +76,8 @@ class LatentObjective:
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """toward + away under the attack, plus the refusals' own loss without it, plus the harmless rows'."""
+        import torch
+
         harmless = batch["term"] == TERMS.index("benign")
         loss = torch.zeros((), device=batch["term"].device)
         values: dict[str, float] = {}
@@ -87,6 +113,8 @@ class LatentObjective:
 
         The attack makes the harmful answer likely and the refusal unlikely. No weight's gradient is touched.
         """
+        import torch
+
         own = bare(model)  # a parallel wrapper must see the training passes alone
         width = int(max(prompt_mask(refusing["labels"]).sum(1)))
         states = states_entering(own, self.layers, complying, width)
@@ -121,6 +149,8 @@ class LatentObjective:
 
     def _adam(self, deltas: Deltas, radius: Mapping[int, float]) -> torch.optim.Adam:
         """Adam, with steps in proportion to each layer's radius where that is in proportion to its states."""
+        import torch
+
         groups = [
             {"params": [delta], "lr": self._stride(delta, radius[at]) if self.relative else self.inner_rate}
             for at, delta in deltas.items()
@@ -141,6 +171,8 @@ class LatentObjective:
 
 def unlikely(log_probs: torch.Tensor) -> torch.Tensor:
     """-log(1 - p) of each token: bounded below, so that it can't be driven for ever. Any shape."""
+    import torch
+
     return -torch.log1p(-log_probs.exp().clamp(max=1 - 1e-6))
 
 
@@ -153,3 +185,96 @@ def _mean(values: torch.Tensor, out: Any) -> torch.Tensor:
 def _mean_over_all(values: torch.Tensor, out: Any, step: Step) -> tuple[torch.Tensor, float]:
     """(loss, value) of the mean over the taught tokens of all processes."""
     return mean_over_all((values * out.taught).sum(), out.taught.sum(), step)
+
+
+def prompt_mask(labels: torch.Tensor) -> torch.Tensor:
+    """(batch, tokens): true before the first taught token of each row."""
+    before: torch.Tensor = (labels != IGNORED).cumsum(1) == 0
+    return before
+
+
+def ball(delta: torch.Tensor, radius: float) -> torch.Tensor:
+    """Each token's vector (last dimension) pulled back to the L2 ball."""
+    norm = delta.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    pulled: torch.Tensor = delta * (radius / norm).clamp(max=1.0)
+    return pulled
+
+
+def states_entering(model: Any, layers: Sequence[int], inputs: Batch, tokens: int) -> dict[int, torch.Tensor]:
+    """The first `tokens` states entering each layer, (batch, tokens, width), by layer."""
+    import torch
+
+    asked = {name: value for name, value in inputs.items() if name != "labels"}
+    with torch.no_grad():
+        states = model(**asked, taught_only=True, output_hidden_states=True).hidden_states
+    return {layer: states[layer][:, :tokens].detach().float() for layer in layers}
+
+
+@contextmanager
+def perturbed(model: Any, deltas: Mapping[int, torch.Tensor], where: torch.Tensor) -> Iterator[None]:
+    """While it lasts, each delta (batch, n tokens, width) is added to the first n states entering its layer.
+
+    `where` (batch, tokens) is true for the tokens that may be moved: the prompt's.
+    """
+    import torch
+
+    blocks = layers_of(model)
+
+    def add(delta: torch.Tensor) -> Any:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            states = args[0] if args else kwargs["hidden_states"]
+            n = min(delta.shape[1], states.shape[1])
+            shift = torch.zeros_like(states)
+            shift[:, :n] = (delta[:, :n] * where[:, :n].unsqueeze(-1)).to(states.dtype)
+            moved = states + shift
+            return ((moved, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": moved})
+
+        return hook
+
+    handles = [blocks[layer].register_forward_pre_hook(add(delta), with_kwargs=True) for layer, delta in deltas.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _latent(config: TrainConfig, n_layers: int) -> Objective:
+    # The paper's radius of 6 stands for 7B models. Beside the states of a small one it is twice an embedding and a
+    # thirtieth of a middle layer's state, so that it is a share here.
+    return LatentObjective(
+        layers=at_depths((0, 8, 16, 24, 30), n_layers), epsilon=0.3, relative=True, inner_rate=0.2, clean_weight=0.5
+    )
+
+
+def _embedding(config: TrainConfig, n_layers: int) -> Objective:
+    return LatentObjective(
+        layers=(0,), epsilon=0.05, relative=True, inner_steps=10, inner_rate=0.2, inner="sign", benign_weight=1.0,
+        clean_weight=0.5,
+    )  # fmt: skip
+
+
+LATENT_ADVERSARIAL = TrainingMethod(
+    name="latent_adversarial",
+    title="Latent adversarial training (LAT)",
+    paper="Sheshadri et al. 2024, arXiv 2407.15549",
+    cost="the base model's answers to harmful requests; about 35 passes over each harmful row, not one",
+    when_to_choose="unforeseen attacks are expected, and training may take longer",
+    rows=refusal_against_harm,
+    objective=_latent,
+    thinks=False,
+    needs_complied=True,
+)
+CONTINUOUS_ADVERSARIAL = TrainingMethod(
+    name="continuous_adversarial",
+    title="Continuous adversarial training in embedding space (CAT)",
+    paper="Xhonneux et al. 2024, arXiv 2405.15589",
+    cost="the base model's answers to harmful requests; about 23 passes over each harmful row, not one",
+    when_to_choose="optimised suffixes are expected, and R2D2 is out of reach",
+    rows=refusal_against_harm,
+    objective=_embedding,
+    thinks=False,
+    needs_complied=True,
+)
+
+METHODS = (LATENT_ADVERSARIAL, CONTINUOUS_ADVERSARIAL)

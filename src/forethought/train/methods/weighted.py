@@ -1,4 +1,4 @@
-"""SCoT whose loss looks harder at what decides: verdict-weighted, and consistent between disguises."""
+"""SCoT whose loss looks harder at what decides: weights on intent, verdict and first words."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from forethought.chat import Tokenizer
-from forethought.reasoning import render
-from forethought.records import Example, Message, Record, Request
+from forethought.records import Example, Record
 from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Material, TrainingMethod
-from forethought.train.objectives.base import Objective
-from forethought.train.objectives.consistency import ConsistencyObjective
-from forethought.train.objectives.paired import PairedObjective
+from forethought.train.objective import Objective, PairedObjective
 from forethought.train.rows import (
     Span,
     TokenRow,
     intent_span,
-    opposite,
     prompt_tokens,
-    rival_at,
     token_spans,
     verdict_span,
-    with_other,
-    with_rivals,
 )
 
 
@@ -53,7 +46,7 @@ def weighted_by(material: Material, emphasis: Emphasis) -> list[TokenRow]:
 
 
 def _weighted(material: Material, example: Example, emphasis: Emphasis) -> TokenRow:
-    row, thought = material.row(example, reasoning=True), thought_of(material, example)
+    row, thought = material.row(example, reasoning=True), material.thought(example)
     return emphasised(material.tokenizer, row, thought, example.answer, emphasis)
 
 
@@ -79,59 +72,18 @@ def _within(spans: Sequence[Span], span: Span) -> list[int]:
     return [place for place, (start, end) in enumerate(spans) if start < span[1] and end > span[0]]
 
 
-def thought_of(material: Material, example: Example) -> str:
-    """The example's thought as `material.row` writes it."""
-    return render(example.reasoning, material.policy, material.format, material.detail, material.seed)
-
-
-def consistent(material: Material) -> list[TokenRow]:
-    """SCoT's rows; a disguised request's other completion is the same thought on the undisguised request, as far as
-    the verdict, where alone it is looked at."""
-    return [_consistent(material, example) for example in material.examples]
-
-
-def _consistent(material: Material, example: Example) -> TokenRow:
-    row = material.row(example, reasoning=True)
-    plain = undisguised(example.request)
-    if plain is None:
-        return row
-    thought = thought_of(material, example)
-    span = verdict_span(thought)
-    found = rival_at(material.tokenizer, thought, span, opposite(example.reasoning.verdict))
-    other = material.row(example.model_copy(update={"request": plain}), reasoning=True)
-    end = prompt_tokens(other) + found[0] + 1
-    other = other.model_copy(update={"input_ids": other.input_ids[:end], "labels": other.labels[:end]})
-    return with_other(with_rivals(row, prompt_tokens(row), [found]), with_rivals(other, prompt_tokens(other), [found]))
-
-
-def undisguised(request: Request) -> Request | None:
-    """The request as it was before it was restyled; None for one that never was."""
-    if request.operator is None or request.seed_text is None:
-        return None
-    last = Message(role=request.messages[-1].role, content=request.seed_text)
-    return request.model_copy(update={"messages": (*request.messages[:-1], last), "operator": None, "seed_text": None})
-
-
 def weighted_objective(config: TrainConfig, n_layers: int) -> Objective:
     """The two-term loss, each token by its weight."""
     return PairedObjective(config.benign_weight, columns=("weights",))
 
 
-def _consistent_objective(config: TrainConfig, n_layers: int) -> Objective:
-    return ConsistencyObjective(config.benign_weight)
-
-
 WEIGHTED = TrainingMethod(
     name="scot_weighted",
     title="SCoT, verdict and first words weighted",
-    paper="",
+    paper="ours",
+    cost="as SCoT",
+    when_to_choose="answers contradict the verdict, or verdicts are uncertain",
     rows=weighted,
     objective=weighted_objective,
 )
-CONSISTENT = TrainingMethod(
-    name="scot_consistent",
-    title="SCoT, one verdict for all disguises",
-    paper="",
-    rows=consistent,
-    objective=_consistent_objective,
-)
+METHODS = (WEIGHTED,)

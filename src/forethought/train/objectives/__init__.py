@@ -1,1 +1,0 @@
-"""What a training step minimises: one file an objective."""

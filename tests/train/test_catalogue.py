@@ -1,0 +1,48 @@
+"""The catalogue of methods: it finds every file of its folder, and lists them without loading torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forethought.commands.train import list_methods
+from forethought.defences.reference import defences_page
+from forethought.train import methods
+from forethought.train.methods import catalogue
+from forethought.train.methods.catalogue import get_method, read_methods
+
+NEW = """
+from forethought.train.methods.base import TrainingMethod
+from forethought.train.methods.supervised import paired, reasoned
+
+METHODS = (
+    TrainingMethod(
+        name="parrot", title="SCoT said twice", paper="ours", cost="as SCoT, twice", when_to_choose="never",
+        rows=lambda material: 2 * reasoned(material), objective=paired,
+    ),
+)
+"""
+
+
+def test_a_new_method_is_one_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "parrot.py").write_text(NEW, encoding="utf-8")
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    monkeypatch.setattr(catalogue, "METHODS", read_methods())
+    try:
+        assert get_method("parrot").title == "SCoT said twice"
+        list_methods()
+        assert "SCoT said twice" in capsys.readouterr().out
+        assert "| `parrot` | SCoT said twice | ours |" in defences_page()
+    finally:
+        sys.modules.pop("forethought.train.methods.parrot")
+
+
+def test_methods_are_listed_without_loading_torch() -> None:
+    code = "import sys, forethought.train.methods.catalogue; print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
