@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import pkgutil
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -28,6 +29,7 @@ Form = Literal["rule", "table", "template", "operator", "attacker", "prefill", "
 Need = Literal["attacker", "prefill", "budget", "file"]
 Option = str | int | float
 Options = Mapping[str, Option]
+Named = TypeVar("Named")
 
 
 class Attacked(Record):
@@ -169,6 +171,16 @@ def read_options(
         raise ConfigError(f"{kind} '{name}'", f"has no option '{unknown[0] or written}'", takes)
     read = {option: known[option].read(name, raw[option]) for option in known if option in raw}
     return {option: value for option, value in read.items() if value != known[option].default}
+
+
+def find(kind: str, name: str, known: Mapping[str, Named]) -> Named:
+    """What has a name; `kind`, such as "attack", is for the error. Raises ConfigError that names the nearest ones."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or list(known)[:5]
+        raise ConfigError(
+            f"{kind} '{name}'", f"there is no such {kind}", f"Use {', '.join(near)} or another of docs/attacks.md"
+        )
+    return known[name]
 
 
 def listed(package: ModuleType, attribute: str) -> dict[str, Any]:

@@ -8,14 +8,13 @@ faithfully, after Wei et al. 2023 (arXiv 2307.02483) and SORRY-Bench (arXiv 2406
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
 from forethought.errors import ConfigError
 from forethought.evals import attacks
-from forethought.evals.attacks.base import Attack, Attacked, Given, Need, Option, Wanted, listed, read_options
+from forethought.evals.attacks.base import Attack, Attacked, Given, Need, Option, Wanted, find, listed, read_options
 from forethought.records import Request
 
 _BAR = "|"
@@ -77,7 +76,7 @@ def compose(steps: list[Attack]) -> Attack:
 
 def _single(spec: str, extra: Mapping[str, Option]) -> Attack:
     name, _, given = spec.partition(":")
-    attack = _known(name.strip())
+    attack = DIRECT if name.strip() == DIRECT.name else find("attack", name.strip(), all_attacks())
     chosen = read_options("attack", attack.name, attack.parameters, given.strip(), extra)
     _ = attack.model_copy(update={"chosen": chosen}).options  # raises where one is missing
     if not chosen:
@@ -91,18 +90,6 @@ def _single(spec: str, extra: Mapping[str, Option]) -> Attack:
             "relatives": (*attack.relatives, *attack.relatives_by.get(first, ())),
         }
     )
-
-
-def _known(name: str) -> Attack:
-    if name == DIRECT.name:
-        return DIRECT
-    known = all_attacks()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or list(known)[:5]
-        raise ConfigError(
-            f"attack '{name}'", "there is no such attack", f"Use {', '.join(near)} or another of docs/attacks.md"
-        )
-    return known[name]
 
 
 def _written(attack: Attack, chosen: Mapping[str, Option]) -> str:

@@ -6,13 +6,11 @@ takes. What works on a model's weights stands in `weights`, and is loaded by a s
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
 
-from forethought.errors import ConfigError
 from forethought.evals.attacks import adaptive
 from forethought.evals.attacks.adaptive.base import Method, Tools
-from forethought.evals.attacks.base import listed, read_options
+from forethought.evals.attacks.base import find, listed, read_options
 
 
 @lru_cache(maxsize=1)
@@ -27,7 +25,7 @@ def parse_method(spec: str) -> Method:
     Raises ConfigError for an unknown search or option, and for a value out of range.
     """
     name, _, written = spec.partition(":")
-    method = _known(name.strip())
+    method = find("search", name.strip(), all_searches())
     chosen = read_options("search", method.name, method.parameters, written.strip())
     if not chosen:
         return method
@@ -54,13 +52,3 @@ def why_not(method: Method, tools: Tools, attacker: bool, evaluator: bool) -> st
     if "templates" in method.needs and not tools.templates:
         return "needs a local file of templates"
     return ""
-
-
-def _known(name: str) -> Method:
-    known = all_searches()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or list(known)[:5]
-        raise ConfigError(
-            f"search '{name}'", "there is no such search", f"Use {', '.join(near)} or another of docs/attacks.md"
-        )
-    return known[name]

@@ -11,7 +11,7 @@ from forethought.evals.attacks.adaptive.dialogue import (
     EVALUATOR_TOKENS,
     Chat,
     Form,
-    Red,
+    RedTeam,
     Turn,
     answer_of,
     conversations,
@@ -38,7 +38,7 @@ class _State:
     backtracks: int = 0
 
 
-def _conversation(red: Red, options: Options) -> Generator[Questions, Replies, bool]:
+def _conversation(red: RedTeam, options: Options) -> Generator[Questions, Replies, bool]:
     """True when it got through.
 
     A question that is declined, or whose answer is empty, is taken back and costs a backtrack instead of a round. With
@@ -64,7 +64,7 @@ def _conversation(red: Red, options: Options) -> Generator[Questions, Replies, b
     return False
 
 
-def _go_on(red: Red, state: _State, options: Options, turn: Turn, reply: Reply, declined: bool) -> None:
+def _go_on(red: RedTeam, state: _State, options: Options, turn: Turn, reply: Reply, declined: bool) -> None:
     """Keeps the exchange or takes it back, and tells the attacker."""
     answer = answer_of(reply) or ""
     back = (declined or not answer) and state.backtracks < int(options["backtracks"])
@@ -86,7 +86,7 @@ def _go_on(red: Red, state: _State, options: Options, turn: Turn, reply: Reply, 
     state.chat = state.chat.went(turn, fill(prompts("crescendo")[told], values), int(options["keep"]))
 
 
-def _declined(red: Red, turn: Turn, reply: Reply, answer: str) -> Generator[Questions, Replies, bool]:
+def _declined(red: RedTeam, turn: Turn, reply: Reply, answer: str) -> Generator[Questions, Replies, bool]:
     """Whether the answer declines its question: the evaluator decides, else the judge; undecided goes on, counted."""
     texts = prompts("crescendo")
     values = {"question": shown("question", turn.text), "answer": shown("answer", answer)}

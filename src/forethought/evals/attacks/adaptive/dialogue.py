@@ -218,7 +218,7 @@ class Chat:
         return replace(self, told=told, past=(*self.past, *new)[-2 * keep :] if keep else ())
 
 
-class Red:
+class RedTeam:
     """The attacking side of one search.
 
     `counts` says how often what happened. Searches hand them to the driver as `notes/N`, a Compute that costs nothing,
@@ -332,14 +332,16 @@ class Red:
         return None
 
 
-def conversations(name: str, form: Form, hold: Callable[[Red, Options], Generator[Questions, Replies, bool]]) -> Search:
+def conversations(
+    name: str, form: Form, hold: Callable[[RedTeam, Options], Generator[Questions, Replies, bool]]
+) -> Search:
     """A search that holds conversations one after another, so many as its options say, until one gets through.
 
     `hold` holds one, and is True when it got through.
     """
 
     def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
-        red = Red(name, goal, rng, options, form)
+        red = RedTeam(name, goal, rng, options, form)
         for _ in range(int(options["conversations"])):
             if (yield from hold(red, options)):
                 break

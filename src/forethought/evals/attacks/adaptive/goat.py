@@ -8,7 +8,7 @@ from forethought.evals.attacks.adaptive.base import Method, Questions, Replies
 from forethought.evals.attacks.adaptive.dialogue import (
     ATTACKER_PARAMETERS,
     Form,
-    Red,
+    RedTeam,
     answer_of,
     conversations,
     exchange,
@@ -22,7 +22,7 @@ from forethought.records import Message
 FORM = Form(message="reply", remarks=("observation", "thought", "strategy"))
 
 
-def _conversation(red: Red, options: Options) -> Generator[Questions, Replies, bool]:
+def _conversation(red: RedTeam, options: Options) -> Generator[Questions, Replies, bool]:
     """True when it got through. Refusals stay in the conversation: the attacker answers them.
 
     A turn that can't be written or gets no response is lost; one with an empty answer is taken back, and all three

@@ -10,7 +10,7 @@ from forethought.evals.attacks.adaptive.dialogue import (
     ATTACKER_PARAMETERS,
     Chat,
     Form,
-    Red,
+    RedTeam,
     Turn,
     answer_of,
     fill,
@@ -31,7 +31,7 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
     A stream whose attacker wrote nothing that can be read, or whose message got no response, tries again from the
     same place in the next round: neither is fed back.
     """
-    red = Red("pair", goal, rng, options, FORM)
+    red = RedTeam("pair", goal, rng, options, FORM)
     texts = prompts("pair")
     chats = [
         red.chat(texts, role=texts[ROLES[stream % len(ROLES)]].strip()) for stream in range(int(options["streams"]))
@@ -47,7 +47,7 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
     yield [red.note()]
 
 
-def refined(red: Red, texts: Mapping[str, str], chat: Chat, turn: Turn, reply: Reply, keep: int) -> Chat:
+def refined(red: RedTeam, texts: Mapping[str, str], chat: Chat, turn: Turn, reply: Reply, keep: int) -> Chat:
     """The chat after the attacker is told what came of its message; unchanged where there was no response."""
     answer = answer_of(reply)
     if answer is None:

@@ -10,7 +10,7 @@ from forethought.evals.attacks.adaptive.dialogue import (
     ATTACKER_PARAMETERS,
     EVALUATOR_TOKENS,
     Chat,
-    Red,
+    RedTeam,
     Turn,
     best_first,
     fill,
@@ -38,7 +38,7 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
     ranks behind all that are rated. Where a level leaves nothing to go on from, the next one branches from the
     same leaves again.
     """
-    red = Red("tap", goal, rng, options, FORM)
+    red = RedTeam("tap", goal, rng, options, FORM)
     texts, pair_texts = prompts("tap"), prompts("pair")
     chats = [red.chat({"system": texts["system"], "first": pair_texts["first"]})]
     for _ in range(int(options["depth"])):
@@ -63,7 +63,7 @@ def _rating(one: tuple[_Leaf, Reply]) -> int | None:
     return one[1].rating
 
 
-def _topic(red: Red, leaf: _Leaf) -> tuple[Message, ...]:
+def _topic(red: RedTeam, leaf: _Leaf) -> tuple[Message, ...]:
     """The evaluator's question: does the message ask for what the request asks?"""
     texts = prompts("tap")
     values = red.texts(message=shown("message", leaf.turn.text))
