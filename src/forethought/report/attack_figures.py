@@ -20,13 +20,14 @@ from forethought.engine.conversation import Response
 from forethought.evals.attacks.adaptive.outcome import Outcome, Point, any_method, control, curve
 from forethought.evals.attacks.base import Attack
 from forethought.evals.attacks.catalogue import DIRECT, seen_in_training
-from forethought.evals.cells import Cells, bounded_mean, by_cell, complied, refused, scores, seeds
+from forethought.evals.cells import Cells, by_cell, complied, refused, scores, seeds
 from forethought.evals.comprehension import comprehension, readable_styles
 from forethought.evals.judges.base import Measure
 from forethought.evals.judges.known import KnownError, corrected_asr
 from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
 from forethought.evals.respond import Judged
 from forethought.records import Message, Record, Request
+from forethought.report.figures import bounds, youden_of
 
 _EXAMPLES_EACH = 1
 """Attempts that are shown whole, of each attack, label and outcome."""
@@ -262,10 +263,7 @@ def _means(group: Group, results: Sequence[AttackResult], cells: Cells) -> list[
         outcomes = [complied(cell) for cell in harmful]
         asr = mean_of_shares(outcomes, [seeds(cell) for cell in harmful])
         found.append(asr.named(f"asr_{group}"))
-        if asr.unscored:
-            ends = zip(("low", "high"), bounded_mean(outcomes), strict=True)
-            n = sum(len(cell) for cell in harmful)
-            found += [Figure(name=f"asr_{group}_bound_{end}", value=value, n=n) for end, value in ends]
+        found += bounds(f"asr_{group}", outcomes)
     if harmless:
         refusals = mean_of_shares([refused(cell) for cell in harmless], [seeds(cell) for cell in harmless])
         found.append(refusals.named(HARMLESS_MEANS[group]))
@@ -279,12 +277,7 @@ def _means(group: Group, results: Sequence[AttackResult], cells: Cells) -> list[
 def _youden(harmful: Sequence[Sequence[Judged]], harmless: Sequence[Sequence[Judged]]) -> Figure | None:
     if not any(harmful) or not any(harmless):
         return None
-    figure = youden(
-        [refused(cell) for cell in harmful],
-        [seeds(cell) for cell in harmful],
-        [refused(cell) for cell in harmless],
-        [seeds(cell) for cell in harmless],
-    )
+    figure = youden_of(harmful, harmless)
     return figure if figure.n else None
 
 
