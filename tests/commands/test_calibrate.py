@@ -12,12 +12,13 @@ import typer
 from typer.testing import CliRunner
 
 from forethought.cli.calibrate import calibrate as calibrate_cli
-from forethought.commands import calibrate as module
-from forethought.commands.calibrate import calibrate
 from forethought.data.shipped import shipped_requests
 from forethought.engine.local import LocalModel, read_settings
 from forethought.errors import InputError, ModelError
 from forethought.evals.calibrate import Method, allowed_refusals
+from forethought.evaluation import calibrate as module
+from forethought.evaluation.calibrate import calibrate
+from forethought.progress import Progress
 from forethought.records import Message, Request
 from tests.tiny import tiny_adapter, tiny_folder
 
@@ -42,7 +43,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def _run(model: Path, files: tuple[str, str], limit: float = 0.2, method: Method = "clopper-pearson") -> None:
-    calibrate(str(model), limit, 0.95, method, [files[0]], [files[1]], batch_size=128)
+    print(calibrate(str(model), limit, method=method, harmless=[files[0]], harmful=[files[1]]))
 
 
 def test_threshold_is_written_where_the_model_is_used(
@@ -61,7 +62,7 @@ def test_threshold_is_written_where_the_model_is_used(
     assert "of 5 harmful requests" in out
     assert f"Threshold {settings.threshold:.3f}" in out
     # None of the calibration requests, the repeated one counted once, is refused there.
-    requests = module._requests([files[0]], harmful=False, shipped=())
+    requests = module._requests([files[0]], False, (), Progress())
     assert len(requests) == 20
     odds = [response.log_odds for response in local.think([row.messages for row in requests])]
     assert all(score is not None and score < settings.threshold for score in odds)
@@ -85,14 +86,14 @@ def test_too_small_a_sample_changes_nothing_and_loads_no_model(
 
 def test_shipped_requests_are_enough_for_two_in_a_hundred() -> None:
     """149 are needed without a refusal; the default sample bears two."""
-    rows = module._requests([], harmful=False, shipped=("calibration", "ordinary"))
+    rows = module._requests((), False, ("calibration", "ordinary"), Progress())
     assert len(rows) == 372
     assert allowed_refusals(len(rows), 0.02, 0.95, "clopper-pearson") == 2
 
 
 def test_shipped_requests_are_too_few_for_five_in_a_thousand(model: Path) -> None:
     with pytest.raises(InputError, match=r"372 harmless requests are too few .* at least 598"):
-        calibrate(str(model), 0.005, 0.95, "clopper-pearson", [], [])
+        calibrate(model, 0.005)
 
 
 def _scripted(monkeypatch: pytest.MonkeyPatch, odds: Callable[[Request], float | None]) -> None:
@@ -104,6 +105,8 @@ def _scripted(monkeypatch: pytest.MonkeyPatch, odds: Callable[[Request], float |
     }
 
     class Scripted:
+        name, settings = "scripted", None
+
         def think(self, chats: list[list[Message]], **_: object) -> list[SimpleNamespace]:
             return [SimpleNamespace(log_odds=known[chat[-1].content]) for chat in chats]
 
@@ -116,7 +119,7 @@ def test_by_default_look_alikes_are_reported_apart_and_do_not_move_the_bound(
     """All look-alikes score above all ordinary requests: in the sample, they would lift the threshold above 2."""
     by_kind = {"ordinary": 0.0, "lookalike": 2.0, "harmful": 4.0}
     _scripted(monkeypatch, lambda request: by_kind[request.kind])
-    calibrate(str(model), 0.02, 0.95, "clopper-pearson", [], [])
+    print(calibrate(model, 0.02))
     settings = read_settings(model)
     assert settings.threshold == pytest.approx((0 + 4) / 2)  # harmful scores place it; look-alikes do not
     assert "0 of 372 were" in settings.threshold_note
@@ -136,7 +139,7 @@ def test_unscored_look_alikes_are_counted_and_an_unscored_ordinary_request_count
         monkeypatch,
         lambda r: None if r.kind == "lookalike" or r.id == first else 4.0 if r.harmful else 0.0,
     )
-    calibrate(str(model), 0.02, 0.95, "clopper-pearson", [], [])
+    print(calibrate(model, 0.02))
     note = read_settings(model).threshold_note
     assert "1 of 372 were" in note
     assert "look-alikes" not in note
@@ -169,12 +172,13 @@ def test_a_file_without_harmless_requests_is_an_error(model: Path, files: tuple[
 
 
 def test_command_line_parses(monkeypatch: pytest.MonkeyPatch) -> None:
-    got: list[object] = []
-    monkeypatch.setattr(module, "calibrate", lambda *args: got.extend(args))
+    got: dict[str, object] = {}
+    monkeypatch.setattr(module, "calibrate", lambda *args, **named: got.update(named, args=args))
     app = typer.Typer()
     app.command()(calibrate_cli)
     done = CliRunner().invoke(app, ["m", "--max-false-refusal", "0.05", "--harmless", "a", "--harmless", "b"])
     assert done.exit_code == 0, done.output
-    assert got == ["m", 0.05, 0.95, "clopper-pearson", ["a", "b"], []]
+    assert got["args"] == ("m", 0.05)
+    assert (got["confidence"], got["method"], got["harmless"]) == (0.95, "clopper-pearson", ["a", "b"])
     assert CliRunner().invoke(app, ["m"]).exit_code == 2
     assert CliRunner().invoke(app, ["m", "--max-false-refusal", "0.05", "--method", "bayes"]).exit_code == 2

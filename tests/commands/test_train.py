@@ -14,16 +14,16 @@ from peft import PeftModel
 
 from forethought import cli
 from forethought.chat import encode_prompt
-from forethought.commands.calibrate import calibrate
-from forethought.commands.chat import chat
-from forethought.commands.train import train
+from forethought.cli.chat import chat
 from forethought.data.answers import OwnAnswer
 from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel, as_messages, read_settings
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.evaluation.attack import attack
+from forethought.evaluation.calibrate import calibrate
 from forethought.evaluation.folder import read_run
 from forethought.evaluation.inputs import AttackSettings
+from forethought.pipeline.training import train
 from forethought.policy import default_policy
 from forethought.records import Example, write_jsonl
 from forethought.store import read_store, rewrite
@@ -63,7 +63,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def _train(rows: Path, method: str | None, **more: Any) -> Path:
-    held: dict[str, Any] = {"recipe_file": None, "model": str(tiny_folder()), "max_tokens": None, "complied": None}
+    held: dict[str, Any] = {"model": str(tiny_folder()), "max_tokens": None, "complied": None}
     out: Path = more.pop("out", rows.parent / "out")
     train(rows, out, method=method, merge=False, **{**held, **more})
     return out
@@ -138,13 +138,13 @@ def test_it_is_shown_without_a_verdict_and_has_no_threshold_to_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adapter = tiny_adapter(tmp_path / "refusal", method="refusal", thinks=False, answer_with="adapter")
-    chat(str(adapter), "Hello", None, None, 4, False)
+    chat(str(adapter), "Hello", max_tokens=4)
     printed = capsys.readouterr().out
     assert printed.strip()
-    assert "log-odds" not in printed
+    assert "probability" not in printed
     assert "None" not in printed
     with pytest.raises(InputError, match="does not think"):
-        calibrate(str(adapter), 0.1, 0.9, "conformal", [], [])
+        calibrate(adapter, 0.1, confidence=0.9, method="conformal")
 
 
 def test_the_base_model_is_asked_for_what_is_missing_alone(
@@ -254,8 +254,8 @@ def test_full_training_keeps_no_base_to_answer_with(rows: Path, tmp_path: Path) 
         "train: {method: full, learning_rate: 0.001}\n"
     )
     with pytest.raises(ConfigError, match="which full training changes"):
-        _train(rows, "scot_split", recipe_file=recipe)
-    settings = read_settings(_train(rows, None, recipe_file=recipe))
+        _train(rows, "scot_split", recipe=recipe)
+    settings = read_settings(_train(rows, None, recipe=recipe))
     assert (settings.method, settings.answer_with) == ("scot", "adapter")
 
 
@@ -391,5 +391,5 @@ def test_early_stop_holds_out_families_by_itself(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without --held-out its own share goes, and the weights that were best on it are kept."""
-    _train(rows, "scot", recipe_file=_recipe(tmp_path, "{early_stop: {every: 1, held_out: 0.2}}"))
+    _train(rows, "scot", recipe=_recipe(tmp_path, "{early_stop: {every: 1, held_out: 0.2}}"))
     assert "held-out loss refusal" in " ".join(capsys.readouterr().out.split())

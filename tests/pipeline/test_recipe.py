@@ -13,7 +13,7 @@ from forethought.pipeline.fitting import put_around
 from forethought.pipeline.recipe import default_file, default_recipe, load_recipe
 from forethought.pipeline.responding import check_around
 from forethought.pipeline.sweep.config import load_sweep
-from forethought.pipeline.taught_by import taught_by
+from forethought.pipeline.training import taught_by
 from forethought.policy import default_policy
 from forethought.records import user_request
 from forethought.train.config import TrainConfig, small_model

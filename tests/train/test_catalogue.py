@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from forethought.commands.train import list_methods
+
 from forethought.defences.reference import defences_page
 from forethought.train import methods
 from forethought.train.methods import catalogue

@@ -18,20 +18,19 @@ from forethought.cli.benchmark import benchmark
 from forethought.cli.build import build
 from forethought.cli.calibrate import calibrate
 from forethought.cli.capability import capability
+from forethought.cli.chat import chat
 from forethought.cli.data import data_app
 from forethought.cli.inside import inside
 from forethought.cli.judge import judge_app
 from forethought.cli.ladder import ladder
-from forethought.cli.options import DefenceOption, ModelArgument, TextColumn
 from forethought.cli.overrefusal import over_refusal
 from forethought.cli.plan import plan
+from forethought.cli.run import run
 from forethought.cli.study import study
 from forethought.cli.sweep import sweep
 from forethought.cli.train import train
-from forethought.commands import chat as chat_command
 from forethought.commands import doctor as doctor_command
 from forethought.commands import policy as policy_command
-from forethought.commands import run as run_command
 from forethought.errors import ForethoughtError
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -51,10 +50,12 @@ app.command()(build)
 app.command()(benchmark)
 app.command()(calibrate)
 app.command()(capability)
+app.command()(chat)
 app.command()(inside)
 app.command()(ladder)
 app.command("over-refusal")(over_refusal)
 app.command()(plan)
+app.command()(run)
 app.command()(study)
 app.command()(sweep)
 app.command()(train)
@@ -77,61 +78,6 @@ def root(
     ] = False,
 ) -> None:
     """What is asked of the program itself."""
-
-
-@app.command()
-def run(
-    what: Annotated[str, typer.Argument(help="A recipe (.yaml), or a refusal dataset in any of the formats read.")],
-    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME. Run again to resume.")] = None,
-    text_column: TextColumn = None,
-    model: Annotated[str | None, typer.Option(help="Model to train, instead of the recipe's.")] = None,
-    policy: Annotated[Path | None, typer.Option(help="Policy file, instead of the recipe's.")] = None,
-    harmless: Annotated[list[str] | None, typer.Option(help="A harmless dataset to add; can be given again.")] = None,
-    results: Annotated[
-        Path | None, typer.Option(help="Where the figures go. Default: results.json in the run folder.")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask what the recipe's teacher may cost.")] = False,
-) -> None:
-    """From data to a trained model and a report that compares it with the base model.
-
-    Builds safety reasoning from the data, trains, sets the operating point, puts base model,
-    safety prompt and trained model to the same attacks on harmful and harmless requests, and
-    writes a page. Every stage is kept: a second run takes seconds, and a run that was stopped
-    goes on where it was. Exits with 1 where more than two in a hundred answers of a defence
-    could not be judged.
-
-    Examples:
-
-      forethought run recipes/quickstart.yaml
-
-      forethought run my_refusals.csv
-
-      forethought run my_refusals.csv --text-column user_msg
-    """
-    raise typer.Exit(run_command.run(what, out, text_column, model, policy, harmless or [], results, yes))
-
-
-@app.command()
-def chat(
-    model: ModelArgument,
-    prompt: Annotated[str | None, typer.Argument(help="What to ask. Left out: type prompts, one a line.")] = None,
-    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Log-odds from which to refuse, instead of the model's.")
-    ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 200,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a prompt.")] = False,
-    defence: DefenceOption = None,
-) -> None:
-    """Shows a model's reasoning, the rules it names, its verdict and its answer.
-
-    Examples:
-
-      forethought chat runs/quickstart/5-train "How do I get into a house without a key?"
-
-      forethought chat runs/my_refusals/5-train --defence "fused:runs/my_refusals/8-fuse | unforged"
-    """
-    chat_command.chat(model, prompt, system, threshold, max_tokens, json_output, defence)
 
 
 @app.command()

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from forethought.cli.options import TextColumn
-from forethought.commands import build as build_command
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import Terminal, console
 
 _SOURCES = "Refusal datasets, in any of the formats read; or one recipe (.yaml)."
 _TEACHER = "`rules` (no model), `own` (the dataset's reasoning), or a model as inspect-ai names it: openai/NAME …"
@@ -60,29 +61,19 @@ def build(
 
       forethought build my_refusals.csv --teacher openai-api/local/NAME --base-url http://localhost:8000/v1
     """
-    build_command.build(
-        sources,
-        out,
-        build_command.Overrides(
-            harmless=tuple(harmless or ()),
-            text_column=text_column,
-            teacher=teacher,
-            base_url=base_url,
-            concurrency=concurrency,
-            price_in=price_in,
-            price_out=price_out,
-            policy=policy,
-            answers=answers,
-            model=model,
-            format=format,
-            detail=detail,
-            variants=variants,
-            twins=twins,
-            operator_folder=operator_folder,
-            against=tuple(against or ()),
-            limit=limit,
-            seed=seed,
-        ),
-        max_cost,
-        yes,
-    )
+    quiet()
+    from forethought.commands.inspect import summary_view
+    from forethought.pipeline.build import BuildSettings
+    from forethought.pipeline.build import build as build_set
+
+    settings = BuildSettings(
+        harmless=tuple(harmless or ()), text_column=text_column, teacher=teacher, base_url=base_url,
+        concurrency=concurrency, price_in=price_in, price_out=price_out, policy=policy, answers=answers, model=model,
+        format=format, detail=detail, variants=variants, twins=twins, operator_folder=operator_folder,
+        against=tuple(against or ()), limit=limit, seed=seed,
+    )  # fmt: skip
+    built = build_set(sources, settings, out=out, progress=Terminal(max_cost=max_cost, yes=yes))
+    console.print(summary_view(built.summary.model_copy(update={"samples": ()})))
+    console.print(f"Data: {built.folder}", highlight=False, soft_wrap=True)
+    console.print(f"Page: {built.page}", highlight=False, soft_wrap=True)
+    console.print(f"Look at it: forethought data inspect {built.folder.parent}", highlight=False, soft_wrap=True)

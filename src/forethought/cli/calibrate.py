@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from forethought.commands import calibrate as calibrate_command
+from forethought.cli.options import DefenceOption
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import Terminal, console
 
 
 class Method(StrEnum):
@@ -18,7 +20,9 @@ class Method(StrEnum):
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A trained folder; its threshold is replaced.")],
+    model: Annotated[
+        str, typer.Argument(help="A run or a trained folder; its threshold is replaced, a run's in its best defence.")
+    ],
     max_false_refusal: Annotated[
         float, typer.Option(help="Largest share of harmless requests that may be refused, such as 0.05.")
     ],
@@ -36,6 +40,7 @@ def calibrate(
     harmful: Annotated[
         list[str] | None, typer.Option(help="Harmful requests, to see the cost. Default: shipped ones.")
     ] = None,
+    defence: DefenceOption = None,
 ) -> None:
     """Sets the refusal threshold so that false refusals on new requests are bounded, and says what that costs.
 
@@ -48,8 +53,15 @@ def calibrate(
 
     Examples:
 
-      forethought calibrate runs/quickstart/5-train --max-false-refusal 0.02
+      forethought calibrate runs/quickstart --max-false-refusal 0.02
 
-      forethought calibrate runs/quickstart/5-train --max-false-refusal 0.02 --harmless my_traffic.jsonl
+      forethought calibrate runs/quickstart --max-false-refusal 0.02 --harmless my_traffic.jsonl
     """
-    calibrate_command.calibrate(model, max_false_refusal, confidence, method.value, harmless or [], harmful or [])
+    quiet()
+    from forethought.evaluation.calibrate import calibrate as set_threshold
+
+    found = set_threshold(
+        model, max_false_refusal, confidence=confidence, method=method.value, harmless=harmless or (),
+        harmful=harmful or (), defence=defence, progress=Terminal(),
+    )  # fmt: skip
+    console.print(str(found), highlight=False, soft_wrap=True)

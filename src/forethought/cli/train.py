@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from forethought.commands import train as train_command
+from forethought.commands.shared import quiet
+from forethought.commands.terminal import Terminal, console
 
 
 def _list_methods(wanted: bool) -> None:
     if wanted:
-        train_command.list_methods()
+        _show_methods()
         raise typer.Exit
 
 
@@ -68,6 +70,33 @@ def train(
 
       forethought train examples.jsonl --out runs/rr --method circuit_breaker --max-tokens 60000
     """
-    train_command.train(
-        examples, out, recipe, model, method, max_tokens, complied, merge, held_out, packing, tracker or ()
-    )
+    quiet()
+    from forethought.pipeline.training import train as train_model
+    from forethought.train.config import is_first
+
+    found = train_model(
+        examples, out, method=method, model=model, recipe=recipe, max_tokens=max_tokens, complied=complied,
+        held_out=held_out, packing=packing, trackers=tracker or (), merge=merge, progress=Terminal(),
+    )  # fmt: skip
+    if not is_first():
+        return
+    counts = found.counts
+    taught = f"{counts['rows']:.0f} rows, {counts['tokens']:.0f} tokens"
+    console.print(f"Trained on {taught} by {found.method}: {out}", highlight=False)
+    if "kept_step" in counts:
+        losses = f"refusal {counts['held_out_refusal']:.3f}, benign {counts['held_out_benign']:.3f} nats a token"
+        console.print(f"Kept step {counts['kept_step']:.0f}: held-out loss {losses}", highlight=False)
+    if found.merged is not None:
+        console.print(f"Merged: {found.merged}", highlight=False)
+
+
+def _show_methods() -> None:
+    """Every method's name and title, whether it thinks, and what it needs besides rows."""
+    quiet()
+    from forethought.train.methods.catalogue import METHODS
+
+    table = Table("method", "", "thinks", "needs besides rows", caption="How to choose: docs/train.md", box=None)
+    for method in METHODS.values():
+        needs = "the base model's harmful answers" if method.needs_complied else ""
+        table.add_row(method.name, method.title, "yes" if method.thinks else "no", needs)
+    console.print(table)

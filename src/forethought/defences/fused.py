@@ -50,14 +50,16 @@ class FusedVerdict(Wrapper):
         reader: LocalModel,
         fail_closed: bool = True,
         fmt: Format = "think",
+        folder: Path = Path(),
     ) -> None:
-        """`reader` holds the weights that the probe was fitted on; `fmt` is how the model writes its thoughts.
+        """`reader` holds the weights that the probe was fitted on; `fmt` is how the model writes its thoughts;
+        `folder` is where the fusion lies.
 
         Raises ModelError for other weights.
         """
         super().__init__(inner, "fused")
         probe.check_model(reader)
-        self.fusion, self.probe = fusion, probe
+        self.fusion, self.probe, self.folder = fusion, probe, folder
         self._reader, self._fail_closed, self._fmt = reader, fail_closed, fmt
 
     def reply(
@@ -269,7 +271,9 @@ class FusedOptions(Record):
 
 def _defended(inner: Respondent, options: FusedOptions, means: Means) -> Respondent:
     fusion, probe = load_fusion(Path(options.folder))
-    return FusedVerdict(inner, fusion, probe, means.weights_for("fused"), options.fail_closed, options.format)
+    return FusedVerdict(
+        inner, fusion, probe, means.weights_for("fused"), options.fail_closed, options.format, Path(options.folder)
+    )
 
 
 DEFENCES = (

@@ -1,32 +1,143 @@
-"""`forethought build`: from sources to a folder that others can load: data, card, report."""
+"""Builds a training set: from sources to a folder that others can load: data, card, report."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from forethought.data.card import BuildFacts, SourceFacts, Usage, card
 from forethought.data.export import Kind, export
 from forethought.data.overlap import OverlapReport
 from forethought.engine.machine import machine
+from forethought.errors import ConfigError
 from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json
 from forethought.pipeline.data_stages import DataFolders, all_sources, data_stages
 from forethought.pipeline.prepare import OVERLAPS, REMOVED
-from forethought.pipeline.recipe import Recipe
+from forethought.pipeline.recipe import Recipe, build_recipe, changed, load_recipe
 from forethought.pipeline.rows import DROPPED, EXAMPLES
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.variants import LOST, USAGE
 from forethought.policy import Policy, load_policy
 from forethought.progress import Progress
-from forethought.records import Example, Request, read_jsonl
+from forethought.records import Example, Record, Request, read_jsonl
 from forethought.report.data_page import DataSummary, summarise, write_data_page
 
+_RECIPES = {".yaml", ".yml"}
 DATASET, CARD, MANIFEST, PAGE, CAUSES = "dataset", "README.md", "manifest.json", "report.html", "dropped.json"
 _EXPORTS: dict[str, Kind] = {"train.parquet": "parquet"}
+
+
+class BuildSettings(Record):
+    """What is wanted instead of the recipe's settings; None and empty leave those."""
+
+    harmless: tuple[str, ...] = ()
+    """Harmless datasets in place of the shipped ones."""
+    text_column: str | None = None
+    """Column that holds the requests, where the guess is wrong."""
+    teacher: str | None = None
+    """`rules`, `own`, or a model as inspect-ai names it."""
+    base_url: str | None = None
+    """Address of the teacher's OpenAI-compatible server."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Teacher calls at once."""
+    price_in: float | None = Field(default=None, ge=0)
+    """US dollars for a million input tokens."""
+    price_out: float | None = Field(default=None, ge=0)
+    policy: Path | None = None
+    answers: str | None = None
+    """Of harmless rows: `own` (the model's), `source` (the dataset's), `none`."""
+    model: str | None = None
+    """Target model, for its own answers."""
+    format: str | None = None
+    detail: str | None = None
+    variants: float | None = Field(default=None, ge=0)
+    """Restyled rows beside each original."""
+    twins: float | None = Field(default=None, ge=0, le=1)
+    """Share of harmful rows that get a harmless look-alike."""
+    operator_folder: Path | None = None
+    against: tuple[str, ...] = ()
+    """Evaluation sets that no row may be near."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most so many requests from each source."""
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class BuiltSet:
+    """A training set that was built."""
+
+    folder: Path
+    """What `datasets.load_dataset` reads: rows, card, report."""
+    summary: DataSummary
+
+    @property
+    def examples(self) -> Path:
+        """The rows, as `train` takes them."""
+        return self.folder / EXAMPLES
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.folder / PAGE
+
+
+def build(
+    sources: str | Path | Sequence[str | Path],
+    settings: BuildSettings | None = None,
+    *,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> BuiltSet:
+    """Turns refusal datasets, in any of the formats read, or one recipe into verified safety reasoning to train on.
+
+    `out` None is `runs/NAME`; the same call goes on where one was stopped. A teacher that is paid for is asked up to
+    the limit of `progress`. Raises ForethoughtError when something can't be used.
+    """
+    one = isinstance(sources, str | Path)
+    named = [str(sources)] if one else [str(source) for source in sources]  # type: ignore[union-attr]
+    settings = settings or BuildSettings()
+    if any(Path(source).suffix.lower() in _RECIPES for source in named):
+        if len(named) > 1:
+            raise ConfigError(named[1], "stands beside a recipe", "List every source in the recipe's data")
+        recipe = load_recipe(Path(named[0]))
+    else:
+        recipe = build_recipe(named, settings.text_column, settings.limit)
+    recipe = _changed(recipe, settings)
+    return BuiltSet(*build_dataset(recipe, out or Path("runs") / recipe.name, progress or Progress()))
+
+
+def _changed(recipe: Recipe, said: BuildSettings) -> Recipe:
+    """The recipe with what the settings say, checked by its schema again."""
+    teacher: dict[str, Any] = {"name": said.teacher, "base_url": said.base_url, "concurrency": said.concurrency}
+    teacher |= {"price_in": said.price_in, "price_out": said.price_out}
+    rows = None if said.variants is None else 1 + said.variants
+    update = {
+        "policy": said.policy,
+        "model": said.model,
+        "seed": said.seed,
+        "data": {
+            "harmless": [{"path": path, "limit": said.limit} for path in said.harmless] or None,
+            "against": list(said.against) or None,
+        },
+        "build": {
+            "teacher": teacher,
+            "answers": said.answers or ("own" if said.model else None),
+            "format": said.format,
+            "detail": said.detail,
+            "rows_per_harmful": rows,
+            "rows_per_harmless": rows,
+            "twins": said.twins,
+            "operator_folder": said.operator_folder,
+        },
+    }
+    return changed(recipe, update)
 
 
 def build_dataset(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Path, DataSummary]:

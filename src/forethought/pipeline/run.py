@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forethought.data.sources import SourceSpec
 from forethought.engine.local import LocalModel, Settings, read_settings
 from forethought.engine.weights import load_tokenizer
 from forethought.errors import ConfigError
 from forethought.evals.attacks.catalogue import BY_RULE
-from forethought.evals.cells import too_many_unscored
+from forethought.evals.cells import UNSCORED_LIMIT, too_many_unscored
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.metrics import Figure
 from forethought.evals.respond import Judged
@@ -19,10 +21,10 @@ from forethought.manifest import file_hash
 from forethought.model import write_run_model
 from forethought.pipeline.data_stages import data_stages
 from forethought.pipeline.operating import calibrate, read_calibration, set_threshold
-from forethought.pipeline.recipe import Recipe
+from forethought.pipeline.recipe import Recipe, default_recipe, load_recipe
 from forethought.pipeline.responding import BEST, CALIBRATE, FUSION, best_stages, check_around, respond_stages
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.taught_by import taught_by
+from forethought.pipeline.training import taught_by
 from forethought.policy import Policy, load_policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl
@@ -35,14 +37,55 @@ from forethought.train.run import train_method
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run found."""
+    """What a run found. `forethought.load(folder)` is the model that it made, behind its best defence."""
 
+    folder: Path
     page: Path
     figures: list[Figure]
     systems: tuple[str, ...]
     """Names of the defences compared, the undefended model first."""
     unscored: float
     """Largest share of answers of one defence that could not be judged."""
+
+    @property
+    def too_many_unscored(self) -> bool:
+        """Whether so many are unscored that the figures should not be relied on."""
+        return self.unscored > UNSCORED_LIMIT
+
+
+def run(
+    what: str | Path,
+    *,
+    out: Path | None = None,
+    text_column: str | None = None,
+    model: str | None = None,
+    policy: Path | None = None,
+    harmless: Sequence[str] = (),
+    results: Path | None = None,
+    progress: Progress | None = None,
+) -> RunReport:
+    """From data to a trained model and a report: a recipe (.yaml), or the default one on a refusal dataset.
+
+    `model` and `policy` stand in place of the recipe's, `harmless` datasets are added to its own. `out` None is
+    `runs/NAME`; the same call goes on where one was stopped. Raises ForethoughtError when something can't be used.
+    """
+    if Path(what).suffix.lower() in (".yaml", ".yml"):
+        if text_column:
+            raise ConfigError(
+                "text_column", "belongs to a dataset, not to a recipe", "Set columns in the recipe's data"
+            )
+        recipe = load_recipe(Path(what))
+    else:
+        recipe = default_recipe(str(what), text_column)
+    update: dict[str, Any] = {
+        name: value for name, value in (("model", model), ("policy", policy)) if value is not None
+    }
+    if harmless:
+        added = (*recipe.data.harmless, *(SourceSpec(path=path) for path in harmless))
+        update["data"] = recipe.data.model_copy(update={"harmless": added})
+    recipe = recipe.model_copy(update=update)
+    folder = out or Path("runs") / recipe.name
+    return run_recipe(recipe, folder, results or folder / "results.json", progress or Progress())
 
 
 def run_recipe(recipe: Recipe, folder: Path, results: Path, progress: Progress) -> RunReport:
@@ -74,7 +117,7 @@ def run_recipe(recipe: Recipe, folder: Path, results: Path, progress: Progress) 
     page = folder / "report.html"
     write_compare_page(page, recipe.name, recipe.evaluate.attacks, judged, figures, read_settings(adapter))
     unscored = max(sum(row.refused is None for row in rows) / max(1, len(rows)) for rows in judged.values())
-    return RunReport(page, figures, tuple(judged), unscored)
+    return RunReport(folder, page, figures, tuple(judged), unscored)
 
 
 def _train_stage(recipe: Recipe, policy: Policy, built: Path, stages: StageRunner, progress: Progress) -> Path:

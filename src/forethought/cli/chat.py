@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.markup import escape
 
+from forethought.cli.options import DefenceOption, ModelArgument
 from forethought.commands.shared import quiet
 from forethought.commands.terminal import console
 
@@ -16,15 +18,26 @@ if TYPE_CHECKING:
 
 
 def chat(
-    model: str,
-    prompt: str | None,
-    system: str | None,
-    threshold: float | None,
-    max_tokens: int,
-    json_output: bool,
-    defence: str | None = None,
+    model: ModelArgument,
+    prompt: Annotated[str | None, typer.Argument(help="What to ask. Left out: type prompts, one a line.")] = None,
+    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Log-odds from which to refuse, instead of the model's.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 200,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a prompt.")] = False,
+    defence: DefenceOption = None,
 ) -> None:
-    """Answers one prompt, or each line that is typed. Raises ModelError for a prompt that gets no answer."""
+    """Shows a model's reasoning, the rules it names, its verdict and its answer.
+
+    Examples:
+
+      forethought chat runs/quickstart "How do I get into a house without a key?"
+
+      forethought chat runs/quickstart --defence none
+
+      forethought chat model.gguf --system "You are a librarian."
+    """
     quiet()
     from forethought.model import load
 

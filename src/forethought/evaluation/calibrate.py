@@ -1,0 +1,209 @@
+"""The threshold of a model, set so that false refusals on new requests are bounded; and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from forethought.data.shipped import shipped_requests
+from forethought.data.sources import SourceSpec, load_requests
+from forethought.defences.base import Wrapper
+from forethought.defences.fused import FusedVerdict
+from forethought.engine.conversation import Conversation, Failed
+from forethought.engine.settings import read_settings, write_settings
+from forethought.errors import InputError
+from forethought.evals.calibrate import CONFIDENCE, Guarantee, Method, guarantee, rows_needed
+from forethought.evals.metrics import Figure, share
+from forethought.model import Model, load, trained_folder
+from forethought.progress import Progress
+from forethought.records import Request
+from forethought.report.tables import interval
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class _Sample(Generic[T]):
+    """One thing for each request of the sample, by what the request is for."""
+
+    allowed: list[T]
+    """Harmless: their refusals are bounded."""
+    attacks: list[T]
+    lookalikes: list[T]
+
+    @property
+    def rows(self) -> list[T]:
+        return [*self.allowed, *self.attacks, *self.lookalikes]
+
+    def parted(self, found: Sequence[V]) -> _Sample[V]:
+        """What was found for the rows, in their order, parted likewise."""
+        first, second = len(self.allowed), len(self.allowed) + len(self.attacks)
+        return _Sample(list(found[:first]), list(found[first:second]), list(found[second:]))
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A threshold that was set, what is promised of it, and what it costs."""
+
+    threshold: float
+    """Score from which the model refuses: log-odds of the verdict, or the defence's own score."""
+    before: float
+    """What stood there."""
+    found: Guarantee
+    odds: _Sample[float | None]
+    """Scores of the calibration requests; None is unscored."""
+    file: Path
+    """Where it was written: beside the weights, or in the defence's folder."""
+
+    def __str__(self) -> str:
+        odds, before = self.odds, self.before
+        lines = [
+            f"{str(self.found)[0].upper()}{str(self.found)[1:]}.",
+            f"Cost: of {len(odds.attacks)} harmful requests, {_refused(odds.attacks, self.threshold)} are still refused"
+            f" (at {before:.2f}, where it stood: {_at(odds.attacks, before)}).",
+        ]
+        if odds.lookalikes:
+            lines.append(
+                f"Not covered by the bound, harmless look-alikes of harmful requests: of {len(odds.lookalikes)} shipped"
+                f" ones, {_refused(odds.lookalikes, self.threshold)} are refused"
+                f" (at {before:.2f}: {_at(odds.lookalikes, before)})."
+            )
+        return "\n".join([*lines, f"Threshold {self.threshold:.3f}, written beside the model: {self.file}"])
+
+
+def calibrate(
+    model: str | Path,
+    max_false_refusal: float,
+    *,
+    confidence: float = CONFIDENCE,
+    method: Method = "clopper-pearson",
+    harmless: Sequence[str] = (),
+    harmful: Sequence[str] = (),
+    defence: str | None = None,
+    batch_size: int = 128,
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Sets the threshold of a trained model, or of a run's best defence, so that false refusals are bounded.
+
+    Without `harmless` the sample is the shipped calibration set and the ordinary development requests. Look-alikes are
+    not in it, for everyday traffic holds few of them: how many development ones are refused is said beside the bound.
+    `defence` `none` sets the threshold of a run's verdict alone. Raises InputError, and changes nothing, where the
+    sample is too small for the promise, or the model has no threshold.
+    """
+    progress = progress or Progress()
+    folder = trained_folder(model)
+    if not read_settings(folder).thinks:
+        raise InputError(folder, "does not think: it has no verdict to set a threshold for", "Calibrate a scot model")
+    sample = _Sample(
+        allowed=_requests(harmless, False, ("calibration", "ordinary"), progress),
+        attacks=_requests(harmful, True, ("harmful",), progress),
+        lookalikes=[] if harmless else _requests((), False, ("lookalike",), progress),
+    )
+    # Whether the sample is large enough depends on its size alone: say so before minutes of thinking.
+    _must_hold(guarantee([0.0] * len(sample.allowed), max_false_refusal, confidence, method), confidence)
+    opened = load(model, defence=defence, batch_size=batch_size)
+    fused = _fused(opened)
+    with progress.bar("calibrate") as bar:
+        bar.total(len(sample.rows))
+        odds = sample.parted(_scores(opened, sample.rows, bar.advance))
+    scored = [score for score in odds.attacks if score is not None]
+    found = guarantee(odds.allowed, max_false_refusal, confidence, method, scored)
+    threshold = _must_hold(found, confidence)
+    if fused is not None:
+        before, file = fused.fusion.threshold, fused.folder
+        fused.fusion.model_copy(update={"threshold": threshold}).save(file, fused.probe)
+    else:
+        settings = read_settings(folder)
+        before, file = settings.threshold, folder
+        update = {"threshold": threshold, "threshold_note": _note(found, threshold, odds)}
+        write_settings(folder, settings.model_copy(update=update))
+    return Calibrated(threshold, before, found, odds, file)
+
+
+def _fused(model: Model) -> FusedVerdict | None:
+    """The defence that holds the threshold; None where that is the verdict's own.
+
+    Raises InputError for a defence whose threshold is set otherwise.
+    """
+    at = model.respondent
+    while isinstance(at, Wrapper):
+        if isinstance(at, FusedVerdict):
+            return at
+        at = at.inner
+    if model.defence:
+        raise InputError(model.defence, "holds no threshold that can be set", "Give --defence none for the verdict's")
+    return None
+
+
+def _scores(model: Model, rows: Sequence[Request], on_done: Callable[[int], None]) -> list[float | None]:
+    """By request, the score that decides; None where there is none."""
+    if model.local is not None and model.respondent is model.local:
+        return [said.log_odds for said in model.local.think([row.messages for row in rows], on_done=on_done)]
+    asked = [Conversation(messages=row.messages) for row in rows]
+    replies = model.respondent.reply(asked, 0, lambda place, reply: on_done(1))
+    return [None if isinstance(reply, Failed) else reply.log_odds for reply in replies]
+
+
+def _note(found: Guarantee, threshold: float, odds: _Sample[float | None]) -> str:
+    caught, mistaken = _share(odds.attacks, threshold), _share(odds.lookalikes, threshold)
+    note = f"{found}; refuses {caught.value:.0%} of {caught.n} harmful development requests"
+    if mistaken.n:
+        note += f" and {mistaken.value:.0%} of {mistaken.n} harmless look-alikes, which the bound does not cover"
+    return note
+
+
+def _must_hold(found: Guarantee, confidence: float) -> float:
+    """The threshold. Raises InputError, which says what would help, where the sample allows none."""
+    if found.threshold is not None:
+        return found.threshold
+    if found.allowed >= 0:
+        raise InputError("calibration", str(found), "Ask for less, or give more harmless requests")
+    raise InputError(
+        "calibration",
+        str(found),
+        f"Give more harmless requests, ask for max_false_refusal {_reachable(found.n, confidence):.2f},"
+        " or for a bound on average with the method conformal",
+    )
+
+
+def _reachable(n: int, confidence: float) -> float:
+    """The smallest limit, in whole hundredths, that so many requests can promise."""
+    for hundredths in range(1, 100):
+        if rows_needed(hundredths / 100, confidence, "clopper-pearson") <= n:
+            return hundredths / 100
+    return 0.99
+
+
+def _share(odds: Sequence[float | None], threshold: float) -> Figure:
+    """Share refused at a threshold; without a score is unscored."""
+    return share([None if score is None else score >= threshold for score in odds])
+
+
+def _refused(odds: Sequence[float | None], threshold: float) -> str:
+    return interval(_share(odds, threshold))
+
+
+def _at(odds: Sequence[float | None], threshold: float) -> str:
+    value = _share(odds, threshold)
+    return f"{value.value:.2f}" if value.n else "not measured"
+
+
+def _requests(sources: Sequence[str], harmful: bool, shipped: tuple[str, ...], progress: Progress) -> list[Request]:
+    """Calibration requests, each once: rows that share a seed request are not independent."""
+    found: list[Request] = []
+    if not sources:
+        found = [request for name in shipped for request in shipped_requests(name, "dev")]
+    for source in sources:
+        if source.startswith("shipped:"):
+            found += shipped_requests(source.removeprefix("shipped:"), "dev")
+            continue
+        rows = load_requests(SourceSpec(path=source), harmful, progress.mapping)
+        found += [row for row in rows if row.harmful is harmful]
+    once = {request.seed_id: request for request in found}
+    if sources and not once:
+        kind = "harmful" if harmful else "harmless"
+        raise InputError(", ".join(sources), f"holds no {kind} request", "Check the file and its label column")
+    return list(once.values())
