@@ -80,7 +80,7 @@ def test_too_small_a_sample_changes_nothing_and_loads_no_model(
     text = str(error.value)
     assert "20 harmless requests are too few" in text
     assert "at least 29" in text
-    assert "--max-false-refusal 0.14" in text
+    assert "max_false_refusal 0.14" in text
     assert read_settings(model).threshold_note == "as trained"
 
 

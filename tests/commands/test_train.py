@@ -23,7 +23,7 @@ from forethought.evaluation.attack import attack
 from forethought.evaluation.calibrate import calibrate
 from forethought.evaluation.folder import read_run
 from forethought.evaluation.inputs import AttackSettings
-from forethought.pipeline.training import train
+from forethought.cli.train import train
 from forethought.policy import default_policy
 from forethought.records import Example, write_jsonl
 from forethought.store import read_store, rewrite
@@ -311,7 +311,7 @@ def _given(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
         jobs.append(job)
         return {"rows": 0.0, "tokens": 0.0}
 
-    monkeypatch.setattr("forethought.train.run.train_method", remember)
+    monkeypatch.setattr("forethought.pipeline.training.train_method", remember)
     return jobs
 
 
