@@ -15,6 +15,7 @@ from peft import PeftModel
 from forethought import cli
 from forethought.chat import encode_prompt
 from forethought.cli.chat import chat
+from forethought.cli.train import train
 from forethought.data.answers import OwnAnswer
 from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel, as_messages, read_settings
@@ -23,7 +24,6 @@ from forethought.evaluation.attack import attack
 from forethought.evaluation.calibrate import calibrate
 from forethought.evaluation.folder import read_run
 from forethought.evaluation.inputs import AttackSettings
-from forethought.cli.train import train
 from forethought.policy import default_policy
 from forethought.records import Example, write_jsonl
 from forethought.store import read_store, rewrite
