@@ -17,8 +17,8 @@ import pytest
 
 from forethought.cli.attack import _tell
 from forethought.commands.terminal import Terminal
+from forethought.engine.callspec import Price
 from forethought.engine.local import LocalModel
-from forethought.engine.pricing import Price
 from forethought.errors import ConfigError, ForethoughtError, InputError
 from forethought.evals.suite.records import planned
 from forethought.evaluation.attack import attack as attack_model

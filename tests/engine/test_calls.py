@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import multiprocessing
 import random
@@ -13,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspect_ai.model import ModelOutput, ModelUsage, ResponseSchema, get_model
+from inspect_ai.event import ModelEvent
+from inspect_ai.model import GenerateConfig, Model, ModelOutput, ModelUsage, ResponseSchema, get_model
 from inspect_ai.util import JSONSchema
 
-from forethought.engine.calls import Call, CallResults, CallSettings, Progress, Reject, run_calls
-from forethought.engine.callspec import content_key
-from forethought.engine.limiter import Limiter
-from forethought.engine.open_model import open_model
-from forethought.engine.pricing import Price, cost_of
+from forethought.engine.asking import Limiter, open_model
+from forethought.engine.calls import run_calls
+from forethought.engine.callspec import Call, CallResults, CallSettings, Price, Progress, Reject, content_key, cost_of
 from forethought.errors import ConfigError, ModelError
 from forethought.records import Message
 from tests.mock_teacher import MockTeacher, Reply, Script, counts_of, server_process
@@ -134,6 +134,48 @@ def test_too_many_requests_lower_the_concurrency_and_lose_nothing(tmp_path: Path
     assert teacher.most_running > 6
     assert min(progress.concurrency for progress in seen) <= 12
     assert sum(teacher.answered.values()) == 120
+
+
+def test_a_busy_server_is_waited_for_as_long_as_was_chosen_where_inspects_own_retry_stops_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Why inspect's retries and its limit on connections are off: one busy answer stops all that wait behind it."""
+
+    def busy_once(messages: list[dict[str, str]], number: int) -> Reply:
+        return Reply(status=429) if number == 0 else Reply("ok")
+
+    took: list[float] = []
+    config = GenerateConfig(max_connections=1, adaptive_connections=False, max_retries=2)
+
+    async def ask_all(model: Model) -> None:
+        async def ask(text: str) -> None:
+            await model.generate(text, config=config)
+            took.append(time.monotonic() - began)
+
+        await asyncio.gather(*(ask(f"say {number}") for number in range(3)))
+
+    # Of this name and key alone: inspect's limit is the one that the first call of a process asked for.
+    monkeypatch.setenv("MOCK_API_KEY", "sk-other")
+    with MockTeacher(busy_once) as teacher:
+        began = time.monotonic()
+        asyncio.run(ask_all(open_model("openai-api/mock/other", teacher.url)))
+    assert min(took) > 2.5  # seconds, which nobody chose
+
+    began = time.monotonic()
+    assert len(_run(busy_once, 3, tmp_path / "j", CallSettings(concurrency=1, backoff_s=0.1))[0].values) == 3
+    assert time.monotonic() - began < min(took)
+
+
+def test_calls_do_not_stay_in_memory(tmp_path: Path) -> None:
+    found: list[int] = []
+
+    def told(progress: Progress) -> None:
+        if progress.done == progress.total:
+            gc.collect()
+            found.append(sum(isinstance(one, ModelEvent) for one in gc.get_objects()))
+
+    _run(_echo, 40, tmp_path / "j", FAST.model_copy(update={"concurrency": 2}), on_progress=told)
+    assert found[0] <= 4  # of 40; it is theirs who are under way
 
 
 def test_what_a_server_asks_to_wait_is_waited(tmp_path: Path) -> None:

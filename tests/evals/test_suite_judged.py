@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from inspect_ai.log import read_eval_log
 
+from forethought.engine.callspec import Price
 from forethought.engine.conversation import Conversation, Failed, Response
-from forethought.engine.pricing import Price
 from forethought.errors import StageError
 from forethought.evals.attacks.base import Attack
 from forethought.evals.judges.base import Item, Measure, Verdict

@@ -105,7 +105,7 @@ def attack(
       forethought attack openai-api/local/NAME --base-url http://localhost:8000/v1 --takes-prefill --suite all
     """
     quiet()
-    from forethought.engine.pricing import Price
+    from forethought.engine.callspec import Price
     from forethought.evaluation.attack import attack as attack_model
     from forethought.evaluation.attack import rejudge
     from forethought.evaluation.folder import default_folder

@@ -1,11 +1,25 @@
-"""One call of a model through inspect: its output or why there is none. What every runner of calls does alike."""
+"""One call of a model through inspect: the model opened, asked, and why there is no output. For all runners of calls.
+
+inspect talks to providers, judges their errors and ends a call that takes too long. Its retries, its limit on
+connections and its cache are off, for what they lose: a retry waits 3 to 6 seconds, then twice as long each time,
+whatever is chosen, and keeps its connection meanwhile; its adaptive limit heeds rate limits alone, cuts once in 15
+seconds and is shared by all runs of a process, where ours heeds slowness, too; and its cache knows no attempts, tokens
+or causes, which a journal of calls must count.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import os
 import random
+import re
+import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
-from inspect_ai.log._transcript import Transcript, init_transcript
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
@@ -14,10 +28,12 @@ from inspect_ai.model import (
     GenerateConfig,
     Model,
     ModelOutput,
+    ModelUsage,
+    get_model,
 )
+from tenacity import RetryError
 
-from forethought.engine.failures import Failure, failure_of
-from forethought.errors import ForethoughtError
+from forethought.errors import ForethoughtError, ModelError
 from forethought.records import Message
 
 LONGEST_BACKOFF_S = 60.0
@@ -25,13 +41,88 @@ START, MOST = 16, 128
 """Concurrency where none is chosen: where it starts and how far it may grow."""
 UNBOUNDED = 100_000
 """For inspect's own limit on connections: ours decides, that must not bind."""
+SLOW = 3.0
+"""A round whose median answer takes this many times the best round's is a sign of overload."""
+LEAST_ROUND = 4
+"""Fewest answers by which a round is judged."""
+_DENIED = {401: "access denied (401)", 403: "access denied (403)", 404: "not found (404)"}
+_LONGEST_WAIT_S = 600.0
+_STARTS_A_SERVER = {"vllm": "VLLM_BASE_URL", "sglang": "SGLANG_BASE_URL"}
+_LOADS_FROM_THE_HUB = {"hf", "transformer_lens", "nnterp"}
+
+
+def open_model(name: str, base_url: str | None = None) -> Model:
+    """The model called PROVIDER/NAME. Raises ModelError where it can't be opened, with what to do."""
+    provider = name.partition("/")[0]
+    if "/" not in name:
+        raise ModelError(
+            f"model '{name}'", "names no provider", "Write PROVIDER/NAME, such as openai/NAME or vllm/NAME"
+        )
+    if provider in _LOADS_FROM_THE_HUB:
+        raise ModelError(
+            f"model '{name}'", "would be looked up on a hub", "Write forethought/FOLDER for a model on this machine"
+        )
+    variable = _STARTS_A_SERVER.get(provider)
+    if variable and not base_url and not os.environ.get(variable):
+        raise ModelError(
+            f"model '{name}'", "has no server", f"Start one, then give its address with --base-url or {variable}"
+        )
+    # inspect's scripted model would fetch a vocabulary from the net to count its tokens.
+    special: dict[str, Any] = {"custom_outputs": _silent} if provider == "mockllm" else {}
+    if provider == "openai" and (base_url or os.environ.get("OPENAI_BASE_URL")):
+        special["responses_api"] = False  # compatible servers have chat completions, few have the newer interface
+    try:
+        model = get_model(name, base_url=base_url, api_key=_local_key(name, base_url), memoize=False, **special)
+    except Exception as error:  # providers raise all kinds for a missing package, key or name
+        raise _cannot_open(name, error) from None
+    client: Any = getattr(model.api, "client", None)
+    if isinstance(getattr(client, "max_retries", None), int):
+        # The SDK's own retries would hide "too many requests" from the limiter.
+        client.max_retries = 0
+    return model
+
+
+def _local_key(name: str, base_url: str | None) -> str | None:
+    """A stand-in for a server on this machine or network, which needs no key while its client does; else None."""
+    provider, _, rest = name.partition("/")
+    service = rest.partition("/")[0] if provider == "openai-api" else provider
+    if os.environ.get(f"{service.upper().replace('-', '_')}_API_KEY"):
+        return None
+    if provider in _STARTS_A_SERVER:
+        return "none"
+    return "none" if provider in ("openai", "openai-api") and base_url and _is_near(base_url) else None
+
+
+def _is_near(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or "." not in host
+
+
+def _silent(*_: Any) -> ModelOutput:
+    output = ModelOutput.from_content("mockllm", "Default output from mockllm/model")
+    output.usage = ModelUsage()
+    return output
+
+
+def _cannot_open(name: str, error: Exception) -> ModelError:
+    said = " ".join(re.sub(r"\[/?\w+\]", "", str(getattr(error, "message", None) or error)).split())
+    if install := re.search(r"pip install [\w\-. ]+", said):
+        package = install[0].strip()
+        return ModelError(f"model '{name}'", "needs a package that is not installed", f"Run: {package}")
+    if variable := re.search(r"\b[A-Z][A-Z0-9_]*_(?:API_KEY|TOKEN|BASE_URL)\b", said):
+        return ModelError(f"model '{name}'", f"{variable[0]} is not set", "Set that environment variable")
+    return ModelError(f"model '{name}'", "can't be opened", said[:300] or type(error).__name__)
 
 
 async def ask_once(model: Model, chat: Sequence[ChatMessage], config: GenerateConfig) -> ModelOutput | Failure:
     """Asks a model once; what it raises is classified."""
     try:
-        init_transcript(Transcript())  # else inspect keeps every call in memory until the end
-        return await model.generate(list(chat), config=config)
+        # A task of its own: inspect notes each call in a transcript of the context that first makes one, and what
+        # a task has set ends with it. In ours every call of a run would stay in memory.
+        return await asyncio.create_task(model.generate(list(chat), config=config))
     except Exception as error:
         return failure_of(error, model)
 
@@ -57,3 +148,135 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     for error in group.exceptions:
         flat.append(first_error(error) if isinstance(error, BaseExceptionGroup) else error)
     return next((error for error in flat if isinstance(error, ForethoughtError)), flat[0])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a call has no answer."""
+
+    cause: str
+    """Few different values, no text of the server: it is counted."""
+    retry: bool
+    """Whether the same call may work later."""
+    rate_limited: bool = False
+    hopeless: bool = False
+    """True where other calls will fail alike: a wrong key, address or model name."""
+    wait_s: float = 0.0
+    """How long the server asks to wait."""
+    detail: str = ""
+    """The server's own words, one line; for the error that ends a run."""
+
+
+def failure_of(error: Exception, model: Model) -> Failure:
+    """Classifies what `Model.generate` raised, by inspect's own judgement of each provider's errors."""
+    if isinstance(error, RetryError):  # inspect gave up at once, as told: its retries are ours
+        inner = error.last_attempt.exception()
+        error = inner if isinstance(inner, Exception) else error
+    status = _status(error)
+    name = type(error).__name__
+    detail = " ".join(str(error).split())[-200:]
+    if status in _DENIED:
+        # An error about a key may quote it: say no more than the status.
+        return Failure(_DENIED[status], retry=False, hopeless=True, detail="" if status == 401 else detail)
+    if "Timeout" in name:
+        return Failure("timed out", retry=True)
+    decision = model.api.should_retry(error)
+    kind = getattr(decision, "kind", "transient")
+    wait_s = min(getattr(decision, "retry_after", None) or 0.0, _LONGEST_WAIT_S)
+    if status == 429 or (decision and kind == "rate_limit"):
+        return Failure("too many requests (429)", retry=True, rate_limited=True, wait_s=wait_s, detail=detail)
+    if status is not None and status >= 500:
+        return Failure(f"server error ({status})", retry=True, wait_s=wait_s, detail=detail)
+    if status is not None:
+        return Failure(f"bad request ({status})", retry=bool(decision), detail=detail)
+    if "Connection" in name or "Connect" in name:
+        return Failure("no connection", retry=True, detail=detail)
+    return Failure(f"error ({name})", retry=bool(decision), wait_s=wait_s, detail=detail)
+
+
+def _status(error: BaseException | None) -> int | None:
+    while error is not None:
+        status = getattr(error, "status_code", None)
+        if isinstance(status, int):
+            return status
+        error = error.__cause__
+    return None
+
+
+class Limiter:
+    """Lets calls in, and moves its limit by how they end: additive increase, multiplicative decrease.
+
+    For one event loop.
+    """
+
+    def __init__(self, start: int, most: int, least: int = 1) -> None:
+        """Begins at `start` calls, never above `most` nor below `least`."""
+        self.limit = start
+        self.running = 0
+        self._most, self._least = most, least
+        self._epoch = 0
+        """Number of cuts so far: a call that began before the last one says nothing about the limit now."""
+        self._seconds: list[float] = []
+        self._peak = 0
+        self._best: float | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def enter(self) -> int:
+        """Waits for a place; returns the epoch to hand back to `answered` or `refused`."""
+        while self.running >= self.limit:
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(place)
+            try:
+                await place
+            except asyncio.CancelledError:
+                if place in self._waiting:
+                    self._waiting.remove(place)
+                else:
+                    self._wake()  # it was let in and won't come: the next one may
+                raise
+        self.running += 1
+        self._peak = max(self._peak, self.running)
+        return self._epoch
+
+    def leave(self) -> None:
+        """Gives the place back, whatever became of the call."""
+        self.running -= 1
+        self._wake()
+
+    def answered(self, epoch: int, seconds: float) -> None:
+        """A call got its answer in `seconds`. After a full round the limit may rise, or fall if it got slow."""
+        if epoch != self._epoch:
+            return
+        self._seconds.append(seconds)
+        if len(self._seconds) < max(self.limit, LEAST_ROUND):
+            return
+        median = statistics.median(self._seconds)
+        was_full = self._peak >= 0.8 * self.limit  # else the limit did not bind, and says nothing
+        self._new_round()
+        self._best = median if self._best is None else min(self._best, median)
+        if median > SLOW * self._best:
+            self._cut(0.8)
+        elif was_full:
+            grown = self.limit * 2 if self._epoch == 0 else self.limit + max(1, self._most // 10)
+            self.limit = min(grown, self._most)
+            self._wake()
+
+    def refused(self, epoch: int) -> None:
+        """The provider said: too many requests. One cut for all calls that were in flight together."""
+        if epoch == self._epoch:
+            self._cut(0.5)
+
+    def _cut(self, factor: float) -> None:
+        self.limit = max(int(self.limit * factor), self._least)
+        self._epoch += 1
+        self._new_round()
+
+    def _new_round(self) -> None:
+        self._seconds, self._peak = [], self.running
+
+    def _wake(self) -> None:
+        free = self.limit - self.running
+        for place in self._waiting[: max(free, 0)]:
+            if not place.done():
+                place.set_result(None)
+        del self._waiting[: max(free, 0)]

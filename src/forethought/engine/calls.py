@@ -19,7 +19,18 @@ from typing import Any, Generic
 
 from inspect_ai.model import GenerateConfig, Model, ResponseSchema
 
-from forethought.engine.asking import MOST, START, UNBOUNDED, ask_once, chat_message, first_error, wait_s
+from forethought.engine.asking import (
+    MOST,
+    START,
+    UNBOUNDED,
+    Failure,
+    Limiter,
+    ask_once,
+    chat_message,
+    first_error,
+    open_model,
+    wait_s,
+)
 from forethought.engine.callspec import (
     Accept,
     Answer,
@@ -29,17 +40,14 @@ from forethought.engine.callspec import (
     Progress,
     Reject,
     T,
+    Usage,
     content_key,
+    cost_of,
+    price_of,
 )
-from forethought.engine.failures import Failure
-from forethought.engine.limiter import Limiter
-from forethought.engine.open_model import open_model
-from forethought.engine.pricing import Usage, cost_of, price_of
 from forethought.errors import ConfigError, ModelError
 from forethought.records import Message
 from forethought.store import Store
-
-__all__ = ["Accept", "Call", "CallResults", "CallSettings", "Progress", "Reject", "run_calls"]
 
 _HOPELESS = 3
 """So many calls denied one after another end the run."""

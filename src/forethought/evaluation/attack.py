@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.engine.pricing import cost_of
+from forethought.engine.callspec import cost_of
 from forethought.errors import ConfigError
 from forethought.evals.attacks.adaptive import catalogue as searches
 from forethought.evals.attacks.adaptive.base import Goal, Method, opening_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from forethought.engine.pricing import Price
+from forethought.engine.callspec import Price
 from forethought.errors import ConfigError
 from forethought.evals.judges import DEFAULT_JUDGE
 from forethought.records import Record

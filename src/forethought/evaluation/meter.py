@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from forethought.engine.callspec import Price, cost_of
 from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
-from forethought.engine.pricing import Price, cost_of
 from forethought.progress import Bar
 
 

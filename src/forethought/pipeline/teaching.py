@@ -14,9 +14,8 @@ from forethought.data.teach import Lesson
 from forethought.data.teachers.llm import estimate, lessons_from_model
 from forethought.data.teachers.own import lessons_from_dataset
 from forethought.data.teachers.prompt import TeachTask
-from forethought.engine.calls import CallSettings
-from forethought.engine.open_model import open_model
-from forethought.engine.pricing import Price, Usage, price_of
+from forethought.engine.asking import open_model
+from forethought.engine.callspec import CallSettings, Price, Usage, price_of
 from forethought.errors import StageError
 from forethought.pipeline.recipe import BuildConfig, TeacherConfig
 from forethought.policy import Policy

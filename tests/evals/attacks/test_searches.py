@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from inspect_ai.model import ModelOutput, get_model
 
-from forethought.engine.callspec import CallSettings
+from forethought.engine.callspec import CallSettings, Price
 from forethought.engine.conversation import Conversation, Failed, Response
-from forethought.engine.pricing import Price
 from forethought.errors import ConfigError, ModelError
 from forethought.evals.attacks.adaptive.base import Write
 from forethought.evals.attacks.adaptive.catalogue import all_searches, parse_method

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from forethought.engine.calls import CallSettings, Reject
+from forethought.engine.callspec import CallSettings, Reject
 from forethought.errors import ConfigError, ModelError
 from forethought.evals.judges.base import EMPTY, Item
 from forethought.evals.judges.graders import Grader, load_rubric, rubric_names, strongreject_severity

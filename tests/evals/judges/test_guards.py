@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from forethought.engine.calls import CallSettings, Reject
+from forethought.engine.callspec import CallSettings, Reject
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.evals.judges.base import EMPTY, Item, Measure, Verdict
 from forethought.evals.judges.guards import Guard, GuardAnswer, ServedGuard, local_guard

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from forethought.engine.calls import CallSettings
+from forethought.engine.callspec import CallSettings
 from forethought.evals.judges.base import Item, Verdict
 from forethought.evals.judges.policy_judge import UNKNOWN_RULE, PolicyJudge, policy_prompt, safeguard_judge
 from forethought.evals.judges.untrusted import NO_VERDICT

@@ -20,8 +20,8 @@ from forethought.data.teachers.prompt import (
 )
 from forethought.data.teachers.read import read_lesson
 from forethought.data.verify import MAX_REQUEST_CHARACTERS
-from forethought.engine.calls import CallSettings, Progress, run_calls
-from forethought.engine.pricing import Price, Usage, cost_of
+from forethought.engine.calls import run_calls
+from forethought.engine.callspec import CallSettings, Price, Progress, Usage, cost_of
 from forethought.errors import ConfigError
 from forethought.policy import Policy
 from forethought.records import Record

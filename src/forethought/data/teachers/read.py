@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from forethought.data.teach import INTENT_WORDS, Lesson
 from forethought.data.teachers.prompt import Taught, TeachTask
 from forethought.data.verify import MAX_REQUEST_CHARACTERS, SUPPORT, fault
-from forethought.engine.calls import Reject
+from forethought.engine.callspec import Reject
 from forethought.english import looks_english
 from forethought.policy import Policy, Rule
 from forethought.reasoning import Finding, SafetyReasoning

@@ -39,8 +39,8 @@ from inspect_ai.model import (
 )
 from inspect_ai.scorer import Score
 
+from forethought.engine.callspec import Price, cost_of
 from forethought.engine.conversation import Response
-from forethought.engine.pricing import Price, cost_of
 from forethought.evals.judges.base import Verdict
 from forethought.evals.suite.judged import read_judged, read_replies
 from forethought.evals.suite.records import Judged

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from forethought.engine.callspec import Price, cost_of
 from forethought.engine.conversation import Failed
-from forethought.engine.pricing import Price, cost_of
 from forethought.evals.suite.records import planned
 from forethought.evals.suite.replies import Replies
 from forethought.records import Record

@@ -137,9 +137,8 @@ class RemoteWriter:
             self._wave(asked, places, temperature, on_text)
 
     def _wave(self, asked: Sequence[Write], places: Sequence[int], temperature: float, on_text: OnText) -> None:
-        from forethought.engine.calls import Call, Reject, run_calls
-        from forethought.engine.callspec import Answer
-        from forethought.engine.pricing import cost_of
+        from forethought.engine.calls import run_calls
+        from forethought.engine.callspec import Answer, Call, Reject, cost_of
 
         calls = [Call(key=str(p), messages=asked[p].messages, max_tokens=asked[p].max_tokens) for p in places]
         # Other takes of the same texts get another seed, from providers that have one.
