@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from forethought.commands.attack_inputs import AttackChoice
 from typer.testing import CliRunner
 
 from forethought.cli.judge import judge_app
@@ -18,6 +17,7 @@ from forethought.evals.judges.catalogue import default_judge, entries, get_judge
 from forethought.evals.judges.keywords import Keywords
 from forethought.evals.judges.known import known_error
 from forethought.evals.judges.rules import Rules
+from forethought.evaluation.inputs import AttackSettings
 from forethought.report.figures import judge_error
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -141,7 +141,7 @@ def test_an_undecided_verdict_names_no_class() -> None:
 def test_one_judge_is_the_default_and_the_corrected_rate_uses_its_error() -> None:
     judge = default_judge()
     assert (type(judge), judge.name, judge.measure) == (Rules, DEFAULT_JUDGE, "refused")
-    assert AttackChoice("embedded").judge == DEFAULT_JUDGE
+    assert AttackSettings.model_fields["judge"].default == DEFAULT_JUDGE
     error = judge_error()
     assert error is not None
     assert error == known_error(judge.name, judge.measure)
