@@ -15,7 +15,7 @@ from forethought.engine.settings import read_settings
 from forethought.errors import ConfigError, ModelError
 from forethought.evals.attacks.catalogue import parse_attack, seen_in_training
 from forethought.train.hardening.attacking import Found
-from forethought.train.hardening.pool import make_pool
+from forethought.train.hardening.pairs import make_pool
 from forethought.train.hardening.rounds import Means, harden
 from forethought.train.hardening.settings import HardeningSettings
 from forethought.train.methods.combined import Levers

@@ -17,13 +17,19 @@ from forethought.evals.attacks.suites import load_suite, suite_attacks
 from forethought.evals.suite.records import Attempt, Judged
 from forethought.policy import default_policy
 from forethought.records import user_request
-from forethought.train.hardening.asking import Answered
-from forethought.train.hardening.pairs import Case, Pair, carried_over, deal
-from forethought.train.hardening.pool import couples, group_of, make_pool
-from forethought.train.hardening.reading import Heard, hear
-from forethought.train.hardening.result import Measured, RoundResult, best_round, measure, stopped_improving
+from forethought.train.hardening.attacking import (
+    Answered,
+    Heard,
+    Measured,
+    RoundResult,
+    best_round,
+    hear,
+    measure,
+    stopped_improving,
+)
+from forethought.train.hardening.pairs import Case, Pair, carried_over, couples, deal, group_of, make_pool
 from forethought.train.hardening.rows import round_rows, taught_row
-from forethought.train.hardening.split import HELD_OUT_REASONING, TRAINED_REASONING, shown_by
+from forethought.train.hardening.settings import HELD_OUT_REASONING, TRAINED_REASONING, shown_by
 from forethought.train.methods.base import Material
 from forethought.train.methods.combined import Levers
 from forethought.train.methods.weighted import Emphasis

@@ -9,32 +9,82 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import json
 import os
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from forethought.engine.conversation import Respondent
 from forethought.engine.local import LocalModel
-from forethought.engine.settings import read_settings, write_settings
-from forethought.errors import ConfigError
+from forethought.engine.settings import SETTINGS_FILE, Settings, read_settings, write_settings
+from forethought.errors import ConfigError, InputError, ModelError
 from forethought.evals.attacks.base import Given
 from forethought.evals.attacks.catalogue import parse_attack
 from forethought.manifest import key_of, write_json
 from forethought.records import Record
-from forethought.train.hardening.attacking import Attacker, Found
-from forethought.train.hardening.folder import claim, own_folder, publish, read_json, round_folder, write_table
-from forethought.train.hardening.pairs import Pair
-from forethought.train.hardening.pool import make_pool
-from forethought.train.hardening.result import RoundResult, best_round, stopped_improving, told
+from forethought.train.hardening.attacking import Attacker, Found, RoundResult, best_round, stopped_improving, told
+from forethought.train.hardening.pairs import Pair, make_pool
 from forethought.train.hardening.rows import RoundRows, round_rows, taught_row
-from forethought.train.hardening.settings import HardeningSettings
-from forethought.train.hardening.split import shown_by
+from forethought.train.hardening.settings import HardeningSettings, shown_by
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.supervised import SCOT
 from forethought.train.rows import TokenRow
 from forethought.train.run import train_method
+
+TABLE_FILE = "hardening.json"
+"""In the training's folder: its rounds, and which of them is the result."""
+_OWN = "hardening"
+"""In a round's folder: plans, replies and results, which are no part of the model."""
+
+
+def round_folder(out: Path, number: int) -> Path:
+    """Where a round's model stands."""
+    return out / f"round-{number}"
+
+
+def own_folder(out: Path, number: int) -> Path:
+    """Where a round's attacks, rows and results stand."""
+    return round_folder(out, number) / _OWN
+
+
+def claim(out: Path, key: str) -> None:
+    """Marks the folder as this hardening's. Raises ModelError where rounds of another one stand there."""
+    path = out / TABLE_FILE
+    if path.is_file():
+        if read_json(path).get("key") != key:
+            rule = "holds the rounds of another hardening (other model, rows or settings)"
+            raise ModelError(out, rule, "Give another folder")
+        return
+    write_json(path, {"key": key, "best": None, "rounds": []})
+
+
+def write_table(out: Path, key: str, results: Sequence[RoundResult], best: int | None) -> None:
+    """Writes the rounds so far; `best` None is a hardening that goes on."""
+    rounds = [one.model_dump(mode="json") for one in results]
+    write_json(out / TABLE_FILE, {"key": key, "best": best, "rounds": rounds})
+
+
+def publish(out: Path, number: int, settings: Settings) -> None:
+    """A round's model becomes the result: its files are copied, and the settings are written last."""
+    for file in sorted(round_folder(out, number).iterdir()):
+        if file.is_file() and file.name != SETTINGS_FILE and not file.name.endswith(".part"):
+            part = out / f"{file.name}.part"
+            shutil.copyfile(file, part)
+            os.replace(part, out / file.name)
+    write_settings(out, settings)
+
+
+def read_json(path: Path) -> Any:
+    """What one of these files holds. Raises InputError for a damaged one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        raise InputError(path, "is damaged", "Delete the folder and train again") from None
+
 
 _TRAINED = "trained.json"
 
