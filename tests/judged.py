@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forethought.engine.conversation import Response
 from forethought.evals.attacks.catalogue import apply_attack
-from forethought.evals.respond import Attempt, Judged
+from forethought.evals.suite.records import Attempt, Judged
 from forethought.reasoning import Decision, Finding, SafetyReasoning
 from forethought.records import Request, user_request
 

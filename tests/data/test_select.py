@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from forethought.data.select import cap_per_rule, load_split, sample
-from forethought.data.sources import Mapping, SourceSpec
+from forethought.data.sources import ColumnMapping, SourceSpec
 from forethought.errors import InputError
 from forethought.records import Request, user_request, write_jsonl
 
@@ -91,7 +91,7 @@ def test_a_source_of_the_other_label_alone_is_an_error(tmp_path: Path) -> None:
 
 
 def test_guessed_columns_are_shown(tmp_path: Path) -> None:
-    shown: list[Mapping] = []
+    shown: list[ColumnMapping] = []
     load_split([_file(tmp_path, 3)], True, 0.2, 0.1, lambda _, mapping: shown.append(mapping))
     assert [mapping.text for mapping in shown] == ["prompt"]
 

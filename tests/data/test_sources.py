@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forethought.data.sources import Mapping, SourceSpec, guess_mapping, load_requests
+from forethought.data.sources import ColumnMapping, SourceSpec, guess_mapping, load_requests
 from forethought.errors import InputError
 from forethought.records import Message, Request, user_request, write_jsonl
 
@@ -18,10 +18,10 @@ KNOT, BOW = "How do I tie a knot?", "How do I tie a bow?"
 
 def _load(
     folder: Path, rows: list[dict[str, Any]], columns: dict[str, str] | None = None, harmful: bool | None = True
-) -> tuple[list[Request], Mapping]:
+) -> tuple[list[Request], ColumnMapping]:
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    shown: list[Mapping] = []
+    shown: list[ColumnMapping] = []
     spec = SourceSpec(path=str(file), columns=columns or {})
     requests = list(load_requests(spec, harmful, lambda _, mapping: shown.append(mapping)))
     return requests, shown[0]
@@ -234,18 +234,18 @@ def test_of_a_preference_the_chosen_answer_is_kept_and_the_rejected_never(tmp_pa
     requests, mapping = _load(
         tmp_path, [{"ask_me": KNOT, "rejected": "How would you like it?", "target": "Sure, is it?"}]
     )
-    assert mapping == Mapping(text="ask_me")
+    assert mapping == ColumnMapping(text="ask_me")
 
 
 def test_what_asks_most_is_not_taken_where_it_is_a_rejected_answer(tmp_path: Path) -> None:
     row = {"said": "A knot for my boots, please.", "rejected": "How would you like it?", "target": "Could it be this?"}
-    assert _load(tmp_path, [row])[1] == Mapping(text="said")
+    assert _load(tmp_path, [row])[1] == ColumnMapping(text="said")
 
 
 def test_columns_inside_objects_are_found_by_their_own_name(tmp_path: Path) -> None:
     row = {"turn": {"prompt": KNOT, "response": "Loop."}, "meta": {"about": {"topic": "ropes"}}}
     requests, mapping = _load(tmp_path, [row])
-    assert mapping == Mapping(text="turn.prompt", answer="turn.response", category="meta.about.topic")
+    assert mapping == ColumnMapping(text="turn.prompt", answer="turn.response", category="meta.about.topic")
     assert (requests[0].text, requests[0].answer, requests[0].categories) == (KNOT, "Loop.", ("ropes",))
 
 
@@ -415,7 +415,7 @@ def test_half_an_emoji_does_not_stop_a_set(tmp_path: Path) -> None:
 def test_files_of_one_folder_may_have_other_columns(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": KNOT}))
     (tmp_path / "b.csv").write_text(f"goal\n{BOW}\n")
-    shown: dict[str, Mapping] = {}
+    shown: dict[str, ColumnMapping] = {}
     requests = list(load_requests(SourceSpec(path=str(tmp_path)), True, lambda n, m: shown.update({Path(n).name: m})))
     assert [(request.text, request.source) for request in requests] == [(KNOT, "a.jsonl"), (BOW, "b.csv")]
     assert {name: mapping.text for name, mapping in shown.items()} == {"a.jsonl": "prompt", "b.csv": "goal"}
@@ -438,7 +438,7 @@ def test_an_empty_folder_saved_by_datasets_is_an_error(tmp_path: Path) -> None:
 
 
 def test_mapping_can_be_guessed_from_rows_alone() -> None:
-    assert guess_mapping([{"goal": KNOT, "target": "Sure, here is how"}], {}, "x") == Mapping(text="goal")
+    assert guess_mapping([{"goal": KNOT, "target": "Sure, here is how"}], {}, "x") == ColumnMapping(text="goal")
 
 
 SETS = {
@@ -458,7 +458,7 @@ SETS = {
 @pytest.mark.parametrize("name", SETS)
 def test_every_development_set_is_read_whole_without_a_flag(shared: Path, name: str) -> None:
     count, column = SETS[name]
-    shown: list[Mapping] = []
+    shown: list[ColumnMapping] = []
     harmful = name.startswith("harmful")
     requests = list(load_requests(SourceSpec(path=str(shared / name)), harmful, lambda _, m: shown.append(m)))
     assert len(requests) == count
@@ -496,7 +496,7 @@ def test_labels_of_a_mixed_set_are_kept(shared: Path) -> None:
 def test_a_promise_is_never_taken_for_an_answer(shared: Path) -> None:
     """AdvBench's `target` begins an answer that complies: taught as the refusal, it would teach the attack."""
     file = shared / "harmful" / "advbench.csv"
-    shown: list[Mapping] = []
+    shown: list[ColumnMapping] = []
     requests = list(load_requests(SourceSpec(path=str(file)), True, lambda _, mapping: shown.append(mapping)))
     assert "target" not in shown[0].model_dump().values()
     assert {request.answer for request in requests} == {None}

@@ -12,7 +12,7 @@ from forethought.evals.comprehension import (
 )
 from forethought.evals.metrics import Figure
 from forethought.evals.relatedness import Background
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from tests.judged import judged_one, request_of
 
 NOUNS = (

@@ -14,7 +14,7 @@ from forethought.evals.paired import (
     detectable_paired,
     randomisation_test,
 )
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from tests.judged import comparison, judged_one, request_of
 
 

@@ -9,8 +9,8 @@ import pytest
 from forethought.data.shipped import SAMPLE, accepted_answers
 from forethought.errors import ConfigError
 from forethought.evals.plan import HELD_OUT_RULES, plan_attempts, reasoning_attempts
-from forethought.evals.respond import Attempt
 from forethought.evals.short_questions import CAPABILITY
+from forethought.evals.suite.records import Attempt
 from forethought.records import Request, user_request
 
 ATTACKS = ("style_json", "leetspeak")

@@ -20,7 +20,7 @@ from forethought.evals.reasoning_metrics import (
     rule_f1,
     verdict_right,
 )
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.reasoning import Decision, Finding, SafetyReasoning
 from tests.judged import judged_one, request_of
 

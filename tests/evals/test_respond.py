@@ -13,7 +13,8 @@ from typing import cast
 import pytest
 
 from forethought.engine.local import LocalModel
-from forethought.evals.respond import Attempt, Judged, run_defence
+from forethought.evals.respond import run_defence
+from forethought.evals.suite.records import Attempt, Judged
 from forethought.records import Message, Request, user_request
 from forethought.report.figures import defence_figures
 from tests.tiny import Scripted

@@ -10,7 +10,7 @@ from forethought.evals.attacks.base import Attack
 from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.judges.base import Verdict
 from forethought.evals.metrics import Figure
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.report.attack_figures import (
     attack_report,
     collect,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought.engine.local import Settings
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.report.compare_page import write_compare_page
 from forethought.report.figures import defence_figures
 from tests.judged import LONG_HARMFUL, judged_one, request_of

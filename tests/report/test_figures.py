@@ -10,7 +10,7 @@ from forethought.evals.cells import by_cell
 from forethought.evals.comprehension import readable_styles
 from forethought.evals.metrics import Figure
 from forethought.evals.plan import HELD_OUT_RULES
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.report.figures import (
     attack_sets,
     defence_figures,

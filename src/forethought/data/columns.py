@@ -65,7 +65,7 @@ _BARE = {"1", "true", "yes", "0", "false", "no"}
 _NO_TEXT = {"", "nan", "none", "null", "n/a", "na"}
 
 
-class Mapping(Record):
+class ColumnMapping(Record):
     """Which column holds what. None: the source has no such column."""
 
     text: str | None = None
@@ -89,7 +89,7 @@ class Mapping(Record):
         return self.label is not None and _key(self.label.rpartition(".")[2]) in _INVERTED
 
 
-def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> Mapping:
+def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> ColumnMapping:
     """The mapping for a source, guessed from its first rows.
 
     Raises InputError when an override names no column or a column of labels that can't
@@ -113,7 +113,7 @@ def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> 
         chosen.pop("text", None) if "text" not in overrides else chosen.pop("messages")
     if "text" not in chosen and "messages" not in chosen:
         chosen |= _last_resort(rows, columns, chosen, name)
-    mapping = Mapping.model_validate(chosen)
+    mapping = ColumnMapping.model_validate(chosen)
     if "label" in overrides and not _plausible("label", overrides["label"], rows):
         raise InputError(
             f"{name}: column '{mapping.label}'",

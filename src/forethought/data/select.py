@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from forethought.data.shipped import shipped_requests
-from forethought.data.sources import SHIPPED, Mapping, OnSkip, SourceSpec, load_requests
+from forethought.data.sources import SHIPPED, ColumnMapping, OnSkip, SourceSpec, load_requests
 from forethought.errors import InputError
 from forethought.records import Request, Split
 
@@ -18,7 +18,7 @@ def load_split(
     harmful: bool,
     held_out_share: float,
     dev_share: float,
-    on_mapping: Callable[[str, Mapping], None] | None = None,
+    on_mapping: Callable[[str, ColumnMapping], None] | None = None,
     on_skip: OnSkip | None = None,
 ) -> dict[Split, list[Request]]:
     """The requests of some sources by split; of a source with labels, those of the side asked for.

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from forethought.data.columns import (
-    Mapping,
+    ColumnMapping,
     categories_of,
     flat,
     guess_mapping,
@@ -29,7 +29,7 @@ from forethought.data.shipped import shipped_requests
 from forethought.errors import InputError
 from forethought.records import Message, Record, Request
 
-__all__ = ["Mapping", "OnSkip", "SourceSpec", "guess_mapping", "hash_sample", "load_requests"]
+__all__ = ["ColumnMapping", "OnSkip", "SourceSpec", "guess_mapping", "hash_sample", "load_requests"]
 
 SHIPPED = "shipped:"
 _HEAD = 200
@@ -55,7 +55,7 @@ class SourceSpec(Record):
 def load_requests(
     spec: SourceSpec,
     harmful: bool | None,
-    on_mapping: Callable[[str, Mapping], None] | None = None,
+    on_mapping: Callable[[str, ColumnMapping], None] | None = None,
     on_skip: OnSkip | None = None,
     only: bool | None = None,
 ) -> Iterator[Request]:
@@ -98,7 +98,7 @@ def hash_sample(requests: Iterable[Request], most: int) -> list[Request]:
 
 
 def _stream(
-    spec: SourceSpec, harmful: bool | None, on_mapping: Callable[[str, Mapping], None], on_skip: OnSkip
+    spec: SourceSpec, harmful: bool | None, on_mapping: Callable[[str, ColumnMapping], None], on_skip: OnSkip
 ) -> Iterator[Request]:
     def on_bad(error: InputError) -> None:
         if not spec.skip_bad:
@@ -137,7 +137,7 @@ def _read_row(
     row: Row,
     place: tuple[str, int],
     source: str,
-    mapping: Mapping,
+    mapping: ColumnMapping,
     harmful: bool | None,
     own: bool,
     on_bad: Callable[[InputError], None],
@@ -184,7 +184,7 @@ def _kind(harmful: bool | None) -> str:
     return "" if harmful is None else "harmful" if harmful else "ordinary"
 
 
-def _requests(row: Row, mapping: Mapping, source: str, harmful: bool | None) -> list[Request]:
+def _requests(row: Row, mapping: ColumnMapping, source: str, harmful: bool | None) -> list[Request]:
     label = harmful
     if mapping.label and not is_blank(row.get(mapping.label)):
         label = label_of(row[mapping.label], mapping.inverted)
@@ -221,7 +221,7 @@ def _conversation(value: object, column: str) -> list[Message]:
     return messages_of(turns)
 
 
-def _asked(text: object, row: Row, mapping: Mapping) -> list[Message]:
+def _asked(text: object, row: Row, mapping: ColumnMapping) -> list[Message]:
     """A prompt as messages: one user turn, unless it is a transcript."""
     if not isinstance(text, str) or is_blank(text):
         return []
@@ -236,7 +236,7 @@ def _asked(text: object, row: Row, mapping: Mapping) -> list[Message]:
     return [Message(role="user", content=text)]
 
 
-def _before(row: Row, mapping: Mapping, messages: list[Message]) -> list[Message]:
+def _before(row: Row, mapping: ColumnMapping, messages: list[Message]) -> list[Message]:
     """The system prompt and the earlier turns of columns of their own."""
     before: list[Message] = []
     system = row.get(mapping.system) if mapping.system else None

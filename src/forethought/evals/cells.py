@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 
 Cells = Mapping[str, Sequence[Judged]]
 UNSCORED_LIMIT = 0.02

@@ -18,7 +18,7 @@ from forethought.evals.attacks.catalogue import DIRECT, parse_attack
 from forethought.evals.cells import seeds
 from forethought.evals.metrics import Figure, mean_of_shares
 from forethought.evals.relatedness import Background
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.refusal import garbled
 
 LEVEL = 0.05

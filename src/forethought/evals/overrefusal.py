@@ -19,7 +19,7 @@ from forethought.data.sources import SourceSpec, guess_mapping, load_requests
 from forethought.evals.attacks.catalogue import DIRECT, apply_attack
 from forethought.evals.judges.base import Verdict
 from forethought.evals.metrics import Figure, share
-from forethought.evals.respond import Attempt, Judged
+from forethought.evals.suite.records import Attempt, Judged
 from forethought.records import Record, Request
 
 _TRIGGERS = ("type", "trigger", "trigger_type", "attack_type", "kind", "pattern", "subset")

@@ -35,8 +35,8 @@ from forethought.evals.estimate import (
     newcombe_variance,
 )
 from forethought.evals.metrics import Figure
-from forethought.evals.respond import Judged
 from forethought.evals.short_questions import CAPABILITY, right_answers
+from forethought.evals.suite.records import Judged
 from forethought.records import Record
 
 _FLIPS = 10_000

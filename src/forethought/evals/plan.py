@@ -10,8 +10,8 @@ from forethought.errors import ConfigError
 from forethought.evals.attacks.base import Given
 from forethought.evals.attacks.catalogue import apply_attack, parse_attack
 from forethought.evals.attacks.prepare import prepare
-from forethought.evals.respond import Attempt
 from forethought.evals.short_questions import CAPABILITY, sample_questions
+from forethought.evals.suite.records import Attempt
 from forethought.records import Request
 
 HELD_OUT_RULES = "heldout_rules"

@@ -15,7 +15,7 @@ from forethought.evals.estimate import Array, Statistic, bootstrap
 from forethought.evals.metrics import Figure, mean_of_shares, mean_value
 from forethought.evals.plan import HELD_OUT_RULES
 from forethought.evals.relatedness import Background
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.leak import leak
 
 LONG_WORDS = 150

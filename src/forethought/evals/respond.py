@@ -55,6 +55,3 @@ def _row(attempt: Attempt, system: str | None) -> PlannedAttempt:
         return row
     turns = (Message(role="system", content=system), *attempt.request.messages)
     return row.model_copy(update={"request": attempt.request.model_copy(update={"messages": turns})})
-
-
-__all__ = ["Attempt", "Judged", "run_defence"]

@@ -11,7 +11,7 @@ from forethought.data.classify import assign, best_kind, new_classifier, rules_b
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.overlap import decontaminate, evaluation_set, known_evaluation_sets, removed_by_cause
 from forethought.data.select import cap_per_rule, load_split, sample
-from forethought.data.sources import Mapping, SourceSpec
+from forethought.data.sources import ColumnMapping, SourceSpec
 from forethought.errors import ConfigError, StageError
 from forethought.manifest import write_json
 from forethought.pipeline.recipe import DataConfig
@@ -19,7 +19,7 @@ from forethought.policy import Policy
 from forethought.records import Request, Split, write_jsonl
 
 OVERLAPS, REMOVED = "overlaps.json", "removed.json"
-OnMapping = Callable[[str, Mapping], None]
+OnMapping = Callable[[str, ColumnMapping], None]
 
 
 def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, classify: bool = True) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from forethought.engine.conversation import Response
 from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError
 from forethought.evals.plan import plan_attempts
-from forethought.evals.respond import Judged, run_defence
-from forethought.evals.suite.records import Attempt
+from forethought.evals.respond import run_defence
+from forethought.evals.suite.records import Attempt, Judged
 from forethought.manifest import key_of
 from forethought.pipeline.data_stages import DataFolders
 from forethought.pipeline.fitting import FITS, FUSIONS, fusion_stage, probe_rows, probe_stage, put_around

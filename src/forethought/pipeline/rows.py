@@ -18,13 +18,13 @@ from forethought.pipeline.recipe import BuildConfig, Recipe
 from forethought.policy import Policy
 from forethought.records import Example, Request, read_jsonl, write_jsonl
 
-Progress = Callable[[int], None]
+OnSteps = Callable[[int], None]
 EXAMPLES, DROPPED, LESSONS = "examples.jsonl", "dropped.jsonl", "lessons.jsonl"
 ASKED = "asked.jsonl"
 
 
 def answer_rows(
-    recipe: Recipe, evolved: Path, out: Path, on_total: Progress, on_done: Progress, asked: Path | None = None
+    recipe: Recipe, evolved: Path, out: Path, on_total: OnSteps, on_done: OnSteps, asked: Path | None = None
 ) -> dict[str, Any]:
     """The target model's own answers to some harmless train rows, where the recipe wants them.
 

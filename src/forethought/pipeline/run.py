@@ -16,7 +16,7 @@ from forethought.evals.attacks.catalogue import BY_RULE
 from forethought.evals.cells import UNSCORED_LIMIT, too_many_unscored
 from forethought.evals.comprehension import readability_warnings
 from forethought.evals.metrics import Figure
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.manifest import file_hash
 from forethought.model import write_run_model
 from forethought.pipeline.data_stages import data_stages

@@ -25,7 +25,7 @@ from forethought.evals.comprehension import comprehension, readable_styles
 from forethought.evals.judges.base import Measure
 from forethought.evals.judges.known import KnownError, corrected_asr
 from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.records import Message, Record, Request
 from forethought.report.figures import bounds, youden_of
 

@@ -10,7 +10,7 @@ from typing import Any
 from forethought.evals.attacks.catalogue import parse_attack
 from forethought.evals.judges.known import KnownError
 from forethought.evals.paired import Comparison
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.report.attack_figures import AttackReport, AttackResult, SearchResult
 from forethought.report.page import write_page
 from forethought.report.plots import Plot, Series, axes_of, dots, told

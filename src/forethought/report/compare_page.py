@@ -13,7 +13,7 @@ from forethought.evals.comprehension import readability_warnings
 from forethought.evals.curves import OperatingPoint, operating_curve
 from forethought.evals.metrics import Figure
 from forethought.evals.paired import Comparison
-from forethought.evals.respond import Judged
+from forethought.evals.suite.records import Judged
 from forethought.report.figures import (
     BASE,
     OURS,

@@ -14,8 +14,8 @@ from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_v
 from forethought.evals.paired import Comparison, compare, comparison_figures
 from forethought.evals.plan import HELD_OUT_RULES
 from forethought.evals.reasoning_metrics import reasoning_figures
-from forethought.evals.respond import Judged
 from forethought.evals.short_questions import CAPABILITY, right_answers
+from forethought.evals.suite.records import Judged
 
 BASE, OURS = "base", "scot"
 """The model as it was, whose comprehension is measured; and the defence that is compared with all others."""
