@@ -21,8 +21,7 @@ from forethought.train.methods import reinforced as methods
 from forethought.train.methods.base import Job, Material, TrainingMethod
 from forethought.train.methods.reinforced import REINFORCED, REJECTION, fitting, reinforced, rejecting
 from forethought.train.rl import grpo
-from forethought.train.rl.reward import Reward, RewardWeights, Turn
-from forethought.train.rl.settings import RejectionSettings, RLSettings
+from forethought.train.rl.reward import RejectionSettings, Reward, RewardWeights, RLSettings, Turn
 from forethought.train.run import train_method
 from tests.scripted import Scripted
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer

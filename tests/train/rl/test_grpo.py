@@ -23,10 +23,8 @@ from forethought.train.config import TrainConfig
 from forethought.train.methods.base import Job, Material
 from forethought.train.methods.supervised import SCOT
 from forethought.train.rl import grpo
-from forethought.train.rl.grpo import in_order, optimise, unsupported
-from forethought.train.rl.reward import Reward, Turn, Wanted
-from forethought.train.rl.sampling import Rollout, roll_out, sample_seed, turn_of
-from forethought.train.rl.settings import RLSettings
+from forethought.train.rl.grpo import Rollout, in_order, optimise, roll_out, sample_seed, turn_of, unsupported
+from forethought.train.rl.reward import Reward, RLSettings, Turn, Wanted
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 CONFIG = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, warmup=0.0, seed=3)

@@ -15,7 +15,7 @@ from forethought.records import Example
 from forethought.store import Store
 from forethought.train.rl import rejection
 from forethought.train.rl.rejection import chosen, own_thoughts
-from forethought.train.rl.settings import RejectionSettings
+from forethought.train.rl.reward import RejectionSettings
 from tests.scripted import Scripted
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder
 

@@ -17,7 +17,7 @@ from forethought.reasoning import render
 from forethought.train.config import is_first
 from forethought.train.methods.base import Job, Material, Procedure, tunable_method
 from forethought.train.methods.supervised import SCOT, affordable, paired, reasoned
-from forethought.train.rl.settings import RejectionSettings, RLSettings
+from forethought.train.rl.reward import RejectionSettings, RLSettings
 
 if TYPE_CHECKING:
     from forethought.train.trainer import OnStep

@@ -18,9 +18,8 @@ from forethought.leak import leak
 from forethought.manifest import key_of
 from forethought.records import Example, Record
 from forethought.store import Store
-from forethought.train.rl.reward import nearness, says_something, wanted
-from forethought.train.rl.sampling import sample_seed
-from forethought.train.rl.settings import RejectionSettings
+from forethought.train.rl.grpo import sample_seed
+from forethought.train.rl.reward import RejectionSettings, nearness, says_something, wanted
 
 if TYPE_CHECKING:
     from forethought.engine.local import LocalModel
