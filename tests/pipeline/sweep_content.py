@@ -27,7 +27,7 @@ def sweep_content(**changes: Any) -> dict[str, Any]:
     return {
         "name": "test",
         "bases": [str(tiny_folder())],
-        "budgets": [1500],
+        "budgets": [2200],
         "methods": ["scot", "scot_split", "refusal"],
         "prompts": ["self_reminder", "safety_conversational"],
         "wrappers": ["linear_probe"],

@@ -36,6 +36,7 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["ladder", *arguments])
 
 
+@pytest.mark.slow
 def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "width", 240)
     plain = "{id: plain, name: scot, why: what all are set against}"
@@ -47,7 +48,7 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     done = _run(str(steps), "--out", str(tmp_path / "out"), "--results", str(tmp_path / "ladder.json"))
     assert "half the rank" in done.output, done.output
     kept = [line for line in done.output.splitlines() if "kept from before" in line]
-    assert any("plain-b1500 train" in line for line in kept)
+    assert any("plain-b2200 train" in line for line in kept)
     held = json.loads((tmp_path / "ladder.json").read_text())
     names = {figure["name"] for figure in held["figures"]} | set(held.get("missing", {}))
     assert {f"auroc_unseen_{rung}" for rung in ("plain", "narrow", "thrice", "whole")} <= names
@@ -59,10 +60,10 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     assert (tmp_path / "out" / "second" / "report.html").is_file()
     assert "plain" in (tmp_path / "out" / "gains.svg").read_text()
     cells = tmp_path / "out" / f"{tiny_folder().name}-s0"
-    configs = [cells / f"{name}-b1500" / "train" / "adapter_config.json" for name in ("plain", "narrow", "thrice")]
+    configs = [cells / f"{name}-b2200" / "train" / "adapter_config.json" for name in ("plain", "narrow", "thrice")]
     ranks = [json.loads(file.read_text())["r"] for file in configs]
     assert ranks == [2, 1, 1]
-    assert (cells / "whole-b1500" / "attack" / "judged.jsonl").is_file(), "trained and never judged"
+    assert (cells / "whole-b2200" / "attack" / "judged.jsonl").is_file(), "trained and never judged"
     once, more = (json.loads((file.parent / "manifest.json").read_text())["counts"] for file in configs[1:])
     assert (once["passes"], round(more["passes"])) == (1.0, 3)
     assert more["rows"] <= once["rows"] / 2

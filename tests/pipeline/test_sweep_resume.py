@@ -42,7 +42,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     file, out = sweep_file(tmp_path, methods=methods), tmp_path / "out"
     command = [sys.executable, "-m", "forethought", "sweep", str(file), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    scot = out / f"{tiny_folder().name}-s0" / "scot-b1500"
+    scot = out / f"{tiny_folder().name}-s0" / "scot-b2200"
     for _ in range(2400):
         if (scot / "attack" / "manifest.json").is_file() or child.poll() is not None:
             break
@@ -66,24 +66,24 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert {f"latency_{one}" for one in ("prompt", "linear_probe", "scot", "refusal", "scot_best")} <= names
     assert {"asr_best_of_n_refusal", "asr_best_of_n_scot_best"} <= names | _unscored(out)
     # Split answering shares its weights, and so does what has a fusion around it.
-    split = scot.with_name("scot_split-b1500") / "train"
+    split = scot.with_name("scot_split-b2200") / "train"
     assert (split / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert json.loads((split / "forethought.json").read_text())["answer_with"] == "base"
     assert figures["train_seconds_scot_split"] >= figures["train_seconds_scot"], "its weights were trained as long"
-    best = scot.with_name("scot_best-b1500")
+    best = scot.with_name("scot_best-b2200")
     assert (best / "train" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert load_fusion(best / "fuse")[0].n_calibration > 1
     assert not load_fusion(best / "fuse")[0].reads_intent
     for name, trained in (("read", False), ("own", True)):
-        fusion, probe = load_fusion(scot.with_name(f"{name}-b1500") / "fuse")
+        fusion, probe = load_fusion(scot.with_name(f"{name}-b2200") / "fuse")
         assert fusion.reads_intent
         assert probe.settings.trained is trained
-    given = scot.with_name("at_two-b1500") / "train"
+    given = scot.with_name("at_two-b2200") / "train"
     assert (given / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert (read_settings(given).threshold, read_settings(given).answer_with) == (2.0, "base")
     assert read_settings(scot / "train").threshold != 2.0
     # A probe of a model without a thought decides by itself, and the base answers what it allows.
-    alone = scot.with_name("probed-b1500")
+    alone = scot.with_name("probed-b2200")
     of_states = load_probe(alone / "probe")
     assert of_states.settings.trained
     by_base = {row.attempt.id: row.response for row in _judged(scot.parent / "base" / "attack")}
@@ -95,7 +95,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
         allowed = row.response.log_odds < of_states.threshold
         assert (row.response.answer == theirs.answer) if allowed else row.refused
     # What the lender of the weights said is taken over where all else is the same, and decided anew at a threshold.
-    lent, decided = (_log_odds(scot.with_name(name) / "attack") for name in ("scot-b1500", "at_two-b1500"))
+    lent, decided = (_log_odds(scot.with_name(name) / "attack") for name in ("scot-b2200", "at_two-b2200"))
     assert {name: odds for name, (odds, _) in lent.items()} == {name: odds for name, (odds, _) in decided.items()}
     assert decided
     assert all(decision == ("refuse" if odds >= 2.0 else "comply") for odds, decision in decided.values())
@@ -108,9 +108,9 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert not (scot / "questions").exists(), "what is not done yet was done for a report of what is"
     more = here(further, out)
     assert (scot / "questions" / "manifest.json").is_file()
-    assert "scot_no_benign-b1500 train" in more.stdout.replace("\n", " ")
+    assert "scot_no_benign-b2200 train" in more.stdout.replace("\n", " ")
     kept = [line for line in more.stdout.splitlines() if "kept from before" in line]
-    assert any("scot-b1500 train" in line for line in kept)
+    assert any("scot-b2200 train" in line for line in kept)
     assert weights.stat().st_mtime_ns == before
 
 
