@@ -142,6 +142,7 @@ def _log(out: Path, log: Path) -> Path:
     return log
 
 
+@pytest.mark.slow
 def test_figures_are_made_anew_from_a_log_without_a_model(
     studied: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +174,7 @@ def test_figures_are_made_anew_from_a_log_without_a_model(
     assert (there / name / "base" / "attack" / "judged.jsonl").is_file()
 
 
+@pytest.mark.slow
 def test_a_log_that_does_not_say_what_the_base_understands_has_it_asked(
     studied: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -187,6 +189,7 @@ def test_a_log_that_does_not_say_what_the_base_understands_has_it_asked(
     assert _figures(there).keys() == _figures(out).keys()
 
 
+@pytest.mark.slow
 def test_a_log_of_other_settings_is_not_taken(studied: tuple[Path, Path], tmp_path: Path) -> None:
     _, out = studied
     there, other = tmp_path / "there", tmp_path / "other.yaml"
@@ -198,6 +201,7 @@ def test_a_log_of_other_settings_is_not_taken(studied: tuple[Path, Path], tmp_pa
     assert "Run it here" in missing["auroc_unseen_scot"]
 
 
+@pytest.mark.slow
 def test_an_attack_more_on_one_defence_leaves_the_others_in_the_log(studied: tuple[Path, Path], tmp_path: Path) -> None:
     _, out = studied
     there, other = tmp_path / "there", tmp_path / "other.yaml"
@@ -209,6 +213,7 @@ def test_an_attack_more_on_one_defence_leaves_the_others_in_the_log(studied: tup
     assert [name for name in missing if name.startswith("auroc_unseen")] == ["auroc_unseen_scot"]
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_log_is_told_at_once(tmp_path: Path, studied: tuple[Path, Path]) -> None:
     done = _run(str(studied[0]), "--out", str(tmp_path / "out"), "--kept", str(tmp_path))
     assert done.exit_code == 1
@@ -216,6 +221,7 @@ def test_a_folder_without_a_log_is_told_at_once(tmp_path: Path, studied: tuple[P
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_log_beside_only_is_told(studied: tuple[Path, Path]) -> None:
     done = _run(str(studied[0]), "--kept", str(studied[1]), "--only", "scot")
     assert "no use beside --only" in str(done.exception)
