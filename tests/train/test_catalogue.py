@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from forethought.commands.train import list_methods
 
+from forethought.cli.train import _show_methods
 from forethought.defences.reference import defences_page
 from forethought.train import methods
 from forethought.train.methods import catalogue
@@ -35,7 +35,7 @@ def test_a_new_method_is_one_new_file(
     monkeypatch.setattr(catalogue, "METHODS", read_methods())
     try:
         assert get_method("parrot").title == "SCoT said twice"
-        list_methods()
+        _show_methods()
         assert "SCoT said twice" in capsys.readouterr().out
         assert "| `parrot` | SCoT said twice | ours |" in defences_page()
     finally:
