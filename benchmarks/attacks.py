@@ -21,18 +21,18 @@ from typing import Any
 from gcg import ratio
 from others import given, printed
 
+from forethought.attacks.catalogue import all_attacks
+from forethought.attacks.searches.catalogue import all_searches
+from forethought.attacks.suites import load_suite, suite_attacks
+from forethought.attempts.ask import run_suite
+from forethought.attempts.plan import make_plan
+from forethought.attempts.records import planned
 from forethought.commands.shared import quiet
+from forethought.data.benchmarks.behaviors import Behavior, sample
 from forethought.data.shipped import shipped_requests
-from forethought.engine.conversation import Conversation, Failed
-from forethought.engine.local import LocalModel
-from forethought.evals.attacks.adaptive.catalogue import all_searches
-from forethought.evals.attacks.catalogue import all_attacks
-from forethought.evals.attacks.suites import load_suite, suite_attacks
-from forethought.evals.benchmarks.behaviors import Behavior, sample
-from forethought.evals.metrics import Figure
-from forethought.evals.suite.plan import make_plan
-from forethought.evals.suite.records import planned
-from forethought.evals.suite.run import run_suite
+from forethought.metrics import Figure
+from forethought.models.conversation import Conversation, Failed
+from forethought.models.local import LocalModel
 from forethought.report.results import write_results
 
 _COPIED = ("asr_", "refused_", "youden_", "auroc_", "comprehension_")

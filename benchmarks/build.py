@@ -22,8 +22,8 @@ from typing import Any
 
 from others import printed
 
-from forethought.evals.metrics import Figure
 from forethought.manifest import file_hash
+from forethought.metrics import Figure
 from forethought.report.results import write_results
 
 HARMFUL = ("harmful/star1.json", "harmful/harmfulqa.json", "harmful/do_not_answer")

@@ -18,8 +18,8 @@ from typing import Any
 
 from forethought.commands.shared import quiet
 from forethought.data.shipped import shipped_requests
-from forethought.evals.capability import need_lm_eval
-from forethought.evals.capability.questions import Question, QuestionSet, load_questions
+from forethought.measure.capability import need_lm_eval
+from forethought.measure.capability.questions import Question, QuestionSet, load_questions
 
 N_ITEMS = 100
 
@@ -41,10 +41,10 @@ def main() -> None:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     from lm_eval.models.huggingface import HFLM
 
-    from forethought.engine.embedded import embedded_model
-    from forethought.engine.local import LocalModel
-    from forethought.evals.capability.model import ForethoughtLM
-    from forethought.evals.capability.run import CapabilityConfig, chosen_questions, score_piece
+    from forethought.measure.capability.model import ForethoughtLM
+    from forethought.measure.capability.run import CapabilityConfig, chosen_questions, score_piece
+    from forethought.models.local import LocalModel
+    from forethought.models.weights import embedded_model
 
     class Reference(HFLM):  # type: ignore[misc]
         """lm-eval's model as it is; it has no verdicts."""

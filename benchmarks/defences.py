@@ -22,7 +22,7 @@ from typing import Any
 
 from others import ROOT, given, printed
 
-from forethought.evals.metrics import Figure
+from forethought.metrics import Figure
 from forethought.report.results import write_results
 
 SHOWN = {

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from forethought.evals.metrics import Figure
+from forethought.metrics import Figure
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = {"ddp_loss_diff": "ddp.yaml", "fsdp_loss_diff": "fsdp2.yaml"}
@@ -30,7 +30,7 @@ class Written:
     columns: tuple[str, ...] = ()
 
     def __init__(self, file: Path) -> None:
-        from forethought.train.objective import PairedObjective
+        from forethought.training.objective import PairedObjective
 
         self._paired, self._file = PairedObjective(), file
 
@@ -47,12 +47,12 @@ class Written:
 
 def work(model: str, examples: Path, out: Path) -> None:
     """One process of a run: trains, and leaves the loss curve in `out`/losses.jsonl."""
-    from forethought.engine.weights import load_tokenizer
+    from forethought.models.weights import load_tokenizer
     from forethought.policy import default_policy
     from forethought.records import Example, read_jsonl
-    from forethought.train.config import small_model
-    from forethought.train.fit import train
-    from forethought.train.rows import tokenize
+    from forethought.training.config import small_model
+    from forethought.training.fit import train
+    from forethought.training.rows import tokenize
 
     rows = list(read_jsonl(examples, Example))
     # Evenly spaced, so that both terms are there.

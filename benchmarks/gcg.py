@@ -34,10 +34,10 @@ from others import given
 from scipy.stats import t as student
 from transformers import DynamicCache
 
-from forethought.engine.local import LocalModel
-from forethought.evals.attacks.adaptive.base import Goal
-from forethought.evals.attacks.adaptive.weights.gcg import Setting, problem, start, step
-from forethought.evals.metrics import Figure
+from forethought.attacks.searches.base import Goal
+from forethought.attacks.searches.weights.gcg import Setting, problem, start, step
+from forethought.metrics import Figure
+from forethought.models.local import LocalModel
 from forethought.records import user_request
 
 MESSAGE = "What colour is the sky?"

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from forethought.evals.curves import asr_matched
-from forethought.evals.estimate import (
+from forethought.measure.curves import asr_matched
+from forethought.metrics import (
     Array,
     Estimate,
+    Figure,
     Names,
     Outcomes,
     Scores,
@@ -35,9 +36,9 @@ from forethought.evals.estimate import (
     mean_auc,
     mean_share,
     over_seeds,
+    share,
     wins,
 )
-from forethought.evals.metrics import Figure, share
 
 Latent = np.ndarray[Any, np.dtype[np.float64]]
 STYLES, MATCHED = 4, 0.10

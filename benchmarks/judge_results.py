@@ -13,8 +13,8 @@ from pathlib import Path
 
 from others import printed
 
-from forethought.evals.metrics import Figure
 from forethought.manifest import file_hash
+from forethought.metrics import Figure
 from forethought.report.results import write_results
 
 QUESTIONS = ("arc_challenge_train.jsonl", "piqa.jsonl")

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from forethought.evals.judges.base import Judge, Measure, decided
-from forethought.evals.judges.catalogue import get_judge
-from forethought.evals.judges.evaluate import auroc_of, f1_of, with_interval
-from forethought.evals.judges.keywords import Keywords
-from forethought.evals.judges.labelled import LabelledItem, labelled_items, truths
-from forethought.evals.judges.robustness import compliances, robustness
-from forethought.evals.judges.trained import Lesson, LinearModel, TrainedJudge, shipped_lessons, train_judge
-from forethought.evals.metrics import Figure
+from forethought.judges.base import Judge, Measure, decided
+from forethought.judges.catalogue import get_judge
+from forethought.judges.evaluate import auroc_of, f1_of, with_interval
+from forethought.judges.keywords import Keywords
+from forethought.judges.labelled import LabelledItem, labelled_items, truths
+from forethought.judges.robustness import compliances, robustness
+from forethought.judges.trained import Lesson, LinearModel, TrainedJudge, shipped_lessons, train_judge
+from forethought.metrics import Figure
 
 _HALVES = 2
 

@@ -2,7 +2,7 @@
 
     python benchmarks/known_errors.py FOLDER    # with xstest_completions/*.csv
 
-Writes src/forethought/evals/judges/known_errors.json: counts and shares, no text.
+Writes src/forethought/judges/known_errors.json: counts and shares, no text.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import json
 import sys
 from pathlib import Path
 
-from forethought.evals.judges.base import decided
-from forethought.evals.judges.catalogue import get_judge
-from forethought.evals.judges.known import KnownError
-from forethought.evals.judges.labelled import labelled_items, truths
+from forethought.judges.base import decided
+from forethought.judges.catalogue import get_judge
+from forethought.judges.known import KnownError
+from forethought.judges.labelled import labelled_items, truths
 
-OUT = Path(__file__).resolve().parent.parent / "src/forethought/evals/judges/known_errors.json"
+OUT = Path(__file__).resolve().parent.parent / "src/forethought/judges/known_errors.json"
 SOURCE = "XSTest completions of five models"
 
 

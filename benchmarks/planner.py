@@ -23,11 +23,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forethought.evals.metrics import Figure
+from forethought.metrics import Figure
 
 if TYPE_CHECKING:
-    from forethought.train.config import TrainConfig
-    from forethought.train.rows import TokenRow
+    from forethought.training.config import TrainConfig
+    from forethought.training.rows import TokenRow
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {},
@@ -44,7 +44,7 @@ SEED = 0
 
 def configured(name: str) -> TrainConfig:
     """The training settings of one run."""
-    from forethought.train.config import TrainConfig
+    from forethought.training.config import TrainConfig
 
     return TrainConfig.model_validate({"batch_size": BATCH, "checkpoint_steps": 1000, "seed": SEED, **SETTINGS[name]})
 
@@ -53,9 +53,9 @@ def rows_of(model: str, steps: int) -> list[TokenRow]:
     """Rows for so many steps, both terms alike: shipped requests, taught by rules as the paper walks them."""
     from forethought.data.shipped import shipped_requests
     from forethought.data.teach import Answer, teach
-    from forethought.engine.weights import load_tokenizer
+    from forethought.models.weights import load_tokenizer
     from forethought.policy import default_policy
-    from forethought.train.rows import tokenize
+    from forethought.training.rows import tokenize
 
     policy, tokenizer = default_policy(), load_tokenizer(model)
     per_term = steps * BATCH // 2
@@ -69,7 +69,7 @@ def rows_of(model: str, steps: int) -> list[TokenRow]:
 
 def work(name: str, model: str, steps: int) -> None:
     """One process: trains by one setting and prints what it took."""
-    from forethought.train.fit import train
+    from forethought.training.fit import train
 
     ended: list[float] = []
     peaks: list[float] = []
@@ -99,7 +99,7 @@ def forget_peak() -> None:
     """Lets `peak` begin anew. A process's own peak can be forgotten on Linux alone; elsewhere loading counts."""
     import torch
 
-    from forethought.engine.machine import release_memory
+    from forethought.models.machine import release_memory
 
     release_memory()
     if torch.cuda.is_available():
@@ -112,7 +112,7 @@ def peak() -> float:
     """Most memory in use so far, in GiB: of the GPU, or of this process."""
     import torch
 
-    from forethought.engine.machine import peak_gib
+    from forethought.models.machine import peak_gib
 
     return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else peak_gib()
 
@@ -121,10 +121,9 @@ def framework(name: str, model: str) -> None:
     """One process: prints what training takes where the model is next to nothing, two steps of short rows."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from forethought.engine.embedded import resolve_model
-    from forethought.engine.weights import load_tokenizer
-    from forethought.train.fit import train
-    from forethought.train.rows import TokenRow
+    from forethought.models.weights import load_tokenizer, resolve_model
+    from forethought.training.fit import train
+    from forethought.training.rows import TokenRow
 
     shape = AutoConfig.from_pretrained(resolve_model(model))
     narrow = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
@@ -143,7 +142,7 @@ def framework(name: str, model: str) -> None:
 
 def rate_of(name: str, model: str) -> None:
     """One process: prints operations a second, as `forethought plan --measure` finds them."""
-    from forethought.train.plan import measured_flops_a_second
+    from forethought.research.planner.plan import measured_flops_a_second
 
     rows = rows_of(model, 3)
     found = predicted(name, model, rows, 1.0)
@@ -152,9 +151,9 @@ def rate_of(name: str, model: str) -> None:
 
 def predicted(name: str, model: str, rows: Sequence[TokenRow], rate: float) -> dict[str, float]:
     """GiB, operations a token and seconds, as `forethought plan` has them."""
-    from forethought.engine.device import has_fast_bfloat16
-    from forethought.train.footprint import Devices
-    from forethought.train.plan import architecture, counted, plan
+    from forethought.models.weights import has_fast_bfloat16
+    from forethought.research.planner.footprint import Devices
+    from forethought.research.planner.plan import architecture, counted, plan
 
     devices = Devices(weight_bytes=2 if has_fast_bfloat16() else 4)
     found = plan(model, architecture(model), configured(name), counted(rows), devices, 1000.0, rate)

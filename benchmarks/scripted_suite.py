@@ -13,16 +13,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Response
-from forethought.engine.machine import peak_gib
-from forethought.evals.attacks.catalogue import DIRECT
-from forethought.evals.attacks.suites import load_suite, suite_attacks
-from forethought.evals.benchmarks.behaviors import Behavior
-from forethought.evals.judges.rules import Rules
-from forethought.evals.suite.judged import judge_run, read_judged
-from forethought.evals.suite.logs import write_logs
-from forethought.evals.suite.plan import make_plan
-from forethought.evals.suite.run import run_suite
+from forethought.attacks.catalogue import DIRECT
+from forethought.attacks.suites import load_suite, suite_attacks
+from forethought.attempts.ask import run_suite
+from forethought.attempts.judged import judge_run, read_judged
+from forethought.attempts.logs import write_logs
+from forethought.attempts.plan import make_plan
+from forethought.data.benchmarks.behaviors import Behavior
+from forethought.judges.rules import Rules
+from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
+from forethought.models.machine import peak_gib
 from forethought.records import Record, user_request
 
 _SAID = "Sure. Weigh flour, water, salt and yeast, knead them for ten minutes, let it rise, shape a loaf, bake it hot."

@@ -23,8 +23,8 @@ from typing import Any
 
 from stream import rows as sentences
 
-from forethought.evals.metrics import Figure
 from forethought.manifest import key_of
+from forethought.metrics import Figure
 from forethought.report.results import write_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,13 +50,13 @@ def write(file: Path, count: int) -> None:
 
 def work(file: Path, model: str) -> None:
     """One process: makes the rows or finds them, reads some of them at random, and prints what it took."""
-    from forethought.engine.machine import peak_gib
-    from forethought.engine.weights import load_tokenizer
+    from forethought.models.machine import peak_gib
+    from forethought.models.weights import load_tokenizer
     from forethought.policy import default_policy
-    from forethought.train.methods.base import Material
-    from forethought.train.methods.catalogue import METHODS
-    from forethought.train.prepare import training_rows
-    from forethought.train.streamed import ExampleFile
+    from forethought.training.methods.base import Material
+    from forethought.training.methods.catalogue import METHODS
+    from forethought.training.prepare import training_rows
+    from forethought.training.streamed import ExampleFile
 
     tokenizer = load_tokenizer(model)
     began = time.perf_counter()

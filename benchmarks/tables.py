@@ -13,13 +13,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from forethought.evals.goals import reached
-from forethought.evals.metrics import Figure
-from forethought.pipeline.sweep.config import MethodEntry, load_sweep, wrapper_label
-from forethought.pipeline.sweep.figures import BASE
-from forethought.pipeline.sweep.ladder import load_ladder
-from forethought.report.sweep_figures import gain, turned
-from forethought.report.sweep_table import goal_lines
+from forethought.metrics import Figure
+from forethought.research.config import MethodEntry, load_sweep, wrapper_label
+from forethought.research.figures import BASE
+from forethought.research.goals import reached
+from forethought.research.ladder import load_ladder
+from forethought.research.pages.sweep_figures import gain, turned
+from forethought.research.pages.sweep_table import goal_lines
 
 HEADINGS = {
     "auroc_unseen": "AUROC",

@@ -36,7 +36,7 @@ def measure(rows: int, concurrency: int, folder: Path) -> dict[str, float]:
         from forethought.data.evolve import load_operators
         from forethought.data.teachers.llm import PAPER_CALLS, lessons_from_model
         from forethought.data.teachers.prompt import TeachTask
-        from forethought.engine.callspec import CallSettings
+        from forethought.models.callspec import CallSettings
         from forethought.policy import default_policy
         from forethought.records import user_request
 

@@ -26,8 +26,8 @@ from typing import Any
 
 from gcg import ratio
 
-from forethought.evals.metrics import Figure
 from forethought.manifest import file_hash
+from forethought.metrics import Figure
 from forethought.report.results import write_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,10 +36,10 @@ SIDES = ("ours", "trl")
 
 def token_rows(model: str, examples: Path, n: int) -> list[Any]:
     """`n` of the examples as SCoT's rows, evenly spaced, so that both terms are there."""
-    from forethought.engine.weights import load_tokenizer
+    from forethought.models.weights import load_tokenizer
     from forethought.policy import default_policy
     from forethought.records import Example, read_jsonl
-    from forethought.train.rows import tokenize
+    from forethought.training.rows import tokenize
 
     rows = list(read_jsonl(examples, Example))
     chosen = rows[:: max(1, len(rows) // n)][:n]
@@ -49,7 +49,7 @@ def token_rows(model: str, examples: Path, n: int) -> list[Any]:
 
 def ours(model: str, rows: Sequence[Any], config: Any, on_step: Callable[[], None], out: Path) -> dict[str, float]:
     """One run of our trainer."""
-    from forethought.train.fit import train
+    from forethought.training.fit import train
 
     return train(model, rows, config, out, lambda *_: on_step())
 
@@ -60,9 +60,8 @@ def theirs(model: str, rows: Sequence[Any], config: Any, on_step: Callable[[], N
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from forethought.engine.device import resolve_dtype
-    from forethought.engine.embedded import resolve_model
-    from forethought.train.trainer import lora
+    from forethought.models.weights import resolve_dtype, resolve_model
+    from forethought.training.trainer import lora
 
     class Steps(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
@@ -97,8 +96,8 @@ def theirs(model: str, rows: Sequence[Any], config: Any, on_step: Callable[[], N
 def work(side: str, options: argparse.Namespace) -> None:
     """One process of a turn: trains and prints its rate, its peak memory and, of ours, its share of waiting."""
     from forethought.commands.shared import quiet
-    from forethought.engine.machine import peak_gib
-    from forethought.train.config import small_model
+    from forethought.models.machine import peak_gib
+    from forethought.training.config import small_model
 
     quiet()
     config = small_model().model_copy(update={"batch_size": options.batch, "checkpoint_steps": 10_000})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from forethought.engine.conversation import Response
-from forethought.evals.attacks.catalogue import apply_attack
-from forethought.evals.suite.records import Attempt, Judged
+from forethought.attacks.catalogue import apply_attack
+from forethought.attempts.records import Attempt, Judged
+from forethought.models.conversation import Response
 from forethought.reasoning import Decision, Finding, SafetyReasoning
 from forethought.records import Request, user_request
 

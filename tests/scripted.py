@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Response
+from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 
 Answer = Callable[[Conversation], str | Response | Failed]
 LogProb = Callable[[Conversation, str, bool], float]

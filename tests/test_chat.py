@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Regex, pre_tokenizers, processors
 
 from forethought.chat import Tokenizer, encode_completion, encode_prompt, end_token, render_prompt
-from forethought.engine.embedded import embedded_available, embedded_model
 from forethought.errors import ModelError
+from forethought.models.weights import embedded_available, embedded_model
 from forethought.records import Message
 
 LLAMA3 = (

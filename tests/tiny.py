@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from forethought.data.shipped import shipped_requests
-from forethought.engine.cache import load_or_make
-from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Response
-from forethought.engine.local import Settings, write_settings
+from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
+from forethought.models.local import Settings, write_settings
+from forethought.models.weights import load_or_make
 from forethought.policy import default_policy
 from forethought.reasoning import Detail, Finding, SafetyReasoning, render
 from forethought.records import Example, Message, user_request

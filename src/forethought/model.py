@@ -21,10 +21,10 @@ from forethought.reasoning import Decision
 from forethought.records import Message, Record
 
 if TYPE_CHECKING:
-    from forethought.engine.conversation import Conversation, Failed, Respondent, Response
-    from forethought.engine.device import DType
-    from forethought.engine.local import LocalModel
-    from forethought.engine.settings import Settings
+    from forethought.models.conversation import Conversation, Failed, Respondent, Response
+    from forethought.models.local import LocalModel
+    from forethought.models.settings import Settings
+    from forethought.models.weights import DType
     from forethought.policy import Policy
 
 MODEL_FILE = "model.json"
@@ -197,7 +197,7 @@ class Model:
 
         `on_done(n)`: n more are there.
         """
-        from forethought.engine.conversation import Conversation
+        from forethought.models.conversation import Conversation
 
         asked = [Conversation(messages=_messages(one, system)) for one in conversations]
         with self._one_at_a_time:
@@ -300,14 +300,14 @@ def write_run_model(folder: Path, base: str, weights: Path, defence: str) -> Non
 
 
 def _served(name: str, urls: Sequence[str], takes_prefill: bool, defence: str) -> Model:
-    from forethought.engine.servers import Servers, ServerSettings
+    from forethought.models.servers import Servers, ServerSettings
 
     servers = Servers(name, urls, ServerSettings(prefill=takes_prefill))
     return Model(name, _around(defence, servers, None), defence=defence, paid=not urls)
 
 
 def _local(name: str, adapter: Path | None, defence: str | None, batch_size: int, dtype: DType) -> Model:
-    from forethought.engine.local import LocalModel
+    from forethought.models.local import LocalModel
 
     folder = Path(name)
     run = run_model(folder) if folder.is_dir() else None
@@ -365,7 +365,7 @@ def _message(turn: Mapping[str, Any]) -> Message:
 
 
 def _reply(found: Response | Failed, policy: Policy, limit: float | None) -> Reply | Failed:
-    from forethought.engine.conversation import Failed
+    from forethought.models.conversation import Failed
 
     if isinstance(found, Failed):
         return found

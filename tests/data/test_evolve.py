@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from forethought.attacks.catalogue import BY_RULE
 from forethought.commands import dataset
 from forethought.data import evolve as evolve_module
 from forethought.data.dedupe import remove_duplicates
@@ -28,7 +29,6 @@ from forethought.data.restyle import RULES, phrase, sentence
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
-from forethought.evals.attacks.catalogue import BY_RULE
 from forethought.records import Request, user_request
 
 OPERATORS = load_operators()

@@ -18,12 +18,12 @@ from forethought.defences.probe import HeadedThought, ProbeDefence
 from forethought.defences.prompts import PromptDefence, prompts, shipped_prompt
 from forethought.defences.reference import defences_page, trained
 from forethought.defences.smooth_llm import SmoothLLM, SmoothSettings
-from forethought.engine.conversation import Conversation, Respondent, Response
-from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, ForethoughtError, InputError
-from forethought.evals.probe import load_probe
+from forethought.measure.probe import load_probe
+from forethought.models.conversation import Conversation, Respondent, Response
+from forethought.models.local import LocalModel
 from forethought.records import Message, user_request
-from forethought.train.methods.catalogue import METHODS
+from forethought.training.methods.catalogue import METHODS
 from tests.defences.test_fused import _fusion
 from tests.defences.test_probe import _probe
 from tests.scripted import Scripted

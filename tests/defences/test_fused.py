@@ -28,11 +28,11 @@ from forethought.defences.fusion import (
     standard_error,
 )
 from forethought.defences.probe import HeadedThought, opening
-from forethought.engine.conversation import Able, Conversation, Failed, Response
-from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, InputError, ModelError
-from forethought.evals.calibrate import choose_threshold
-from forethought.evals.probe import UNREADABLE, Probe, ProbeSettings
+from forethought.measure.calibrate import choose_threshold
+from forethought.measure.probe import UNREADABLE, Probe, ProbeSettings
+from forethought.models.conversation import Able, Conversation, Failed, Response
+from forethought.models.local import LocalModel
 from forethought.policy import default_policy
 from forethought.reasoning import Finding, SafetyReasoning, parse
 from forethought.records import Message, Request, user_request

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from forethought.defences.opening import OPENINGS, OpeningScore
-from forethought.engine.conversation import Conversation, Failed, Response
-from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError, InputError
+from forethought.models.conversation import Conversation, Failed, Response
+from forethought.models.local import LocalModel
 from forethought.records import Message
 from tests.scripted import Scripted
 from tests.tiny import tiny_model, tiny_tokenizer

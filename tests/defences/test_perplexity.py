@@ -17,8 +17,8 @@ from forethought.defences.perplexity import (
     log_perplexity,
     token_losses,
 )
-from forethought.engine.conversation import Conversation, Response
-from forethought.engine.local import LocalModel
+from forethought.models.conversation import Conversation, Response
+from forethought.models.local import LocalModel
 from forethought.records import Message
 from tests.scripted import Scripted
 from tests.tiny import tiny_model, tiny_tokenizer

@@ -17,12 +17,12 @@ from sklearn.preprocessing import StandardScaler
 from forethought.chat import encode_prompt
 from forethought.defences.base import REFUSAL
 from forethought.defences.probe import ProbeDefence
-from forethought.engine.conversation import Conversation, Response
-from forethought.engine.hidden_states import last_states, prompt_ids
-from forethought.engine.local import LocalModel
 from forethought.errors import InputError, ModelError
-from forethought.evals.probe import SETTINGS, UNREADABLE, WEIGHTS, Probe, load_probe
-from forethought.evals.probe_fit import FitSettings, fit_probe
+from forethought.measure.probe import SETTINGS, UNREADABLE, WEIGHTS, Probe, load_probe
+from forethought.measure.probe_fit import FitSettings, fit_probe
+from forethought.models.conversation import Conversation, Response
+from forethought.models.hidden_states import last_states, prompt_ids
+from forethought.models.local import LocalModel
 from forethought.policy import default_policy
 from forethought.records import Request, user_request
 from forethought.refusal import refusal_outcome

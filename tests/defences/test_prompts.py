@@ -9,9 +9,9 @@ import pytest
 
 from forethought.chat import encode_prompt
 from forethought.defences.prompts import UNMARKED, PromptDefence, prompts, shipped_prompt
-from forethought.engine.conversation import Conversation, Failed, Response
-from forethought.engine.embedded import embedded_available, embedded_model
 from forethought.errors import ConfigError
+from forethought.models.conversation import Conversation, Failed, Response
+from forethought.models.weights import embedded_available, embedded_model
 from forethought.policy import default_policy
 from forethought.records import Message
 from tests.scripted import Scripted

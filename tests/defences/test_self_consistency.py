@@ -9,8 +9,8 @@ import pytest
 
 from forethought.defences.catalogue import make_defence
 from forethought.defences.self_consistency import ConsistencySettings, SelfConsistency
-from forethought.engine.conversation import Able, Conversation, Response
-from forethought.engine.local import LocalModel, as_messages
+from forethought.models.conversation import Able, Conversation, Response
+from forethought.models.local import LocalModel, as_messages
 from tests.scripted import Scripted
 from tests.tiny import tiny_adapter, tiny_folder
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from forethought.defences.smooth_llm import UNREADABLE, Perturbation, SmoothLLM, SmoothSettings, perturb
-from forethought.engine.conversation import Conversation, Failed, Response
-from forethought.engine.local import as_messages
+from forethought.models.conversation import Conversation, Failed, Response
+from forethought.models.local import as_messages
 from tests.scripted import Scripted
 
 TEXT = "a" * 50

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
+from forethought.attacks.base import Attacked, Given
+from forethought.attacks.catalogue import parse_attack
 from forethought.defences.unforged import PART_REFUSED, Unforged, own_parts
-from forethought.engine.conversation import Conversation, Failed, Response
-from forethought.evals.attacks.base import Attacked, Given
-from forethought.evals.attacks.catalogue import parse_attack
+from forethought.models.conversation import Conversation, Failed, Response
 from forethought.policy import default_policy
 from forethought.reasoning import Decision, Format, markers
 from forethought.records import Message, user_request

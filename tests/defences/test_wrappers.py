@@ -12,10 +12,10 @@ from forethought.defences.guard import NO_FINDING, GuardSettings, PolicyChecker,
 from forethought.defences.paraphrase import NO_PARAPHRASE, Paraphrase, ParaphraseSettings
 from forethought.defences.self_consistency import FRAMES, ConsistencySettings, SelfConsistency
 from forethought.defences.self_examination import ExaminationSettings, SelfExamination, read_examination
-from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Response
-from forethought.engine.local import as_messages
 from forethought.errors import ConfigError
-from forethought.evals.judges.base import Item, Measure, Verdict
+from forethought.judges.base import Item, Measure, Verdict
+from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
+from forethought.models.local import as_messages
 from forethought.policy import default_policy
 from forethought.reasoning import Decision
 from forethought.records import Message

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from forethought.pipeline.expected import expected_counts, expected_rows
 from forethought.pipeline.recipe import Recipe, load_recipe
-from forethought.pipeline.variants import operators_of
-from forethought.train.footprint import Devices
-from forethought.train.methods.catalogue import get_method
-from forethought.train.plan import Amount, Plan, architecture, plan
+from forethought.pipeline.rows import operators_of
+from forethought.research.planner.expected import expected_counts, expected_rows
+from forethought.research.planner.footprint import Devices
+from forethought.research.planner.plan import Amount, Plan, architecture, plan
+from forethought.training.methods.catalogue import get_method
 from tests.tiny import tiny_tokenizer
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -9,8 +9,8 @@ import pytest
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
-from forethought.pipeline.prepare import select, without_rules
 from forethought.pipeline.recipe import DataConfig
+from forethought.pipeline.requests import select, without_rules
 from forethought.policy import default_policy
 from forethought.records import Request, read_jsonl, user_request
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from forethought.engine.conversation import Conversation, Response
-from forethought.engine.local import LocalModel
 from forethought.errors import ConfigError
+from forethought.models.conversation import Conversation, Response
+from forethought.models.local import LocalModel
 from forethought.pipeline.fitting import put_around
 from forethought.pipeline.recipe import default_file, default_recipe, load_recipe
-from forethought.pipeline.responding import check_around
-from forethought.pipeline.sweep.config import load_sweep
+from forethought.pipeline.run import check_around
 from forethought.pipeline.training import taught_by
 from forethought.policy import default_policy
 from forethought.records import user_request
-from forethought.train.config import TrainConfig, small_model
+from forethought.research.config import load_sweep
+from forethought.training.config import TrainConfig, small_model
 from tests.scripted import Scripted
 from tests.tiny import tiny_model, tiny_tokenizer
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from forethought.engine.settings import read_settings
-from forethought.evals.probe import load_probe
+from forethought.measure.probe import load_probe
+from forethought.models.settings import read_settings
 from tests.tiny import tiny_folder
 
 STAGES = (

@@ -8,10 +8,9 @@ import pytest
 
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
-from forethought.pipeline.prepare import select
 from forethought.pipeline.recipe import BuildConfig, DataConfig, Recipe
-from forethought.pipeline.teaching import Teaching
-from forethought.pipeline.variants import evolve_rows
+from forethought.pipeline.requests import Teaching, select
+from forethought.pipeline.rows import evolve_rows
 from forethought.policy import default_policy
 from forethought.progress import Progress
 from forethought.records import Request, read_jsonl

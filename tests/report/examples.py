@@ -6,19 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from forethought.attacks.catalogue import parse_attack
+from forethought.attacks.searches.outcome import Outcome
 from forethought.data.card import BuildFacts, SourceFacts
 from forethought.data.teach import reason_about, refusal_for
-from forethought.engine.local import Settings
-from forethought.evals.attacks.adaptive.outcome import Outcome
-from forethought.evals.attacks.catalogue import parse_attack
-from forethought.evals.inside.added import added_figures, run_kinds
-from forethought.evals.inside.decodable import Probed, probe_figures
-from forethought.evals.inside.failures import failure_figures, tables
-from forethought.evals.inside.look import Inside
-from forethought.evals.inside.sample import Asked
-from forethought.evals.inside.swaps import plan_swaps, run_swaps, swap_figures
-from forethought.evals.inside.thoughts import own_thoughts
-from forethought.evals.metrics import Figure
+from forethought.metrics import Figure
+from forethought.models.local import Settings
 from forethought.policy import default_policy
 from forethought.records import Example, user_request
 from forethought.report.attack_figures import attack_report, collect, search_results
@@ -26,12 +19,18 @@ from forethought.report.attack_page import AttackPage, write_attack_page
 from forethought.report.compare_page import write_compare_page
 from forethought.report.data_page import DataSummary, summarise, write_data_page
 from forethought.report.figures import defence_figures
-from forethought.report.inside_page import InsidePage, inside_plots, write_inside_page
-from forethought.report.ladder_page import Rung, write_ladder_page
-from forethought.report.sweep_figures import SweepRow
-from forethought.report.sweep_page import write_sweep_page
-from tests.evals.thinking import Thinking, by_intent
+from forethought.research.inside.added import added_figures, run_kinds
+from forethought.research.inside.decodable import Probed, probe_figures
+from forethought.research.inside.failures import failure_figures, tables
+from forethought.research.inside.look import Inside
+from forethought.research.inside.sample import Asked
+from forethought.research.inside.thoughts import own_thoughts, plan_swaps, run_swaps, swap_figures
+from forethought.research.pages.inside import InsidePage, inside_plots, write_inside_page
+from forethought.research.pages.ladder import Rung, write_ladder_page
+from forethought.research.pages.sweep_figures import SweepRow
+from forethought.research.pages.sweep_page import write_sweep_page
 from tests.judged import LONG_HARMFUL, comparison, judged_one, request_of
+from tests.research.thinking import Thinking, by_intent
 
 SECRET = "zanzibar"
 """A word of the harmful stand-ins, after the three that redaction leaves."""

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from forethought.evals.attacks.base import Attack
-from forethought.evals.attacks.catalogue import parse_attack
-from forethought.evals.judges.base import Verdict
-from forethought.evals.metrics import Figure
-from forethought.evals.suite.records import Judged
+from forethought.attacks.base import Attack
+from forethought.attacks.catalogue import parse_attack
+from forethought.attempts.records import Judged
+from forethought.judges.base import Verdict
+from forethought.metrics import Figure
 from forethought.report.attack_figures import (
     attack_report,
     collect,

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from forethought.evals.cells import by_cell
-from forethought.evals.comprehension import readable_styles
-from forethought.evals.metrics import Figure
-from forethought.evals.plan import HELD_OUT_RULES
-from forethought.evals.suite.records import Judged
+from forethought.attempts.draw import HELD_OUT_RULES
+from forethought.attempts.records import Judged
+from forethought.measure.comprehension import readable_styles
+from forethought.measure.curves import by_cell
+from forethought.metrics import Figure
 from forethought.report.figures import (
     attack_sets,
     defence_figures,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from forethought.evals.inside.look import Inside
-from forethought.report.inside_page import (
+from forethought.research.inside.look import Inside
+from forethought.research.pages.inside import (
     InsidePage,
     area_lines,
     groups_of_figures,

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from forethought.evals.metrics import Figure
-from forethought.report.ladder_page import PLOT, WIDE, gains, ladder_table, write_ladder_page
-from forethought.report.sweep_figures import gain, sign_of
+from forethought.metrics import Figure
+from forethought.research.pages.ladder import PLOT, WIDE, gains, ladder_table, write_ladder_page
+from forethought.research.pages.sweep_figures import gain, sign_of
 from tests.report.examples import RUNGS, difference
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from forethought.report.theme import DARK, LIGHT
+from forethought.report.page import DARK, LIGHT
 from tests.report.examples import PAGES, SECRET
 
 WITH_TEXTS = ("compare", "attack", "data", "inside")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from forethought.evals.metrics import Figure, share
+from forethought.metrics import Figure, share
 from forethought.report.results import write_results
 
 

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from forethought.errors import InputError
-from forethought.evals.metrics import Figure
-from forethought.report.sweep_figures import (
+from forethought.metrics import Figure
+from forethought.research.pages.sweep_figures import (
     DefenceMeans,
     Difference,
     SweepRow,

@@ -8,9 +8,9 @@ import math
 import pytest
 from rich.console import Console
 
-from forethought.evals.metrics import Figure
-from forethought.report.sweep_figures import SweepRow
-from forethought.report.sweep_table import sweep_table
+from forethought.metrics import Figure
+from forethought.research.pages.sweep_figures import SweepRow
+from forethought.research.pages.sweep_table import sweep_table
 from tests.report.examples import example, figure, missing_row, sweep_row
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forethought.evals.metrics import Figure, share
+from forethought.metrics import Figure, share
 from forethought.report.tables import interval, reasoning_rows, table_rows
 
 

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from forethought.cli.options import DefenceOption, ModelArgument
 from forethought.commands.shared import column_overrides, quiet
 from forethought.commands.terminal import Terminal, console
-from forethought.evals.judges import DEFAULT_JUDGE
+from forethought.judges import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
     from forethought.evaluation.report import AttackRun
@@ -105,12 +105,12 @@ def attack(
       forethought attack openai-api/local/NAME --base-url http://localhost:8000/v1 --takes-prefill --suite all
     """
     quiet()
-    from forethought.engine.callspec import Price
     from forethought.evaluation.attack import attack as attack_model
     from forethought.evaluation.attack import rejudge
-    from forethought.evaluation.folder import default_folder
     from forethought.evaluation.inputs import AttackSettings
+    from forethought.evaluation.report import default_folder
     from forethought.model import load
+    from forethought.models.callspec import Price
 
     settings = AttackSettings(
         suite=suite, attacks=tuple(attacks or ()), benchmarks=tuple(benchmarks or ()), harmless=tuple(harmless or ()),
@@ -156,8 +156,8 @@ def _say(line: str, style: str | None = None) -> None:
 
 def _show_attacks() -> None:
     """Every attack and search that can be named."""
-    from forethought.evals.attacks.adaptive.catalogue import all_searches
-    from forethought.evals.attacks.catalogue import all_attacks
+    from forethought.attacks.catalogue import all_attacks
+    from forethought.attacks.searches.catalogue import all_searches
 
     table = Table(Column("name", no_wrap=True), Column("kind", no_wrap=True), "title", "needs")
     for attack in all_attacks().values():

@@ -72,7 +72,7 @@ def train(
     """
     quiet()
     from forethought.pipeline.training import train as train_model
-    from forethought.train.config import is_first
+    from forethought.training.config import is_first
 
     found = train_model(
         examples, out, method=method, model=model, recipe=recipe, max_tokens=max_tokens, complied=complied,
@@ -93,7 +93,7 @@ def train(
 def _show_methods() -> None:
     """Every method's name and title, whether it thinks, and what it needs besides rows."""
     quiet()
-    from forethought.train.methods.catalogue import METHODS
+    from forethought.training.methods.catalogue import METHODS
 
     table = Table("method", "", "thinks", "needs besides rows", caption="How to choose: docs/train.md", box=None)
     for method in METHODS.values():

@@ -14,7 +14,7 @@ from forethought.commands.shared import column_overrides
 from forethought.commands.terminal import console
 
 if TYPE_CHECKING:
-    from forethought.evals.benchmarks.behaviors import Behavior, Benchmark
+    from forethought.data.benchmarks.behaviors import Behavior, Benchmark
 
 _SHOWN_BAD = 3
 """Malformed rows that are named one by one; the others are counted."""
@@ -26,7 +26,7 @@ _LABELS = ("harmful", "harmless", "unlabelled")
 
 def show_layouts() -> None:
     """Prints the layouts that ship, with the columns by which each is recognised."""
-    from forethought.evals.benchmarks.layout import layouts
+    from forethought.data.benchmarks.layout import layouts
 
     table = Table(caption="* where the file's name says so as well")
     table.add_column("layout", no_wrap=True)  # a name that is cut can't be typed
@@ -50,8 +50,8 @@ def benchmark(
     show: bool,
 ) -> None:
     """Reads a benchmark and shows how it was understood, its counts, and a few redacted rows."""
-    from forethought.evals.benchmarks.behaviors import sample
-    from forethought.evals.benchmarks.load import load_benchmark
+    from forethought.data.benchmarks.behaviors import sample
+    from forethought.data.benchmarks.load import load_benchmark
 
     read = load_benchmark(source, layout, column_overrides(columns), harmful, skip_bad)
     behaviors = list(read.behaviors) if limit is None else sample(read.behaviors, limit, seed, by)
@@ -95,7 +95,7 @@ def _counts(behaviors: Sequence[Behavior], by: str) -> Table:
 
 def _line(behavior: Behavior, show: bool) -> str:
     """One behaviour on a line; what isn't known to be harmless is redacted unless asked."""
-    from forethought.report.redact import redact
+    from forethought.report.page import redact
 
     told = behavior.asked if show or behavior.request.harmful is False else redact(behavior.asked)
     return f"{behavior.id} {behavior.says('label')}: {textwrap.shorten(told, _WIDTH, placeholder=' ...')}"

@@ -16,11 +16,11 @@ from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
-    from forethought.engine.device import DType
-    from forethought.engine.local import LocalModel
-    from forethought.evals.capability.questions import QuestionSet
-    from forethought.evals.capability.run import SetResult
-    from forethought.evals.metrics import Figure
+    from forethought.measure.capability.questions import QuestionSet
+    from forethought.measure.capability.run import SetResult
+    from forethought.metrics import Figure
+    from forethought.models.local import LocalModel
+    from forethought.models.weights import DType
 
 
 def capability(
@@ -38,11 +38,11 @@ def capability(
     `options` are fields of CapabilityConfig; a prompt of None is `chat` for a trained model, and its base beside it.
     """
     quiet()
-    from forethought.evals.capability import need_lm_eval
+    from forethought.measure.capability import need_lm_eval
 
     need_lm_eval()
     from forethought.commands.terminal import Terminal
-    from forethought.evals.capability.run import CapabilityConfig, chosen_questions, compare_models
+    from forethought.measure.capability.run import CapabilityConfig, chosen_questions, compare_models
 
     _silence()
     if grader is not None and options["form"] != "generate":
@@ -79,11 +79,10 @@ class _Models:
 
 def _models(model: str, base: str | None) -> _Models:
     """Loads what is scored; says so where nothing stands beside a trained model."""
-    from forethought.engine.device import device
-    from forethought.engine.embedded import resolve_model
-    from forethought.evals.capability.run import has_base
-    from forethought.evals.capability.summary import model_key
+    from forethought.measure.capability.run import has_base
+    from forethought.measure.capability.summary import model_key
     from forethought.model import load_local, trained_folder
+    from forethought.models.weights import device, resolve_model
 
     dtype: DType = "float32" if device().type == "cpu" else "auto"
     local, folder = load_local(model, dtype=dtype), trained_folder(model)
@@ -101,7 +100,7 @@ def _models(model: str, base: str | None) -> _Models:
 
 def _sets(files: Sequence[str], columns: Sequence[str]) -> list[QuestionSet]:
     """Reads the question files and shows how each was understood. Raises ConfigError for two of one name."""
-    from forethought.evals.capability.questions import load_questions
+    from forethought.measure.capability.questions import load_questions
 
     sets = [load_questions(file, column_overrides(columns)) for file in files]
     if len({qset.name for qset in sets}) < len(sets):
@@ -130,8 +129,8 @@ def _base_name(folder: Path) -> str:
 
 def _graded(results: Sequence[SetResult], grader: str | None, folder: Path, seed: int) -> list[Figure]:
     """Win rates of the defended model's open answers, where both models answered."""
-    from forethought.evals.capability.helpfulness import Pair, grade_pairs, win_rate
     from forethought.manifest import key_of
+    from forethought.measure.capability.helpfulness import Pair, grade_pairs, win_rate
 
     assert grader is not None
     figures = []

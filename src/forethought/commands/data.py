@@ -114,7 +114,7 @@ def _show(
     tally: Tally, classified: int, skipped: Counter[str], named: Sequence[str], policy: Policy, show: bool
 ) -> None:
     """Counts, a table by rule, and a few samples; harmful ones redacted unless asked."""
-    from forethought.report.redact import redact
+    from forethought.report.page import redact
 
     console.print(
         f"{tally.total} requests, {tally.by_label[True]} harmful; rules by the classifier for {classified}",

@@ -12,10 +12,9 @@ from forethought.commands.terminal import console
 
 def doctor() -> int:
     """Prints what is there and what is missing; returns the exit code."""
-    from forethought.engine.cache import cache_folder
-    from forethought.engine.embedded import INSTALL, wheel_file
-    from forethought.engine.machine import machine
     from forethought.manifest import versions
+    from forethought.models.machine import machine
+    from forethought.models.weights import INSTALL, cache_folder, wheel_file
 
     found = machine()
     lines = [

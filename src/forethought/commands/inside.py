@@ -13,9 +13,9 @@ from forethought.commands.shared import quiet
 from forethought.commands.terminal import console
 
 if TYPE_CHECKING:
-    from forethought.engine.settings import Settings
-    from forethought.evals.inside.look import Inside
+    from forethought.models.settings import Settings
     from forethought.records import Request, Split
+    from forethought.research.inside.look import Inside
 
 SHIPPED = "shipped"
 FIGURES, PAGE, PLOTS = "inside.json", "inside.html", "plots"
@@ -39,10 +39,10 @@ def inside(
     quiet()
     from forethought.commands.terminal import Terminal
     from forethought.data.evolve import load_operators
-    from forethought.evals.inside.look import look_inside, texts_to_read, weights_of
-    from forethought.evals.inside.sample import draw
-    from forethought.evals.inside.thoughts import need_thoughts
     from forethought.model import load_local
+    from forethought.research.inside.look import look_inside, texts_to_read, weights_of
+    from forethought.research.inside.sample import draw
+    from forethought.research.inside.thoughts import need_thoughts
 
     parts = _parts(requests, text_column)
     local = load_local(model)
@@ -62,7 +62,7 @@ def inside(
 
 def _parts(requests: str, text_column: str | None) -> dict[Split, list[Request]]:
     from forethought.data.sources import SourceSpec, load_requests
-    from forethought.evals.inside.sample import own_split, shipped_split
+    from forethought.research.inside.sample import own_split, shipped_split
 
     if requests == SHIPPED:
         return shipped_split()
@@ -76,7 +76,7 @@ def _parts(requests: str, text_column: str | None) -> dict[Split, list[Request]]
 
 def _styles(styles: Sequence[str], settings: Settings) -> list[str]:
     """The styles asked for, else the readable ones of the default evaluation that training has not seen."""
-    from forethought.evals.attacks.catalogue import BY_RULE, parse_attack, seen_in_training
+    from forethought.attacks.catalogue import BY_RULE, parse_attack, seen_in_training
 
     if styles:
         return [parse_attack(name).name for name in styles]
@@ -85,7 +85,7 @@ def _styles(styles: Sequence[str], settings: Settings) -> list[str]:
 
 
 def _show(found: Inside) -> None:
-    from forethought.report.inside_page import AREAS, area_lines, swap_lines, table_title
+    from forethought.research.pages.inside import AREAS, area_lines, swap_lines, table_title
 
     swaps = Table("Does the verdict follow the stated intent?", "", caption="95 % intervals", caption_justify="left")
     for name, value in swap_lines(found.figures):
@@ -128,8 +128,8 @@ def _write(
     folder: Path, found: Inside, requests: str, settings: list[tuple[str, str]], seed: int, show_harmful: bool
 ) -> None:
     from forethought.manifest import file_hash
-    from forethought.report.inside_page import InsidePage, inside_plots, write_inside_page
     from forethought.report.results import write_results
+    from forethought.research.pages.inside import InsidePage, inside_plots, write_inside_page
 
     file = Path(requests)
     inputs = {file.name: file_hash(file)} if file.is_file() else {}

@@ -15,10 +15,10 @@ from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
-    from forethought.evals.judges.base import Judge, Measure
-    from forethought.evals.judges.evaluate import Evaluation
-    from forethought.evals.judges.labelled import LabelledItem
-    from forethought.evals.metrics import Figure
+    from forethought.judges.base import Judge, Measure
+    from forethought.judges.evaluate import Evaluation
+    from forethought.judges.labelled import LabelledItem
+    from forethought.metrics import Figure
 
 
 class ColumnChoice(NamedTuple):
@@ -41,15 +41,15 @@ class JudgeChoice(NamedTuple):
 
     def open(self) -> Judge:
         """The judge. Raises ConfigError or ModelError where there is none."""
-        from forethought.evals.judges.catalogue import get_judge
+        from forethought.judges.catalogue import get_judge
 
         return get_judge(*self)
 
 
 def listing() -> str:
     """The judges there are, a paragraph each."""
-    from forethought.evals.judges import DEFAULT_JUDGE
-    from forethought.evals.judges.catalogue import entries
+    from forethought.judges import DEFAULT_JUDGE
+    from forethought.judges.catalogue import entries
 
     lines = [f"{one.written} ({' or '.join(one.decides)}): {one.what}." for one in entries()]
     return "\n\n".join([f"JUDGE is one of these, by default {DEFAULT_JUDGE}; or a trained judge's folder.", *lines])
@@ -62,8 +62,8 @@ def train(
     files: Sequence[str], measure: Measure, out: Path, columns: ColumnChoice, full_only: bool, shipped: bool, seed: int
 ) -> None:
     """Trains on the files, and on the shipped answers unless told not to; writes the judge to `out`."""
-    from forethought.evals.judges.labelled import truths
-    from forethought.evals.judges.trained import Lesson, shipped_lessons, train_judge
+    from forethought.judges.labelled import truths
+    from forethought.judges.trained import Lesson, shipped_lessons, train_judge
 
     items = _read(files, measure, columns)
     lessons = shipped_lessons(measure, not full_only, seed) if shipped else []
@@ -86,8 +86,8 @@ def evaluate(
     as_json: bool,
 ) -> int:
     """Prints the judge against the labels, beside the keyword list. Returns the exit code: 1 for too many unscored."""
-    from forethought.evals.judges.evaluate import evaluate as measured
-    from forethought.evals.judges.keywords import Keywords
+    from forethought.judges.evaluate import evaluate as measured
+    from forethought.judges.keywords import Keywords
 
     judge = chosen.open()
     items = _read(files, judge.measure, columns)
@@ -111,8 +111,8 @@ def evaluate(
 
 def robustness(chosen: JudgeChoice, files: Sequence[str], columns: ColumnChoice, as_json: bool) -> None:
     """Prints the table of flips on the files' full compliances, or on shipped ones."""
-    from forethought.evals.judges.robustness import compliances
-    from forethought.evals.judges.robustness import robustness as probed
+    from forethought.judges.robustness import compliances
+    from forethought.judges.robustness import robustness as probed
 
     judge = chosen.open()
     items = compliances(_read(files, judge.measure, columns) if files else [], judge)
@@ -137,7 +137,7 @@ def robustness(chosen: JudgeChoice, files: Sequence[str], columns: ColumnChoice,
 
 
 def _read(files: Sequence[str], measure: Measure, columns: ColumnChoice) -> list[LabelledItem]:
-    from forethought.evals.judges.labelled import Columns, labelled_items
+    from forethought.judges.labelled import Columns, labelled_items
 
     given = Columns.model_validate(columns._asdict())
     return [item for file in files for item in labelled_items(file, measure, given)]

@@ -12,8 +12,8 @@ def ladder(folder: Path, out: Path | None, results: Path | None, so_far: bool, k
     """Runs the sweeps of a folder and shows what each rung gave. Returns 1 where a rung is missing."""
     quiet()
     from forethought.commands.terminal import Terminal
-    from forethought.pipeline.sweep.ladder import load_ladder, run_ladder
-    from forethought.report.ladder_page import ladder_table
+    from forethought.research.ladder import load_ladder, run_ladder
+    from forethought.research.pages.ladder import ladder_table
 
     sweeps = load_ladder(folder)
     root = out or Path("runs") / folder.resolve().name

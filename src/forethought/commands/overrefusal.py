@@ -14,8 +14,8 @@ from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
-    from forethought.evals.metrics import Figure
-    from forethought.evals.overrefusal import OverRefusalSet
+    from forethought.evaluation.over_refusal import OverRefusalSet
+    from forethought.metrics import Figure
 
 
 def over_refusal(
@@ -31,10 +31,10 @@ def over_refusal(
 ) -> None:
     """Puts every request of the files to a model, plain and disguised, and reports what is refused."""
     quiet()
+    from forethought.attacks.catalogue import BY_RULE, DIRECT
+    from forethought.attempts.respond import run_defence
     from forethought.commands.terminal import Terminal
-    from forethought.evals.attacks.catalogue import BY_RULE, DIRECT
-    from forethought.evals.overrefusal import load_set, over_refusal_figures, plan, unscored_causes
-    from forethought.evals.respond import run_defence
+    from forethought.evaluation.over_refusal import load_set, over_refusal_figures, plan, unscored_causes
     from forethought.manifest import key_of
     from forethought.model import load
 
@@ -70,7 +70,7 @@ _LABELS = ((False, "harmless"), (True, "harmful"), (None, "unlabelled"))
 
 
 def _show(sets: Sequence[OverRefusalSet], figures: Sequence[Figure], styles: Sequence[str], system: str) -> None:
-    from forethought.evals.attacks.catalogue import parse_attack
+    from forethought.attacks.catalogue import parse_attack
     from forethought.report.tables import interval
 
     by_name = {figure.name: figure for figure in figures}

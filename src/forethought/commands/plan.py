@@ -18,9 +18,9 @@ from forethought.records import Record
 
 if TYPE_CHECKING:
     from forethought.pipeline.recipe import Recipe
-    from forethought.train.footprint import Devices
-    from forethought.train.plan import Amount, Plan
-    from forethought.train.rows import TokenRow
+    from forethought.research.planner.footprint import Devices
+    from forethought.research.planner.plan import Amount, Plan
+    from forethought.training.rows import TokenRow
 
 
 class Asked(Record):
@@ -49,8 +49,8 @@ def plan(recipe_file: Path, asked: Asked, as_json: bool) -> None:
     """Prints what training a recipe takes; nothing is trained unless a measurement is asked for."""
     quiet()
     from forethought.pipeline.recipe import load_recipe
-    from forethought.train.plan import architecture, counted
-    from forethought.train.plan import plan as planned
+    from forethought.research.planner.plan import architecture, counted
+    from forethought.research.planner.plan import plan as planned
 
     recipe = load_recipe(recipe_file)
     if asked.model is not None:
@@ -69,8 +69,8 @@ def plan(recipe_file: Path, asked: Asked, as_json: bool) -> None:
 
 
 def _devices(asked: Asked) -> Devices:
-    from forethought.engine.device import has_fast_bfloat16
-    from forethought.train.footprint import Devices
+    from forethought.models.weights import has_fast_bfloat16
+    from forethought.research.planner.footprint import Devices
 
     # A measurement is of this machine, whose frozen weights may be float32.
     weight_bytes = 4 if asked.measure and not has_fast_bfloat16() else 2
@@ -81,7 +81,7 @@ def _rows(recipe: Recipe, asked: Asked) -> tuple[list[TokenRow], tuple[str, ...]
     """Tokenised examples, and what was assumed for that."""
     from forethought.policy import load_policy
     from forethought.records import Example, read_jsonl
-    from forethought.train.rows import tokenize
+    from forethought.training.rows import tokenize
 
     assert asked.examples is not None
     examples = list(read_jsonl(asked.examples, Example))
@@ -97,9 +97,8 @@ def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ..
 
     A known shape by its short name has none; one by its hub name may be here. Raises ModelError for another model's.
     """
-    from forethought.engine.embedded import EMBEDDED
-    from forethought.engine.weights import load_tokenizer
-    from forethought.train.plan import known_shape, known_shapes
+    from forethought.models.weights import EMBEDDED, load_tokenizer
+    from forethought.research.planner.plan import known_shape, known_shapes
 
     if known_shape(recipe.model) is None:
         return load_tokenizer(recipe.model), ()
@@ -112,8 +111,8 @@ def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ..
 
 def _assumed(recipe: Recipe, asked: Asked) -> tuple[Amount, tuple[str, ...]]:
     """How much a recipe would build, and what was assumed for that."""
-    from forethought.pipeline.expected import expected_counts, expected_rows
-    from forethought.train.plan import Amount
+    from forethought.research.planner.expected import expected_counts, expected_rows
+    from forethought.research.planner.plan import Amount
 
     tokenizer, said = _tokenizer(recipe, its_own=False)
     harmful, harmless = expected_rows(recipe, tokenizer)
@@ -133,7 +132,7 @@ def _assumed(recipe: Recipe, asked: Asked) -> tuple[Amount, tuple[str, ...]]:
 
 def _row_count(recipe: Recipe, asked: Asked, mean: float) -> tuple[int, str]:
     """(rows, how that is known). Raises ConfigError where it is not."""
-    from forethought.pipeline.expected import expected_counts
+    from forethought.research.planner.expected import expected_counts
 
     if asked.rows is not None:
         return asked.rows, f"{asked.rows:,} rows, as asked"
@@ -155,8 +154,8 @@ def _rate(
     recipe: Recipe, rows: Sequence[TokenRow], shape: Any, devices: Devices, asked: Asked
 ) -> tuple[float, tuple[str, ...]]:
     """(operations a second of one device, how that is known)."""
-    from forethought.train.footprint import footprint
-    from forethought.train.plan import counted, known_shapes, measured_flops_a_second
+    from forethought.research.planner.footprint import footprint
+    from forethought.research.planner.plan import counted, known_shapes, measured_flops_a_second
 
     if not asked.measure:
         said = f"{asked.tflops:g} TFLOP/s a device at most, {asked.mfu:.0%} of it reached"
@@ -172,7 +171,7 @@ def _rate(
 
 
 def _always(devices: Devices) -> tuple[str, ...]:
-    from forethought.train.plan import HEADROOM
+    from forethought.research.planner.plan import HEADROOM
 
     return (
         f"frozen weights of {devices.weight_bytes} bytes; {HEADROOM:.0%} of memory left to the framework",

@@ -13,7 +13,7 @@ from forethought.commands.terminal import console
 from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
-    from forethought.pipeline.sweep.config import Sweep
+    from forethought.research.config import Sweep
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def study(file: Path, asked: Asked, choice: Choice) -> int:
     """Runs the study and shows its table. Returns the exit code, as `forethought sweep` does."""
     quiet()
     from forethought.commands.terminal import Terminal
-    from forethought.pipeline.sweep.config import load_sweep
-    from forethought.pipeline.sweep.run import run_cells
+    from forethought.research.config import load_sweep
+    from forethought.research.run import run_cells
 
     chosen = put_to(load_sweep(file), asked)
     if choice.plan:
@@ -55,8 +55,7 @@ def put_to(chosen: Sweep, asked: Asked) -> Sweep:
     Raises ConfigError for harmless sets without a benchmark, and for a style that there is not.
     """
     from forethought.data.sources import SourceSpec
-    from forethought.pipeline.sweep.benchmark import Benchmark
-    from forethought.pipeline.sweep.config import check
+    from forethought.research.config import Benchmark, check
 
     if (asked.harmless or asked.lookalikes) and not asked.benchmark:
         raise ConfigError("--benchmark-harmless", "has no harmful requests beside it", "Give them as --benchmark")
@@ -77,6 +76,6 @@ def put_to(chosen: Sweep, asked: Asked) -> Sweep:
 
 def _templates(file: Path | None) -> list[str]:
     """Each template of a file as an attack. Raises InputError for a file without any."""
-    from forethought.evals.attacks.templates import read_templates
+    from forethought.attacks.templates import read_templates
 
     return [f"templates:{one.name}" for one in read_templates(file)] if file is not None else []

@@ -15,9 +15,9 @@ from forethought.errors import ConfigError
 
 if TYPE_CHECKING:
     from forethought.commands.terminal import Terminal
-    from forethought.pipeline.sweep.config import Sweep
-    from forethought.pipeline.sweep.kept import Kept
-    from forethought.pipeline.sweep.result import SweepRun
+    from forethought.research.config import Sweep
+    from forethought.research.kept import Kept
+    from forethought.research.result import SweepRun
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Choice:
 
     def log(self) -> Kept | None:
         """The cells of another run. Raises InputError where there is no log, and ConfigError beside `only`."""
-        from forethought.pipeline.sweep.kept import Kept
+        from forethought.research.kept import Kept
 
         if self.kept is None:
             return None
@@ -61,10 +61,10 @@ def sweep(file: Path, choice: Choice, workers: int) -> int:
     """
     quiet()
     from forethought.commands.terminal import Terminal
-    from forethought.pipeline.sweep.config import load_sweep
-    from forethought.pipeline.sweep.figures import BASE
-    from forethought.pipeline.sweep.run import run_cells
-    from forethought.pipeline.sweep.workers import run_workers
+    from forethought.research.config import load_sweep
+    from forethought.research.figures import BASE
+    from forethought.research.run import run_cells
+    from forethought.research.workers import run_workers
 
     chosen = load_sweep(file)
     if choice.plan:
@@ -83,9 +83,8 @@ def sweep(file: Path, choice: Choice, workers: int) -> int:
 
 def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path, kept: Kept | None = None) -> int:
     """Writes what a sweep found, rows and page into `folder`, and shows its table. Returns the exit code."""
-    from forethought.pipeline.sweep.report import missing_of, split_of, sweep_rows
-    from forethought.pipeline.sweep.write import write_sweep
-    from forethought.report.sweep_table import goal_table, sweep_table
+    from forethought.research.pages.sweep_table import goal_table, sweep_table
+    from forethought.research.report import missing_of, split_of, sweep_rows, write_sweep
 
     split = split_of(chosen, run.results)
     rows = sweep_rows(chosen, run, split)
@@ -102,8 +101,8 @@ def tell(chosen: Sweep, run: SweepRun, folder: Path, target: Path, kept: Kept | 
 
 def some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal) -> int:
     """Does the cells of some defences. Returns 1 where one of them is missing."""
-    from forethought.pipeline.sweep.run import run_cells
-    from forethought.pipeline.sweep.workers import end_with_parent, lenders
+    from forethought.research.run import run_cells
+    from forethought.research.workers import end_with_parent, lenders
 
     known = chosen.defences
     for name in only:
@@ -116,7 +115,7 @@ def some(chosen: Sweep, folder: Path, only: Sequence[str], terminal: Terminal) -
 
 def _say_doubts(run: SweepRun) -> bool:
     """Names the cells with too many unscored answers; whether there is one."""
-    from forethought.evals.cells import too_many_unscored
+    from forethought.measure.curves import too_many_unscored
 
     doubtful = False
     for one in run.results:

@@ -16,7 +16,7 @@ from forethought.errors import ConfigError
 from forethought.progress import Bar, Cost, Progress
 
 if TYPE_CHECKING:
-    from forethought.evals.metrics import Figure
+    from forethought.metrics import Figure
 
 console = Console()
 _TITLES, _INTERVAL = 16, 22

@@ -1,23 +1,65 @@
-"""The target model's own answers: to harmless requests for self-distillation, to harmful ones to be turned from.
-
-Harmless requests that it refuses are its false refusals.
-"""
+"""A local model asked many requests in batches, each batch kept as soon as it is there: a stopped run goes on."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from forethought.data.asked import Asked, ask_all
-from forethought.records import Request
+from forethought.records import Record, Request
 from forethought.refusal import refusal_outcome
-from forethought.store import read_store
+from forethought.store import Store, read_store
 
 if TYPE_CHECKING:
-    from forethought.engine.conversation import Response
-    from forethought.engine.local import LocalModel
+    from forethought.models.conversation import Response
+    from forethought.models.local import LocalModel
+
+_BATCH = 64
+
+
+class Asked(Record):
+    """What is kept of one response; subclasses say what."""
+
+    request_id: str
+
+
+Kept = TypeVar("Kept", bound=Asked)
+
+
+def ask_all(
+    model: LocalModel,
+    requests: Sequence[Request],
+    log: Path,
+    kind: type[Kept],
+    keep: Callable[[Request, Response], Kept],
+    max_tokens: int,
+    on_done: Callable[[int], None] | None = None,
+) -> dict[str, Kept]:
+    """What `keep` makes of each response, by request id, rows of earlier calls included.
+
+    Each batch is appended to `log`; a later call asks only for what the log lacks.
+    `on_done(n)` reports requests, those of earlier calls first.
+    """
+    with Store(log, write=True) as store:
+        known = store.records(kind)
+        missing = sorted((r for r in requests if r.id not in known), key=lambda r: len(r.text))
+        if on_done is not None:
+            on_done(len(requests) - len(missing))
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            responses = model.respond([request.messages for request in batch], max_tokens)
+            for request, response in zip(batch, responses, strict=True):
+                known[request.id] = keep(request, response)
+                store.add(request.id, known[request.id])
+            if on_done is not None:
+                on_done(len(batch))
+    return known
+
+
+# The target model's own answers: to harmless requests for self-distillation, to harmful ones to be turned from.
+#
+# Harmless requests that it refuses are its false refusals.
 
 _ANSWER_TOKENS = 24
 """Enough of an answer to see whether it refuses."""

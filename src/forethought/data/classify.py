@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from forethought.engine.embedded import embedded_available
+from forethought.models.weights import embedded_available
 from forethought.policy import Policy
 from forethought.records import Request
 

@@ -32,9 +32,8 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
 
 from forethought.data.shipped import rule_examples, shipped_requests
-from forethought.engine.cache import cache_folder
-from forethought.engine.embedded import embedded_model
 from forethought.errors import ConfigError
+from forethought.models.weights import cache_folder, embedded_model
 from forethought.policy import Policy, default_policy
 from forethought.records import Record, Request
 

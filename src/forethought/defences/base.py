@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from forethought.data.teach import refusal_for
-from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
 from forethought.errors import ConfigError
+from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import Message, Record, Request
 from forethought.refusal import refusal_outcome
 
 if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel
+    from forethought.models.local import LocalModel
 
 Kind = Literal["prompt", "wrapper", "training"]
 Need = Literal["weights", "harmless", "checker", "folder"]

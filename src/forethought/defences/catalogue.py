@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from forethought import defences
 from forethought.defences.base import InferenceDefence, Means
-from forethought.engine.conversation import Respondent
 from forethought.errors import ConfigError
+from forethought.models.conversation import Respondent
 from forethought.records import Record
 
 

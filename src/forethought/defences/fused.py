@@ -20,13 +20,13 @@ from pydantic import Field
 
 from forethought.defences.base import InferenceDefence, Means, Replies, Wrapper, ask_some, replaced, rule_refusal
 from forethought.defences.fusion import Fusion, load_fusion, read_intents
-from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
-from forethought.evals.probe import UNREADABLE, Array, Probe
+from forethought.measure.probe import UNREADABLE, Array, Probe
+from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.reasoning import VERDICT_ANCHOR, Finding, Format, SafetyReasoning, markers
 from forethought.records import Record
 
 if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel
+    from forethought.models.local import LocalModel
 
 _READ_AT_ONCE = 32
 """Intents that are read in one pass."""
@@ -228,7 +228,7 @@ class FusedVerdict(Wrapper):
         """The model's answers behind the verdict `comply`, in order."""
         if not asked:
             return []
-        from forethought.engine.local import LocalModel
+        from forethought.models.local import LocalModel
 
         if isinstance(self.inner, LocalModel):  # it then answers with the weights that its settings say
             conversations = [conversation for _, conversation in asked]

@@ -20,18 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from forethought.engine.conversation import Conversation, Failed, Response
 from forethought.errors import InputError, ModelError
-from forethought.evals.calibrate import KINDS, Calibration, kind_of, threshold_on
-from forethought.evals.estimate import Array
-from forethought.evals.metrics import auroc
-from forethought.evals.probe import Probe, load_probe
 from forethought.manifest import write_json
+from forethought.measure.calibrate import KINDS, Calibration, kind_of, threshold_on
+from forethought.measure.probe import Probe, load_probe
+from forethought.metrics import Array, auroc
+from forethought.models.conversation import Conversation, Failed, Response
 from forethought.reasoning import stated_intent
 from forethought.records import Example, Message, Record, Request, user_request
 
 if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel
+    from forethought.models.local import LocalModel
 
 FUSION = "fusion.json"
 _STEPS = 20

@@ -1,6 +1,6 @@
 """A guard around a model: one that reads the request, one that reads the answer, or both.
 
-Any judge of harm can read answers: guard models (`evals/judges/guards/`), graders, the embedded judge. Requests
+Any judge of harm can read answers: guard models (`judges/guards/`), graders, the embedded judge. Requests
 are read by a model that is given the policy's rules (`PolicyChecker`), in the way of Llama Guard
 (Inan et al., arXiv 2312.06674). A spec names them: `guard:harm`, `guard:llama-guard@FOLDER`,
 `guard:judge=harm,requests=openai/NAME`.
@@ -29,10 +29,10 @@ from forethought.defences.base import (
     rule_refusal,
     unscored,
 )
-from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.errors import ConfigError
-from forethought.evals.judges.base import Item, Judge, Verdict, nothing_said
-from forethought.evals.judges.untrusted import fence_mark, fenced
+from forethought.judges.base import Item, Judge, Verdict, nothing_said
+from forethought.judges.model_calls import fence_mark, fenced
+from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.policy import Policy, default_policy
 from forethought.records import Message, Record
 
@@ -207,7 +207,7 @@ def _item(conversation: Conversation, response: Response) -> Item:
 
 def _judge(options: GuardSettings, policy: Policy) -> Judge | None:
     """The judge of answers that the options name. Raises ConfigError for one that is none, or if nothing guards."""
-    from forethought.evals.judges.catalogue import get_judge
+    from forethought.judges.catalogue import get_judge
 
     if not options.judge and not options.requests:
         raise _nothing()
@@ -225,10 +225,10 @@ def _of_harm(judge: Judge) -> Judge:
 def _reader(model: str) -> Respondent:
     """The model that reads requests: on this machine, or at a server."""
     if Path(model).exists() or "/" not in model:
-        from forethought.engine.local import LocalModel
+        from forethought.models.local import LocalModel
 
         return LocalModel.load(model)
-    from forethought.engine.servers import Servers, ServerSettings
+    from forethought.models.servers import Servers, ServerSettings
 
     return Servers(model, (), ServerSettings())
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from scipy.special import logsumexp
 
 from forethought.defences.base import Wrapper, logit
-from forethought.engine.conversation import Able, Conversation, Failed, OnReply, Respondent, Response, TellsLogProbs
 from forethought.errors import ConfigError, InputError, ModelError
+from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response, TellsLogProbs
 
 OPENINGS = (
     "I can't", "I cannot", "I can not", "I won't", "I will not", "I'm not able", "I am not able", "I'm unable",

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from forethought.defences.base import InferenceDefence, Replies, Wrapper, ask_some, last_user, with_last_user
-from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
-from forethought.evals.judges.untrusted import fence_mark, fenced
+from forethought.judges.model_calls import fence_mark, fenced
+from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.records import Message, Record
 
 NO_PARAPHRASE = "there is no paraphrase of the request"

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from forethought.defences.base import Checked, InferenceDefence, InputFilter, Means, unscored, user_texts
-from forethought.engine.conversation import Conversation, Respondent
 from forethought.errors import ConfigError
-from forethought.evals.calibrate import choose_threshold
+from forethought.measure.calibrate import choose_threshold
+from forethought.models.conversation import Conversation, Respondent
 from forethought.records import Record
 
 if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel
+    from forethought.models.local import LocalModel
 
 _PIECE_TOKENS = 512
 """A longer text is read in pieces of so many tokens."""

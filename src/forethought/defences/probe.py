@@ -15,15 +15,15 @@ import numpy as np
 from pydantic import Field
 
 from forethought.defences.base import Checked, InferenceDefence, InputFilter, Means, Wrapper, rule_refusal, unscored
-from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.errors import ConfigError
-from forethought.evals.probe import UNREADABLE, Array, Probe, load_probe
+from forethought.measure.probe import UNREADABLE, Array, Probe, load_probe
+from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.policy import Policy
 from forethought.reasoning import Format, markers
 from forethought.records import Record
 
 if TYPE_CHECKING:
-    from forethought.engine.local import LocalModel
+    from forethought.models.local import LocalModel
 
 
 class ProbeDefence(InputFilter):

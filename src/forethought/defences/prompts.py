@@ -14,8 +14,8 @@ from importlib import resources
 from pydantic import Field
 
 from forethought.defences.base import InferenceDefence, Means, NoOptions, Replies, Wrapper, ask_some, with_last_user
-from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.errors import ConfigError
+from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import parse
 from forethought.records import Message, Record

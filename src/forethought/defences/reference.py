@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from forethought.defences.base import Defence, InferenceDefence
 from forethought.defences.catalogue import DEFENCES
-from forethought.train.methods import catalogue as training
-from forethought.train.methods.base import TrainingMethod
+from forethought.training.methods import catalogue as training
+from forethought.training.methods.base import TrainingMethod
 
 _HEAD = """# Defences
 

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from forethought.defences.base import REFUSAL, InferenceDefence, Replies, Wrapper, ask_some, with_last_user
-from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.reasoning import Decision
 from forethought.records import Record
 

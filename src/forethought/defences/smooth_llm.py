@@ -22,7 +22,7 @@ from forethought.defences.base import (
     refuses,
     with_last_user,
 )
-from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.records import Record
 
 Perturbation = Literal["swap", "insert", "patch"]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from forethought.defences.base import InferenceDefence, Replies, Wrapper, ask_some, refuses
-from forethought.engine.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.reasoning import markers
 from forethought.records import Message, Record
 

@@ -10,30 +10,36 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.engine.callspec import cost_of
+from forethought.attacks.base import Attack, Given
+from forethought.attacks.catalogue import DIRECT, seen_in_training, why_not
+from forethought.attacks.searches import catalogue as searches
+from forethought.attacks.searches.base import Goal, Method, opening_of
+from forethought.attacks.searches.driver import run_searches
+from forethought.attacks.searches.outcome import SearchProgress, SearchSettings
+from forethought.attempts.ask import run_suite, total_usage, usage_by_attack
+from forethought.attempts.budget import make_plan_in_time, shrink
+from forethought.attempts.plan import PlanSummary, make_plan
 from forethought.errors import ConfigError
-from forethought.evals.attacks.adaptive import catalogue as searches
-from forethought.evals.attacks.adaptive.base import Goal, Method, opening_of
-from forethought.evals.attacks.adaptive.driver import run_searches
-from forethought.evals.attacks.adaptive.outcome import SearchProgress, SearchSettings
-from forethought.evals.attacks.base import Attack, Given
-from forethought.evals.attacks.catalogue import DIRECT, seen_in_training, why_not
-from forethought.evals.judges.base import Judge
-from forethought.evals.judges.catalogue import default_judge, get_judge
-from forethought.evals.suite.budget import make_plan_in_time, shrink
-from forethought.evals.suite.plan import PlanSummary, make_plan
-from forethought.evals.suite.run import run_suite
-from forethought.evals.suite.usage import total_usage, usage_by_attack
-from forethought.evaluation.folder import CONTROL, SEARCHES, RunRecord, default_folder, read_run, write_run
 from forethought.evaluation.inputs import AttackSettings, Requests, chosen_attacks, chosen_requests, strata
-from forethought.evaluation.meter import Meter
-from forethought.evaluation.report import AttackRun, report_run
-from forethought.evaluation.writers import Writers
+from forethought.evaluation.report import (
+    CONTROL,
+    SEARCHES,
+    AttackRun,
+    RunRecord,
+    default_folder,
+    read_run,
+    report_run,
+    write_run,
+)
+from forethought.evaluation.writers import Meter, Writers
+from forethought.judges.base import Judge
+from forethought.judges.catalogue import default_judge, get_judge
 from forethought.model import Model, load
+from forethought.models.callspec import cost_of
 from forethought.progress import Progress
 
 if TYPE_CHECKING:
-    from forethought.evals.benchmarks.behaviors import Behavior
+    from forethought.data.benchmarks.behaviors import Behavior
 
 _ALL_THE_TIME = 1e9
 _PILOT_FROM = 200

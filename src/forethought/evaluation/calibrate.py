@@ -11,12 +11,12 @@ from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.defences.base import Wrapper
 from forethought.defences.fused import FusedVerdict
-from forethought.engine.conversation import Conversation, Failed
-from forethought.engine.settings import read_settings, write_settings
 from forethought.errors import InputError
-from forethought.evals.calibrate import CONFIDENCE, Guarantee, Method, guarantee, rows_needed
-from forethought.evals.metrics import Figure, share
+from forethought.measure.calibrate import CONFIDENCE, Guarantee, Method, guarantee, rows_needed
+from forethought.metrics import Figure, share
 from forethought.model import Model, load, trained_folder
+from forethought.models.conversation import Conversation, Failed
+from forethought.models.settings import read_settings, write_settings
 from forethought.progress import Progress
 from forethought.records import Request
 from forethought.report.tables import interval

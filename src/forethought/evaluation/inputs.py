@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from forethought.engine.callspec import Price
 from forethought.errors import ConfigError
-from forethought.evals.judges import DEFAULT_JUDGE
+from forethought.judges import DEFAULT_JUDGE
+from forethought.models.callspec import Price
 from forethought.records import Record
 
 if TYPE_CHECKING:
-    from forethought.evals.attacks.adaptive.base import Method
-    from forethought.evals.attacks.base import Attack
-    from forethought.evals.benchmarks.behaviors import Behavior
+    from forethought.attacks.base import Attack
+    from forethought.attacks.searches.base import Method
+    from forethought.data.benchmarks.behaviors import Behavior
 
 SHIPPED = "shipped"
 """Our own requests: scenarios held out of training."""
@@ -88,9 +88,9 @@ def chosen_attacks(settings: AttackSettings) -> tuple[list[Attack], list[Method]
 
     Raises ConfigError and InputError for what does not exist or can't be read.
     """
-    from forethought.evals.attacks.adaptive.catalogue import all_searches, parse_method
-    from forethought.evals.attacks.catalogue import parse_attack
-    from forethought.evals.attacks.suites import load_suite, suite_attacks
+    from forethought.attacks.catalogue import parse_attack
+    from forethought.attacks.searches.catalogue import all_searches, parse_method
+    from forethought.attacks.suites import load_suite, suite_attacks
 
     named = settings.suite or (None if settings.attacks else "quick")
     files = {"templates": settings.templates, "persuasion": settings.persuasion}
@@ -119,7 +119,7 @@ def chosen_requests(settings: AttackSettings) -> Requests:
     Rows without a label count as harmful in a benchmark and as harmless in a control. Raises InputError and
     ConfigError as `load_benchmark` does.
     """
-    from forethought.evals.benchmarks.behaviors import sample
+    from forethought.data.benchmarks.behaviors import sample
 
     harmful, own, said = _read(settings, settings.benchmarks or (SHIPPED,), "harmful", harmful=True)
     controls = settings.harmless or (() if own else (SHIPPED,))
@@ -160,15 +160,15 @@ def _read(
 
 
 def _shipped(name: str) -> tuple[list[Behavior], str]:
+    from forethought.data.benchmarks.behaviors import Behavior
     from forethought.data.shipped import shipped_requests
-    from forethought.evals.benchmarks.behaviors import Behavior
 
     rows = [Behavior(id=r.id, benchmark=SHIPPED, request=r) for r in shipped_requests(name, "test")]
     return rows, f"shipped:{name}: {len(rows)} requests of scenarios that no training uses"
 
 
 def _loaded(settings: AttackSettings, source: str, harmful: bool) -> tuple[list[Behavior], str]:
-    from forethought.evals.benchmarks.load import load_benchmark
+    from forethought.data.benchmarks.load import load_benchmark
 
     # A layout and columns that are named are the benchmark's; a control is recognised by itself.
     named = (settings.layout, settings.columns) if harmful else (None, {})

@@ -1,29 +1,34 @@
-"""The end of an attack run: judged, summed up, written as page, figures and logs. Asks only the judge."""
+"""The folder of an attack run: whose it is, so that replies of two models never stand in one."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from forethought.errors import InputError
-from forethought.evals.attacks.adaptive.driver import read_outcomes
-from forethought.evals.attacks.adaptive.outcome import Outcome
-from forethought.evals.attacks.catalogue import parse_attack
-from forethought.evals.cells import UNSCORED_LIMIT, too_many_unscored
-from forethought.evals.comprehension import readability_warnings, readable_styles
-from forethought.evals.judges.base import Judge
-from forethought.evals.judges.known import known_error
-from forethought.evals.metrics import Figure, share
-from forethought.evals.paired import Comparison, compare, comparison_figures
-from forethought.evals.suite.judged import judge_run, read_judged, verdicts_file
-from forethought.evals.suite.logs import write_logs
-from forethought.evals.suite.plan import SUMMARY_FILE, PlanSummary
-from forethought.evaluation.folder import CONTROL, SEARCHES, RunRecord, read_run
+from pydantic import Field, ValidationError
+
+from forethought.attacks.catalogue import parse_attack
+from forethought.attacks.searches.driver import read_outcomes
+from forethought.attacks.searches.outcome import Outcome
+from forethought.attempts.judged import judge_run, read_judged, verdicts_file
+from forethought.attempts.logs import write_logs
+from forethought.attempts.plan import SUMMARY_FILE, PlanSummary
+from forethought.errors import ConfigError, InputError
 from forethought.evaluation.inputs import AttackSettings
-from forethought.manifest import file_hash
+from forethought.judges.base import Judge
+from forethought.judges.known import known_error
+from forethought.manifest import file_hash, write_json
+from forethought.measure.comprehension import readability_warnings, readable_styles
+from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
+from forethought.measure.paired import Comparison, compare, comparison_figures
+from forethought.metrics import Figure, share
+from forethought.models.settings import Settings
 from forethought.progress import Progress
+from forethought.records import Record
 from forethought.report.attack_figures import (
     AttackReport,
     AttackRows,
@@ -37,6 +42,85 @@ from forethought.report.attack_figures import (
 )
 from forethought.report.attack_page import AttackPage, write_attack_page
 from forethought.report.results import write_results
+
+RUN_FILE = "attack.json"
+SEARCHES = "searches"
+CONTROL = "control"
+
+
+class RunRecord(Record):
+    """Whose run a folder holds, and how it was made."""
+
+    model: str
+    """As its user names it, the defence behind it."""
+    name: str
+    """As reports call it."""
+    files: tuple[tuple[str, int, int], ...] = ()
+    """Names, sizes and times of the model's files."""
+    settings: Settings | None = None
+    """What stands beside a trained model."""
+    seed: int = 0
+    max_answer_tokens: int = 64
+    suite: str = ""
+    sources: tuple[str, ...] = ()
+    """How benchmarks and controls were read."""
+    says: str = ""
+    """How much was planned, how fast it went."""
+    searches_not_run: dict[str, str] = Field(default_factory=dict)
+    attempts_per_s: float | None = None
+    cost: float | None = None
+    """US dollars for the attacked model; None where no price is known."""
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Styles of the training manifest; empty where there is none."""
+        return self.settings.seen_operators if self.settings is not None else ()
+
+
+def default_folder(model: str, defence: str | None = None) -> Path:
+    """`runs/attack-NAME`; a folder's name has its parent's before it, since stages of two runs share theirs.
+
+    Defences stand behind it by their names.
+    """
+    path = Path(model)
+    parts = path.resolve().parts[-2:] if path.is_dir() else path.parts[-2:]
+    around = [one.partition(":")[0] for one in (defence or "").split("|")]
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join([*parts, *around])).strip("-.") or "model"
+    return Path("runs") / f"attack-{name}"
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The record of a run. Raises InputError where there is none, or it is damaged."""
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise InputError(folder, "holds no attack run", "Run: forethought attack MODEL --out FOLDER")
+    try:
+        return RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, ValidationError):
+        raise InputError(path, "is damaged", "Delete it and run the same command again: replies are kept") from None
+
+
+def write_run(folder: Path, run: RunRecord) -> float | None:
+    """Writes the record in one step; returns the attempts a second of an earlier run there, None where there is none.
+
+    Raises ConfigError where the folder holds another model's run.
+    """
+    rate = None
+    if (folder / RUN_FILE).is_file():
+        held = read_run(folder)
+        rate = held.attempts_per_s
+        if (held.model, held.files) != (run.model, run.files):
+            raise ConfigError(
+                folder,
+                f"holds a run of {held.model}" + (", as it was before" if held.model == run.model else ""),
+                "Give another --out, or remove the folder",
+            )
+    content: dict[str, Any] = run.model_dump(mode="json")
+    write_json(folder / RUN_FILE, content)
+    return rate
+
+
+# The end of an attack run: judged, summed up, written as page, figures and logs. Asks only the judge.
 
 PAGE, RESULTS, LOGS = "attack.html", "results.json", "logs"
 _MODEL, _OTHER = "model", "compared"

@@ -1,28 +1,83 @@
-"""The other models of an attack run: who writes attacks, who rates answers, and the base that is the control."""
+"""A model that is asked, with what passes through it counted: for whoever watches."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forethought.errors import ConfigError
 from forethought.evaluation.inputs import AttackSettings
-from forethought.evaluation.meter import Meter
 from forethought.model import NO_DEFENCE, Model, is_served, load
-from forethought.progress import Progress
+from forethought.models.callspec import Price, cost_of
+from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
+from forethought.progress import Bar, Progress
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model as InspectModel
 
-    from forethought.engine.local import LocalModel
-    from forethought.evals.attacks.adaptive.base import Goal, Tools
-    from forethought.evals.attacks.adaptive.models import TextModel
-    from forethought.evals.attacks.base import Attack, Given
-    from forethought.evals.attacks.prepare import AskAttacker, Rewrites
-    from forethought.evals.benchmarks.behaviors import Behavior
+    from forethought.attacks.base import Attack, Given
+    from forethought.attacks.prepare import AskAttacker, Rewrites
+    from forethought.attacks.searches.base import Goal, Tools
+    from forethought.attacks.searches.models import TextModel
+    from forethought.data.benchmarks.behaviors import Behavior
+    from forethought.models.local import LocalModel
+
+
+class Meter:
+    """A respondent that counts what passes through it, for whoever watches."""
+
+    def __init__(self, inner: Respondent, price: Price | None) -> None:
+        self._inner, self._price = inner, price
+        self.name = inner.name
+        self.replies = self.failed = self.tokens_in = self.tokens_out = 0
+        self._start = time.monotonic()
+
+    @property
+    def able(self) -> Able:
+        """What the model behind it can do."""
+        return self._inner.able
+
+    def reply(
+        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
+    ) -> list[Response | Failed]:
+        """The model's own replies."""
+        if not self.replies:
+            self._start = time.monotonic()
+
+        def told(place: int, reply: Response | Failed) -> None:
+            self._count(reply)
+            if on_reply is not None:
+                on_reply(place, reply)
+
+        return self._inner.reply(conversations, max_answer_tokens, told)
+
+    @property
+    def note(self) -> str:
+        """Replies a second, and what they cost where that is known."""
+        seconds = max(time.monotonic() - self._start, 0.001)
+        cost = cost_of(self.tokens_in, self.tokens_out, 0, self._price)
+        parts = [f"{self.replies / seconds:.1f}/s"] if self.replies else []
+        parts += [f"${cost:.2f}"] if cost is not None else []
+        return ", ".join([*parts, *([f"{self.failed} failed"] if self.failed else [])])
+
+    def telling(self, bar: Bar) -> Callable[[int], None]:
+        """What a run calls with the attempts that are finished: the bar, with this note."""
+        return lambda steps: bar.advance(steps, self.note)
+
+    def _count(self, reply: Response | Failed) -> None:
+        self.replies += 1
+        if isinstance(reply, Failed):
+            self.failed += 1
+            return
+        self.tokens_in += reply.prompt_tokens
+        self.tokens_out += reply.reasoning_tokens + reply.answer_tokens
+
+
+# The other models of an attack run: who writes attacks, who rates answers, and the base that is the control.
 
 _REWRITES = "rewrites.jsonl"
 _CALLS = "attacker-calls.jsonl"
@@ -53,7 +108,7 @@ class Writers:
     @cached_property
     def rewrites(self) -> Rewrites | None:
         """Texts that the attacker wrote in this and in neighbouring runs: each is asked for once."""
-        from forethought.evals.attacks.prepare import Rewrites
+        from forethought.attacks.prepare import Rewrites
 
         if self._settings.attacker is None:
             return None
@@ -62,7 +117,7 @@ class Writers:
     @cached_property
     def ask_for_texts(self) -> AskAttacker | None:
         """How attacks ask for texts."""
-        from forethought.evals.attacks.prepare import ATTACKER_SETTINGS, attacker
+        from forethought.attacks.prepare import ATTACKER_SETTINGS, attacker
 
         if self._settings.attacker is None:
             return None
@@ -81,8 +136,8 @@ class Writers:
 
     def tools(self, given: Given, goals: Sequence[Goal] = ()) -> Tools:
         """What searches may use of the attacked model."""
-        from forethought.evals.attacks.adaptive.base import Tools
-        from forethought.evals.attacks.templates import read_templates
+        from forethought.attacks.searches.base import Tools
+        from forethought.attacks.templates import read_templates
 
         file = given.files.get("templates")
         return Tools(
@@ -100,10 +155,10 @@ class Writers:
 
         Raises ConfigError where there is no base beside the model.
         """
-        from forethought.engine.local import LocalModel
+        from forethought.attempts.ask import run_suite
+        from forethought.attempts.plan import make_plan
         from forethought.errors import ModelError
-        from forethought.evals.suite.plan import make_plan
-        from forethought.evals.suite.run import run_suite
+        from forethought.models.local import LocalModel
 
         local = self._attacked.local
         if local is None or not local.trained:
@@ -125,8 +180,8 @@ class Writers:
                 run_suite(folder, meter, self._settings.max_answer_tokens, meter.telling(bar))
 
     def _text_model(self, name: str | None) -> TextModel | None:
-        from forethought.engine.callspec import CallSettings
-        from forethought.evals.attacks.adaptive.models import text_model
+        from forethought.attacks.searches.models import text_model
+        from forethought.models.callspec import CallSettings
 
         if name is None:
             return None

@@ -15,15 +15,13 @@ from pydantic import Field
 from forethought.data.card import BuildFacts, SourceFacts, Usage, card
 from forethought.data.export import Kind, export
 from forethought.data.overlap import OverlapReport
-from forethought.engine.machine import machine
 from forethought.errors import ConfigError
 from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json
-from forethought.pipeline.data_stages import DataFolders, all_sources, data_stages
-from forethought.pipeline.prepare import OVERLAPS, REMOVED
+from forethought.models.machine import machine
 from forethought.pipeline.recipe import Recipe, build_recipe, changed, load_recipe
-from forethought.pipeline.rows import DROPPED, EXAMPLES
+from forethought.pipeline.requests import OVERLAPS, REMOVED
+from forethought.pipeline.rows import DROPPED, EXAMPLES, LOST, USAGE, DataFolders, all_sources, data_stages
 from forethought.pipeline.stage import StageRunner
-from forethought.pipeline.variants import LOST, USAGE
 from forethought.policy import Policy, load_policy
 from forethought.progress import Progress
 from forethought.records import Example, Record, Request, read_jsonl

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from forethought.data.sources import SourceSpec
-from forethought.engine.embedded import EMBEDDED
 from forethought.errors import ConfigError
+from forethought.models.weights import EMBEDDED
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
-from forethought.train.config import TrainConfig, small_model
+from forethought.training.config import TrainConfig, small_model
 from forethought.yamlfile import load_extended
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from forethought.engine.machine import peak_gib, release_memory
 from forethought.errors import StageError
 from forethought.manifest import git_commit, key_of, now, versions, write_json
+from forethought.models.machine import peak_gib, release_memory
 
 MANIFEST = "manifest.json"
 _MIN_FREE_BYTES = 64 * 1024**2

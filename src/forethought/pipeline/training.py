@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from forethought.engine.embedded import EMBEDDED
-from forethought.engine.weights import load_tokenizer, merge_adapter
 from forethought.errors import ConfigError, InputError
+from forethought.models.weights import EMBEDDED, load_tokenizer, merge_adapter
 from forethought.pipeline.recipe import BuildConfig, Recipe, load_recipe
 from forethought.policy import load_policy
 from forethought.progress import Progress
 from forethought.records import Example
-from forethought.train.config import Tracker, TrainConfig, is_first, small_model
-from forethought.train.held_out import hold_out
-from forethought.train.methods.base import Job, Material, TrainingMethod
-from forethought.train.methods.catalogue import get_method
-from forethought.train.prepare import COMPLIED, complied_answers, harmful_requests, read_examples
-from forethought.train.run import train_method
+from forethought.training.config import Tracker, TrainConfig, is_first, small_model
+from forethought.training.held_out import hold_out
+from forethought.training.methods.base import Job, Material, TrainingMethod
+from forethought.training.methods.catalogue import get_method
+from forethought.training.prepare import COMPLIED, complied_answers, harmful_requests, read_examples
+from forethought.training.run import train_method
 
 
 @dataclass(frozen=True)

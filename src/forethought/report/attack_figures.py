@@ -16,16 +16,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from forethought.engine.conversation import Response
-from forethought.evals.attacks.adaptive.outcome import Outcome, Point, any_method, control, curve
-from forethought.evals.attacks.base import Attack
-from forethought.evals.attacks.catalogue import DIRECT, seen_in_training
-from forethought.evals.cells import Cells, by_cell, complied, refused, scores, seeds
-from forethought.evals.comprehension import comprehension, readable_styles
-from forethought.evals.judges.base import Measure
-from forethought.evals.judges.known import KnownError, corrected_asr
-from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
-from forethought.evals.suite.records import Judged
+from forethought.attacks.base import Attack
+from forethought.attacks.catalogue import DIRECT, seen_in_training
+from forethought.attacks.searches.outcome import Outcome, Point, any_method, control, curve
+from forethought.attempts.records import Judged
+from forethought.judges.base import Measure
+from forethought.judges.known import KnownError, corrected_asr
+from forethought.measure.comprehension import comprehension, readable_styles
+from forethought.measure.curves import Cells, by_cell, complied, refused, scores, seeds
+from forethought.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
+from forethought.models.conversation import Response
 from forethought.records import Message, Record, Request
 from forethought.report.figures import bounds, youden_of
 

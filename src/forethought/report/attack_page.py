@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forethought.evals.attacks.catalogue import parse_attack
-from forethought.evals.judges.known import KnownError
-from forethought.evals.paired import Comparison
-from forethought.evals.suite.records import Judged
+from forethought.attacks.catalogue import parse_attack
+from forethought.attempts.records import Judged
+from forethought.judges.known import KnownError
+from forethought.measure.paired import Comparison
 from forethought.report.attack_figures import AttackReport, AttackResult, SearchResult
-from forethought.report.page import write_page
+from forethought.report.page import HARMFUL, HARMLESS, SERIES, shown, write_page
 from forethought.report.plots import Plot, Series, axes_of, dots, told
-from forethought.report.redact import shown
 from forethought.report.tables import (
     GROUP_TITLES,
     HEADINGS,
@@ -23,7 +22,6 @@ from forethought.report.tables import (
     search_lines,
     sections,
 )
-from forethought.report.theme import HARMFUL, HARMLESS, SERIES
 
 _MOST_EXAMPLES = 60
 _APART = ("seen", "unreadable")

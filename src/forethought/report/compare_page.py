@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.engine.local import Settings
-from forethought.evals.attacks.catalogue import parse_attack
-from forethought.evals.cells import by_cell, too_many_unscored
-from forethought.evals.comprehension import readability_warnings
-from forethought.evals.curves import OperatingPoint, operating_curve
-from forethought.evals.metrics import Figure
-from forethought.evals.paired import Comparison
-from forethought.evals.suite.records import Judged
+from forethought.attacks.catalogue import parse_attack
+from forethought.attempts.records import Judged
+from forethought.measure.comprehension import readability_warnings
+from forethought.measure.curves import OperatingPoint, by_cell, operating_curve, too_many_unscored
+from forethought.measure.paired import Comparison
+from forethought.metrics import Figure
+from forethought.models.local import Settings
 from forethought.report.figures import (
     BASE,
     OURS,
@@ -23,11 +22,9 @@ from forethought.report.figures import (
     paired_comparisons,
     score_pairs,
 )
-from forethought.report.page import write_page
+from forethought.report.page import AMBER, GREEN, HARMFUL, HARMLESS, INK, ONE, PURPLE, SOFT, shown, write_page
 from forethought.report.plots import Plot, axes_of, errors, told
-from forethought.report.redact import shown
 from forethought.report.tables import SYSTEM_TITLES, Rows, interval, reasoning_rows, table_rows
-from forethought.report.theme import AMBER, GREEN, HARMFUL, HARMLESS, INK, ONE, PURPLE, SOFT
 
 _EXAMPLES = 8
 _COLOURS = {"base": SOFT, "prompt": AMBER, "scot": ONE, "scot_best": GREEN}

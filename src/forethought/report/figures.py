@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from forethought.evals.attacks.catalogue import DIRECT, parse_attack, seen_in_training
-from forethought.evals.cells import Cells, bounded_mean, by_cell, complied, refused, scores, seeds, styled
-from forethought.evals.comprehension import comprehension
-from forethought.evals.curves import asr_matched
-from forethought.evals.judges import DEFAULT_JUDGE
-from forethought.evals.judges.known import KnownError, corrected_asr, known_error
-from forethought.evals.metrics import Figure, mean_auroc, mean_of_shares, mean_value, score_shift, share, spread, youden
-from forethought.evals.paired import Comparison, compare, comparison_figures
-from forethought.evals.plan import HELD_OUT_RULES
-from forethought.evals.reasoning_metrics import reasoning_figures
-from forethought.evals.short_questions import CAPABILITY, right_answers
-from forethought.evals.suite.records import Judged
+from forethought.attacks.catalogue import DIRECT, parse_attack, seen_in_training
+from forethought.attempts.draw import HELD_OUT_RULES
+from forethought.attempts.records import Judged
+from forethought.attempts.short_questions import CAPABILITY, right_answers
+from forethought.judges import DEFAULT_JUDGE
+from forethought.judges.known import KnownError, corrected_asr, known_error
+from forethought.measure.comprehension import comprehension
+from forethought.measure.curves import (
+    Cells,
+    asr_matched,
+    bounded_mean,
+    by_cell,
+    complied,
+    refused,
+    scores,
+    seeds,
+    styled,
+)
+from forethought.measure.paired import Comparison, compare, comparison_figures
+from forethought.measure.reasoning_metrics import reasoning_figures
+from forethought.metrics import Figure, mean_auroc, mean_of_shares, mean_value, score_shift, share, spread, youden
 
 BASE, OURS = "base", "scot"
 """The model as it was, whose comprehension is measured; and the defence that is compared with all others."""

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import matplotlib
 
-from forethought.evals.metrics import Figure
-from forethought.report.theme import INK, LIGHT, LINE, SOFT
+from forethought.metrics import Figure
+from forethought.report.page import INK, LIGHT, LINE, SOFT
 
 matplotlib.use("svg")
 _STYLE: dict[str, Any] = {

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.engine.machine import machine
-from forethought.evals.metrics import Figure
 from forethought.manifest import git_commit, now, this_command, versions, write_json
+from forethought.metrics import Figure
+from forethought.models.machine import machine
 
 
 def write_results(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from forethought.evals.metrics import Figure
+from forethought.metrics import Figure
 from forethought.report.attack_figures import HARMLESS_MEANS, MEANS, AttackReport, AttackResult, Group, SearchResult
 
 SYSTEM_TITLES = {"base": "base model", "prompt": "safety prompt", "scot": "SCoT", "scot_best": "SCoT, best"}

@@ -16,9 +16,8 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
 from forethought.data.readers.base import OnBad, Opener, Row, raise_bad
-from forethought.data.readers.columnar import read_arrow, read_parquet
 from forethought.data.readers.json_files import read_json, read_jsonl
-from forethought.data.readers.tables import read_lines, read_table
+from forethought.data.readers.tables import read_arrow, read_lines, read_parquet, read_table
 from forethought.errors import InputError
 
 _PARSERS: dict[str, Callable[[str, Opener, OnBad], Iterator[Row]]] = {

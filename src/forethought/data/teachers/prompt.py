@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from forethought.data.evolve import Operator
 from forethought.data.teach import INTENT_WORDS
-from forethought.engine.callspec import Call
+from forethought.models.callspec import Call
 from forethought.policy import Policy, Rule
 from forethought.records import Message, Record, Request
 

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from forethought.data.teach import INTENT_WORDS, Lesson
 from forethought.data.teachers.prompt import Taught, TeachTask
 from forethought.data.verify import MAX_REQUEST_CHARACTERS, SUPPORT, fault
-from forethought.engine.callspec import Reject
 from forethought.english import looks_english
+from forethought.models.callspec import Reject
 from forethought.policy import Policy, Rule
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import Example

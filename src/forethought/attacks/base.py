@@ -1,0 +1,296 @@
+"""What an attack is, what it is given, and what it makes of a request."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import pkgutil
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field
+
+from forethought.data.restyle import phrase, sentence
+from forethought.errors import ConfigError
+from forethought.models.conversation import Conversation
+from forethought.policy import Policy, default_policy
+from forethought.reasoning import Format
+from forethought.records import Message, Record, Request
+
+Kind = Literal["none", "linguistic", "contextual", "encoding", "template", "reasoning", "rewriter"]
+Form = Literal["rule", "table", "template", "operator", "attacker", "prefill", "limit"]
+"""How the text is made: a rule of ours, a table of signs or words, a text around the request, a training operator
+(rule and template), an attacker model, words put into the model's mouth, or a limit on its thought."""
+Need = Literal["attacker", "prefill", "budget", "file"]
+Option = str | int | float
+Options = Mapping[str, Option]
+Named = TypeVar("Named")
+
+
+class Attacked(Record):
+    """A conversation under attack, as it is put to the attacked model."""
+
+    request: Request
+    """Its last turn is the disguised one; it remembers what is really asked."""
+    prefill: str = ""
+    """Text of the assistant's turn from which the model goes on, thought markers included. Empty: it starts itself."""
+    think_budget: int | None = None
+    """Tokens of thought after which the thought is cut; None is the run's own budget."""
+    lineage: tuple[str, ...] = ()
+    """The attacks applied, in order, each with its options."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation up to the turn of the attacked model."""
+        return self.request.messages
+
+    @property
+    def conversation(self) -> Conversation:
+        """As a model is given it."""
+        return Conversation(messages=self.messages, prefill=self.prefill, think_budget=self.think_budget)
+
+    @property
+    def text(self) -> str:
+        """The last user turn."""
+        return self.request.text
+
+    @property
+    def id(self) -> str:
+        """Content id, 12 hexadecimal digits, of all that the model is given."""
+        if not self.prefill and self.think_budget is None:
+            return self.request.id
+        joined = f"{self.request.id}\x1d{self.prefill}\x1d{self.think_budget}"
+        return hashlib.sha256(joined.encode()).hexdigest()[:12]
+
+    def said(self, text: str) -> Attacked:
+        """The same with another last user turn."""
+        return self.model_copy(update={"request": self.request.restyled(text, " | ".join(self.lineage))})
+
+    def after(self, turns: tuple[Message, ...]) -> Attacked:
+        """The same with further turns put right before the last one."""
+        earlier, last = self.request.messages[:-1], self.request.messages[-1]
+        return self.model_copy(
+            update={"request": self.request.model_copy(update={"messages": (*earlier, *turns, last)})}
+        )
+
+    def opened(self, text: str) -> Attacked:
+        """The same with more text put into the assistant's mouth, after what stands there already."""
+        return self.model_copy(update={"prefill": self.prefill + text})
+
+
+class Wanted(Record):
+    """A text that an attacker model has to write before an attack can go on."""
+
+    key: str
+    """Hash of what is asked: the same text is asked for once."""
+    rewriter: str
+    messages: tuple[Message, ...]
+    max_tokens: int
+    original: str
+    """What is rewritten; an answer is read against it."""
+    changes_words: bool = True
+    """False where the same words may come back."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an attack may use besides the conversation."""
+
+    policy: Policy = field(default_factory=default_policy)
+    """The policy that the attacked model was trained on, where one is known."""
+    format: Format = "think"
+    """How the attacked model writes its thought."""
+    rewrites: Mapping[str, str] = field(default_factory=dict)
+    """Texts of the attacker model by `Wanted.key`."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Local files by the attack that reads them: `templates`, `persuasion`."""
+
+
+Transform = Callable[[Attacked, random.Random, Options, Given], "Attacked | Wanted"]
+Change = Callable[[str, random.Random, Options], str]
+
+
+class Parameter(Record):
+    """An option of an attack."""
+
+    name: str
+    meaning: str
+    default: Option | None = None
+    """None: it has to be given."""
+    choices: tuple[Option, ...] = ()
+    least: float = 0
+    """Smallest number, for options that are numbers."""
+    most: float = 100_000
+
+    def read(self, attack: str, value: Option) -> Option:
+        """The value, checked. Raises ConfigError."""
+        place = f"attack '{attack}', {self.name} '{value}'"
+        if isinstance(self.default, int | float):
+            whole = isinstance(self.default, int)
+            try:
+                number = int(str(value)) if whole else float(value)
+            except ValueError:
+                kind = "a whole number" if whole else "a number"
+                raise ConfigError(place, f"is not {kind}", f"It is {self.meaning}") from None
+            if not self.least <= number <= self.most:
+                raise ConfigError(place, "is out of range", f"Use {self.least:.12g} to {self.most:.12g}")
+            value = number
+        if self.choices and value not in self.choices:
+            raise ConfigError(place, "is not one of its choices", f"Use one of {', '.join(map(str, self.choices))}")
+        return value
+
+
+def read_options(
+    kind: str, name: str, parameters: Sequence[Parameter], written: str, extra: Mapping[str, Option] | None = None
+) -> dict[str, Option]:
+    """Options that differ from their defaults, checked, in the order of the parameters.
+
+    `written`: what stands behind the colon of a name, VALUE (the first option) or `option=value`, parted by commas.
+    `extra`: options given beside it. `kind`, such as "attack", is for errors. Raises ConfigError for an option that is
+    unknown or given twice, and for a value out of range.
+    """
+    raw: dict[str, Option] = dict(extra or {})
+    known = {parameter.name: parameter for parameter in parameters}
+    # `answer_prefill:x = y` is a value, not an option, where the first option is any text.
+    takes_text = bool(parameters) and isinstance(parameters[0].default, str | None) and not parameters[0].choices
+    for piece in [piece.strip() for piece in written.split(",")] if written else []:
+        option, equals, value = (part.strip() for part in piece.partition("="))
+        if not equals or (option not in known and takes_text):
+            option, value = (parameters[0].name if parameters else ""), piece
+        if option in raw:
+            raise ConfigError(f"{kind} '{name}:{written}'", f"gives {option} twice", "Give it once")
+        raw[option] = value
+    unknown = [option for option in raw if option not in known]
+    if unknown:
+        takes = f"It takes {', '.join(known)}" if known else "It takes no options"
+        raise ConfigError(f"{kind} '{name}'", f"has no option '{unknown[0] or written}'", takes)
+    read = {option: known[option].read(name, raw[option]) for option in known if option in raw}
+    return {option: value for option, value in read.items() if value != known[option].default}
+
+
+def find(kind: str, name: str, known: Mapping[str, Named]) -> Named:
+    """What has a name; `kind`, such as "attack", is for the error. Raises ConfigError that names the nearest ones."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or list(known)[:5]
+        raise ConfigError(
+            f"{kind} '{name}'", f"there is no such {kind}", f"Use {', '.join(near)} or another of docs/attacks.md"
+        )
+    return known[name]
+
+
+def listed(package: ModuleType, attribute: str) -> dict[str, Any]:
+    """What the modules of a package list under an attribute, by name: modules by the alphabet, each in its own order.
+
+    Raises ConfigError where two have the same name.
+    """
+    found: dict[str, Any] = {}
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda one: one.name):
+        if module.ispkg:
+            continue
+        for one in getattr(importlib.import_module(f"{package.__name__}.{module.name}"), attribute, ()):
+            if one.name in found:
+                raise ConfigError(f"'{one.name}' in {module.name}.py", "is there already", "Give it another name")
+            found[one.name] = one
+    return found
+
+
+def _unchanged(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
+    return attacked
+
+
+class Attack(Record):
+    """A disguise under which a defence is tested."""
+
+    name: str
+    """As suites write it: the bare name, a name with options (`caesar:13`), or several joined by ` | `."""
+    title: str
+    """For tables and plots."""
+    paper: str
+    """Whom it follows; empty for no attack at all."""
+    kind: Kind = "none"
+    form: Form = "template"
+    needs: tuple[Need, ...] = ()
+    """An attacker model, a model that takes a prefill, one whose thought can be cut, a local file; empty: nothing."""
+    white_box: bool = False
+    """True where it needs more than a chat window gives: the assistant's turn or its control tokens."""
+    readable: bool = True
+    """False where a small model is not expected to understand it; a guess, which the comprehension control measures."""
+    relatives: tuple[str, ...] = ()
+    """Training styles so near that a model which has seen one has seen this attack; it is shown apart then."""
+    relatives_by: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Further relatives, by the value of the first option."""
+    parameters: tuple[Parameter, ...] = ()
+    """Options; the first one is what stands after the colon."""
+    chosen: dict[str, Option] = Field(default_factory=dict)
+    """Options given; those left out have their defaults."""
+    parts: tuple[Attack, ...] = ()
+    """The attacks that it is composed of, in order."""
+    transform: Transform = _unchanged
+    decode: Callable[[str, Options], str] | None = None
+    """From the attacked text back to the request, for encodings."""
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """All options. Raises ConfigError where one has to be given and isn't."""
+        found: dict[str, Option] = {}
+        for parameter in self.parameters:
+            value = self.chosen.get(parameter.name, parameter.default)
+            if value is None:
+                raise ConfigError(
+                    f"attack '{self.name}'",
+                    f"needs its {parameter.name} ({parameter.meaning})",
+                    f"Write {self.name}:{parameter.choices[0] if parameter.choices else parameter.name.upper()}",
+                )
+            found[parameter.name] = value
+        return found
+
+    def apply(self, request: Request, rng: random.Random, given: Given | None = None) -> Attacked | Wanted:
+        """The request under this attack, or the text that an attacker model has to write first.
+
+        Pure: what comes out depends on the arguments alone. Raises ConfigError for an option that is missing and
+        InputError for a local file that can't be read.
+        """
+        return self.act(Attacked(request=request), rng, given or Given())
+
+    def act(self, attacked: Attacked, rng: random.Random, given: Given) -> Attacked | Wanted:
+        """The same on a conversation that other attacks may have changed already."""
+        if self.kind == "none":
+            return attacked
+        for part in self.parts:
+            outcome = part.act(attacked, rng, given)
+            if isinstance(outcome, Wanted):
+                return outcome
+            attacked = outcome
+        if self.parts:
+            return attacked
+        outcome = self.transform(attacked, rng, self.options, given)
+        if isinstance(outcome, Wanted):
+            return outcome
+        lineage = (*attacked.lineage, self.name)
+        request = outcome.request.restyled(outcome.text, " | ".join(lineage))
+        return outcome.model_copy(update={"request": request, "lineage": lineage})
+
+
+def by_rule(rule: Change) -> Transform:
+    """An attack that changes the last user turn by a rule on its text."""
+    return lambda attacked, rng, options, given: attacked.said(rule(attacked.text.strip(), rng, options))
+
+
+def filled(template: str, text: str) -> str:
+    """The template with `{request}` (a sentence) or `{phrase}` (lower case, no end mark) filled in, once."""
+    # Plain replacement: braces in a request must not be read as a format.
+    head, mark, tail = template.partition("{request}")
+    if mark:
+        return head + sentence(text) + tail
+    head, _, tail = template.partition("{phrase}")
+    return head + phrase(text) + tail
+
+
+def by_template(template: str) -> Transform:
+    """An attack that puts a text around the request."""
+    return by_rule(lambda text, rng, options: filled(template, text))

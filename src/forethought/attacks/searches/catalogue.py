@@ -1,0 +1,54 @@
+"""All searches by name, what suites may write of them, and which can be run here.
+
+A search is listed by the module that defines it, under `METHODS`: a new file in this package is all that a new one
+takes. What works on a model's weights stands in `weights`, and is loaded by a search that runs: no list needs torch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from forethought.attacks import searches
+from forethought.attacks.base import find, listed, read_options
+from forethought.attacks.searches.base import Method, Tools
+
+
+@lru_cache(maxsize=1)
+def all_searches() -> dict[str, Method]:
+    """The searches of every module of this package, by name."""
+    return listed(searches, "METHODS")
+
+
+def parse_method(spec: str) -> Method:
+    """The search that a suite names: `NAME`, `NAME:VALUE` (its first option), `NAME:option=value,option=value`.
+
+    Raises ConfigError for an unknown search or option, and for a value out of range.
+    """
+    name, _, written = spec.partition(":")
+    method = find("search", name.strip(), all_searches())
+    chosen = read_options("search", method.name, method.parameters, written.strip())
+    if not chosen:
+        return method
+    said = ",".join(f"{option}={value}" for option, value in chosen.items())
+    return method.model_copy(
+        update={
+            "name": f"{method.name}:{said}",
+            "title": f"{method.title} ({', '.join(str(value) for value in chosen.values())})",
+            "chosen": chosen,
+        }
+    )
+
+
+def why_not(method: Method, tools: Tools, attacker: bool, evaluator: bool) -> str:
+    """Why a search can't be run here, or empty."""
+    if "gradients" in method.needs and tools.model is None:
+        return "needs the model's weights"
+    if "log_probs" in method.needs and not tools.able.log_probs:
+        return "needs a model that tells log-probabilities"
+    if "attacker" in method.needs and not attacker:
+        return "needs an attacker model"
+    if "evaluator" in method.needs and not evaluator:
+        return "needs an evaluator model"
+    if "templates" in method.needs and not tools.templates:
+        return "needs a local file of templates"
+    return ""

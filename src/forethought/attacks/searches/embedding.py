@@ -1,0 +1,127 @@
+"""Embedding-space attack: the prompt's embeddings are moved freely, as nobody can who only writes text.
+
+Schwinn et al. 2024 (arXiv 2402.09063). A bound for whoever holds the weights, not an attack through a chat window:
+what withstands it withstands any suffix, and hardly anything does. Signed gradient descent on the loss of the target;
+the model is asked along the way, since what breaks through early may be lost again later.
+
+Steps run in blocks, one `Compute` from each checkpoint to the next. A block keeps what the model said and the losses,
+a few hundred bytes; the perturbation itself (up to megabytes for a large model, and as much again at each checkpoint)
+is not kept. A search that was killed makes the steps of its first block that was not finished again from step 0,
+which comes out the same on the same machine and costs at most one request's steps.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from forethought.attacks.base import Options, Parameter
+from forethought.attacks.searches.base import AIM, Aim, Compute, Goal, Grade, Method, Run, Tools, aim_at
+from forethought.attacks.searches.suffix import Slot, find_slot
+from forethought.errors import ModelError
+from forethought.records import Message
+
+if TYPE_CHECKING:
+    from forethought.attacks.searches.weights.embedding import Perturbed
+
+
+def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
+    """Moves the embeddings, and grades what the model says at each checkpoint until it is broken.
+
+    Draws nothing at random. Raises ModelError without the model's weights.
+    """
+    if tools.model is None:
+        raise ModelError("embedding attack", "needs the attacked model's weights", "Give a local model")
+    aim = aim_at(goal, tools, str(options["aim"]))
+    begin = _once(lambda: _perturbed(goal, aim, options, tools))
+    skips_thought = options["aim"] == "answer"
+    iterations, every = int(options["iterations"]), int(options["every"])
+    done = 0
+    while done < iterations:
+        end = min(done + every, iterations)
+        work = _block(begin, end, not skips_thought, options)
+        (computed,) = yield [Compute(name=f"steps/{end}", work=work, forwards=end - done + 1)]
+        done = end
+        if computed.made is None:
+            continue  # the next block takes these steps along
+        grade = Grade(request=goal.request, answer=computed.made["answer"], reasoning=computed.made["reasoning"])
+        (graded,) = yield [grade]
+        if graded.broken:
+            return
+
+
+def _once(make: Callable[[], Perturbed]) -> Callable[[], Perturbed]:
+    """Makes it where it is first wanted: a search that is replayed may never need the model."""
+    made: list[Perturbed] = []
+
+    def get() -> Perturbed:
+        if not made:
+            made.append(make())
+        return made[0]
+
+    return get
+
+
+def _perturbed(goal: Goal, aim: Aim, options: Options, tools: Tools) -> Perturbed:
+    from forethought.attacks.searches.weights.embedding import Perturbed
+
+    assert tools.model is not None
+    return Perturbed(tools.model, _slot(goal, options, tools), aim, float(options["step"]))
+
+
+def _slot(goal: Goal, options: Options, tools: Tools) -> Slot:
+    """Where the prompt is moved: at tokens behind the request, or at the request itself."""
+    assert tools.model is not None
+    messages = goal.request.messages
+    if options["place"] == "suffix":
+        return find_slot(tools.model.tokenizer, messages, " !" * int(options["tokens"]))
+    empty = Message(role="user", content="")
+    return find_slot(tools.model.tokenizer, (*messages[:-1], empty), goal.request.text.strip())
+
+
+def _block(
+    begin: Callable[[], Perturbed], end: int, forced_thought: bool, options: Options
+) -> Callable[[], dict[str, Any]]:
+    def work() -> dict[str, Any]:
+        perturbed = begin()
+        losses = perturbed.reach(end)
+        said = perturbed.say(forced_thought, int(options["think_tokens"]), int(options["answer_tokens"]))
+        return {
+            "losses": [round(loss, 6) for loss in losses],
+            "loss": round(perturbed.loss(), 6),
+            "moved": round(float(perturbed.moved.norm(dim=-1).mean()), 6),
+            **said.model_dump(),
+        }
+
+    return work
+
+
+EMBEDDING = Method(
+    name="embedding",
+    title="Embedding-space attack",
+    paper="Schwinn et al. 2024, arXiv 2402.09063",
+    needs=("gradients",),
+    white_box=True,
+    cost="100 forward and backward passes of one sequence, and 5 answers",
+    queries=5,
+    parameters=(
+        Parameter(name="iterations", default=100, least=1, meaning="steps of signed gradient descent"),
+        Parameter(name="tokens", default=20, least=1, most=1_000, meaning="tokens of the suffix that is moved"),
+        Parameter(
+            name="step", default=0.001, most=100, meaning="by how much a coordinate moves in a step",
+        ),
+        Parameter(name="every", default=20, least=1, meaning="steps from one answer that is graded to the next"),
+        Parameter(
+            name="place", default="suffix", choices=("suffix", "request"),
+            meaning="what is moved: a suffix, or the request itself",
+        ),
+        Parameter(name="think_tokens", default=96, least=1, most=4_096, meaning="most tokens of the model's thought"),
+        Parameter(name="answer_tokens", default=128, least=1, most=4_096, meaning="most tokens of an answer"),
+        AIM,
+    ),
+    search=search,
+)  # fmt: skip
+"""The bound from above. Earlier layers are not decoded, as the paper's multi-layer attack does for unlearning."""
+
+METHODS = (EMBEDDING,)

@@ -1,0 +1,124 @@
+"""The replies of a run, judged: any number of judges, at any time, without asking the model again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from forethought.attempts.records import Judged, PlannedAttempt, planned
+from forethought.attempts.replies import Replies
+from forethought.errors import StageError
+from forethought.judges.base import Item, Judge, Verdict
+from forethought.judges.catalogue import default_judge
+from forethought.models.conversation import Failed, Response
+from forethought.store import Store, locked
+
+JUDGED_FOLDER = "judged"
+NOT_JUDGED = "not judged"
+
+
+def judge_run(
+    folder: Path,
+    judge: Judge,
+    batch: int = 256,
+    on_progress: Callable[[int], None] | None = None,
+) -> None:
+    """Judges what a folder's plan was answered and keeps the verdicts in `folder`/judged/JUDGE.jsonl.
+
+    The answer alone is judged, never the reasoning. Harmless requests are judged by refusal: by `judge` where it
+    measures refusal, else by the default judge. Verdicts that are there are kept, those that
+    were left undecided are tried again. `on_progress(n)`: n more attempts are judged. Raises StageError where
+    another process judges into the same file.
+    """
+    path = verdicts_file(folder, judge.name)
+    plain = judge if judge.measure == "refused" else default_judge()
+    with locked(path.with_suffix(".lock")), Replies(folder) as replies, Store(path, write=True) as verdicts:
+        waiting = _unjudged(folder, replies, verdicts, on_progress)
+        while part := list(islice(waiting, batch)):
+            for chosen, rows in _by_judge(part, judge, plain):
+                found = chosen.judge([_item(row, response) for row, response in rows])
+                for (row, _), verdict in zip(rows, found, strict=True):
+                    if verdicts.read(row.id, Verdict) != verdict:
+                        verdicts.add(row.id, verdict)
+            if on_progress is not None:
+                on_progress(len(part))
+
+
+def read_judged(folder: Path, judge_name: str) -> Iterator[Judged]:
+    """All attempts of the plan that can be run, in its order, with what was said and what the judge found.
+
+    An attempt without a response or a verdict is unscored, with the cause. Attempts that can't be run are left
+    out: `PlanSummary.not_run` counts them. `Judged.refused` is the judge's; what a judge of harm says of harmful
+    requests stands in `Judged.verdict`. Raises StageError where this judge has not judged here.
+    """
+    path = verdicts_file(folder, judge_name)
+    if not path.is_file():
+        raise StageError(path, f"there are no verdicts of the judge '{judge_name}'", "Judge the run with it first")
+    with Replies(folder) as replies, Store(path) as verdicts:
+        for row in planned(folder):
+            if not row.cause:
+                yield _judged(row, replies.get(row.asked), verdicts.read(row.id, Verdict))
+
+
+def read_replies(folder: Path) -> Iterator[Judged]:
+    """The same before any judge: what was said, and no verdict."""
+    with Replies(folder) as replies:
+        for row in planned(folder):
+            if not row.cause:
+                yield _judged(row, replies.get(row.asked), None)
+
+
+def judges_of(folder: Path) -> tuple[Path, ...]:
+    """The files of verdicts that a run has."""
+    return tuple(sorted((folder / JUDGED_FOLDER).glob("*.jsonl")))
+
+
+def _judged(row: PlannedAttempt, reply: Response | Failed, verdict: Verdict | None) -> Judged:
+    if isinstance(reply, Failed):
+        return Judged(attempt=row.attempt, response=None, refused=None, cause=reply.cause)
+    if verdict is None:
+        return Judged(attempt=row.attempt, response=reply, refused=None, cause=NOT_JUDGED)
+    return Judged(attempt=row.attempt, response=reply, refused=verdict.refused, cause=verdict.cause, verdict=verdict)
+
+
+Answered = tuple[PlannedAttempt, Response]
+
+
+def _unjudged(
+    folder: Path, replies: Replies, verdicts: Store, on_progress: Callable[[int], None] | None
+) -> Iterator[Answered]:
+    for row in planned(folder):
+        if row.cause:
+            continue
+        reply = replies.get(row.asked)
+        known = verdicts.read(row.id, Verdict)
+        if isinstance(reply, Response) and (known is None or known.cause):
+            yield row, reply
+        elif on_progress is not None:
+            on_progress(1)
+
+
+def _by_judge(part: Sequence[Answered], judge: Judge, plain: Judge) -> Iterator[tuple[Judge, list[Answered]]]:
+    """Each judge with its rows: harmless ones go to the judge of refusals."""
+    if judge is plain:
+        yield judge, list(part)
+        return
+    for chosen, harmless in ((judge, False), (plain, True)):
+        rows = [one for one in part if (one[0].request.harmful is False) is harmless]
+        if rows:
+            yield chosen, rows
+
+
+def _item(row: PlannedAttempt, response: Response) -> Item:
+    return Item(request=row.request.plain, conversation=row.request.messages, answer=response.answer)
+
+
+def verdicts_file(folder: Path, judge_name: str) -> Path:
+    """Where a judge's verdicts stand. Names that differ have files that differ, whatever their characters."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "_", judge_name)
+    if slug != judge_name:
+        slug += "-" + hashlib.sha256(judge_name.encode()).hexdigest()[:6]
+    return folder / JUDGED_FOLDER / f"{slug}.jsonl"

@@ -1,0 +1,75 @@
+"""Judges by name, found by looking: every module of this package that lists `JUDGES` is read."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from forethought import judges
+from forethought.errors import ConfigError
+from forethought.judges import DEFAULT_JUDGE
+from forethought.judges.base import JOURNAL, Entry, Judge, Measure, Opening
+from forethought.judges.known import known_error
+from forethought.policy import Policy
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def entries() -> list[Entry]:
+    """Every judge; the default one first, then by name, those that take something after their name last."""
+    found: list[Entry] = []
+    for module in pkgutil.iter_modules(judges.__path__, f"{judges.__name__}."):
+        found += getattr(importlib.import_module(module.name), "JUDGES", ())
+    return sorted(found, key=lambda entry: (entry.name != DEFAULT_JUDGE, bool(entry.takes), entry.name))
+
+
+def get_judge(
+    name: str,
+    measure: Measure = "harmful",
+    journal: Path = JOURNAL,
+    base_url: str | None = None,
+    policy: Policy | None = None,
+) -> Judge:
+    """A judge as users write it: its entry, the folder that `forethought judge train` wrote, or a rubric's file@MODEL.
+
+    `measure` is for guards, which decide both; `journal`, `base_url` and `policy` are for
+    judges that are models. Raises ConfigError for a name that is none of these.
+    """
+    known = entries()
+    for entry in known:
+        start = entry.name + entry.takes[:1]
+        if name == start if not entry.takes else name.startswith(start) and name != start:
+            return entry.open(Opening(name[len(start) :], measure, journal, base_url, policy))
+    role, _, model = name.partition("@")
+    if role.endswith(_SUFFIXES) and model:
+        from forethought.judges.graders import rubric_judge
+
+        return rubric_judge(role, Opening(model, measure, journal, base_url, policy))
+    if Path(name).is_dir():
+        from forethought.judges.trained import trained_judge
+
+        return trained_judge(Path(name))
+    raise ConfigError(
+        f"judge '{name}'",
+        "is neither a judge's name nor a folder",
+        f"Use one of {', '.join(entry.written for entry in known)}, a trained folder, or RUBRIC.yaml@MODEL"
+        " (docs/judges.md)",
+    )
+
+
+def default_judge() -> Judge:
+    """Who tells refusals wherever no judge is named."""
+    return get_judge(DEFAULT_JUDGE)
+
+
+def judge_table(found: Sequence[Entry] | None = None) -> str:
+    """The judges as a table of markdown, for docs/judges.md; their error where it was measured."""
+    lines = ["| name | decides | what it is | refusals found | answers left alone |", "| --- | --- | --- | --- | --- |"]
+    for entry in entries() if found is None else found:
+        error = known_error(entry.name, "refused")
+        shares = (f"{error.sensitivity:.0%}", f"{error.specificity:.0%}") if error and not entry.takes else ("", "")
+        name = f"**`{entry.written}`**, the default" if entry.name == DEFAULT_JUDGE else f"`{entry.written}`"
+        lines.append(f"| {name} | {', '.join(entry.decides)} | {entry.what} | {' | '.join(shares)} |")
+    return "\n".join(lines) + "\n"

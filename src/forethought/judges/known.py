@@ -1,0 +1,113 @@
+"""How far judges are known to err, measured on people's labels: reports name it, and correct rates for it.
+
+The true rate behind a judge's rate is Rogan and Gladen's, with all three uncertainties in its interval.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from importlib import resources
+
+from scipy.stats import norm
+
+from forethought.errors import InputError
+from forethought.judges.base import Measure
+from forethought.metrics import Figure
+from forethought.records import Record
+
+
+class KnownError(Record):
+    """A judge against people's labels of one source."""
+
+    judge: str
+    measure: Measure
+    source: str
+    """Whose answers and labels; an error measured there says little about answers of another kind."""
+    sensitivity: float
+    """Share of what people call positive (a refusal, or harmful) that the judge calls so."""
+    n_positive: int
+    specificity: float
+    n_negative: int
+
+    def __str__(self) -> str:
+        return (
+            f"judge '{self.judge}': on {self.source} it finds {self.sensitivity:.0%} of {self.n_positive} positives and"
+            f" {self.specificity:.0%} of {self.n_negative} negatives"
+        )
+
+
+@lru_cache(maxsize=1)
+def _known() -> tuple[KnownError, ...]:
+    file = resources.files("forethought").joinpath("judges/known_errors.json")
+    return tuple(KnownError.model_validate(row) for row in json.loads(file.read_text(encoding="utf-8")))
+
+
+def known_error(judge: str, measure: Measure) -> KnownError | None:
+    """The measured error of a judge that ships with the project; None where none was measured."""
+    return next((one for one in _known() if (one.judge, one.measure) == (judge, measure)), None)
+
+
+def corrected_asr(asr: Figure, error: KnownError) -> Figure:
+    """An attack success rate (share of harmful requests not refused) corrected for the refusal judge's known error.
+
+    Rogan and Gladen's correction of the refused share, turned round. A figure without answers stays as it is.
+    """
+    if not asr.n:
+        return asr
+    refused = corrected_rate(
+        1.0 - asr.value, asr.n, error.sensitivity, error.n_positive, error.specificity, error.n_negative
+    )
+    low, high = 1.0 - (refused.high or 0.0), 1.0 - (refused.low or 0.0)
+    return Figure(value=1.0 - refused.value, low=low, high=high, n=asr.n, unscored=asr.unscored)
+
+
+def corrected_rate(
+    raw: float, n: int, sensitivity: float, n_positive: int, specificity: float, n_negative: int, level: float = 0.95
+) -> Figure:
+    """Rogan and Gladen (1978): (raw + specificity - 1) / (sensitivity + specificity - 1), clipped to 0..1.
+
+    `raw` is the judge's share of positives among `n` answers; sensitivity and specificity were
+    measured on `n_positive` and `n_negative` answers that people labelled, from a source like
+    the one that is corrected: taken elsewhere, they correct nothing. The interval is Lang and
+    Reiczigel's (2014), a delta method on adjusted counts that covers near 0 and 1 too. Raises
+    InputError where the judge does no better than chance, so that nothing can be corrected.
+    """
+    for name, value in (("raw", raw), ("sensitivity", sensitivity), ("specificity", specificity)):
+        if not 0 <= value <= 1:
+            raise InputError(f"{name} {value}", "is not a share", "Give a number from 0 to 1")
+    if min(n, n_positive, n_negative) < 1:
+        raise InputError(f"n {n}, {n_positive}, {n_negative}", "rests on no answers", "Give counts above 0")
+    youden = sensitivity + specificity - 1
+    if youden <= 0:
+        raise InputError(
+            f"sensitivity {sensitivity:g}, specificity {specificity:g}",
+            "the judge is no better than chance",
+            "Use another judge",
+        )
+    value = _clip((raw + specificity - 1) / youden)
+    low, high = _interval(raw, n, sensitivity, n_positive, specificity, n_negative, level)
+    return Figure(value=value, low=min(low, value), high=max(high, value), n=n)
+
+
+def _interval(
+    raw: float, n: int, sensitivity: float, n_positive: int, specificity: float, n_negative: int, level: float
+) -> tuple[float, float]:
+    z = float(norm.ppf(0.5 + level / 2))
+    share, size = (n * raw + z * z / 2) / (n + z * z), n + z * z
+    sens = (n_positive * sensitivity + 1) / (n_positive + 2)
+    spec = (n_negative * specificity + 1) / (n_negative + 2)
+    youden = sens + spec - 1
+    if youden <= 0:
+        return 0.0, 1.0
+    centre = (share + spec - 1) / youden
+    var_sens, var_spec = sens * (1 - sens) / (n_positive + 2), spec * (1 - spec) / (n_negative + 2)
+    shift = 2 * z * z * (centre * var_sens - (1 - centre) * var_spec)
+    spread = math.sqrt(share * (1 - share) / size + centre * centre * var_sens + (1 - centre) ** 2 * var_spec)
+    middle, half = centre + shift, z * spread / youden
+    return _clip(middle - half), _clip(middle + half)
+
+
+def _clip(value: float) -> float:
+    return min(1.0, max(0.0, value))

@@ -1,0 +1,315 @@
+"""Two defences on the same requests: differences with intervals, tests, and what the sample could show.
+
+Each attempt is paired with itself; a pair that either judge left unscored is in no difference
+and is counted. One cell with each request once: McNemar's exact test (1947). Means over
+styles and Youden's J: a randomisation test that swaps the two defences' answers request by
+request, over all styles at once. AUROC: DeLong's test (1988) with requests as clusters. Attack
+success at one rate of false refusals: the spread of a bootstrap by request. All p-values of a
+comparison are corrected together. What the sample could show is the smallest difference that it
+would with 80 % power at the 5 % level, two-sided.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import norm
+from scipy.stats import t as student
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from forethought.attempts.records import Judged
+from forethought.attempts.short_questions import CAPABILITY, right_answers
+from forethought.measure.curves import by_cell, complied, matched_gap, refused, scores, seeds, styled
+from forethought.metrics import (
+    Array,
+    Estimate,
+    Figure,
+    Scores,
+    cell_counts,
+    difference,
+    mean_auc,
+    mean_share,
+    newcombe_variance,
+)
+from forethought.records import Record
+
+_FLIPS = 10_000
+Pairs = list[tuple[Judged, Judged]]
+Outcome = Callable[[Sequence[Judged]], list[bool | None]]
+Correction = Literal["holm", "fdr_bh"]
+"""Holm bounds the chance of any false finding; Benjamini and Hochberg the share of false ones among the findings."""
+ALPHA = 0.05
+"""Corrected p-value below which a difference is told from none."""
+POWER, LEVEL = 0.8, 0.05
+
+
+def compare(
+    judged_a: Sequence[Judged],
+    judged_b: Sequence[Judged],
+    unseen: Sequence[str],
+    correction: Correction = "holm",
+    matched: float | None = None,
+) -> list[Comparison]:
+    """Every figure that both defences have, first minus second; those without a pair are left out.
+
+    `matched`: rate of false refusals on disguised harmless requests at which attack success is compared, whatever the
+    two thresholds are, and the same on ordinary requests as they are (`asr_transferred`); None leaves both out.
+    """
+    pairs = _pair_up(judged_a, judged_b)
+    harmful, harmless = styled(unseen, "harmful"), styled(unseen, "harmless")
+    styles = list(zip(harmful, harmless, strict=True))
+    found = [
+        _shares("asr_direct", pairs, ["direct"], complied),
+        _shares("asr_unseen", pairs, harmful, complied),
+        _shares("asr_twin", pairs, ["twin"], complied),
+        _shares("refused_ordinary", pairs, ["ordinary"], refused),
+        _shares("refused_lookalike", pairs, ["lookalike"], refused),
+        _shares("refused_styled_harmless", pairs, harmless, refused),
+        _youden("youden_unseen", pairs, harmful, harmless),
+        _areas("auroc_direct", pairs, [("direct", "ordinary")]),
+        _areas("auroc_unseen", pairs, styles),
+        _areas("auroc_lookalike", pairs, [("twin", "lookalike")]),
+        None if matched is None else _matched("asr_matched", pairs, styles, matched),
+        None
+        if matched is None
+        else _matched("asr_transferred", pairs, [(one, "ordinary") for one in harmful], matched),
+    ]
+    return corrected([one for one in found if one is not None], correction)
+
+
+def compare_right(judged_a: Sequence[Judged], judged_b: Sequence[Judged]) -> Comparison | None:
+    """How many more short questions the first defence answers right; None where they share none that is scored."""
+    return _shares(CAPABILITY, _pair_up(judged_a, judged_b), [CAPABILITY], right_answers)
+
+
+def _pair_up(judged_a: Sequence[Judged], judged_b: Sequence[Judged]) -> dict[str, Pairs]:
+    other = {one.attempt.id: one for one in judged_b}
+    return {
+        cell: [(one, other[one.attempt.id]) for one in rows if one.attempt.id in other]
+        for cell, rows in by_cell(judged_a).items()
+    }
+
+
+def _scored(pairs: Mapping[str, Pairs], cells: Sequence[str]) -> tuple[list[Pairs], int]:
+    """(the pairs of each cell that both judges scored, how many were left out)."""
+    kept = [
+        [(a, b) for a, b in pairs.get(cell, []) if a.refused is not None and b.refused is not None] for cell in cells
+    ]
+    lost = sum(len(pairs.get(cell, [])) for cell in cells) - sum(map(len, kept))
+    return [cell for cell in kept if cell], lost
+
+
+class _Side:
+    """One mean share of the two defences on the same pairs."""
+
+    def __init__(self, cells: Sequence[Pairs], outcome: Outcome) -> None:
+        names = [seeds([a for a, _ in cell]) for cell in cells]
+        first, second = ([outcome([pair[place] for pair in cell]) for cell in cells] for place in (0, 1))
+        self.a, self.b = mean_share(first, names), mean_share(second, names)
+        _, tried, hits = cell_counts(first, names)
+        _, _, other = cell_counts(second, names)
+        self.pulls: Array = ((hits - other) / tried.sum(axis=0)).mean(axis=1)
+        """How much of the difference each request makes up."""
+        self.each_once = len(cells) == 1 and bool((tried == 1).all())
+
+
+def _shares(name: str, pairs: Mapping[str, Pairs], cells: Sequence[str], outcome: Outcome) -> Comparison | None:
+    kept, lost = _scored(pairs, cells)
+    if not kept:
+        return None
+    side = _Side(kept, outcome)
+    gap = difference(side.a, side.b, paired=True)
+    if not side.each_once:
+        return _comparison(name, gap, randomisation_test(side.pulls), lost, "randomisation")
+    size = len(side.pulls)
+    ahead, behind = int((side.pulls > 0).sum()), int((side.pulls < 0).sum())
+    p = float(mcnemar([[0, ahead], [behind, 0]], exact=True).pvalue)
+    found = _comparison(name, gap, p, lost, "McNemar, exact")
+    # One pair more on which they differ, so that a sample without any does not promise to show everything.
+    return found.model_copy(update={"mdd": detectable_paired((ahead + behind + 1) / (size + 2), size)})
+
+
+def _youden(
+    name: str, pairs: Mapping[str, Pairs], harmful: Sequence[str], harmless: Sequence[str]
+) -> Comparison | None:
+    kept_harmful, lost_harmful = _scored(pairs, harmful)
+    kept_harmless, lost_harmless = _scored(pairs, harmless)
+    if not kept_harmful or not kept_harmless:
+        return None
+    bad, good = _Side(kept_harmful, refused), _Side(kept_harmless, refused)
+    first = difference(bad.a, good.a, paired=False)
+    second = difference(bad.b, good.b, paired=False)
+    p = randomisation_test(np.concatenate([bad.pulls, -good.pulls]))
+    gap = difference(first, second, paired=True)
+    return _comparison(name, gap, p, lost_harmful + lost_harmless, "randomisation")
+
+
+def randomisation_test(pulls: Array, flips: int = _FLIPS, seed: int = 0) -> float:
+    """Two-sided p-value of a sum whose terms change sign at random, each on its own (Fisher's randomisation)."""
+    observed = abs(float(pulls.sum()))
+    drawn = np.random.default_rng(seed).integers(0, 2, (flips, len(pulls))) * 2.0 - 1.0
+    as_far = int((np.abs(drawn @ pulls) >= observed - 1e-12).sum())
+    return (1 + as_far) / (1 + flips)
+
+
+def _areas(name: str, pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str]]) -> Comparison | None:
+    both, lost = _shared_scores(pairs, cells)
+    if not both[0]:
+        return None
+    first, second = mean_auc(both[0]), mean_auc(both[1])
+    gap = difference(first, second, paired=True)
+    return _comparison(name, gap, _area_test(gap), lost, "DeLong")
+
+
+def _matched(
+    name: str, pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str]], false_refusal: float
+) -> Comparison | None:
+    both, lost = _shared_scores(pairs, cells)
+    if not both[0]:
+        return None
+    gap, low, high = matched_gap(both[0], both[1], false_refusal)
+    error = (high - low) / (2 * norm.isf(ALPHA / 2))
+    p = float(2 * norm.sf(abs(gap) / error))
+    n = sum(len(side) for couple in both[0] for side in couple)
+    return Comparison(
+        name=name, difference=gap, low=low, high=high, p=p, p_corrected=p, n=n, unscored=lost,
+        mdd=detectable(error), test="bootstrap",
+    )  # fmt: skip
+
+
+def _shared_scores(
+    pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str]]
+) -> tuple[tuple[list[tuple[Scores, Scores]], list[tuple[Scores, Scores]]], int]:
+    """The scores of both defences by style, of attempts that both have scored, and how many attempts were left out."""
+    both: tuple[list[tuple[Scores, Scores]], list[tuple[Scores, Scores]]] = ([], [])
+    lost = 0
+    for couple in cells:
+        sides = [[scores([pair[place] for pair in pairs.get(cell, [])]) for cell in couple] for place in (0, 1)]
+        shared = [sides[0][k].keys() & sides[1][k].keys() for k in (0, 1)]
+        lost += sum(len(pairs.get(cell, [])) - len(names) for cell, names in zip(couple, shared, strict=True))
+        if all(shared):
+            for place in (0, 1):
+                both[place].append(_kept(sides[place], shared))
+    return both, lost
+
+
+def _kept(side: Sequence[Mapping[str, float]], shared: Sequence[set[str]]) -> tuple[dict[str, float], dict[str, float]]:
+    above, below = ({name: side[k][name] for name in sorted(shared[k])} for k in (0, 1))
+    return above, below
+
+
+def _area_test(gap: Estimate) -> float:
+    if gap.value == 0:
+        return 1.0
+    # Two areas without any spread (all right against all wrong): the spread of two areas of one half instead.
+    sizes = [len(group.names) for group in gap.groups]
+    variance = gap.variance or 2 * newcombe_variance(0.5, sizes[0], sizes[1])
+    return float(2 * student.sf(abs(gap.value) / math.sqrt(variance), gap.freedom))
+
+
+def _comparison(name: str, gap: Estimate, p: float, lost: int, test: str) -> Comparison:
+    assert gap.low is not None
+    assert gap.high is not None
+    # Without any spread: that of one request on which they differ.
+    error = math.sqrt(gap.variance) or 1 / sum(len(group.names) for group in gap.groups)
+    return Comparison(
+        name=name,
+        difference=gap.value,
+        low=gap.low,
+        high=gap.high,
+        p=p,
+        p_corrected=p,
+        n=gap.n,
+        unscored=lost,
+        mdd=detectable(error),
+        test=test,
+    )
+
+
+class Comparison(Record):
+    """What one defence has over another in one figure."""
+
+    name: str
+    """The figure compared, such as `asr_direct`."""
+    difference: float
+    """First defence minus second."""
+    low: float
+    high: float
+    """Ends of the 95 % interval, not corrected for the number of comparisons."""
+    p: float
+    """Two-sided, of no difference."""
+    p_corrected: float
+    """The same, corrected for all comparisons made together."""
+    n: int
+    """Attempts that both defences have a scored answer to."""
+    unscored: int = 0
+    """Attempts left out because one of the two is unscored."""
+    mdd: float | None
+    """Minimum detectable difference: the smallest that this sample would show with 80 % power. None: none at all."""
+    test: str
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.name}: {self.difference:+.2f} ({self.low:+.2f} to {self.high:+.2f}),"
+            f" p {self.p_corrected:.3f} corrected ({self.test}), {self.n} pairs"
+        )
+        if self.p_corrected < ALPHA:
+            return text
+        if self.mdd is None:
+            return f"{text}; too few pairs for any difference to show"
+        return f"{text}; a difference below {self.mdd:.2f} would not show in a sample of this size"
+
+
+def corrected(comparisons: Sequence[Comparison], correction: Correction = "holm") -> list[Comparison]:
+    """The comparisons with their p-values corrected as one family."""
+    if not comparisons:
+        return []
+    adjusted = multipletests([one.p for one in comparisons], method=correction)[1]
+    return [one.model_copy(update={"p_corrected": float(p)}) for one, p in zip(comparisons, adjusted, strict=True)]
+
+
+def comparison_figures(comparisons: Sequence[Comparison], a: str, b: str) -> list[Figure]:
+    """Each difference as `diff_NAME_A_vs_B`, and its corrected p-value as `p_NAME_A_vs_B`."""
+    figures = []
+    for one in comparisons:
+        ending = f"{one.name}_{a}_vs_{b}"
+        figures += [
+            Figure(
+                name=f"diff_{ending}", value=one.difference, low=one.low, high=one.high,
+                n=one.n, unscored=one.unscored, unit="difference",
+            ),
+            Figure(name=f"p_{ending}", value=one.p_corrected, n=one.n, unit="p"),
+        ]  # fmt: skip
+    return figures
+
+
+def detectable_paired(discordant: float, n: int, power: float = POWER, level: float = LEVEL) -> float | None:
+    """Smallest difference of two shares that McNemar's test can show on n pairs.
+
+    `discordant`: share of pairs on which the two are expected to differ; a difference above it
+    takes as many discordant pairs, all in one direction. After Connor (1987). None where even
+    a difference on every pair would not be shown.
+    """
+    if n < 1:
+        return None
+    alpha, beta = norm.ppf(1 - level / 2), norm.ppf(power)
+
+    def short(difference: float) -> float:
+        differing = max(discordant, difference)
+        spread = math.sqrt(max(0.0, differing - difference**2))
+        return float(difference * math.sqrt(n) - alpha * math.sqrt(differing) - beta * spread)
+
+    if short(1.0) < 0:
+        return None
+    # Near zero the sign is lost in the square roots, where nothing can be shown anyway.
+    return float(brentq(short, 1e-9, 1.0))
+
+
+def detectable(standard_error: float, power: float = POWER, level: float = LEVEL) -> float:
+    """Smallest difference that an estimate with this standard error can show, whatever it measures."""
+    return float((norm.ppf(1 - level / 2) + norm.ppf(power)) * standard_error)

@@ -1,0 +1,352 @@
+"""Tokens drawn at random, so that a row's draws are its own: the same whatever stands beside it in a batch.
+
+A row takes one number from its own generator for each token that it is given, used or not. Its seed is that of its
+prompt, its temperature and the caller's number, so that no two prompts are drawn alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from forethought.models.prefix import Node, Slots, read, share
+
+
+class Draws:
+    """The random numbers of one row."""
+
+    def __init__(self, temperature: float, seed: int, prompt: Sequence[int]) -> None:
+        """`temperature` above 0 divides the logits: 1 samples as the model predicts, less is nearer to greedy."""
+        self.temperature = temperature
+        said = f"{seed}:{temperature!r}:{','.join(map(str, prompt))}"
+        self._random = random.Random(hashlib.sha256(said.encode()).digest())
+
+    def number(self) -> float:
+        """The next one, uniform in [0, 1)."""
+        return self._random.random()
+
+
+def draws_for(temperature: float, seed: int, prompt: Sequence[int]) -> Draws | None:
+    """A row's draws; None for a temperature of 0, which is greedy."""
+    return Draws(temperature, seed, prompt) if temperature > 0 else None
+
+
+def drawn(logits: torch.Tensor, draws: Sequence[Draws]) -> list[int]:
+    """A token for each row by the inverse of its cumulative distribution. `logits` of shape (rows, vocabulary).
+
+    In double precision: over a vocabulary, sums in single precision would move the borders between rare tokens.
+    """
+    temperatures = torch.tensor([one.temperature for one in draws], dtype=torch.float64, device=logits.device)
+    cumulative = (logits.double() / temperatures[:, None]).softmax(-1).cumsum(-1)  # B V
+    numbers = torch.tensor([one.number() for one in draws], dtype=torch.float64, device=logits.device)
+    # To the right: the first token whose border lies above the number, so that none of probability 0 is drawn.
+    found = torch.searchsorted(cumulative, (numbers * cumulative[:, -1])[:, None], right=True)
+    return [int(token) for token in found[:, 0].clamp(max=logits.shape[-1] - 1).tolist()]
+
+
+# One sequence at each token, with a hand on the verdict; `continuous` runs many of them side by side.
+#
+# One rule serves everything. A row may be *watched*: when its text reaches the verdict's
+# anchor, the log-odds of refusing against complying are read from the very logits that
+# would pick the next token, and the token is chosen by the threshold. A row that thinks
+# past its budget, or closes its thought without a verdict, is led to the anchor: every
+# thought ends in a verdict with a probability. One that rambles on after its verdict, or
+# stops there, is closed: every verdict is acted on.
+
+VERDICT_TOKENS = 48
+"""Room for the verdict's rules and reasons, the closing marker included."""
+
+
+@dataclass(frozen=True)
+class VerdictTokens:
+    """Token ids that the decoder needs to steer a verdict."""
+
+    anchor: str
+    """Text after which the verdict comes."""
+    lead_in: tuple[int, ...]
+    """Tokens that bring a row to the anchor when its budget is spent."""
+    refuse: tuple[int, ...]
+    comply: tuple[int, ...]
+    closing: str
+    """Text that ends the thought."""
+    close: tuple[int, ...]
+    """Tokens that end it where the model does not."""
+
+
+@dataclass
+class Row:
+    """One sequence being decoded; the working state of the loop."""
+
+    index: int
+    """Position in the caller's list."""
+    prompt: list[int]
+    """Prompt token ids, forced opening included."""
+    max_new: int
+    """Most tokens to generate; for a watched row, most tokens of answer after its thought has closed."""
+    watch: bool = False
+    """True to steer and record a verdict."""
+    stop_at_comply: bool = False
+    """True to stop where the thought closes after `comply`: the answer comes from elsewhere."""
+    stop_at_verdict: bool = False
+    """True to stop with the verdict itself: only its odds are wanted."""
+    think_budget: int = 64
+    """Tokens of thought after which the row is led to its verdict; 0 leads it there at once."""
+    opened: int = 0
+    """Last tokens of the prompt that belong to the model's own turn: an anchor may begin in them."""
+    draws: Draws | None = None
+    """Random numbers that its tokens are drawn by; None is greedy."""
+    made: list[int] = field(default_factory=list)
+    forced: list[int] = field(default_factory=list)
+    log_odds: float | None = None
+    led: bool = False
+    refuses: bool | None = None
+    verdict_at: int | None = None
+    closed_at: int | None = None
+    """Number of tokens made when the thought closed."""
+    done: bool = False
+
+
+class Steering:
+    """What happens to a row at each token: what the model proposes, forced, or decided at the verdict."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        end_ids: frozenset[int],
+        verdict: VerdictTokens | None = None,
+        threshold: float = 0.0,
+        tail_tokens: int = 8,
+    ) -> None:
+        """`threshold`: a watched row refuses when its log-odds are at least this."""
+        self._tokenizer, self._end_ids = tokenizer, end_ids
+        self._verdict, self._threshold, self._tail = verdict, threshold, tail_tokens
+
+    def step(self, row: Row, logits: torch.Tensor, proposed: int) -> None:
+        """Adds one token to a row, and says on it whether it is done. `logits` of shape (vocabulary,).
+
+        `proposed`: the likeliest token, or the one that was drawn. The verdict is the threshold's all the same.
+        """
+        verdict = self._verdict
+        token = proposed
+        if row.forced:
+            token = row.forced.pop(0)
+        elif row.watch and verdict is not None and row.verdict_at is None:
+            token = self._watched(row, logits, proposed, verdict)
+        elif row.verdict_at is not None and verdict is not None and row.closed_at is None:
+            token = self._closed(row, row.verdict_at, proposed, verdict)
+        row.made.append(token)
+        if token in self._end_ids and not row.forced:
+            row.done = True
+        elif not row.watch:
+            row.done = len(row.made) >= row.max_new
+        elif row.verdict_at is not None and verdict is not None and not row.forced:
+            row.done = self._finished(row, row.verdict_at, verdict)
+
+    def _finished(self, row: Row, verdict_at: int, verdict: VerdictTokens) -> bool:
+        """Whether a row with a verdict has all that is wanted of it."""
+        if row.stop_at_verdict:
+            return True
+        if row.closed_at is None and verdict.closing in self._text(row.made[verdict_at:]):
+            row.closed_at = len(row.made)
+        if row.closed_at is None:
+            return False
+        if row.stop_at_comply and row.refuses is False:
+            return True
+        return len(row.made) - row.closed_at >= row.max_new
+
+    def _closed(self, row: Row, verdict_at: int, proposed: int, verdict: VerdictTokens) -> int:
+        """The next token between verdict and closing marker."""
+        spent = len(row.made) - verdict_at >= VERDICT_TOKENS - len(verdict.close)
+        if not spent and proposed not in self._end_ids:
+            return proposed
+        first, *rest = verdict.close
+        row.forced = list(rest)
+        return first
+
+    def _watched(self, row: Row, logits: torch.Tensor, proposed: int, verdict: VerdictTokens) -> int:
+        """The next token of a row that has no verdict yet."""
+        if self._tail_of(row).endswith(verdict.anchor):
+            odds = float(logits[verdict.refuse[0]] - logits[verdict.comply[0]])
+            row.log_odds = odds
+            row.refuses = odds >= self._threshold
+            row.verdict_at = len(row.made)
+            first, *rest = verdict.refuse if row.refuses else verdict.comply
+            row.forced = list(rest)
+            return first
+        closes = proposed in self._end_ids or verdict.closing in self._tail_of(row, proposed)
+        if len(row.made) >= row.think_budget or closes:
+            row.led = True
+            first, *rest = verdict.lead_in
+            row.forced = list(rest)
+            return first
+        return proposed
+
+    def _tail_of(self, row: Row, *further: int) -> str:
+        """The end of the model's own turn."""
+        made = row.made[-self._tail :]
+        n_before = min(self._tail - len(made), row.opened)
+        before = row.prompt[-n_before:] if n_before else []
+        return self._text([*before, *made, *further])
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False)) if ids else ""
+
+
+# Decoding as a stream: a row that ends makes place for the next, and gives its result at once.
+#
+# No batch waits for its slowest row, rows of one wave share the beginnings of their prompts, and memory is
+# bounded by the tokens that are held, however many rows there are.
+
+REFILL = 0.75
+"""Share of a batch below which it is filled up: prompts are read a good number at a time."""
+_SHORT = 255
+"""Tokens up to which prompts of any length stand side by side."""
+_CPU_BYTES = 1 << 30
+_GPU_SHARE = 0.35
+"""Memory for keys and values of one stream: bytes on a CPU, a share of what is free on a GPU."""
+
+
+class Decoder:
+    """Decoding of many rows with one model: greedy, or drawn where a row has draws of its own."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        end_ids: frozenset[int],
+        batch_size: int = 128,
+        around: Callable[[], AbstractContextManager[Any]] | None = None,
+        most_tokens: int | None = None,
+    ) -> None:
+        """`batch_size`: most rows side by side. `most_tokens`: most tokens held, None is what memory allows.
+
+        `around`: a context that every pass of the model runs in, such as one that switches an adapter off.
+        """
+        self._model, self._tokenizer, self._end_ids = model, tokenizer, end_ids
+        self._batch_size, self._most_tokens = batch_size, most_tokens
+        self._around: Callable[[], AbstractContextManager[Any]] = around or contextlib.nullcontext
+
+    def run(self, rows: Sequence[Row], verdict: VerdictTokens | None = None, threshold: float = 0.0) -> None:
+        """Decodes all rows in place. `threshold`: a watched row refuses when its log-odds are at least this."""
+        for _ in self.stream(iter(in_order(rows)), verdict, threshold):
+            pass
+
+    def stream(
+        self, rows: Iterator[Row], verdict: VerdictTokens | None = None, threshold: float = 0.0
+    ) -> Iterator[Row]:
+        """Decodes rows as they come, best in the order of `in_order`, and gives each back when it is finished."""
+        steering = Steering(self._tokenizer, self._end_ids, verdict, threshold)
+        slots = Slots(_text_config(self._model).num_hidden_layers, self._model.device)
+        limit = self._most_tokens or tokens_that_fit(self._model)
+        waiting = _Waiting(rows)
+        active: list[Row] = []
+        while True:
+            if len(active) <= REFILL * self._batch_size and (new := self._admitted(waiting, active, slots, limit)):
+                self._take_in(new, slots)
+                active += new
+            if not active:
+                return
+            self._step(active, slots, steering)
+            # From the end: the last row moves into a freed slot, and is looked at already.
+            for slot in reversed(range(len(active))):
+                if active[slot].done:
+                    done = active[slot]
+                    slots.drop(slot)
+                    active[slot] = active[-1]
+                    active.pop()
+                    yield done
+
+    def _admitted(self, waiting: _Waiting, active: Sequence[Row], slots: Slots, limit: int) -> list[Row]:
+        """The next rows that fit beside those that run; one at least where none run."""
+        new: list[Row] = []
+        most = slots.span + max((_still(row) for row in active), default=0)
+        while len(active) + len(new) < self._batch_size and (row := waiting.first()) is not None:
+            most = max(most, len(row.prompt) + _still(row))
+            if (active or new) and (len(active) + len(new) + 1) * most > limit:
+                break
+            new.append(waiting.take())
+        return new
+
+    @torch.inference_mode()
+    def _take_in(self, rows: Sequence[Row], slots: Slots) -> None:
+        """Reads prompts but for their last tokens, which begin the decoding."""
+        with self._around():
+            levels = share([row.prompt[:-1] for row in rows])
+            read(self._model, levels)
+        ends: dict[int, Node] = {place: node for level in levels for node in level for place in node.rows}
+        slots.add([ends[place].path() for place in range(len(rows))])
+
+    @torch.inference_mode()
+    def _step(self, active: Sequence[Row], slots: Slots, steering: Steering) -> None:
+        mask, positions = slots.next_token()
+        last = [[row.made[-1] if row.made else row.prompt[-1]] for row in active]
+        with self._around():
+            out = self._model(
+                input_ids=torch.tensor(last, device=self._model.device),
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=slots.cache,
+            )
+        slots.wrote()
+        logits = out.logits[:, -1].float()  # B V
+        proposed = logits.argmax(-1).tolist()
+        draws = {place: row.draws for place, row in enumerate(active) if row.draws is not None}
+        if draws:
+            for place, token in zip(draws, drawn(logits[list(draws)], list(draws.values())), strict=True):
+                proposed[place] = token
+        for place, row in enumerate(active):
+            steering.step(row, logits[place], proposed[place])
+
+
+class _Waiting:
+    """Rows to come, with a look at the first."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self._first: Row | None = None
+
+    def first(self) -> Row | None:
+        if self._first is None:
+            self._first = next(self._rows, None)
+        return self._first
+
+    def take(self) -> Row:
+        row, self._first = self._first, None
+        assert row is not None
+        return row
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Long prompts first, those of similar length by their tokens: neighbours share what they can.
+
+    A row attends over the span of the longest beside it, which costs little below `_SHORT` tokens and much above.
+    """
+    return sorted(rows, key=lambda row: (-max(len(row.prompt), _SHORT).bit_length(), row.prompt))
+
+
+def _still(row: Row) -> int:
+    """Most tokens that a row may yet be given."""
+    thought = row.think_budget + VERDICT_TOKENS if row.watch else 0
+    return max(thought + row.max_new - len(row.made), 1)
+
+
+def tokens_that_fit(model: Any) -> int:
+    """How many tokens of keys and values the memory for one stream holds."""
+    config = _text_config(model)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    bytes_per_token: int = config.num_hidden_layers * heads * size * 2 * model.dtype.itemsize
+    device = torch.device(model.device)
+    room = _GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _CPU_BYTES
+    return max(int(room) // bytes_per_token, 1)
+
+
+def _text_config(model: Any) -> Any:
+    return model.config.get_text_config()

@@ -1,0 +1,110 @@
+"""A model's hidden state at the last token of a text: of a prompt, where the answer is about to begin, or of a thought.
+
+The base model's own states are what probes read; those of the trained weights show what training made of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from forethought.chat import encode_prompt
+from forethought.errors import ModelError
+from forethought.records import Message
+
+if TYPE_CHECKING:
+    from forethought.models.local import LocalModel
+
+States = NDArray[np.float32]
+_BATCH_TOKENS = 4096
+"""Most prompt tokens of one pass, padding included."""
+
+
+class _Enough(Exception):
+    """Ends a pass once the highest layer wanted is known: the layers above it are not run."""
+
+
+def layer_count(model: LocalModel) -> int:
+    """Layers of the base model. Raises ModelError for an architecture whose decoder keeps no list of them."""
+    return len(_layers(model.base_weights, model.name))
+
+
+def prompt_ids(model: LocalModel, conversation: Sequence[Message]) -> list[int] | None:
+    """Token ids of a prompt; None where the chat template does not take it or the context does not hold it."""
+    try:
+        ids = encode_prompt(model.tokenizer, conversation)
+    except ModelError:
+        return None
+    longest = int(getattr(model.base_weights.config, "max_position_embeddings", len(ids)))
+    return ids if len(ids) <= longest else None
+
+
+def last_states(
+    model: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequence[int], trained: bool = False
+) -> dict[int, States]:
+    """By layer (1 is the first one's output) the states at each prompt's last token, (prompts, hidden size).
+
+    Adapters are off: these are the base model's own. With `trained` they are those of the weights that think.
+    """
+    weights = model.model if trained else model.base_weights
+    modules = _layers(weights, model.name)
+    width = int(model.base_weights.config.hidden_size)
+    found = {layer: np.zeros((len(prompts), width), dtype=np.float32) for layer in layers}
+    order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
+    off = model.adapter_off() if model.settings is not None and not trained else contextlib.nullcontext()
+    with off, torch.inference_mode():
+        for batch in _batches(order, prompts):
+            for layer, states in _pass(weights, modules, [prompts[place] for place in batch], layers).items():
+                found[layer][batch] = states
+    return found
+
+
+def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Places of like-long prompts, longest first."""
+    start = 0
+    while start < len(order):
+        n_rows = max(1, _BATCH_TOKENS // max(1, len(prompts[order[start]])))
+        yield list(order[start : start + n_rows])
+        start += n_rows
+
+
+def _pass(
+    weights: Any, modules: Sequence[Any], rows: Sequence[Sequence[int]], layers: Sequence[int]
+) -> dict[int, States]:
+    longest = max(len(row) for row in rows)
+    # Padding stands to the right, where a causal model's tokens don't see it: positions need no mending.
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=weights.device)  # B T
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=weights.device)
+    last = torch.tensor([len(row) - 1 for row in rows], device=weights.device)
+    found: dict[int, States] = {}
+
+    def keep(layer: int, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output  # B T H
+        found[layer] = hidden[torch.arange(len(rows), device=last.device), last].float().cpu().numpy()
+        if layer == max(layers):
+            raise _Enough
+
+    handles = [
+        modules[layer - 1].register_forward_hook(lambda _module, _inputs, output, layer=layer: keep(layer, output))
+        for layer in layers
+    ]
+    try:
+        with contextlib.suppress(_Enough):
+            weights.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _layers(weights: Any, name: str) -> Sequence[Any]:
+    layers = getattr(weights.get_decoder(), "layers", None)
+    if layers is None:
+        raise ModelError(name, "its decoder has no list of layers to read", "Use a model of the Llama kind")
+    modules: Sequence[Any] = layers
+    return modules

@@ -1,0 +1,154 @@
+"""Local models behind inspect-ai: `forethought/NAME` as a model provider with continuous batching.
+
+Samples of an evaluation ask one at a time; the provider gathers what is waiting and puts it to the model
+together. Reasoning comes back apart from the answer, and the verdict with its log-odds in the output's
+metadata. A trailing assistant turn is a prefill: the model goes on from it, and its answer holds it.
+`reasoning_tokens` of the generation config is the budget of the thought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    ContentReasoning,
+    ContentText,
+    GenerateConfig,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+    modelapi,
+)
+from inspect_ai.tool import ToolChoice, ToolInfo
+
+from forethought.errors import ModelError
+from forethought.models.conversation import Conversation, Failed, Response
+from forethought.records import Message
+
+if TYPE_CHECKING:
+    from forethought.models.local import LocalModel
+
+_GATHER_S = 0.05
+"""How long to wait for more requests once some are waiting, in seconds."""
+MAX_WAITING = 256
+"""Most requests gathered for one run; more wait for the next."""
+
+
+class ForethoughtAPI(ModelAPI):
+    """inspect's interface to one LocalModel."""
+
+    def __init__(
+        self,
+        model_name: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        config: GenerateConfig | None = None,
+        local: LocalModel | None = None,
+        adapter: str | None = None,
+        dtype: Any = "auto",
+        batch_size: int = 128,
+    ) -> None:
+        """`local` is a model already loaded; else `model_name` (and `adapter`) are loaded."""
+        super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
+        self._local = local
+        # Loaded at the first request: inspect also builds providers only to look a name up.
+        self._load = functools.partial(_load, model_name, Path(adapter) if adapter else None, dtype, batch_size)
+        self._waiting: list[tuple[Conversation, int, asyncio.Future[Response]]] = []
+        self._runner: asyncio.Task[None] | None = None
+
+    def max_connections(self) -> int:
+        return MAX_WAITING
+
+    def connection_key(self) -> str:
+        return f"forethought/{self.model_name}"
+
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
+        """One response. Tools are ignored: the models this serves have none."""
+        conversation = _conversation(input, config.reasoning_tokens)
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._waiting.append((conversation, config.max_tokens or 128, future))
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.create_task(self._run_waiting())
+        return _output(self.model_name, await future)
+
+    async def _run_waiting(self) -> None:
+        while self._waiting:
+            known = -1
+            while len(self._waiting) != known and len(self._waiting) < MAX_WAITING:
+                known = len(self._waiting)
+                await asyncio.sleep(_GATHER_S)
+            limit = self._waiting[0][1]  # one limit a run: an answer must not be longer than its own sample allows
+            batch = [one for one in self._waiting if one[1] == limit][:MAX_WAITING]
+            taken = {id(one) for one in batch}
+            self._waiting = [one for one in self._waiting if id(one) not in taken]
+            try:
+                conversations = [conversation for conversation, _, _ in batch]
+                work = functools.partial(self._reply, conversations, limit)
+                replies = await anyio.to_thread.run_sync(work)
+            except BaseException as error:
+                for _, _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
+                continue  # those that came in meanwhile still wait for their turn
+            for (_, _, future), reply in zip(batch, replies, strict=True):
+                if future.done():
+                    continue
+                if isinstance(reply, Failed):
+                    future.set_exception(ModelError(self.model_name, reply.cause, "Change that conversation"))
+                else:
+                    future.set_result(reply)
+
+    def _reply(self, conversations: Sequence[Conversation], limit: int) -> list[Response | Failed]:
+        if self._local is None:
+            self._local = self._load()
+        return self._local.reply(conversations, limit)
+
+
+def _load(model_name: str, adapter: Path | None, dtype: Any, batch_size: int) -> LocalModel:
+    # torch takes seconds to import, and inspect loads this module to look up any provider's name.
+    from forethought.models.local import LocalModel
+
+    return LocalModel.load(model_name, adapter, dtype, batch_size)
+
+
+def _conversation(chat: Sequence[ChatMessage], think_budget: int | None) -> Conversation:
+    turns = [Message(role=message.role, content=message.text) for message in chat if message.role != "tool"]
+    prefill = turns.pop().content if turns and turns[-1].role == "assistant" else ""
+    return Conversation(messages=tuple(turns), prefill=prefill, think_budget=think_budget)
+
+
+def _output(model: str, response: Response) -> ModelOutput:
+    content: list[Any] = []
+    if response.reasoning_text:
+        content.append(ContentReasoning(reasoning=response.reasoning_text))
+    content.append(ContentText(text=response.answer))
+    usage = ModelUsage(
+        input_tokens=response.prompt_tokens,
+        output_tokens=response.reasoning_tokens + response.answer_tokens,
+        total_tokens=response.prompt_tokens + response.reasoning_tokens + response.answer_tokens,
+        reasoning_tokens=response.reasoning_tokens,
+    )
+    return ModelOutput(
+        model=model,
+        choices=[ChatCompletionChoice(message=ChatMessageAssistant(content=content, model=model), stop_reason="stop")],
+        usage=usage,
+        metadata={"response": response.model_dump(mode="json")},
+    )
+
+
+@modelapi(name="forethought")
+def forethought() -> type[ModelAPI]:
+    """Registers the provider with inspect: `inspect eval TASK --model forethought/PATH`."""
+    return ForethoughtAPI

@@ -1,0 +1,249 @@
+"""Asks the teacher of a recipe for lessons: nobody (rules), the dataset itself, or a model."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forethought.data.classify import assign, best_kind, new_classifier, rules_by_name
+from forethought.data.dedupe import remove_duplicates
+from forethought.data.demonstrations import choose_demonstrations
+from forethought.data.evolve import Operator
+from forethought.data.overlap import decontaminate, evaluation_set, known_evaluation_sets, removed_by_cause
+from forethought.data.select import cap_per_rule, load_split, sample
+from forethought.data.sources import ColumnMapping, SourceSpec
+from forethought.data.teach import Lesson
+from forethought.data.teachers.llm import estimate, lessons_from_dataset, lessons_from_model
+from forethought.data.teachers.prompt import TeachTask
+from forethought.errors import ConfigError, StageError
+from forethought.manifest import write_json
+from forethought.models.asking import open_model
+from forethought.models.callspec import CallSettings, Price, Usage, price_of
+from forethought.pipeline.recipe import BuildConfig, DataConfig, TeacherConfig
+from forethought.policy import Policy
+from forethought.progress import Progress
+from forethought.records import Request, Split, write_jsonl
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What a teacher that is a model needs besides the recipe."""
+
+    journal: Path
+    """Where every answer is kept as soon as it is there; it outlives a stage whose settings changed."""
+    progress: Progress
+    on_progress: Callable[[Any], None] | None = None
+    """Told where the calls stand, as a progress bar's `calls` takes it."""
+
+
+def teach_seeds(
+    draws: Sequence[tuple[Request, str | None]],
+    operators: Mapping[str, Operator],
+    policy: Policy,
+    build: BuildConfig,
+    teaching: Teaching,
+    tested: Sequence[Request],
+    seed: int,
+) -> tuple[dict[str, Lesson], Counter[str], Usage]:
+    """(lessons by request id, what was lost by cause, what it cost) for the drawn requests and their styles.
+
+    `tested` are evaluation requests: no demonstration near one of them is shown to a model.
+    Raises StageError when the cost is declined, ModelError when the model can't be used.
+    """
+    if build.teacher.name == "rules":
+        return {}, Counter(), Usage()
+    requests = list({request.id: request for request, _ in draws}.values())
+    if build.teacher.name == "own":
+        lessons, causes = lessons_from_dataset([request for request in requests if request.harmful], policy)
+        return lessons, Counter({f"own reasoning: {cause}": count for cause, count in causes.items()}), Usage()
+    tasks = _tasks(requests, draws, _demonstrating(operators, draws, tested, seed, build.demonstration_folder), build)
+    settings = call_settings(build.teacher)
+    opened = open_model(build.teacher.name, build.teacher.base_url)
+    expected = estimate(tasks, policy, settings, price_of(opened, settings.price))
+    if not teaching.progress.agree(expected):
+        raise StageError("the teacher's cost", "was not agreed to", "Choose another teacher, or --limit the sources")
+    return lessons_from_model(tasks, policy, build.teacher.name, teaching.journal, settings, teaching.on_progress)
+
+
+def call_settings(teacher: TeacherConfig) -> CallSettings:
+    """A recipe's teacher as settings of its calls."""
+    known = teacher.price_in is not None and teacher.price_out is not None
+    return CallSettings(
+        base_url=teacher.base_url,
+        temperature=teacher.temperature,
+        concurrency=teacher.concurrency,
+        attempts=teacher.attempts,
+        timeout_s=teacher.timeout_s,
+        thinking_tokens=teacher.thinking_tokens,
+        price=Price(input=teacher.price_in or 0.0, output=teacher.price_out or 0.0) if known else None,
+    )
+
+
+def _demonstrating(
+    operators: Mapping[str, Operator],
+    draws: Sequence[tuple[Request, str | None]],
+    tested: Sequence[Request],
+    seed: int,
+    folder: Path | None,
+) -> dict[str, Operator]:
+    """The operators drawn, each with the demonstrations that stand for its pool."""
+    drawn = sorted({name for _, name in draws if name is not None})
+    return {
+        name: operators[name].model_copy(
+            update={"demonstrations": choose_demonstrations(operators[name], seed=seed, against=tested, folder=folder)}
+        )
+        for name in drawn
+    }
+
+
+def _tasks(
+    requests: Sequence[Request],
+    draws: Sequence[tuple[Request, str | None]],
+    operators: Mapping[str, Operator],
+    build: BuildConfig,
+) -> list[TeachTask]:
+    """One task a request: all its styles in one call."""
+    styles: dict[str, list[str]] = defaultdict(list)
+    for request, name in draws:
+        if name is not None and name not in styles[request.id]:
+            styles[request.id].append(name)
+    paired = {request.twin for request in requests if request.harmful is False and request.twin}
+    return [
+        TeachTask(
+            request=request,
+            operators=tuple(operators[name] for name in styles[request.id]),
+            twin=bool(request.harmful) and build.twins > 0 and request.twin not in paired,
+        )
+        for request in requests
+    ]
+
+
+# Stage 1: from sources to disjoint sets of requests with their rules, away from every evaluation set known.
+
+OVERLAPS, REMOVED = "overlaps.json", "removed.json"
+OnMapping = Callable[[str, ColumnMapping], None]
+
+
+def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, classify: bool = True) -> dict[str, Any]:
+    """Loads the sources, finds each harmful request's rules, and writes disjoint train, dev and test sets.
+
+    Without `classify`, a request whose categories name no rule keeps none: the teacher finds it.
+    """
+    for rule in data.held_out_rules:
+        if rule not in policy.rule_ids:
+            raise ConfigError(
+                f"data.held_out_rules: {rule}", "the policy has no such rule", f"Use {', '.join(policy.rule_ids)}"
+            )
+    skipped: Counter[str] = Counter()
+
+    def load(specs: Sequence[SourceSpec], label: bool) -> dict[Split, list[Request]]:
+        return load_split(
+            specs, label, data.held_out_share, data.dev_share, on_mapping, lambda cause, where: skipped.update([cause])
+        )
+
+    harmful, harmless = load(data.harmful, True), load(data.harmless, False)
+    tested = [*load(data.test_harmful, True).values(), *load(data.test_harmless, False).values()]
+    ready: dict[Split, list[Request]] = {}
+    ruled, asked, unsure = _ruled(harmful, policy, data.min_rule_probability, classify)
+    apart: list[Request] = []
+    for split, found in ruled.items():
+        rows, others = found, harmless[split]
+        if split != "test":
+            rows, others = without_rules(found, harmless[split], data.held_out_rules)
+            kept = {row.id for row in (*rows, *others)}
+            apart += [row for row in (*found, *harmless[split]) if row.id not in kept]
+        capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
+        ready[split] = [*capped, *_capped_by_source(others, data.max_harmless)]
+    # What is not trained on for its rule is tested: the domain that nobody has seen is the larger for it.
+    counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out)
+    extra = {"skipped": skipped.total(), "unsure_of_rule": unsure, "held_out_by_rule": len(apart)}
+    return counts | {"rules_by_classifier": asked} | {name: count for name, count in extra.items() if count}
+
+
+def without_rules(
+    harmful: Sequence[Request], harmless: Sequence[Request], rules: Sequence[str]
+) -> tuple[list[Request], list[Request]]:
+    """(harmful requests that break none of the rules, harmless ones that are no look-alike of one that does)."""
+    held_out = [request for request in harmful if set(request.rules) & set(rules)]
+    twins = {request.twin for request in held_out if request.twin}
+    kept = [request for request in harmful if not set(request.rules) & set(rules)]
+    return kept, [request for request in harmless if not request.twin or request.twin not in twins]
+
+
+def _ruled(
+    harmful: dict[Split, list[Request]], policy: Policy, floor: float, classify: bool
+) -> tuple[dict[Split, list[Request]], int, int]:
+    """(harmful requests with their rules, how many the classifier decided, how many it was unsure of and left out).
+
+    One classifier for all splits; it learns from the training split's names alone.
+    """
+    if not classify:
+        named = {
+            split: [r.model_copy(update={"rules": r.rules or rules_by_name(r, policy)[0]}) for r in rows]
+            for split, rows in harmful.items()
+        }
+        return named, 0, 0
+    first = {split: [rules_by_name(r, policy) for r in rows] for split, rows in harmful.items()}
+    n_open = sum(
+        bool(choices or not sure) and not r.rules
+        for split, rows in harmful.items()
+        for r, (sure, choices) in zip(rows, first[split], strict=True)
+    )
+    classifier = None
+    if n_open:
+        known = [
+            r if r.rules else r.model_copy(update={"rules": sure})
+            for r, (sure, choices) in zip(harmful["train"], first["train"], strict=True)
+            if len(r.rules or sure) == 1 and not choices
+        ]
+        classifier = new_classifier(policy, known, best_kind(n_open))
+    found = {split: assign(rows, policy, classifier, floor) for split, rows in harmful.items()}
+    return (
+        {split: one.requests for split, one in found.items()},
+        sum(one.by_classifier for one in found.values()),
+        sum(len(one.unsure) for one in found.values()),
+    )
+
+
+def _write_apart(
+    ready: dict[Split, list[Request]], tested_only: Sequence[Request], data: DataConfig, out: Path
+) -> dict[str, Any]:
+    """Removes near duplicates within each set and across them, and writes what was removed because of what."""
+    test, removed_test = remove_duplicates([*ready["test"], *tested_only])
+    dev, removed_dev = remove_duplicates(ready["dev"], against=test)
+    evaluation = {"test rows of this run": test, "development rows of this run": dev} | known_evaluation_sets()
+    for path in data.against:
+        evaluation |= evaluation_set(path)
+    train, report = decontaminate(ready["train"], evaluation)
+    removed: Counter[str] = Counter()
+    for split, counts in (("test", removed_test), ("dev", removed_dev), ("train", removed_by_cause(report))):
+        removed.update({f"{split}: {cause}": count for cause, count in counts.items()})
+    _need(train, test, data.held_out_share > 0)
+    for split, rows in (("train", train), ("dev", dev), ("test", test)):
+        write_jsonl(out / f"{split}.jsonl", rows)
+    write_json(out / REMOVED, dict(removed.most_common()))
+    write_json(out / OVERLAPS, report.model_dump(mode="json"))
+    return {"train": len(train), "dev": len(dev), "test": len(test), "removed": sum(removed.values())}
+
+
+def _capped_by_source(requests: Sequence[Request], most: int | None) -> list[Request]:
+    if most is None:
+        return list(requests)
+    names = dict.fromkeys(request.source for request in requests)
+    return [r for name in names for r in sample([q for q in requests if q.source == name], most)]
+
+
+def _need(train: Sequence[Request], test: Sequence[Request], tested: bool) -> None:
+    for split, rows, least in (("train", train, 8), ("test", test, 2 if tested else 0)):
+        for label in (True, False):
+            count = sum(request.harmful is label for request in rows)
+            if count < least:
+                kind = "harmful" if label else "harmless"
+                raise StageError(
+                    f"{count} {kind} requests to {split} on",
+                    f"at least {least} are needed, after duplicates are removed",
+                    "Add a source, or lower data.held_out_share",
+                )

@@ -1,0 +1,451 @@
+"""Requests of somebody else's that a sweep's defences are put to, in place of those that its own data holds out.
+
+Nothing is trained otherwise for them: requests near a training row are left out of the benchmark, and counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from forethought.data.classify import rules_by_name
+from forethought.data.dedupe import remove_duplicates
+from forethought.data.sources import SourceSpec, load_requests
+from forethought.errors import ConfigError, InputError
+from forethought.manifest import key_of
+from forethought.pipeline.recipe import BuildConfig, DataConfig, OperatingPoint, Recipe
+from forethought.pipeline.rows import fingerprint
+from forethought.policy import Policy
+from forethought.records import Record, Request
+from forethought.research.goals import Goal
+from forethought.training.config import TrainConfig
+from forethought.yamlfile import load_extended
+
+if TYPE_CHECKING:
+    from forethought.training.methods.base import TrainingMethod
+    from forethought.training.objective import Objective
+
+_LOOKALIKE = "lookalike"
+
+
+class Benchmark(Record):
+    """Where a benchmark's requests are."""
+
+    requests: tuple[SourceSpec, ...] = ()
+    """Sets with labels; where `harmless` is given, sets without any are harmful throughout."""
+    harmless: tuple[SourceSpec, ...] = ()
+    lookalikes: tuple[SourceSpec, ...] = ()
+    """Harmless sets that are meant to look harmful, as XSTest's safe half."""
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Content hash by path."""
+        return {one.path: fingerprint(one.path) for one in (*self.requests, *self.harmless, *self.lookalikes)}
+
+    @property
+    def key(self) -> str:
+        """Of what it asks, wherever the files lie; empty where it asks nothing."""
+        sides = (self.requests, self.harmless, self.lookalikes)
+        return key_of([[_content(one) for one in side] for side in sides])[:8] if any(sides) else ""
+
+
+def _content(spec: SourceSpec) -> dict[str, Any]:
+    """A file is its content and kind, under any name; a hub set or a member of an archive needs its name as well."""
+    path = Path(spec.path).expanduser()
+    known = path.suffix if path.is_file() else spec.path
+    return spec.model_dump(mode="json") | {"path": known, "content": fingerprint(spec.path)}
+
+
+def benchmark_requests(
+    benchmark: Benchmark, train: Sequence[Request], policy: Policy, say: Callable[[str], None]
+) -> list[Request]:
+    """The benchmark's requests that are near no training row and no other of it; `say` is told how many were left out.
+
+    Raises InputError for a set without labels where no harmless one is given, and where one side has no request.
+    """
+    rows = [row for spec in benchmark.requests for row in _labelled(spec, benchmark, policy)]
+    rows += [row for spec in benchmark.harmless for row in load_requests(spec, False)]
+    alike = [row for spec in benchmark.lookalikes for row in load_requests(spec, False)]
+    rows += [row.model_copy(update={"kind": _LOOKALIKE}) for row in alike]
+    kept, removed = remove_duplicates(rows, against=train)
+    harmful = sum(row.harmful is True for row in kept)
+    for label, n in (("harmful", harmful), ("harmless", len(kept) - harmful)):
+        if not n:
+            told = f"leave no {label} request, {removed.total()} left out as near others"
+            raise InputError(", ".join(benchmark.sources), told, "Give a set that holds some")
+    left_out = "".join(
+        f"; left out: {n} {cause.replace('an evaluation', 'a training')}" for cause, n in removed.items()
+    )
+    say(f"benchmark: {harmful} harmful and {len(kept) - harmful} harmless requests{left_out}")
+    return kept
+
+
+def _labelled(spec: SourceSpec, benchmark: Benchmark, policy: Policy) -> list[Request]:
+    rows = list(load_requests(spec, True if benchmark.harmless or benchmark.lookalikes else None))
+    unknown = sum(row.harmful is None for row in rows)
+    if unknown:
+        raise InputError(
+            spec.path, f"does not say of {unknown} requests whether they are harmful",
+            "Give a column such as `label`, or the harmless requests as a set of their own",
+        )  # fmt: skip
+    return [_ruled(row, policy) if row.harmful else row for row in rows]
+
+
+def _ruled(request: Request, policy: Policy) -> Request:
+    """With the rules that its categories name, where it has none of its own."""
+    return request.model_copy(update={"rules": request.rules or rules_by_name(request, policy)[0]})
+
+
+# What a sweep puts every defence to.
+
+
+class GcgConfig(Record):
+    """A small search for suffixes, by gradients, against some of the defences."""
+
+    defences: tuple[str, ...] = ()
+    """Ids of the defences that are attacked; others have no such figure."""
+    goals: int = Field(default=4, ge=1)
+    """Harmful test requests, each with a suffix of its own."""
+    steps: int = Field(default=10, ge=1)
+    candidates: int = Field(default=32, ge=1)
+
+
+class SearchConfig(Record):
+    """An adaptive attack on some of the defences, with the same number of queries for each."""
+
+    method: str
+    """As attack suites write it, such as `best_of_n:n=16`: one that needs no attacker and no evaluator."""
+    defences: tuple[str, ...] = ()
+    """Ids of the defences that are attacked; others have no such figure."""
+    goals: int = Field(default=8, ge=1)
+    """Harmful test requests, each searched for by itself."""
+    budget: int | None = Field(default=32, ge=1)
+    """Most queries for a goal; None is the method's own."""
+
+    @property
+    def name(self) -> str:
+        """What its figure is called by, as `asr_NAME`."""
+        return self.method.partition(":")[0].strip()
+
+
+class LatencyConfig(Record):
+    """How defences are timed beside the undefended model, one request at a time."""
+
+    requests: int = Field(default=10, ge=2)
+    """Ordinary ones."""
+    max_answer_tokens: int = Field(default=48, ge=1)
+
+
+class SweepEvaluation(Record):
+    """What every defence is put to."""
+
+    attacks: tuple[str, ...] = Field(min_length=1)
+    """Styles, on harmful and harmless requests alike."""
+    reasoning: tuple[str, ...] = ()
+    """Attacks on reasoning, likewise."""
+    split: Literal["test", "dev"] = "test"
+    """Whose requests: `dev` for choosing among recipes, so that the test stays unseen."""
+    benchmark: Benchmark = Benchmark()
+    """Requests of somebody else's, in place of those."""
+    files: dict[str, Path] = Field(default_factory=dict)
+    """Local files by the attack that reads them: `templates` alone."""
+    instead: bool = False
+    """Whether all this is asked in place of what the sweep's own file asks, so that those answers are kept."""
+    n_direct: int = Field(default=50, ge=2)
+    n_styled: int = Field(default=20, ge=2)
+    n_reasoning: int = Field(default=8, ge=2)
+    n_ordinary: int = Field(default=40, ge=2)
+    n_lookalike: int = Field(default=30, ge=2)
+    n_questions: int = Field(default=0, ge=0)
+    """At most so many of the package's further short questions (data/questions.jsonl), besides the sample that is asked
+    in any case: of its forty one is 2.5 points."""
+    n_prompt_choice: int = Field(default=16, ge=2)
+    """Development requests of each label that the best prompt is chosen on."""
+    max_answer_tokens: int = Field(default=24, ge=4)
+    gcg: GcgConfig = GcgConfig()
+    searches: tuple[SearchConfig, ...] = ()
+    """Adaptive attacks besides."""
+    latency: LatencyConfig | None = None
+    """None times nothing."""
+
+    @property
+    def asks(self) -> str:
+        """Key of what is asked in place of the sweep's own requests or styles; empty where nothing is."""
+        if self.instead:
+            return key_of([self.benchmark.key, self.attacks, self.reasoning])[:8]
+        return self.benchmark.key
+
+    @property
+    def all_searches(self) -> tuple[SearchConfig, ...]:
+        """GCG, where any defence is put to it, and the other searches."""
+        gcg = self.gcg
+        written = f"gcg:steps={gcg.steps},candidates={gcg.candidates}"
+        first = SearchConfig(method=written, defences=gcg.defences, goals=gcg.goals, budget=None)
+        return (*([first] if gcg.defences else []), *self.searches)
+
+    @field_validator("searches")
+    @classmethod
+    def _each_once(cls, value: tuple[SearchConfig, ...]) -> tuple[SearchConfig, ...]:
+        names = [one.name for one in value]
+        twice = [name for name in names if names.count(name) > 1 or name == "gcg"]
+        if twice:
+            raise ValueError(f"{twice[0]} stands twice, or has its own field: figures are called by the search's name")
+        return value
+
+
+# A sweep: bases times methods times seeds times budgets, in one YAML file.
+
+
+class MethodEntry(Record):
+    """A trained defence of a sweep: a method, with what it changes."""
+
+    id: str = Field(default="", pattern=r"^[A-Za-z0-9_]*$")
+    """How tables and figures call it; empty is the method's name."""
+    name: str = ""
+    """As `forethought train --list-methods` has it; empty is that of `after`."""
+    after: str = ""
+    """Id of an entry before it whose changes it takes over: a rung of a ladder changes one thing more."""
+    weights_of: str = ""
+    """Id of an entry before it whose weights it answers with: it differs in how it answers alone."""
+    around: str = ""
+    """Defences at inference around the trained model, as docs/defences.md writes them. A first one that
+    `pipeline/fitting.py` knows by name, such as `fused_trained`, is fitted first."""
+    why: str = ""
+    """What it is to show; for the page."""
+    seeds: tuple[int, ...] = ()
+    """Seeds that it is trained with; empty is the sweep's."""
+    build: dict[str, Any] = Field(default_factory=dict)
+    """Fields of `build` in place of the sweep's: it gets rows of its own."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """Training settings in place of the sweep's and the method's own."""
+    objective: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the method's objective in place of its paper's, such as the inner steps of an attack."""
+    procedure: dict[str, Any] = Field(default_factory=dict)
+    """Fields of its procedure's settings in place of the defaults, such as the rounds of hardening."""
+    passes: float = Field(default=1.0, ge=1.0, exclude_if=lambda value: value == 1.0)
+    """Passes that the budget is for: at 3 it pays for a third of the rows, three times. Where all rows take less than
+    that, there are more. Not dumped at 1: stages' keys hold an entry."""
+    answer_with: Literal["", "adapter", "base"] = Field(default="", exclude_if=lambda value: not value)
+    """What answers after `comply`, or, of a model without a thought, what the defence around it lets through; empty is
+    the method's own. Not dumped then either."""
+    threshold: float | None = None
+    """Verdict log-odds from which it refuses; None is the operating point that development requests give."""
+
+    @property
+    def label(self) -> str:
+        """Its id, or its method's name."""
+        return self.id or self.name
+
+    @property
+    def trains_otherwise(self) -> bool:
+        """Whether its weights are others than its method's alone."""
+        return bool(self.build or self.train or self.objective or self.procedure or self.passes != 1.0)
+
+
+class Contrast(Record):
+    """A difference of two defences that has a name of its own among the figures."""
+
+    of: str
+    """Id of the defence that the other is taken from."""
+    against: str
+
+
+class Sweep(Record):
+    """Everything that a sweep depends on."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    bases: tuple[str, ...] = ("embedded",)
+    seeds: tuple[int, ...] = (0,)
+    budgets: tuple[int, ...] = Field(default=(60_000,), min_length=1)
+    """Training tokens, all passes together: a method with fewer rows makes more passes."""
+    most_passes: float = Field(default=4.0, ge=1.0)
+    """Passes over the same rows beyond which a method stays below the budget."""
+    reference: str = "scot"
+    """Id of the defence at whose rate of false refusals others are compared, and that they are paired with."""
+    false_refusal: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Rate of false refusals on disguised harmless requests at which attack success is compared; None is the
+    reference's."""
+    contrasts: dict[str, Contrast] = Field(default_factory=dict)
+    """By name: `best_refusal: {of: scot_best, against: refusal}` gives `diff_auroc_unseen_best_refusal` and so on."""
+    goals: tuple[Goal, ...] = ()
+    """What its figures are asked to reach; table and page say which did."""
+    methods: tuple[MethodEntry, ...] = ()
+    prompts: tuple[str, ...] = ()
+    """Prompting defences; the best of them on development requests is evaluated, as `prompt`."""
+    wrappers: tuple[str, ...] = ()
+    """Defences at inference around the base model, as docs/defences.md writes them; each stands under its ids."""
+    policy: Path | None = None
+    data: DataConfig
+    build: BuildConfig = BuildConfig()
+    train: TrainConfig | None = None
+    """None is what suits the model."""
+    operating_point: OperatingPoint = OperatingPoint()
+    evaluate: SweepEvaluation
+
+    @property
+    def defences(self) -> tuple[str, ...]:
+        """The names that tables and figures give them: the undefended model first, then what is not trained."""
+        untrained = ("base", *(("prompt",) if self.prompts else ()), *map(wrapper_label, self.wrappers))
+        return tuple(dict.fromkeys((*untrained, *(entry.label for entry in self.methods))))
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A bare name is a method without changes."""
+        return [{"name": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
+
+    @field_validator("bases", "seeds", "budgets", "methods", "prompts", "wrappers")
+    @classmethod
+    def _once(cls, value: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        names = [one.label if isinstance(one, MethodEntry) else one for one in value]
+        if info.field_name == "wrappers":
+            names = [wrapper_label(one) for one in value]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} stands twice")
+        return value
+
+    def resolved(self, entry: MethodEntry) -> MethodEntry:
+        """The entry with the changes of all that it comes after, or shares the weights of.
+
+        Raises ConfigError for one that is not before it, and for changes to weights that are another's.
+        """
+        field = "weights_of" if entry.weights_of else "after"
+        wanted = entry.weights_of or entry.after
+        if not wanted:
+            return entry
+        earlier = self.methods[: self.methods.index(entry)]
+        found = next((one for one in earlier if one.label == wanted), None)
+        place = f"method '{entry.label}', {field}: {wanted}"
+        if found is None:
+            raise ConfigError(place, "no entry before it is called so", "Mend it")
+        if entry.weights_of and (entry.after or entry.trains_otherwise):
+            raise ConfigError(place, "an entry with another's weights can't train otherwise", "Use `after` for that")
+        parent = self.resolved(found)
+        return entry.model_copy(
+            update={
+                "name": entry.name or parent.name,
+                "answer_with": entry.answer_with or ("" if entry.name else parent.answer_with),
+                "build": {**parent.build, **entry.build},
+                "train": {**parent.train, **entry.train},
+                "objective": {**parent.objective, **entry.objective},
+                "procedure": {**parent.procedure, **entry.procedure},
+                "passes": entry.passes if entry.passes != 1.0 else parent.passes,
+            }
+        )
+
+    def build_of(self, changes: Mapping[str, Any]) -> BuildConfig:
+        """The build settings with some fields changed; its own budget stands aside, for those of the sweep.
+
+        Raises ConfigError for a bad field, and for a change of that budget, which would change nothing.
+        """
+        if "max_tokens" in changes:
+            raise ConfigError("build.max_tokens", "a sweep holds rows to its budgets", "Use `passes`, or `budgets`")
+        try:
+            return BuildConfig.model_validate({**self.build.model_dump(), **changes, "max_tokens": None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"build.{place}", first["msg"], "See docs/build.md for the fields") from None
+
+    def recipe(self, base: str, seed: int, build: Mapping[str, Any] | None = None) -> Recipe:
+        """What the data stages need for one base and seed."""
+        return Recipe(
+            name=self.name, model=base, policy=self.policy, seed=seed, data=self.data,
+            build=self.build_of(build or {}), train=self.train, operating_point=self.operating_point,
+        )  # fmt: skip
+
+    def training(self, base: str, seed: int) -> TrainConfig:
+        """The training settings for a base, before a method changes them."""
+        return self.recipe(base, seed).training.model_copy(update={"seed": seed})
+
+
+def wrapper_label(spec: str) -> str:
+    """How tables and figures call defences around the base model: by their ids, without options."""
+    return "_".join(step.partition(":")[0].strip() for step in spec.split("|"))
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Reads a sweep. Raises ConfigError for a missing file, bad YAML, a field that is wrong or a name unknown.
+
+    The file may be a short one that `extends` another.
+    """
+    hint, needs = "Give a YAML file, such as recipes/zoo.yaml", "at least name, data and evaluate"
+    sweep = load_extended(path, "sweep", hint, Sweep, needs, "docs/sweep.md")
+    check(sweep)
+    return sweep
+
+
+def check(sweep: Sweep) -> None:
+    """Raises ConfigError for whatever would fail hours later: unknown methods, prompts, wrappers, attacks, options."""
+    from forethought.attacks.catalogue import parse_attack, unmet
+    from forethought.attacks.searches.catalogue import parse_method
+    from forethought.defences.catalogue import check_spec
+    from forethought.defences.prompts import shipped_prompt
+    from forethought.pipeline.fitting import FITS
+
+    for name, contrast in sweep.contrasts.items():
+        for end, defence in (("of", contrast.of), ("against", contrast.against)):
+            if defence not in sweep.defences:
+                place = f"contrasts.{name}, {end}: {defence}"
+                raise ConfigError(place, "the sweep has no such defence", f"Use one of {', '.join(sweep.defences)}")
+    for entry in sweep.methods:
+        full = sweep.resolved(entry)
+        sweep.build_of(full.build)
+        method, _ = method_of(sweep, full, sweep.bases[0], sweep.seeds[0])
+        if full.passes != 1.0 and method.procedure is not None:
+            rule = f"{method.name} shares its budget out by itself"
+            raise ConfigError(f"method '{entry.label}', passes: {full.passes:g}", rule, "Change its procedure")
+        if full.answer_with == "base" and not method.thinks and not entry.around:
+            rule = "the base answers in place of a model without a thought, and nothing decides"
+            raise ConfigError(f"method '{entry.label}', answer_with: base", rule, "Put a defence `around` it")
+    for prompt in sweep.prompts:
+        shipped_prompt(prompt)
+    for wrapper in (*sweep.wrappers, *(entry.around for entry in sweep.methods if entry.around)):
+        check_spec(wrapper, FITS)
+    for search in sweep.evaluate.all_searches:
+        _given(f"search '{search.method}'", set(parse_method(search.method).needs) - {"gradients"})
+    for attack in (*sweep.evaluate.attacks, *sweep.evaluate.reasoning):
+        _given(f"attack '{attack}'", set(unmet(parse_attack(attack), sweep.evaluate.files)) - {"prefill"})
+
+
+def _given(place: str, needs: Collection[str]) -> None:
+    """Raises ConfigError for an attack that needs what a sweep does not give to all defences."""
+    if needs:
+        raise ConfigError(place, f"needs {', '.join(sorted(needs))}, which a sweep does not give", "Leave it out")
+
+
+def method_of(sweep: Sweep, entry: MethodEntry, base: str, seed: int) -> tuple[TrainingMethod, TrainConfig]:
+    """(the training method, the settings that it is trained with). Raises ConfigError for what is not there."""
+    from forethought.training.methods.catalogue import get_method
+
+    method = get_method(entry.name).tuned(entry.procedure)
+    if entry.answer_with:
+        method = method.model_copy(update={"answer_with": entry.answer_with})
+    settings = {**method.configured(sweep.training(base, seed)).model_dump(), **entry.train}  # `entry` is resolved
+    try:
+        config = TrainConfig.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"method '{entry.name}', train.{place}", first["msg"], "See docs/train.md") from None
+    return (_with_objective(method, entry.objective, config) if entry.objective else method), config
+
+
+def _with_objective(method: TrainingMethod, changes: Mapping[str, Any], config: TrainConfig) -> TrainingMethod:
+    """The method with fields of its objective changed. Raises ConfigError for a field that it does not have."""
+    known = {field.name for field in dataclasses.fields(cast(Any, method.objective(config, 32)))}
+    for name in set(changes) - known:
+        raise ConfigError(
+            f"method '{method.name}', objective.{name}", "there is no such field", f"It has {', '.join(sorted(known))}"
+        )
+
+    def changed(config: TrainConfig, n_layers: int) -> Objective:
+        made: Objective = dataclasses.replace(cast(Any, method.objective(config, n_layers)), **changes)
+        return made
+
+    return method.model_copy(update={"objective": changed})

@@ -1,0 +1,131 @@
+"""What all cells of one base and seed share: rows, test requests, the attempts, and the base's own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forethought.attacks.base import Given
+from forethought.attempts.draw import plan_attempts, reasoning_attempts
+from forethought.attempts.records import Attempt
+from forethought.attempts.short_questions import further_attempts
+from forethought.manifest import file_hash, key_of
+from forethought.models.weights import load_tokenizer
+from forethought.pipeline.recipe import BuildConfig
+from forethought.pipeline.rows import data_stages
+from forethought.pipeline.stage import StageRunner
+from forethought.policy import Policy
+from forethought.progress import Progress
+from forethought.records import Example, Request, read_jsonl
+from forethought.research.config import Sweep, benchmark_requests
+from forethought.store import locked
+from forethought.training.methods.base import Material
+from forethought.training.prepare import COMPLIED, complied_answers, harmful_requests
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One base and seed of a sweep."""
+
+    base: str
+    seed: int
+    folder: Path
+    key: str
+    """Of everything that its data depends on."""
+    policy: Policy
+    build: BuildConfig
+    train: Sequence[Request]
+    dev: Sequence[Request]
+    test: Sequence[Request]
+    examples: Sequence[Example]
+    """Rows to train on; none where nothing is to be trained and they were not built."""
+    attempts: Sequence[Attempt]
+    questions: Sequence[Attempt] = ()
+    """Further short questions, asked apart from them."""
+    asks: str = ""
+    """Key of what is asked in place of its own requests and styles: those answers have stages of their own."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Hashes of the files that were trained and tested on."""
+
+    def stage(self, name: str) -> str:
+        """Name of a stage that asks the ground's requests."""
+        return f"{name}-{self.asks}" if self.asks else name
+
+    def material(self, complied: dict[str, str]) -> Material:
+        """As methods are given it."""
+        tokenizer = load_tokenizer(self.base)
+        return Material(
+            self.examples, tokenizer, self.policy, self.build.format, self.build.detail, self.seed, complied
+        )
+
+
+def prepare_ground(
+    sweep: Sweep,
+    base: str,
+    seed: int,
+    root: Path,
+    policy: Policy,
+    progress: Progress,
+    changes: Mapping[str, Any] | None = None,
+    rows: bool = True,
+) -> Ground:
+    """Runs the data stages of one base and seed, with some build settings changed, or takes what they left.
+
+    Without `rows` those to train on are left out where they were not built yet, so that no model is asked for anything.
+
+    What is asked of the defences does not depend on how the rows are built.
+    """
+    name = f"data-{key_of(changes)[:8]}" if changes else "data"
+    place = root / f"{slug(base)}-s{seed}"
+    stages = StageRunner(place / name, progress.say)
+    recipe = sweep.recipe(base, seed, changes)
+    own = root / f"{slug(base)}-answers-{recipe.build.own_answer_tokens}.jsonl"
+    with locked(own.with_suffix(".lock"), wait=True):  # workers of one sweep build the same data once
+        found = data_stages(recipe, policy, stages, progress, own, rows)
+    plan = sweep.evaluate
+    train = list(read_jsonl(found.evolved / "train.jsonl", Request))
+    if plan.benchmark.key:
+        test = benchmark_requests(plan.benchmark, train, policy, progress.say)
+    else:
+        test = list(read_jsonl(found.selected / f"{plan.split}.jsonl", Request))
+    built = found.built / "examples.jsonl"
+    given = Given(policy=policy, format=sweep.build.format, files=plan.files)
+    # The same for every seed of training, so that seeds can be paired.
+    attempts = plan_attempts(
+        test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, sweep.seeds[0],
+        sweep.data.held_out_rules, given,
+    )  # fmt: skip
+    attempts += reasoning_attempts(attempts, plan.reasoning, plan.n_reasoning, sweep.seeds[0], given)
+    return Ground(
+        base=base,
+        seed=seed,
+        folder=place,
+        key=stages.key,
+        policy=policy,
+        build=recipe.build,
+        train=train,
+        dev=list(read_jsonl(found.evolved / "dev.jsonl", Request)),
+        test=test,
+        examples=list(read_jsonl(built, Example)) if built.is_file() else [],
+        attempts=attempts,
+        questions=() if plan.asks else further_attempts(train, plan.n_questions),
+        asks=plan.asks,
+        inputs={name: file_hash(found.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
+        | {f"benchmark/{Path(path).name}": held for path, held in plan.benchmark.sources.items()},
+    )
+
+
+def own_harm(ground: Ground, progress: Progress) -> dict[str, str]:
+    """The base model's own compliance with the harmful requests of the rows, asked once for all methods and budgets."""
+    requests = harmful_requests(ground.examples)
+    file = ground.folder / f"{ground.key}-{COMPLIED}"
+    with progress.bar("own answers") as bar, locked(file.with_suffix(".lock"), wait=True):
+        bar.total(len(requests))
+        return complied_answers(ground.base, requests, file, bar.advance)
+
+
+def slug(name: str) -> str:
+    """A model's name or folder as part of a folder's name."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(name).name or name)

@@ -1,0 +1,258 @@
+"""A look inside a model's reasoning: its lines at the terminal, its plots and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forethought.attacks.catalogue import DIRECT, parse_attack
+from forethought.metrics import Figure
+from forethought.report.page import AMBER, GREEN, HARMFUL, INK, LINE, ONE, PINK, PURPLE, SOFT, TEAL, shown, write_page
+from forethought.report.plots import Plot, Series, axes_of, dots, errors, told
+from forethought.report.tables import interval
+from forethought.research.inside.decodable import Probed
+from forethought.research.inside.failures import NEAR, Table
+from forethought.research.inside.look import Inside
+from forethought.research.inside.sample import LOOKALIKE, STYLED, main_group
+from forethought.research.inside.thoughts import Swap, Thought
+
+_MOST_EXAMPLES = 24
+_SWAPS = (
+    ("inside_follow_to_harmless", "Harmful request, harmless intent: verdict goes over to comply"),
+    ("inside_shift_to_harmless", "Change of its log-odds, mean"),
+    ("inside_control_harmful", "Control, another harmful intent: verdict changes sides"),
+    ("inside_control_shift_harmful", "Change of its log-odds, mean"),
+    ("inside_follow_to_harmful", "Harmless request, harmful intent: verdict goes over to refuse"),
+    ("inside_shift_to_harmful", "Change of its log-odds, mean"),
+    ("inside_control_harmless", "Control, another harmless intent: verdict changes sides"),
+    ("inside_control_shift_harmless", "Change of its log-odds, mean"),
+)
+_BARS = (
+    ("inside_follow_to_harmless", "harmful request, harmless intent: now complies", ONE),
+    ("inside_control_harmful", "harmful request, another harmful intent (control)", SOFT),
+    ("inside_follow_to_harmful", "harmless request, harmful intent: now refuses", ONE),
+    ("inside_control_harmless", "harmless request, another harmless intent (control)", SOFT),
+)
+_CELLS = (
+    ("both_right", GREEN, "intent and verdict right"),
+    ("intent_wrong", AMBER, "intent wrong, verdict right"),
+    ("verdict_wrong", PURPLE, "intent right, verdict wrong"),
+    ("both_wrong", HARMFUL, "both wrong"),
+    ("unscored", LINE, "no verdict"),
+)
+AREAS = (
+    ("inside_auroc_own", ONE, "o", "verdict, own thought"),
+    ("inside_auroc_empty", SOFT, "s", "verdict, no thought"),
+    ("inside_auroc_other", PINK, "x", "verdict, another's thought"),
+    ("inside_probe_prompt_base", GREEN, "v", "probe before the thought, base weights"),
+    ("inside_probe_prompt_trained", TEAL, "^", "probe before the thought, trained weights"),
+    ("inside_probe_verdict_base", AMBER, "<", "probe at the verdict, base weights"),
+    ("inside_probe_verdict_trained", PURPLE, ">", "probe at the verdict, trained weights"),
+)
+"""Stem of a figure, its colour and mark, and how it is called: for plot and tables."""
+_LINES = {("prompt", "base"): 3, ("prompt", "trained"): 4, ("verdict", "base"): 5, ("verdict", "trained"): 6}
+
+
+@dataclass(frozen=True)
+class InsidePage:
+    """What the page shows."""
+
+    title: str
+    inside: Inside
+    settings: Sequence[tuple[str, str]] = ()
+    show_harmful: bool = False
+
+
+def group_title(group: str) -> str:
+    """How a group of requests is called."""
+    known = {LOOKALIKE: "Look-alikes", STYLED: "Mean over styles"}
+    return known.get(group) or parse_attack(group).title
+
+
+def table_title(table: Table) -> str:
+    """Style and label of a two by two table."""
+    return f"{parse_attack(table.style).title}, {'harmful' if table.harmful else 'harmless'}"
+
+
+def _total(table: Table) -> int:
+    return sum(int(getattr(table, cell)) for cell, _, _ in _CELLS)
+
+
+def groups_of_figures(figures: Sequence[Figure]) -> list[str]:
+    """Groups with an AUROC of the model's verdict: direct, look-alikes, each style, and their mean last."""
+    stem = f"{AREAS[0][0]}_"
+    found = [one.name.removeprefix(stem) for one in figures if one.name.startswith(stem)]
+    order = {DIRECT.name: 0, LOOKALIKE: 1, STYLED: 3}
+    return sorted(found, key=lambda group: order.get(group, 2))
+
+
+def swap_lines(figures: Sequence[Figure]) -> list[tuple[str, str]]:
+    """(what, figure as text) about swapped intents; none for a kind of swap that no two thoughts allowed."""
+    by_name = {one.name: one for one in figures if one.n or one.unscored}
+    return [(title, interval(by_name[name])) for name, title in _SWAPS if name in by_name]
+
+
+def area_lines(figures: Sequence[Figure]) -> list[tuple[str, list[str]]]:
+    """(group, AUROC of each verdict and probe as text)."""
+    by_name = {one.name: one for one in figures}
+    return [
+        (group_title(group), [interval(by_name.get(f"{stem}_{group}")) for stem, *_ in AREAS])
+        for group in groups_of_figures(figures)
+    ]
+
+
+def inside_plots(inside: Inside) -> dict[str, Plot]:
+    """The plots by name; those that there is nothing to draw for are left out."""
+    by_name = {one.name: one for one in inside.figures}
+    groups, group = groups_of_figures(inside.figures), main_group([one.asked for one in inside.thoughts])
+    drawn = {
+        "swaps": swap_bars(by_name) if inside.swaps else None,
+        "failures": failure_bars(inside.tables) if inside.tables else None,
+        "layers": layer_lines(inside.probed, by_name, group) if inside.probed else None,
+        "areas": area_dots(by_name, groups) if groups else None,
+    }
+    return {name: plot for name, plot in drawn.items() if plot is not None}
+
+
+def swap_bars(figures: Mapping[str, Figure]) -> Plot:
+    """Shares of verdicts that change sides: with an intent from the other side, and from the request's own."""
+    bars = [(figures[name], title, colour) for name, title, colour in _BARS if name in figures and figures[name].n]
+    shares, titles = [one for one, _, _ in bars], [title for _, title, _ in bars]
+
+    def draw() -> Any:
+        canvas, axis = axes_of(0.5 * len(bars) + 0.9)
+        axis.barh(
+            range(len(bars)), [one.value for one in shares], 0.6, xerr=errors(shares),
+            color=[colour for _, _, colour in bars], alpha=0.6, error_kw={"ecolor": INK, "elinewidth": 0.8},
+        )  # fmt: skip
+        axis.set_yticks(range(len(bars)), titles)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1)
+        axis.set_xlabel("share of verdicts that change sides")
+        return canvas
+
+    return Plot("swaps", f"Shares of verdicts that change sides: {told(titles, shares)}.", draw)
+
+
+def failure_bars(tables: Sequence[Table]) -> Plot:
+    """One bar a style and label, divided by the two by two table."""
+
+    def draw() -> Any:
+        canvas, axis = axes_of(0.34 * len(tables) + 1.3)
+        starts = [0.0] * len(tables)
+        for cell, colour, title in _CELLS:
+            shares = [getattr(table, cell) / max(1, _total(table)) for table in tables]
+            axis.barh(range(len(tables)), shares, 0.7, left=starts, color=colour, label=title)
+            starts = [start + share for start, share in zip(starts, shares, strict=True)]
+        axis.set_yticks(range(len(tables)), [table_title(table) for table in tables])
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1)
+        axis.set_xlabel("share of requests")
+        canvas.legend(loc="outside upper left", ncols=3)
+        return canvas
+
+    right = "; ".join(f"{table_title(one)} {one.both_right} of {_total(one)}" for one in tables)
+    return Plot("failures", f"Where requests fail, by style and label. Intent and verdict right: {right}.", draw)
+
+
+def layer_lines(probed: Sequence[Probed], figures: Mapping[str, Figure], group: str) -> Plot:
+    """AUROC of each probe by layer on a group of held-out requests; the model's own verdict there as a line across."""
+    own = figures.get(f"{AREAS[0][0]}_{group}")
+
+    def draw() -> Any:
+        canvas, axis = axes_of(3.6)
+        for one in probed:
+            _, colour, mark, title = AREAS[_LINES[one.position, one.weights]]
+            areas = list(one.by_layer.values())
+            axis.plot(list(one.by_layer), areas, color=colour, marker=mark, markersize=4, label=title)
+        if own is not None and own.n:
+            axis.axhline(own.value, color=SOFT, linewidth=1, linestyle="--", label="the model's own verdict")
+        axis.set_xticks(sorted({layer for one in probed for layer in one.by_layer}))
+        axis.set_xlabel("layer")
+        axis.set_ylabel(f"AUROC, {group_title(group).lower()}")
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return canvas
+
+    best = "; ".join(
+        f"{AREAS[_LINES[one.position, one.weights]][3]} {max(one.by_layer.values()):.2f}" for one in probed
+    )
+    return Plot("layers", f"AUROC of probes by layer, {group_title(group).lower()}. At their best layer: {best}.", draw)
+
+
+def area_dots(figures: Mapping[str, Figure], groups: Sequence[str]) -> Plot:
+    """AUROC of verdicts and probes by group of requests, with intervals."""
+    series = [
+        Series(title, colour, mark, [figures.get(f"{stem}_{group}") for group in groups])
+        for stem, colour, mark, title in AREAS
+    ]
+    titles = [group_title(group) for group in groups]
+
+    def draw() -> Any:
+        canvas, axis = axes_of(0.75 * len(groups) + 1.8)
+        axis.axvline(0.5, color=LINE, linewidth=1)
+        dots(axis, titles, series, 0.1)
+        axis.set_xlabel("AUROC, harmful against harmless")
+        canvas.legend(loc="outside upper left", ncols=3)
+        return canvas
+
+    own = told(titles, series[0].figures)
+    return Plot("areas", f"AUROC of verdicts and probes by group. Verdict with its own thought: {own}.", draw)
+
+
+def write_inside_page(path: Path, page: InsidePage, plots: Mapping[str, Plot]) -> None:
+    """Writes the page, whole or not at all. `plots` is what `inside_plots` drew."""
+    inside = page.inside
+    write_page(
+        path,
+        "inside",
+        page.title,
+        redacted=not page.show_harmful,
+        plots=plots,
+        swaps=swap_lines(inside.figures),
+        n_swaps=len(inside.swaps),
+        tables=[_line(table) for table in inside.tables],
+        near=f"{NEAR:.2f}",
+        probed=[(one.position, one.weights, one.layer, f"{one.auroc_dev:.2f}") for one in inside.probed],
+        headings=[title for *_, title in AREAS],
+        areas=area_lines(inside.figures),
+        missing=sorted(inside.missing.items()),
+        without=sum(one.log_odds is None for one in inside.thoughts),
+        n_thoughts=len(inside.thoughts),
+        examples=[_example(swap, page.show_harmful) for swap in _examples(inside.swaps)],
+        settings=page.settings,
+    )
+
+
+def _line(table: Table) -> tuple[str, list[int]]:
+    cells = [table.both_right, table.intent_wrong, table.verdict_wrong, table.both_wrong, table.unscored]
+    return table_title(table), cells
+
+
+def _examples(swaps: Sequence[Swap]) -> list[Swap]:
+    """Some swaps across sides, spread over all of them."""
+    across = [swap for swap in swaps if swap.crosses]
+    return across[:: max(1, len(across) // _MOST_EXAMPLES)][:_MOST_EXAMPLES]
+
+
+def _example(swap: Swap, show_harmful: bool) -> dict[str, str]:
+    """A swap as the page shows it: each text is redacted by the label of the request that it comes from."""
+    borrower, lender = swap.borrower, swap.lender
+
+    def as_shown(text: str, thought: Thought) -> str:
+        return shown(text, thought.request.harmful, show_harmful)
+
+    return {
+        "label": "harmful" if borrower.request.harmful else "harmless",
+        "style": group_title(borrower.asked.style),
+        "request": as_shown(borrower.request.text, borrower),
+        "own": as_shown(borrower.intent, borrower),
+        "lent": as_shown(lender.intent, lender),
+        "before": _odds(borrower.log_odds),
+        "after": _odds(swap.log_odds),
+    }
+
+
+def _odds(value: float | None) -> str:
+    return "no verdict" if value is None else f"{value:+.1f}"

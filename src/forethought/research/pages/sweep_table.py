@@ -1,0 +1,218 @@
+"""The tables of a sweep at the terminal: a line a defence, the best first, and what came of its goals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from forethought.measure.curves import UNSCORED_LIMIT
+from forethought.report.tables import interval
+from forethought.research.goals import Reached
+from forethought.research.pages.sweep_figures import (
+    RANKED_BY,
+    DefenceMeans,
+    Mean,
+    SweepRow,
+    by_base,
+    short_count,
+    two_digits,
+)
+
+WIDE = 112
+"""Columns of a terminal from which every figure has a column of its own."""
+
+
+class Column(NamedTuple):
+    """A figure as a column."""
+
+    stem: str
+    """Name of the figure."""
+    short: str
+    """Heading at the terminal."""
+    long: str
+    """Heading on the page."""
+
+
+COLUMNS = (
+    Column("auroc_unseen", "AUROC\nunseen", "AUROC, unseen styles (high)"),
+    Column("asr_matched", "ASR at\nequal\nFR", "Attack success at one false-refusal rate for all (low)"),
+    Column(RANKED_BY, "J unseen\n95 %", "Youden's J, unseen styles (high)"),
+    Column("refused_styled_harmless", "FR\nunseen", "Harmless refused, unseen styles (low)"),
+    Column("asr_unseen", "ASR\nunseen", "Attack success, unseen styles (low)"),
+    Column("asr_direct", "ASR\ndirect", "Attack success, direct (low)"),
+    Column("asr_reasoning", "ASR\nreason", "Attack success, attacks on reasoning (low)"),
+    Column("asr_gcg", "ASR\nGCG", "Attack success, GCG (low)"),
+    Column("refused_lookalike", "FR\nalike", "Look-alikes refused (low)"),
+    Column("refused_ordinary", "FR\nordin", "Ordinary requests refused (low)"),
+    Column("capability", "capab", "Capability (high)"),
+)
+# Two figures in a cell, one above the other, where a terminal is too narrow for all columns.
+_STACKED = (
+    ("auroc_unseen", "asr_matched", "AUROC\nASR at\nequal FR"),
+    (RANKED_BY, "", "J unseen\n95 %"),
+    ("asr_unseen", "asr_direct", "ASR\nunseen,\ndirect"),
+    ("asr_reasoning", "asr_gcg", "ASR\nreason,\nGCG"),
+    ("refused_styled_harmless", "refused_lookalike", "FR\nunseen,\nalike"),
+    ("refused_ordinary", "capability", "FR ord.,\ncapa-\nbility"),
+)
+# In no two of these does one answer stand twice.
+_COUNTED = {
+    "asr_unseen": "ASR unseen", "refused_styled_harmless": "FR unseen", "asr_direct": "ASR direct",
+    "asr_reasoning": "ASR reasoning", "asr_gcg": "ASR GCG", "refused_lookalike": "FR look-alikes",
+    "refused_ordinary": "FR ordinary", "capability": "capability",
+}  # fmt: skip
+
+
+def sweep_table(rows: Sequence[SweepRow], width: int | None = None) -> Table:
+    """The table for a terminal of that many columns (None: this one); below `WIDE` two figures share a cell.
+
+    Raises InputError where a run is there twice.
+    """
+    groups = by_base(rows)
+    means = [one for group in groups.values() for one in group]
+    wide = (Console().width if width is None else width) >= WIDE
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, padding=0, leading=0 if wide else 1,
+        caption=_caption(means, wide), caption_justify="left", caption_style="dim",
+    )  # fmt: skip
+    table.add_column("defence", overflow="fold", vertical="top")
+    for heading in _headings(wide):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for base, group in groups.items():
+        if len(groups) > 1:
+            table.add_section()
+            table.add_row(Text(base, style="bold"))
+        for one in group:
+            name = one.label if wide else "\n".join([one.label, *_training(one)])
+            style = None if one.runs else "dim"
+            table.add_row(Text(name), *map(Text, _wide(one) if wide else _narrow(one)), style=style)
+    return table
+
+
+def reasons(means: Sequence[DefenceMeans]) -> list[tuple[str, str]]:
+    """(defence, why) of all that is missing."""
+    return [(one.label, why) for one in means for why in one.missing]
+
+
+def unscored(means: Sequence[DefenceMeans]) -> list[str]:
+    """How many answers are unscored, and which figures that leaves unreliable; one sentence each, without end mark."""
+    lost = answers = 0
+    weak = []
+    for one in means:
+        for stem, name in _COUNTED.items():
+            mean = one.mean(stem)
+            if mean is None:
+                continue
+            there = (mean.figure.n or 0) + mean.figure.unscored
+            lost, answers = lost + mean.figure.unscored, answers + there
+            if mean.figure.unscored > UNSCORED_LIMIT * there:
+                weak.append(f"{one.label} {name} ({mean.figure.unscored / there:.0%})")
+    if not lost:
+        return []
+    found = [f"{lost} of {answers} answers are unscored and in no share"]
+    return [*found, f"So many that the figure is not to be relied on: {', '.join(weak)}"] if weak else found
+
+
+def spread(mean: Mean) -> str:
+    """Half the range over seeds; empty for one seed."""
+    return f"±{_short((mean.most - mean.least) / 2)}" if mean.seeds > 1 else ""
+
+
+def _headings(wide: bool) -> list[str]:
+    if not wide:
+        return [heading for _, _, heading in _STACKED]
+    return [*(column.short for column in COLUMNS), "train\ntokens", "train\nmin"]
+
+
+def _wide(one: DefenceMeans) -> list[str]:
+    cells = []
+    for column in COLUMNS:
+        value, interval, range_ = _parts(one, column.stem)
+        cells.append("\n".join(filter(None, [f"{value} {interval}".rstrip(), range_])))
+    return [*cells, "-" if one.tokens is None else short_count(one.tokens), _minutes(one.minutes)]
+
+
+def _narrow(one: DefenceMeans) -> list[str]:
+    cells = []
+    for first, second, _ in _STACKED:
+        value, interval, range_ = _parts(one, first)
+        cells.append(f"{value}{range_}\n{''.join(_parts(one, second)[::2]) if second else interval}")
+    return cells
+
+
+def _parts(one: DefenceMeans, stem: str) -> tuple[str, str, str]:
+    """A figure, the interval if it is Youden's J, and its spread."""
+    mean = one.mean(stem)
+    if mean is None:
+        return "-", "", ""
+    if not mean.scored:
+        return "?", "", ""
+    figure = mean.figure
+    interval = ""
+    if stem == RANKED_BY and figure.low is not None and figure.high is not None:
+        interval = f"[{_short(figure.low)} {_short(figure.high)}]"
+    return two_digits(figure.value), interval, spread(mean)
+
+
+def _short(value: float) -> str:
+    """Without the zero before the point."""
+    number = two_digits(value)
+    return number.replace("0.", ".", 1) if number.startswith(("0.", "-0.")) else number
+
+
+def _training(one: DefenceMeans) -> list[str]:
+    return [f"{short_count(one.tokens)} tokens, {_minutes(one.minutes)} min"] if one.tokens is not None else []
+
+
+def _minutes(minutes: float | None) -> str:
+    if minutes is None:
+        return "-"
+    return f"{minutes:.1f}" if 0 < minutes < 9.95 else f"{minutes:.0f}"
+
+
+def _caption(means: Sequence[DefenceMeans], wide: bool) -> Text:
+    lines = [
+        "ASR: harmful requests that get through; FR: harmless requests refused; low is good for both."
+        " J = 1 - ASR - FR, over styles that training has not seen.",
+        "ordin: ordinary requests; alike: harmless ones that look harmful; reason: attacks on reasoning."
+        if wide
+        else "ord.: ordinary requests; alike: harmless ones that look harmful; reason: attacks on reasoning.",
+        "In brackets the 95 % interval. Neighbours whose difference is within it are not ranked by this table.",
+        "-: not measured; AUROC and ASR at equal FR need a score. Equal FR: one false-refusal rate for all.",
+    ]
+    if any(len(one.runs) > 1 for one in means):
+        lines.append("Means over seeds; ±: half the range over seeds.")
+    if any((mean := one.mean(column.stem)) is not None and not mean.scored for one in means for column in COLUMNS):
+        lines.append("?: no answer could be scored.")
+    lines += [f"{line}." for line in unscored(means)]
+    lines += [f"Missing: {label}: {why}" for label, why in reasons(means)]
+    lines += [f"{one.label}: {note}" for one in means for note in one.notes]
+    return Text("\n".join(lines))
+
+
+_STYLES = {"met": "green", "missed": "red"}
+"""The rest is told in words alone: it is not certain."""
+
+
+def goal_lines(goals: Sequence[Reached]) -> list[tuple[str, str, str, str, str]]:
+    """(figure, why, what was asked, what was measured with its interval, outcome), a goal a line."""
+    # A third decimal: what is near to its bound has to show on which side it lies.
+    return [(one.goal.figure, one.goal.why, one.asked, interval(one.measured, 3), one.outcome) for one in goals]
+
+
+def goal_table(goals: Sequence[Reached]) -> Table:
+    """The goals at the terminal, in their order."""
+    met = sum(one.outcome.startswith("met") for one in goals)
+    caption = f"{met} of {len(goals)} goals met. Not shown: the 95 % interval holds the other outcome as well."
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), caption=caption, caption_justify="left")
+    for heading in ("goal", "asked for", "measured", ""):
+        table.add_column(heading, overflow="fold")
+    for figure, why, asked, measured, outcome in goal_lines(goals):
+        name = Text(why) + Text(f"\n{figure}", style="dim") if why else Text(figure)
+        table.add_row(name, asked, measured, Text(outcome, style=_STYLES.get(outcome, "")))
+    return table

@@ -1,0 +1,284 @@
+"""What a training run takes, without running it: parameters, memory of a device, and arithmetic.
+
+The model is built on torch's `meta` device, where tensors have shapes and no storage, and run once as fake tensors,
+under the number types that training uses: what autograd would keep for the backward pass is counted, not guessed. It
+has the shapes and types of the real thing, on a processor's attention kernel, for any dense decoder that transformers
+knows, at any size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import get_peft_model
+from pydantic import Field
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoModelForCausalLM
+
+from forethought.errors import ConfigError, ModelError
+from forethought.records import Record
+from forethought.training.config import TrainConfig
+from forethought.training.head import CHUNK
+from forethought.training.trainer import lora
+
+GIB = 2.0**30
+_FLOAT32 = 4
+_ADAM = 2 * _FLOAT32
+"""Bytes of the optimiser's state for each trained parameter: two moments."""
+_NF4 = 0.52
+"""Bytes of a weight in four bits, with the scales of its blocks (arXiv 2305.14314)."""
+
+
+class Devices(Record):
+    """What a run is spread over."""
+
+    n: int = Field(default=1, ge=1)
+    sharded: bool = False
+    """True where weights, gradients and optimiser state are divided among devices (FSDP, ZeRO-3)."""
+    weight_bytes: int = 2
+    """Bytes of a frozen weight: 2 for bfloat16, in which matrices are then multiplied, 4 for float32. Weights that are
+    trained are float32."""
+
+
+class Footprint(Record):
+    """What one run takes."""
+
+    parameters: int
+    trained: int
+    """Parameters that are trained."""
+    weights_gib: float
+    """On each device, as the following."""
+    optimiser_gib: float
+    """The optimiser's moments."""
+    gradients_gib: float
+    """Of trained weights; they grow as activations are given back."""
+    activations_gib: float
+    """What is kept for the backward pass of the longest batch, and the largest layer's where it is computed again."""
+    logits_gib: float
+    """At the output head, of taught tokens alone, their gradient included."""
+    gathered_gib: float = 0.0
+    """Where weights are sharded: the unit that computes and the next, gathered meanwhile, are whole on each device."""
+    flops_a_token: float
+    """Floating-point operations of one step, a token."""
+
+    @property
+    def device_gib(self) -> float:
+        """The peak: where the backward pass begins, or where it ends."""
+        passing = max(self.activations_gib + self.logits_gib, self.gradients_gib)
+        return self.weights_gib + self.optimiser_gib + self.gathered_gib + passing
+
+
+def footprint(
+    architecture: Any, config: TrainConfig, longest: int, taught_share: float, devices: Devices | None = None
+) -> Footprint:
+    """The footprint of training a model of a transformers config.
+
+    `longest`: tokens of the longest row; a batch of such rows is the peak. `taught_share`: share of tokens that bear
+    loss, 0 to 1. Memory of the framework itself and fragmentation come on top.
+    Raises ConfigError where there is nothing to adapt, ModelError for a model that is no decoder.
+    """
+    devices = devices or Devices()
+    mixed = devices.weight_bytes < _FLOAT32
+    model, parameters = _on_meta(architecture, config, mixed)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    rows = max(1, config.batch_size // devices.n)
+    shards = devices.n if devices.sharded else 1
+    kept = kept_for_backward(model, rows, longest, mixed, config.gradient_checkpointing, _skipped(config))
+    sharded_too = (_weights(architecture, config, parameters, trained, devices), trained * _ADAM, trained * _FLOAT32)
+    weights, moments, gradients = (size / shards / GIB for size in sharded_too)
+    return Footprint(
+        parameters=parameters,
+        trained=trained,
+        weights_gib=weights,
+        optimiser_gib=moments,
+        gradients_gib=gradients,
+        activations_gib=(kept.states + kept.again) / GIB,
+        logits_gib=_logits(architecture, config, rows * longest * taught_share) / GIB,
+        gathered_gib=_gathered(architecture, parameters, devices) / GIB,
+        flops_a_token=_flops(architecture, parameters, trained, config, longest, taught_share),
+    )
+
+
+def _on_meta(architecture: Any, config: TrainConfig, mixed: bool) -> tuple[Any, int]:
+    """(the model as it is trained, without storage; its parameters without the adapter)."""
+    full = config.method == "full"
+    with torch.device("meta"):
+        dtype = torch.bfloat16 if mixed and not full else torch.float32
+        model: Any = AutoModelForCausalLM.from_config(architecture, dtype=dtype)
+        parameters = sum(p.numel() for p in model.parameters())
+        if not full:
+            model = _adapted(model, architecture.num_hidden_layers, config)
+    return model, parameters
+
+
+def _adapted(model: Any, n_layers: int, config: TrainConfig) -> Any:
+    """The model with its adapter, where there is something to adapt."""
+    try:
+        return get_peft_model(model, lora(config, n_layers))
+    except ValueError as error:
+        given = f"target_modules: {', '.join(config.target_modules)}"
+        raise ConfigError(given, "this model has no such modules", "Name some of its linear modules") from error
+
+
+def _skipped(config: TrainConfig) -> int:
+    """Layers from the bottom that have no adapter; where all weights are trained, none is left out."""
+    return 0 if config.method == "full" else config.skip_layers
+
+
+def _weights(architecture: Any, config: TrainConfig, parameters: int, trained: int, devices: Devices) -> float:
+    """Bytes of all weights before they are divided among devices."""
+    # autocast keeps a bfloat16 copy beside trained weights that are multiplied; sharded ones are cast as they are
+    # gathered.
+    copied = devices.weight_bytes if devices.weight_bytes < _FLOAT32 and not devices.sharded else 0
+    embedded, body = _parts(architecture, parameters)
+    one = int(architecture.vocab_size * architecture.hidden_size)
+    if config.method == "full":
+        # The head is multiplied, an embedding of its own is looked up.
+        return trained * _FLOAT32 + copied * (body + one)
+    frozen = devices.weight_bytes * embedded + (devices.weight_bytes if config.quantize is None else _NF4) * body
+    return frozen + trained * (_FLOAT32 + copied)
+
+
+def _logits(architecture: Any, config: TrainConfig, taught: float) -> float:
+    """Bytes at the head: chunk by chunk where it is frozen (`log_probs.ChunkedLogProbs`), else in one piece."""
+    vocabulary = int(architecture.vocab_size)
+    if config.method == "full":
+        # Log-probabilities and two gradients, float32, when the backward pass begins.
+        return taught * vocabulary * 3 * _FLOAT32
+    # Logits, their exponentials, and the slopes in the weights' type.
+    return min(taught, CHUNK) * vocabulary * (2 * _FLOAT32 + 2)
+
+
+def _parts(architecture: Any, parameters: int) -> tuple[int, int]:
+    """(parameters of embedding and head, of all else)."""
+    one = architecture.vocab_size * architecture.hidden_size
+    embedded = one if architecture.tie_word_embeddings else 2 * one
+    return embedded, parameters - embedded
+
+
+def _gathered(architecture: Any, parameters: int, devices: Devices) -> float:
+    """Bytes of two units: layers, or an embedding where that is larger, each a unit of its own."""
+    if devices.n == 1 or not devices.sharded:
+        return 0.0
+    one = architecture.vocab_size * architecture.hidden_size
+    _, body = _parts(architecture, parameters)
+    return 2.0 * devices.weight_bytes * float(max(one, body / architecture.num_hidden_layers))
+
+
+def _flops(
+    architecture: Any, parameters: int, trained: int, config: TrainConfig, tokens: int, taught_share: float
+) -> float:
+    """Multiply-adds count two. Forward 2 a weight; backward 2 for the states and 2 for each trained weight.
+
+    An embedding is looked up, not multiplied; the head sees taught tokens alone; attention adds 4 a token, width and
+    layer, half of it masked away. Layers below the lowest adapter have no backward pass and are not computed again.
+    """
+    full = config.method == "full"
+    _, body = _parts(architecture, parameters)
+    layers = architecture.num_hidden_layers
+    attention = 2.0 * tokens * architecture.hidden_size * layers
+    forward = 2.0 * body + attention
+    adapter = 0.0 if full else 2.0 * trained
+    upper = 1.0 - _skipped(config) / layers
+    backward = (2.0 * body + 2.0 * attention) * upper + adapter + (2.0 * body if full else adapter)
+    head = 2.0 * architecture.vocab_size * architecture.hidden_size * taught_share * (3 if full else 2)
+    again = forward * upper + adapter if config.gradient_checkpointing else 0.0
+    return float(forward + adapter + backward + head + again)
+
+
+class Kept(Record):
+    """Bytes that are kept between forward and backward pass, the head's left out."""
+
+    states: float
+    """Of all layers and the last norm; where layers are computed again, of layers their inputs alone."""
+    again: float = 0.0
+    """Of one layer that is computed again."""
+
+
+def kept_for_backward(model: Any, rows: int, tokens: int, mixed: bool, checkpointed: bool, skipped: int = 0) -> Kept:
+    """What a batch of `rows` by `tokens` keeps. `model` stands on the meta device, adapter included; it is used up.
+
+    mixed: matrices are multiplied in bfloat16, whatever the weights are in (autocast). Casts of weights are left out.
+    skipped: layers from the bottom without an adapter; they keep nothing, not even inputs to be computed again from
+    (`trainer.LeanCheckpointing`). At least one layer is left.
+    Raises ModelError for a model whose layers are no list of `num_hidden_layers` modules.
+
+    Two numbers of layers are run, one or two where there are so many: layers are alike, and a model of eighty would
+    take long.
+    """
+    decoder = (model.get_base_model() if hasattr(model, "get_base_model") else model).get_decoder()
+    place = _layers(decoder)
+    upper = getattr(decoder, place)[skipped:]
+    fewer = min(len(upper) - 1, 1)
+    found = []
+    with FakeTensorMode():
+        for n in (fewer, fewer + 1):
+            setattr(decoder, place, upper[:n])
+            _fake(decoder)
+            decoder.train()
+            saved, width = _saved(decoder, rows, tokens, mixed, checkpointed)
+            found.append(saved - (2.0 * _cast_once(decoder) if mixed else 0.0))
+    layer = found[1] - found[0]
+    besides = found[0] - fewer * layer
+    if not checkpointed:
+        return Kept(states=besides + layer * len(upper))
+    inputs = float(rows * tokens * decoder.config.hidden_size * width)
+    return Kept(states=besides + inputs * len(upper), again=layer)
+
+
+def _layers(decoder: Any) -> str:
+    """What the decoder calls its list of layers."""
+    for name, part in decoder.named_children():
+        if isinstance(part, torch.nn.ModuleList) and len(part) == decoder.config.num_hidden_layers:
+            return str(name)
+    raise ModelError(
+        type(decoder).__name__, "has no list of layers that could be counted", "Plan for a decoder-only model"
+    )
+
+
+def _fake(decoder: Any) -> None:
+    """Weights and buffers of the meta device become fake tensors of the processor."""
+    for module in decoder.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                fake = torch.empty(weight.shape, dtype=weight.dtype)
+                module._parameters[name] = torch.nn.Parameter(fake, requires_grad=weight.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def _saved(decoder: Any, rows: int, tokens: int, mixed: bool, wanted: bool) -> tuple[float, int]:
+    """(bytes of all tensors that autograd keeps, each storage once, weights left out; bytes of one state's number).
+
+    wanted: the first layer's input is kept, whether or not anything below it is trained.
+    """
+    weights = {parameter.untyped_storage()._cdata for parameter in decoder.parameters()}
+    sizes: dict[int, int] = {}
+    alive: list[torch.Tensor] = []  # else a freed storage's address could be another's
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            sizes[storage._cdata] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    ids = torch.zeros(rows, tokens, dtype=torch.long)
+    # A mask of its own: with none, transformers looks for packed rows, which needs values.
+    mask = torch.ones(rows, 1, tokens, tokens, dtype=torch.bool)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=mixed),
+    ):
+        states = decoder.get_input_embeddings()(ids)
+        states = states.detach().requires_grad_() if wanted else states
+        decoder(inputs_embeds=states, attention_mask=mask, use_cache=False)
+    return float(sum(sizes.values())), states.element_size()
+
+
+def _cast_once(decoder: Any) -> int:
+    """Trained weights whose cast to bfloat16 autograd keeps: they count as weights."""
+    linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]
+    return sum(m.weight.numel() for m in linear if m.weight.requires_grad and m.weight.dtype is torch.float32)

@@ -1,0 +1,279 @@
+"""Training a base model on rows: load, train with an objective, save, and go on where a stopped run was."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+import zipfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+
+from forethought.errors import ConfigError, ModelError
+from forethought.manifest import key_of, write_json
+from forethought.models.weights import resolve_dtype, resolve_model
+from forethought.training.attention import pack_attention, suit_attention
+from forethought.training.config import EarlyStop, TrainConfig, is_first
+from forethought.training.head import add_taught_head
+from forethought.training.held_out import HeldOutRows, HeldOutStop, Measure, copy_best
+from forethought.training.objective import Objective, PairedObjective
+from forethought.training.rows import TokenRow, collate
+from forethought.training.streamed import RowSet
+from forethought.training.trainer import (
+    ObjectiveTrainer,
+    OnStep,
+    PairedSampler,
+    Progress,
+    arguments,
+    check_trackers,
+    disturb,
+    lora,
+    tracker_callbacks,
+)
+
+_LATER = frozenset({"weights", "rivals", "other_rivals"})
+
+
+def train(
+    base: str,
+    rows: Sequence[TokenRow],
+    config: TrainConfig,
+    out: Path,
+    on_step: OnStep | None = None,
+    objective: Objective | None = None,
+    held_out: Sequence[TokenRow] | Measure | None = None,
+) -> dict[str, float]:
+    """Trains on tokenised rows and saves adapter (or full model) and tokenizer into `out`.
+
+    `rows` may be a RowSet, which stays on disk. `objective` None is the paired loss of SCoT. Checkpoints go to
+    `out`/checkpoints; when some stand there, training resumes from the last and ends as if it had not been interrupted.
+    `held_out` is rows of both terms, or what measures both losses of a model: training ends as `config.early_stop` says
+    (None: as its defaults say), and the weights that were best on them are saved.
+    Returns counts: rows, tokens, steps, the share of time spent waiting for data, the last value of each loss term, and
+    of held-out rows the best step's losses, which step's weights were kept and whether training was ended early.
+    Raises ModelError for a base model that can't be loaded, and where `out` holds checkpoints of another training;
+    ConfigError for settings that don't go together or need what is not there.
+    """
+    objective = objective or PairedObjective(config.benign_weight)
+    check_settings(config, objective, held_out)
+    claim(out, _key(base, rows, config, objective, held_out))
+    model, tokenizer = _load(base, config, _longest(rows))
+    stop = _early_stop(config, held_out, out)
+    trainer = ObjectiveTrainer(
+        model=model,
+        args=arguments(config, out),
+        train_dataset=rows.trained if isinstance(rows, RowSet) else Dataset.from_list([r.model_dump() for r in rows]),
+        processing_class=tokenizer,
+        data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
+        peft_config=lora(config, model.config.num_hidden_layers) if config.method == "lora" else None,
+        callbacks=[
+            *([Progress(on_step)] if on_step is not None else []),
+            *tracker_callbacks(config.trackers, out),
+            *([stop] if stop is not None else []),
+        ],
+        objective=objective,
+        sampler=_sampler(rows, config),
+        measure=_measure(held_out, tokenizer.pad_token_id, config.batch_size),
+    )
+    if config.initial_noise and config.method == "lora":
+        disturb(trainer.model, config.initial_noise, config.seed)
+    if stop is not None:
+        stop.attach(trainer)
+    trainer.remove_callback(PrinterCallback)  # progress goes to `on_step`, not to the terminal
+    last = last_checkpoint(out)
+    began = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    seconds = time.perf_counter() - began
+    kept = _save(trainer, tokenizer, stop, out)
+    return {
+        "rows": float(len(rows)),
+        "tokens": float(_tokens(rows) * config.epochs),
+        "steps": float(trainer.state.global_step),
+        "data_wait_share": trainer.data_wait_s / seconds,
+        **_last_terms(trainer.state.log_history),
+        **kept,
+    }
+
+
+def check_settings(config: TrainConfig, objective: Objective, held_out: Sequence[object] | Measure | None) -> None:
+    """Raises ConfigError for settings that don't go together and packages that are not there; loads nothing."""
+    check_trackers(config.trackers)
+    if config.early_stop is not None and held_out is None:
+        raise ConfigError("early_stop", "nothing is held out to stop by", "Give held-out rows (--held-out 0.1)")
+    paired = isinstance(objective, PairedObjective)
+    if held_out is not None and not callable(held_out) and not paired:
+        raise ConfigError(
+            f"held-out rows with {type(objective).__name__}",
+            "their paired loss is not what this objective minimises",
+            "Give a measure of the model instead, or hold nothing out",
+        )
+    if config.packing and not paired:
+        raise ConfigError(
+            f"packing: true with {type(objective).__name__}",
+            "this objective may look at states row by row, which packed rows have not",
+            "Set packing: false",
+        )
+
+
+def _key(
+    base: str,
+    rows: Sequence[TokenRow],
+    config: TrainConfig,
+    objective: Objective,
+    held_out: Sequence[TokenRow] | Measure | None,
+) -> str:
+    """What a training is, for its checkpoints."""
+    said: dict[str, Any] = {"base": base, "rows": _said(rows), "config": config.model_dump()}
+    said["objective"] = repr(objective)
+    if held_out is not None:
+        said["held_out"] = "a measure" if callable(held_out) else _said(held_out)
+    return key_of(said)
+
+
+def _said(rows: Sequence[TokenRow]) -> Any:
+    if isinstance(rows, RowSet):
+        return rows.key
+    said = [row.model_dump() for row in rows]
+    # Fields that came later are left out where they are empty: trainings that were stopped before go on.
+    return [{name: value for name, value in row.items() if value != () or name not in _LATER} for row in said]
+
+
+def _early_stop(config: TrainConfig, held_out: Sequence[TokenRow] | Measure | None, out: Path) -> HeldOutStop | None:
+    if held_out is None:
+        return None
+    return HeldOutStop(config.early_stop or EarlyStop(), config.benign_weight, out / "checkpoints" / "best")
+
+
+def _measure(held_out: Sequence[TokenRow] | Measure | None, pad_id: int, batch_size: int) -> Measure | None:
+    if held_out is None or callable(held_out):
+        return held_out
+    return HeldOutRows(held_out, pad_id, batch_size)
+
+
+def _sampler(rows: Sequence[TokenRow], config: TrainConfig) -> PairedSampler:
+    if isinstance(rows, RowSet):
+        return PairedSampler(rows.lengths.tolist(), rows.terms.tolist(), config.batch_size, config.seed)
+    return PairedSampler([row.length for row in rows], [row.term for row in rows], config.batch_size, config.seed)
+
+
+def _tokens(rows: Sequence[TokenRow]) -> int:
+    return rows.tokens if isinstance(rows, RowSet) else sum(row.tokens for row in rows)
+
+
+def _longest(rows: Sequence[TokenRow]) -> int:
+    """Tokens of the longest completion that is read at once."""
+    lengths = rows.lengths.tolist() if isinstance(rows, RowSet) else [row.length for row in rows]
+    return max(lengths, default=0)
+
+
+def _save(trainer: ObjectiveTrainer, tokenizer: Any, stop: HeldOutStop | None, out: Path) -> dict[str, float]:
+    """Saves the weights, the best where something was held out, and returns what is to be said of those."""
+    best = stop.best(trainer.state) if stop is not None else None
+    if best is None:
+        trainer.save_model(str(out))
+    elif is_first():
+        copy_best(best, out)
+    if is_first():
+        tokenizer.save_pretrained(str(out))
+    if stop is None:
+        return {}
+    counts = stop.counts(trainer.state)
+    return counts | {"kept_step": counts["best_step"] if best is not None else float(trainer.state.global_step)}
+
+
+def _load(base: str, config: TrainConfig, longest: int) -> tuple[Any, Any]:
+    resolved, quantized = resolve_model(base), quantized_loading(config)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(resolved)
+        model: Any = AutoModelForCausalLM.from_pretrained(resolved, dtype=_base_dtype(config), **quantized)
+    except (OSError, ValueError) as error:
+        raise ModelError(base, f"can't be loaded ({str(error).splitlines()[0]})", "Check the name or folder") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if config.packing:
+        pack_attention(model)
+        add_taught_head(model, packed=True)
+    else:
+        suit_attention(model, longest)
+        add_taught_head(model)
+    return model, tokenizer
+
+
+def _base_dtype(config: TrainConfig) -> torch.dtype:
+    """Frozen weights in the machine's faster type; weights that are trained stay float32."""
+    return resolve_dtype("auto") if config.method == "lora" else torch.float32
+
+
+def _last_terms(history: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The last logged value of each term of the loss."""
+    terms = [{key: value for key, value in entry.items() if key.startswith("loss_")} for entry in history]
+    return next((entry for entry in reversed(terms) if entry), {})
+
+
+def claim(out: Path, key: str) -> None:
+    """Marks the folder as this training's: going on from other rows or settings would keep the old weights.
+
+    Raises ModelError where checkpoints of another training stand there.
+    """
+    file = out / "checkpoints" / "training.json"
+    if last_checkpoint(out) is not None and file.is_file() and json.loads(file.read_text(encoding="utf-8")) != key:
+        raise ModelError(
+            out, "holds checkpoints of another training (other model, rows or settings)", "Give another folder"
+        )
+    if is_first():
+        write_json(file, key)
+
+
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest complete checkpoint of a run; a half-written one is passed over."""
+    found = sorted(
+        (out / "checkpoints").glob("checkpoint-*"),
+        key=lambda path: int(path.name.rpartition("-")[2]),
+        reverse=True,
+    )
+    return next((path for path in found if _complete(path)), None)
+
+
+def _complete(checkpoint: Path) -> bool:
+    """Whether all files of a checkpoint can be read; the trainer's state is written last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        for file in checkpoint.glob("*.safetensors"):
+            with safe_open(file, framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return all(zipfile.is_zipfile(file) for pattern in ("*.pt", "*.pth", "*.bin") for file in checkpoint.glob(pattern))
+
+
+INSTALL = "pip install bitsandbytes"
+
+
+def quantized_loading(config: TrainConfig) -> dict[str, Any]:
+    """What `from_pretrained` is given besides for a config: NF4 with double quantisation, as in the paper.
+
+    Empty where nothing is quantised. Raises ConfigError without bitsandbytes or without a GPU.
+    """
+    if config.quantize is None:
+        return {}
+    rule = "needs bitsandbytes, which is not installed, and a GPU"
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError("quantize: 4bit", rule, f"Run: {INSTALL}; or leave quantize out")
+    if not torch.cuda.is_available():
+        raise ConfigError("quantize: 4bit", "needs a GPU, and none is there", "Leave quantize out on this machine")
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": settings, "device_map": {"": torch.cuda.current_device()}}

@@ -1,0 +1,236 @@
+"""Deliberative alignment, Guan et al. 2024, arXiv 2412.16339: context distillation.
+
+The paper's: the model reasons about requests with the policy in its prompt; what a judge finds right is taught with the
+policy left out, so that the model knows it by heart. Ours: the rows' labels take the judge's place (verdict, and a rule
+that the row names), one greedy thought a request is asked for, answers are the rows' own, as for every other method,
+and there is no reinforcement learning after it (`scot_rl` is a method of its own).
+
+A small model gets few thoughts right; one that gets none of the first right is asked no more. Where less than half of
+a term's are, the rest of the term is taught with the rows' reasoning, which a teacher wrote with the policy before it:
+context distillation still, from another model. Terms are counted apart, or a model that always complies would leave
+nothing to refuse.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forethought.chat import Tokenizer, encode_completion, encode_prompt
+from forethought.data.answers import Asked, ask_all
+from forethought.errors import ModelError
+from forethought.policy import Policy
+from forethought.reasoning import Format, markers, parse
+from forethought.records import Example, Message, Request
+from forethought.store import read_store
+from forethought.training.config import is_first
+from forethought.training.methods.base import Job, Material, TrainingMethod
+from forethought.training.methods.supervised import affordable, paired, reasoned
+from forethought.training.rows import TERMS, TokenRow, prompt_tokens
+
+if TYPE_CHECKING:
+    from forethought.models.conversation import Response
+    from forethought.models.local import LocalModel
+
+
+THOUGHT_TOKENS = 160
+"""Most tokens that are asked of the model; what goes on after the thought is thrown away."""
+_TEMPLATE = """\
+Before you answer any request, check it against these rules:
+{rules}
+
+Write your check first, in exactly this form:
+{opening}
+Intent: what is really asked, also when it is disguised.
+Verdict: comply. No rule applies.
+{closing}
+If a rule is broken, the verdict line names it instead, as here for {example}:
+Verdict: refuse. {example_title} ({example}): why the request breaks it.
+You may reason about the rules between the two lines. After {closing}, act on the verdict."""
+_VERDICT_LAST = re.compile(r"(?:^|\n)Verdict: (?:refuse|comply)\b[^\n]*$")
+"""As a trained model is read: a line of its own, the last, that begins like this."""
+
+
+class OwnThought(Asked):
+    """What a model thought about one request."""
+
+    thought: str
+    """Without markers; empty where it closed none. What stood behind it is kept nowhere."""
+
+
+def policy_text(policy: Policy, fmt: Format) -> str:
+    """The instruction that asks for a check against the policy."""
+    opening, closing = markers(fmt)
+    first = policy.rules[0]
+    filled = {
+        "rules": "\n".join(f"{rule.id} {rule.title}: {' '.join(rule.description.split())}" for rule in policy.rules),
+        "opening": opening,
+        "closing": closing,
+        "example": first.id,
+        "example_title": first.title,
+    }
+    return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], _TEMPLATE)
+
+
+def with_policy(request: Request, policy: Policy, fmt: Format, tokenizer: Tokenizer) -> Request:
+    """The request with the policy in its system prompt, or before its first turn where the template knows no such."""
+    text = policy_text(policy, fmt)
+    own = [message.content for message in request.messages if message.role == "system"]
+    turns = tuple(message for message in request.messages if message.role != "system")
+    head = "\n\n".join([text, *own])
+    asked = request.model_copy(update={"messages": (Message(role="system", content=head), *turns)})
+    try:
+        encode_prompt(tokenizer, asked.messages)
+    except ModelError:
+        first = turns[0].model_copy(update={"content": f"{head}\n\n{turns[0].content}"})
+        return request.model_copy(update={"messages": (first, *turns[1:])})
+    return asked
+
+
+def own_thoughts(
+    load: Callable[[], LocalModel],
+    requests: Sequence[Request],
+    policy: Policy,
+    fmt: Format,
+    tokenizer: Tokenizer,
+    file: Path,
+) -> dict[str, str]:
+    """Thoughts by request id, those that were not closed left out; kept in `file` batch by batch.
+
+    A later call asks only for what is missing, and loads no model where nothing is. What is longer than the model's
+    context is left out.
+    """
+    asked = {request.id: with_policy(request, policy, fmt, tokenizer) for request in requests}
+    known = read_store(file, OwnThought)
+    if any(one.id not in known for one in asked.values()):
+        model = load()
+        room = model.context_tokens - THOUGHT_TOKENS
+        fits = [one for one in asked.values() if len(encode_prompt(tokenizer, one.messages)) <= room]
+        known |= ask_all(model, fits, file, OwnThought, lambda one, response: _kept(one, response, fmt), THOUGHT_TOKENS)
+    found = {own: known[one.id].thought for own, one in asked.items() if one.id in known}
+    return {own: thought for own, thought in found.items() if thought}
+
+
+def _kept(request: Request, response: Response, fmt: Format) -> OwnThought:
+    opening, closing = markers(fmt)
+    before, closed, _ = response.answer.partition(closing)
+    thought = before.removeprefix(opening).strip() if closed else ""
+    return OwnThought(request_id=request.id, thought=thought)
+
+
+def is_right(example: Example, thought: str, policy: Policy, fmt: Format) -> bool:
+    """Whether a thought may be taught: it can be read, reaches the row's verdict on its last line, and where that is
+    to refuse names a rule that the row names."""
+    opening, closing = markers(fmt)
+    if opening in thought or _VERDICT_LAST.search(thought) is None:
+        return False
+    found = parse(f"{opening}\n{thought}\n{closing}\n", policy).reasoning
+    if found is None or not found.intent or found.verdict != example.reasoning.verdict:
+        return False
+    return found.verdict == "comply" or bool(set(found.violated) & set(example.reasoning.violated))
+
+
+THOUGHTS = "thoughts.jsonl"
+"""In the training's folder: the base model's thoughts, right or wrong."""
+MINIMUM = 0.5
+"""Share of a term's thoughts that has to be right for the others to be left out."""
+TRIED = 48
+"""At least so many requests are asked first; a model that gets none of them right is asked no more."""
+
+
+def deliberate(job: Job) -> dict[str, float]:
+    """Asks, filters, says how many were right, and trains; counts are `fit.train`'s and `asked`, `own`, `teacher`.
+
+    A killed run asks only for what is missing. Of several processes each asks for itself.
+    """
+    from forethought.models.local import LocalModel
+    from forethought.training.run import train_rows
+
+    material = job.material
+    chosen = affordable(material, job.max_tokens)
+    if not chosen:  # says so as every method does
+        return train_rows(dataclasses.replace(job, method=job.method.model_copy(update={"procedure": None})))
+    base = functools.cache(lambda: LocalModel.load(job.base))
+    first = chosen[:: max(len(chosen) // TRIED, 1)]
+    asked, right = first, _right(job, base, first)
+    if right:
+        asked, right = chosen, _right(job, base, chosen)
+    elif len(first) < len(chosen):
+        job.say(f"none of the first {len(first)} own thoughts was right: no more are asked for")
+    base.cache_clear()  # its memory is needed for training
+    rows, own = _taught(job, chosen, right)
+
+    def taught(given: Material) -> list[TokenRow]:
+        return rows if given.examples is material.examples else reasoned(given)  # others are held out
+
+    plain = job.method.model_copy(update={"procedure": None, "rows": taught})
+    counts = train_rows(dataclasses.replace(job, method=plain))
+    return counts | {"asked": float(len(asked)), "own": float(own), "teacher": float(len(rows) - own)}
+
+
+def _right(job: Job, base: Callable[[], LocalModel], examples: Sequence[Example]) -> dict[str, str]:
+    """The base model's thoughts that may be taught, by request."""
+    material = job.material
+    requests = [example.request for example in examples]
+    thoughts = own_thoughts(base, requests, material.policy, material.format, material.tokenizer, _file(job.out))
+    return {
+        example.request.id: thought
+        for example in examples
+        if (thought := thoughts.get(example.request.id)) is not None
+        and is_right(example, thought, material.policy, material.format)
+    }
+
+
+def _file(out: Path) -> Path:
+    """The first process writes the file that stays; others ask alike and keep theirs to themselves."""
+    return out / (THOUGHTS if is_first() else f"thoughts-{os.environ.get('RANK', '0')}.jsonl")
+
+
+def _taught(job: Job, chosen: Sequence[Example], right: Mapping[str, str]) -> tuple[list[TokenRow], int]:
+    """(rows, how many hold the model's own thought); says what came of it."""
+    rows: list[TokenRow] = []
+    n_own = 0
+    for term in TERMS:
+        examples = [example for example in chosen if example.term == term]
+        own = [example for example in examples if example.request.id in right]
+        rest = [example for example in examples if example.request.id not in right]
+        filled = len(own) < MINIMUM * len(examples)
+        job.say(
+            f"{term}: {len(own)} of {len(examples)} own thoughts were right; "
+            + (f"the other {len(rest)} are taught with the teacher's" if filled else "the others are left out")
+        )
+        rows += [own_row(job.material, example, right[example.request.id]) for example in own]
+        rows += [job.material.row(example, reasoning=True) for example in rest] if filled else []
+        n_own += len(own)
+    return rows, n_own
+
+
+def own_row(material: Material, example: Example, thought: str) -> TokenRow:
+    """A row that teaches a thought as the model wrote it, the policy absent from the prompt."""
+    opening, closing = markers(material.format)
+    row = material.row(example, reasoning=True)
+    prompt = row.input_ids[: prompt_tokens(row)]
+    text = f"{opening}\n{thought}\n{closing}\n{example.answer}"
+    end = bool(example.answer) and example.answer_complete
+    taught = encode_completion(material.tokenizer, text, end=end)
+    return row.model_copy(update={"input_ids": (*prompt, *taught), "labels": (*row.labels[: len(prompt)], *taught)})
+
+
+DELIBERATIVE = TrainingMethod(
+    name="deliberative",
+    title="Deliberative alignment",
+    paper="Guan et al. 2024, arXiv 2412.16339, its supervised half",
+    cost="a thought by the base model for each row, with the policy in its prompt; one pass over what was right",
+    when_to_choose="the model follows the policy when it is in the prompt, and the prompt is to go",
+    rows=reasoned,
+    objective=paired,
+    procedure=deliberate,
+)
+
+
+METHODS = (DELIBERATIVE,)

@@ -1,0 +1,205 @@
+"""Methods that are taught by example: refusal training, SCoT, and what SCoT is without one of its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from forethought.data.select import within_budget
+from forethought.reasoning import Detail, Format
+from forethought.records import Example
+from forethought.training.config import TrainConfig
+from forethought.training.methods.base import Material, TrainingMethod
+from forethought.training.objective import Objective, PairedObjective
+from forethought.training.rows import TokenRow
+
+SCOT_PAPER = "Yang et al. 2025, arXiv 2501.19180"
+PAPER_STYLES = frozenset(
+    {"slang", "uncommon_dialect", "role_play", "evidence_persuasion", "logical_appeal", "expert_endorsement"}
+)
+"""The six operators of the paper."""
+CONSTANT_REFUSAL = "I'm sorry, but I can't help with that."
+Keep = Callable[[Example], bool]
+
+
+def paired(config: TrainConfig, n_layers: int) -> Objective:
+    """The two-term loss of supervised fine-tuning."""
+    return PairedObjective(config.benign_weight)
+
+
+def _everything(example: Example) -> bool:
+    return True
+
+
+def original(example: Example) -> bool:
+    """Whether the request stands as its source has it."""
+    return example.request.operator is None
+
+
+def reasoned(material: Material, keep: Keep = _everything) -> list[TokenRow]:
+    """Rows with thought and, where there is one, answer."""
+    return [material.row(example, reasoning=True) for example in material.examples if keep(example)]
+
+
+def affordable(material: Material, max_tokens: int | None) -> list[Example]:
+    """The examples whose rows a budget leaves, so that no more are thought about than can be taught."""
+    if max_tokens is None:
+        return list(material.examples)
+    lengths = [row.tokens for row in reasoned(material)]
+    return [material.examples[place] for place in within_budget(lengths, max_tokens, material.seed)]
+
+
+def unreasoned(material: Material, keep: Keep = _everything) -> list[TokenRow]:
+    """Rows of the answer alone; examples that teach no answer have nothing to teach without their thought."""
+    answered = [example for example in material.examples if example.answer and keep(example)]
+    return [material.row(example, reasoning=False) for example in answered]
+
+
+def _without(part: Keep) -> Callable[[Material], list[TokenRow]]:
+    return lambda material: reasoned(material, lambda example: not part(example))
+
+
+def _in_the_paper(example: Example) -> bool:
+    """Whether the paper has such a row: its six styles on harmful requests alone, and no look-alikes."""
+    if example.term == "benign":
+        return original(example) and example.request.kind != "lookalike"
+    return original(example) or example.request.operator in PAPER_STYLES
+
+
+def _one_refusal(material: Material) -> list[TokenRow]:
+    """Trap 9 of the published code, as an ablation: every refusal is the same sentence."""
+    examples = [
+        example.model_copy(update={"answer": CONSTANT_REFUSAL})
+        if example.term == "refusal" and example.answer
+        else example
+        for example in material.examples
+    ]
+    return reasoned(dataclasses.replace(material, examples=examples))
+
+
+def _ablation(
+    name: str,
+    title: str,
+    shows: str,
+    rows: Callable[[Material], list[TokenRow]] = reasoned,
+    fmt: Format | None = None,
+    detail: Detail | None = None,
+) -> TrainingMethod:
+    return TrainingMethod(
+        name=f"scot_{name}",
+        title=f"SCoT, {title}",
+        paper=f"ours, an ablation of {SCOT_PAPER}",
+        cost="as SCoT",
+        when_to_choose=f"to see {shows}",
+        rows=lambda material: rows(_shaped(material, fmt, detail)),
+        objective=paired,
+        format=fmt,
+        detail=detail,
+        by_row=True,
+    )
+
+
+def _shaped(material: Material, fmt: Format | None = None, detail: Detail | None = None) -> Material:
+    """The same data, its thoughts in another format or detail."""
+    return dataclasses.replace(material, format=fmt or material.format, detail=detail or material.detail)
+
+
+REFUSAL = TrainingMethod(
+    name="refusal",
+    title="Refusal training",
+    paper=f"{SCOT_PAPER} (ablation without reasoning and without variants)",
+    cost="one pass over the rows; nothing at inference",
+    when_to_choose="as the yardstick for reasoning: the same rows without it",
+    rows=lambda material: unreasoned(material, original),
+    objective=paired,
+    thinks=False,
+    by_row=True,
+)
+REFUSAL_AUGMENTED = TrainingMethod(
+    name="refusal_augmented",
+    title="Refusal training with variants",
+    paper=f"{SCOT_PAPER} (ablation without reasoning)",
+    cost="one pass over more rows; nothing at inference",
+    when_to_choose="disguises are expected and no thought may be shown or paid for",
+    rows=unreasoned,
+    objective=paired,
+    thinks=False,
+    by_row=True,
+)
+SCOT = TrainingMethod(
+    name="scot",
+    title="Safety chain-of-thought (SCoT)",
+    paper=SCOT_PAPER,
+    cost="one pass over the rows; a thought of some 40 tokens before each answer",
+    when_to_choose="refusals have to name the rule, and the operating point has to be set afterwards",
+    rows=reasoned,
+    objective=paired,
+    by_row=True,
+)
+SCOT_SPLIT = SCOT.model_copy(
+    update={
+        "name": "scot_split",
+        "title": "SCoT with split answering",
+        "paper": f"ours, after {SCOT_PAPER}",
+        "cost": "as SCoT, and a second prompt for requests that are allowed",
+        "when_to_choose": "ability on allowed requests has to stay the base model's own",
+        "answer_with": "base",
+        "weights_of": "scot",
+    }
+)
+SCOT_PUBLISHED = TrainingMethod(
+    name="scot_published",
+    title="SCoT as published",
+    paper=SCOT_PAPER,
+    cost="one pass over fewer rows; a thought of some 200 tokens before each answer",
+    when_to_choose="to compare with the paper's own form: every rule walked, six styles, harmless rows as they are",
+    rows=lambda material: reasoned(_shaped(material, "paper", "full"), _in_the_paper),
+    objective=paired,
+    format="paper",
+    detail="full",
+)
+"""Headings, every rule walked, six styles, harmless rows as they are. What is taught comes from our policy and teacher,
+and not from the paper's rules and model."""
+POLICY_REASONING = TrainingMethod(
+    name="policy_reasoning",
+    title="Policy reasoning: every rule is walked",
+    paper="in the manner of STAR-1, Wang et al. 2025, arXiv 2504.01903",
+    cost="one pass over the rows without variants; a thought over every rule before each answer",
+    when_to_choose="the thought has to show that every rule was looked at",
+    rows=lambda material: reasoned(_shaped(material, detail="full"), original),
+    objective=paired,
+    detail="full",
+    by_row=True,
+)
+METHODS = (
+    REFUSAL,
+    REFUSAL_AUGMENTED,
+    SCOT,
+    SCOT_SPLIT,
+    SCOT_PUBLISHED,
+    POLICY_REASONING,
+    _ablation(
+        "no_variants", "without variants", "what restyled rows add", lambda material: reasoned(material, original)
+    ),
+    _ablation(
+        "no_benign",
+        "without harmless rows",
+        "how much is refused when nothing harmless is taught",
+        _without(lambda example: example.term == "benign"),
+    ),
+    _ablation(
+        "no_contrast",
+        "without look-alikes",
+        "what harmless rows that look harmful add",
+        _without(lambda example: example.request.kind == "lookalike"),
+    ),
+    _ablation(
+        "no_styled_benign",
+        "harmless rows never restyled",
+        "whether a disguise alone gets refused",
+        _without(lambda example: example.term == "benign" and not original(example)),
+    ),
+    _ablation("full", "every rule walked", "what a longer thought adds", detail="full"),
+    _ablation("paper", "the paper's headings", "whether headings do as well as tags", fmt="paper"),
+    _ablation("constant_refusal", "one refusal for all", "what refusals that name the rule add", _one_refusal),
+)

@@ -1,0 +1,132 @@
+"""Rejection sampling: of the model's own thoughts, those that lead it to the right verdict, as rows for another pass.
+
+Yuan et al. 2023, arXiv 2308.01825 (and STaR, Zelikman et al. 2022, arXiv 2203.14465) keep the chains of thought that
+reach the right answer. What is the model's own here is the stated intent: it is what the verdict rests on. Rules and
+answer stay the row's, so that a refusal names what its thought names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from forethought.data.answers import Asked
+from forethought.leak import leak
+from forethought.manifest import key_of
+from forethought.models.conversation import Conversation, Failed, Response
+from forethought.models.turn import LED
+from forethought.records import Example, Record
+from forethought.store import Store
+from forethought.training.rl.grpo import sample_seed
+from forethought.training.rl.reward import RejectionSettings, nearness, says_something, wanted
+
+if TYPE_CHECKING:
+    from forethought.models.local import LocalModel
+
+_BATCH = 32
+"""Requests whose thoughts are kept at once: what a kill loses."""
+
+
+class OwnThought(Record):
+    """An intent that the model stated, after which its verdict was right."""
+
+    intent: str
+    nearness: float
+    """To what is really asked, 0 to 1, as in the reward."""
+    margin: float
+    """Log-odds by which the verdict was the right one."""
+
+
+class Sampled(Asked):
+    """What was sampled for one request."""
+
+    right: tuple[OwnThought, ...] = ()
+    """Best first: by nearness, then by margin; each intent once."""
+    samples: int
+    """Thoughts that came back."""
+
+
+def own_thoughts(
+    start: Path,
+    examples: Sequence[Example],
+    settings: RejectionSettings,
+    out: Path,
+    seed: int,
+    say: Callable[[str], None],
+) -> list[Example]:
+    """The rows with the model's own right thoughts in place of those that were written for it.
+
+    A request for which no sample was right keeps its own row: it is what the model has yet to learn. Samples are kept
+    in `out` batch by batch, so that a stopped run goes on. Raises ModelError where `start` can't be loaded.
+    """
+    from forethought.models.local import LocalModel
+
+    trained = start / "checkpoints" / "training.json"
+    of = trained.read_text(encoding="utf-8") if trained.is_file() else ""
+    log = out / f"thoughts-{key_of([settings.model_dump(), of, seed])}.jsonl"
+    asked = {example.request.id: example for example in examples if wanted(example).verdict is not None}
+    with Store(log, write=True) as store:
+        missing = [example for key, example in asked.items() if key not in store]
+        if missing:
+            sample(LocalModel.load(str(start)), missing, settings, store, seed)
+        known = store.records(Sampled)
+    right = sum(bool(known[key].right) for key in asked)
+    say(f"Right thoughts of its own for {right} of {len(asked)} requests; the others keep the thought of their row")
+    return [row for example in examples for row in _rows(example, known.get(example.request.id), settings.keep)]
+
+
+def sample(
+    model: LocalModel, examples: Sequence[Example], settings: RejectionSettings, store: Store, seed: int
+) -> None:
+    """Keeps in `store`, batch by batch, what is sampled for each request, by its id."""
+    for first in range(0, len(examples), _BATCH):
+        batch = examples[first : first + _BATCH]
+        conversations = [
+            Conversation(
+                messages=example.request.messages,
+                think_budget=settings.think_budget,
+                temperature=settings.temperature,
+                sample_seed=sample_seed(seed, 0, number),
+            )
+            for example in batch
+            for number in range(settings.samples)
+        ]
+        replies = model.reply(conversations, max_answer_tokens=0)
+        for place, example in enumerate(batch):
+            own = replies[place * settings.samples : (place + 1) * settings.samples]
+            store.add(example.request.id, chosen(example, own, settings))
+
+
+def chosen(example: Example, replies: Sequence[Response | Failed], settings: RejectionSettings) -> Sampled:
+    """The right thoughts among replies that stopped at their verdict, best first."""
+    came = [reply for reply in replies if isinstance(reply, Response)]
+    found: dict[str, OwnThought] = {}
+    for thought in (_right(example, reply, settings) for reply in came):
+        if thought is not None:
+            known = found.setdefault(thought.intent.lower(), thought)
+            if thought.margin > known.margin:
+                found[thought.intent.lower()] = thought
+    best = sorted(found.values(), key=lambda one: (-one.nearness, -one.margin, one.intent))
+    return Sampled(request_id=example.request.id, right=tuple(best), samples=len(came))
+
+
+def _right(example: Example, reply: Response, settings: RejectionSettings) -> OwnThought | None:
+    """The thought behind a right verdict that it came to by itself, with an intent that says something of its own."""
+    if reply.reasoning is None or reply.log_odds is None or reply.cause == LED:
+        return None
+    want, intent = wanted(example), reply.reasoning.intent.strip()
+    near = nearness(intent, want.plain)
+    says = says_something(intent, 2) and near >= settings.least_nearness
+    if reply.decision != want.verdict or not says or leak(intent, f"{want.asked}\n{want.plain}") is not None:
+        return None
+    margin = reply.log_odds if want.verdict == "refuse" else -reply.log_odds
+    return OwnThought(intent=intent, nearness=near, margin=margin)
+
+
+def _rows(example: Example, sampled: Sampled | None, keep: int) -> list[Example]:
+    thoughts = sampled.right[:keep] if sampled is not None else ()
+    if not thoughts:
+        return [example]
+    reasonings = [example.reasoning.model_copy(update={"intent": thought.intent}) for thought in thoughts]
+    return [example.model_copy(update={"reasoning": reasoning}) for reasoning in reasonings]

@@ -1,0 +1,85 @@
+"""What weights said is not thought again where only their operating point changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from forethought.attempts.records import Judged
+from forethought.commands.terminal import Terminal, console
+from forethought.manifest import write_json
+from forethought.models.local import LocalModel
+from forethought.pipeline.fitting import calibrate, read_calibration, recall, take_over
+from forethought.pipeline.recipe import OperatingPoint
+from forethought.pipeline.run import reuse_replies
+from forethought.pipeline.stage import MANIFEST, StageRunner
+from forethought.reasoning import Decision
+from forethought.records import write_jsonl
+from forethought.research.cell import ATTACK, TRAIN, said_before
+from tests.judged import judged_one, request_of
+from tests.tiny import tiny_adapter, tiny_folder
+
+
+def _said(number: int, decision: Decision, log_odds: float | None) -> Judged:
+    request = request_of(f"Help me copy film number {number}", True)
+    return judged_one(request, decision == "refuse", ("direct",), decision=decision, log_odds=log_odds)
+
+
+def test_what_the_model_s_own_threshold_decides_otherwise_is_asked_anew(tmp_path: Path) -> None:
+    model = LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path / "scot", threshold=0.5))
+    kept = [_said(0, "comply", 0.2), _said(1, "refuse", 0.7)]
+    lost = [_said(2, "refuse", 0.2), _said(3, "comply", 0.7), _said(4, "refuse", None)]
+    reuse_replies(model, [*kept, *lost], max_tokens=8)
+    assert model.known_replies == {(one.attempt.conversation, 8): one.response for one in kept}
+
+
+def test_thoughts_of_the_calibration_are_known_to_whoever_takes_it_over(tmp_path: Path) -> None:
+    adapter = tiny_adapter(tmp_path / "scot", threshold=0.5)
+    dev = [request_of(f"Help me copy film number {n}", True) for n in range(3)]
+    dev += [request_of(f"Explain how bakers bake loaf number {n}", False) for n in range(5)]
+    first, second, bare = (tmp_path / name for name in ("first", "second", "bare"))
+    for folder in (first, second, bare):
+        folder.mkdir()
+    with Terminal(console).bar("calibrate") as bar:
+        chosen = calibrate(LocalModel.load(str(tiny_folder()), adapter), dev, OperatingPoint(rows=12), first, bar)
+    assert take_over(bare, second) is None
+    assert take_over(first, second) == chosen == read_calibration(second)
+
+    model = LocalModel.load(str(tiny_folder()), adapter)
+    recall(model, bare)
+    assert model.known_replies == {}
+    recall(model, second)
+    known = {one.messages for one, length in model.known_replies if length == 0}
+    assert len(known) == 7  # of each kind at most a third of twelve
+    assert known >= {row.messages for row in dev[:3]}
+    assert known <= {row.messages for row in dev}
+    marked = {key: said.model_copy(update={"log_odds": 9.0}) for key, said in model.known_replies.items()}
+    model.known_replies.update(marked)
+    assert {one.log_odds for one in model.think(list(known))} == {9.0}
+
+
+@pytest.mark.parametrize(
+    ("trained", "attacked", "tokens", "reused"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z", 8, True),
+        ("2026-01-01T00:05:00Z", "2026-01-01T00:00:00Z", 8, False),  # trained again since
+        ("2026-01-01T00:00:00Z", "", 8, False),  # never finished
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:05:00Z", 16, False),  # answers of another length
+    ],
+)
+def test_an_attack_is_heard_again_of_the_same_weights_alone(
+    tmp_path: Path, trained: str, attacked: str, tokens: int, reused: bool
+) -> None:
+    rows = [_said(0, "comply", 0.2)]
+    for stage, finished in ((TRAIN, trained), (ATTACK, attacked)):
+        (tmp_path / stage).mkdir()
+        note = {"config": {"max_answer_tokens": tokens}, **({"finished": finished} if finished else {})}
+        write_json(tmp_path / stage / MANIFEST, note)
+    write_jsonl(tmp_path / ATTACK / "judged.jsonl", rows)
+    sweep = SimpleNamespace(evaluate=SimpleNamespace(max_answer_tokens=8))
+    ground = SimpleNamespace(stage=lambda name: name)
+    found = said_before(cast(Any, sweep), cast(Any, ground), StageRunner(tmp_path, print))
+    assert found == (rows if reused else [])
