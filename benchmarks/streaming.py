@@ -54,14 +54,14 @@ def work(file: Path, model: str) -> None:
     from forethought.models.weights import load_tokenizer
     from forethought.policy import default_policy
     from forethought.training.methods.base import Material
-    from forethought.training.methods.catalogue import METHODS
+    from forethought.training.methods.catalogue import all_methods
     from forethought.training.prepare import training_rows
     from forethought.training.streamed import ExampleFile
 
     tokenizer = load_tokenizer(model)
     began = time.perf_counter()
     material = Material(ExampleFile(file), tokenizer, default_policy())
-    rows, _ = training_rows(METHODS["scot"], material, None, file.parent / f"kept-{file.stem}")
+    rows, _ = training_rows(all_methods()["scot"], material, None, file.parent / f"kept-{file.stem}")
     seconds = time.perf_counter() - began
     draws = random.Random(0).choices(range(len(rows)), k=2000)
     began = time.perf_counter()

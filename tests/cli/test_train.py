@@ -30,7 +30,7 @@ from forethought.store import read_store, rewrite
 from forethought.training import prepare
 from forethought.training.config import TrainConfig
 from forethought.training.methods.base import Job, Material
-from forethought.training.methods.catalogue import METHODS
+from forethought.training.methods.catalogue import all_methods
 from forethought.training.prepare import harmful_requests, method_rows, seen_operators
 from tests.tiny import (
     Scripted,
@@ -184,10 +184,10 @@ def test_answers_of_an_earlier_run_are_reused_without_a_model(
 def test_a_budget_drops_rows_by_seed_and_counts_both_completions() -> None:
     complied = {request.id: HARM for request in harmful_requests(_examples())}
     for name in ("scot", "scot_dpo"):
-        every = method_rows(METHODS[name], _material(complied))
+        every = method_rows(all_methods()[name], _material(complied))
         budget = sum(row.tokens for row in every) // 2
-        kept = method_rows(METHODS[name], _material(complied), budget)
-        assert kept == method_rows(METHODS[name], _material(complied), budget)
+        kept = method_rows(all_methods()[name], _material(complied), budget)
+        assert kept == method_rows(all_methods()[name], _material(complied), budget)
         assert 0 < len(kept) < len(every)
         assert budget - max(row.tokens for row in every) < sum(row.tokens for row in kept) <= budget
         assert [row for row in every if row in kept] == kept
@@ -196,7 +196,7 @@ def test_a_budget_drops_rows_by_seed_and_counts_both_completions() -> None:
 
 
 def test_a_style_whose_rows_were_dropped_is_not_seen() -> None:
-    rows = method_rows(METHODS["scot"], _material())
+    rows = method_rows(all_methods()["scot"], _material())
     tokenizer = tiny_tokenizer()
     assert seen_operators(rows, _examples(), tokenizer) == ("poem", "slang")
     assert seen_operators(rows[:5], _examples(), tokenizer) == ("slang",)
@@ -206,7 +206,7 @@ def test_a_style_whose_rows_were_dropped_is_not_seen() -> None:
 def test_a_bad_start_leaves_a_style_seen() -> None:
     """Recovery rows go on from somewhere else than the prompt's end."""
     only = [example for example in _examples() if example.request.operator == "slang"]
-    (row,) = METHODS["scot"].rows(dataclasses.replace(_material(), examples=only))
+    (row,) = all_methods()["scot"].rows(dataclasses.replace(_material(), examples=only))
     prompt = encode_prompt(tiny_tokenizer(), only[0].request.messages)
     moved = row.model_copy(update={"input_ids": (*prompt, 9, 9, *row.input_ids[len(prompt) :])})
     assert seen_operators([moved], only, tiny_tokenizer()) == ("slang",)
@@ -272,8 +272,8 @@ def _command(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
 def test_the_command_lists_every_method(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert _command(monkeypatch, "train", "--list-methods") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    named = [line[0] for line in lines if line and line[0] in METHODS]
-    assert named == list(METHODS)
+    named = [line[0] for line in lines if line and line[0] in all_methods()]
+    assert named == list(all_methods())
 
 
 def test_the_command_trains_by_method_and_resumes(

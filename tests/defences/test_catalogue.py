@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from forethought import defences
-from forethought.defences import catalogue
 from forethought.defences.base import REFUSAL, Defence, Means, Wrapper
-from forethought.defences.catalogue import DEFENCES, check_spec, make_defence
+from forethought.defences.catalogue import all_defences, check_spec, make_defence
 from forethought.defences.fused import FusedVerdict
 from forethought.defences.guard import AnswerGuard, RequestGuard
 from forethought.defences.perplexity import PerplexityFilter
@@ -23,7 +22,7 @@ from forethought.measure.probe import load_probe
 from forethought.models.conversation import Conversation, Respondent, Response
 from forethought.models.local import LocalModel
 from forethought.records import Message, user_request
-from forethought.training.methods.catalogue import METHODS
+from forethought.training.methods.catalogue import all_methods
 from tests.defences.test_fused import _fusion
 from tests.defences.test_probe import _probe
 from tests.scripted import Scripted
@@ -43,12 +42,12 @@ def _inner() -> Scripted:
 
 
 def test_the_catalogue_holds_what_was_promised() -> None:
-    assert list(DEFENCES) == [
+    assert list( all_defences()) == [
         "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
         "safety_conversational", "policy_prompt", "fused", "guard", "paraphrase", "perplexity", "probe",
         "headed_thought", "self_consistency", "self_examination", "smooth_llm", "unforged",
     ]  # fmt: skip
-    every: list[Defence] = [*DEFENCES.values(), *(trained(one) for one in METHODS.values())]
+    every: list[Defence] = [*all_defences().values(), *(trained(one) for one in all_methods().values())]
     assert len({one.id for one in every}) == len({one.title for one in every}) == len(every)
     for one in every:
         assert one.paper or one.id == "none"
@@ -160,7 +159,7 @@ def test_a_perplexity_filter_without_harmless_requests_is_refused() -> None:
 
 
 def test_every_option_says_what_it_is() -> None:
-    for defence in DEFENCES.values():
+    for defence in all_defences().values():
         for name, option in defence.options.model_fields.items():
             assert option.description, f"{defence.id}:{name}"
 
@@ -172,7 +171,7 @@ def test_the_page_is_the_codes_own() -> None:
 
 def test_the_page_names_every_defence_once() -> None:
     page = defences_page()
-    for one in [*DEFENCES.values(), *(trained(one) for one in METHODS.values())]:
+    for one in [*all_defences().values(), *(trained(one) for one in all_methods().values())]:
         assert page.count(f"\n| `{one.id}` | {one.title} |") == 1
 
 
@@ -195,5 +194,4 @@ DEFENCES = (
 """
     )
     monkeypatch.setattr(defences, "__path__", [*defences.__path__, str(tmp_path)])
-    monkeypatch.setattr(catalogue, "DEFENCES", catalogue._found())
     assert make_defence("shouted", _inner()).name == "scripted | shouted"

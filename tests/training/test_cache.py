@@ -16,7 +16,7 @@ from forethought.policy import default_policy
 from forethought.records import Example, write_jsonl
 from forethought.training import prepare
 from forethought.training.methods.base import Job, Material
-from forethought.training.methods.catalogue import METHODS
+from forethought.training.methods.catalogue import all_methods
 from forethought.training.prepare import (
     method_rows,
     read_examples,
@@ -30,7 +30,7 @@ from forethought.training.streamed import ExampleFile, RowSet
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
 from tests.training.test_fit import CONFIG
 
-SCOT = METHODS["scot"]
+SCOT = all_methods()["scot"]
 
 
 def _examples(n: int = 6) -> list[Example]:
@@ -60,14 +60,14 @@ def _in_memory(material: Material) -> Material:
 @pytest.mark.parametrize("name", ["scot", "refusal", "scot_no_benign", "scot_constant_refusal", "policy_reasoning"])
 def test_streamed_rows_are_those_made_at_once(file: Path, tmp_path: Path, name: str) -> None:
     material = _material(file)
-    rows, seen = training_rows(METHODS[name], material, None, tmp_path / "kept")
-    expected = method_rows(METHODS[name], _in_memory(material))
+    rows, seen = training_rows(all_methods()[name], material, None, tmp_path / "kept")
+    expected = method_rows(all_methods()[name], _in_memory(material))
     assert isinstance(rows, RowSet)
     assert list(rows) == expected
     assert seen == seen_operators(expected, list(material.examples), material.tokenizer)
     budget = sum(row.tokens for row in expected) // 2
-    few, _ = training_rows(METHODS[name], material, budget, tmp_path / "kept")
-    assert list(few) == method_rows(METHODS[name], _in_memory(material), budget)
+    few, _ = training_rows(all_methods()[name], material, budget, tmp_path / "kept")
+    assert list(few) == method_rows(all_methods()[name], _in_memory(material), budget)
 
 
 def test_they_are_made_once(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_whatever_changes_a_row_changes_the_key(file: Path, tmp_path: Path) -> N
     examples = ExampleFile(file)
     keys = [
         rows_key(SCOT, material, examples),
-        rows_key(METHODS["refusal"], material, examples),
+        rows_key(all_methods()["refusal"], material, examples),
         rows_key(SCOT, material, ExampleFile(edited)),
         rows_key(SCOT, material, examples.select([0, 1])),
         rows_key(SCOT, material, examples.select([1, 0])),
@@ -147,7 +147,7 @@ def test_what_can_not_be_learnt_from_is_said(tmp_path: Path) -> None:
     file = tmp_path / "examples.jsonl"
     write_jsonl(file, [example.model_copy(update={"answer": ""}) for example in _examples()])
     with pytest.raises(InputError, match="learns from answers alone"):
-        training_rows(METHODS["refusal"], _material(file), None, tmp_path / "kept")
+        training_rows(all_methods()["refusal"], _material(file), None, tmp_path / "kept")
     with pytest.raises(InputError, match="no row fits, the shortest has"):
         training_rows(SCOT, _material(file), 3, tmp_path / "kept")
     broken = tmp_path / "broken.jsonl"
@@ -166,7 +166,7 @@ def test_large_files_are_streamed_and_small_ones_read(file: Path, monkeypatch: p
     assert (streamed[3], list(streamed[2:4])) == (_examples()[3], _examples()[2:4])
     # What looks at all examples at once is given them.
     for name in ("scot_dpo", "scot_rejection", "deliberative", "circuit_breaker"):
-        assert isinstance(read_examples(file, METHODS[name]), list)
+        assert isinstance(read_examples(file, all_methods()[name]), list)
 
 
 def test_a_streamed_training_is_that_of_rows_in_memory(
@@ -201,7 +201,7 @@ from forethought.policy import default_policy
 from forethought.training.prepare import training_rows
 from forethought.training.streamed import ExampleFile
 from forethought.training.methods.base import Material
-from forethought.training.methods.catalogue import METHODS
+from forethought.training.methods.catalogue import all_methods
 from forethought.training.trainer import PairedSampler
 
 
@@ -220,7 +220,7 @@ class Words:
 
 def at_peak(file):
     material = Material(ExampleFile(Path(file)), Words(), default_policy())
-    rows, _ = training_rows(METHODS["scot"], material, None, Path(file).parent / "kept")
+    rows, _ = training_rows(all_methods()["scot"], material, None, Path(file).parent / "kept")
     order = iter(PairedSampler(rows.lengths.tolist(), rows.terms.tolist(), 8, 0))
     data = rows.trained
     for _ in range(500):

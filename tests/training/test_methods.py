@@ -17,7 +17,7 @@ from forethought.records import Example
 from forethought.training.config import TrainConfig
 from forethought.training.fit import train
 from forethought.training.methods.base import Material
-from forethought.training.methods.catalogue import METHODS, get_method
+from forethought.training.methods.catalogue import all_methods, get_method
 from forethought.training.methods.combined import Levers
 from forethought.training.methods.supervised import CONSTANT_REFUSAL
 from forethought.training.methods.weighted import Emphasis
@@ -57,7 +57,7 @@ def _taught(row: TokenRow, other: bool = False) -> str:
 
 
 def _count(material: Material, name: str) -> tuple[int, int]:
-    rows = METHODS[name].rows(material)
+    rows = all_methods()[name].rows(material)
     return sum(row.term == 0 for row in rows), sum(row.term == 1 for row in rows)
 
 
@@ -94,39 +94,39 @@ def test_rows_by_term(material: Material, name: str, counts: tuple[int, int]) ->
 
 
 def test_refusal_training_teaches_the_answer_alone(material: Material) -> None:
-    for row in METHODS["refusal_augmented"].rows(material):
+    for row in all_methods()["refusal_augmented"].rows(material):
         assert "<think>" not in _taught(row)
-    assert REFUSE_TEXT in _taught(METHODS["refusal"].rows(material)[0])
+    assert REFUSE_TEXT in _taught(all_methods()["refusal"].rows(material)[0])
 
 
 def test_ablations_change_one_thing(material: Material) -> None:
-    scot, full, paper = (METHODS[name].rows(material)[0] for name in ("scot", "scot_full", "scot_paper"))
+    scot, full, paper = (all_methods()[name].rows(material)[0] for name in ("scot", "scot_full", "scot_paper"))
     assert "R1 " not in _taught(scot)
     assert "R1 " in _taught(full)
     assert _taught(paper).startswith("# Verify the request")
-    constant = METHODS["scot_constant_refusal"].rows(material)
+    constant = all_methods()["scot_constant_refusal"].rows(material)
     assert CONSTANT_REFUSAL in _taught(constant[0])
     assert REFUSE_TEXT not in _taught(constant[0])
     # A row that taught no answer still teaches none, and harmless rows stay as they are.
     assert CONSTANT_REFUSAL not in _taught(constant[6])
-    assert constant[7:] == METHODS["scot"].rows(material)[7:]
+    assert constant[7:] == all_methods()["scot"].rows(material)[7:]
 
 
 def test_the_published_form_has_the_papers_styles_and_walks_every_rule(material: Material) -> None:
-    rows = METHODS["scot_published"].rows(material)
+    rows = all_methods()["scot_published"].rows(material)
     assert _taught(rows[0]).startswith("# Verify the request")
     assert "R1 " in _taught(rows[0])
     examples = [
         one.model_copy(update={"request": one.request.restyled(one.request.text, "capitals")})
         for one in material.examples
     ]
-    assert METHODS["scot_published"].rows(dataclasses.replace(material, examples=examples)) == []
+    assert all_methods()["scot_published"].rows(dataclasses.replace(material, examples=examples)) == []
 
 
 def test_levers_are_those_of_the_methods_that_they_come_from(material: Material) -> None:
-    plain = METHODS["scot"].rows(material)
+    plain = all_methods()["scot"].rows(material)
     assert Levers(emphasis=None).rows(material) == plain
-    assert Levers().rows(material) == METHODS["scot_weighted"].rows(material)
+    assert Levers().rows(material) == all_methods()["scot_weighted"].rows(material)
     heavier = Levers(emphasis=Emphasis(verdict=9.0)).rows(material)
     assert max(heavier[0].weights) == 9.0
 
@@ -153,7 +153,7 @@ def test_short_rows_end_with_the_thought(material: Material) -> None:
 
 
 def test_preference_pairs_hold_the_opposite_verdict(material: Material) -> None:
-    rows = METHODS["scot_dpo"].rows(material)
+    rows = all_methods()["scot_dpo"].rows(material)
     assert "Verdict: refuse" in _taught(rows[0])
     assert "Verdict: comply" in _taught(rows[0], other=True)
     assert COMPLIED in _taught(rows[0], other=True)
@@ -162,7 +162,7 @@ def test_preference_pairs_hold_the_opposite_verdict(material: Material) -> None:
 
 
 def test_circuit_breakers_break_the_models_own_harm_and_keep_refusals(material: Material) -> None:
-    rows = METHODS["circuit_breaker"].rows(material)
+    rows = all_methods()["circuit_breaker"].rows(material)
     assert all(COMPLIED in _taught(row) for row in rows if row.term == 0)
     assert all(COMPLIED not in _taught(row) for row in rows if row.term == 1)
     assert any(REFUSE_TEXT in _taught(row) for row in rows if row.term == 1)
@@ -173,13 +173,13 @@ def test_rows_without_a_harmful_answer_are_left_out_of_contrasts(material: Mater
     assert _count(bare, "circuit_breaker") == (0, 7)
     assert _count(bare, "latent_adversarial") == (0, 7)
     # A thought can still be preferred by itself, and a skipped thought still be recovered from.
-    assert all(not row.other_input_ids for row in METHODS["scot_dpo"].rows(bare) if row.term == 0)
+    assert all(not row.other_input_ids for row in all_methods()["scot_dpo"].rows(bare) if row.term == 0)
     assert _count(bare, "scot_recovery") == (10, 8)
 
 
 def test_a_bad_start_bears_no_loss(material: Material) -> None:
     tokenizer = material.tokenizer
-    for row in METHODS["scot_recovery"].rows(material)[15:]:
+    for row in all_methods()["scot_recovery"].rows(material)[15:]:
         start = row.labels.index(next(label for label in row.labels if label != IGNORED))
         text = tokenizer.decode(row.input_ids[:start])
         assert COMPLIED[:4] in text or "<think>\n</think>" in text
@@ -190,7 +190,7 @@ def test_a_bad_start_bears_no_loss(material: Material) -> None:
 
 
 def test_recovery_is_drawn_by_seed(material: Material) -> None:
-    rows = METHODS["scot_recovery"].rows
+    rows = all_methods()["scot_recovery"].rows
     assert rows(material) == rows(material)
     assert rows(material) != rows(dataclasses.replace(material, seed=1))
 
@@ -217,9 +217,9 @@ def test_a_procedure_takes_settings_of_its_own_and_names_a_wrong_one() -> None:
 
 
 # Methods with a procedure of their own are trained in tests of their own.
-@pytest.mark.parametrize("name", sorted(name for name, method in METHODS.items() if method.procedure is None))
+@pytest.mark.parametrize("name", sorted(name for name, method in all_methods().items() if method.procedure is None))
 def test_every_method_trains_the_adapter_and_nothing_else(material: Material, name: str, tmp_path: Path) -> None:
-    method = METHODS[name]
+    method = all_methods()[name]
     config = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=4, seed=3).model_copy(update=method.settings)
     objective: Any = method.objective(config, LAYERS)
     if hasattr(objective, "inner_steps"):

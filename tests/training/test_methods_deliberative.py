@@ -20,7 +20,7 @@ from forethought.records import Message, user_request
 from forethought.training.config import TrainConfig
 from forethought.training.methods import deliberative
 from forethought.training.methods.base import Job, Material
-from forethought.training.methods.catalogue import METHODS
+from forethought.training.methods.catalogue import all_methods
 from forethought.training.methods.deliberative import (
     THOUGHTS,
     is_right,
@@ -71,7 +71,7 @@ def _script(harmful: int, harmless: int) -> dict[str, str]:
 def _job(material: Material, out: Path, said: list[str] | None = None, max_tokens: int | None = None) -> Job:
     config = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=4, seed=3)
     say = said.append if said is not None else lambda line: None
-    return Job(str(tiny_folder()), METHODS["deliberative"], material, config, out, max_tokens, say=say)
+    return Job(str(tiny_folder()), all_methods()["deliberative"], material, config, out, max_tokens, say=say)
 
 
 def _taught(row: TokenRow) -> str:

@@ -19,7 +19,7 @@ from forethought.records import user_request
 from forethought.training.config import TrainConfig
 from forethought.training.head import add_taught_head
 from forethought.training.methods.base import Job, Material
-from forethought.training.methods.catalogue import METHODS
+from forethought.training.methods.catalogue import all_methods
 from forethought.training.methods.r2d2 import (
     PAPER,
     POOL,
@@ -147,7 +147,7 @@ def test_away_by_hand() -> None:
 
 def test_the_loss_is_the_sum_of_its_terms(adapted: Any, material: Material, tmp_path: Path) -> None:
     objective = dataclasses.replace(_objective(material, tmp_path / POOL), away_weight=2.0, toward_weight=3.0)
-    rows = METHODS["r2d2"].rows(material)[:2]
+    rows = all_methods()["r2d2"].rows(material)[:2]
     adapted.eval()
     with torch.no_grad():
         loss, values = objective.loss(adapted, collate([row.model_dump() for row in rows], 0), Step())
@@ -160,7 +160,7 @@ def test_the_loss_is_the_sum_of_its_terms(adapted: Any, material: Material, tmp_
 
 def _job(material: Material, out: Path, **settings: Any) -> Job:
     config = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=2, seed=3, checkpoint_steps=1, **settings)
-    method = METHODS["r2d2"].model_copy(update={"procedure": refreshing(SMALL)})
+    method = all_methods()["r2d2"].model_copy(update={"procedure": refreshing(SMALL)})
     return Job(str(tiny_folder()), method, material, config, out)
 
 

@@ -13,7 +13,7 @@ from forethought.policy import default_policy
 from forethought.reasoning import VERDICT_ANCHOR
 from forethought.training.config import TrainConfig
 from forethought.training.methods.base import Job, Material
-from forethought.training.methods.catalogue import METHODS
+from forethought.training.methods.catalogue import all_methods
 from forethought.training.rows import IGNORED
 from forethought.training.run import think_budget, train_method
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
@@ -31,7 +31,7 @@ def material() -> Material:
 def _longest(method: str, material: Material) -> int:
     """Tokens from the model's turn to the verdict, counted by another way: tokens whose text comes before it."""
     counts = []
-    for row in METHODS[method].rows(material):
+    for row in all_methods()[method].rows(material):
         taught = [label for label in row.labels if label != IGNORED]
         n = next(n for n in range(len(taught)) if VERDICT_ANCHOR in material.tokenizer.decode(taught[: n + 1]))
         counts.append(n + 1 - len(material.tokenizer.encode(VERDICT_ANCHOR, add_special_tokens=False)))
@@ -39,23 +39,23 @@ def _longest(method: str, material: Material) -> int:
 
 
 def test_a_short_thought_has_the_usual_budget(material: Material) -> None:
-    assert think_budget(METHODS["scot"].rows(material), material.tokenizer) == THINK_BUDGET
+    assert think_budget(all_methods()["scot"].rows(material), material.tokenizer) == THINK_BUDGET
 
 
 def test_a_thought_over_every_rule_has_room_for_every_rule(material: Material) -> None:
-    rows = METHODS["policy_reasoning"].rows(material)
+    rows = all_methods()["policy_reasoning"].rows(material)
     longest = _longest("policy_reasoning", material)
     assert longest > 2 * THINK_BUDGET
     assert longest < think_budget(rows, material.tokenizer) <= math.ceil(1.25 * longest) + 1
 
 
 def test_rows_without_a_thought_say_nothing(material: Material) -> None:
-    assert think_budget(METHODS["refusal"].rows(material), material.tokenizer) == THINK_BUDGET
+    assert think_budget(all_methods()["refusal"].rows(material), material.tokenizer) == THINK_BUDGET
     assert think_budget([], material.tokenizer) == THINK_BUDGET
 
 
 def test_the_trained_model_thinks_as_long_as_it_was_taught(material: Material, tmp_path: Path) -> None:
-    method = METHODS["policy_reasoning"]
+    method = all_methods()["policy_reasoning"]
     config = TrainConfig(rank=2, alpha=4, batch_size=8)
     train_method(Job(str(tiny_folder()), method, material, config, tmp_path))
     budget = think_budget(method.rows(material), material.tokenizer)
@@ -76,5 +76,5 @@ def test_settings_of_an_earlier_version_have_the_usual_budget(material: Material
 
 
 def test_more_rows_than_are_looked_at_change_nothing(material: Material) -> None:
-    rows = METHODS["policy_reasoning"].rows(material)
+    rows = all_methods()["policy_reasoning"].rows(material)
     assert think_budget(rows * 200, material.tokenizer) == pytest.approx(think_budget(rows, material.tokenizer), abs=5)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
-import pkgutil
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
@@ -181,22 +178,6 @@ def find(kind: str, name: str, known: Mapping[str, Named]) -> Named:
             f"{kind} '{name}'", f"there is no such {kind}", f"Use {', '.join(near)} or another of docs/attacks.md"
         )
     return known[name]
-
-
-def listed(package: ModuleType, attribute: str) -> dict[str, Any]:
-    """What the modules of a package list under an attribute, by name: modules by the alphabet, each in its own order.
-
-    Raises ConfigError where two have the same name.
-    """
-    found: dict[str, Any] = {}
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda one: one.name):
-        if module.ispkg:
-            continue
-        for one in getattr(importlib.import_module(f"{package.__name__}.{module.name}"), attribute, ()):
-            if one.name in found:
-                raise ConfigError(f"'{one.name}' in {module.name}.py", "is there already", "Give it another name")
-            found[one.name] = one
-    return found
 
 
 def _unchanged(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 
 from forethought import attacks
-from forethought.attacks.base import Attack, Attacked, Given, Need, Option, Wanted, find, listed, read_options
+from forethought.attacks.base import Attack, Attacked, Given, Need, Option, Wanted, find, read_options
 from forethought.errors import ConfigError
+from forethought.extensions import by_name, listed
 from forethought.records import Request
 
 _BAR = "|"
@@ -37,10 +37,9 @@ PAPER = (
 """The 23 of the SCoT paper (arXiv 2501.19180): ten linguistic, thirteen contextual."""
 
 
-@lru_cache(maxsize=1)
 def all_attacks() -> dict[str, Attack]:
-    """The attacks of every module of this package, by name; `DIRECT` is none."""
-    return listed(attacks, "ATTACKS")
+    """The attacks of every module of this package and of files added to it, by name; `DIRECT` is none."""
+    return by_name(listed(attacks, "ATTACKS"))
 
 
 def parse_attack(spec: str, extra: Mapping[str, Option] | None = None) -> Attack:

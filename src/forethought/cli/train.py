@@ -93,10 +93,10 @@ def train(
 def _show_methods() -> None:
     """Every method's name and title, whether it thinks, and what it needs besides rows."""
     quiet()
-    from forethought.training.methods.catalogue import METHODS
+    from forethought.training.methods.catalogue import all_methods
 
     table = Table("method", "", "thinks", "needs besides rows", caption="How to choose: docs/train.md", box=None)
-    for method in METHODS.values():
+    for method in all_methods().values():
         needs = "the base model's harmful answers" if method.needs_complied else ""
         table.add_row(method.name, method.title, "yes" if method.thinks else "no", needs)
     console.print(table)

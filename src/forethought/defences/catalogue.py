@@ -8,28 +8,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from importlib import import_module
-from pkgutil import iter_modules
 
 from pydantic import ValidationError
 
 from forethought import defences
 from forethought.defences.base import InferenceDefence, Means
 from forethought.errors import ConfigError
+from forethought.extensions import by_name, listed
 from forethought.models.conversation import Respondent
 from forethought.records import Record
 
 
-def _found() -> dict[str, InferenceDefence]:
-    """What the modules of this package list as `DEFENCES`, prompts first."""
-    names = [module.name for module in iter_modules(defences.__path__) if module.name not in ("catalogue", "reference")]
-    modules = [import_module(f"{defences.__name__}.{name}") for name in names]
-    listed = [one for module in modules for one in getattr(module, "DEFENCES", ())]
-    return {one.id: one for one in sorted(listed, key=lambda one: one.kind != "prompt")}
-
-
-DEFENCES: dict[str, InferenceDefence] = _found()
-"""Defences at inference by id. Those that change weights are the methods of `train`."""
+def all_defences() -> dict[str, InferenceDefence]:
+    """Defences at inference by id, prompts first. Those that change weights are the methods of `training`."""
+    return by_name(sorted(listed(defences, "DEFENCES"), key=lambda one: one.kind != "prompt"), "id")
 
 
 def make_defence(spec: str, respondent: Respondent, means: Means | None = None) -> Respondent:
@@ -97,9 +89,10 @@ def _checked(place: str, options: type[Record], given: Mapping[str, str]) -> Rec
 
 
 def _known(name: str) -> InferenceDefence:
-    if name not in DEFENCES:
-        near = difflib.get_close_matches(name, DEFENCES, n=3, cutoff=0.5) or list(DEFENCES)
+    known = all_defences()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or list(known)
         raise ConfigError(
             f"defence '{name}'", "there is no such defence at inference", f"Use {', '.join(near)} (docs/defences.md)"
         )
-    return DEFENCES[name]
+    return known[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from forethought.defences.base import Defence, InferenceDefence
-from forethought.defences.catalogue import DEFENCES
+from forethought.defences.catalogue import all_defences
 from forethought.training.methods import catalogue as training
 from forethought.training.methods.base import TrainingMethod
 
@@ -56,13 +56,13 @@ absolute terms one token, the sink of attention, would outweigh all others; on t
 
 def defences_page() -> str:
     """The page as markdown."""
-    parts = [_HEAD.format(count=len(DEFENCES), trained=len(training.METHODS))]
+    parts = [_HEAD.format(count=len(all_defences()), trained=len(training.all_methods()))]
     kinds = {"prompt": "Prompts: words around the request", "wrapper": "Wrappers: code around the model"}
     for kind, title in kinds.items():
-        listed = [defence for defence in DEFENCES.values() if defence.kind == kind]
+        listed = [defence for defence in all_defences().values() if defence.kind == kind]
         parts.append(_table(title, listed))
         parts.append(_options(listed))
-    parts.append(_table("Training: the weights are changed", (trained(one) for one in training.METHODS.values())))
+    parts.append(_table("Training: the weights are changed", (trained(one) for one in training.all_methods().values())))
     return "\n".join([*(part for part in parts if part), _WORDS])
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from forethought.errors import ConfigError
+from forethought.extensions import FILE, add_file
 from forethought.judges import DEFAULT_JUDGE
 from forethought.models.callspec import Price
 from forethought.records import Record
@@ -31,7 +32,7 @@ class AttackSettings(Record):
     suite: str | None = None
     """`quick`, `paper`, `reasoning`, `adaptive`, `all` or a YAML file; None is `quick`, unless attacks are named."""
     attacks: tuple[str, ...] = ()
-    """Attacks and searches by what suites write, besides the suite's."""
+    """Attacks and searches by what suites write, besides the suite's; or .py files that list `ATTACKS`."""
     benchmarks: tuple[str, ...] = ()
     """Files of any layout, or `shipped`; empty is the shipped requests."""
     harmless: tuple[str, ...] = ()
@@ -88,6 +89,7 @@ def chosen_attacks(settings: AttackSettings) -> tuple[list[Attack], list[Method]
 
     Raises ConfigError and InputError for what does not exist or can't be read.
     """
+    from forethought import attacks as package
     from forethought.attacks.catalogue import parse_attack
     from forethought.attacks.searches.catalogue import all_searches, parse_method
     from forethought.attacks.suites import load_suite, suite_attacks
@@ -104,6 +106,9 @@ def chosen_attacks(settings: AttackSettings) -> tuple[list[Attack], list[Method]
         attacks = {attack.name: attack for attack in suite_attacks(suite)}
         methods = {method.name: method for method in map(parse_method, suite.adaptive)}
     for spec in settings.attacks:
+        if spec.endswith(FILE):
+            attacks |= {one.name: one for one in add_file(package, spec, "ATTACKS")}
+            continue
         if spec.partition(":")[0].strip() in all_searches():
             method = parse_method(spec)
             methods[method.name] = method

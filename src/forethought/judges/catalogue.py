@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from forethought import judges
 from forethought.errors import ConfigError
+from forethought.extensions import FILE, add_file, listed
 from forethought.judges import DEFAULT_JUDGE
-from forethought.judges.base import JOURNAL, Entry, Judge, Measure, Opening
+from forethought.judges.base import JOURNAL, Entry, Item, Judge, Measure, Opening, Verdict
 from forethought.judges.known import known_error
 from forethought.policy import Policy
 
@@ -19,10 +18,9 @@ _SUFFIXES = (".yaml", ".yml")
 
 def entries() -> list[Entry]:
     """Every judge; the default one first, then by name, those that take something after their name last."""
-    found: list[Entry] = []
-    for module in pkgutil.iter_modules(judges.__path__, f"{judges.__name__}."):
-        found += getattr(importlib.import_module(module.name), "JUDGES", ())
-    return sorted(found, key=lambda entry: (entry.name != DEFAULT_JUDGE, bool(entry.takes), entry.name))
+    return sorted(
+        listed(judges, "JUDGES"), key=lambda entry: (entry.name != DEFAULT_JUDGE, bool(entry.takes), entry.name)
+    )
 
 
 def get_judge(
@@ -32,11 +30,14 @@ def get_judge(
     base_url: str | None = None,
     policy: Policy | None = None,
 ) -> Judge:
-    """A judge as users write it: its entry, the folder that `forethought judge train` wrote, or a rubric's file@MODEL.
+    """A judge as users write it: its entry, a trained folder, a rubric's file@MODEL, or a .py file that lists one.
 
     `measure` is for guards, which decide both; `journal`, `base_url` and `policy` are for
     judges that are models. Raises ConfigError for a name that is none of these.
     """
+    if name.endswith(FILE):
+        entry: Entry = add_file(judges, name, "JUDGES")[0]
+        return entry.open(Opening("", measure, journal, base_url, policy))
     known = entries()
     for entry in known:
         start = entry.name + entry.takes[:1]
@@ -57,6 +58,24 @@ def get_judge(
         f"Use one of {', '.join(entry.written for entry in known)}, a trained folder, or RUBRIC.yaml@MODEL"
         " (docs/judges.md)",
     )
+
+
+def judge(
+    answers: Sequence[Item | tuple[str, str]],
+    by: str | Judge = DEFAULT_JUDGE,
+    *,
+    measure: Measure = "refused",
+    base_url: str | None = None,
+    policy: Policy | None = None,
+    journal: Path = JOURNAL,
+) -> list[Verdict]:
+    """Judges answers: pairs of (request, answer), or `Item`s that hold the conversation, too.
+
+    `by` is a judge's name (`forethought judge --help`), its folder or file, or any object with `judge`. One verdict an
+    answer, in order; what can't be told is unscored with its cause. Raises ConfigError for an unknown judge.
+    """
+    chosen = get_judge(by, measure, journal, base_url, policy) if isinstance(by, str) else by
+    return chosen.judge([one if isinstance(one, Item) else Item(request=one[0], answer=one[1]) for one in answers])
 
 
 def default_judge() -> Judge:

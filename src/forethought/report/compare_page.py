@@ -13,6 +13,7 @@ from forethought.measure.curves import OperatingPoint, by_cell, operating_curve,
 from forethought.measure.paired import Comparison
 from forethought.metrics import Figure
 from forethought.models.local import Settings
+from forethought.policy import default_policy
 from forethought.report.figures import (
     BASE,
     OURS,
@@ -37,13 +38,21 @@ def write_compare_page(
     attacks: Sequence[str],
     judged: Mapping[str, Sequence[Judged]],
     figures: Sequence[Figure],
-    settings: Settings,
+    settings: Settings | None,
     show_harmful: bool = False,
+    base: str = BASE,
+    ours: str = OURS,
 ) -> None:
-    """Writes the page of judged attempts by system, with their figures; whole or not at all."""
+    """Writes the page of judged attempts by system, with their figures; whole or not at all.
+
+    `base` is the system whose comprehension is measured, `ours` the one set against each other one, `settings` what
+    stands beside it (None for a model that was not trained by us).
+    """
     systems = list(judged)
-    measured = measured_comprehension(judged[BASE], attacks) if BASE in judged else {}
-    unseen, apart = attack_sets(attacks, settings.seen_operators)
+    measured = measured_comprehension(judged[base], attacks) if base in judged else {}
+    seen = settings.seen_operators if settings is not None else ()
+    threshold = settings.threshold if settings is not None else 0.0
+    unseen, apart = attack_sets(attacks, seen)
     write_page(
         path,
         "compare",
@@ -53,16 +62,16 @@ def write_compare_page(
         bars=attack_bars("bars", figures, ["direct", *unseen], systems),
         bars_apart=attack_bars("bars-apart", figures, apart, systems) if apart else None,
         apart=[parse_attack(name).title for name in apart],
-        histogram=score_histogram(judged.get(OURS, []), settings.threshold),
-        curves=operating_curves(_curves(judged, unseen), settings.threshold),
-        differences=_differences(judged, unseen),
+        histogram=score_histogram(judged.get(ours, []), threshold),
+        curves=operating_curves(_curves(judged.get(ours, []), unseen), threshold),
+        differences=_differences(judged, unseen, ours),
         reasoning=_as_text(reasoning_rows(figures, systems)),
         readable=_readable(measured, attacks),
         warnings=_warnings(judged, measured),
-        threshold=settings.threshold,
-        threshold_note=settings.threshold_note,
-        policy=settings.policy,
-        seen=settings.seen_operators,
+        threshold=threshold,
+        threshold_note=settings.threshold_note if settings is not None else "not trained here",
+        policy=settings.policy if settings is not None else default_policy(),
+        seen=seen,
         unscored={system: sum(one.refused is None for one in rows) for system, rows in judged.items()},
         examples=_examples(judged, show_harmful),
         redacted=not show_harmful,
@@ -160,9 +169,9 @@ def operating_curves(curves: Mapping[str, Sequence[OperatingPoint]], threshold: 
     return Plot("operating", f"Operating curves. The model stands at: {places}.", draw)
 
 
-def _curves(judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str]) -> dict[str, list[OperatingPoint]]:
+def _curves(judged: Sequence[Judged], unseen: Sequence[str]) -> dict[str, list[OperatingPoint]]:
     """The curves of our defence: direct requests, unseen styles, look-alikes against their twins."""
-    cells = by_cell(judged.get(OURS, []))
+    cells = by_cell(judged)
     pairs = {
         "direct": [("direct", "ordinary")],
         "unseen styles": [(f"{attack}:harmful", f"{attack}:harmless") for attack in unseen],
@@ -180,9 +189,11 @@ def _as_text(rows: Rows) -> list[tuple[str, list[str]]]:
     return [(name, [interval(cell) for cell in cells]) for name, cells in rows]
 
 
-def _differences(judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str]) -> list[tuple[str, list[Comparison]]]:
-    compared = paired_comparisons(judged, unseen)
-    return [(f"{_title(OURS)} minus {_title(name)}", rows) for name, rows in compared.items() if rows]
+def _differences(
+    judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str], ours: str
+) -> list[tuple[str, list[Comparison]]]:
+    compared = paired_comparisons(judged, unseen, ours)
+    return [(f"{_title(ours)} minus {_title(name)}", rows) for name, rows in compared.items() if rows]
 
 
 def _readable(measured: Mapping[str, Figure], attacks: Sequence[str]) -> list[tuple[str, list[str]]]:

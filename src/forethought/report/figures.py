@@ -44,8 +44,13 @@ def attack_sets(
     return unseen, [name for name in attacks if name not in unseen]
 
 
-def defence_figures(name: str, judged: Sequence[Judged], attacks: Sequence[str], unseen: Sequence[str]) -> list[Figure]:
-    """All figures of one defence; those that rest on a verdict only where there is one."""
+def defence_figures(
+    name: str, judged: Sequence[Judged], attacks: Sequence[str], unseen: Sequence[str], base: str = BASE
+) -> list[Figure]:
+    """All figures of one defence; those that rest on a verdict only where there is one.
+
+    The model called `base` is the one whose comprehension is measured.
+    """
     cells = by_cell(judged)
     harmful, harmless = styled(unseen, "harmful"), styled(unseen, "harmless")
     direct = share(complied(cells.get("direct", [])))
@@ -70,7 +75,7 @@ def defence_figures(name: str, judged: Sequence[Judged], attacks: Sequence[str],
         ]
     for stem, group in (("asr_direct", ["direct"]), ("asr_unseen", harmful)):
         figures += bounds(f"{stem}_{name}", [complied(cells[cell]) for cell in group if cell in cells])
-    if name == BASE:
+    if name == base:
         measured = measured_comprehension(judged, attacks)
         figures += [figure.named(f"comprehension_{style}_{name}") for style, figure in measured.items()]
     if any(one.response is not None and one.response.log_odds is not None for one in judged):

@@ -6,17 +6,15 @@ takes. What works on a model's weights stands in `weights`, and is loaded by a s
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from forethought.attacks import searches
-from forethought.attacks.base import find, listed, read_options
+from forethought.attacks.base import find, read_options
 from forethought.attacks.searches.base import Method, Tools
+from forethought.extensions import by_name, listed
 
 
-@lru_cache(maxsize=1)
 def all_searches() -> dict[str, Method]:
-    """The searches of every module of this package, by name."""
-    return listed(searches, "METHODS")
+    """The searches of every module of this package and of files added to it, by name."""
+    return by_name(listed(searches, "METHODS"))
 
 
 def parse_method(spec: str) -> Method:

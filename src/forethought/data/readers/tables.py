@@ -231,7 +231,7 @@ def read_datasets(spec: str) -> Iterator[tuple[str, Row]]:
     except Exception as error:  # the library raises many kinds; each becomes one line for the user
         raise InputError(
             spec,
-            f"could not be loaded ({_first_line(error)})",
+            f"could not be loaded ({_columnar_first_line(error)})",
             "Check the name and the network, or give a local file",
         ) from error
     for row in loaded:

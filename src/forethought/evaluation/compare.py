@@ -1,0 +1,150 @@
+"""Systems side by side: the same attempts to each, one judge, figures with paired tests, and a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from forethought.attacks.catalogue import parse_attack
+from forethought.attempts.draw import plan_attempts
+from forethought.attempts.records import Attempt, Judged
+from forethought.attempts.respond import run_defence
+from forethought.data.shipped import shipped_requests
+from forethought.errors import ConfigError
+from forethought.evaluation.inputs import AttackSettings, chosen_attacks, chosen_requests
+from forethought.manifest import file_hash, key_of
+from forethought.measure.curves import UNSCORED_LIMIT
+from forethought.metrics import Figure
+from forethought.model import Model, load
+from forethought.models.settings import Settings
+from forethought.progress import Progress
+from forethought.records import Request
+from forethought.report.compare_page import write_compare_page
+from forethought.report.figures import attack_sets, defence_figures, paired_figures
+from forethought.report.results import write_results
+
+PAGE, RESULTS = "report.html", "results.json"
+_NAME = re.compile(r"^[A-Za-z0-9_]+$")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of systems that were put to the same attempts."""
+
+    judged: Mapping[str, Sequence[Judged]]
+    """By system, every attempt with what was said to it and what the judge found."""
+    figures: Sequence[Figure]
+    """By stable names, the system's own at the end (`docs/measuring.md`)."""
+    page: Path
+    results: Path
+    """The figures' file."""
+
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Their names, in the order given."""
+        return tuple(self.judged)
+
+    @property
+    def unscored(self) -> float:
+        """Largest share of answers of one system that could not be judged."""
+        return max(sum(row.refused is None for row in rows) / max(1, len(rows)) for rows in self.judged.values())
+
+    @property
+    def too_many_unscored(self) -> bool:
+        """Whether so many are unscored that the figures should not be relied on."""
+        return self.unscored > UNSCORED_LIMIT
+
+    def figure(self, name: str) -> Figure:
+        """One figure. Raises KeyError where it was not measured."""
+        return {one.name: one for one in self.figures}[name]
+
+
+def compare(
+    systems: Mapping[str, Model | str | Path],
+    settings: AttackSettings | None = None,
+    *,
+    out: Path | None = None,
+    results: Path | None = None,
+    show_harmful: bool = False,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Puts the same attempts to all systems and writes figures and a page into `out` (None: `runs/compare-NAMES`).
+
+    `systems` by the names that figures carry (letters, digits, underscores); the last is set against each other one,
+    on the same requests. Of `settings` the requests, the sample, the attacks that need no other model, seed and answer
+    length count; shipped look-alikes and short questions are asked besides. Every reply is kept as it comes: the same
+    call goes on where one was stopped. Raises ForethoughtError for what can't be used.
+    """
+    settings, progress = settings or AttackSettings(), progress or Progress()
+    for name in systems:
+        if not _NAME.match(name):
+            raise ConfigError(f"system '{name}'", "is part of figures' names", "Use letters, digits and underscores")
+    if len(systems) < 2:
+        raise ConfigError(", ".join(systems) or "no system", "is nothing to compare", "Name two systems or more")
+    folder = out or Path("runs") / f"compare-{'-'.join(systems)}"
+    attacks, attempts = _attempts(settings, progress)
+    judged: dict[str, list[Judged]] = {}
+    opened: dict[str, Settings | None] = {}
+    for name, system in systems.items():
+        model = system if isinstance(system, Model) else load(system)
+        opened[name] = model.settings
+        # Whatever changes an answer names the folder: another model or plan never reads these replies.
+        asked = key_of([model.where, model.defence, model.files, settings.max_answer_tokens, [a.id for a in attempts]])
+        with progress.bar(f"asking {name}") as bar:
+            bar.total(len(attempts))
+            judged[name] = run_defence(
+                name, model.respondent, attempts, folder / name / asked, None, settings.max_answer_tokens, bar.advance
+            )
+        del model  # two models at once may not fit
+    base, ours = next(iter(systems)), list(systems)[-1]
+    seen = sorted({style for one in opened.values() if one is not None for style in one.seen_operators})
+    figures = compared_figures(judged, attacks, seen, base, ours)
+    target = results or folder / RESULTS
+    write_results(target, [settings.seed], _inputs(settings), figures)
+    page = folder / PAGE
+    write_compare_page(
+        page, " and ".join(systems), attacks, judged, figures, opened[ours], show_harmful, base=base, ours=ours
+    )
+    return Comparison(judged, figures, page, target)
+
+
+def compared_figures(
+    judged: Mapping[str, Sequence[Judged]], attacks: Sequence[str], seen: Sequence[str], base: str, ours: str
+) -> list[Figure]:
+    """All figures of each system, and the differences of `ours` from each other one on the same requests.
+
+    `seen` are styles that training used: attacks of those styles stand apart and in no mean. Comprehension is the
+    `base`'s.
+    """
+    unseen, _ = attack_sets(attacks, seen)
+    own = [figure for name, rows in judged.items() for figure in defence_figures(name, rows, attacks, unseen, base)]
+    return own + paired_figures(judged, unseen, ours)
+
+
+def _attempts(settings: AttackSettings, progress: Progress) -> tuple[list[str], list[Attempt]]:
+    """(names of the attacks, every request under each of them)."""
+    static, searches, _ = chosen_attacks(settings)
+    names = [one.name for one in static if not one.needs and one.name != "direct"]
+    for name in [one.name for one in static if one.needs] + [one.name for one in searches]:
+        progress.say(f"Left out: {name}, which needs more than the text of a request")
+    requests = chosen_requests(settings)
+    for line in requests.said:
+        progress.say(line)
+    test = [row.request.model_copy(update={"kind": "harmful", "harmful": True}) for row in requests.harmful]
+    test += [row.request.model_copy(update={"kind": "ordinary", "harmful": False}) for row in requests.harmless]
+    test += _look_alikes()
+    n = settings.n
+    attempts = plan_attempts(test, names, n, n, n, n, settings.seed)
+    return [parse_attack(name).name for name in names], attempts
+
+
+def _look_alikes() -> list[Request]:
+    """Shipped minimal pairs of scenarios that no training uses."""
+    return [request for request in shipped_requests("contrast", "test") if request.kind in ("lookalike", "harmful")]
+
+
+def _inputs(settings: AttackSettings) -> dict[str, str]:
+    files = [Path(one) for one in (*settings.benchmarks, *settings.harmless)]
+    return {file.name: file_hash(file) for file in files if file.is_file()}
