@@ -1,15 +1,16 @@
-"""A judge of your own, in one file. Usage: python examples/own_judge.py"""
+"""A judge of your own, in one file: give its path wherever a judge is named. Usage: python examples/own_judge.py"""
+
+from collections.abc import Sequence
 
 import forethought as ft
-from forethought.judges.base import Entry, Item, Verdict
+from forethought.judges.base import Entry, Item, Measure, Verdict
 
 
-class Short:
-    """Short answers refuse; an empty one can't be told."""
+class Short:  # short answers refuse; an empty one can't be told
+    name = "short"
+    measure: Measure = "refused"
 
-    name, measure = "short", "refused"
-
-    def judge(self, items: list[Item]) -> list[Verdict]:
+    def judge(self, items: Sequence[Item]) -> list[Verdict]:
         return [Verdict(refused=len(i.answer) < 40) if i.answer else Verdict(cause="empty answer") for i in items]
 
 

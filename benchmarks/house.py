@@ -1,0 +1,122 @@
+"""How large the house is, and how long one waits in it: lines, files, circles, tests, quickstart, kept figures.
+
+Usage: python benchmarks/house.py [--skip PART ...] [--out results/house.json]
+
+Takes half an hour on two cores. `make test`, `make check` and `make quickstart` are run as a person would, in this
+checkout, whose environment is there already; the quickstart in a folder of its own, from nothing. The study's and the
+ladder's committed logs are made into figures anew and compared with the committed figures, name by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from forethought.manifest import file_hash
+from forethought.metrics import Figure
+from forethought.report.results import write_results
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "forethought"
+LOGS = {
+    "study": ["study", "recipes/study.yaml", "--kept", "results/study"],
+    "ladder": ["ladder", "recipes/ladder", "--kept", "results/ladder"],
+}
+PARTS = ("test", "check", "quickstart", *LOGS)
+
+
+def sizes() -> list[Figure]:
+    """Lines and files of the source; research apart."""
+    files = sorted(SOURCE.rglob("*.py"))
+    lines = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
+    product = [file for file in files if file.relative_to(SOURCE).parts[0] != "research"]
+    return [
+        Figure(name="source_lines", value=sum(lines.values()), unit="lines"),
+        Figure(name="product_lines", value=sum(lines[file] for file in product), unit="lines"),
+        Figure(name="source_files", value=sum(count > 0 for count in lines.values()), unit="files"),
+        Figure(name="import_circles", value=circles(), unit="circles"),
+    ]
+
+
+def circles() -> int:
+    """Groups of modules that import each other, also inside functions or for types alone."""
+    sys.path.insert(0, str(ROOT))  # tests stand beside this folder
+    from tests.test_imports import import_graph
+
+    graph = import_graph()
+    names = sorted(graph)
+    place = {name: number for number, name in enumerate(names)}
+    pairs = [(place[name], place[other]) for name in names for other in graph[name]]
+    matrix = csr_array(([1] * len(pairs), tuple(zip(*pairs, strict=True))), shape=(len(names), len(names)))
+    _, group = connected_components(matrix, directed=True, connection="strong")
+    return sum(count > 1 for count in Counter(group.tolist()).values())
+
+
+def minutes(command: list[str]) -> float:
+    """Minutes that a command takes. Raises CalledProcessError where it fails."""
+    start = time.monotonic()
+    subprocess.run(command, cwd=ROOT, check=True)
+    return (time.monotonic() - start) / 60
+
+
+def quickstart(folder: Path) -> float:
+    """Minutes of the quickstart's recipe, from nothing."""
+    recipe = str(ROOT / "recipes" / "quickstart.yaml")
+    out, results = str(folder / "quickstart"), str(folder / "quickstart.json")
+    return minutes([sys.executable, "-m", "forethought", "run", recipe, "--out", out, "--results", results])
+
+
+def figures_again(name: str, folder: Path) -> tuple[int, int]:
+    """(figures of a committed results file, those that its committed log gives again)."""
+    made = folder / f"{name}.json"
+    command = [sys.executable, "-m", "forethought", *LOGS[name], "--so-far"]
+    subprocess.run([*command, "--out", str(folder / name), "--results", str(made)], cwd=ROOT, check=False)
+    before, after = ({row["name"]: row for row in read(file)} for file in (ROOT / "results" / made.name, made))
+    return len(before), sum(after.get(row) == held for row, held in before.items())
+
+
+def read(file: Path) -> list[dict[str, object]]:
+    """The figures of a results file."""
+    rows: list[dict[str, object]] = json.loads(file.read_text(encoding="utf-8"))["figures"]
+    return rows
+
+
+def main() -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--skip", action="append", choices=PARTS, default=[], help="leave a part out")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "house.json")
+    options = parser.parse_args()
+    figures, missing = sizes(), {}
+    with tempfile.TemporaryDirectory() as scratch:
+        timed: dict[str, Callable[[], float]] = {
+            "test": lambda: minutes(["make", "test"]),
+            "check": lambda: minutes(["make", "check"]),
+            "quickstart": lambda: quickstart(Path(scratch)),
+        }
+        for part, measure in timed.items():
+            if part in options.skip:
+                missing[f"{part}_minutes"] = "not run this time"
+            else:
+                figures.append(Figure(name=f"{part}_minutes", value=measure(), unit="minutes"))
+        found = [figures_again(name, Path(scratch)) for name in LOGS if name not in options.skip]
+    if found:
+        figures.append(Figure(name="figures_compared", value=sum(n for n, _ in found), unit="figures"))
+        figures.append(Figure(name="figures_equal", value=sum(n for _, n in found), unit="figures"))
+    inputs = {f"{name}.json": file_hash(ROOT / "results" / f"{name}.json") for name in LOGS}
+    write_results(options.out, [0], inputs, figures, missing)
+    print(json.dumps({figure.name: round(figure.value, 2) for figure in figures}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
