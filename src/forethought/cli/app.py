@@ -19,6 +19,7 @@ from forethought.cli.build import build
 from forethought.cli.calibrate import calibrate
 from forethought.cli.capability import capability
 from forethought.cli.chat import chat
+from forethought.cli.compare import compare
 from forethought.cli.data import data_app
 from forethought.cli.inside import inside
 from forethought.cli.judge import judge_app
@@ -51,6 +52,7 @@ app.command()(benchmark)
 app.command()(calibrate)
 app.command()(capability)
 app.command()(chat)
+app.command()(compare)
 app.command()(inside)
 app.command()(ladder)
 app.command("over-refusal")(over_refusal)
