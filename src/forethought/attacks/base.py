@@ -8,9 +8,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from forethought.data.restyle import phrase, sentence
 from forethought.errors import ConfigError
@@ -214,6 +214,13 @@ class Attack(Record):
     transform: Transform = _unchanged
     decode: Callable[[str, Options], str] | None = None
     """From the attacked text back to the request, for encodings."""
+
+    @model_validator(mode="after")
+    def _says_its_kind(self) -> Self:
+        """One that is of no kind changes nothing: an attack that does is not taken for that by oversight."""
+        if self.kind == "none" and self.transform is not _unchanged:
+            raise ValueError("say what kind it is: it changes the request")
+        return self
 
     @property
     def options(self) -> dict[str, Option]:
