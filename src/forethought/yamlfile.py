@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from forethought.errors import ConfigError
 
 Schema = TypeVar("Schema", bound=BaseModel)
+Shape = TypeVar("Shape")
 _EXTENDS = "extends"
 
 
@@ -22,6 +24,12 @@ def read_text(path: Path, noun: str, hint: str) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigError(path, "is not UTF-8 text", "Save it as UTF-8") from None
+
+
+def shipped_yaml(name: str, shape: type[Shape]) -> Shape:
+    """A file of the package, such as `data/columns.yaml`, as a record or a mapping of the given shape."""
+    text = resources.files("forethought").joinpath(name).read_text(encoding="utf-8")
+    return TypeAdapter(shape).validate_python(yaml.safe_load(text))
 
 
 def parse_yaml(text: str, name: str, noun: str, schema: type[Schema], needs: str, page: str) -> Schema:

@@ -15,6 +15,7 @@ from forethought.data.classify import assign, best_kind, rules_by_name
 from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import rule_examples, shipped_requests
 from forethought.errors import ConfigError
+from forethought.models import weights
 from forethought.policy import Policy, Rule, default_policy
 from forethought.records import Request, user_request
 
@@ -65,7 +66,7 @@ def _harmful(text: str, *categories: str, rules: tuple[str, ...] = ()) -> Reques
 
 @pytest.fixture(autouse=True)
 def _without_the_embedded_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classify, "embedded_available", lambda: False)
+    monkeypatch.setattr(weights, "embedded_available", lambda: False)
 
 
 # Names
@@ -335,7 +336,7 @@ def test_no_rule_example_is_a_held_out_request() -> None:
 
 def test_the_kind_depends_on_the_package_and_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert best_kind(100) == "text"
-    monkeypatch.setattr(classify, "embedded_available", lambda: True)
+    monkeypatch.setattr(weights, "embedded_available", lambda: True)
     assert [best_kind(n) for n in (1, 29, 30, 4_000, 4_001)] == ["text", "text", "embedded", "embedded", "text"]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from forethought.data.readers import Row, json_files, read_datasets, read_rows
+from forethought.data.readers import Row, json_files, read_rows
 from forethought.errors import InputError
 
 Write = Callable[[str, str | bytes], Path]
@@ -453,16 +453,16 @@ def test_a_folder_saved_by_datasets(tmp_path: Path) -> None:
     table = datasets.Dataset.from_list([{"prompt": KNOT}, {"prompt": BOW}])
     table.save_to_disk(str(tmp_path / "single"))
     datasets.DatasetDict({"train": table, "test": table.select([1])}).save_to_disk(str(tmp_path / "splits"))
-    assert [row for _, row in read_datasets(f"disk:{tmp_path}/single")] == [{"prompt": KNOT}, {"prompt": BOW}]
-    assert len(list(read_datasets(f"disk:{tmp_path}/splits"))) == 2
-    assert [row for _, row in read_datasets(f"disk:{tmp_path}/splits@test")] == [{"prompt": BOW}]
+    assert [row for _, row in read_rows(f"disk:{tmp_path}/single")] == [{"prompt": KNOT}, {"prompt": BOW}]
+    assert len(list(read_rows(f"disk:{tmp_path}/splits"))) == 2
+    assert [row for _, row in read_rows(f"disk:{tmp_path}/splits@test")] == [{"prompt": BOW}]
     with pytest.raises(InputError, match="saved by") as caught:
         _rows(tmp_path / "single")
     assert f"disk:{tmp_path}/single" in caught.value.fix
     with pytest.raises(InputError, match="could not be loaded"):
-        list(read_datasets(f"disk:{tmp_path}/none"))
+        list(read_rows(f"disk:{tmp_path}/none"))
     with pytest.raises(InputError, match="could not be loaded"):
-        list(read_datasets(f"disk:{tmp_path}/splits@nowhere"))
+        list(read_rows(f"disk:{tmp_path}/splits@nowhere"))
 
 
 def test_a_hub_name_goes_through_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,8 +476,8 @@ def test_a_hub_name_goes_through_datasets(monkeypatch: pytest.MonkeyPatch) -> No
         return [{"prompt": KNOT}]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert list(read_datasets("hub:owner/name@test")) == [("owner/name", {"prompt": KNOT})]
-    assert len(list(read_datasets("hub:owner/name"))) == 1
+    assert list(read_rows("hub:owner/name@test")) == [("owner/name", {"prompt": KNOT})]
+    assert len(list(read_rows("hub:owner/name"))) == 1
     assert asked == [("owner/name", "test"), ("owner/name", "train")]
 
 
@@ -489,7 +489,7 @@ def test_a_hub_that_is_out_of_reach_is_one_clear_error(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(InputError, match="no route") as caught:
-        list(read_datasets("hub:owner/name"))
+        list(read_rows("hub:owner/name"))
     assert "local file" in caught.value.fix
     assert "\n" not in str(caught.value)
 

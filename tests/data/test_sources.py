@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from forethought.data.sources import ColumnMapping, SourceSpec, guess_mapping, load_requests
+from forethought.data.columns import ColumnMapping, guess_mapping
+from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import InputError
 from forethought.records import Message, Request, user_request, write_jsonl
 

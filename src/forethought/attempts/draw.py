@@ -9,7 +9,7 @@ from forethought.attacks.catalogue import apply_attack, parse_attack
 from forethought.attacks.prepare import prepare
 from forethought.attempts.records import Attempt
 from forethought.attempts.short_questions import CAPABILITY, sample_questions
-from forethought.data.select import sample
+from forethought.data.sources import sample
 from forethought.errors import ConfigError
 from forethought.models.conversation import Able
 from forethought.records import Request

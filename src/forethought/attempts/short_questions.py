@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from forethought.attempts.records import Attempt, Judged
 from forethought.data.dedupe import remove_duplicates
-from forethought.data.select import sample
 from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers
+from forethought.data.sources import sample
 from forethought.records import Request, user_request
 
 CAPABILITY = "capability"

@@ -87,7 +87,7 @@ def evaluate(
 ) -> int:
     """Prints the judge against the labels, beside the keyword list. Returns the exit code: 1 for too many unscored."""
     from forethought.judges.evaluate import evaluate as measured
-    from forethought.judges.rules import Keywords
+    from forethought.judges.keywords import Keywords
 
     judge = chosen.open()
     items = _read(files, judge.measure, columns)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from forethought.models.weights import embedded_available
 from forethought.policy import Policy
 from forethought.records import Request
 
@@ -84,6 +83,8 @@ def _named(label: str, policy: Policy) -> tuple[str, ...]:
 
 def best_kind(n_requests: int) -> Kind:
     """`embedded` where its package is installed and the number of requests makes it worth while, else `text`."""
+    from forethought.models.weights import embedded_available  # with it comes PyTorch, which most sets don't need
+
     return "embedded" if EMBEDDED_FROM <= n_requests <= EMBEDDED_LIMIT and embedded_available() else "text"
 
 

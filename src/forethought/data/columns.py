@@ -15,54 +15,21 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from forethought.data.readers import CONVERSATION_COLUMNS, Row
-from forethought.data.readers.base import is_turns, words_in
+from forethought.data.readers.files import WORDS, Row
+from forethought.data.readers.json_files import is_turns
+from forethought.data.readers.tables import words_in
 from forethought.errors import InputError
 from forethought.records import Message, Record
 
-_NAMES: dict[str, tuple[str, ...]] = {
-    "text": (
-        "question", "prompt", "request", "goal", "behavior", "behaviour", "instruction", "query",
-        "mutated_prompt", "forbidden_prompt", "user", "user_input", "text", "input",
-    ),
-    "messages": (*CONVERSATION_COLUMNS, "dialog", "chat", "transcript", "prompt", "question", "instruction", "input"),
-    "history": ("history",),
-    "system": ("system", "system_prompt", "system_message"),
-    "answer": ("response", "output", "answer", "completion", "refusal", "reply", "chosen"),
-    "category": (
-        "category", "categories", "intents", "semantic_category", "policy", "harm_category", "risk_area", "topic",
-        "violated_rule", "hazard", "hazard_category",
-    ),
-    "label": (
-        "harmful", "is_harmful", "is_malicious", "label", "unsafe", "is_unsafe", "malicious", "prompt_label",
-        "prompt_harm_label", "toxicity", "toxic", "is_toxic", "flagged", "safety", "is_safe", "safe", "harmless",
-        "is_harmless", "benign", "is_benign", "labels",
-    ),
-    "context": ("context_string", "context"),
-}  # fmt: skip
-_WORDS = {
-    "category": {"category", "categories", "hazard", "topic", "subtopic"},
-    "label": {"harmful", "unsafe", "malicious", "toxic", "harmfulness", "label"},
-}
-"""A name that holds one of these words will do where no name of the first list is there."""
-_NEVER = {"target", "rejected"}
-_INVERTED = {"safe", "is_safe", "harmless", "is_harmless", "benign", "is_benign"}
+_NAMES, _NAME_WORDS, _CELLS = WORDS["names"], WORDS["name_words"], WORDS["cells"]
+_INVERTED = WORDS["special"]["inverted"]
 _ASKS = re.compile(
     r"(?i)\s*(how|what|why|where|which|who|when|can|could|should|is|are|do|does|did|write|give|explain|list|describe|create|"
     r"tell|help|make|provide|suggest|develop|teach|show|generate|find|draft)\b"
 )
-_ROLES = {
-    "human": "user", "prompter": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant",
-    "ai": "assistant", "chatgpt": "assistant", "developer": "system",
-}  # fmt: skip
+_ROLES = {word: role for role in ("user", "assistant", "system") for word in (role, *_CELLS[role])}
 _SPEAKER = re.compile(r"(?:\A|\n)\s*(Human|User|Assistant|System):[ \t]*")
 _STARTS = re.compile(r"\s*(?:Human|User|System):")
-_HARMFUL = {"1", "true", "yes", "harmful", "unsafe", "malicious", "harm", "toxic", "violating"}
-_HARMLESS = {"0", "false", "no", "harmless", "safe", "benign", "unharmful", "ok", "none"}
-_HARMFUL_WORDS = {"harmful", "unsafe", "malicious", "toxic", "violating"}
-_HARMLESS_WORDS = {"harmless", "safe", "benign", "unharmful", "nontoxic"}
-_BARE = {"1", "true", "yes", "0", "false", "no"}
-_NO_TEXT = {"", "nan", "none", "null", "n/a", "na"}
 
 
 class ColumnMapping(Record):
@@ -135,7 +102,7 @@ def _candidates(noun: str, columns: list[str]) -> Iterator[str]:
     leaf = {_key(column.rpartition(".")[2]): column for column in reversed(columns) if "." in column}
     for by_key in (whole, leaf):
         yield from (by_key[name] for name in _NAMES[noun] if name in by_key)
-    yield from (column for column in columns if _WORDS.get(noun, set()) & set(_key(column).split("_")))
+    yield from (column for column in columns if set(_NAME_WORDS.get(noun, ())) & set(_key(column).split("_")))
 
 
 def _plausible(noun: str, column: str, rows: Sequence[Row]) -> bool:
@@ -174,7 +141,8 @@ def _last_resort(rows: Sequence[Row], columns: list[str], chosen: dict[str, str]
         if _key(column) == "chosen" and _plausible("messages", column, rows):
             chosen.pop("answer", None)
             return {"messages": column}
-    free = [column for column in columns if column not in chosen.values() and _key(column) not in _NEVER]
+    never = WORDS["special"]["never"]
+    free = [column for column in columns if column not in chosen.values() and _key(column) not in never]
     return {"text": _wordiest(rows, free, columns, name)}
 
 
@@ -250,14 +218,13 @@ def messages_of(turns: list[Any]) -> list[Message]:
         if isinstance(turn, str):
             role, text = ("user", "assistant")[number % 2], turn
         else:
-            named = next((turn[key] for key in ("role", "from", "speaker", "author") if key in turn), "user")
+            named = next((turn[key] for key in WORDS["turns"]["roles"] if key in turn), "user")
             role = str(named.get("role", "") if isinstance(named, dict) else named).lower()
-            text = _content(next((turn[key] for key in ("content", "value", "text", "message") if key in turn), ""))
-        role = _ROLES.get(role, role)
-        if role not in {"system", "user", "assistant"}:
+            text = _content(next((turn[key] for key in WORDS["turns"]["texts"] if key in turn), ""))
+        if role not in _ROLES:
             raise InputError(f"role '{role}'", "is not one a chat can have", "Rename it to system, user or assistant")
         if text.strip():
-            messages.append(Message.model_validate({"role": role, "content": sound(text)}))
+            messages.append(Message.model_validate({"role": _ROLES[role], "content": sound(text)}))
     return messages
 
 
@@ -276,7 +243,7 @@ def is_blank(value: object) -> bool:
     if value is None or value != value:  # NaN alone differs from itself
         return True
     if isinstance(value, str):
-        return value.strip().lower() in _NO_TEXT
+        return value.strip().lower() in _CELLS["empty"]
     return isinstance(value, list | tuple | dict) and not value
 
 
@@ -290,10 +257,9 @@ def label_of(value: object, inverted: bool = False) -> bool | None:
     if value is None or value != value or isinstance(value, list | tuple | dict):
         return None  # a missing label is not the label "none"
     key = str(value).strip().lower().removesuffix(".0")
-    if key in _BARE:
-        return (key in _HARMFUL) is not inverted
-    if key in _HARMFUL or key in _HARMLESS:
-        return key in _HARMFUL
+    harmful = key in _CELLS["harmful"]
+    if harmful or key in _CELLS["harmless"]:
+        return harmful is not (inverted and key in _CELLS["bare"])
     return _label_of_words(re.findall(r"[a-z]+", key))
 
 
@@ -301,8 +267,8 @@ def _label_of_words(words: list[str]) -> bool | None:
     """The label of a short phrase such as `vanilla_harmful` or `not harmful`; None where it names both or neither."""
     if len(words) > 4:
         return None
-    harmful = any(word in _HARMFUL_WORDS for word in words)
-    if harmful is any(word in _HARMLESS_WORDS for word in words):
+    harmful = any(word in _CELLS["harmful_words"] for word in words)
+    if harmful is any(word in _CELLS["harmless_words"] for word in words):
         return None
     return harmful is not any(word in ("not", "non") for word in words)
 

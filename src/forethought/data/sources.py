@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +26,18 @@ from forethought.data.columns import (
     transcript,
     turns_of,
 )
-from forethought.data.readers import Row, read_datasets, read_rows
+from forethought.data.readers import Row, read_rows
 from forethought.data.shipped import shipped_requests
 from forethought.errors import InputError
-from forethought.records import Message, Record, Request
-
-__all__ = ["ColumnMapping", "OnSkip", "SourceSpec", "guess_mapping", "hash_sample", "load_requests"]
+from forethought.records import Message, Record, Request, Split
 
 SHIPPED = "shipped:"
 _HEAD = 200
 """Rows from which the mapping is guessed."""
 OnSkip = Callable[[str, str], None]
 """Called for each row that is left out with a cause, `no text` or `malformed`, and where it stands."""
+OnMapping = Callable[[str, ColumnMapping], None]
+"""Told the name of each file and which of its columns hold what."""
 _OWN_FIELDS = frozenset(Request.model_fields)
 
 
@@ -55,7 +57,7 @@ class SourceSpec(Record):
 def load_requests(
     spec: SourceSpec,
     harmful: bool | None,
-    on_mapping: Callable[[str, ColumnMapping], None] | None = None,
+    on_mapping: OnMapping | None = None,
     on_skip: OnSkip | None = None,
     only: bool | None = None,
 ) -> Iterator[Request]:
@@ -71,7 +73,7 @@ def load_requests(
     if spec.path.startswith(SHIPPED):
         requests: Iterable[Request] = shipped_requests(spec.path.removeprefix(SHIPPED))
     else:
-        requests = _stream(spec, harmful, on_mapping or (lambda name, mapping: None), on_skip or (lambda why, at: None))
+        requests = _Reader(spec, harmful, on_skip or (lambda cause, where: None)).requests(on_mapping)
     if only is not None:
         requests = (request for request in requests if request.harmful is only)
     return iter(requests) if spec.limit is None else iter(hash_sample(requests, spec.limit))
@@ -97,64 +99,60 @@ def hash_sample(requests: Iterable[Request], most: int) -> list[Request]:
     return [request for _, _, request in sorted(kept, key=lambda entry: -entry[1])]
 
 
-def _stream(
-    spec: SourceSpec, harmful: bool | None, on_mapping: Callable[[str, ColumnMapping], None], on_skip: OnSkip
-) -> Iterator[Request]:
-    def on_bad(error: InputError) -> None:
-        if not spec.skip_bad:
+class _Reader:
+    """Reads the rows of one source as requests."""
+
+    def __init__(self, spec: SourceSpec, harmful: bool | None, on_skip: OnSkip) -> None:
+        self._spec, self._harmful, self._on_skip = spec, harmful, on_skip
+
+    def requests(self, on_mapping: OnMapping | None) -> Iterator[Request]:
+        """The requests of all files of the source."""
+        found = opposite = 0
+        label: str | None = None
+        pairs = read_rows(self._spec.path, self._bad)
+        for name, rows in itertools.groupby(pairs, key=lambda pair: pair[0]):
+            stream = (row for _, row in rows)
+            head = list(itertools.islice(stream, _HEAD))
+            mapping = guess_mapping(head, self._spec.columns, name)
+            if on_mapping is not None:
+                on_mapping(name, mapping)
+            source = Path(name).name
+            own = not self._spec.columns and all(_own_request(row, source, self._harmful) for row in head)
+            for number, row in enumerate(itertools.chain(head, stream), start=1):
+                kept = _own_request(row, source, self._harmful) if own else None
+                for request in self._of_row(row, f"{name}, row {number}", source, mapping) if kept is None else [kept]:
+                    found += 1
+                    if mapping.label and not own and {request.harmful, self._harmful} == {True, False}:
+                        opposite, label = opposite + 1, mapping.label
+                    yield request
+        if not found:
+            raise InputError(
+                self._spec.path, "holds no request", "Check that its text column is filled, or name another column"
+            )
+        if opposite == found:
+            said, announced = ("harmless", "harmful") if self._harmful else ("harmful", "harmless")
+            option = "with" if self._harmful else "without"
+            raise InputError(
+                f"{self._spec.path}: column '{label}'",
+                f"says {said} for all {found} requests, and the set is read as {announced}",
+                f"Read it as {said} ({option} --harmless), or name another label column",
+            )
+
+    def _bad(self, error: InputError) -> None:
+        if not self._spec.skip_bad:
             raise error
-        on_skip("malformed", f"{error.value}: {error.rule}")
+        self._on_skip("malformed", f"{error.value}: {error.rule}")
 
-    by_library = spec.path.startswith(("hub:", "disk:"))
-    pairs = read_datasets(spec.path) if by_library else read_rows(spec.path, on_bad)
-    found = opposite = 0
-    label: str | None = None
-    for name, rows in itertools.groupby(pairs, key=lambda pair: pair[0]):
-        stream = (row for _, row in rows)
-        head = list(itertools.islice(stream, _HEAD))
-        mapping = guess_mapping(head, spec.columns, name)
-        on_mapping(name, mapping)
-        source = Path(name).name
-        own = not spec.columns and all(_own_request(row, source, harmful) is not None for row in head)
-        for number, row in enumerate(itertools.chain(head, stream), start=1):
-            for request in _read_row(row, (name, number), source, mapping, harmful, own, on_bad, on_skip):
-                found += 1
-                if mapping.label and not own and harmful is not None and request.harmful is (not harmful):
-                    opposite, label = opposite + 1, mapping.label
-                yield request
-    if not found:
-        raise InputError(spec.path, "holds no request", "Check that its text column is filled, or name another column")
-    if opposite == found:
-        said, announced = ("harmless", "harmful") if harmful else ("harmful", "harmless")
-        raise InputError(
-            f"{spec.path}: column '{label}'",
-            f"says {said} for all {found} requests, and the set is read as {announced}",
-            f"Read it as {said} ({'with' if harmful else 'without'} --harmless), or name another label column",
-        )
-
-
-def _read_row(
-    row: Row,
-    place: tuple[str, int],
-    source: str,
-    mapping: ColumnMapping,
-    harmful: bool | None,
-    own: bool,
-    on_bad: Callable[[InputError], None],
-    on_skip: OnSkip,
-) -> list[Request]:
-    """The requests of one row: mostly one, several where its text is a list, none where it has no text."""
-    kept = _own_request(row, source, harmful) if own else None
-    if kept is not None:
-        return [kept]
-    try:
-        found = _requests(flat(row), mapping, source, harmful)
-    except InputError as error:
-        on_bad(InputError(f"{place[0]}, row {place[1]}: {error.value}", error.rule, error.fix))
-        return []
-    if not found:
-        on_skip("no text", f"{place[0]}, row {place[1]}")
-    return found
+    def _of_row(self, row: Row, place: str, source: str, mapping: ColumnMapping) -> list[Request]:
+        """Mostly one, several where the row's text is a list, none where it has no text."""
+        try:
+            found = _requests(flat(row), mapping, source, self._harmful)
+        except InputError as error:
+            self._bad(InputError(f"{place}: {error.value}", error.rule, error.fix))
+            return []
+        if not found:
+            self._on_skip("no text", place)
+        return found
 
 
 def _own_request(row: Row, source: str, harmful: bool | None) -> Request | None:
@@ -254,3 +252,74 @@ def _answer(value: object) -> str | None:
         said = [message.content for message in messages_of(turns) if message.role == "assistant"]
         return said[-1] if said else None
     return sound(value).strip() if isinstance(value, str) and not is_blank(value) else None
+
+
+# Requests as train, dev and test, by family or content; and samples drawn by content.
+
+
+def load_split(
+    specs: Sequence[SourceSpec],
+    harmful: bool,
+    held_out_share: float,
+    dev_share: float,
+    on_mapping: OnMapping | None = None,
+    on_skip: OnSkip | None = None,
+) -> dict[Split, list[Request]]:
+    """The requests of some sources by split; of a source with labels, those of the side asked for.
+
+    Shipped sets are split by their families, other sources by content id, so that the
+    split of a request never depends on the rest of the file. Raises InputError when a
+    source has rows of one label only where the other was announced.
+    """
+    parts: dict[Split, list[Request]] = {"train": [], "dev": [], "test": []}
+    for spec in specs:
+        if spec.path.startswith(SHIPPED):
+            drawn = {request.id for request in load_requests(spec, harmful)}
+            for split in parts:
+                rows = shipped_requests(spec.path.removeprefix(SHIPPED), split)
+                parts[split] += [request for request in rows if request.id in drawn]
+            continue
+        rows = list(load_requests(spec, harmful, on_mapping, on_skip, only=harmful))
+        if not rows:
+            kind = "harmful" if harmful else "harmless"
+            raise InputError(
+                spec.path, f"holds no {kind} request", "Check its label column, or list it on the other side"
+            )
+        for row in rows:
+            parts[_split_of(row, held_out_share, dev_share)].append(row)
+    return parts
+
+
+def _split_of(request: Request, held_out_share: float, dev_share: float) -> Split:
+    place = int(request.id, 16) / 16 ** len(request.id)
+    return "test" if place < held_out_share else "dev" if place < held_out_share + dev_share else "train"
+
+
+def cap_per_rule(requests: Sequence[Request], most: int) -> list[Request]:
+    """At most `most` harmful requests of each (source, rule); which ones depends on their content alone."""
+    groups: dict[tuple[str, str], list[Request]] = defaultdict(list)
+    for request in requests:
+        groups[(request.source, request.rules[0] if request.rules else "")].append(request)
+    return [request for group in groups.values() for request in sample(group, most)]
+
+
+def sample(requests: Sequence[Request], most: int, seed: int = 0) -> list[Request]:
+    """At most `most` requests, drawn by content hash: adding a request moves few others. Keeps their order."""
+    if len(requests) <= most:
+        return list(requests)
+    rank = {r.id: hashlib.sha256(f"{seed}:{r.id}".encode()).hexdigest() for r in requests}
+    chosen = set(sorted(rank, key=rank.__getitem__)[:most])
+    return [request for request in requests if request.id in chosen]
+
+
+def within_budget(lengths: Sequence[int], budget: int, seed: int = 0) -> list[int]:
+    """Places of the rows that fit a token budget, drawn at random, in their first order. `lengths` are in tokens."""
+    order = list(range(len(lengths)))
+    random.Random(seed).shuffle(order)
+    chosen: list[int] = []
+    spent = 0
+    for place in order:
+        if spent + lengths[place] <= budget:
+            chosen.append(place)
+            spent += lengths[place]
+    return sorted(chosen)

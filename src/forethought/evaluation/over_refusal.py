@@ -15,9 +15,9 @@ from pathlib import Path
 
 from forethought.attacks.catalogue import DIRECT, apply_attack
 from forethought.attempts.records import Attempt, Judged
+from forethought.data.columns import guess_mapping
 from forethought.data.readers import read_rows
-from forethought.data.select import sample
-from forethought.data.sources import SourceSpec, guess_mapping, load_requests
+from forethought.data.sources import SourceSpec, load_requests, sample
 from forethought.judges.base import Verdict
 from forethought.metrics import Figure, share
 from forethought.records import Record, Request

@@ -335,12 +335,12 @@ JUDGES = (
         "refusal",
         ("refused",),
         "a small trained model of how refusals speak, which knows no subjects; the phrases decide what it is unsure of",
-        lambda options: shipped_judge("refused"),
+        lambda opening: shipped_judge("refused"),
     ),
     Entry(
         "harm",
         ("harmful",),
         "a small trained model of answers that do as asked; assumes that the request is harmful",
-        lambda options: shipped_judge("harmful"),
+        lambda opening: shipped_judge("harmful"),
     ),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from forethought.data.select import sample
+from forethought.data.sources import sample
 from forethought.defences.base import Means
 from forethought.defences.catalogue import make_defence
 from forethought.defences.fusion import FusionSettings, fit_fusion, intent_requests

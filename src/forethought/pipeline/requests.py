@@ -13,8 +13,7 @@ from forethought.data.dedupe import remove_duplicates
 from forethought.data.demonstrations import choose_demonstrations
 from forethought.data.evolve import Operator
 from forethought.data.overlap import decontaminate, evaluation_set, known_evaluation_sets, removed_by_cause
-from forethought.data.select import cap_per_rule, load_split, sample
-from forethought.data.sources import ColumnMapping, SourceSpec
+from forethought.data.sources import OnMapping, SourceSpec, cap_per_rule, load_split, sample
 from forethought.data.teach import Lesson
 from forethought.data.teachers.llm import estimate, lessons_from_dataset, lessons_from_model
 from forethought.data.teachers.prompt import TeachTask
@@ -124,7 +123,6 @@ def _tasks(
 # Stage 1: from sources to disjoint sets of requests with their rules, away from every evaluation set known.
 
 OVERLAPS, REMOVED = "overlaps.json", "removed.json"
-OnMapping = Callable[[str, ColumnMapping], None]
 
 
 def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, classify: bool = True) -> dict[str, Any]:

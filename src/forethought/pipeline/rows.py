@@ -14,9 +14,8 @@ from forethought.data.answers import OwnAnswer, own_answers
 from forethought.data.evolve import Operator, apply_style, draw_styles, load_operators
 from forethought.data.preserve import RuleProbabilities, preservation
 from forethought.data.rule_classifier import RuleClassifier
-from forethought.data.select import sample, within_budget
 from forethought.data.shipped import shipped_requests
-from forethought.data.sources import SourceSpec
+from forethought.data.sources import SourceSpec, sample, within_budget
 from forethought.data.teach import Answer, Lesson, teach
 from forethought.data.twins import with_twins
 from forethought.data.verify import verify

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.data.select import sample
+from forethought.data.sources import sample
 from forethought.defences.base import refuses
 from forethought.defences.catalogue import read_step
 from forethought.manifest import write_json

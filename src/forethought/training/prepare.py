@@ -21,7 +21,7 @@ from transformers import AutoConfig
 from forethought import chat, reasoning
 from forethought.chat import Tokenizer, encode_prompt
 from forethought.data.answers import kept_answers, own_answers
-from forethought.data.select import within_budget
+from forethought.data.sources import within_budget
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.manifest import file_hash, key_of
 from forethought.models.local import LocalModel

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.benchmarks import load as load_module
+from forethought.data import readers
 from forethought.data.benchmarks.layout import detect_layout, find_layout, layouts
 from forethought.data.benchmarks.load import load_benchmark
 from forethought.errors import ConfigError, InputError
@@ -49,7 +49,7 @@ def test_conversations_end_with_the_users_turn(tmp_path: Path) -> None:
 def test_packages_and_hub_names_are_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_benchmark("pkg:forethought/data/capability.jsonl").layout is None
     assert len(load_benchmark("shipped:ordinary").behaviors) > 10
-    monkeypatch.setattr(load_module, "read_datasets", lambda spec: iter([("owner/jbb", JBB)]))
+    monkeypatch.setattr(readers, "read_datasets", lambda spec: iter([("owner/jbb", JBB)]))
     assert load_benchmark("hub:owner/jbb@benign").labelled(False)
     assert load_benchmark("hub:owner/jbb@harmful").labelled(True)
 

@@ -18,9 +18,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from forethought.attacks.base import Attacked, Described, Options, Parameter
+from pydantic import Field
+
+from forethought.attacks.base import Attacked, Option, Options, Parameter
 from forethought.data.teach import intent_of
 from forethought.judges.base import Verdict
 from forethought.models.conversation import Able, Response
@@ -145,17 +147,33 @@ class Tools:
 Search = Callable[[Goal, random.Random, Options, Tools], Run]
 
 
-class Method(Described):
+class Method(Record):
     """An adaptive attack."""
 
-    noun: ClassVar[str] = "search"
+    name: str
+    """As suites write it."""
+    title: str
+    paper: str
+    """Citation with its arXiv number; the defaults of `parameters` reproduce it."""
     needs: tuple[Need, ...] = ()
+    white_box: bool = False
+    """True where it needs more than a chat window: gradients or log-probabilities."""
     multi_turn: bool = False
     cost: str
     """What one request costs at the defaults, in queries and forward passes."""
+    parameters: tuple[Parameter, ...] = ()
+    """Options; `budget` (most queries a request) is the driver's and is not among them."""
+    chosen: dict[str, Option] = Field(default_factory=dict)
+    """Options given; those left out have their defaults."""
     queries: int
-    """Query budget a request with the paper's defaults; what a run allows is the driver's, and no option."""
+    """Query budget a request with the paper's defaults."""
     search: Search
+
+    @property
+    def options(self) -> dict[str, Option]:
+        """All options: those chosen, and the defaults of the others."""
+        defaults = {one.name: "" if one.default is None else one.default for one in self.parameters}
+        return {**defaults, **self.chosen}
 
 
 def opening_of(request: Request) -> str:

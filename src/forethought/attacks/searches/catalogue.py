@@ -7,7 +7,7 @@ takes. What works on a model's weights stands in `weights`, and is loaded by a s
 from __future__ import annotations
 
 from forethought.attacks import searches
-from forethought.attacks.base import find
+from forethought.attacks.base import find, read_options
 from forethought.attacks.searches.base import Method, Tools
 from forethought.extensions import by_name, listed
 
@@ -23,7 +23,18 @@ def parse_method(spec: str) -> Method:
     Raises ConfigError for an unknown search or option, and for a value out of range.
     """
     name, _, written = spec.partition(":")
-    return find("search", name.strip(), all_searches()).with_options(written)
+    method = find("search", name.strip(), all_searches())
+    chosen = read_options("search", method.name, method.parameters, written.strip())
+    if not chosen:
+        return method
+    said = ",".join(f"{option}={value}" for option, value in chosen.items())
+    return method.model_copy(
+        update={
+            "name": f"{method.name}:{said}",
+            "title": f"{method.title} ({', '.join(str(value) for value in chosen.values())})",
+            "chosen": chosen,
+        }
+    )
 
 
 def why_not(method: Method, tools: Tools, attacker: bool, evaluator: bool) -> str:

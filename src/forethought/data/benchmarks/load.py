@@ -1,20 +1,12 @@
-"""Any benchmark as behaviours: by a layout that is recognised or named, else by the mapping of `data.sources`.
-
-Readers give rows without the line they stand on; where one can't be used, its line is found again.
-"""
+"""Any benchmark as behaviours: by a layout that is recognised or named, else by the mapping of `data.sources`."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import itertools
-import json
 import re
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from forethought.data.benchmarks.behaviors import Behavior, Benchmark
 from forethought.data.benchmarks.layout import (
@@ -29,17 +21,12 @@ from forethought.data.benchmarks.layout import (
     requests_a_row,
 )
 from forethought.data.columns import flat
-from forethought.data.readers import Row, read_datasets, read_rows
-from forethought.data.readers.base import open_text
-from forethought.data.readers.rows import data_suffix, open_all
+from forethought.data.readers import BY_LIBRARY, Row, read_numbered, read_rows
 from forethought.data.sources import SHIPPED, SourceSpec, load_requests
 from forethought.errors import ConfigError, InputError
 
 _HEAD = 200
 """Rows from which a layout is recognised."""
-_BY_LIBRARY = ("hub:", "disk:")
-_TABLES = frozenset({".csv", ".tsv"})
-_LINES = frozenset({".jsonl", ".ndjson"})
 
 
 @dataclass
@@ -113,7 +100,7 @@ def load_benchmark(
 def benchmark_name(source: str) -> str:
     """A short name for a source without a layout: letters, digits and underscores."""
     stem = (
-        source.partition(":")[2] if source.startswith((*_BY_LIBRARY, SHIPPED)) else Path(source).name.partition(".")[0]
+        source.partition(":")[2] if source.startswith((*BY_LIBRARY, SHIPPED)) else Path(source).name.partition(".")[0]
     )
     return re.sub(r"\W+", "_", stem.lower()).strip("_") or "benchmark"
 
@@ -122,7 +109,7 @@ def _layout(source: str, named: str | None) -> Layout | None:
     if named is not None:
         return find_layout(named)
     # What is malformed is told by the reading proper, with its line.
-    pairs = _rows(source, lambda error: None)
+    pairs = read_rows(source, lambda error: None)
     first = next(pairs, None)
     if first is None:
         return None
@@ -130,13 +117,9 @@ def _layout(source: str, named: str | None) -> Layout | None:
     return detect_layout([first[1], *rows], _told_name(source, first[0]))
 
 
-def _rows(source: str, on_bad: Callable[[InputError], None]) -> Iterator[tuple[str, Row]]:
-    return read_datasets(source) if source.startswith(_BY_LIBRARY) else read_rows(source, on_bad)
-
-
 def _told_name(source: str, name: str) -> str:
     """The name that tells what a file is: its own, without folders; of a hub set all, since its split counts."""
-    return source if source.startswith(_BY_LIBRARY) else Path(name).name
+    return source if source.startswith(BY_LIBRARY) else Path(name).name
 
 
 def _read_laid_out(source: str, layout: Layout, harmful: bool | None, skip_bad: bool, found: _Found) -> None:
@@ -145,54 +128,42 @@ def _read_laid_out(source: str, layout: Layout, harmful: bool | None, skip_bad: 
             raise error
         found.malformed.append(f"{error.value}: {error.rule}")
 
-    for name, pairs in itertools.groupby(_rows(source, on_bad), key=lambda pair: pair[0]):
-        stream = (row for _, row in pairs)
+    for name, numbered in itertools.groupby(read_numbered(source, on_bad), key=lambda found: found[0]):
+        stream = ((line, row) for _, line, row in numbered)
         head, fault = _head(stream)
         if fault is not None and not head:
             raise fault
-        layout.check(head, name)
-        found.columns[name] = _used_columns(layout, head)
+        rows = [row for _, row in head]
+        layout.check(rows, name)
+        found.columns[name] = _used_columns(layout, rows)
         place = Place(_told_name(source, name), harmful)
-        asked = requests_a_row(layout, head)
-        faults: list[tuple[int, Row, InputError]] = []
+        asked = requests_a_row(layout, rows)
         shared: Row = {}
-        for number, row in enumerate(itertools.chain(head, stream), start=1):
+        for number, (line, row) in enumerate(itertools.chain(head, stream), start=1):
             if describes_file(layout, row):
                 shared |= row
                 continue
             try:
                 behaviors = behaviors_of(layout, cells_of(shared) | cells_of(row), place)
             except InputError as error:
-                faults.append((number, row, error))
-                if not skip_bad:
-                    raise _placed(source, name, faults)[0] from None
+                on_bad(InputError(f"{name}, {f'line {line}' if line else f'row {number}'}", error.rule, error.fix))
                 continue
             found.without_text += asked - len(behaviors)
             for behavior in behaviors:
                 found.add(behavior)
         if fault is not None:
             raise fault
-        found.malformed += [f"{error.value}: {error.rule}" for error in _placed(source, name, faults)]
 
 
-def _head(rows: Iterator[Row]) -> tuple[list[Row], InputError | None]:
+def _head(rows: Iterator[tuple[int, Row]]) -> tuple[list[tuple[int, Row]], InputError | None]:
     """The first rows, and the error that ended them: it is raised once the rows before it have had their turn."""
-    head: list[Row] = []
+    head: list[tuple[int, Row]] = []
     try:
         for row in itertools.islice(rows, _HEAD):
             head.append(row)
     except InputError as error:
         return head, error
     return head, None
-
-
-def _placed(source: str, name: str, faults: list[tuple[int, Row, InputError]]) -> list[InputError]:
-    """The errors of malformed rows, each with the line of its row, or the row's number where there are no lines."""
-    lines = lines_of(source, name, [row for _, row, _ in faults])
-    return [
-        InputError(f"{name}, {f'line {line}' if line else f'row {number}'}", error.rule, error.fix)
-        for line, (number, _, error) in zip(lines, faults, strict=True)
-    ]
 
 
 def _used_columns(layout: Layout, rows: list[Row]) -> str:
@@ -227,61 +198,3 @@ def _read_mapped(spec: SourceSpec, harmful: bool | None, found: _Found) -> None:
         # An answer of the file's own is something to compare with, never what the model said.
         asked = request.model_copy(update={"answer": None})
         found.add(Behavior(id=request.id, benchmark=name, request=asked, reference=request.answer))
-
-
-def lines_of(spec: str, name: str, rows: Sequence[Row]) -> list[int | None]:
-    """The first line of each row of a file, in the order of the file; None for a format without lines.
-
-    Rows are found by what they hold, in one pass over the file.
-    """
-    found: list[int | None] = [None] * len(rows)
-    suffix = data_suffix(name)
-    if not rows or suffix not in _TABLES | _LINES or spec.startswith(("hub:", "disk:")):
-        return found
-    waiting: dict[str, deque[int]] = defaultdict(deque)
-    for number, row in enumerate(rows):
-        waiting[_key(list(row.values()) if suffix in _TABLES else row)].append(number)
-    opener = next((opener for other, opener in open_all(spec, _TABLES | _LINES) if other == name), None)
-    if opener is None:
-        return found
-    with open_text(name, opener) as file:
-        records = _json_lines(file) if suffix in _LINES else _table(file, list(rows[0]))
-        for line, key in records:
-            if waiting.get(key):
-                found[waiting[key].popleft()] = line
-    return found
-
-
-def _json_lines(file: TextIO) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(file, start=1):
-        with contextlib.suppress(json.JSONDecodeError, RecursionError):
-            yield number, _key(json.loads(line))
-
-
-def _table(file: TextIO, header: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Rows of a table with the line on which each begins, after the line that is its header."""
-    delimiter = _delimiter(file, header)
-    if delimiter is None:
-        return
-    reader = csv.reader(file, delimiter=delimiter)
-    start, below = 1, False
-    with contextlib.suppress(csv.Error):
-        for cells in reader:
-            if below:
-                yield start, _key([*cells[: len(header)], *[None] * (len(header) - len(cells))])
-            below = below or [cell.strip() for cell in cells] == header
-            start = reader.line_num + 1
-
-
-def _delimiter(file: TextIO, header: Sequence[str]) -> str | None:
-    """The delimiter that makes the header of one of the file's first lines."""
-    head = [line.removeprefix("\ufeff") for _, line in zip(range(20), file, strict=False)]
-    file.seek(0)
-    for delimiter in ",;\t|":
-        if any([cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])] == header for line in head):
-            return delimiter
-    return None
-
-
-def _key(value: object) -> str:
-    return json.dumps(value, sort_keys=True, default=str)

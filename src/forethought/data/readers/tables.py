@@ -7,15 +7,34 @@ import re
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, TextIO, cast
 
-from forethought.data.readers.base import OnBad, Opener, Row, column_names, is_damaged, is_header, open_text
+from forethought.data.readers.files import MEND, NOT_UTF_8, WORDS, Numbered, OnBad, Opener, Row, is_damaged, open_text
 from forethought.errors import InputError
 
 csv.field_size_limit(16 * 1024 * 1024)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
-_MEND = "Mend the line, or skip such rows with --skip-bad"
+
+
+def words_in(text: str) -> int:
+    """About how many words a text has; scripts without spaces count two characters a word."""
+    return max(len(text.split()), len(re.findall(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]", text)) // 2)
+
+
+def is_header(cells: Sequence[object]) -> bool:
+    """Whether a first line names columns; where it reads like a request itself, the table has no header."""
+    texts = [cell.strip() for cell in cells if isinstance(cell, str)]
+    if len(texts) < len(cells) or not any(texts):
+        return False
+    if any(text.lower() in WORDS["keys"]["header"] for text in texts):
+        return True
+    return not any(words_in(text) >= 5 or (text.endswith("?") and words_in(text) > 2) for text in texts)
+
+
+def column_names(count: int) -> list[str]:
+    """Names for the columns of a table without a header."""
+    return ["text"] if count == 1 else [f"column_{number}" for number in range(1, count + 1)]
 
 
 class _Lines:
@@ -45,7 +64,7 @@ class _Lines:
         self.taken = []
 
 
-def read_table(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
+def read_table(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]:
     """CSV, TSV and their like: the delimiter is the one that the first line has most of.
 
     A first line that reads like a request is no header. A row with more cells than
@@ -77,7 +96,7 @@ def _first_line(lines: _Lines) -> str | None:
     return None
 
 
-def _columns(name: str, lines: _Lines, delimiter: str, on_bad: OnBad) -> Iterator[Row]:
+def _columns(name: str, lines: _Lines, delimiter: str, on_bad: OnBad) -> Iterator[Numbered]:
     header: list[str] | None = None
     reader = csv.reader(lines, delimiter=delimiter)
     while True:
@@ -89,22 +108,22 @@ def _columns(name: str, lines: _Lines, delimiter: str, on_bad: OnBad) -> Iterato
             return
         except csv.Error as error:
             cells, fault = [], f"is not a row of a table ({error})"
+        start = lines.number - len(lines.taken) + 1
         if fault is not None:
-            start = lines.number - len(lines.taken) + 1
-            on_bad(InputError(f"{name}, line {start}", fault, _MEND))
+            on_bad(InputError(f"{name}, line {start}", fault, MEND))
             lines.give_back(lines.taken[1:])
             reader = csv.reader(lines, delimiter=delimiter)
         elif header is None:
             header = [cell.strip() for cell in cells] if is_header(cells) else column_names(len(cells))
             if not is_header(cells):
-                yield dict(zip(header, cells, strict=True))
+                yield start, dict(zip(header, cells, strict=True))
         elif any(cells):
-            yield dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=False))
+            yield start, dict(zip(header, [*cells, *[None] * (len(header) - len(cells))], strict=False))
 
 
 def _fault(cells: list[str], header: list[str] | None) -> str | None:
     if any(is_damaged(cell) for cell in cells):
-        return "is not UTF-8, unlike the rest of the file"
+        return NOT_UTF_8
     if header is None:
         return None
     if any(cell.strip() for cell in cells[len(header) :]):
@@ -114,7 +133,7 @@ def _fault(cells: list[str], header: list[str] | None) -> str | None:
     return None
 
 
-def _single_column(name: str, lines: _Lines, on_bad: OnBad) -> Iterator[Row]:
+def _single_column(name: str, lines: _Lines, on_bad: OnBad) -> Iterator[Numbered]:
     """One column needs no quotes: its commas belong to the text, and so does a quote that opens no cell."""
     header: str | None = None
     while True:
@@ -124,12 +143,12 @@ def _single_column(name: str, lines: _Lines, on_bad: OnBad) -> Iterator[Row]:
         if cell is None:
             return
         if is_damaged(cell):
-            on_bad(InputError(f"{name}, line {start}", "is not UTF-8, unlike the rest of the file", _MEND))
+            on_bad(InputError(f"{name}, line {start}", NOT_UTF_8, MEND))
         elif header is None and is_header([cell]):
             header = cell.strip()
         elif cell.strip():
             header = header or column_names(1)[0]
-            yield {header: cell}
+            yield start, {header: cell}
 
 
 def _single_cell(lines: _Lines, most: int = 1000) -> str | None:
@@ -150,14 +169,14 @@ def _single_cell(lines: _Lines, most: int = 1000) -> str | None:
     return None
 
 
-def read_lines(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
+def read_lines(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]:
     """One text a line."""
     with open_text(name, opener) as file:
         for number, line in enumerate(file, start=1):
             if is_damaged(line):
-                on_bad(InputError(f"{name}, line {number}", "is not UTF-8, unlike the rest of the file", _MEND))
+                on_bad(InputError(f"{name}, line {number}", NOT_UTF_8, MEND))
             elif line.strip():
-                yield {"text": line.strip()}
+                yield number, {"text": line.strip()}
 
 
 # Parquet and Arrow files by batches, and sets of the `datasets` library.
@@ -165,7 +184,7 @@ def read_lines(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
 _BATCH = 4096
 
 
-def read_parquet(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
+def read_parquet(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]:
     """Rows of a Parquet file, a batch of its row groups at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -173,12 +192,12 @@ def read_parquet(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
     try:
         with _on_disk(opener) as file:
             for batch in pq.ParquetFile(file).iter_batches(batch_size=_BATCH):
-                yield from batch.to_pylist()
+                yield from ((0, row) for row in batch.to_pylist())
     except pa.ArrowException as error:
-        raise InputError(name, f"is not Parquet ({_first_line(error)})", "Write it again") from None
+        raise InputError(name, f"is not Parquet ({_told(error)})", "Write it again") from None
 
 
-def read_arrow(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
+def read_arrow(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]:
     """Rows of an Arrow or Feather file, or of an Arrow stream as `datasets` writes it."""
     import pyarrow as pa
 
@@ -193,9 +212,9 @@ def read_arrow(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
                 batches = pa.ipc.open_stream(file)
             for batch in batches:
                 for start in range(0, batch.num_rows, _BATCH):
-                    yield from batch.slice(start, _BATCH).to_pylist()
+                    yield from ((0, row) for row in batch.slice(start, _BATCH).to_pylist())
     except pa.ArrowException as error:
-        raise InputError(name, f"is not Arrow ({_first_line(error)})", "Write it again, or as Parquet") from None
+        raise InputError(name, f"is not Arrow ({_told(error)})", "Write it again, or as Parquet") from None
 
 
 def _on_disk(opener: Opener) -> BinaryIO:
@@ -210,7 +229,7 @@ def _on_disk(opener: Opener) -> BinaryIO:
     return cast(BinaryIO, copy)
 
 
-def _columnar_first_line(error: Exception) -> str:
+def _told(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
@@ -231,7 +250,7 @@ def read_datasets(spec: str) -> Iterator[tuple[str, Row]]:
     except Exception as error:  # the library raises many kinds; each becomes one line for the user
         raise InputError(
             spec,
-            f"could not be loaded ({_columnar_first_line(error)})",
+            f"could not be loaded ({_told(error)})",
             "Check the name and the network, or give a local file",
         ) from error
     for row in loaded:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from forethought.attacks.catalogue import DIRECT, apply_attack
 from forethought.data.evolve import Operator
-from forethought.data.select import sample
 from forethought.data.shipped import shipped_requests
+from forethought.data.sources import sample
 from forethought.errors import InputError
 from forethought.metrics import Scores
 from forethought.records import Record, Request, Split

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from forethought.chat import Tokenizer
 from forethought.data.evolve import evolve
-from forethought.data.select import sample
 from forethought.data.shipped import shipped_requests
+from forethought.data.sources import sample
 from forethought.data.teach import teach
 from forethought.pipeline.recipe import BuildConfig, Recipe
 from forethought.pipeline.rows import operators_of

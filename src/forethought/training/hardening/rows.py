@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forethought.chat import encode_completion, encode_prompt
-from forethought.data.select import within_budget
+from forethought.data.sources import within_budget
 from forethought.reasoning import render
 from forethought.records import Example
 from forethought.training.hardening.pairs import Pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from forethought.data.select import within_budget
+from forethought.data.sources import within_budget
 from forethought.reasoning import Detail, Format
 from forethought.records import Example
 from forethought.training.config import TrainConfig

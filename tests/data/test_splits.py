@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.select import cap_per_rule, load_split, sample
-from forethought.data.sources import ColumnMapping, SourceSpec
+from forethought.data.columns import ColumnMapping
+from forethought.data.sources import SourceSpec, cap_per_rule, load_split, sample
 from forethought.errors import InputError
 from forethought.records import Request, user_request, write_jsonl
 

