@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
+from forethought.records import Message
 
 Answer = Callable[[Conversation], str | Response | Failed]
 LogProb = Callable[[Conversation, str, bool], float]
 """(conversation, text in the model's turn, first token alone) to its natural log-probability."""
+
+
+def as_messages(text: str, system: str | None = None) -> tuple[Message, ...]:
+    """A user's text as a conversation, behind a system prompt when given."""
+    head = (Message(role="system", content=system),) if system else ()
+    return (*head, Message(role="user", content=text))
 
 
 class Scripted:

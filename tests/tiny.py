@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from forethought.data.shipped import shipped_requests
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
-from forethought.models.local import Settings, write_settings
+from forethought.models.settings import Settings, write_settings
 from forethought.models.weights import load_or_make
 from forethought.policy import default_policy
 from forethought.reasoning import Detail, Finding, SafetyReasoning, render

@@ -75,6 +75,11 @@ def encode_completion(tokenizer: Tokenizer, text: str, end: bool = True) -> list
     return [*ids, end_token(tokenizer)] if end else ids
 
 
+def end_tokens(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids at which an assistant's turn ends: the template's end-of-turn token, and EOS where there is one."""
+    return frozenset({end_token(tokenizer), tokenizer.eos_token_id} - {None})
+
+
 def end_token(tokenizer: Tokenizer) -> int:
     """Id of the token that ends an assistant's turn, read off the template, else EOS.
 

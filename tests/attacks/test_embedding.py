@@ -16,8 +16,9 @@ from forethought.attacks.searches.weights.embedding import Perturbed
 from forethought.chat import encode_prompt
 from forethought.errors import ModelError
 from forethought.models.conversation import Able
-from forethought.models.local import LocalModel, as_messages
+from forethought.models.local import LocalModel
 from forethought.records import user_request
+from tests.scripted import as_messages
 from tests.tiny import new_folder, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 GOAL = Goal(request=user_request("Say that the sky is green"), target_string="Sure, the sky is green")

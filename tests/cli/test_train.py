@@ -23,7 +23,8 @@ from forethought.evaluation.calibrate import calibrate
 from forethought.evaluation.inputs import AttackSettings
 from forethought.evaluation.report import read_run
 from forethought.models.conversation import Response
-from forethought.models.local import LocalModel, as_messages, read_settings
+from forethought.models.local import LocalModel
+from forethought.models.settings import read_settings
 from forethought.policy import default_policy
 from forethought.records import Example, write_jsonl
 from forethought.store import read_store, rewrite
@@ -32,6 +33,7 @@ from forethought.training.config import TrainConfig
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.catalogue import all_methods
 from forethought.training.prepare import harmful_requests, method_rows, seen_operators
+from tests.scripted import as_messages
 from tests.tiny import (
     Scripted,
     harmful_example,

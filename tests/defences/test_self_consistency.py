@@ -10,8 +10,8 @@ import pytest
 from forethought.defences.catalogue import make_defence
 from forethought.defences.self_consistency import ConsistencySettings, SelfConsistency
 from forethought.models.conversation import Able, Conversation, Response
-from forethought.models.local import LocalModel, as_messages
-from tests.scripted import Scripted
+from forethought.models.local import LocalModel
+from tests.scripted import Scripted, as_messages
 from tests.tiny import tiny_adapter, tiny_folder
 
 ASKED = Conversation(messages=as_messages("How do I copy a film that I made?"), prefill="<think>\n", think_budget=30)

@@ -10,8 +10,7 @@ import pytest
 
 from forethought.defences.smooth_llm import UNREADABLE, Perturbation, SmoothLLM, SmoothSettings, perturb
 from forethought.models.conversation import Conversation, Failed, Response
-from forethought.models.local import as_messages
-from tests.scripted import Scripted
+from tests.scripted import Scripted, as_messages
 
 TEXT = "a" * 50
 NO = "I'm sorry, but I can't help with that."

@@ -15,12 +15,11 @@ from forethought.defences.self_examination import ExaminationSettings, SelfExami
 from forethought.errors import ConfigError
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
-from forethought.models.local import as_messages
 from forethought.policy import default_policy
 from forethought.reasoning import Decision
 from forethought.records import Message
 from forethought.refusal import refusal_outcome
-from tests.scripted import Scripted
+from tests.scripted import Scripted, as_messages
 
 ASKED = "How do I bake bread?"
 NO = "I can't help with that."

@@ -17,7 +17,8 @@ from forethought.errors import InputError, ModelError
 from forethought.evaluation import calibrate as module
 from forethought.evaluation.calibrate import calibrate
 from forethought.measure.calibrate import Method, allowed_refusals
-from forethought.models.local import LocalModel, read_settings
+from forethought.models.local import LocalModel
+from forethought.models.settings import read_settings
 from forethought.progress import Progress
 from forethought.records import Message, Request
 from tests.tiny import tiny_adapter, tiny_folder

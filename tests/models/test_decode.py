@@ -156,18 +156,18 @@ def test_verdict_alone_stops_there(model: Any, tokenizer: Any, verdict: VerdictT
 
 def test_spent_budget_leads_to_the_anchor(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:
     """A random model never writes the anchor: its rows have to be led there, and say so."""
-    rows = [Row(i, _ids(tokenizer, text), 3, watch=True, think_budget=7) for i, text in enumerate(PROMPTS)]
+    rows = [Row(i, _ids(tokenizer, text), 3, watch=True, think_budget=4) for i, text in enumerate(PROMPTS)]
     Decoder(model, tokenizer, NO_END).run(rows, verdict)
     for row in rows:
         assert row.led
         assert row.log_odds is not None
-        assert row.made[7 : 7 + len(verdict.lead_in)] == list(verdict.lead_in)
-        assert row.verdict_at == 7 + len(verdict.lead_in)
+        assert row.made[4 : 4 + len(verdict.lead_in)] == list(verdict.lead_in)
+        assert row.verdict_at == 4 + len(verdict.lead_in)
 
 
 def test_thought_that_ends_without_a_verdict_is_led_to_one(model: Any, tokenizer: Any, verdict: VerdictTokens) -> None:
     prompt = _ids(tokenizer, PROMPTS[1])
-    end = _generated(model, prompt, 4, end=0)[2]
+    end = _generated(model, prompt, 4, end=0)[3]  # none that the lead-in has, too
     row = Row(0, prompt, 3, watch=True, think_budget=50)
     Decoder(model, tokenizer, frozenset({end})).run([row], verdict)
     assert row.led

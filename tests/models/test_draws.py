@@ -12,7 +12,8 @@ import torch
 
 from forethought.models.conversation import Conversation, Response
 from forethought.models.decode import Decoder, Draws, Row, VerdictTokens, drawn, draws_for
-from forethought.models.local import LocalModel, as_messages
+from forethought.models.local import LocalModel
+from tests.scripted import as_messages
 from tests.tiny import tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 NO_END = frozenset({0})

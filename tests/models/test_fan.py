@@ -10,7 +10,7 @@ import torch
 
 from forethought.models import likelihood
 from forethought.models.conversation import Conversation
-from forethought.models.likelihood import Tree, fan_log_probs, fits
+from forethought.models.likelihood import Tree, fits, tree_log_probs
 from forethought.models.local import LocalModel
 from forethought.records import Message
 from tests.tiny import tiny_folder, tiny_model
@@ -37,7 +37,7 @@ def test_a_tree_holds_shared_beginnings_once() -> None:
 
 def test_each_text_is_as_likely_as_by_itself() -> None:
     model = tiny_model()
-    found = fan_log_probs(model, PROMPTS, TEXTS)
+    found = tree_log_probs(model, PROMPTS, TEXTS)
     for prompt, sums in zip(PROMPTS, found, strict=True):
         for text, summed in zip(TEXTS, sums, strict=True):
             with torch.no_grad():
@@ -60,14 +60,14 @@ def test_questions_of_one_prompt_are_read_as_a_tree_and_answered_alike(monkeypat
 
     def counted(*arguments: Any) -> Any:
         passes.append(len(arguments[2]))
-        return fan_log_probs(*arguments)
+        return tree_log_probs(*arguments)
 
-    monkeypatch.setattr(likelihood, "fan_log_probs", counted)
-    as_tree = likelihood.log_probs(model, conversations, openings * 2)
+    monkeypatch.setattr(likelihood, "tree_log_probs", counted)
+    as_tree = model.log_probs(conversations, openings * 2)
     assert passes, "no tree was read"
     monkeypatch.setattr(likelihood, "fits", lambda config: False)
     # In bfloat16, where the machine has it, a sum of some 30 nats keeps two digits behind the point.
-    assert as_tree == pytest.approx(likelihood.log_probs(model, conversations, openings * 2), abs=0.05)
+    assert as_tree == pytest.approx(model.log_probs(conversations, openings * 2), abs=0.05)
     assert len(passes) == 1
 
 

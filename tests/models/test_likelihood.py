@@ -11,7 +11,8 @@ from forethought.chat import encode_prompt
 from forethought.errors import InputError
 from forethought.models import likelihood, prefix
 from forethought.models.conversation import Conversation
-from forethought.models.local import LocalModel, as_messages
+from forethought.models.local import LocalModel
+from tests.scripted import as_messages
 from tests.tiny import tiny_folder
 
 TARGETS = ("Sure, here is a table", " Yes", "Sure", "The sky is green, and the grass is blue, and so on and on")
@@ -82,7 +83,7 @@ def test_what_has_no_log_probability_is_an_error(model: LocalModel) -> None:
     conversation = _conversations()[0]
     with pytest.raises(InputError, match="no tokens"):
         model.log_probs([conversation], [""])
-    long = Conversation(messages=as_messages("word " * 1100))
+    long = Conversation(messages=as_messages("word " * 2200))
     with pytest.raises(InputError, match="context"):
         model.log_probs([long], ["Sure"])
     assert model.log_probs([], []) == []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,11 +19,12 @@ from forethought.errors import ModelError
 from forethought.models import weights as weights_module
 from forethought.models.conversation import Conversation, Response
 from forethought.models.decode import Row
-from forethought.models.local import LocalModel, Settings, as_messages, read_settings, write_settings
-from forethought.models.turn import Opened, Turn, _Asking
+from forethought.models.local import LocalModel
+from forethought.models.settings import Settings, read_settings, write_settings
 from forethought.models.weights import merge_adapter
 from forethought.policy import default_policy
 from forethought.records import Message, user_request
+from tests.scripted import as_messages
 from tests.tiny import Scripted, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 TEXTS = ("Hello", "What is the capital of Norway?", "Name three kinds of pasta.")
@@ -200,17 +202,22 @@ def test_trap_5_real_turns_stand_in_the_prompt(base: LocalModel) -> None:
     assert "Be brief." in text
 
 
-def test_reasoning_and_answer_are_cut_apart(thinker: LocalModel) -> None:
+def test_reasoning_and_answer_are_cut_apart(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finished row whose text is known: what stands before the closing tag is thought, what follows is answer."""
+    model = LocalModel.load(str(tiny_folder()), adapter, dtype="float32")
     text = "Intent: bake bread.\nVerdict: refuse. R4 Fraud: it would cheat.\n</think>\nI can't help you with that."
-    made = list(thinker.tokenizer(text, add_special_tokens=False)["input_ids"])
-    row = Row(0, [1, 2, 3], 40, made=made, log_odds=1.5, refuses=True)
-    response = _Asking(thinker, 1, 40, None, None)._read(Turn([0], row, [1, 2, 3], "<think>\n", Opened()))
+
+    def written(rows: Iterator[Row], *rest: Any) -> Iterator[Row]:
+        for row in rows:
+            yield dataclasses.replace(row, made=model.ids(text), log_odds=1.5, refuses=True)
+
+    monkeypatch.setattr(model.thinker, "stream", written)
+    (response,) = model.respond(CONVERSATIONS[:1], 40)
     assert response.answer == "I can't help you with that."
     assert "can't help" not in response.reasoning_text
     assert response.reasoning is not None
     assert response.reasoning.violated == ("R4",)
-    assert response.reasoning_tokens + response.answer_tokens == len(made)
+    assert response.reasoning_tokens + response.answer_tokens == len(model.ids(text))
 
 
 def test_settings_come_back_as_written(tmp_path: Path) -> None:

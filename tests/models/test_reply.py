@@ -11,12 +11,21 @@ import pytest
 import torch
 
 from forethought.chat import encode_prompt
-from forethought.models.conversation import Able, Conversation, Failed, Respondent, Response
+from forethought.models.conversation import (
+    LED,
+    NO_VERDICT,
+    PREFILLED_VERDICT,
+    Able,
+    Conversation,
+    Failed,
+    Respondent,
+    Response,
+    opened_by,
+)
 from forethought.models.decode import Decoder, Row
-from forethought.models.local import LocalModel, as_messages
-from forethought.models.turn import LED, NO_VERDICT, PREFILLED_VERDICT, opened_by
+from forethought.models.local import LocalModel
 from forethought.policy import default_policy
-from tests.scripted import Scripted
+from tests.scripted import Scripted, as_messages
 from tests.tiny import tiny_adapter, tiny_folder
 
 HELLO = as_messages("Hello")
@@ -209,7 +218,7 @@ def test_finished_ones_are_told_while_others_run(base: LocalModel, monkeypatch: 
 
 
 def test_conversation_that_does_not_fit_fails_and_no_other(base: LocalModel, thinker: LocalModel) -> None:
-    long = Conversation(messages=as_messages("word " * 1100))
+    long = Conversation(messages=as_messages("word " * 2200))
     for model in (base, thinker):
         failed, whole = model.reply([long, Conversation(messages=HELLO)], 2)
         assert isinstance(failed, Failed)

@@ -13,9 +13,9 @@ from inspect_ai.model import ChatMessageAssistant, ContentReasoning, ContentText
 
 from forethought.errors import ConfigError, ModelError
 from forethought.models.conversation import Able, Conversation, Failed, Respondent, Response
-from forethought.models.local import as_messages
 from forethought.models.servers import Servers, ServerSettings
 from tests.mock_teacher import MockTeacher, Reply, Script
+from tests.scripted import as_messages
 
 MOCK = "openai-api/mock/attacked"
 FAST = ServerSettings(backoff_s=0.01, max_retries=3)

@@ -11,7 +11,7 @@ from forethought.attacks.searches.outcome import Outcome
 from forethought.data.card import BuildFacts, SourceFacts
 from forethought.data.teach import reason_about, refusal_for
 from forethought.metrics import Figure
-from forethought.models.local import Settings
+from forethought.models.settings import Settings
 from forethought.policy import default_policy
 from forethought.records import Example, user_request
 from forethought.report.attack_figures import attack_report, collect, search_results

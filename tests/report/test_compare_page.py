@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought.attempts.records import Judged
-from forethought.models.local import Settings
+from forethought.models.settings import Settings
 from forethought.report.compare_page import write_compare_page
 from forethought.report.figures import defence_figures
 from tests.judged import LONG_HARMFUL, judged_one, request_of

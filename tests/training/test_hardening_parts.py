@@ -13,8 +13,7 @@ from forethought.attacks.suites import load_suite, suite_attacks
 from forethought.attempts.records import Attempt, Judged
 from forethought.chat import encode_completion, encode_prompt
 from forethought.errors import InputError
-from forethought.models.conversation import Able, Response
-from forethought.models.turn import NO_VERDICT, PREFILLED_VERDICT
+from forethought.models.conversation import NO_VERDICT, PREFILLED_VERDICT, Able, Response
 from forethought.policy import default_policy
 from forethought.records import user_request
 from forethought.training.hardening.attacking import (

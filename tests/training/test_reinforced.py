@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from forethought.errors import ConfigError, InputError
 from forethought.models.conversation import Conversation, Failed, Response
-from forethought.models.local import LocalModel, read_settings
+from forethought.models.local import LocalModel
+from forethought.models.settings import read_settings
 from forethought.policy import default_policy
 from forethought.reasoning import SafetyReasoning
 from forethought.records import Example

@@ -16,7 +16,8 @@ from forethought.chat import encode_prompt
 from forethought.errors import ConfigError, InputError
 from forethought.measure.probe import WEIGHTS, load_probe
 from forethought.models.hidden_states import last_states
-from forethought.models.local import LocalModel, read_settings
+from forethought.models.local import LocalModel
+from forethought.models.settings import read_settings
 from forethought.policy import default_policy
 from forethought.records import Example
 from forethought.training.config import TrainConfig

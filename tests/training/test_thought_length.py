@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from forethought.models.local import LocalModel, as_messages, read_settings
-from forethought.models.settings import SETTINGS_FILE, THINK_BUDGET, Settings
+from forethought.models.local import LocalModel
+from forethought.models.settings import SETTINGS_FILE, THINK_BUDGET, Settings, read_settings
 from forethought.policy import default_policy
 from forethought.reasoning import VERDICT_ANCHOR
 from forethought.training.config import TrainConfig
@@ -16,6 +16,7 @@ from forethought.training.methods.base import Job, Material
 from forethought.training.methods.catalogue import all_methods
 from forethought.training.rows import IGNORED
 from forethought.training.run import think_budget, train_method
+from tests.scripted import as_messages
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
-from forethought.reasoning import Decision, SafetyReasoning
+from forethought.policy import Policy
+from forethought.reasoning import Decision, Format, Parsed, SafetyReasoning, markers, parse
 from forethought.records import Message, Record
+
+NO_VERDICT = "the model's turn was begun for it: no verdict was read"
+PREFILLED_VERDICT = "the verdict was put into the model's turn"
+LED = "the verdict had to be asked for"
+"""Causes of a response."""
 
 
 class Conversation(Record):
@@ -110,3 +117,50 @@ class TellsLogProbs(Protocol):
     ) -> list[float]:
         """Natural logarithms, summed over the tokens of each text, or of its first token alone."""
         ...
+
+
+# What a prefill opens. It leaves a model that thinks in one of three states:
+#
+# - the thought is *open*, with no verdict in it: the model thinks on, still watched, and its verdict is read at
+#   the anchor;
+# - it is *decided*: the thought is open and holds a verdict. There is nothing left to read: the decision is the one
+#   that was put there, without log-odds, and the weights that think also answer;
+# - the *answer* has begun, after a thought that was closed or without one: the defence's verdict is bypassed, and the
+#   weights that think go on unwatched. That is what an attacker with access to the prompt gets.
+#
+# What the prefill holds belongs to the response: its thought to the reasoning, its answer to the answer. Tokens are
+# counted where they were generated.
+
+
+class Opened(Record):
+    """How a prefill leaves the turn of a model that thinks."""
+
+    state: Literal["open", "decided", "answer"] = "open"
+    parsed: Parsed | None = None
+    """Its thought; None where there is none."""
+    answer: str = ""
+    """Its part of the answer, as it stands."""
+
+    @property
+    def decision(self) -> Decision | None:
+        """The verdict that the prefill holds."""
+        return self.parsed.reasoning.verdict if self.parsed is not None and self.parsed.reasoning is not None else None
+
+
+def opened_by(prefill: str, policy: Policy, fmt: Format) -> Opened:
+    """What a prefill opens. An empty one opens nothing: the model thinks from its start."""
+    if not prefill:
+        return Opened()
+    opening, closing = markers(fmt)
+    _, begins, rest = prefill.partition(opening)
+    if not begins:
+        return Opened(state="answer", answer=prefill)
+    # A heading begins a line; a tag closes anywhere.
+    pattern = rf"(?m)^{re.escape(closing)}\b" if closing.startswith("#") else re.escape(closing)
+    ends = list(re.finditer(pattern, rest))
+    if ends:
+        thought, answer = rest[: ends[-1].start()], rest[ends[-1].end() :]
+        return Opened(state="answer", parsed=parse(f"{opening}{thought}", policy), answer=answer.lstrip())
+    parsed = parse(prefill, policy)
+    undecided = parsed.reasoning is None and parsed.cause == "no verdict in the reasoning"
+    return Opened(state="open" if undecided else "decided", parsed=parsed)

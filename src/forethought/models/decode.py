@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -85,7 +86,7 @@ class Row:
     """One sequence being decoded; the working state of the loop."""
 
     index: int
-    """Position in the caller's list."""
+    """The caller's number for it."""
     prompt: list[int]
     """Prompt token ids, forced opening included."""
     max_new: int
@@ -222,16 +223,16 @@ class Decoder:
         tokenizer: Any,
         end_ids: frozenset[int],
         batch_size: int = 128,
-        around: Callable[[], AbstractContextManager[Any]] | None = None,
+        context: Callable[[], AbstractContextManager[Any]] | None = None,
         most_tokens: int | None = None,
     ) -> None:
         """`batch_size`: most rows side by side. `most_tokens`: most tokens held, None is what memory allows.
 
-        `around`: a context that every pass of the model runs in, such as one that switches an adapter off.
+        `context`: what every pass of the model runs in, such as one that switches an adapter off.
         """
         self._model, self._tokenizer, self._end_ids = model, tokenizer, end_ids
         self._batch_size, self._most_tokens = batch_size, most_tokens
-        self._around: Callable[[], AbstractContextManager[Any]] = around or contextlib.nullcontext
+        self._context: Callable[[], AbstractContextManager[Any]] = context or contextlib.nullcontext
 
     def run(self, rows: Sequence[Row], verdict: VerdictTokens | None = None, threshold: float = 0.0) -> None:
         """Decodes all rows in place. `threshold`: a watched row refuses when its log-odds are at least this."""
@@ -245,12 +246,14 @@ class Decoder:
         steering = Steering(self._tokenizer, self._end_ids, verdict, threshold)
         slots = Slots(_text_config(self._model).num_hidden_layers, self._model.device)
         limit = self._most_tokens or tokens_that_fit(self._model)
-        waiting = _Waiting(rows)
         active: list[Row] = []
         while True:
-            if len(active) <= REFILL * self._batch_size and (new := self._admitted(waiting, active, slots, limit)):
-                self._take_in(new, slots)
-                active += new
+            if len(active) <= REFILL * self._batch_size:
+                most = slots.span + max((_still(row) for row in active), default=0)
+                new, rows = self._admitted(rows, len(active), limit, most)
+                if new:
+                    self._take_in(new, slots)
+                    active += new
             if not active:
                 return
             self._step(active, slots, steering)
@@ -263,21 +266,23 @@ class Decoder:
                     active.pop()
                     yield done
 
-    def _admitted(self, waiting: _Waiting, active: Sequence[Row], slots: Slots, limit: int) -> list[Row]:
-        """The next rows that fit beside those that run; one at least where none run."""
+    def _admitted(self, rows: Iterator[Row], n_active: int, limit: int, most: int) -> tuple[list[Row], Iterator[Row]]:
+        """The next rows that fit beside those that run, one at least where none run; and what is left.
+
+        `limit`: tokens held at most. `most`: those that a row which runs may come to.
+        """
         new: list[Row] = []
-        most = slots.span + max((_still(row) for row in active), default=0)
-        while len(active) + len(new) < self._batch_size and (row := waiting.first()) is not None:
+        while n_active + len(new) < self._batch_size and (row := next(rows, None)) is not None:
             most = max(most, len(row.prompt) + _still(row))
-            if (active or new) and (len(active) + len(new) + 1) * most > limit:
-                break
-            new.append(waiting.take())
-        return new
+            if (n_active or new) and (n_active + len(new) + 1) * most > limit:
+                return new, itertools.chain([row], rows)
+            new.append(row)
+        return new, rows
 
     @torch.inference_mode()
     def _take_in(self, rows: Sequence[Row], slots: Slots) -> None:
         """Reads prompts but for their last tokens, which begin the decoding."""
-        with self._around():
+        with self._context():
             levels = share([row.prompt[:-1] for row in rows])
             read(self._model, levels)
         ends: dict[int, Node] = {place: node for level in levels for node in level for place in node.rows}
@@ -287,7 +292,7 @@ class Decoder:
     def _step(self, active: Sequence[Row], slots: Slots, steering: Steering) -> None:
         mask, positions = slots.next_token()
         last = [[row.made[-1] if row.made else row.prompt[-1]] for row in active]
-        with self._around():
+        with self._context():
             out = self._model(
                 input_ids=torch.tensor(last, device=self._model.device),
                 attention_mask=mask,
@@ -303,24 +308,6 @@ class Decoder:
                 proposed[place] = token
         for place, row in enumerate(active):
             steering.step(row, logits[place], proposed[place])
-
-
-class _Waiting:
-    """Rows to come, with a look at the first."""
-
-    def __init__(self, rows: Iterator[Row]) -> None:
-        self._rows = rows
-        self._first: Row | None = None
-
-    def first(self) -> Row | None:
-        if self._first is None:
-            self._first = next(self._rows, None)
-        return self._first
-
-    def take(self) -> Row:
-        row, self._first = self._first, None
-        assert row is not None
-        return row
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:

@@ -9,20 +9,33 @@ on allowed requests is the base model's own.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forethought.chat import encode_prompt, end_token
-from forethought.errors import ModelError
-from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
-from forethought.models.decode import Decoder, VerdictTokens
+from forethought.chat import encode_prompt, end_tokens
+from forethought.errors import InputError, ModelError
+from forethought.models.conversation import (
+    LED,
+    NO_VERDICT,
+    PREFILLED_VERDICT,
+    Able,
+    Conversation,
+    Failed,
+    OnReply,
+    Opened,
+    Response,
+    opened_by,
+)
+from forethought.models.decode import Decoder, Row, VerdictTokens, draws_for, in_order
 from forethought.models.likelihood import log_probs
-from forethought.models.settings import Settings, read_settings, write_settings
-from forethought.models.turn import replies
+from forethought.models.settings import Settings
 from forethought.models.weights import DType, load_weights
-from forethought.reasoning import VERDICT_ANCHOR, markers
+from forethought.reasoning import VERDICT_ANCHOR, markers, parse
 from forethought.records import Message
+
+_PROBE = (Message(role="user", content="x"),)
 
 
 class LocalModel:
@@ -49,17 +62,15 @@ class LocalModel:
         """The base's answers by (prompt text, token limit), where some run has them already."""
         self.known_replies: dict[tuple[Conversation, int], Response] = {}
         """The model's own replies by (conversation, token limit), likewise: of these weights at their own threshold."""
-        self.on_progress: Callable[[int], None] | None = None
-        """Called with the number of conversations finished, where a caller of `respond` gives nothing else."""
-        ends = {end_token(tokenizer)} | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
         self.base_weights: Any = base if base is not None else model
         """What answers after `comply` when the settings say so; within `adapter_off` these are the base model's."""
         self.batch_size = batch_size
         self._has_base = base is not None
-        self.thinker = Decoder(model, tokenizer, frozenset(ends), batch_size)
+        ends = end_tokens(tokenizer)
+        self.thinker = Decoder(model, tokenizer, ends, batch_size)
         # A model that does not think answers with its own weights, whatever stands beside it.
-        answering, around = (self.base_weights, self.adapter_off) if self.thinks else (model, None)
-        self.answerer = Decoder(answering, tokenizer, frozenset(ends), batch_size, around=around)
+        answering, context = (self.base_weights, self.adapter_off) if self.thinks else (model, None)
+        self.answerer = Decoder(answering, tokenizer, ends, batch_size, context=context)
 
     @classmethod
     def load(cls, name: str, adapter: Path | None = None, dtype: DType = "auto", batch_size: int = 128) -> LocalModel:
@@ -105,7 +116,8 @@ class LocalModel:
         on_reply: OnReply | None = None,
         threshold: float | None = None,
     ) -> list[Response | Failed]:
-        """One reply a conversation, in order; equal conversations are decoded once. How prefills are read: `turn.py`.
+        """One reply a conversation, in order; equal conversations are decoded once. `opened_by` says how a prefill is
+        read. `max_answer_tokens` 0 stops thoughts at their verdict.
 
         A conversation with a temperature is sampled, thought and answer; the verdict is still the threshold's, by
         log-odds read at temperature 1. Samples of one conversation need different seeds.
@@ -113,7 +125,7 @@ class LocalModel:
         `threshold` None is the model's own operating point. A conversation that its chat template does not take, or
         that is longer than its context, is Failed. Raises ModelError when the model can't be asked at all.
         """
-        return replies(self, conversations, max_answer_tokens, threshold, on_reply)
+        return _Replies(self, max_answer_tokens, threshold, on_reply).to(conversations)
 
     def respond(
         self,
@@ -129,7 +141,13 @@ class LocalModel:
         reports finished conversations. Raises ModelError for a conversation without a response, too.
         """
         asked = [Conversation(messages=tuple(turns), think_budget=think_budget) for turns in conversations]
-        return self._all_there(replies(self, asked, max_answer_tokens, threshold, _counted(on_done)))
+        told: OnReply | None = None if on_done is None else lambda place, reply: on_done(1)
+        responses = []
+        for reply in self.reply(asked, max_answer_tokens, told, threshold):
+            if isinstance(reply, Failed):
+                raise ModelError(self.name, reply.cause, "Change that conversation, or use another model")
+            responses.append(reply)
+        return responses
 
     def think(
         self,
@@ -143,8 +161,7 @@ class LocalModel:
         """
         if not self.thinks:
             raise ModelError(self.name, "was not trained to reason", "Train one that is: forethought train")
-        asked = [Conversation(messages=tuple(turns), think_budget=think_budget) for turns in conversations]
-        return self._all_there(replies(self, asked, 0, None, _counted(on_done)))
+        return self.respond(conversations, 0, think_budget, on_done=on_done)
 
     def log_probs(
         self,
@@ -152,20 +169,33 @@ class LocalModel:
         target_strings: Sequence[str],
         first_only: Sequence[bool] | bool = False,
     ) -> list[float]:
-        """Natural log-probability of each text in the model's turn; see `likelihood.log_probs`."""
-        return log_probs(self, conversations, target_strings, first_only)
+        """Natural log-probability of each text in the model's turn, right after the prompt and its prefill.
+
+        Summed over the text's tokens; `first_only` is that of its first token alone. The text is tokenised by itself,
+        as a model writes it, and the weights are those that think where there are such.
+
+        Raises InputError for a text without tokens or a prompt longer than the model's context, ModelError for a
+        conversation that the chat template doesn't take.
+        """
+        firsts = [first_only] * len(conversations) if isinstance(first_only, bool) else first_only
+        asked = []
+        for conversation, text, first in zip(conversations, target_strings, firsts, strict=True):
+            target = self.ids(text)[: 1 if first else None]
+            if not target:
+                raise InputError(f"target string '{text}'", "has no tokens", "Give a text")
+            prompt = encode_prompt(self.tokenizer, conversation.messages) + self.ids(conversation.prefill)
+            if len(prompt) + len(target) > self.context_tokens:
+                raise InputError(
+                    f"a prompt of {len(prompt)} tokens",
+                    f"is more than the model's context of {self.context_tokens}",
+                    "Shorten the conversation",
+                )
+            asked.append((tuple(prompt), tuple(target)))
+        return log_probs(self.model, asked)
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """The rendered prompt, as the model sees it."""
         return str(self.tokenizer.decode(encode_prompt(self.tokenizer, messages)))
-
-    def _all_there(self, given: Sequence[Response | Failed]) -> list[Response]:
-        responses = []
-        for reply in given:
-            if isinstance(reply, Failed):
-                raise ModelError(self.name, reply.cause, "Change that conversation, or use another model")
-            responses.append(reply)
-        return responses
 
     def verdict_tokens(self) -> VerdictTokens:
         """What the decoder steers by. Raises ModelError where the tokenizer can't tell the verdicts apart."""
@@ -208,14 +238,182 @@ class LocalModel:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
-def _counted(on_done: Callable[[int], None] | None) -> OnReply | None:
-    return None if on_done is None else lambda place, reply: on_done(1)
+@dataclass(frozen=True)
+class _Turn:
+    """A turn of the model to be decoded."""
+
+    conversation: Conversation
+    places: list[int]
+    """Where in what was asked its conversation stands."""
+    row: Row
+    prompt: list[int]
+    """Token ids of the conversation, without anything of the model's own turn."""
+    own: str
+    """What the model's turn begins with: the prefill, or the thought's opening marker."""
+    opened: Opened
+
+    @property
+    def sample(self) -> tuple[float, int]:
+        """Temperature and seed that its answer is drawn with; all greedy ones are the same."""
+        asked = self.conversation
+        return (asked.temperature, asked.sample_seed) if asked.temperature else (0.0, 0)
 
 
-def as_messages(text: str, system: str | None = None) -> tuple[Message, ...]:
-    """A user's text as a conversation, behind a system prompt when given."""
-    head = (Message(role="system", content=system),) if system else ()
-    return (*head, Message(role="user", content=text))
+class _Replies:
+    """One call of `LocalModel.reply`: conversations to rows, rows to responses.
+
+    Thoughts come first, answers as thoughts allow them, without a barrier: the stream of answers draws on the stream
+    of thoughts. When answers run low, thoughts run until there is enough to answer. On one device nothing is gained by
+    more, and no more is held than a wave of each.
+    """
+
+    def __init__(self, model: LocalModel, max_tokens: int, threshold: float | None, on_reply: OnReply | None) -> None:
+        own = model.thinking.threshold if model.thinking is not None else 0.0
+        self._model, self._max_tokens, self._on_reply = model, max_tokens, on_reply
+        self._threshold = own if threshold is None else threshold
+        self._said = model.known_replies if self._threshold == own else {}
+        self._replies: dict[int, Response | Failed] = {}
+
+    def to(self, conversations: Sequence[Conversation]) -> list[Response | Failed]:
+        encode_prompt(self._model.tokenizer, _PROBE)  # a model without a usable template is no matter of one row
+        places: dict[Conversation, list[int]] = {}
+        for place, conversation in enumerate(conversations):
+            places.setdefault(conversation, []).append(place)
+        turns: list[_Turn] = []
+        for conversation, found in places.items():
+            said = self._said.get((conversation, self._max_tokens))
+            turn = said if said is not None else self._turn(conversation, found, len(turns))
+            if isinstance(turn, _Turn):
+                turns.append(turn)
+            else:
+                self._deliver(found, turn)
+        rows = in_order([turn.row for turn in turns])
+        self._answer(self._allowed(rows, turns) if self._model.thinks else ((turns[row.index], None) for row in rows))
+        return [self._replies.get(place, Failed(cause="no reply")) for place in range(len(conversations))]
+
+    def _deliver(self, places: Sequence[int], reply: Response | Failed) -> None:
+        for place in places:
+            self._replies[place] = reply
+            if self._on_reply is not None:
+                self._on_reply(place, reply)
+
+    def _turn(self, conversation: Conversation, places: list[int], number: int) -> _Turn | Failed:
+        """A conversation as a row to decode, or why it can't be one."""
+        model, settings = self._model, self._model.thinking
+        try:
+            prompt = encode_prompt(model.tokenizer, conversation.messages)
+        except ModelError as error:
+            return Failed(cause=error.rule)
+        if settings is None:
+            opened, own = Opened(state="answer", answer=conversation.prefill), conversation.prefill
+        else:
+            opened = opened_by(conversation.prefill, settings.policy, settings.format)
+            own = conversation.prefill or markers(settings.format)[0] + "\n"
+        own_ids = model.ids(own) if own else []
+        row = Row(number, prompt + own_ids, self._max_tokens, opened=len(own_ids))
+        row.draws = draws_for(conversation.temperature, conversation.sample_seed, row.prompt)
+        if len(row.prompt) >= model.context_tokens:
+            return Failed(cause=f"the prompt is longer than the model's context of {model.context_tokens} tokens")
+        row.watch = opened.state != "answer"
+        row.stop_at_verdict = row.watch and self._max_tokens == 0
+        if opened.state == "open":
+            assert settings is not None  # without settings there is no thought to open
+            row.stop_at_comply = settings.answer_with == "base"
+            budget = conversation.think_budget
+            row.think_budget = settings.think_budget if budget is None else budget
+        elif opened.state == "decided":
+            row.verdict_at, row.refuses = 0, opened.decision == "refuse"
+        return _Turn(conversation, places, row, prompt, own, opened)
+
+    def _allowed(self, rows: Iterable[Row], turns: Sequence[_Turn]) -> Iterator[tuple[_Turn, Response | None]]:
+        """Thoughts that the base's answer is to follow; what is finished without it is delivered on the way."""
+        for row in self._model.thinker.stream(iter(rows), self._model.verdict_tokens(), self._threshold):
+            turn = turns[row.index]
+            response = self._read(turn, row)
+            if row.stop_at_comply and not row.stop_at_verdict and row.refuses is False:
+                yield turn, response
+            else:
+                self._deliver(turn.places, response)
+
+    def _answer(self, asked: Iterator[tuple[_Turn, Response | None]]) -> None:
+        """Answers to turns, each behind its thought where there is one; a prompt is answered once a sample.
+
+        A model that doesn't think has the answer's opening in its row; behind a thought the plain prompt is asked.
+        """
+        questions: list[tuple[tuple[int, ...], tuple[float, int]]] = []
+        """(prompt, which sample of it), by the number of the answer's row."""
+        waiting: dict[Any, list[tuple[_Turn, Response | None]]] = {}
+        known: dict[Any, Response] = {}
+
+        def rows() -> Iterator[Row]:
+            for turn, thought in asked:
+                prompt = turn.row.prompt if thought is None else turn.prompt
+                question = (tuple(prompt), turn.sample)
+                if question in waiting:
+                    waiting[question].append((turn, thought))
+                elif (answer := known.get(question) or self._known(turn, thought)) is not None:
+                    known[question] = answer
+                    self._deliver(turn.places, _behind(thought, answer))
+                else:
+                    waiting[question] = [(turn, thought)]
+                    questions.append(question)
+                    yield Row(len(questions) - 1, prompt, self._max_tokens, draws=draws_for(*turn.sample, prompt))
+
+        model = self._model
+        for row in model.answerer.stream(rows()):
+            question = questions[row.index]
+            turn, thought = waiting[question][0]
+            own = model.ids(turn.own) if thought is None and turn.own else []
+            known[question] = Response(
+                answer=model.text(own + row.made), prompt_tokens=len(row.prompt), answer_tokens=len(row.made)
+            )
+            for turn, thought in waiting.pop(question):
+                self._deliver(turn.places, _behind(thought, known[question]))
+
+    def _known(self, turn: _Turn, thought: Response | None) -> Response | None:
+        """An answer of the base that some other run has already."""
+        model = self._model
+        own_weights = model.trained and not model.thinks
+        if not model.known_answers or own_weights or turn.conversation.temperature or (thought is None and turn.own):
+            return None
+        return model.known_answers.get((str(model.tokenizer.decode(turn.prompt)), self._max_tokens))
+
+    def _read(self, turn: _Turn, row: Row) -> Response:
+        """A decoded row as a response; its parts are cut where the thought closes."""
+        model, settings = self._model, self._model.thinking
+        assert settings is not None
+        opened = turn.opened
+        if opened.state == "answer":
+            return Response(
+                reasoning_text=opened.parsed.reasoning_text if opened.parsed is not None else "",
+                reasoning=opened.parsed.reasoning if opened.parsed is not None else None,
+                answer=model.text(model.ids(opened.answer) + row.made),
+                decision=opened.decision,
+                cause=PREFILLED_VERDICT if opened.decision is not None else NO_VERDICT,
+                prompt_tokens=len(row.prompt),
+                answer_tokens=len(row.made),
+            )
+        # Not `model.text`: what was generated may go on in the middle of a word or a line.
+        text = turn.own + str(model.tokenizer.decode(row.made, skip_special_tokens=True))
+        parsed = parse(text, settings.policy)
+        _, closed, tail = text.partition(markers(settings.format)[1])
+        n_answer = len(model.ids(tail)) if closed else 0
+        decided = PREFILLED_VERDICT if opened.state == "decided" else LED if row.led else ""
+        return Response(
+            reasoning_text=parsed.reasoning_text,
+            reasoning=parsed.reasoning,
+            answer=model.text(model.ids(parsed.answer)[: self._max_tokens]),
+            decision=opened.decision if opened.state == "decided" else "refuse" if row.refuses else "comply",
+            log_odds=row.log_odds,
+            cause=parsed.cause or decided,
+            prompt_tokens=len(row.prompt),
+            reasoning_tokens=max(len(row.made) - n_answer, 0),
+            answer_tokens=min(n_answer, self._max_tokens),
+        )
 
 
-__all__ = ["LocalModel", "Settings", "as_messages", "read_settings", "write_settings"]
+def _behind(thought: Response | None, answer: Response) -> Response:
+    """An answer as the whole response, or behind the thought that allowed it."""
+    if thought is None:
+        return answer
+    return thought.model_copy(update={"answer": answer.answer, "answer_tokens": answer.answer_tokens})

@@ -61,13 +61,6 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
         self.keys, self.values = made
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
-    def move(self, high: int) -> None:
-        """Moves what is in use inside the buffers so that it ends at `high`."""
-        window = self._window
-        for held in self.held():
-            kept = held[: window.count, :, window.low : window.high].clone()
-            held[: window.count, :, high - kept.shape[2] : high] = kept
-
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,17 +147,12 @@ class Slots:
         slots, high = window.count + more, max(length, self.span)
         if slots <= window.slots and high <= window.high < window.places:
             return
-        if slots <= window.slots and high + _ROOM // 2 <= window.places:
-            for layer in self._layers:
-                if layer.is_initialized:
-                    layer.move(high)
-        else:
-            window.slots, window.places = max(slots, window.count), high + max(_ROOM, high // 4)
-            for number, layer in enumerate(self._layers):
-                if layer.is_initialized:
-                    layer.hold(*layer.held(), high)
-                elif example is not None:
-                    layer.hold(*example[number], high)
+        window.slots, window.places = slots, high + max(_ROOM, high // 4)
+        for number, layer in enumerate(self._layers):
+            if layer.is_initialized:
+                layer.hold(*layer.held(), high)
+            elif example is not None:
+                layer.hold(*example[number], high)
         self._starts = [start + high - window.high for start in self._starts]
         window.low, window.high = high - self.span, high
 
@@ -259,16 +247,14 @@ def read(model: Any, levels: list[list[Node]]) -> None:
     """Fills every node of a tree with its keys and values."""
     for level in levels:
         for nodes in passes([node for node in level if node.tokens], overhead_of(model)):
-            batch = batch_of(nodes, model.device)
-            model.get_decoder()(**batch.inputs)
+            inputs = batch_of(nodes, model.device)
+            model.get_decoder()(**inputs)
+            start = max(node.start for node in nodes)
             for place, node in enumerate(nodes):
-                end = batch.before + len(node.tokens)
+                own = slice(start, start + len(node.tokens))
                 node.past = [
-                    (
-                        layer.keys[place, :, batch.before : end].clone(),
-                        layer.values[place, :, batch.before : end].clone(),
-                    )
-                    for layer in batch.cache.layers
+                    (layer.keys[place, :, own].clone(), layer.values[place, :, own].clone())
+                    for layer in inputs["past_key_values"].layers
                 ]
 
 
@@ -301,19 +287,11 @@ def overhead_of(model: Any) -> int:
     return _OVERHEAD.get(torch.device(model.device).type, _OVERHEAD["cpu"])
 
 
-@dataclass
-class Batch:
-    """Nodes side by side: what came before padded on the left, their own tokens on the right."""
+def batch_of(nodes: Sequence[Node], device: Any) -> dict[str, Any]:
+    """A model's inputs for one pass over nodes side by side, with what came before each in the cache.
 
-    inputs: dict[str, Any]
-    """For a model's call."""
-    cache: DynamicCache
-    before: int
-    """Tokens, padding included, that stand in the cache before the nodes' own."""
-
-
-def batch_of(nodes: Sequence[Node], device: Any) -> Batch:
-    """Inputs for one pass over nodes of one level, with what came before each in the cache."""
+    That is padded on the left up to the longest, the nodes' own tokens on the right.
+    """
     longest = max(len(node.tokens) for node in nodes)
     before = max(node.start for node in nodes)
     ids = torch.zeros(len(nodes), longest, dtype=torch.long)
@@ -333,13 +311,12 @@ def batch_of(nodes: Sequence[Node], device: Any) -> Batch:
                 copy_path(path, layer, keys[place], values[place], before)
             cache.update(keys, values, layer)
     positions = starts + torch.arange(longest)[None]
-    inputs = {
+    return {
         "input_ids": ids.to(device),
         "attention_mask": mask.to(device),
         "position_ids": positions.to(device),
         "past_key_values": cache,
     }
-    return Batch(inputs, cache, before)
 
 
 def copy_path(path: Sequence[Node], layer: int, keys: torch.Tensor, values: torch.Tensor, end: int) -> None:

@@ -16,7 +16,8 @@ from forethought.measure.calibrate import KINDS, Calibration, threshold_on
 from forethought.measure.probe import load_probe
 from forethought.measure.probe_fit import FitSettings, fit_probe
 from forethought.models.conversation import Conversation, Respondent, Response
-from forethought.models.local import LocalModel, read_settings, write_settings
+from forethought.models.local import LocalModel
+from forethought.models.settings import read_settings, write_settings
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy

@@ -21,7 +21,8 @@ from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
 from forethought.metrics import Figure
 from forethought.model import write_run_model
 from forethought.models.conversation import Response
-from forethought.models.local import LocalModel, Settings, read_settings
+from forethought.models.local import LocalModel
+from forethought.models.settings import Settings, read_settings
 from forethought.models.weights import load_tokenizer
 from forethought.pipeline.fitting import (
     FITS,

@@ -12,7 +12,7 @@ from forethought.measure.comprehension import readability_warnings
 from forethought.measure.curves import OperatingPoint, by_cell, operating_curve, too_many_unscored
 from forethought.measure.paired import Comparison
 from forethought.metrics import Figure
-from forethought.models.local import Settings
+from forethought.models.settings import Settings
 from forethought.policy import default_policy
 from forethought.report.figures import (
     BASE,

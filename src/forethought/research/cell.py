@@ -13,7 +13,8 @@ from forethought.attempts.records import Attempt, Judged
 from forethought.attempts.respond import run_defence
 from forethought.manifest import key_of
 from forethought.models.conversation import Respondent
-from forethought.models.local import LocalModel, read_settings, write_settings
+from forethought.models.local import LocalModel
+from forethought.models.settings import read_settings, write_settings
 from forethought.pipeline.fitting import calibrate, read_calibration, set_threshold, take_over
 from forethought.pipeline.stage import StageRunner
 from forethought.progress import Progress

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from forethought.models.conversation import Conversation, Failed, Response
+from forethought.models.conversation import LED, Conversation, Failed, Response
 from forethought.models.local import LocalModel
-from forethought.models.turn import LED
 from forethought.reasoning import SafetyReasoning
 from forethought.records import Example
 from forethought.store import Store

@@ -31,10 +31,9 @@ from forethought.judges.base import Item
 from forethought.judges.catalogue import default_judge
 from forethought.manifest import write_json
 from forethought.metrics import share, youden
-from forethought.models.conversation import Respondent, Response
+from forethought.models.conversation import NO_VERDICT, PREFILLED_VERDICT, Respondent, Response, opened_by
 from forethought.models.local import LocalModel
 from forethought.models.settings import THINK_BUDGET
-from forethought.models.turn import NO_VERDICT, PREFILLED_VERDICT, opened_by
 from forethought.policy import Policy
 from forethought.reasoning import Decision, Format, markers, parse
 from forethought.records import Record

@@ -18,11 +18,10 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 
-from forethought.chat import encode_completion, encode_prompt, end_token
+from forethought.chat import encode_completion, encode_prompt, end_tokens
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import key_of
-from forethought.models import decode
-from forethought.models.decode import Row, draws_for
+from forethought.models.decode import Decoder, Row, draws_for
 from forethought.models.weights import has_fast_bfloat16, resolve_dtype, resolve_model
 from forethought.reasoning import Format, markers
 from forethought.records import Example, Message
@@ -62,12 +61,10 @@ def roll_out(
     for place, (messages, seed) in enumerate(zip(conversations, seeds, strict=True)):
         prompt = encode_prompt(tokenizer, messages) + opening
         rows.append(Row(place, prompt, max_new_tokens, draws=draws_for(temperature, seed, prompt)))
-    ends = {end_token(tokenizer)} | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
     was_training = model.training
     model.eval()
     try:
-        for _ in decode.Decoder(model, tokenizer, frozenset(ends)).stream(iter(decode.in_order(rows))):
-            pass
+        Decoder(model, tokenizer, end_tokens(tokenizer)).run(rows)
     finally:
         model.train(was_training)
     return [Rollout(row.prompt, row.made) for row in rows]

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from forethought.attacks.searches.base import Aim
 from forethought.attacks.searches.suffix import Slot, encode_text
-from forethought.chat import end_token
+from forethought.chat import end_tokens
 from forethought.models.local import LocalModel
 from forethought.reasoning import markers, parse
 from forethought.records import Record
@@ -103,7 +103,7 @@ class Perturbed:
     @torch.inference_mode()
     def _write(self, weights: Any, begun: str, most: int, closing: str = "", after: int = 0) -> list[int]:
         """Greedy token ids after prompt and `begun`; at most `most`, and `after` more once `closing` was written."""
-        ends = _ends(self._local.tokenizer)
+        ends = end_tokens(self._local.tokenizer)
         prompt = torch.cat([self._prompt(self.moved), self._embedded(encode_text(self._local.tokenizer, begun))])
         given: dict[str, torch.Tensor] = {"inputs_embeds": prompt[None]}
         cache, made = DynamicCache(), list[int]()
@@ -126,8 +126,3 @@ class Perturbed:
 
     def _text(self, ids: list[int]) -> str:
         return str(self._local.tokenizer.decode(ids, skip_special_tokens=True))
-
-
-def _ends(tokenizer: Any) -> frozenset[int]:
-    """Tokens that end the model's turn."""
-    return frozenset({end_token(tokenizer), tokenizer.eos_token_id} - {None})
