@@ -15,12 +15,12 @@ from forethought.data.teach import INTENT_WORDS, Lesson
 from forethought.data.teachers.llm import estimate, lessons_from_model
 from forethought.data.teachers.prompt import TeachTask, call_for, response_schema, system_prompt, user_prompt
 from forethought.data.teachers.read import clause, has_markers, one_line, read_lesson, variant_fault, with_rule
-from forethought.english import looks_english
 from forethought.errors import ConfigError
 from forethought.models.callspec import CallSettings, Price, Reject
 from forethought.policy import default_policy
 from forethought.reasoning import Detail, SafetyReasoning, parse, render
 from forethought.records import Message, Request, user_request
+from forethought.refusal import looks_english
 from tests.mock_teacher import MockTeacher, Reply, Script, good_lesson
 
 POLICY = default_policy()

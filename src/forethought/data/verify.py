@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from forethought.english import looks_english
-from forethought.leak import leak
 from forethought.policy import Policy
-from forethought.reasoning import Detail, Format, parse, render
+from forethought.reasoning import Detail, Format, leak, parse, render
 from forethought.records import Example, Record
-from forethought.refusal import refusal_outcome
+from forethought.refusal import looks_english, refusal_outcome
 
 MAX_REQUEST_CHARACTERS = 4000
 MAX_REASONING_CHARACTERS = 8000

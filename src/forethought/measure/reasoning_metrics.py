@@ -12,10 +12,10 @@ import numpy as np
 
 from forethought.attempts.draw import HELD_OUT_RULES
 from forethought.attempts.records import Judged
-from forethought.leak import leak
 from forethought.measure.comprehension import Background
 from forethought.measure.curves import seeds
 from forethought.metrics import Array, Figure, Statistic, bootstrap, mean_of_shares, mean_value
+from forethought.reasoning import leak
 
 LONG_WORDS = 150
 """Words of reasoning, beyond those of the request, from which it is no check any more: twice a walk of all rules."""

@@ -17,12 +17,11 @@ from pydantic import ValidationError
 from forethought.data.teach import INTENT_WORDS, Lesson
 from forethought.data.teachers.prompt import Taught, TeachTask
 from forethought.data.verify import MAX_REQUEST_CHARACTERS, SUPPORT, fault
-from forethought.english import looks_english
 from forethought.models.callspec import Reject
 from forethought.policy import Policy, Rule
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import Example
-from forethought.refusal import garbled, refusal_outcome
+from forethought.refusal import garbled, looks_english, refusal_outcome
 
 _REFUSAL_CHARACTERS = 1200
 _TWIN_CHARACTERS = 400

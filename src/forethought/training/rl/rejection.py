@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forethought.data.answers import Asked
-from forethought.leak import leak
 from forethought.manifest import key_of
 from forethought.models.conversation import LED, Conversation, Failed, Response
+from forethought.reasoning import leak
 from forethought.records import Example, Record
 from forethought.store import Store
 from forethought.training.rl.grpo import sample_seed

@@ -16,10 +16,9 @@ from typing import Literal
 from pydantic import Field
 
 from forethought.judges.base import nothing_said
-from forethought.leak import leak
 from forethought.measure.comprehension import words_of
 from forethought.policy import Policy
-from forethought.reasoning import VERDICT_ANCHOR, Decision, Format, Parsed, SafetyReasoning, markers, parse
+from forethought.reasoning import VERDICT_ANCHOR, Decision, Format, Parsed, SafetyReasoning, leak, markers, parse
 from forethought.records import Example, Record
 from forethought.refusal import refusal_outcome
 
