@@ -42,10 +42,10 @@ def _inner() -> Scripted:
 
 
 def test_the_catalogue_holds_what_was_promised() -> None:
-    assert list( all_defences()) == [
+    assert list(all_defences()) == [
         "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
-        "safety_conversational", "policy_prompt", "fused", "guard", "paraphrase", "perplexity", "probe",
-        "headed_thought", "self_consistency", "self_examination", "smooth_llm", "unforged",
+        "safety_conversational", "policy_prompt", "fused", "guard", "self_examination", "paraphrase", "perplexity",
+        "probe", "headed_thought", "self_consistency", "smooth_llm", "unforged",
     ]  # fmt: skip
     every: list[Defence] = [*all_defences().values(), *(trained(one) for one in all_methods().values())]
     assert len({one.id for one in every}) == len({one.title for one in every}) == len(every)

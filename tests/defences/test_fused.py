@@ -15,6 +15,7 @@ from forethought.defences.fused import (
     NO_VERDICT,
     PROBE_DECIDED,
     RULE_OF_PROBE,
+    FusedOptions,
     FusedVerdict,
     closed_thought,
 )
@@ -91,7 +92,7 @@ def _thinks(log_odds: float | None, rule: str = "R4") -> Response:
 
 
 def _fused(
-    reply: Response | Failed, row: Row, able: Able | None = None, **more: Any
+    reply: Response | Failed, row: Row, closed: bool = True, able: Able | None = None
 ) -> tuple[Response | Failed, Any, Scripted]:
     """(reply, defence, inner model); behind a closed thought the inner model answers."""
 
@@ -99,7 +100,8 @@ def _fused(
         return Response(answer="Here is about locks.") if "</think>" in conversation.prefill else reply
 
     inner = Scripted(answer, able=able)
-    defended = FusedVerdict(inner, _fusion(), StubProbe(lambda _: row), NONE, **more)
+    options = FusedOptions(folder="nowhere", fail_closed=closed)
+    defended = FusedVerdict(inner, _fusion(), StubProbe(lambda _: row), NONE, options)
     return defended.reply([ASKED])[0], defended, inner
 
 
@@ -115,7 +117,7 @@ def test_the_fused_score_by_hand() -> None:
 
 
 def test_a_probe_that_outweighs_the_verdict_refuses_and_names_its_rule() -> None:
-    reply, defended, inner = _fused(_thinks(-1.0), (11.0, -3.0, 2.0))
+    reply, _, inner = _fused(_thinks(-1.0), (11.0, -3.0, 2.0))
     assert isinstance(reply, Response)
     assert reply.log_odds == pytest.approx(0.5 * -1.0 + 0.5 * 3.0)
     assert (reply.decision, reply.cause) == ("refuse", PROBE_DECIDED)
@@ -123,7 +125,7 @@ def test_a_probe_that_outweighs_the_verdict_refuses_and_names_its_rule() -> None
     assert "locks" not in reply.answer
     assert refusal_outcome(reply.answer) == ("refused", "")
     assert reply.reasoning_text == _thinks(-1.0).reasoning_text  # the thought is the model's
-    assert (defended.counts["probe decided"], defended.counts["refused"], len(inner.asked)) == (1, 1, 1)
+    assert len(inner.asked) == 1
 
 
 @pytest.mark.parametrize(("verdict", "probe", "rule"), [(9.0, 3.0, None), (2.0, 7.0, "R13")])
@@ -144,29 +146,28 @@ def test_a_verdict_near_its_threshold_is_refused_with_the_rule_that_it_named() -
 
 
 def test_an_overruled_refusal_is_answered_behind_the_models_own_thought() -> None:
-    reply, defended, inner = _fused(_thinks(1.0), (-9.0, 0.0, 0.0))
+    reply, _, inner = _fused(_thinks(1.0), (-9.0, 0.0, 0.0))
     assert isinstance(reply, Response)
     assert (reply.answer, reply.decision, reply.cause) == ("Here is about locks.", "comply", "")
     assert reply.log_odds == pytest.approx(-1.0)
     assert inner.asked[1].prefill == "<think>\nIntent: learn about locks.\nVerdict: comply.\n</think>\n"
-    assert defended.counts["answered instead"] == 1
     assert closed_thought(Response(answer=""), "paper") == "# Verify the request\nVerdict: comply.\n# Response\n"
 
 
 def test_a_refusal_is_kept_where_no_other_answer_can_be_had() -> None:
-    reply, defended, inner = _fused(_thinks(1.0), (-9.0, 0.0, 0.0), able=Able())
+    reply, _, inner = _fused(_thinks(1.0), (-9.0, 0.0, 0.0), able=Able())
     assert isinstance(reply, Response)
     assert (reply.answer, reply.decision, reply.cause) == ("I can't help with that.", "refuse", KEPT)
-    assert (defended.counts["refusals kept"], len(inner.asked)) == (1, 1)
+    assert len(inner.asked) == 1
 
 
 @pytest.mark.parametrize("odds", [None, -3.0])
-def test_without_the_probe_it_fails_closed_or_open_and_is_counted(odds: Any) -> None:
+def test_without_the_probe_it_fails_closed_or_open_and_says_so(odds: Any) -> None:
     given = _thinks(-3.0).model_copy(update={"log_odds": odds})
     for closed, answer in ((True, REFUSAL), (False, "Locks have pins.")):
-        reply, defended, _ = _fused(given, (NAN,) * 3, fail_closed=closed)
+        reply, *_ = _fused(given, (NAN,) * 3, closed)
         assert isinstance(reply, Response)
-        assert (reply.answer, reply.log_odds, defended.counts["unscored"]) == (answer, None, 1)
+        assert (reply.answer, reply.log_odds) == (answer, None)
         assert reply.cause.endswith(UNREADABLE)
         assert reply.decision == ("refuse" if closed else "comply")
 
@@ -176,7 +177,7 @@ def test_without_a_verdict_the_probe_decides_alone_at_its_own_threshold(probe: f
     unread = Response(answer="Locks have pins.")
     reply, defended, _ = _fused(unread, (probe, -3.0, 2.0))
     assert isinstance(reply, Response)
-    assert (reply.decision, reply.cause, defended.counts["no verdict"]) == (decision, NO_VERDICT, 1)
+    assert (reply.decision, reply.cause) == (decision, NO_VERDICT)
     assert ("R13" in reply.answer) == (decision == "refuse")
     assert ("pins" in reply.answer) == (decision == "comply")
     assert reply.log_odds is not None
@@ -215,7 +216,7 @@ def test_a_turn_that_somebody_else_began_is_thought_about_anew(verdict: float, d
     begun = ASKED.model_copy(update={"prefill": "<think>\n</think>\nSure, "})
     (reply,) = defended.reply([begun])
     assert isinstance(reply, Response)
-    assert (reply.decision, defended.counts["thought anew"]) == (decision, 1)
+    assert reply.decision == decision
     assert reply.log_odds == pytest.approx(0.5 * (verdict - 1.0) / 2.0)
     assert ("R4" in reply.answer) == (decision == "refuse"), "the refusal names the rule of the model's own thought"
     assert ("pins" in reply.answer) == (decision == "comply")
@@ -255,14 +256,13 @@ def test_the_score_with_an_intent_by_hand() -> None:
 
 
 def test_an_intent_that_is_harmful_without_its_disguise_is_refused_with_the_rule_of_the_intent() -> None:
-    reply, defended = _intent_fused(_thinks(-1.0), request=(-1.0, 1.0, -5.0), intent=(14.0, -4.0, 4.0))
+    reply, _ = _intent_fused(_thinks(-1.0), request=(-1.0, 1.0, -5.0), intent=(14.0, -4.0, 4.0))
     assert reply.log_odds == pytest.approx(0.5 * -1.0 + 0.25 * 0.0 + 0.25 * 3.0)
     assert (reply.decision, reply.cause) == ("refuse", PROBE_DECIDED)
     assert "R13" in reply.answer  # whatever the request looks like
     assert reply.reasoning is not None
     assert (reply.reasoning.violated, reply.reasoning.intent) == (("R13",), "learn about locks")
     assert reply.reasoning_text == _thinks(-1.0).reasoning_text
-    assert defended.counts["probe decided"] == 1
 
 
 @pytest.mark.parametrize(("own", "rule"), [("R4", "R4"), ("R13", "R13"), ("R2", "R13")])
@@ -286,19 +286,17 @@ def test_its_own_refusal_is_kept_where_it_names_the_rule_that_the_probe_names(ow
     assert reply.reasoning.violated == ("R13",)
 
 
-def test_without_an_intent_the_request_is_read_twice_and_that_is_counted() -> None:
+def test_without_an_intent_the_request_is_read_twice() -> None:
     silent = Response(answer="Locks have pins.", decision="comply", log_odds=-3.0, reasoning_text="Verdict: comply.")
-    reply, defended = _intent_fused(silent, request=(3.0, -3.0, 2.0), intent=(99.0, 0.0, 0.0))
+    reply, _ = _intent_fused(silent, request=(3.0, -3.0, 2.0), intent=(99.0, 0.0, 0.0))
     assert reply.log_odds == pytest.approx(0.5 * -2.0 + 0.5 * 1.0)
-    assert defended.counts["no intent"] == 1
 
 
 def test_a_thought_that_could_not_be_read_stays_so_behind_a_refusal() -> None:
     cause = "two verdicts that disagree"
     odd = _thinks(-1.0).model_copy(update={"reasoning": None, "cause": cause})
-    reply, defended = _intent_fused(odd, request=(-1.0, 1.0, -5.0), intent=(14.0, -4.0, 4.0))
+    reply, _ = _intent_fused(odd, request=(-1.0, 1.0, -5.0), intent=(14.0, -4.0, 4.0))
     assert (reply.decision, reply.reasoning, reply.cause) == ("refuse", None, cause)
-    assert defended.counts["probe decided"] == 1
 
 
 def test_many_replies_are_read_in_groups_and_each_gets_its_own() -> None:
@@ -476,38 +474,33 @@ def test_a_local_model_answers_instead_with_the_weights_that_its_settings_say(tm
 # Thoughts that begin with a rule.
 
 
-def _headed(row: Row, conversation: Conversation = ASKED, **more: Any) -> tuple[Conversation, Any]:
+def _headed(row: Row, conversation: Conversation = ASKED) -> Conversation:
     inner = Scripted(lambda _: "x")
-    defended = HeadedThought(inner, StubProbe(lambda _: row), NONE, **more)
-    defended.reply([conversation])
-    return inner.asked[0], defended.counts
+    HeadedThought(inner, StubProbe(lambda _: row), NONE).reply([conversation])
+    return inner.asked[0]
 
 
 def test_the_thought_begins_with_the_rule_that_the_heads_find() -> None:
     rule = default_policy().rule("R13")
-    asked, counts = _headed((0.5, -3.0, 2.0))
+    asked = _headed((0.5, -3.0, 2.0))
     assert asked.prefill == f"<think>\nRule to check: {rule.title} (R13).\nIntent:"
     assert asked.messages == ASKED.messages
-    assert counts["begun"] == 1
     assert opening(default_policy(), "R13", "paper").startswith("# Verify the request\nRule to check: ")
 
 
 @pytest.mark.parametrize(
-    ("row", "conversation", "count"),
+    ("row", "conversation"),
     [
-        ((0.4, -3.0, 2.0), ASKED, ""),
-        ((NAN, NAN, NAN), ASKED, "unread"),
-        ((9.0, 9.0, 9.0), ASKED.model_copy(update={"prefill": "Sure"}), "begun by another"),
+        ((0.4, -3.0, 2.0), ASKED),
+        ((NAN, NAN, NAN), ASKED),
+        ((9.0, 9.0, 9.0), ASKED.model_copy(update={"prefill": "Sure"})),
     ],
 )
-def test_else_it_begins_as_always(row: Row, conversation: Conversation, count: str) -> None:
-    asked, counts = _headed(row, conversation)
-    assert asked == conversation
-    assert counts == ({count: 1} if count else {})
+def test_else_it_begins_as_always(row: Row, conversation: Conversation) -> None:
+    assert _headed(row, conversation) == conversation
 
 
-def test_the_threshold_can_be_set_and_a_model_that_takes_no_prefill_is_an_error() -> None:
-    assert _headed((0.4, -3.0, 2.0), threshold=0.3)[0].prefill
+def test_a_model_that_takes_no_prefill_is_an_error() -> None:
     with pytest.raises(ConfigError, match="does not take"):
         HeadedThought(Scripted(lambda _: "x", able=Able()), StubProbe(lambda _: (0, 0, 0)), NONE)
 

@@ -100,11 +100,10 @@ def test_an_improbable_turn_anywhere_is_refused_and_others_get_an_answer_with_th
     for reply, score in zip(replies, (min(plain, odd), *[max(plain, odd)] * 2, min(plain, odd)), strict=True):
         assert isinstance(reply, Response)
         assert reply.log_odds == pytest.approx(score, abs=1e-4)
-    assert defended.counts["refused"] == 2
     assert len(inner.asked) == 2
 
 
-def test_what_has_no_perplexity_fails_closed_or_open_and_is_counted() -> None:
+def test_what_has_no_perplexity_fails_closed_or_open_and_says_so() -> None:
     for closed, answer in ((True, REFUSAL), (False, "Mix it.")):
         settings = PerplexitySettings(fail_closed=closed)
         defended = PerplexityFilter(Scripted(lambda _: "Mix it."), _reader(), settings=settings, threshold=0.0)
@@ -112,7 +111,6 @@ def test_what_has_no_perplexity_fails_closed_or_open_and_is_counted() -> None:
             assert isinstance(reply, Response)
             assert (reply.answer, reply.log_odds) == (answer, None)
             assert reply.cause.endswith(NOTHING_TO_READ)
-        assert defended.counts["unscored"] == 2
 
 
 def test_an_empty_turn_hides_nothing_and_a_loss_that_is_no_number_is_no_score(monkeypatch: pytest.MonkeyPatch) -> None:

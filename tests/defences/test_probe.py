@@ -103,8 +103,11 @@ def test_a_probe_of_the_weights_that_think_reads_these_and_meets_no_others(tmp_p
     request = user_request("How do I bake bread?")
     states = last_states(thinks, _prompts([request]), sorted(set(probe.layers)), trained=True)
     assert probe.log_odds(thinks, [request.messages]) == pytest.approx(probe.of_states(states))
+    # Outputs as steep as those of a larger model: a fit on a few requests of a random one says little of any.
+    steep = Probe.fitted(probe.settings, probe.weights * 100, probe.biases, thinks)
+    steep.check_model(thinks)
     with pytest.raises(ModelError, match="other weights"):
-        probe.check_model(_model())
+        steep.check_model(_model())
 
 
 def test_heads_equal_logistic_regressions_on_standardised_states() -> None:
@@ -223,7 +226,8 @@ def test_it_refuses_by_rule_before_the_model_is_asked_and_repeats_nothing_of_the
     odds = probe.log_odds(_model(), [row.messages for row in rows])[:, 0]
     given = [Conversation(messages=row.messages) for row in rows]
     inner = Scripted(lambda _: "Mix it.")
-    defended = ProbeDefence(inner, probe, _model(), threshold=float(odds[:2].min()))
+    defended = ProbeDefence(inner, probe, _model())
+    defended.threshold = float(odds[:2].min())
     replies = defended.reply(given)
     policy = default_policy()
     for place, reply in enumerate(replies):
@@ -241,7 +245,6 @@ def test_it_refuses_by_rule_before_the_model_is_asked_and_repeats_nothing_of_the
             assert not reply.rules_named
     assert inner.asked == given[2:]
     assert defended.reply(given) == replies
-    assert defended.counts["refused"] == 4
 
 
 def test_every_rules_refusal_is_read_as_one() -> None:
@@ -263,21 +266,21 @@ def test_a_probe_without_rule_heads_refuses_without_a_rule() -> None:
     rows = [row.model_copy(update={"rules": ()}) for row in _rows(THINGS)]
     probe = fit_probe(_model(), rows[:32], rows[32:], settings=LAYERS)
     assert probe.settings.rules == ()
-    reply = ProbeDefence(Scripted(lambda _: "x"), probe, _model(), threshold=-1e9).reply(
-        [Conversation(messages=rows[0].messages)]
-    )[0]
+    defended = ProbeDefence(Scripted(lambda _: "x"), probe, _model())
+    defended.threshold = -1e9
+    reply = defended.reply([Conversation(messages=rows[0].messages)])[0]
     assert isinstance(reply, Response)
     assert reply.answer == REFUSAL
 
 
-def test_what_no_prompt_can_hold_fails_closed_or_open_and_is_counted() -> None:
-    long = user_request("word " * 1200)
+def test_what_no_prompt_can_hold_fails_closed_or_open_and_says_so() -> None:
+    long = user_request("word " * 4200)
     assert prompt_ids(_model(), long.messages) is None
     for closed, answer in ((True, REFUSAL), (False, "Mix it.")):
         defended = ProbeDefence(Scripted(lambda _: "Mix it."), _probe(), _model(), fail_closed=closed)
         reply = defended.reply([Conversation(messages=long.messages)])[0]
         assert isinstance(reply, Response)
-        assert (reply.answer, reply.log_odds, defended.counts["unscored"]) == (answer, None, 1)
+        assert (reply.answer, reply.log_odds) == (answer, None)
         assert reply.cause.endswith(UNREADABLE)
     probe = fit_probe(_model(), [*_rows(THINGS[:8]), long.model_copy(update={"harmful": True})], _rows(THINGS[8:]))
     assert probe.settings.skipped == 1

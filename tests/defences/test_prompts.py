@@ -24,10 +24,9 @@ def _conversation(*turns: tuple[str, str], prefill: str = "") -> Conversation:
     return Conversation(messages=tuple(messages), prefill=prefill)
 
 
-def _one(answer: str | Response | Failed, prompt: str) -> tuple[Response | Failed, PromptDefence, Scripted]:
+def _one(answer: str | Response | Failed, prompt: str) -> tuple[Response | Failed, Scripted]:
     inner = Scripted(lambda conversation: answer)
-    defended = PromptDefence(inner, prompt)
-    return defended.reply([_conversation(("user", ASKED))])[0], defended, inner
+    return PromptDefence(inner, prompt).reply([_conversation(("user", ASKED))])[0], inner
 
 
 def test_every_prompt_keeps_the_request_whole_in_the_last_user_turn_and_the_prefill() -> None:
@@ -71,7 +70,7 @@ def test_the_policy_prompt_states_every_rule_and_shows_a_form_that_is_read_back(
     assert "{" not in system.content
     first = policy.rules[0]
     shown = re.findall(r"Verdict: refuse\..*", system.content)[0]
-    reply, _, _ = _one(f"<think>\nIntent: bake.\n{shown}\n</think>\nNo.", "policy_prompt")
+    reply, _ = _one(f"<think>\nIntent: bake.\n{shown}\n</think>\nNo.", "policy_prompt")
     assert isinstance(reply, Response)
     assert reply.reasoning is not None
     assert reply.reasoning.violated == (first.id,)
@@ -87,13 +86,12 @@ def test_a_policy_with_braces_of_its_own_stays_text() -> None:
 
 def test_a_parsed_reply_is_split_and_its_verdict_is_the_decision() -> None:
     text = "<think>\nIntent: learn to bake.\nVerdict: comply. No rule applies.\n</think>\nMix flour and water."
-    reply, defended, inner = _one(text, "policy_prompt")
+    reply, inner = _one(text, "policy_prompt")
     assert isinstance(reply, Response)
     assert (reply.answer, reply.decision, reply.cause) == ("Mix flour and water.", "comply", "")
     assert "Verdict" in reply.reasoning_text
     assert reply.reasoning_tokens + reply.answer_tokens == 7
     assert reply.reasoning_tokens > reply.answer_tokens > 0
-    assert defended.counts["unparsed"] == 0
     assert inner.limits == [128 + shipped_prompt("policy_prompt").extra_tokens]
 
 
@@ -105,30 +103,28 @@ def test_a_parsed_reply_is_split_and_its_verdict_is_the_decision() -> None:
         ("<think>\nIntent: bake and bake and", ""),
     ],
 )
-def test_an_unparsed_reply_is_counted_and_decides_nothing(text: str, answer: str) -> None:
-    reply, defended, _ = _one(text, "policy_prompt")
+def test_an_unparsed_reply_says_so_and_decides_nothing(text: str, answer: str) -> None:
+    reply, _ = _one(text, "policy_prompt")
     assert isinstance(reply, Response)
     assert (reply.reasoning, reply.decision, reply.answer) == (None, None, answer)
     assert reply.cause
-    assert defended.counts["unparsed"] == 1
 
 
 @pytest.mark.parametrize("prompt", ["goal_priority", "safety_step", "safety_structured"])
 def test_the_answer_begins_after_its_first_mark(prompt: str) -> None:
     mark = shipped_prompt(prompt).answer_after
     for written in (f"[{mark}]", f"**{mark}:**", f"{mark.lower()}:", f"- {mark}:"):
-        reply, defended, _ = _one(f"It is about food.\n{written} - Mix it.\n{mark}: then bake.", prompt)
+        reply, _ = _one(f"It is about food.\n{written} - Mix it.\n{mark}: then bake.", prompt)
         assert isinstance(reply, Response)
         assert reply.reasoning_text == "It is about food."
         assert reply.answer == f"- Mix it.\n{mark}: then bake."
-        assert (reply.cause, reply.decision, defended.counts["unmarked"]) == ("", None, 0)
+        assert (reply.cause, reply.decision) == ("", None)
 
 
-def test_without_a_mark_all_of_it_is_answer_and_counted() -> None:
-    reply, defended, _ = _one("The final answer: none of your business.", "safety_step")
+def test_without_a_mark_all_of_it_is_answer_and_says_so() -> None:
+    reply, _ = _one("The final answer: none of your business.", "safety_step")
     assert isinstance(reply, Response)
     assert (reply.answer, reply.cause) == ("The final answer: none of your business.", UNMARKED)
-    assert defended.counts["unmarked"] == 1
 
 
 def test_a_model_with_a_thought_of_its_own_keeps_it() -> None:
@@ -138,9 +134,8 @@ def test_a_model_with_a_thought_of_its_own_keeps_it() -> None:
 
 
 def test_a_failure_stays_one() -> None:
-    reply, defended, _ = _one(Failed(cause="too long"), "policy_prompt")
+    reply, _ = _one(Failed(cause="too long"), "policy_prompt")
     assert reply == Failed(cause="too long")
-    assert defended.counts["failed"] == 1
 
 
 def test_replies_are_told_as_they_come() -> None:

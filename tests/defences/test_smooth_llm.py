@@ -16,11 +16,11 @@ TEXT = "a" * 50
 NO = "I'm sorry, but I can't help with that."
 
 
-def _one(answers: list[str | Failed], seed: int = 0) -> tuple[Response | Failed, SmoothLLM, Scripted]:
+def _one(answers: list[str | Failed], seed: int = 0) -> tuple[Response | Failed, Scripted]:
     inner = Scripted(_in_turn(answers))
     defended = SmoothLLM(inner, SmoothSettings(copies=len(answers), seed=seed))
     conversation = Conversation(messages=as_messages(TEXT, system="Be kind."), prefill="Sure")
-    return defended.reply([conversation])[0], defended, inner
+    return defended.reply([conversation])[0], inner
 
 
 def _in_turn(answers: list[str | Failed]) -> Callable[[Conversation], str | Failed]:
@@ -46,8 +46,8 @@ def test_a_short_text_is_perturbed_too_and_an_empty_one_is_not() -> None:
 
 
 def test_only_the_last_user_turn_is_perturbed_each_copy_in_its_own_way_and_alike_every_time() -> None:
-    _, _, inner = _one(["Mix it."] * 6)
-    _, _, again = _one(["Mix it."] * 6)
+    _, inner = _one(["Mix it."] * 6)
+    _, again = _one(["Mix it."] * 6)
     assert inner.asked == again.asked
     assert len({conversation.messages[-1].content for conversation in inner.asked}) == 6
     for conversation in inner.asked:
@@ -71,29 +71,24 @@ def test_only_the_last_user_turn_is_perturbed_each_copy_in_its_own_way_and_alike
     ],
 )
 def test_votes_by_hand(answers: list[str | Failed], refuses: bool, odds: float) -> None:
-    reply, defended, _ = _one(answers)
+    reply, _ = _one(answers)
     assert isinstance(reply, Response)
     assert reply.answer == (NO if refuses else "Mix it.")
     assert reply.log_odds == pytest.approx(math.log(odds))
-    assert defended.counts["refused"] == refuses
-    assert defended.counts["copies failed"] == sum(isinstance(answer, Failed) for answer in answers)
-    assert defended.counts["copies unread"] == answers.count("")
 
 
 def test_with_no_copy_answered_it_failed_and_with_none_readable_it_is_unscored() -> None:
-    reply, defended, _ = _one([Failed(cause="down"), Failed(cause="away")])
+    reply, _ = _one([Failed(cause="down"), Failed(cause="away")])
     assert reply == Failed(cause="down")
-    assert defended.counts["failed"] == 1
-    reply, defended, _ = _one([Failed(cause="down"), "", "?!?!"])
+    reply, _ = _one([Failed(cause="down"), "", "?!?!"])
     assert isinstance(reply, Response)
     assert (reply.answer, reply.log_odds, reply.cause) == ("", None, UNREADABLE)
-    assert (defended.counts["unscored"], defended.counts["refused"]) == (1, 0)
 
 
 def test_the_response_given_is_drawn_from_the_majority() -> None:
     drawn = set()
     for seed in range(30):
-        reply, _, _ = _one(["Mix it.", "Knead it.", "Bake it.", NO], seed=seed)
+        reply, _ = _one(["Mix it.", "Knead it.", "Bake it.", NO], seed=seed)
         assert isinstance(reply, Response)
         drawn.add(reply.answer)
     assert drawn == {"Mix it.", "Knead it.", "Bake it."}

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from forethought.data.teach import refusal_for
 from forethought.errors import ConfigError
+from forethought.judges.model_calls import fence_mark, fenced
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import Message, Record, Request
 from forethought.refusal import refusal_outcome
+from forethought.yamlfile import parse_yaml
 
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
@@ -42,7 +45,7 @@ class Defence(Record):
     """For tables and plots."""
     paper: str
     """Citation with its arXiv number; empty where it is ours."""
-    kind: Kind
+    kind: Kind = "wrapper"
     trains: str = "nothing"
     """Which parameters it changes."""
     cost: str
@@ -74,32 +77,96 @@ class NoOptions(Record):
     """Of a defence without options."""
 
 
-class InferenceDefence(Defence):
-    """A defence around a model, with its options and how it is made. Each module of this package that has some lists
-    them as `DEFENCES`, and so they stand in the catalogue."""
-
-    options: type[Record] = NoOptions
-    """Its options; the first one is what stands after the colon."""
-    make: Callable[[Respondent, Any, Means], Respondent]
-    """(model, options, means) to the defended model."""
-    check: Callable[[Any], object] = lambda options: None
-    """Opens what the options name, so that a folder that is not there is told before hours are spent."""
-
-
 class Wrapper:
-    """Base of the wrappers: name, ability and counts. Each brings its own `reply`."""
+    """Base of the defences around a model: each brings its options, how it is made, and its own `answer`."""
+
+    Options: ClassVar[type[Record]] = NoOptions
+    """What a spec may say of it; the first option is what stands after the colon."""
 
     def __init__(self, inner: Respondent, label: str) -> None:
         """`label` is how the defence is called in the name."""
         self.inner = inner
         self.name = f"{inner.name} | {label}"
-        self.counts: Counter[str] = Counter()
-        """How often something happened that a report has to tell: `refused`, `unscored`, `failed` and the like."""
+
+    @classmethod
+    def make(cls, inner: Respondent, options: Any, means: Means) -> Respondent:
+        """The model behind this defence. Raises ConfigError where `means` lacks what it needs."""
+        return cls(inner, options)
+
+    @classmethod
+    def check_options(cls, options: Any) -> None:
+        """Opens what the options name, so that a folder that is not there is told before hours are spent."""
 
     @property
     def able(self) -> Able:
         """What the inner model can do, but log-probabilities: those of a defended model are not the model's."""
         return self.inner.able.model_copy(update={"log_probs": False})
+
+    def reply(
+        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
+    ) -> list[Response | Failed]:
+        """As a Respondent."""
+        replies = Replies(len(conversations), on_reply)
+        self.answer(conversations, max_answer_tokens, replies)
+        return replies.all()
+
+    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+        """Gives `replies` one reply a conversation."""
+        raise NotImplementedError
+
+    def hold_back(
+        self,
+        conversations: Sequence[Conversation],
+        max_answer_tokens: int,
+        replies: Replies,
+        held: Callable[[int, Response], bool],
+    ) -> dict[int, Response]:
+        """Asks the model, and gives its replies but those that are `held` back: these are returned by place."""
+        found: dict[int, Response] = {}
+
+        def told(place: int, reply: Response | Failed) -> None:
+            if isinstance(reply, Response) and held(place, reply):
+                found[place] = reply
+            else:
+                replies.give(place, reply)
+
+        ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, told)
+        return dict(sorted(found.items()))
+
+
+class InferenceDefence(Defence):
+    """A defence around a model, with its options and how it is made. Each module of this package that has some lists
+    them as `DEFENCES`, and so they stand in the catalogue."""
+
+    options: type[Record] = NoOptions
+    make: Callable[[Respondent, Any, Means], Respondent]
+    """(model, options, means) to the defended model."""
+    check: Callable[[Any], None] = lambda options: None
+    """Opens what the options name, as `Wrapper.check_options`."""
+
+
+def described(wrapper_id: str, code: type[Wrapper]) -> InferenceDefence:
+    """A wrapper of this package with its description in `wrappers.yaml`."""
+    said = _wrappers()[wrapper_id]
+    return InferenceDefence(**said.model_dump(), options=code.Options, make=code.make, check=code.check_options)
+
+
+class _WrapperFile(Record):
+    wrappers: tuple[Defence, ...]
+
+
+@cache
+def _wrappers() -> dict[str, Defence]:
+    return {one.id: one for one in shipped_file("wrappers.yaml", _WrapperFile).wrappers}
+
+
+Schema = TypeVar("Schema", bound=Record)
+
+
+def shipped_file(name: str, schema: type[Schema]) -> Schema:
+    """A YAML file of this package."""
+    text = resources.files("forethought").joinpath("defences", name).read_text(encoding="utf-8")
+    return parse_yaml(text, f"defences/{name}", "defence file", schema, "one list", "docs/defences.md")
 
 
 class Replies:
@@ -163,32 +230,23 @@ class InputFilter(Wrapper):
         """One finding a conversation, in order."""
         raise NotImplementedError
 
-    def reply(
-        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
-    ) -> list[Response | Failed]:
-        """As a Respondent. `log_odds` is the filter's score, on what it refuses and on what it lets through."""
-        replies = Replies(len(conversations), on_reply)
+    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+        """`log_odds` is the filter's score, on what it refuses and on what it lets through."""
         found = self.check(conversations)
         passed = []
         for place, one in enumerate(found):
-            self.counts["unscored"] += bool(one.cause)
             if one.refuses:
-                self.counts["refused"] += 1
                 replies.give(place, Response(answer=one.answer, log_odds=one.score, cause=one.cause, named=one.rules))
             else:
                 passed.append((place, conversations[place]))
 
         def give(place: int, reply: Response | Failed) -> None:
-            replies.give(place, _with_score(reply, found[place]))
+            if isinstance(reply, Response):
+                update = {"log_odds": found[place].score, "cause": reply.cause or found[place].cause}
+                reply = reply.model_copy(update=update)
+            replies.give(place, reply)
 
         ask_some(self.inner, passed, max_answer_tokens, give)
-        return replies.all()
-
-
-def _with_score(reply: Response | Failed, checked: Checked) -> Response | Failed:
-    if isinstance(reply, Failed):
-        return reply
-    return reply.model_copy(update={"log_odds": checked.score, "cause": reply.cause or checked.cause})
 
 
 def unscored(cause: str, fail_closed: bool) -> Checked:
@@ -197,10 +255,9 @@ def unscored(cause: str, fail_closed: bool) -> Checked:
     return Checked(score=None, refuses=fail_closed, cause=f"{said}: {cause}")
 
 
-def last_user(conversation: Conversation) -> int | None:
-    """Place of the last user turn among the messages; None where there is none."""
-    places = [place for place, message in enumerate(conversation.messages) if message.role == "user"]
-    return places[-1] if places else None
+def last_user(conversation: Conversation) -> Message | None:
+    """The last user turn; None where there is none."""
+    return next((message for message in reversed(conversation.messages) if message.role == "user"), None)
 
 
 def user_texts(conversation: Conversation) -> list[str]:
@@ -210,12 +267,18 @@ def user_texts(conversation: Conversation) -> list[str]:
 
 def with_last_user(conversation: Conversation, change: Callable[[str], str]) -> Conversation:
     """The conversation with its last user turn changed; all else stays, the prefill included."""
-    place = last_user(conversation)
-    if place is None:
-        return conversation
     messages = list(conversation.messages)
-    messages[place] = Message(role="user", content=change(messages[place].content))
+    for place in reversed(range(len(messages))):
+        if messages[place].role == "user":
+            messages[place] = Message(role="user", content=change(messages[place].content))
+            break
     return conversation.model_copy(update={"messages": tuple(messages)})
+
+
+def fenced_question(ask: str, text: str, noun: str = "text") -> Conversation:
+    """What a model is asked about a text, which stands between tags that it can't close."""
+    fence = fenced(noun, fence_mark(text), text)
+    return Conversation(messages=(Message(role="user", content=f"{ask}\n\n{fence}"),))
 
 
 def conversation_key(conversation: Conversation) -> str:

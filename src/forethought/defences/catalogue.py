@@ -7,7 +7,7 @@ the model, and every perturbed copy of the request gets it. Of several with a sc
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from pydantic import ValidationError
 
@@ -75,16 +75,12 @@ def _read_options(defence: InferenceDefence, written: str) -> Record:
         if name.strip() in given:
             raise ConfigError(place, f"gives {name.strip()} twice", "Give it once")
         given[name.strip()] = value.strip()
-    return _checked(place, defence.options, given)
-
-
-def _checked(place: str, options: type[Record], given: Mapping[str, str]) -> Record:
     try:
-        return options.model_validate(given)
+        return defence.options.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         option = str(first["loc"][0])
-        meaning = options.model_fields[option].description
+        meaning = defence.options.model_fields[option].description
         raise ConfigError(f"{place}, {option} '{given.get(option, '')}'", first["msg"], f"It is: {meaning}") from None
 
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from forethought.defences.base import InferenceDefence, Means, Replies, Wrapper, ask_some, replaced, rule_refusal
+from forethought.defences.base import Means, Replies, Wrapper, ask_some, described, replaced, rule_refusal
 from forethought.defences.fusion import Fusion, load_fusion, read_intents
 from forethought.measure.probe import UNREADABLE, Array, Probe
-from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.reasoning import VERDICT_ANCHOR, Finding, Format, SafetyReasoning, markers
 from forethought.records import Record
 
@@ -39,35 +39,40 @@ RULE_OF_PROBE = "the rule is the probe's"
 KEPT = "the refusal of the verdict was kept: the request could not be answered instead"
 
 
+class FusedOptions(Record):
+    """Where a fusion lies, and how it is used."""
+
+    folder: str = Field(description="folder of a fitted fusion, which holds its probe")
+    fail_closed: bool = Field(default=True, description="refuse where verdict or probe is missing")
+    format: Format = Field(default="think", description="how the model writes its thoughts")
+
+
 class FusedVerdict(Wrapper):
     """A model that thinks, whose decision rests on its verdict and on a probe."""
 
-    def __init__(
-        self,
-        inner: Respondent,
-        fusion: Fusion,
-        probe: Probe,
-        reader: LocalModel,
-        fail_closed: bool = True,
-        fmt: Format = "think",
-        folder: Path = Path(),
-    ) -> None:
-        """`reader` holds the weights that the probe was fitted on; `fmt` is how the model writes its thoughts;
-        `folder` is where the fusion lies.
+    Options = FusedOptions
 
-        Raises ModelError for other weights.
-        """
+    def __init__(
+        self, inner: Respondent, fusion: Fusion, probe: Probe, reader: LocalModel, options: FusedOptions | None = None
+    ) -> None:
+        """`reader` holds the weights that the probe was fitted on. Raises ModelError for other weights."""
         super().__init__(inner, "fused")
         probe.check_model(reader)
-        self.fusion, self.probe, self.folder = fusion, probe, folder
-        self._reader, self._fail_closed, self._fmt = reader, fail_closed, fmt
+        self.fusion, self.probe, self._reader = fusion, probe, reader
+        self.options = options or FusedOptions(folder=".")
 
-    def reply(
-        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
-    ) -> list[Response | Failed]:
-        """As a Respondent; `log_odds` is the fused score. Counts `refused`, `probe decided`, `thought anew`,
-        `no verdict`, `no intent`, `answered instead`, `unscored`."""
-        replies = Replies(len(conversations), on_reply)
+    @classmethod
+    def make(cls, inner: Respondent, options: FusedOptions, means: Means) -> Respondent:
+        """With the fusion that lies in the folder."""
+        return cls(inner, *load_fusion(Path(options.folder)), means.weights_for("fused"), options)
+
+    @classmethod
+    def check_options(cls, options: FusedOptions) -> None:
+        """Raises InputError where there is no fusion."""
+        load_fusion(Path(options.folder))
+
+    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+        """`log_odds` is the fused score."""
         rows = self.probe.log_odds(self._reader, [one.messages for one in conversations])
         thoughts = self._thought_anew(conversations)
         overruled: dict[int, Response] = {}
@@ -92,9 +97,14 @@ class FusedVerdict(Wrapper):
 
         ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, first)
         decide()
-        self._answer_instead([(place, conversations[place]) for place in sorted(overruled)], overruled,
-                             max_answer_tokens, replies)  # fmt: skip
-        return replies.all()
+        asked = [(conversations[place], refusal) for place, refusal in sorted(overruled.items())]
+        for place, reply in zip(sorted(overruled), self._complying(asked, max_answer_tokens), strict=True):
+            refusal = overruled[place]
+            if isinstance(reply, Failed):
+                replies.give(place, refusal.model_copy(update={"cause": KEPT}))
+            else:
+                update = {"log_odds": refusal.log_odds, "decision": "comply", "cause": ""}
+                replies.give(place, reply.model_copy(update=update))
 
     def _thought_anew(self, conversations: Sequence[Conversation]) -> dict[int, Response | Failed]:
         """By place: the model's own thought on each conversation whose turn somebody else has begun.
@@ -104,7 +114,6 @@ class FusedVerdict(Wrapper):
         begun = [place for place, one in enumerate(conversations) if one.prefill]
         if not begun:
             return {}
-        self.counts["thought anew"] += len(begun)
         plain = [conversations[place].model_copy(update={"prefill": ""}) for place in begun]
         return dict(zip(begun, self.inner.reply(plain, 0), strict=True))
 
@@ -113,9 +122,7 @@ class FusedVerdict(Wrapper):
         if not self.fusion.reads_intent:
             return [None] * len(replies)
         thought = [reply if isinstance(reply, Response) else None for reply in replies]
-        found = read_intents(self.probe, self._reader, thought)
-        self.counts["no intent"] += sum(row is None for row in found)
-        return found
+        return read_intents(self.probe, self._reader, thought)
 
     def _allows(self, response: Response) -> bool:
         """Whether a fused score lies below the threshold."""
@@ -129,7 +136,6 @@ class FusedVerdict(Wrapper):
         `row` holds the probe's log-odds of the request, `intent` those of the stated intent.
         """
         if isinstance(reply, Failed):
-            self.counts["failed"] += 1
             return reply
         if not np.isfinite(row).all():
             return self._unscored(reply, UNREADABLE)
@@ -140,10 +146,8 @@ class FusedVerdict(Wrapper):
         scored = reply.model_copy(update={"log_odds": verdict + probe})
         if self._allows(scored):
             return scored
-        self.counts["refused"] += 1
         if self.fusion.reads_intent:
             rule = self._rule(row if intent is None else intent, scored)
-            self.counts["probe decided"] += probe > verdict
             cause = scored.cause or (PROBE_DECIDED if probe > verdict else RULE_OF_PROBE)
             return self._refused_for(rule, conversation, scored, cause)
         return self._refused(conversation, scored, verdict, probe, row)
@@ -156,12 +160,10 @@ class FusedVerdict(Wrapper):
 
     def _by_probe(self, conversation: Conversation, response: Response, row: Array) -> Response:
         """Decided by the probe alone, at its own threshold; its score stands among the fused ones."""
-        self.counts["no verdict"] += 1
         margin = (float(row[0]) - self.probe.threshold) / self.fusion.probe_scale
         scored = response.model_copy(update={"log_odds": self.fusion.threshold + margin})
         if margin < 0:
             return scored.model_copy(update={"decision": "comply", "cause": NO_VERDICT})
-        self.counts["refused"] += 1
         return self._refused(conversation, scored.model_copy(update={"cause": NO_VERDICT}), -math.inf, math.inf, row)
 
     def _refused(
@@ -173,7 +175,6 @@ class FusedVerdict(Wrapper):
             return response  # its own refusal names its own rule
         if verdict >= probe and named and named[0] in self.probe.settings.policy.rule_ids:
             return self._refused_for(named[0], conversation, response, response.cause)
-        self.counts["probe decided"] += 1
         return self._refused_for(self.probe.rule(row), conversation, response, response.cause or PROBE_DECIDED)
 
     def _refused_for(self, rule: str, conversation: Conversation, response: Response, cause: str) -> Response:
@@ -195,49 +196,27 @@ class FusedVerdict(Wrapper):
 
     def _unscored(self, response: Response, cause: str) -> Response:
         """Without one of the two nothing is decided: refused when failing closed, and never without its cause."""
-        self.counts["unscored"] += 1
-        if self._fail_closed:
+        if self.options.fail_closed:
             refused = replaced(response, f"refused without a score: {cause}")
             return refused.model_copy(update={"decision": "refuse", "log_odds": None})
         return response.model_copy(update={"log_odds": None, "cause": f"let through without a score: {cause}"})
 
-    def _answer_instead(
-        self,
-        asked: Sequence[tuple[int, Conversation]],
-        refused: dict[int, Response],
-        max_answer_tokens: int,
-        replies: Replies,
-    ) -> None:
-        """Answers to what the verdict refuses and the fused score allows; where there is none the refusal is kept."""
-
-        def give(place: int, reply: Response | Failed) -> None:
-            score = refused[place].log_odds
-            if isinstance(reply, Failed):
-                self.counts["refusals kept"] += 1
-                replies.give(place, refused[place].model_copy(update={"cause": KEPT}))
-                return
-            self.counts["answered instead"] += 1
-            replies.give(place, reply.model_copy(update={"log_odds": score, "decision": "comply", "cause": ""}))
-
-        for (place, _), reply in zip(asked, self._complying(asked, refused, max_answer_tokens), strict=True):
-            give(place, reply)
-
     def _complying(
-        self, asked: Sequence[tuple[int, Conversation]], refused: dict[int, Response], max_answer_tokens: int
+        self, asked: Sequence[tuple[Conversation, Response]], max_answer_tokens: int
     ) -> Sequence[Response | Failed]:
-        """The model's answers behind the verdict `comply`, in order."""
+        """The model's answers behind the verdict `comply` to what its own refused, in order."""
         if not asked:
             return []
         from forethought.models.local import LocalModel
 
         if isinstance(self.inner, LocalModel):  # it then answers with the weights that its settings say
-            conversations = [conversation for _, conversation in asked]
+            conversations = [conversation for conversation, _ in asked]
             return self.inner.reply(conversations, max_answer_tokens, threshold=math.inf)
         if not self.inner.able.prefill:
             return [Failed(cause="the model's turn can't be begun for it")] * len(asked)
         begun = [
-            conversation.model_copy(update={"prefill": closed_thought(refused[place], self._fmt)})
-            for place, conversation in asked
+            conversation.model_copy(update={"prefill": closed_thought(refusal, self.options.format)})
+            for conversation, refusal in asked
         ]
         return self.inner.reply(begun, max_answer_tokens)
 
@@ -261,34 +240,4 @@ def closed_thought(response: Response, fmt: Format) -> str:
     return "\n".join([opening, *([before] if before else []), f"{VERDICT_ANCHOR} comply.", closing]) + "\n"
 
 
-class FusedOptions(Record):
-    """Where a fusion lies."""
-
-    folder: str = Field(description="folder of a fitted fusion, which holds its probe")
-    fail_closed: bool = Field(default=True, description="refuse where verdict or probe is missing")
-    format: Format = Field(default="think", description="how the model writes its thoughts")
-
-
-def _defended(inner: Respondent, options: FusedOptions, means: Means) -> Respondent:
-    fusion, probe = load_fusion(Path(options.folder))
-    return FusedVerdict(
-        inner, fusion, probe, means.weights_for("fused"), options.fail_closed, options.format, Path(options.folder)
-    )
-
-
-DEFENCES = (
-    InferenceDefence(
-        id="fused",
-        title="Verdict and probe, fused",
-        paper="ours",
-        kind="wrapper",
-        trains="weights and a threshold; nothing of the model",
-        cost="SCoT's thought and the probe's pass over the prompt, and over the stated intent where it reads that",
-        when_to_choose="a model that thinks is to decide with all that it knew before its first word",
-        score="log-odds of the verdict, of the request and of the stated intent, standardised and mixed",
-        needs=("weights", "folder"),
-        options=FusedOptions,
-        make=_defended,
-        check=lambda options: load_fusion(Path(options.folder)),
-    ),
-)
+DEFENCES = (described("fused", FusedVerdict),)

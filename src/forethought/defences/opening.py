@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from scipy.special import logsumexp
 
-from forethought.defences.base import Wrapper, logit
+from forethought.defences.base import Replies, Wrapper, ask_some, logit
 from forethought.errors import ConfigError, InputError, ModelError
-from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response, TellsLogProbs
+from forethought.models.conversation import Able, Conversation, Failed, Respondent, Response, TellsLogProbs
 
 OPENINGS = (
     "I can't", "I cannot", "I can not", "I won't", "I will not", "I'm not able", "I am not able", "I'm unable",
@@ -26,7 +26,7 @@ OPENINGS = (
 class OpeningScore(Wrapper):
     """A model whose replies bear the log-odds of its turn opening with a refusal; the replies stay as they are."""
 
-    def __init__(self, inner: Respondent, openings: Sequence[str] = OPENINGS) -> None:
+    def __init__(self, inner: Respondent) -> None:
         """Raises ConfigError for a model that tells no log-probabilities."""
         super().__init__(inner, "opening")
         if not inner.able.log_probs or not isinstance(inner, TellsLogProbs):
@@ -35,7 +35,6 @@ class OpeningScore(Wrapper):
             )
         self.name = inner.name  # a score changes nothing of what is answered
         self._tells: TellsLogProbs = inner
-        self._openings = tuple(openings)
 
     @property
     def able(self) -> Able:
@@ -51,40 +50,30 @@ class OpeningScore(Wrapper):
         """The model's own, as `TellsLogProbs`."""
         return self._tells.log_probs(conversations, target_strings, first_only)
 
-    def reply(
-        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
-    ) -> list[Response | Failed]:
-        """As a Respondent. What already has a verdict keeps its own score."""
+    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+        """What already has a verdict keeps its own score."""
         scores = self._scores(conversations)
 
-        def scored(place: int, reply: Response | Failed) -> Response | Failed:
-            if isinstance(reply, Failed) or reply.log_odds is not None:
-                return reply
-            return reply.model_copy(update={"log_odds": scores[place]})
+        def give(place: int, reply: Response | Failed) -> None:
+            if isinstance(reply, Response) and reply.log_odds is None:
+                reply = reply.model_copy(update={"log_odds": scores[place]})
+            replies.give(place, reply)
 
-        def told(place: int, reply: Response | Failed) -> None:
-            if on_reply is not None:
-                on_reply(place, scored(place, reply))
+        ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, give)
 
-        replies = self.inner.reply(conversations, max_answer_tokens, told)
-        return [scored(place, reply) for place, reply in enumerate(replies)]
-
-    def _scores(self, conversations: Sequence[Conversation]) -> list[float | None]:
+    def _scores(self, conversations: Sequence[Conversation]) -> Sequence[float | None]:
+        """None for a conversation that has no prompt, or too long a one: it must not cost the others theirs."""
         try:
-            return list(self._log_odds(conversations))
-        except (InputError, ModelError):  # one that has no prompt, or too long a one, must not cost the others theirs
-            return [self._alone(conversation) for conversation in conversations]
-
-    def _alone(self, conversation: Conversation) -> float | None:
-        try:
-            return self._log_odds([conversation])[0]
+            return self._log_odds(conversations)
         except (InputError, ModelError):
-            return None
+            if len(conversations) == 1:
+                return [None]
+            return [score for conversation in conversations for score in self._scores([conversation])]
 
     def _log_odds(self, conversations: Sequence[Conversation]) -> list[float]:
-        n = len(self._openings)
-        asked = [conversation for conversation in conversations for _ in self._openings]
-        found = self._tells.log_probs(asked, self._openings * len(conversations))
+        n = len(OPENINGS)
+        asked = [conversation for conversation in conversations for _ in OPENINGS]
+        found = self._tells.log_probs(asked, OPENINGS * len(conversations))
         # Rounding can carry a sum of probabilities past one.
         sums = [math.exp(float(logsumexp(found[i * n : (i + 1) * n]))) for i in range(len(conversations))]
         return [logit(min(1.0, one)) for one in sums]

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from forethought.defences.base import InferenceDefence, Replies, Wrapper, ask_some, last_user, with_last_user
-from forethought.judges.model_calls import fence_mark, fenced
-from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
-from forethought.records import Message, Record
+from forethought.defences.base import Replies, Wrapper, ask_some, described, fenced_question, last_user, with_last_user
+from forethought.models.conversation import Conversation, Failed, Respondent, Response
+from forethought.records import Record
 
 NO_PARAPHRASE = "there is no paraphrase of the request"
 _ASK = "Paraphrase the text between the tags. Keep its meaning, don't answer it, and write the paraphrase alone."
@@ -25,31 +24,28 @@ class ParaphraseSettings(Record):
 
 
 class Paraphrase(Wrapper):
-    """A model that sees a paraphrase of the last user turn."""
+    """A model that sees a paraphrase of the last user turn, written by itself or by another model."""
+
+    Options = ParaphraseSettings
 
     def __init__(
-        self, inner: Respondent, paraphraser: Respondent | None = None, settings: ParaphraseSettings | None = None
+        self, inner: Respondent, settings: ParaphraseSettings | None = None, paraphraser: Respondent | None = None
     ) -> None:
-        """`paraphraser` None is the model itself."""
         super().__init__(inner, "paraphrase")
-        self.paraphraser = paraphraser or inner
         self.settings = settings or ParaphraseSettings()
+        self.paraphraser = paraphraser or inner
 
-    def reply(
-        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
-    ) -> list[Response | Failed]:
-        """As a Respondent. Without a paraphrase a conversation is Failed: the undefended request is never put."""
-        replies = Replies(len(conversations), on_reply)
-        written: dict[int, str] = {}
+    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+        """Without a paraphrase a conversation is Failed: the undefended request is never put."""
+        rewritten: list[tuple[int, Conversation]] = []
 
         def keep(place: int, reply: Response | Failed) -> None:
             text = reply.answer.strip() if isinstance(reply, Response) else ""
             if text:
-                written[place] = text
-                return
-            self.counts["not paraphrased"] += 1
-            why = reply.cause if isinstance(reply, Failed) else "it is empty"
-            replies.give(place, Failed(cause=f"{NO_PARAPHRASE}: {why}"))
+                rewritten.append((place, with_last_user(conversations[place], lambda _: text)))
+            else:
+                why = reply.cause if isinstance(reply, Failed) else "it is empty"
+                replies.give(place, Failed(cause=f"{NO_PARAPHRASE}: {why}"))
 
         asked = []
         for place, conversation in enumerate(conversations):
@@ -57,31 +53,9 @@ class Paraphrase(Wrapper):
             if turn is None:
                 keep(place, Failed(cause="no user turn"))
             else:
-                asked.append((place, _question(conversation.messages[turn].content)))
+                asked.append((place, fenced_question(_ASK, turn.content)))
         ask_some(self.paraphraser, asked, self.settings.max_tokens, keep)
-        rewritten = [(place, _put(conversations[place], text)) for place, text in sorted(written.items())]
-        ask_some(self.inner, rewritten, max_answer_tokens, replies.give)
-        return replies.all()
+        ask_some(self.inner, sorted(rewritten, key=lambda one: one[0]), max_answer_tokens, replies.give)
 
 
-def _question(text: str) -> Conversation:
-    fence = fenced("text", fence_mark(text), text)
-    return Conversation(messages=(Message(role="user", content=f"{_ASK}\n\n{fence}"),))
-
-
-def _put(conversation: Conversation, text: str) -> Conversation:
-    return with_last_user(conversation, lambda _: text)
-
-
-DEFENCES = (
-    InferenceDefence(
-        id="paraphrase",
-        title="Paraphrase",
-        paper="Jain et al. 2023, arXiv 2309.00614",
-        kind="wrapper",
-        cost="one more call of up to 100 tokens",
-        when_to_choose="optimised suffixes are the threat, and exact wording matters to no user",
-        options=ParaphraseSettings,
-        make=lambda inner, options, means: Paraphrase(inner, settings=options),
-    ),
-)
+DEFENCES = (described("paraphrase", Paraphrase),)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from forethought.defences.base import Checked, InferenceDefence, InputFilter, Means, unscored, user_texts
+from forethought.defences.base import Checked, InputFilter, Means, described, unscored, user_texts
 from forethought.errors import ConfigError
 from forethought.measure.calibrate import choose_threshold
 from forethought.models.conversation import Conversation, Respondent
@@ -93,6 +93,8 @@ def log_perplexity(losses: Sequence[float], window: int) -> float | None:
 class PerplexityFilter(InputFilter):
     """A model that is not shown improbable requests."""
 
+    Options = PerplexitySettings
+
     def __init__(
         self,
         inner: Respondent,
@@ -110,6 +112,15 @@ class PerplexityFilter(InputFilter):
         self._reader = reader
         self.threshold = self.calibrated(harmless) if threshold is None else threshold
         """Log-perplexity from which to refuse."""
+
+    @classmethod
+    def make(cls, inner: Respondent, options: PerplexitySettings, means: Means) -> Respondent:
+        """With its threshold set on the harmless requests of `means`."""
+        reader = means.weights_for("perplexity")
+        if not means.harmless:
+            rule = "has no harmless requests to set its threshold on"
+            raise ConfigError("defence 'perplexity'", rule, "Give some, as for calibration")
+        return cls(inner, reader, [request.text for request in means.harmless], options)
 
     def calibrated(self, harmless: Sequence[str]) -> float:
         """The lowest threshold that refuses no more of these texts than allowed; infinite without texts."""
@@ -144,26 +155,4 @@ class PerplexityFilter(InputFilter):
         ]
 
 
-def _defended(inner: Respondent, options: PerplexitySettings, means: Means) -> Respondent:
-    reader = means.weights_for("perplexity")
-    if not means.harmless:
-        raise ConfigError(
-            "defence 'perplexity'", "has no harmless requests to set its threshold on", "Give some, as for calibration"
-        )
-    return PerplexityFilter(inner, reader, [request.text for request in means.harmless], options)
-
-
-DEFENCES = (
-    InferenceDefence(
-        id="perplexity",
-        title="Perplexity filter",
-        paper="Alon and Kamfonas 2023, arXiv 2308.14132; windows: Jain et al. 2023, arXiv 2309.00614",
-        kind="wrapper",
-        cost="one forward pass over the request",
-        when_to_choose="optimised suffixes are the threat; it does not see attacks in plain language",
-        score="natural log-perplexity of the most improbable window",
-        needs=("weights", "harmless"),
-        options=PerplexitySettings,
-        make=_defended,
-    ),
-)
+DEFENCES = (described("perplexity", PerplexityFilter),)

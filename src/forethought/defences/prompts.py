@@ -9,17 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib import resources
 
 from pydantic import Field
 
-from forethought.defences.base import InferenceDefence, Means, NoOptions, Replies, Wrapper, ask_some, with_last_user
+from forethought.defences.base import (
+    InferenceDefence,
+    Means,
+    NoOptions,
+    Replies,
+    Wrapper,
+    ask_some,
+    shipped_file,
+    with_last_user,
+)
 from forethought.errors import ConfigError
-from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import parse
 from forethought.records import Message, Record
-from forethought.yamlfile import parse_yaml
 
 UNMARKED = "the answer is not marked"
 
@@ -55,9 +62,7 @@ class _PromptFile(Record):
 @lru_cache(maxsize=1)
 def prompts() -> dict[str, Prompt]:
     """The shipped prompts by id."""
-    text = resources.files("forethought").joinpath("defences/prompts.yaml").read_text(encoding="utf-8")
-    file = parse_yaml(text, "defences/prompts.yaml", "prompt file", _PromptFile, "the key prompts", "docs/defences.md")
-    return {prompt.id: prompt for prompt in file.prompts}
+    return {prompt.id: prompt for prompt in shipped_file("prompts.yaml", _PromptFile).prompts}
 
 
 def shipped_prompt(prompt_id: str) -> Prompt:
@@ -91,31 +96,21 @@ class PromptDefence(Wrapper):
         first = (Message(role="system", content=head),) if head else ()
         return framed.model_copy(update={"messages": (*first, *prompt.demonstrations, *turns)})
 
-    def reply(
-        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
-    ) -> list[Response | Failed]:
-        """As a Respondent. Counts `unparsed` and `unmarked` replies, whose cause says so."""
-        replies = Replies(len(conversations), on_reply)
+    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+        """What could not be read as the prompt asked for says so in its cause."""
         asked = [(place, self.defended(conversation)) for place, conversation in enumerate(conversations)]
         room = max_answer_tokens + self.prompt.extra_tokens
         ask_some(self.inner, asked, room, lambda place, reply: replies.give(place, self._read(reply)))
-        return replies.all()
 
     def _read(self, reply: Response | Failed) -> Response | Failed:
-        if isinstance(reply, Failed):
-            self.counts["failed"] += 1
-            return reply
-        if reply.reasoning_text or reply.reasoning is not None:  # the model's own thought was split off already
-            return reply
+        if isinstance(reply, Failed) or reply.reasoning_text or reply.reasoning is not None:
+            return reply  # the model's own thought was split off already
         if self.prompt.parses:
             return self._parsed(reply)
-        if self.prompt.answer_after:
-            return self._marked(reply)
-        return reply
+        return self._marked(reply) if self.prompt.answer_after else reply
 
     def _parsed(self, response: Response) -> Response:
         parsed = parse(response.answer, self.policy)
-        self.counts["unparsed"] += parsed.reasoning is None
         decision = parsed.reasoning.verdict if parsed.reasoning is not None else None
         update = {"reasoning": parsed.reasoning, "decision": decision, "cause": parsed.cause}
         return _split(response, parsed.reasoning_text, parsed.answer).model_copy(update=update)
@@ -124,7 +119,6 @@ class PromptDefence(Wrapper):
         # The first mark: what follows a second one is answer, too, and must not hide what stands between them.
         mark = re.search(rf"(?im)^[^\w\n]*{re.escape(self.prompt.answer_after)}[\]\"*_]*:?[\]\"*_]*", response.answer)
         if mark is None:
-            self.counts["unmarked"] += 1
             return response.model_copy(update={"cause": response.cause or UNMARKED})
         return _split(response, response.answer[: mark.start()].strip(), response.answer[mark.end() :].strip())
 
@@ -158,15 +152,8 @@ def _listed(prompt: Prompt) -> InferenceDefence:
     def make(inner: Respondent, options: NoOptions, means: Means) -> Respondent:
         return inner if prompt.id == "none" else PromptDefence(inner, prompt, means.policy)
 
-    return InferenceDefence(
-        id=prompt.id,
-        title=prompt.title,
-        paper=prompt.paper,
-        kind="prompt",
-        cost=prompt.cost,
-        when_to_choose=prompt.when_to_choose,
-        make=make,
-    )
+    said = prompt.model_dump(include={"id", "title", "paper", "cost", "when_to_choose"})
+    return InferenceDefence(**said, kind="prompt", make=make)
 
 
 DEFENCES = tuple(map(_listed, prompts().values()))

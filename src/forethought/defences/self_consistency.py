@@ -13,8 +13,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from forethought.defences.base import REFUSAL, InferenceDefence, Replies, Wrapper, ask_some, with_last_user
-from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.defences.base import REFUSAL, Replies, Wrapper, ask_some, described, with_last_user
+from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.reasoning import Decision
 from forethought.records import Record
 
@@ -50,40 +50,28 @@ class ConsistencySettings(Record):
 class SelfConsistency(Wrapper):
     """A model that thinks, asked again where its verdict is uncertain."""
 
+    Options = ConsistencySettings
+
     def __init__(self, inner: Respondent, settings: ConsistencySettings | None = None) -> None:
         super().__init__(inner, "self_consistency")
         self.settings = settings or ConsistencySettings()
 
-    def reply(
-        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
-    ) -> list[Response | Failed]:
-        """As a Respondent. The score of what was asked again is that of all its verdicts together."""
-        replies = Replies(len(conversations), on_reply)
-        found: dict[int, list[Response]] = {}
-        left: dict[int, int] = {}
-
-        def first(place: int, reply: Response | Failed) -> None:
-            if isinstance(reply, Response) and self._uncertain(reply):
-                found[place] = [reply]
-            else:
-                replies.give(place, reply)
+    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+        """The score of what was asked again is that of all its verdicts together."""
+        uncertain = self.hold_back(conversations, max_answer_tokens, replies, lambda _, reply: self._uncertain(reply))
+        found = {place: [reply] for place, reply in uncertain.items()}
+        further = {place: self.further(conversations[place]) for place in found}
+        left = {place: len(asked) for place, asked in further.items()}
 
         def again(place: int, reply: Response | Failed) -> None:
             left[place] -= 1
             if isinstance(reply, Response) and reply.log_odds is not None:
                 found[place].append(reply)
-            else:
-                self.counts["thoughts without a verdict"] += 1
             if left[place] == 0:
                 replies.give(place, self._together(found[place]))
 
-        ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, first)
-        further = {place: self.further(conversations[place]) for place in sorted(found)}
-        left |= {place: len(asked) for place, asked in further.items()}
-        self.counts["asked again"] += len(found)
         asked = [(place, conversation) for place, several in further.items() for conversation in several]
         ask_some(self.inner, asked, max_answer_tokens, again)
-        return replies.all()
 
     def further(self, conversation: Conversation) -> list[Conversation]:
         """What an uncertain conversation is asked as once more: samples where the model can sample, else frames."""
@@ -107,14 +95,11 @@ class SelfConsistency(Wrapper):
     def _together(self, thoughts: Sequence[Response]) -> Response:
         """The first response that acts on the verdict of all; the model's own thought comes first."""
         score, decision = self._decided([thought.log_odds for thought in thoughts if thought.log_odds is not None])
-        self.counts["refused"] += decision == "refuse"
         for thought in thoughts:
             if thought.decision == decision:
                 return thought.model_copy(update={"log_odds": score})
-        if decision == "refuse":
-            return thoughts[0].model_copy(update={"answer": REFUSAL, "decision": decision, "log_odds": score})
-        self.counts["no thought of that verdict"] += 1
-        return thoughts[0].model_copy(update={"log_odds": score})
+        written = {"answer": REFUSAL, "decision": decision} if decision == "refuse" else {}
+        return thoughts[0].model_copy(update={**written, "log_odds": score})
 
     def _decided(self, odds: Sequence[float]) -> tuple[float, Decision]:
         """Score and verdict. A majority's score is the log-odds of its votes, half a vote added to each side."""
@@ -130,16 +115,4 @@ def _framed(conversation: Conversation, frame: str) -> Conversation:
     return with_last_user(conversation, lambda text: frame.replace("{request}", text, 1))
 
 
-DEFENCES = (
-    InferenceDefence(
-        id="self_consistency",
-        title="Self-consistency",
-        paper="after Wang et al. 2022, arXiv 2203.11171",
-        kind="wrapper",
-        cost="4 more calls for each request with an uncertain verdict",
-        when_to_choose="a model that thinks, and verdicts near the threshold matter",
-        score="mean log-odds of the verdicts",
-        options=ConsistencySettings,
-        make=lambda inner, options, means: SelfConsistency(inner, options),
-    ),
-)
+DEFENCES = (described("self_consistency", SelfConsistency),)

@@ -13,16 +13,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from forethought.defences.base import (
-    InferenceDefence,
-    Replies,
-    Wrapper,
-    ask_some,
-    conversation_key,
-    refuses,
-    with_last_user,
-)
-from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.defences.base import Replies, Wrapper, ask_some, conversation_key, described, refuses, with_last_user
+from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.records import Record
 
 Perturbation = Literal["swap", "insert", "patch"]
@@ -62,9 +54,11 @@ def perturb(text: str, kind: Perturbation, percent: float, rng: random.Random) -
 class SmoothLLM(Wrapper):
     """A model whose answer is the majority's over perturbed copies of the last user turn."""
 
+    Options = SmoothSettings
+
     def __init__(self, inner: Respondent, settings: SmoothSettings | None = None) -> None:
-        self.settings = settings or SmoothSettings()
         super().__init__(inner, "smooth_llm")
+        self.settings = settings or SmoothSettings()
 
     def copies(self, conversation: Conversation) -> list[Conversation]:
         """The perturbed copies; the same for the same conversation and seed."""
@@ -75,13 +69,10 @@ class SmoothLLM(Wrapper):
             for _ in range(chosen.copies)
         ]
 
-    def reply(
-        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
-    ) -> list[Response | Failed]:
-        """As a Respondent. A conversation is told as soon as its last copy is answered."""
-        replies = Replies(len(conversations), on_reply)
+    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+        """A conversation is told as soon as its last copy is answered."""
         n = self.settings.copies
-        found: dict[int, dict[int, Response | Failed]] = {place: {} for place in range(len(conversations))}
+        found: list[dict[int, Response | Failed]] = [{} for _ in conversations]
         asked = [
             (place * n + number, copy)
             for place, conversation in enumerate(conversations)
@@ -96,7 +87,6 @@ class SmoothLLM(Wrapper):
                 replies.give(place, self._vote(conversations[place], in_order))
 
         ask_some(self.inner, asked, max_answer_tokens, give)
-        return replies.all()
 
     def _vote(self, conversation: Conversation, copies: Sequence[Response | Failed]) -> Response | Failed:
         """A response of the majority, drawn at random; a tie refuses. Copies that failed or say nothing don't vote.
@@ -104,35 +94,18 @@ class SmoothLLM(Wrapper):
         The score is ln((refusals + 1/2) / (compliances + 1/2)).
         """
         answered = [reply for reply in copies if isinstance(reply, Response)]
-        self.counts["copies failed"] += len(copies) - len(answered)
         if not answered:
-            self.counts["failed"] += 1
             return copies[0]
         refusing = [reply for reply in answered if refuses(reply) is True]
         complying = [reply for reply in answered if refuses(reply) is False]
-        self.counts["copies unread"] += len(answered) - len(refusing) - len(complying)
         if not refusing and not complying:
-            self.counts["unscored"] += 1
             return answered[0].model_copy(update={"log_odds": None, "cause": answered[0].cause or UNREADABLE})
         # The paper's strict majority: more than half of the copies have to be answered for an answer.
         refused = len(complying) <= len(refusing)
-        self.counts["refused"] += refused
         rng = random.Random(f"{self.settings.seed}:vote:{conversation_key(conversation)}")
         chosen = rng.choice(refusing if refused else complying)
         score = math.log((len(refusing) + 0.5) / (len(complying) + 0.5))
         return chosen.model_copy(update={"log_odds": score})
 
 
-DEFENCES = (
-    InferenceDefence(
-        id="smooth_llm",
-        title="SmoothLLM",
-        paper="Robey et al. 2023, arXiv 2310.03684",
-        kind="wrapper",
-        cost="10 calls instead of one",
-        when_to_choose="optimised suffixes are the threat, calls are cheap and the model reads misspelt text well",
-        score="log-odds of the copies that refuse against those that comply, half a vote added to each",
-        options=SmoothSettings,
-        make=lambda inner, options, means: SmoothLLM(inner, options),
-    ),
-)
+DEFENCES = (described("smooth_llm", SmoothLLM),)

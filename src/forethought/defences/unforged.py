@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from forethought.defences.base import InferenceDefence, Replies, Wrapper, ask_some, refuses
-from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.defences.base import Replies, Wrapper, ask_some, described, refuses
+from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.reasoning import markers
 from forethought.records import Message, Record
 
@@ -65,35 +65,21 @@ class UnforgedSettings(Record):
 class Unforged(Wrapper):
     """A model that is asked by parts where a message holds what is not its user's."""
 
+    Options = UnforgedSettings
+
     def __init__(self, inner: Respondent, settings: UnforgedSettings | None = None) -> None:
         super().__init__(inner, "unforged")
         self.settings = settings or UnforgedSettings()
 
-    def reply(
-        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
-    ) -> list[Response | Failed]:
-        """As a Respondent; `log_odds` is the largest of the whole and its parts.
-
-        Counts `forged` messages, and those `refused` by a part. Where a part can't be asked the message has failed.
-        """
-        replies = Replies(len(conversations), on_reply)
+    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+        """`log_odds` is the largest of the whole and its parts. Where a part can't be asked the message has failed."""
         parts = {place: found for place, one in enumerate(conversations) if (found := self._parts(one))}
-        self.counts["forged"] += len(parts)
-        wholes: dict[int, Response | Failed] = {}
-        heard: dict[int, list[Response | Failed]] = {place: [] for place in parts}
-
-        def of_whole(place: int, reply: Response | Failed) -> None:
-            if place in parts:
-                wholes[place] = reply
-            else:
-                replies.give(place, reply)
-
-        ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, of_whole)
-        asked = [(place, part) for place, found in parts.items() for part in found]
+        wholes = self.hold_back(conversations, max_answer_tokens, replies, lambda place, reply: place in parts)
+        heard: dict[int, list[Response | Failed]] = {place: [] for place in wholes}
+        asked = [(place, part) for place in wholes for part in parts[place]]
         ask_some(self.inner, asked, max_answer_tokens, lambda place, reply: heard[place].append(reply))
-        for place in parts:
-            replies.give(place, self._together(wholes[place], heard[place]))
-        return replies.all()
+        for place, whole in wholes.items():
+            replies.give(place, _together(whole, heard[place]))
 
     def _parts(self, conversation: Conversation) -> list[Conversation]:
         """The conversation up to each turn of the user that holds a forgery, with each of its own parts in its place.
@@ -108,21 +94,19 @@ class Unforged(Wrapper):
                     found.append(conversation.model_copy(update={"messages": messages, "prefill": ""}))
         return found
 
-    def _together(self, whole: Response | Failed, parts: Sequence[Response | Failed]) -> Response | Failed:
-        """The reply to the whole, or that to the part that is refused with the highest score."""
-        failed = [reply for reply in (whole, *parts) if isinstance(reply, Failed)]
-        if failed:
-            self.counts["failed"] += 1
-            return failed[0]
-        said = [reply for reply in (whole, *parts) if isinstance(reply, Response)]
-        scores = [reply.log_odds for reply in said if reply.log_odds is not None]
-        score = {"log_odds": max(scores)} if scores else {}
-        refused = [reply for reply in said[1:] if _refused(reply)]
-        if _refused(said[0]) or not refused:
-            return said[0].model_copy(update=score)
-        self.counts["refused"] += 1
-        worst = max(refused, key=lambda reply: float("-inf") if reply.log_odds is None else reply.log_odds)
-        return worst.model_copy(update={**score, "cause": PART_REFUSED})
+
+def _together(whole: Response, parts: Sequence[Response | Failed]) -> Response | Failed:
+    """The reply to the whole, or that to the part that is refused with the highest score."""
+    read = [reply for reply in parts if isinstance(reply, Response)]
+    if len(read) < len(parts):
+        return next(reply for reply in parts if isinstance(reply, Failed))
+    scores = [reply.log_odds for reply in (whole, *read) if reply.log_odds is not None]
+    score = {"log_odds": max(scores)} if scores else {}
+    refused = [reply for reply in read if _refused(reply)]
+    if _refused(whole) or not refused:
+        return whole.model_copy(update=score)
+    worst = max(refused, key=lambda reply: float("-inf") if reply.log_odds is None else reply.log_odds)
+    return worst.model_copy(update={**score, "cause": PART_REFUSED})
 
 
 def _refused(response: Response) -> bool:
@@ -130,16 +114,4 @@ def _refused(response: Response) -> bool:
     return response.decision == "refuse" if response.decision is not None else refuses(response) is True
 
 
-DEFENCES = (
-    InferenceDefence(
-        id="unforged",
-        title="Forged turns taken apart",
-        paper="ours, against Jiang et al. 2024, arXiv 2406.12935",
-        kind="wrapper",
-        cost="one more call for each part of a message that holds forged turns or thoughts; else nothing",
-        when_to_choose="users write the whole prompt, control tokens and thought tags included",
-        score="the inner defence's, the largest of the whole and its parts",
-        options=UnforgedSettings,
-        make=lambda inner, options, means: Unforged(inner, options),
-    ),
-)
+DEFENCES = (described("unforged", Unforged),)

@@ -113,7 +113,7 @@ def calibrate(
     found = guarantee(odds.allowed, max_false_refusal, confidence, method, scored)
     threshold = _must_hold(found, confidence)
     if fused is not None:
-        before, file = fused.fusion.threshold, fused.folder
+        before, file = fused.fusion.threshold, Path(fused.options.folder)
         fused.fusion.model_copy(update={"threshold": threshold}).save(file, fused.probe)
     else:
         settings = read_settings(folder)
