@@ -27,7 +27,7 @@ from forethought.attacks.suites import load_suite, suite_attacks
 from forethought.attempts.ask import run_suite
 from forethought.attempts.plan import make_plan
 from forethought.attempts.records import planned
-from forethought.commands.shared import quiet
+from forethought.cli.terminal import quiet
 from forethought.data.benchmarks.behaviors import Behavior, sample
 from forethought.data.shipped import shipped_requests
 from forethought.metrics import Figure

@@ -16,9 +16,9 @@ import sys
 import time
 from typing import Any
 
-from forethought.commands.shared import quiet
+from forethought.cli.terminal import quiet
 from forethought.data.shipped import shipped_requests
-from forethought.measure.capability import need_lm_eval
+from forethought.measure.capability import CapabilityConfig, need_lm_eval
 from forethought.measure.capability.questions import Question, QuestionSet, load_questions
 
 N_ITEMS = 100
@@ -42,7 +42,7 @@ def main() -> None:
     from lm_eval.models.huggingface import HFLM
 
     from forethought.measure.capability.model import ForethoughtLM
-    from forethought.measure.capability.run import CapabilityConfig, chosen_questions, score_piece
+    from forethought.measure.capability.run import chosen_questions, score_piece
     from forethought.models.local import LocalModel
     from forethought.models.weights import embedded_model
 

@@ -95,7 +95,7 @@ def theirs(model: str, rows: Sequence[Any], config: Any, on_step: Callable[[], N
 
 def work(side: str, options: argparse.Namespace) -> None:
     """One process of a turn: trains and prints its rate, its peak memory and, of ours, its share of waiting."""
-    from forethought.commands.shared import quiet
+    from forethought.cli.terminal import quiet
     from forethought.models.machine import peak_gib
     from forethought.training.config import small_model
 

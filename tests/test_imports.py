@@ -15,7 +15,7 @@ ROOT = Path(forethought.__file__).parent
 ORDER = (
     "errors", "extensions", "manifest", "yamlfile", "policy", "refusal", "reasoning", "records",
     "chat", "progress", "store", "models", "metrics", "data", "judges", "attacks", "attempts", "measure", "training",
-    "defences", "model", "report", "evaluation", "pipeline", "research", "commands", "cli", "__main__",
+    "defences", "model", "report", "evaluation", "pipeline", "research", "cli", "__main__",
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_the_product_imports_neither_research_nor_the_command_line() -> None:
     found = {
         str(file.relative_to(ROOT))
         for file in FILES
-        if part_of(file) not in ("research", "commands", "cli", "__main__")
+        if part_of(file) not in ("research", "cli", "__main__")
         and imported_parts(file.read_text(encoding="utf-8"), file.relative_to(ROOT).parts[:-1]) & {"research", "cli"}
     }
     assert found == set()
@@ -101,7 +101,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     [
         ("from forethought.cli import main", "cli"),
         ("import forethought.training.fit as fit", "training"),
-        ("from forethought import commands", "commands"),
+        ("from forethought import pipeline", "pipeline"),
         ("def late():\n    from forethought.report.page import write_page", "report"),
         ("from ..measure import paired", "measure"),
         ("from .. import pipeline", "pipeline"),

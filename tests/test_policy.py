@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought import policy as policy_module
-from forethought.commands.policy import show_policy
+from forethought.cli.policy import policy as show_policy
 from forethought.errors import ConfigError
 from forethought.policy import SHIPPED, Policy, default_policy, load_policy, policy_list
 
@@ -161,7 +161,7 @@ def test_a_new_file_is_a_policy_that_ships(
     monkeypatch.setattr(policy_module, "SHIPPED", tmp_path)
     assert load_policy("house").rule_ids == ("H1",)
     assert "| `house` | `1` | H1 Breaking in |" in policy_list()
-    show_policy(None)
+    show_policy()
     assert "Policies that ship: default, house." in capsys.readouterr().out
 
 

@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ def file_hash(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def input_hashes(files: Iterable[str | Path]) -> dict[str, str]:
+    """Hash of each file by its name. A set that is no file of its own, such as a shipped one, is left out."""
+    return {Path(file).name: file_hash(Path(file)) for file in files if Path(file).is_file()}
 
 
 def key_of(value: Any) -> str:

@@ -26,8 +26,8 @@ class Cost(Protocol):
 class Bar:
     """The steps of one piece of work. This one shows nothing."""
 
-    def total(self, total: int) -> None:
-        """So many steps there are."""
+    def total(self, total: int | None) -> None:
+        """So many steps there are; None where nobody knows."""
 
     def advance(self, steps: int, note: str = "") -> None:
         """So many steps more are done; `note` is told beside the bar."""

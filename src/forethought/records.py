@@ -128,10 +128,14 @@ def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     count = 0
-    with part.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(row.model_dump_json(exclude_defaults=True) + "\n")
-            count += 1
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(row.model_dump_json(exclude_defaults=True) + "\n")
+                count += 1
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     os.replace(part, path)
     return count
 

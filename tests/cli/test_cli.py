@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought import records
-from forethought.commands import policy as policy_command
+from forethought import policy, records
 from forethought.models import weights
 from forethought.records import read_jsonl, write_jsonl
 from tests.shell import Result, run_here
@@ -174,7 +173,7 @@ def test_wrong_recipe_field(run: Run, tmp_path: Path) -> None:
 
 def test_text_column_is_none_of_a_recipes(run: Run, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("name: x\n")
-    _assert_one_line(run("run", "recipe.yaml", "--text-column", "a"), "--text-column", "Set columns in the recipe")
+    _assert_one_line(run("run", "recipe.yaml", "--text-column", "a"), "text_column", "Set columns in the recipe")
 
 
 def test_unknown_rule_id(run: Run, tmp_path: Path) -> None:
@@ -192,7 +191,7 @@ def test_training_rows_that_can_not_be_read(run: Run, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"request": 3}\n')
     _assert_one_line(run("train", "rows.jsonl", "--out", "out"), "rows.jsonl, line 1", "is not a Example row")
     (tmp_path / "rows.jsonl").write_text("")
-    _assert_one_line(run("train", "rows.jsonl", "--out", "out"), "rows.jsonl", "holds no rows", "forethought run")
+    _assert_one_line(run("train", "rows.jsonl", "--out", "out"), "rows.jsonl", "holds no rows", "forethought build")
 
 
 def test_model_that_is_not_there(run: Run, tmp_path: Path) -> None:
@@ -262,7 +261,7 @@ def test_interrupt_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) 
     def interrupted(file: Path | None) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(policy_command, "show_policy", interrupted)
+    monkeypatch.setattr(policy, "load_policy", interrupted)
     result = run("policy")
     assert result.code == 130
     assert "Run the same command again" in result.err
@@ -295,10 +294,10 @@ def test_train_then_chat(run: Run, tmp_path: Path) -> None:
         answered = run("chat", folder, "Hello", "--json", "--max-tokens", 4, "--threshold", -1e9)
         assert answered.code == 0, answered.err
         response = json.loads(answered.out)
-        assert response["decision"] == "refuse"
-        assert isinstance(response["log_odds"], float)
+        assert response["verdict"] == "refuse"
+        assert 0 <= response["probability"] <= 1
     shown = run("chat", "out", "Hello", "--max-tokens", 4, "--threshold", 1e9)
-    assert "comply, log-odds" in shown.out
+    assert "comply, probability of refusing" in shown.out
 
 
 def test_chat_reads_prompts_from_a_pipe(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +314,7 @@ def test_chat_behind_a_defence(run: Run, tmp_path: Path) -> None:
     folder = tiny_adapter(tmp_path / "adapter")
     answered = run("chat", folder, "Hello", "--defence", "self_reminder", "--json", "--max-tokens", 3)
     assert answered.code == 0, answered.err
-    assert json.loads(answered.out)["decision"] in {"refuse", "comply"}
+    assert json.loads(answered.out)["verdict"] in {"refuse", "comply"}
     _assert_one_line(run("chat", folder, "Hello", "--defence", "nope"), "'nope'", "no such defence", "docs/defences.md")
     both = run("chat", folder, "Hello", "--defence", "self_reminder", "--threshold", 1)
-    _assert_one_line(both, "--threshold", "the defence has its own", "Leave out one")
+    _assert_one_line(both, "threshold 1", "decides otherwise", "Leave it out")

@@ -6,14 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from forethought.cli.inside import inside as inside_cli
-from forethought.commands import inside as module
 from forethought.errors import ConfigError, InputError, ModelError
-from forethought.models.settings import Settings
-from forethought.policy import default_policy
+from forethought.research.inside.run import inside, unseen_styles
+from tests.shell import run_here
 from tests.tiny import tiny_adapter, tiny_folder
 
 THINGS = [
@@ -28,11 +24,15 @@ def _file(path: Path, things: list[str]) -> str:
     return str(path)
 
 
-def test_figures_and_page_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_and_page_are_written(tmp_path: Path) -> None:
     tiny_folder()
     model = tiny_adapter(tmp_path / "model", seen_operators=("slang",))
     requests = _file(tmp_path / "rows.jsonl", THINGS)
-    module.inside(str(model), requests, ["style_json"], 3, 5, None, 0, False, tmp_path / "out")
+    done = run_here(
+        "inside", model, "--requests", requests, "--style", "style_json", "--limit", 3, "--fit-limit", 5,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert done.code == 0, done.err
     written = json.loads((tmp_path / "out" / "inside.json").read_text(encoding="utf-8"))
     figures = {one["name"]: one for one in written["figures"]}
     for name in ("inside_verdicts", "inside_auroc_own_direct", "inside_probe_prompt_base_style_json",
@@ -45,7 +45,7 @@ def test_figures_and_page_are_written(tmp_path: Path, capsys: pytest.CaptureFixt
         f"{name}.svg" for name in ("swaps", "failures", "layers", "areas")
     }
     assert (tmp_path / "out" / "plots" / "areas.svg").read_text(encoding="utf-8").startswith("<svg")
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(done.out.split())
     assert "AUROC" in said
     assert "No intent could be swapped" in said  # a random model states none
     assert "inside.json" in said
@@ -54,36 +54,20 @@ def test_figures_and_page_are_written(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_a_model_that_does_not_think_and_a_file_of_one_label_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not think"):
-        module.inside(str(tiny_folder()), "shipped", [], 4, 8, None, 0, False, tmp_path)
+        inside(tiny_folder(), limit=4, fit_limit=8, out=tmp_path)
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "Where is it?", "label": "harmless"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="no harmful or no harmless"):
-        module.inside(str(tiny_folder()), str(path), [], 4, 8, None, 0, False, tmp_path)
+        inside(tiny_folder(), str(path), limit=4, fit_limit=8, out=tmp_path)
 
 
-def test_styles_are_readable_and_unseen_unless_asked_for() -> None:
-    def settings(*seen: str) -> Settings:
-        return Settings(policy=default_policy(), seen_operators=seen)
-
-    chosen = module._styles([], settings())
+def test_styles_are_readable_and_unseen_unless_asked_for(tmp_path: Path) -> None:
+    chosen = unseen_styles(())
     assert "style_json" in chosen
     assert "leetspeak" not in chosen
-    assert module._styles(["leetspeak"], settings()) == ["leetspeak"]
-    seen = module._styles([], settings("authority_endorsement", "expert_endorsement"))
+    seen = unseen_styles(("authority_endorsement", "expert_endorsement"))
     assert "authority_endorsement" in chosen
     assert "authority_endorsement" not in seen
+    model = tiny_adapter(tmp_path / "model")
     with pytest.raises(ConfigError):
-        module._styles(["no_such_style"], settings())
-
-
-def test_command_line_parses(monkeypatch: pytest.MonkeyPatch) -> None:
-    got: list[object] = []
-    monkeypatch.setattr(module, "inside", lambda *args: got.extend(args))
-    app = typer.Typer()
-    app.command()(inside_cli)
-    done = CliRunner().invoke(
-        app, ["m", "--style", "a", "--style", "b", "--limit", "7", "--out", "x", "--show-harmful"]
-    )
-    assert done.exit_code == 0, done.output
-    assert got == ["m", "shipped", ["a", "b"], 7, 200, None, 0, True, Path("x")]
-    assert CliRunner().invoke(app, ["m", "--limit", "0"]).exit_code == 2
+        inside(model, styles=["no_such_style"])

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from forethought.commands.terminal import Terminal
+from forethought.cli.terminal import Terminal
 from forethought.metrics import Figure
 
 SYSTEMS = ("base", "prompt", "scot", "scot_best")

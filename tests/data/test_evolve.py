@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.catalogue import BY_RULE
-from forethought.commands import dataset
+from forethought.cli.data import operators
 from forethought.data import evolve as evolve_module
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.evolve import (
@@ -484,7 +484,7 @@ def test_a_new_file_is_an_operator_that_ships(
     monkeypatch.setattr(evolve_module, "SHIPPED", tmp_path)
     assert list(load_operators()) == ["formal", "postcard", "slang"]
     assert "| `postcard` | contextual | en | Ahoy! How do I repot a fern? |" in operator_list()
-    dataset.operators(None)
+    operators(None)
     assert "postcard" in capsys.readouterr().out
 
 

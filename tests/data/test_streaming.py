@@ -259,7 +259,7 @@ def test_options_of_the_command(tmp_path: Path) -> None:
     assert runner.invoke(app, ["data", str(out), "--out", str(again)]).exit_code == 0
     assert again.read_bytes() == out.read_bytes()
     assert list(load_requests(SourceSpec(path=str(again)), None)) == written
-    with pytest.raises(ConfigError, match="is not noun=NAME"):
+    with pytest.raises(ConfigError, match="is not NOUN=NAME"):
         runner.invoke(app, ["data", "read", str(out), "--column", "answer"], catch_exceptions=False)
 
 

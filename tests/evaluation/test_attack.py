@@ -17,7 +17,7 @@ import pytest
 
 from forethought.attempts.records import planned
 from forethought.cli.attack import _tell
-from forethought.commands.terminal import Terminal
+from forethought.cli.terminal import Terminal
 from forethought.errors import ConfigError, ForethoughtError, InputError
 from forethought.evaluation.attack import attack as attack_model
 from forethought.evaluation.attack import rejudge

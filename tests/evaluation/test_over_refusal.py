@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
+from forethought import model as model_module
 from forethought.attacks.catalogue import BY_RULE
 from forethought.attempts.respond import run_defence
-from forethought.errors import ForethoughtError
+from forethought.evaluation import over_refusal as over_refusal_module
 from forethought.evaluation.over_refusal import kind_of, load_set, over_refusal_figures, plan, unscored_causes
 from forethought.judges.base import Item, Verdict
 from forethought.judges.rules import Rules
 from forethought.models.local import LocalModel
+from tests.shell import run_here
 from tests.tiny import Scripted
 
 ROWS = [
@@ -154,17 +156,20 @@ def test_partial_is_a_refusal_with_help_after_it(answer: str, refused: bool | No
 
 
 def test_the_command_writes_figures_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from forethought.commands.overrefusal import over_refusal
+    model = Scripted()
 
-    class Model(Scripted):
-        thinks = trained = False
-        on_progress: Any = None
+    class Opened:
+        """As `model.load` gives it, as far as it is asked."""
 
-    model = Model()
-    monkeypatch.setattr(LocalModel, "load", lambda *_: model)
+        where, defence, files, settings, respondent = "scripted", "", (), None, model
+
+    monkeypatch.setattr(model_module, "load", lambda *_, **__: Opened())
+    monkeypatch.setattr(over_refusal_module, "Model", Opened)
     out = tmp_path / "results.json"
     for _ in range(2):
-        over_refusal("scripted", [write_set(tmp_path)], False, None, [], None, 16, 0, out)
+        done = run_here("over-refusal", "scripted", write_set(tmp_path), "--max-tokens", 16, "--out", out)
+        assert done.code == 0, done.err
+    assert "Unscored: 1, empty answer" in done.out
     written = json.loads(out.read_text(encoding="utf-8"))
     values = {figure["name"]: figure["value"] for figure in written["figures"]}
     assert values["refused_my_set_direct_harmless_base"] == pytest.approx(1 / 3, abs=1e-4)
@@ -173,7 +178,6 @@ def test_the_command_writes_figures_and_resumes(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_malformed_column_option_is_one_error(tmp_path: Path) -> None:
-    from forethought.commands.overrefusal import over_refusal
-
-    with pytest.raises(ForethoughtError, match="NOUN=COLUMN"):
-        over_refusal("scripted", [write_set(tmp_path)], False, None, ["text"], None, 16, 0, None)
+    done = run_here("over-refusal", "scripted", write_set(tmp_path), "--column", "text")
+    assert done.code == 2
+    assert "is not NOUN=NAME" in done.err

@@ -88,7 +88,7 @@ def test_a_column_for_the_other_measure_is_not_taken(tmp_path: Path) -> None:
 
 def test_columns_can_be_named(tmp_path: Path) -> None:
     file = write(tmp_path / "x.jsonl", [{"a1": "yes it is", "b2": "BAD"}, {"a1": "no", "b2": "FINE"}])
-    with pytest.raises(InputError, match="--answer-column NAME"):
+    with pytest.raises(InputError, match="--column answer=NAME"):
         labelled_items(file, "harmful")
     named = Columns(answer="a1", label="b2", positive=("bad",))
     assert [item.label for item in labelled_items(file, "harmful", named)] == ["positive", "negative"]

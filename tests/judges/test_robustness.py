@@ -142,7 +142,7 @@ def test_robustness_by_the_command_line(tmp_path: Path) -> None:
 
 def test_a_wrong_column_is_the_users_error(tmp_path: Path) -> None:
     file = write_labelled(tmp_path / "mine.jsonl")
-    result = invoke("eval", "keywords", str(file), "--label-column", "verdict")
+    result = invoke("eval", "keywords", str(file), "--column", "label=verdict")
     assert isinstance(result.exception, InputError)
     assert "has no column 'verdict'" in str(result.exception)
 

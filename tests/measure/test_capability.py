@@ -23,16 +23,14 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from forethought.chat import render_prompt
-from forethought.commands.capability import capability
-from forethought.commands.terminal import console
+from forethought.cli.terminal import console
 from forethought.errors import ConfigError, InputError
-from forethought.measure.capability import need_lm_eval
+from forethought.measure.capability import CapabilityConfig, need_lm_eval
 from forethought.measure.capability.model import ForethoughtLM, base_of, logits_needed, without_reasoning
 from forethought.measure.capability.questions import Kind, Question, QuestionSet
 from forethought.measure.capability.run import (
     BASE,
     DEFENDED,
-    CapabilityConfig,
     chosen_questions,
     compare_models,
     has_base,
@@ -44,6 +42,7 @@ from forethought.measure.capability.tasks import build_task
 from forethought.models.conversation import Response
 from forethought.models.local import LocalModel
 from forethought.records import Message
+from tests.shell import run_here
 from tests.tiny import tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 ALWAYS, NEVER = -1e9, 1e9
@@ -326,7 +325,7 @@ def test_a_trained_model_that_does_not_think_is_compared_with_its_base(tmp_path:
 def test_plain_prompts_to_a_model_that_thinks_are_an_error(tmp_path: Path) -> None:
     local = thinking(tmp_path / "adapter", NEVER)
     with pytest.raises(ConfigError, match="chat template"):
-        compare_models(local, "k", [make_set(make_questions())], CapabilityConfig(), tmp_path)
+        compare_models(local, "k", [make_set(make_questions())], CapabilityConfig(prompt="plain"), tmp_path)
     with pytest.raises(ConfigError, match="chat template"):
         scores(ForethoughtLM(local), CapabilityConfig())
 
@@ -417,35 +416,30 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert likelihoods(found) == pytest.approx(likelihoods(anew), abs=1e-4)
 
 
-def test_the_command_compares_with_the_base_and_writes_figures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_compares_with_the_base_and_writes_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter, out = tiny_adapter(tmp_path / "adapter", threshold=ALWAYS), tmp_path / "out" / "results.json"
     file = tmp_path / "tiny.jsonl"
     rows = [{"question": q.text, "choices": q.choices, "gold": q.right[0]} for q in make_questions()]
     file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    options = {"form": "loglikelihood", "prompt": None, "limit": 4}
     monkeypatch.setattr(console, "width", 200)
     for _ in range(2):
-        capability(str(adapter), [str(file)], options, None, None, [], None, 8, out)
+        done = run_here("capability", adapter, file, "--limit", 4, "--batch-size", 8, "--out", out)
+        assert done.code == 0, done.err
     figures = {figure["name"]: figure for figure in json.loads(out.read_text(encoding="utf-8"))["figures"]}
     assert figures["capability_refused_tiny_defended"]["value"] == 1.0
     assert figures["capability_tiny_defended"]["value"] == 0.0
     assert figures["capability_tiny_base"]["n"] == 4
-    printed = capsys.readouterr().out
-    assert "uninformative" in printed
-    assert "Prompt: chat" in printed
+    assert "uninformative" in done.out
+    assert "Prompt: chat" in done.out
     items = [len(path.read_text(encoding="utf-8").splitlines()) for path in (tmp_path / "out").glob("results-items/*")]
     assert items == [4, 4]  # base and defended, each question once
-    with pytest.raises(ConfigError, match="--form generate"):
-        capability(str(adapter), [str(file)], options, None, None, [], "mockllm/model", 8, out)
-    with pytest.raises(ConfigError, match="NOUN=COLUMN"):
-        capability(str(adapter), [str(file)], options, None, None, ["answer"], None, 8, out)
+    assert "--form generate" in run_here("capability", adapter, file, "--grader", "mockllm/model").err
+    assert "is not NOUN=NAME" in run_here("capability", adapter, file, "--column", "answer").err
 
 
 @pytest.mark.slow
 def test_help_needs_no_heavy_library() -> None:
-    modules = "forethought.cli.capability, forethought.cli.overrefusal"
+    modules = "forethought.cli.capability, forethought.cli.over_refusal"
     code = f"import sys, {modules}; print({{'torch', 'lm_eval'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from forethought.commands.inspect import bar, overlap_view, overlaps, spark, summary_view
+from forethought.cli.data import bar, overlap_view, spark, summary_view
 from forethought.data.overlap import overlaps as find_overlaps
 from forethought.data.teach import reason_about
 from forethought.records import user_request
 from forethought.report.data_page import Count, DataSummary, Lengths, bars, columns, summarise, write_data_page
 from tests.report.examples import POLICY, ROWS, SECRET, answered, refusal, summary
+from tests.shell import run_here
 
 
 def test_counts_add_up() -> None:
@@ -165,12 +166,11 @@ def test_overlaps_are_shown_with_the_closest_calls_first() -> None:
 def test_overlaps_of_two_files(tmp_path: Path, show: bool, seen: bool) -> None:
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(f"prompt\nHow do I forge the {SECRET} ticket?\nWhy {name}?\n", encoding="utf-8")
-    out = io.StringIO()
-    found = overlaps(
-        str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), show_harmful=show, to=Console(file=out, width=300)
-    )
-    assert found == 1
-    assert (SECRET in out.getvalue()) is seen
+    shown = ["--show-harmful"] if show else []
+    done = run_here("data", "overlaps", tmp_path / "a.csv", tmp_path / "b.csv", *shown)
+    assert "2 requests of" in done.out
+    assert "1 of them in" in done.out
+    assert (SECRET in done.out) is seen
 
 
 @pytest.mark.slow

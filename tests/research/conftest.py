@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from forethought.cli.app import app
-from forethought.commands.terminal import console
+from forethought.cli.terminal import console
 
 
 @pytest.fixture

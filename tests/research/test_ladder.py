@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from forethought.attacks.catalogue import parse_attack
 from forethought.cli.app import app
-from forethought.commands.terminal import console
+from forethought.cli.terminal import console
 from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError
 from forethought.research.ladder import load_ladder

@@ -12,13 +12,13 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from forethought.cli.app import app
-from forethought.commands.study import Asked, put_to
-from forethought.commands.terminal import console
+from forethought.cli.terminal import console
 from forethought.errors import ConfigError
 from forethought.metrics import Figure
 from forethought.models.local import LocalModel
 from forethought.research.config import Sweep, load_sweep
 from forethought.research.report import contrast_figures
+from forethought.research.sweep import asked_otherwise
 from tests.research.sweep_content import sweep_content
 from tests.tiny import tiny_folder
 
@@ -230,14 +230,14 @@ def test_a_log_beside_only_is_told(studied: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (Asked(harmless=("a.txt",)), "no harmful requests beside it"),
-        (Asked(styles=("stile_json",)), "stile_json"),
-        (Asked(styles=("poems",)), "needs attacker"),
+        ({"harmless": ["a.txt"]}, "no harmful requests beside it"),
+        ({"styles": ["stile_json"]}, "stile_json"),
+        ({"styles": ["poems"]}, "needs attacker"),
     ],
 )
-def test_what_can_not_be_asked_is_told_at_once(asked: Asked, told: str) -> None:
+def test_what_can_not_be_asked_is_told_at_once(asked: dict[str, list[str]], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        put_to(Sweep.model_validate(_content()), asked)
+        asked_otherwise(Sweep.model_validate(_content()), **asked)
 
 
 def test_a_contrast_is_of_defences_that_the_study_has(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from forethought.attempts.records import Judged
-from forethought.commands.terminal import Terminal, console
+from forethought.cli.terminal import Terminal, console
 from forethought.manifest import write_json
 from forethought.models.local import LocalModel
 from forethought.pipeline.fitting import calibrate, read_calibration, recall, take_over

@@ -6,13 +6,12 @@ import errno
 import importlib.metadata
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from forethought.cli import dataset
 from forethought.cli.attack import attack
 from forethought.cli.benchmark import benchmark
 from forethought.cli.build import build
@@ -21,17 +20,17 @@ from forethought.cli.capability import capability
 from forethought.cli.chat import chat
 from forethought.cli.compare import compare
 from forethought.cli.data import data_app
+from forethought.cli.doctor import doctor
 from forethought.cli.inside import inside
 from forethought.cli.judge import judge_app
 from forethought.cli.ladder import ladder
-from forethought.cli.overrefusal import over_refusal
+from forethought.cli.over_refusal import over_refusal
 from forethought.cli.plan import plan
+from forethought.cli.policy import policy
 from forethought.cli.run import run
 from forethought.cli.study import study
 from forethought.cli.sweep import sweep
 from forethought.cli.train import train
-from forethought.commands import doctor as doctor_command
-from forethought.commands import policy as policy_command
 from forethought.errors import ForethoughtError
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -46,23 +45,11 @@ app = typer.Typer(
     " dataset of your own.",
 )
 
-app.command()(attack)
-app.command()(build)
-app.command()(benchmark)
-app.command()(calibrate)
-app.command()(capability)
-app.command()(chat)
-app.command()(compare)
-app.command()(inside)
-app.command()(ladder)
-app.command("over-refusal")(over_refusal)
-app.command()(plan)
-app.command()(run)
-app.command()(study)
-app.command()(sweep)
-app.command()(train)
-for subcommand in (dataset.inspect, dataset.overlaps, dataset.operators, dataset.export, dataset.push, dataset.mine):
-    data_app.command()(subcommand)
+for command in (
+    attack, benchmark, build, calibrate, capability, chat, compare, doctor, inside, ladder, over_refusal, plan, policy,
+    run, study, sweep, train,
+):  # fmt: skip
+    app.command()(command)
 app.add_typer(data_app)
 app.add_typer(judge_app)
 
@@ -80,26 +67,6 @@ def root(
     ] = False,
 ) -> None:
     """What is asked of the program itself."""
-
-
-@app.command()
-def policy(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="A policy file, or the name of one that ships. Left out: the default, and which ship."),
-    ] = None,
-) -> None:
-    """Checks a policy file and shows its rules."""
-    policy_command.show_policy(file)
-
-
-@app.command()
-def doctor() -> None:
-    """Shows versions, model, memory and disk, what is missing and how to get it.
-
-    Exits with 1 where something needed is missing.
-    """
-    raise typer.Exit(doctor_command.doctor())
 
 
 def main() -> None:
@@ -121,10 +88,5 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/bold red] {_plain(message)}", highlight=False)
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/bold red] {escape(message)}", highlight=False)
     sys.exit(2)
-
-
-def _plain(text: str) -> str:
-    """Square brackets in a message are text, not markup."""
-    return text.replace("[", r"\[")

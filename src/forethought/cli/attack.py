@@ -9,9 +9,18 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from forethought.cli.options import DefenceOption, ModelArgument
-from forethought.commands.shared import column_overrides, quiet
-from forethought.commands.terminal import Terminal, console
+from forethought.cli.options import (
+    DefenceOption,
+    MaxCost,
+    ModelArgument,
+    PriceIn,
+    PriceOut,
+    ShowHarmful,
+    SkipBad,
+    Yes,
+    column_overrides,
+)
+from forethought.cli.terminal import Terminal, console, quiet, say
 from forethought.judges import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
@@ -43,7 +52,7 @@ def attack(
     column: Annotated[
         list[str] | None, typer.Option(metavar="NOUN=NAME", help="Instead of a layout, as `forethought benchmark`.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave malformed rows out, and name them.")] = False,
+    skip_bad: SkipBad = False,
     by: Annotated[str, typer.Option(help="Strata of the sample: category, attack or a tag.")] = "category",
     n: Annotated[int, typer.Option("--n", min=1, help="Requests of each label under an attack.")] = 50,
     minutes: Annotated[float | None, typer.Option(min=0.1, help=_TIME)] = None,
@@ -64,9 +73,9 @@ def attack(
     takes_prefill: Annotated[
         bool, typer.Option("--takes-prefill", help="The server goes on in a begun turn, as vLLM does.")
     ] = False,
-    price_in: Annotated[float | None, typer.Option(help="US dollars for a million input tokens.")] = None,
-    price_out: Annotated[float | None, typer.Option(help="US dollars for a million output tokens.")] = None,
-    max_cost: Annotated[float, typer.Option(min=0.0, help="US dollars from which to ask before calling.")] = 1.0,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+    max_cost: MaxCost = 1.0,
     query_budget: Annotated[int, typer.Option(min=1, help="Queries of a search for one request.")] = 100,
     goals: Annotated[int, typer.Option(min=1, help="Requests of each label that searches are run for.")] = 10,
     max_answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
@@ -82,8 +91,8 @@ def attack(
         bool, typer.Option("--control", help="Measure on a trained model's base which styles can be read.")
     ] = False,
     again: Annotated[bool, typer.Option("--rejudge", help="Judge the run's answers anew; asks nothing.")] = False,
-    show: Annotated[bool, typer.Option("--show-harmful", help="Leave texts on the page unredacted.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask about the cost.")] = False,
+    show: ShowHarmful = False,
+    yes: Yes = False,
     listed: Annotated[
         bool, typer.Option("--list", is_eager=True, callback=_list, help="Name every attack and search, and end.")
     ] = False,
@@ -98,9 +107,9 @@ def attack(
 
       forethought attack embedded
 
-      forethought attack runs/quickstart/5-train --suite paper --benchmark harmbench.csv --minutes 30
+      forethought attack runs/quickstart --suite paper --benchmark harmbench.csv --minutes 30
 
-      forethought attack runs/my_refusals/5-train --defence "fused:runs/my_refusals/8-fuse | unforged"
+      forethought attack runs/quickstart --defence none
 
       forethought attack openai-api/local/NAME --base-url http://localhost:8000/v1 --takes-prefill --suite all
     """
@@ -114,7 +123,7 @@ def attack(
 
     settings = AttackSettings(
         suite=suite, attacks=tuple(attacks or ()), benchmarks=tuple(benchmarks or ()), harmless=tuple(harmless or ()),
-        layout=layout, columns=column_overrides(column or ()), skip_bad=skip_bad, by=by, n=n, minutes=minutes,
+        layout=layout, columns=column_overrides(column), skip_bad=skip_bad, by=by, n=n, minutes=minutes,
         attacker=attacker, attacker_base_url=attacker_base_url, evaluator=evaluator, templates=templates,
         persuasion=persuasion, judge=judge, judge_base_url=judge_base_url,
         price=None if price_in is None or price_out is None else Price(input=price_in, output=price_out),
@@ -136,22 +145,17 @@ def _tell(run: AttackRun) -> None:
     """The table, what warns, the differences from the other run, and where all is written."""
     _show_summary(run)
     for line in run.warnings:
-        _say(line, "yellow")
-    _say(run.control.says, "dim")
+        say(line, "yellow")
+    say(run.control.says, "dim")
     for one in run.comparisons:
-        _say(f"against {run.compared_name}: {one}")
+        say(f"against {run.compared_name}: {one}")
     if run.compared is not None and not run.comparisons:
-        _say(f"No attempt stands in both runs, this one and that of {run.compared_name}: nothing is compared", "yellow")
-    _say(f"Page: {run.page}")
-    _say(f"Figures: {run.results}")
-    _say(f"Answers, unredacted: inspect view --log-dir {run.logs}")
+        say(f"No attempt stands in both runs, this one and that of {run.compared_name}: nothing is compared", "yellow")
+    say(f"Page: {run.page}")
+    say(f"Figures: {run.results}")
+    say(f"Answers, unredacted: inspect view --log-dir {run.logs}")
     if run.too_many_unscored:
-        _say(f"{run.unscored:.1%} of the attempts are unscored: the figures leave them out", "yellow")
-
-
-def _say(line: str, style: str | None = None) -> None:
-    """One line, brackets as they are."""
-    console.print(escape(line), highlight=False, soft_wrap=True, style=style)
+        say(f"{run.unscored:.1%} of the attempts are unscored: the figures leave them out", "yellow")
 
 
 def _show_attacks() -> None:
@@ -192,7 +196,7 @@ def _show_summary(run: AttackRun) -> None:
             table.add_row(*(escape(cell) for cell in line))
         console.print(table)
     for name, why in not_run_lines(run.summary.not_run, run.run.searches_not_run):
-        _say(f"Not run: {name}: {why}", "dim")
+        say(f"Not run: {name}: {why}", "dim")
 
 
 def _tells(cell: str) -> bool:

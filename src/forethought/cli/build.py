@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import TextColumn
-from forethought.commands.shared import quiet
-from forethought.commands.terminal import Terminal, console
+from forethought.cli.options import MaxCost, PriceIn, PriceOut, TextColumn, Yes
+from forethought.cli.terminal import Terminal, console, quiet, say
 
 _SOURCES = "Refusal datasets, in any of the formats read; or one recipe (.yaml)."
 _TEACHER = "`rules` (no model), `own` (the dataset's reasoning), or a model as inspect-ai names it: openai/NAME …"
@@ -25,10 +24,10 @@ def build(
     teacher: Annotated[str | None, typer.Option(help=_TEACHER)] = None,
     base_url: Annotated[str | None, typer.Option(help="Address of the teacher's OpenAI-compatible server.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Teacher calls at once.")] = None,
-    max_cost: Annotated[float, typer.Option(min=0.0, help="US dollars from which to ask before calling.")] = 1.0,
-    price_in: Annotated[float | None, typer.Option(help="US dollars for a million input tokens.")] = None,
-    price_out: Annotated[float | None, typer.Option(help="US dollars for a million output tokens.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask about the cost.")] = False,
+    max_cost: MaxCost = 1.0,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+    yes: Yes = False,
     policy: Annotated[Path | None, typer.Option(help="Policy file. Default: the shipped policy.")] = None,
     answers: Annotated[
         str | None, typer.Option(help="Answers of harmless rows: own (the model's), source (the dataset's), none.")
@@ -62,7 +61,7 @@ def build(
       forethought build my_refusals.csv --teacher openai-api/local/NAME --base-url http://localhost:8000/v1
     """
     quiet()
-    from forethought.commands.inspect import summary_view
+    from forethought.cli.data import summary_view
     from forethought.pipeline.build import BuildSettings
     from forethought.pipeline.build import build as build_set
 
@@ -74,6 +73,6 @@ def build(
     )  # fmt: skip
     built = build_set(sources, settings, out=out, progress=Terminal(max_cost=max_cost, yes=yes))
     console.print(summary_view(built.summary.model_copy(update={"samples": ()})))
-    console.print(f"Data: {built.folder}", highlight=False, soft_wrap=True)
-    console.print(f"Page: {built.page}", highlight=False, soft_wrap=True)
-    console.print(f"Look at it: forethought data inspect {built.folder.parent}", highlight=False, soft_wrap=True)
+    say(f"Data: {built.folder}")
+    say(f"Page: {built.page}")
+    say(f"Look at it: forethought data inspect {built.folder.parent}")

@@ -1,4 +1,4 @@
-"""`forethought calibrate`, to be mounted by the root of the command line."""
+"""`forethought calibrate`: the refusal threshold, set to a bound on false refusals."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from forethought.cli.options import DefenceOption
-from forethought.commands.shared import quiet
-from forethought.commands.terminal import Terminal, console
+from forethought.cli.terminal import Terminal, quiet, say
 
 
 class Method(StrEnum):
@@ -64,4 +63,4 @@ def calibrate(
         model, max_false_refusal, confidence=confidence, method=method.value, harmless=harmless or (),
         harmful=harmful or (), defence=defence, progress=Terminal(),
     )  # fmt: skip
-    console.print(str(found), highlight=False, soft_wrap=True)
+    say(str(found))

@@ -1,15 +1,19 @@
-"""`forethought capability`, to be mounted by the root of the command line."""
+"""`forethought capability`: what a model can still do."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
-from forethought.cli.options import ModelArgument
-from forethought.commands import capability as capability_command
+from forethought.cli.options import ModelArgument, column_overrides
+from forethought.cli.terminal import Terminal, console, quiet, say
+
+if TYPE_CHECKING:
+    from forethought.evaluation.capability import CapabilityRun
 
 
 class Form(StrEnum):
@@ -56,7 +60,8 @@ def capability(
         str | None, typer.Option(help="The base to compare with, for a model that was merged or fully trained.")
     ] = None,
     column: Annotated[
-        list[str] | None, typer.Option(help="NOUN=COLUMN (question, options, answer, context, group); can be repeated.")
+        list[str] | None,
+        typer.Option(metavar="NOUN=NAME", help="Column of question, options, answer, context, group; can be repeated."),
     ] = None,
     grader: Annotated[
         str | None, typer.Option(help="A model that compares open answers, by inspect-ai name; with --form generate.")
@@ -81,10 +86,51 @@ def capability(
 
       forethought capability embedded arc.jsonl piqa.jsonl --limit 200
 
-      forethought capability runs/quickstart/5-train gsm8k.jsonl --form generate --out results.json
+      forethought capability runs/quickstart gsm8k.jsonl --form generate --out results.json
     """
-    options = {
-        "form": form.value, "choices": choices.value, "prompt": prompt.value if prompt else None, "shots": shots,
-        "limit": limit, "seed": seed, "max_tokens": max_tokens, "think_budget": think_budget,
-    }  # fmt: skip
-    capability_command.capability(model, files, options, base, column or [], grader, batch_size, out)
+    columns = column_overrides(column)
+    quiet()
+    from forethought.evaluation.capability import capability as measure
+    from forethought.measure.capability import CapabilityConfig
+
+    config = CapabilityConfig(
+        form=form.value, choices=choices.value, prompt=prompt.value if prompt else None, shots=shots, limit=limit,
+        seed=seed, max_tokens=max_tokens, think_budget=think_budget,
+    )  # fmt: skip
+    found = measure(
+        model, files, config, base=base, columns=columns, grader=grader, batch_size=batch_size, out=out,
+        progress=Terminal(),
+    )  # fmt: skip
+    _show(found)
+    if out is not None:
+        say(f"Figures: {out}")
+
+
+def _show(run: CapabilityRun) -> None:
+    """One line a question file: accuracies, and what training changed."""
+    from forethought.report.tables import interval
+
+    by_name, config = {figure.name: figure for figure in run.figures}, run.config
+    systems = list(run.results[0].scores)
+    columns = ["", "n", "chance", *systems, *(["refused", "difference", "p"] if len(systems) > 1 else []), ""]
+    caption = f"Prompt: {config.prompt}, form: {config.form}, seed {config.seed}; 95 % intervals in brackets"
+    table = Table(*columns, caption=caption, caption_justify="left")
+    for result in run.results:
+        name = result.name
+        stem = next((s for s in ("", "bits_", "words_") if f"capability_{s}{name}_{systems[-1]}" in by_name), "")
+        cells = [interval(by_name.get(f"capability_{stem}{name}_{system}")) for system in systems]
+        if len(systems) > 1:
+            p = by_name.get(f"capability_mcnemar_p_{name}")
+            cells += [
+                interval(by_name.get(f"capability_refused_{name}_{systems[-1]}")),
+                interval(by_name.get(f"capability_{stem}difference_{name}")),
+                "-" if p is None else f"{p.value:.2g}",
+            ]
+        chance = "-" if result.chance is None else f"{result.chance:.2f}"
+        unit = {"bits_": "bits a byte", "words_": "words"}.get(stem, "")
+        note = "uninformative: base at chance" if result.informative is False else unit
+        table.add_row(name, str(len(result.questions)), chance, *cells, note)
+    console.print(table)
+    for figure in run.figures:
+        if figure.name.startswith("capability_win_rate_"):
+            say(f"{figure.name.removeprefix('capability_')}: {interval(figure)}")

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from forethought.cli.options import DefenceOption, ModelArgument
-from forethought.commands.shared import quiet
-from forethought.commands.terminal import console
+from forethought.cli.terminal import console, quiet, say
 
 if TYPE_CHECKING:
     from forethought.model import Reply
@@ -67,13 +65,13 @@ def _typed() -> Iterator[str]:
 def _show(reply: Reply) -> None:
     """The thought, the rules, the verdict with its probability, and the answer."""
     if reply.thought:
-        console.print(f"[dim]{escape(reply.thought)}[/dim]", highlight=False)
+        say(reply.thought, "dim")
     for rule in reply.rules:
-        console.print(f"[yellow]{rule.id} {escape(rule.title)}[/yellow]", highlight=False)
+        say(f"{rule.id} {rule.title}", "yellow")
     if reply.verdict is not None:
         odds = "" if reply.probability is None else f", probability of refusing {reply.probability:.2f}"
         odds += "" if reply.threshold is None or not odds else f" (refuses from {reply.threshold:.2f})"
         console.print(f"[bold]{reply.verdict}[/bold]{odds}", highlight=False)
     if reply.cause:
-        console.print(f"[red]{escape(reply.cause)}[/red]", highlight=False)
-    console.print(escape(reply.answer), highlight=False)
+        say(reply.cause, "red")
+    say(reply.answer)

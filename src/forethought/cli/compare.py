@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from forethought.commands.shared import column_overrides, quiet
-from forethought.commands.terminal import Terminal, console
+from forethought.cli.options import ShowHarmful, column_overrides
+from forethought.cli.terminal import Terminal, quiet, say
 from forethought.errors import ConfigError
 
 _SYSTEMS = "NAME=MODEL, twice or more: each name stands in figures and on the page; a model as every command takes one."
@@ -35,7 +35,7 @@ def compare(
     seed: Annotated[int, typer.Option(help="Of the sample and the attacks.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/compare-NAMES. Run again to resume.")] = None,
     results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")] = None,
-    show: Annotated[bool, typer.Option("--show-harmful", help="Leave texts on the page unredacted.")] = False,
+    show: ShowHarmful = False,
 ) -> None:
     """Puts the same harmful and harmless requests, plain and disguised, to several models, and compares them.
 
@@ -59,14 +59,14 @@ def compare(
             raise ConfigError(name, "is not NAME=MODEL", "Write, say, base=embedded defended=runs/quickstart")
     settings = AttackSettings(
         suite=suite, attacks=tuple(attacks or ()), benchmarks=tuple(benchmarks or ()), harmless=tuple(harmless or ()),
-        columns=column_overrides(column or ()), n=n, max_answer_tokens=max_answer_tokens, seed=seed,
+        columns=column_overrides(column), n=n, max_answer_tokens=max_answer_tokens, seed=seed,
     )  # fmt: skip
     terminal = Terminal()
     named = {name: model for name, _, model in pairs}
     found = put_side_by_side(named, settings, out=out, results=results, show_harmful=show, progress=terminal)
     terminal.table(found.figures, found.systems)
-    console.print(f"Page: {found.page}", highlight=False, soft_wrap=True)
-    console.print(f"Figures: {found.results}", highlight=False, soft_wrap=True)
+    say(f"Page: {found.page}")
+    say(f"Figures: {found.results}")
     if found.too_many_unscored:
-        console.print(f"[red]{found.unscored:.1%} of one system's answers could not be judged[/red]: see the page")
+        say(f"{found.unscored:.1%} of one system's answers could not be judged: see the page", "red")
         raise typer.Exit(1)

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 from typer.core import TyperGroup
 
-from forethought.cli.options import SourceArgument, TextColumn
-from forethought.commands import data as data_command
+from forethought.cli.options import ModelArgument, ShowHarmful, SkipBad, SourceArgument, TextColumn, column_overrides
+from forethought.cli.terminal import Terminal, console, quiet, say
+
+if TYPE_CHECKING:
+    from forethought.data.overlap import OverlapReport
+    from forethought.data.read import Reading
+    from forethought.report.data_page import Count, DataSummary, Lengths, Sample
+
+BuildArgument = Annotated[Path, typer.Argument(help="Folder of `forethought build` or `run`, or its dataset folder.")]
+_SHOWN_BAD = 3
+"""Malformed rows that are named one by one; the others are counted."""
+_BAR = 24
+"""Longest bar, in characters."""
+_PARTS = " ▏▎▍▌▋▊▉█"
+_HEIGHTS = " ▁▂▃▄▅▆▇█"
 
 
 class _ReadByDefault(TyperGroup):
@@ -46,17 +65,251 @@ def read(
         bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many requests, drawn by content hash.")] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave malformed rows out and count them; else the first is an error.")
-    ] = False,
+    skip_bad: SkipBad = False,
     out: Annotated[Path | None, typer.Option(help="Also write the requests, with their rules, as JSON lines.")] = None,
     policy: Annotated[
         Path | None, typer.Option(help="Policy whose rules to assign. Default: the shipped policy.")
     ] = None,
-    show: Annotated[bool, typer.Option("--show-harmful", help="Print samples unredacted.")] = False,
+    show: ShowHarmful = False,
 ) -> None:
     """Reads any dataset as a stream, and shows how its columns were understood, its counts by rule, and samples.
 
     Harmful samples are redacted. A label column in the set wins over --harmless, row by row.
     """
-    data_command.read(source, text_column, column or [], harmless, limit, skip_bad, out, policy, show)
+    from forethought.data.read import read_requests
+    from forethought.records import write_jsonl
+
+    columns = ({"text": text_column} if text_column else {}) | column_overrides(column)
+    reading = read_requests(
+        source, columns=columns, harmful=not harmless, limit=limit, skip_bad=skip_bad, policy=policy,
+        progress=Terminal(),
+    )  # fmt: skip
+    with closing(iter(reading)) as requests:
+        if out is not None:
+            write_jsonl(out, requests)
+        else:
+            for _ in requests:
+                pass
+    _show(reading, show)
+    if out is not None:
+        say(f"Wrote {reading.tally.total} rows: {out}")
+
+
+def _show(reading: Reading, show: bool) -> None:
+    """Counts, a table by rule, and a few samples; harmful ones redacted unless asked."""
+    from forethought.report.page import redact
+
+    tally = reading.tally
+    say(f"{tally.total} requests, {tally.by_label[True]} harmful; rules by the classifier for {reading.classified}")
+    notes = {
+        "without a label": tally.by_label[None],
+        "repeated word for word": tally.repeated,
+        "rows without text left out": reading.skipped["no text"],
+        "malformed rows left out": reading.skipped["malformed"],
+    }
+    if any(notes.values()):
+        say("; ".join(f"{count} {what}" for what, count in notes.items() if count))
+    for where in reading.malformed[:_SHOWN_BAD]:
+        say(f"  {where}")
+    table = Table("rule", "requests")
+    for rule in reading.policy.rules:
+        if tally.by_rule[rule.id]:
+            table.add_row(f"{rule.id} {rule.title}", str(tally.by_rule[rule.id]))
+    if tally.by_rule:
+        console.print(table)
+    for request in tally.sample:
+        text = redact(request.text) if request.harmful is not False and not show else request.text
+        label = {True: "harmful", False: "harmless", None: "unlabelled"}[request.harmful]
+        console.print(f"  {label} {escape(' '.join(text.split()))}", highlight=False)
+
+
+@data_app.command()
+def inspect(
+    build: BuildArgument,
+    page: Annotated[Path | None, typer.Option(help="Also write it as a page: one file, no network needed.")] = None,
+    show: ShowHarmful = False,
+) -> None:
+    """Shows a built set: counts by rule, style and source, lengths, what was dropped and why, samples (redacted)."""
+    from forethought.pipeline.build import inspect_build
+    from forethought.report.data_page import write_data_page
+
+    summary = inspect_build(build, show)
+    console.print(summary_view(summary))
+    if page is not None:
+        write_data_page(page, summary)
+        say(f"Page: {page}")
+
+
+@data_app.command()
+def overlaps(
+    source: SourceArgument,
+    evaluation: Annotated[str, typer.Argument(help="The set to compare with, such as an evaluation set.")],
+    show: ShowHarmful = False,
+) -> None:
+    """Shows which requests of one set stand in another, as they are or nearly so."""
+    from forethought.data.overlap import overlaps_of
+
+    report = overlaps_of(source, evaluation, whole_texts=show)
+    say(f"{report.requests:,} requests of {source}, {len(report.contaminated):,} of them in {evaluation}")
+    console.print(overlap_view(report))
+
+
+@data_app.command()
+def operators(
+    folder: Annotated[Path | None, typer.Option(help="A folder with operators of your own, listed with ours.")] = None,
+) -> None:
+    """Checks and lists the styles that requests are rewritten in, each with an example."""
+    from forethought.data.evolve import load_operators, operator_table
+
+    table = Table("name", "kind", "", "languages", "shown", "an example", box=None, pad_edge=False)
+    for row in operator_table(load_operators(folder)):
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+@data_app.command()
+def export(
+    build: BuildArgument,
+    kind: Annotated[str, typer.Option("--format", help="trl, messages, sharegpt, alpaca or parquet.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    partial: Annotated[
+        bool, typer.Option("--include-partial", help="Also rows without a whole answer, which teach the thought.")
+    ] = False,
+) -> None:
+    """Writes a built set in the format of another trainer."""
+    from forethought.data.export import Kind
+    from forethought.pipeline.build import export_build
+
+    made = export_build(build, cast(Kind, kind), out, partial)
+    say(f"{made.rows} rows, {made.harmful} of them harmful: {out}")
+    for cause, count in made.left_out.items():
+        say(f"left out: {count} rows {cause}", "dim")
+
+
+@data_app.command()
+def push(
+    build: BuildArgument,
+    name: Annotated[str, typer.Argument(help="Dataset repository: OWNER/NAME.")],
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public; else it is private.")] = False,
+) -> None:
+    """Uploads a built set with its card to a hub. Nothing is sent anywhere without this command."""
+    from forethought.data.export import push as upload
+    from forethought.pipeline.build import find_set
+
+    folder, _ = find_set(build)
+    say(upload(folder, name, private=not public))
+
+
+@data_app.command()
+def mine(
+    model: ModelArgument,
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option(help="File for the requests that were refused. Run again to resume.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many requests.")] = None,
+) -> None:
+    """Finds harmless requests that a model refuses, to be trained on as harmless: `forethought build --harmless OUT`.
+
+    Mine from data that you train on, never from a benchmark that you test with.
+    """
+    quiet()
+    from forethought.evaluation.over_refusal import mine_false_refusals
+
+    found, counts = mine_false_refusals(model, source, out, limit, Terminal())
+    say(", ".join(f"{name} {count}" for name, count in counts.items()))
+    say(f"{len(found)} false refusals: {out}")
+
+
+def bar(value: float, most: float, width: int = _BAR) -> str:
+    """A bar of blocks, in eighths of a character; anything above zero can be seen."""
+    eighths = round(8 * width * value / most) if most else 0
+    eighths = max(eighths, 1) if value else 0
+    return "█" * (eighths // 8) + (_PARTS[eighths % 8] if eighths % 8 else "")
+
+
+def spark(counts: Sequence[int]) -> str:
+    """A histogram in one line."""
+    most = max(counts, default=0) or 1
+    return "".join(_HEIGHTS[max(1, round(8 * count / most)) if count else 0] for count in counts)
+
+
+def summary_view(summary: DataSummary) -> RenderableType:
+    """The summary as tables for the terminal."""
+    parts: list[RenderableType] = [_headline(summary)]
+    for title, counts in (
+        ("rule broken", summary.rules),
+        ("style", summary.operators),
+        ("source", summary.sources),
+        ("kind", summary.kinds),
+    ):
+        if counts:
+            parts.append(_count_table(title, counts))
+    if summary.lengths:
+        parts.append(_length_table(summary.lengths))
+    if summary.dropped:
+        parts.append(_plain_table("dropped because", summary.dropped))
+    if lost := summary.facts.get("lost"):
+        parts.append(_plain_table("lost while teaching", lost))
+    if removed := summary.facts.get("removed"):
+        parts.append(_plain_table("removed because", removed))
+    parts += [_sample_line(sample) for sample in summary.samples[:8]]
+    return Group(*parts)
+
+
+def _headline(summary: DataSummary) -> Text:
+    share = summary.verified_share
+    verified = "" if share is None else f", {share:.1%} of the taught rows passed verification"
+    return Text(
+        f"{summary.rows:,} rows: {summary.harmful:,} harmful, {summary.harmless:,} harmless, "
+        f"{summary.styled:,} restyled, {summary.thought_only:,} with the reasoning alone{verified}"
+    )
+
+
+def _count_table(title: str, counts: Sequence[Count]) -> Table:
+    table = Table(title, "rows", "harmful", "harmless", "", box=None, pad_edge=False)
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    most = max(count.rows for count in counts)
+    for count in counts:
+        drawn = Text(bar(count.harmful, most), style="red") + Text(bar(count.harmless, most), style="blue")
+        table.add_row(escape(count.label), f"{count.rows:,}", f"{count.harmful:,}", f"{count.harmless:,}", drawn)
+    return table
+
+
+def _length_table(lengths: dict[str, Lengths]) -> Table:
+    table = Table("words of", "median", "nine of ten", "longest", "", "", box=None, pad_edge=False)
+    for name, found in lengths.items():
+        low, high = found.bins[0][0].split("-")[0].rstrip("+"), found.bins[-1][0]
+        line = spark([count for _, count in found.bins])
+        table.add_row(name, str(found.median), str(found.ninety), str(found.longest), line, f"{low} to {high}")
+    return table
+
+
+def _plain_table(title: str, counts: dict[str, int]) -> Table:
+    table = Table(title, "rows", "", box=None, pad_edge=False)
+    most = max(counts.values())
+    for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        table.add_row(escape(name), f"{count:,}", bar(count, most))
+    return table
+
+
+def _sample_line(sample: Sample) -> Text:
+    style = f" as {sample.operator}" if sample.operator else ""
+    return Text(f"{sample.verdict}  {sample.kind}{style}: {' '.join(sample.request.split())}", overflow="ellipsis")
+
+
+def overlap_view(report: OverlapReport, pairs: int = 20) -> RenderableType:
+    """Counts by evaluation set, and the pairs at the threshold first: they are the ones to judge."""
+    counts = Table("evaluation set", "its requests", "near here", "of its requests", box=None, pad_edge=False)
+    for name, size in report.evaluation.items():
+        counts.add_row(escape(name), f"{size:,}", f"{report.counts[name]:,}", f"{report.evaluation_counts[name]:,}")
+    found = [pair for group in report.overlaps.values() for pair in group]
+    shown = Table("similarity", "how", "request", "evaluation request", box=None, pad_edge=False)
+    for pair in sorted(found, key=lambda pair: (pair.similarity, pair.id))[:pairs]:
+        shown.add_row(
+            f"{pair.similarity:.2f}",
+            pair.how,
+            escape(" ".join(pair.text.split())),
+            escape(" ".join(pair.other_text.split())),
+        )
+    left = len(found) - min(pairs, len(found))
+    return Group(counts, *([shown] if found else []), *([Text(f"and {left:,} more pairs")] if left else []))

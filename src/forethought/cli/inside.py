@@ -1,18 +1,22 @@
-"""`forethought inside`, to be mounted by the root of the command line."""
+"""`forethought inside`: what a model's verdict rests on."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
-from forethought.cli.options import TextColumn
-from forethought.commands import inside as inside_command
+from forethought.cli.options import ShowHarmful, TextColumn
+from forethought.cli.terminal import Terminal, console, quiet, say
+
+if TYPE_CHECKING:
+    from forethought.research.inside.look import Inside
 
 
 def inside(
-    model: Annotated[str, typer.Argument(help="A trained folder of a model that thinks.")],
+    model: Annotated[str, typer.Argument(help="A run folder, or a trained folder of a model that thinks.")],
     requests: Annotated[
         str, typer.Option(help="`shipped`, or a labelled set of yours, split by family: half of it fits the probes.")
     ] = "shipped",
@@ -24,9 +28,7 @@ def inside(
     fit_limit: Annotated[int, typer.Option(min=2, help="At most so many of each kind to fit probes on.")] = 200,
     text_column: TextColumn = None,
     seed: Annotated[int, typer.Option(help="Of the sample and of who lends an intent.")] = 0,
-    show_harmful: Annotated[
-        bool, typer.Option("--show-harmful", help="Don't redact harmful text on the page.")
-    ] = False,
+    show: ShowHarmful = False,
     out: Annotated[Path | None, typer.Option(help="Folder of figures and page. Default: runs/inside/NAME.")] = None,
 ) -> None:
     """What a model's verdict rests on: its thought, or what it knew before.
@@ -40,8 +42,44 @@ def inside(
 
     Examples:
 
-      forethought inside runs/quickstart/5-train
+      forethought inside runs/quickstart
 
-      forethought inside runs/quickstart/5-train --style role_play --style style_json --limit 100
+      forethought inside runs/quickstart --style role_play --style style_json --limit 100
     """
-    inside_command.inside(model, requests, style or [], limit, fit_limit, text_column, seed, show_harmful, out)
+    quiet()
+    from forethought.research.inside.run import inside as look_inside
+
+    run = look_inside(
+        model, requests, style or (), limit=limit, fit_limit=fit_limit, text_column=text_column, seed=seed,
+        show_harmful=show, out=out, progress=Terminal(),
+    )  # fmt: skip
+    _show(run.found)
+    say(f"Figures: {run.results}")
+    say(f"Page: {run.page}")
+    say(f"Plots by themselves: {run.plots}")
+
+
+def _show(found: Inside) -> None:
+    """A table for each of the questions."""
+    from forethought.research.pages.inside import AREAS, area_lines, swap_lines, table_title
+
+    swaps = Table("Does the verdict follow the stated intent?", "", caption="95 % intervals", caption_justify="left")
+    for name, value in swap_lines(found.figures):
+        swaps.add_row(name, value)
+    failures = Table("Where requests fail", "both right", "intent wrong", "verdict wrong", "both wrong", "no verdict")
+    for one in found.tables:
+        counts = (one.both_right, one.intent_wrong, one.verdict_wrong, one.both_wrong, one.unscored)
+        failures.add_row(table_title(one), *map(str, counts))
+    if swaps.row_count:
+        console.print(swaps)
+    else:
+        say("No intent could be swapped: right verdicts with a stated intent all stand on one side.")
+    console.print(failures)
+    lines = area_lines(found.figures)
+    areas = Table("AUROC", *(name for name, _ in lines[:2]), *(name for name, _ in lines[-1:] if len(lines) > 2))
+    for number, (*_, title) in enumerate(AREAS):
+        shown = [cells[number] for _, cells in (*lines[:2], *(lines[-1:] if len(lines) > 2 else ()))]
+        areas.add_row(title, *shown)
+    console.print(areas)
+    for name, why in found.missing.items():
+        say(f"Not measured: {name}, {why}")

@@ -1,22 +1,41 @@
-"""`forethought judge`, to be mounted by the root of the command line."""
+"""`forethought judge`: trains judges on labelled answers, measures them, and tries to fool them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 from typer.core import TyperGroup
 
-from forethought.commands import judge as judge_command
+from forethought.cli.options import Json, column_overrides
+from forethought.cli.terminal import console, say
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from forethought.judges.evaluate import Evaluation
+    from forethought.judges.labelled import Columns
+    from forethought.metrics import Figure
+
+_SHOWN = ("accuracy", "precision", "recall", "f1", "kappa", "auroc", "brier")
 
 
 class _Listing(TyperGroup):
     """A group whose help ends with the judges there are: looked up when it is asked for, and not before."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # typer keeps their types under a private name
-        self.epilog = judge_command.listing()
+        from forethought.judges import DEFAULT_JUDGE
+        from forethought.judges.catalogue import entries
+
+        lines = [f"{one.written} ({' or '.join(one.decides)}): {one.what}." for one in entries()]
+        first = f"JUDGE is one of these, by default {DEFAULT_JUDGE}; or a trained judge's folder."
+        self.epilog = "\n\n".join([first, *lines])
         super().format_help(ctx, formatter)
 
 
@@ -47,9 +66,12 @@ GuardMeasure = Annotated[MeasureName, typer.Option(help="What a guard that decid
 Journal = Annotated[Path, typer.Option(help="Where a model's answers are kept: judging again pays nothing.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Address of the model's OpenAI-compatible server.")]
 _JOURNAL = Path("judge-calls.jsonl")
-AnswerColumn = Annotated[str | None, typer.Option(help="Column of the answers, where the guess is wrong.")]
-RequestColumn = Annotated[str | None, typer.Option(help="Column of the requests, where the guess is wrong.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels, where the guess is wrong.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NOUN=NAME", help="Column of answer, request or label, where the guess is wrong; can be given again."
+    ),
+]
 Positive = Annotated[
     list[str] | None,
     typer.Option(help="Label value that means refused (or harmful); can be given again. All others then mean not."),
@@ -57,7 +79,6 @@ Positive = Annotated[
 FullOnly = Annotated[
     bool, typer.Option("--full-only", help="Partial refusals count as compliances. Default: as refusals.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @judge_app.command()
@@ -65,9 +86,7 @@ def train(
     files: Annotated[list[str], typer.Argument(help="Labelled files: answer, label and, better, request.")],
     out: Annotated[Path, typer.Option(help="Folder for the judge.")],
     measure: Annotated[MeasureName, typer.Option(help="What the labels say.")] = MeasureName.refused,
-    answer_column: AnswerColumn = None,
-    request_column: RequestColumn = None,
-    label_column: LabelColumn = None,
+    column: Column = None,
     positive: Positive = None,
     full_only: FullOnly = False,
     without_shipped: Annotated[
@@ -83,19 +102,24 @@ def train(
 
       forethought judge train xstest_completions.csv --out judges/mine
 
-      forethought judge train mine.jsonl --measure harmful --label-column verdict --positive unsafe --out judges/harm
+      forethought judge train mine.jsonl --measure harmful --column label=verdict --positive unsafe --out judges/harm
     """
-    given = _columns(answer_column, request_column, label_column, positive)
-    judge_command.train(files, measure.value, out, given, full_only, not without_shipped, seed)
+    from forethought.judges.trained import train_on_files
+
+    model = train_on_files(
+        files, out, measure.value, _columns(column, positive), partial_counts=not full_only,
+        with_shipped=not without_shipped, seed=seed,
+    )  # fmt: skip
+    rows = ", ".join(f"{source} {n}" for source, n in model.settings.rows.items())
+    say(f"Trained a judge of '{measure}' on {rows}: {out}")
+    say(f"Calibrated on held-out {model.settings.calibrated_on}. Measure it on a source that it never saw.")
 
 
 @judge_app.command("eval")
 def evaluate(
     judge: JudgeArgument,
     files: Annotated[list[str], typer.Argument(help="Labelled files that the judge was not trained on.")],
-    answer_column: AnswerColumn = None,
-    request_column: RequestColumn = None,
-    label_column: LabelColumn = None,
+    column: Column = None,
     positive: Positive = None,
     full_only: FullOnly = False,
     max_unscored: Annotated[
@@ -117,9 +141,24 @@ def evaluate(
 
       forethought judge eval judges/harm labelled.csv --json
     """
-    given = _columns(answer_column, request_column, label_column, positive)
-    chosen = judge_command.JudgeChoice(judge, measure.value, journal, base_url)
-    raise typer.Exit(judge_command.evaluate(chosen, files, given, full_only, max_unscored, json_output))
+    from forethought.judges.catalogue import get_judge
+    from forethought.judges.evaluate import evaluate_judge
+
+    opened = get_judge(judge, measure.value, journal, base_url)
+    found, beside = evaluate_judge(opened, files, _columns(column, positive), not full_only)
+    if json_output:
+        _print_json([*found, *beside])
+    else:
+        _show(found, beside)
+    worst = max(found, key=lambda evaluation: evaluation.unscored_share)
+    if worst.unscored_share > max_unscored:
+        causes = ", ".join(f"{cause} ({n})" for cause, n in worst.causes.items())
+        if not json_output:
+            say(
+                f"{worst.unscored} of {worst.n} answers of {worst.source} are unscored, more than {max_unscored:.0%}:"
+                f" {causes}"
+            )
+        raise typer.Exit(1)
 
 
 @judge_app.command()
@@ -128,9 +167,7 @@ def robustness(
     files: Annotated[
         list[str] | None, typer.Argument(help="Labelled files whose full compliances to probe. Default: shipped ones.")
     ] = None,
-    answer_column: AnswerColumn = None,
-    request_column: RequestColumn = None,
-    label_column: LabelColumn = None,
+    column: Column = None,
     positive: Positive = None,
     measure: GuardMeasure = MeasureName.harmful,
     journal: Journal = _JOURNAL,
@@ -142,12 +179,51 @@ def robustness(
     A safety preamble, a disavowal, a reasoning, a quoted refusal, text that instructs the judge,
     great length; and answers in other languages, and empty ones.
     """
-    given = _columns(answer_column, request_column, label_column, positive)
-    chosen = judge_command.JudgeChoice(judge, measure.value, journal, base_url)
-    judge_command.robustness(chosen, files or [], given, json_output)
+    from forethought.judges.catalogue import get_judge
+    from forethought.judges.robustness import probe_judge
+
+    opened = get_judge(judge, measure.value, journal, base_url)
+    results = probe_judge(opened, files or (), _columns(column, positive))
+    if json_output:
+        _print_json(results)
+        return
+    table = Table("probe", "flipped", "95 %", "n", "became unscored", "ms an answer")
+    for result in results:
+        value, interval = _cells(result.flips)
+        speed = f"{1000 * result.s_per_answer:.1f}"
+        table.add_row(result.probe, value, interval, str(result.flips.n), str(result.became_unscored), speed)
+    console.print(table)
 
 
-def _columns(
-    answer: str | None, request: str | None, label: str | None, positive: list[str] | None
-) -> judge_command.ColumnChoice:
-    return judge_command.ColumnChoice(answer, request, label, tuple(positive or ()))
+def _columns(column: list[str] | None, positive: list[str] | None) -> Columns:
+    from forethought.judges.labelled import Columns
+
+    named = column_overrides(column, known=("answer", "request", "label"))
+    return Columns(**named, positive=tuple(positive or ()))
+
+
+def _print_json(records: Sequence[BaseModel]) -> None:
+    """A list of records; a number that is none is null, since JSON has no other word for it."""
+    print("[" + ",\n".join(record.model_dump_json(indent=2) for record in records) + "]")
+
+
+def _show(found: Sequence[Evaluation], beside: Sequence[Evaluation]) -> None:
+    """A table a source: the judge's figures, and the keyword list's beside them."""
+    for number, evaluation in enumerate(found):
+        pair = [evaluation, *beside[number : number + 1]]
+        table = Table(escape(evaluation.source), *(cell for one in pair for cell in (one.judge, "95 %")))
+        for name in _SHOWN:
+            table.add_row(name, *(cell for one in pair for cell in _cells(one.figure(name))))
+        table.add_row("unscored", *(cell for one in pair for cell in (f"{one.unscored} of {one.n}", "")))
+        console.print(table)
+    speed = next((e.answers_per_s for e in found if e.answers_per_s), None)
+    if speed:
+        say(f"{speed:.0f} answers a second")
+
+
+def _cells(figure: Figure | None) -> tuple[str, str]:
+    """A value and its interval."""
+    if figure is None or math.isnan(figure.value):
+        return "-", ""
+    interval = "" if figure.low is None or figure.high is None else f"{figure.low:.2f}-{figure.high:.2f}"
+    return f"{figure.value:.3f}", interval

@@ -1,4 +1,4 @@
-"""`forethought ladder`, to be mounted by the root of the command line."""
+"""`forethought ladder`: what each change to a recipe gives."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import KeptOption
-from forethought.commands import ladder as ladder_command
+from forethought.cli.options import KeptOption, Yes
+from forethought.cli.terminal import Terminal, console, quiet, say
 
 
 def ladder(
@@ -21,7 +21,7 @@ def ladder(
         bool, typer.Option("--so-far", help="Report the rungs that are done; the others are listed as missing.")
     ] = False,
     kept: KeptOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask what a teacher may cost.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Changes one thing at a time in a recipe, and shows what each change gave.
 
@@ -33,4 +33,14 @@ def ladder(
 
       forethought ladder recipes/ladder --results results/ladder.json
     """
-    raise typer.Exit(ladder_command.ladder(folder, out, results, so_far, kept, yes))
+    quiet()
+    from forethought.research.ladder import load_ladder, run_ladder
+    from forethought.research.pages.ladder import ladder_table
+
+    root = out or Path("runs") / folder.resolve().name
+    target = results or root / "results.json"
+    found = run_ladder(load_ladder(folder), root, target, Terminal(max_cost=1.0, yes=yes), so_far, kept)
+    console.print(ladder_table(found.rungs, found.reference, console.width))
+    say(f"Report: {found.page}")
+    say(f"Figures: {target}")
+    raise typer.Exit(int(any(one.missing for one in found.rungs)))

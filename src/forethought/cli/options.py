@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from forethought.errors import ConfigError
 
 ModelArgument = Annotated[
     str,
@@ -31,3 +34,26 @@ KeptOption = Annotated[
         "from there."
     ),
 ]
+ShowHarmful = Annotated[bool, typer.Option("--show-harmful", help="Leave harmful texts unredacted.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask what it may cost.")]
+MaxCost = Annotated[float, typer.Option(min=0.0, help="US dollars from which to ask before calling.")]
+PriceIn = Annotated[float | None, typer.Option(help="US dollars for a million input tokens.")]
+PriceOut = Annotated[float | None, typer.Option(help="US dollars for a million output tokens.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave malformed rows out and name them; else the first is an error.")
+]
+
+
+def column_overrides(options: Sequence[str] | None, known: Sequence[str] = ()) -> dict[str, str]:
+    """Columns by noun, from options written NOUN=NAME.
+
+    Raises ConfigError for one that is not, or whose noun is none of the known ones.
+    """
+    pairs = [option.partition("=") for option in options or ()]
+    for noun, equals, column in pairs:
+        if not (noun and equals and column):
+            raise ConfigError(f"--column {noun}", "is not NOUN=NAME", "Write it as: --column category=my_column")
+        if known and noun not in known:
+            raise ConfigError(f"--column {noun}={column}", "names nothing that is read", f"Use {', '.join(known)}")
+    return {noun: column for noun, _, column in pairs}

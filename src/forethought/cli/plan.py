@@ -1,13 +1,19 @@
-"""`forethought plan`, to be mounted by the root of the command line."""
+"""`forethought plan`: what training a recipe takes, before it is run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from forethought.commands import plan as plan_command
+from forethought.cli.options import Json
+from forethought.cli.terminal import console, quiet, say
+
+if TYPE_CHECKING:
+    from forethought.research.planner.plan import Plan
 
 
 def plan(
@@ -38,7 +44,7 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Train three steps here and take the rate from them; with --examples.")
     ] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: Json = False,
 ) -> None:
     """What training a recipe takes, before it is run: parameters, steps, memory of a device, hours.
 
@@ -51,17 +57,45 @@ def plan(
 
       forethought plan recipes/quickstart.yaml --model llama-70b --devices 8 --sharded
     """
-    asked = plan_command.Asked(
-        model=model,
-        examples=examples,
-        rows=rows,
-        row_tokens=row_tokens,
-        longest=longest,
-        devices=devices,
-        sharded=sharded,
-        device_gib=device_gib,
-        tflops=tflops,
-        mfu=mfu,
-        measure=measure,
-    )
-    plan_command.plan(recipe, asked, json_output)
+    quiet()
+    from forethought.research.planner.recipe import PlanSettings, plan_recipe
+
+    settings = PlanSettings(
+        model=model, examples=examples, rows=rows, row_tokens=row_tokens, longest=longest, devices=devices,
+        sharded=sharded, device_gib=device_gib, tflops=tflops, mfu=mfu, measure=measure,
+    )  # fmt: skip
+    found = plan_recipe(recipe, settings)
+    if json_output:
+        console.print_json(found.model_dump_json())
+    else:
+        _show(found)
+
+
+def _show(found: Plan) -> None:
+    """The plan as a table, whether it fits, and what was assumed."""
+    part = found.footprint
+    spread = f"{found.devices.n}" + (", sharded" if found.devices.sharded else "")
+    table = Table("", "", show_header=False)
+    for name, value in (
+        ("model", found.model),
+        ("parameters", f"{part.parameters:,}"),
+        ("trained parameters", f"{part.trained:,}"),
+        ("rows, tokens", f"{found.rows:,}, {found.tokens:,} (all epochs)"),
+        ("steps", f"{found.steps:,}"),
+        ("devices", spread),
+        ("weights, GiB a device", f"{part.weights_gib:.2f}"),
+        ("optimiser", f"{part.optimiser_gib:.2f}"),
+        ("activations", f"{part.activations_gib:.2f}"),
+        ("logits", f"{part.logits_gib:.2f}"),
+        ("gradients, after those", f"{part.gradients_gib:.2f}"),
+        ("gathered weights", f"{part.gathered_gib:.2f}"),
+        ("at most, GiB a device", f"{found.needed_gib:.2f} of {found.device_gib:g}"),
+        ("hours", f"{found.hours:.2g} ({found.hours * 3600:,.0f} s)"),
+    ):
+        table.add_row(name, escape(value))
+    console.print(table)
+    verdict = "Fits." if found.fits else f"Does not fit. What would: {found.fix}"
+    say(verdict, "green" if found.fits else "yellow")
+    say("Assumed:")
+    for assumption in found.assumptions:
+        say(f"  - {assumption}")

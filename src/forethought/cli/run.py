@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import TextColumn
-from forethought.commands.shared import quiet
-from forethought.commands.terminal import Terminal, console
+from forethought.cli.options import TextColumn, Yes
+from forethought.cli.terminal import Terminal, quiet, say
 
 
 def run(
@@ -22,7 +21,7 @@ def run(
     results: Annotated[
         Path | None, typer.Option(help="Where the figures go. Default: results.json in the run folder.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask what the recipe's teacher may cost.")] = False,
+    yes: Yes = False,
 ) -> None:
     """From data to a trained model and a report that compares it with the base model.
 
@@ -49,8 +48,8 @@ def run(
         progress=terminal,
     )  # fmt: skip
     terminal.table(found.figures, found.systems)
-    console.print(f"Report: {found.page}", highlight=False, soft_wrap=True)
-    console.print(f"Try it: forethought chat {found.folder}", highlight=False, soft_wrap=True)
+    say(f"Report: {found.page}")
+    say(f"Try it: forethought chat {found.folder}")
     if found.too_many_unscored:
-        console.print(f"[red]{found.unscored:.1%} of one defence's answers could not be judged[/red]: see the page")
+        say(f"{found.unscored:.1%} of one defence's answers could not be judged: see the page", "red")
         raise typer.Exit(1)

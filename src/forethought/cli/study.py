@@ -1,4 +1,4 @@
-"""`forethought study`, to be mounted by the root of the command line."""
+"""`forethought study`: reasoning against the other defences, on the study's requests or on one's own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import KeptOption
-from forethought.commands import study as study_command
-from forethought.commands.sweep import Choice
+from forethought.cli.options import KeptOption, Yes
+from forethought.cli.sweep import Only, Out, PlanOption, Results, SoFar, shown_or_partly_done, tell
+from forethought.cli.terminal import Terminal, quiet
 
 Sets = list[str] | None
 
@@ -33,15 +33,13 @@ def study(
     templates: Annotated[
         Path | None, typer.Option(help="A file of templates of yours, each of which is a style, as [cyan]{request}[/].")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME. Run again to resume.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside the page.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show the cells and exit; nothing is run.")] = False,
-    only: Annotated[Sets, typer.Option(help="Do the cells of this defence alone; can be given again.")] = None,
-    so_far: Annotated[
-        bool, typer.Option("--so-far", help="Report the defences that are done; the others are listed as missing.")
-    ] = False,
+    out: Out = None,
+    results: Results = None,
+    plan: PlanOption = False,
+    only: Only = None,
+    so_far: SoFar = False,
     kept: KeptOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask what a teacher may cost.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Compares reasoning with the other defences, on the study's requests or on yours.
 
@@ -59,8 +57,15 @@ def study(
 
       forethought study --benchmark harmful.txt --benchmark-harmless harmless.txt
     """
-    asked = study_command.Asked(
-        benchmark or (), benchmark_harmless or (), benchmark_lookalikes or (), style or (), templates
+    quiet()
+    from forethought.research.config import load_sweep
+    from forethought.research.sweep import asked_otherwise, run_sweep
+
+    chosen = asked_otherwise(
+        load_sweep(file), benchmark or (), benchmark_harmless or (), benchmark_lookalikes or (), style or (), templates
     )
-    choice = Choice(out, results, plan, only or (), so_far, kept, yes)
-    raise typer.Exit(study_command.study(file, asked, choice))
+    progress = Terminal(max_cost=1.0, yes=yes)
+    shown_or_partly_done(chosen, out, plan, only, kept, progress)
+    # What somebody else asked stands beside the study's own.
+    beside = f"asked-{chosen.evaluate.asks}" if chosen.evaluate.asks else ""
+    tell(run_sweep(chosen, out, results=results, report_in=beside, so_far=so_far, kept=kept, progress=progress))

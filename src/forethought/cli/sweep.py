@@ -1,33 +1,45 @@
-"""`forethought sweep`, to be mounted by the root of the command line."""
+"""`forethought sweep`: many defences trained and attacked alike, and compared."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
-from forethought.cli.options import KeptOption
-from forethought.commands import sweep as sweep_command
+from forethought.cli.options import KeptOption, Yes
+from forethought.cli.terminal import Terminal, console, quiet, say
+from forethought.errors import ConfigError
+
+if TYPE_CHECKING:
+    from forethought.research.config import Sweep
+    from forethought.research.sweep import SweepReport
+
+Out = Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME. Run again to resume.")]
+Results = Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside the page.")]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Show the cells and exit; nothing is run.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Do the cells of this defence alone and show nothing; can be given again. For a cluster."),
+]
+SoFar = Annotated[
+    bool, typer.Option("--so-far", help="Report the defences that are done; the others are listed as missing.")
+]
 
 
 def sweep(
     file: Annotated[Path, typer.Argument(help="A sweep (.yaml): bases, methods, seeds, budgets and attacks.")],
-    out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME. Run again to resume.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show the cells and exit; nothing is run.")] = False,
+    out: Out = None,
+    results: Results = None,
+    plan: PlanOption = False,
     workers: Annotated[
         int, typer.Option(min=1, help="Defences worked on at once, each in a process with its share of cores or GPUs.")
     ] = 1,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(help="Do the cells of this defence alone and show nothing; can be given again. For a cluster."),
-    ] = None,
-    so_far: Annotated[
-        bool, typer.Option("--so-far", help="Report the defences that are done; the others are listed as missing.")
-    ] = False,
+    only: Only = None,
+    so_far: SoFar = False,
     kept: KeptOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask what a teacher may cost.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Trains and attacks many defences on the same base, rows, budget and requests, and compares them.
 
@@ -43,5 +55,63 @@ def sweep(
 
       forethought sweep recipes/zoo.yaml --plan
     """
-    choice = sweep_command.Choice(out, results, plan, only or (), so_far, kept, yes)
-    raise typer.Exit(sweep_command.sweep(file, choice, workers))
+    quiet()
+    from forethought.research.config import load_sweep
+    from forethought.research.sweep import run_sweep
+
+    chosen, progress = load_sweep(file), Terminal(max_cost=1.0, yes=yes)
+    shown_or_partly_done(chosen, out, plan, only, kept, progress)
+    tell(
+        run_sweep(chosen, out, results=results, so_far=so_far, kept=kept, file=file, workers=workers, progress=progress)
+    )
+
+
+def shown_or_partly_done(
+    chosen: Sweep, out: Path | None, plan: bool, only: list[str] | None, kept: Path | None, progress: Terminal
+) -> None:
+    """Ends here where the cells are only to be shown, or those of some defences done."""
+    if plan:
+        _show_plan(chosen)
+        raise typer.Exit
+    if only:
+        from forethought.research.sweep import run_defences
+
+        if kept is not None:
+            raise ConfigError(f"--kept {kept}", "has no use beside --only, which reports nothing", "Leave one out")
+        raise typer.Exit(int(not run_defences(chosen, out, only, progress)))
+
+
+def tell(found: SweepReport) -> None:
+    """The table, the goals, what is in doubt, and where all is written. Exits with 1 where it is incomplete."""
+    from forethought.research.pages.sweep_table import goal_table, sweep_table
+
+    console.print(sweep_table(found.rows, console.width))
+    if found.goals:
+        console.print(goal_table(found.goals))
+    for defence, cells in found.doubtful:
+        worst = max(cells, key=cells.__getitem__)
+        say(
+            f"{defence}: more than two in a hundred answers could not be judged in {len(cells)} cells,"
+            f" {cells[worst]:.0%} in {worst}",
+            "yellow",
+        )
+    say(f"Report: {found.page}")
+    say(f"Figures: {found.results}")
+    raise typer.Exit(int(not found.complete))
+
+
+def _show_plan(chosen: Sweep) -> None:
+    """What would be run, without running it."""
+    table = Table("defence", "base", "seed", "training tokens", box=None)
+    trained = {entry.label for entry in chosen.methods}
+    untrained = [name for name in chosen.defences if name not in trained]
+    for base in chosen.bases:
+        for seed in chosen.seeds:
+            for name in untrained if seed == chosen.seeds[0] else ():  # all seeds are put to the same requests
+                table.add_row(name, base, "any", "none")
+            for budget in chosen.budgets:
+                for entry in chosen.methods:
+                    if seed in (entry.seeds or chosen.seeds):
+                        lent = f"those of {entry.weights_of}" if entry.weights_of else f"{budget:,}"
+                        table.add_row(entry.label, base, str(seed), lent)
+    console.print(table)

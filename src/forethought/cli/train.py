@@ -1,4 +1,4 @@
-"""`forethought train`, to be mounted by the root of the command line."""
+"""`forethought train`: a model trained on built rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from forethought.commands.shared import quiet
-from forethought.commands.terminal import Terminal, console
+from forethought.cli.terminal import Terminal, console, quiet, say
 
 
 def _list_methods(wanted: bool) -> None:
@@ -82,12 +81,12 @@ def train(
         return
     counts = found.counts
     taught = f"{counts['rows']:.0f} rows, {counts['tokens']:.0f} tokens"
-    console.print(f"Trained on {taught} by {found.method}: {out}", highlight=False)
+    say(f"Trained on {taught} by {found.method}: {out}")
     if "kept_step" in counts:
         losses = f"refusal {counts['held_out_refusal']:.3f}, benign {counts['held_out_benign']:.3f} nats a token"
-        console.print(f"Kept step {counts['kept_step']:.0f}: held-out loss {losses}", highlight=False)
+        say(f"Kept step {counts['kept_step']:.0f}: held-out loss {losses}")
     if found.merged is not None:
-        console.print(f"Merged: {found.merged}", highlight=False)
+        say(f"Merged: {found.merged}")
 
 
 def _show_methods() -> None:

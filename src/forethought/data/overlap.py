@@ -91,6 +91,12 @@ def overlaps(
     )
 
 
+def overlaps_of(source: str, evaluation: str, whole_texts: bool = False) -> OverlapReport:
+    """Which requests of one source stand in another, as they are or nearly so; any source that `data` reads."""
+    here, there = (list(load_requests(SourceSpec(path=path), None)) for path in (source, evaluation))
+    return overlaps(here, {evaluation: there}, whole_texts=whole_texts)
+
+
 def decontaminate(
     requests: Sequence[Request], evaluation: Mapping[str, Sequence[Request]], threshold: float = THRESHOLD
 ) -> tuple[list[Request], OverlapReport]:

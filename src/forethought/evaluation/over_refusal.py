@@ -10,22 +10,113 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from forethought.attacks.catalogue import DIRECT, apply_attack
 from forethought.attempts.records import Attempt, Judged
+from forethought.attempts.respond import run_defence
+from forethought.data.answers import false_refusals
 from forethought.data.columns import guess_mapping
 from forethought.data.readers import read_rows
 from forethought.data.sources import SourceSpec, load_requests, sample
+from forethought.errors import ConfigError, InputError
 from forethought.judges.base import Verdict
+from forethought.manifest import input_hashes, key_of
 from forethought.metrics import Figure, share
-from forethought.records import Record, Request
+from forethought.model import Model, load, load_local
+from forethought.progress import Progress
+from forethought.records import Record, Request, write_jsonl
+from forethought.report.results import write_results
 
 _TRIGGERS = ("type", "trigger", "trigger_type", "attack_type", "kind", "pattern", "subset")
 """Columns in which a set says why a request looks harmful, where it has no category."""
 _MOST_KINDS = 40
 _SHIPPED = "shipped:"
+_LABELS = {"harmless": False, "harmful": True, "unlabelled": None}
+
+
+@dataclass(frozen=True)
+class OverRefusal:
+    """What a model refused, of which sets."""
+
+    sets: tuple[OverRefusalSet, ...]
+    system: str
+    """`base`, or `defended` for a model that was trained here: the end of each figure's name."""
+    styles: tuple[str, ...]
+    """Attacks that the requests were put in; the first is none."""
+    figures: tuple[Figure, ...]
+    """As `over_refusal_figures` names them."""
+    unscored: dict[str, int]
+    """Answers that could not be judged, by cause."""
+    logs: Path
+    """Folder of plan, answers and verdicts."""
+
+
+def over_refusal(
+    model: Model | str | Path,
+    files: str | Sequence[str],
+    *,
+    styles: Sequence[str] = (),
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    max_tokens: int = 64,
+    seed: int = 0,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> OverRefusal:
+    """Puts the requests of files to a model, plain and in every style, and counts what it refuses.
+
+    `files` are sets of requests or shipped ones (`shipped:lookalike`), `columns` names columns by noun where the guess
+    is wrong, `styles` are attacks by rule (`attacks.catalogue.BY_RULE` is all of them). At most `limit` requests of
+    each label a file. `out` is a file for the figures; answers stand beside it, else in runs/over-refusal, and are
+    found there by the same call. Raises ConfigError for two files of one name, InputError for one that can't be read.
+    """
+    progress = progress or Progress()
+    files = [files] if isinstance(files, str) else list(files)
+    sets = [load_set(file, dict(columns or {})) for file in files]
+    if len({one.name for one in sets}) < len(sets):
+        raise ConfigError(", ".join(files), "two files have the same name", "Rename one: figures carry the names")
+    for one in sets:
+        counts = {word: len(one.labelled(label)) for word, label in _LABELS.items()}
+        told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+        progress.mapping(one.name, f"{told} ({one.columns})")
+    attempts = plan(sets, styles, limit, seed)
+    opened = model if isinstance(model, Model) else load(model)
+    system = "base" if opened.settings is None else "defended"
+    folder = out.with_name(f"{out.stem}-logs") if out else Path("runs") / "over-refusal"
+    # Whatever changes an answer names the folder: another model or plan never reads these logs.
+    told_apart = [opened.where, opened.defence, opened.files, max_tokens, [one.id for one in attempts]]
+    logs = folder / key_of(told_apart)
+    with progress.bar("over-refusal") as bar:
+        bar.total(len(attempts))
+        judged = run_defence(
+            system, opened.respondent, attempts, logs, max_answer_tokens=max_tokens, on_progress=bar.advance
+        )
+    figures = over_refusal_figures(system, judged)
+    if out is not None:
+        write_results(out, [seed], input_hashes(files), figures)
+    return OverRefusal(tuple(sets), system, (DIRECT.name, *styles), tuple(figures), unscored_causes(judged), logs)
+
+
+def mine_false_refusals(
+    model: str | Path, source: str, out: Path, limit: int | None = None, progress: Progress | None = None
+) -> tuple[list[Request], Counter[str]]:
+    """(harmless requests of a source that a model refuses, counts of what it did); the requests are written to `out`.
+
+    Outcomes are kept beside `out`: the same call goes on where one was stopped. Raises InputError for a source without
+    harmless requests.
+    """
+    requests = list(load_requests(SourceSpec(path=source, limit=limit), False))
+    harmless = sum(request.harmful is False for request in requests)
+    if not harmless:
+        raise InputError(source, "holds no harmless request", "Mine from a set of harmless requests")
+    with (progress or Progress()).bar("mine") as bar:
+        bar.total(harmless)
+        found, counts = false_refusals(load_local(model), requests, out.with_suffix(".log.jsonl"), bar.advance)
+    write_jsonl(out, found)
+    return found, counts
 
 
 class OverRefusalSet(Record):
@@ -89,8 +180,8 @@ def plan(sets: Sequence[OverRefusalSet], styles: Sequence[str], limit: int | Non
     """
     attempts: dict[str, Attempt] = {}
     for one in sets:
-        for label in ("harmless", "harmful", "unlabelled"):
-            requests = one.labelled({"harmless": False, "harmful": True}.get(label))
+        for label, harmful in _LABELS.items():
+            requests = one.labelled(harmful)
             for request in requests if limit is None else sample(requests, limit, seed):
                 for style in (DIRECT.name, *styles):
                     styled = apply_attack(style, request, seed)

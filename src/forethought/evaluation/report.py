@@ -21,7 +21,7 @@ from forethought.errors import ConfigError, InputError
 from forethought.evaluation.inputs import AttackSettings
 from forethought.judges.base import Judge
 from forethought.judges.known import known_error
-from forethought.manifest import file_hash, write_json
+from forethought.manifest import file_hash, input_hashes, write_json
 from forethought.measure.comprehension import readability_warnings, readable_styles
 from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
 from forethought.measure.paired import Comparison, compare, comparison_figures
@@ -320,7 +320,7 @@ def _write_figures(done: AttackRun, settings: AttackSettings) -> None:
     absent = {name: causes for name, causes in done.summary.not_run.items() if name not in ran}
     missing = {f"asr_{slug[name]}": "; ".join(causes) for name, causes in absent.items()}
     files = [*settings.benchmarks, *settings.harmless, *((settings.suite,) if settings.suite else ())]
-    inputs = {Path(file).name: file_hash(Path(file)) for file in files if Path(file).is_file()}
+    inputs = input_hashes(files)
     inputs |= {"plan.jsonl": file_hash(done.folder / "plan.jsonl")}
     write_results(done.results, [done.run.seed], inputs, done.figures, missing)
 

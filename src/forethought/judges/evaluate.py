@@ -15,7 +15,9 @@ import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
 from forethought.judges.base import Judge, Measure, Verdict, decided
-from forethought.judges.labelled import LabelledItem, truths
+from forethought.judges.catalogue import get_judge
+from forethought.judges.keywords import Keywords
+from forethought.judges.labelled import Columns, LabelledItem, labelled_files, truths
 from forethought.metrics import Figure
 from forethought.records import Record
 
@@ -68,6 +70,19 @@ def evaluate(judge: Judge, items: Sequence[LabelledItem], partial_counts: bool =
     whole = compare(judge, items, verdicts, ALL, partial_counts)
     whole = whole.model_copy(update={"answers_per_s": len(items) / seconds if seconds else None})
     return [*parts, whole] if len(sources) > 1 else [whole.model_copy(update={"source": sources[0]})]
+
+
+def evaluate_judge(
+    judge: Judge | str, files: Sequence[str], columns: Columns | None = None, partial_counts: bool = True
+) -> tuple[list[Evaluation], list[Evaluation]]:
+    """(evaluations of a judge on labelled files, those of the keyword list beside it).
+
+    The judge is a name that `get_judge` knows, or a judge that it gave. The keyword list itself has none beside it.
+    """
+    opened = get_judge(judge) if isinstance(judge, str) else judge
+    items = labelled_files(files, opened.measure, columns)
+    beside = [] if opened.name == "keywords" else evaluate(Keywords(opened.measure), items, partial_counts)
+    return evaluate(opened, items, partial_counts), beside
 
 
 def _of(items: Sequence[LabelledItem], verdicts: Sequence[Verdict], source: str) -> list[Verdict]:

@@ -118,6 +118,11 @@ def labelled_items(spec: str, measure: Measure, columns: Columns | None = None) 
     return items
 
 
+def labelled_files(files: Sequence[str], measure: Measure, columns: Columns | None = None) -> list[LabelledItem]:
+    """The answers of several sources, as `labelled_items` reads each."""
+    return [item for file in files for item in labelled_items(file, measure, columns)]
+
+
 def resolve(names: Sequence[str], given: Columns, measure: Measure, file: str) -> Columns:
     """The columns of a file, by the caller's word, else by their names."""
     for wanted in (given.answer, given.request, given.label):
@@ -128,7 +133,7 @@ def resolve(names: Sequence[str], given: Columns, measure: Measure, file: str) -
     for role, column in (("answer", answer), ("label", label)):
         if column is None:
             raise InputError(
-                file, f"no {role} column is known among {', '.join(names)}", f"Name it: --{role}-column NAME"
+                file, f"no {role} column is known among {', '.join(names)}", f"Name it: --column {role}=NAME"
             )
     request = given.request or _first(names, REQUEST)
     return Columns(answer=answer, request=request, label=label, positive=given.positive)

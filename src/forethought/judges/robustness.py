@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from forethought.errors import ConfigError
 from forethought.judges.base import Item, Judge, decided
+from forethought.judges.catalogue import get_judge
 from forethought.judges.evaluate import share_figure
-from forethought.judges.labelled import LabelledItem
+from forethought.judges.labelled import Columns, LabelledItem, labelled_files
 from forethought.judges.shipped import shipped_answers
 from forethought.metrics import Figure
 from forethought.records import Record
@@ -106,6 +108,18 @@ def compliances(labelled: Sequence[LabelledItem], judge: Judge) -> list[Item]:
         return found
     rows = [r.item for r in shipped_answers() if r.label == "compliance" and r.harmful_request and r.on_topic]
     return rows[:: max(1, len(rows) // _SYNTHETIC)][:_SYNTHETIC]
+
+
+def probe_judge(judge: Judge | str, files: Sequence[str] = (), columns: Columns | None = None) -> list[ProbeResult]:
+    """Every probe on the full compliances of labelled files, or without any on shipped ones.
+
+    Raises ConfigError for files that hold none.
+    """
+    opened = get_judge(judge) if isinstance(judge, str) else judge
+    items = compliances(labelled_files(files, opened.measure, columns), opened)
+    if not items:
+        raise ConfigError(", ".join(files), "holds no full compliance", "Give a file with some, or none")
+    return robustness(opened, items)
 
 
 def robustness(judge: Judge, items: Sequence[Item]) -> list[ProbeResult]:

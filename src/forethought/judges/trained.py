@@ -24,6 +24,7 @@ from forethought.errors import InputError
 from forethought.judges import features, phrases
 from forethought.judges.base import EMPTY, Entry, Item, Judge, Measure, Verdict, nothing_said
 from forethought.judges.features import FEATURES_VERSION, View, featurise
+from forethought.judges.labelled import Columns, labelled_files, truths
 from forethought.judges.shipped import shipped_answers, wrapped
 from forethought.manifest import write_json
 from forethought.models.weights import cache_folder, load_or_make
@@ -235,6 +236,30 @@ def train_judge(
         seed=seed,
     )
     return LinearModel(settings, model.coef_[0])
+
+
+def train_on_files(
+    files: Sequence[str],
+    out: Path,
+    measure: Measure = "refused",
+    columns: Columns | None = None,
+    *,
+    partial_counts: bool = True,
+    with_shipped: bool = True,
+    seed: int = 0,
+) -> LinearModel:
+    """Trains a judge on labelled files, and on the shipped answers unless told not to; writes it into `out`.
+
+    Seconds on one core. Raises InputError for a file without labels that can be read, or with labels of one kind.
+    """
+    items = labelled_files(files, measure, columns)
+    lessons = shipped_lessons(measure, partial_counts, seed) if with_shipped else []
+    for labelled, truth in zip(items, truths(items, partial_counts), strict=True):
+        if truth is not None:
+            lessons.append(Lesson(item=labelled.item, positive=truth, source=labelled.source))
+    model = train_judge(lessons, measure, out.name, partial_counts, seed=seed)
+    model.save(out)
+    return model
 
 
 def _wrapped_copies(lessons: Sequence[Lesson], measure: Measure, seed: int) -> list[Lesson]:

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import Field
 
 from forethought.data.card import BuildFacts, SourceFacts, Usage, card
-from forethought.data.export import Kind, export
+from forethought.data.export import Exported, Kind, export
 from forethought.data.overlap import OverlapReport
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json
 from forethought.models.machine import machine
 from forethought.pipeline.recipe import Recipe, build_recipe, changed, load_recipe
@@ -170,6 +170,36 @@ def read_summary(dataset: Path, policy: Policy | None, show_harmful: bool = Fals
     facts = _json(dataset / MANIFEST).get("facts", {})
     rows = read_jsonl(dataset / EXAMPLES, Example)
     return summarise(rows, _json(dataset / CAUSES), facts, policy, show_harmful)
+
+
+def find_set(build: Path) -> tuple[Path, Recipe]:
+    """(folder of the data, recipe that it was built by) in the folder of a build, or in that folder itself.
+
+    Raises InputError where there is none.
+    """
+    folder = build / DATASET if (build / DATASET).is_dir() else build
+    manifest = _json(folder / MANIFEST)
+    if not manifest:
+        raise InputError(build, "holds no built set", "Give the folder that `forethought build` wrote")
+    if "config" not in manifest or "facts" not in manifest:
+        raise InputError(build, "is a stage, not a built set", "Give the folder above it")
+    return folder, Recipe.model_validate(manifest["config"])
+
+
+def inspect_build(build: Path, show_harmful: bool = False) -> DataSummary:
+    """What stands in a built set, or in the data of a run. Raises InputError where there is none."""
+    stage = build / "4-build"
+    if stage.is_dir() and not (build / DATASET).is_dir():  # of a run, which writes no set of its own
+        return read_summary(stage, None, show_harmful)
+    folder, recipe = find_set(build)
+    return read_summary(folder, load_policy(recipe.policy), show_harmful)
+
+
+def export_build(build: Path, kind: Kind, out: Path, include_partial: bool = False) -> Exported:
+    """Writes a built set in the format of another trainer, as `data.export.export` does."""
+    folder, recipe = find_set(build)
+    rows, policy = read_jsonl(folder / EXAMPLES, Example), load_policy(recipe.policy)
+    return export(rows, policy, recipe.build.format, recipe.build.detail, recipe.seed, kind, out, include_partial)
 
 
 def _write_manifest(recipe: Recipe, out: Path, facts: BuildFacts, stages: StageRunner) -> None:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Literal
+
+from pydantic import Field
 
 from forethought.errors import ConfigError
+from forethought.records import Record
 
+Form = Literal["loglikelihood", "generate"]
+"""How an answer is read: by likelihoods of the options, or from what the model writes."""
+Choices = Literal["text", "letter"]
+"""What is scored as an answer: each option's own text (as lm-eval's ARC and PIQA), or the letter of an option
+that the prompt lists (as its MMLU)."""
 INSTALL = "pip install 'forethought[capability]'"
 
 
@@ -13,3 +22,27 @@ def need_lm_eval() -> None:
     """Raises ConfigError that names the install command where lm-eval is not installed."""
     if importlib.util.find_spec("lm_eval") is None:
         raise ConfigError("lm-eval", "is not installed, and capability is measured through it", f"Run: {INSTALL}")
+
+
+class CapabilityConfig(Record):
+    """What is put to a model and how; the same for the base model and the defended one."""
+
+    form: Form = "loglikelihood"
+    choices: Choices = "text"
+    prompt: Literal["plain", "chat"] | None = None
+    """`chat` puts each question in a user turn of the model's template; a model that thinks needs it. None is `chat`
+    for a model that was trained, and for its base beside it, else `plain`."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most so many questions a set; None is all."""
+    seed: int = 0
+    """Of the sample and of the worked examples."""
+    shots: int = Field(default=0, ge=0)
+    """Worked examples before each question, from the questions that are not asked."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest generated answer; None is the kind's own limit."""
+    think_budget: int | None = Field(default=None, ge=1)
+    """Tokens of thought after which a verdict is asked for; None is the model's own."""
+
+    def prompted(self, trained: bool) -> CapabilityConfig:
+        """With the prompt that a model gets which was trained, or was not."""
+        return self.model_copy(update={"prompt": self.prompt or ("chat" if trained else "plain")})

@@ -10,13 +10,13 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lm_eval.evaluator import evaluate
-from pydantic import Field
 
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.manifest import key_of
+from forethought.measure.capability import CapabilityConfig
 from forethought.measure.capability.model import ForethoughtLM, base_of
 from forethought.measure.capability.questions import Kind, Question, QuestionSet
 from forethought.measure.capability.summary import (
@@ -27,7 +27,7 @@ from forethought.measure.capability.summary import (
     sample_questions,
     set_figures,
 )
-from forethought.measure.capability.tasks import Choices, Form, build_task
+from forethought.measure.capability.tasks import build_task
 from forethought.metrics import Figure
 from forethought.models.local import LocalModel
 from forethought.records import Record
@@ -36,25 +36,6 @@ from forethought.store import Store
 _PIECE = 32
 """Questions scored between two writes."""
 BASE, DEFENDED = "base", "defended"
-
-
-class CapabilityConfig(Record):
-    """What is put to a model and how; the same for the base model and the defended one."""
-
-    form: Form = "loglikelihood"
-    choices: Choices = "text"
-    prompt: Literal["plain", "chat"] = "plain"
-    """`chat` puts each question in a user turn of the model's template; a model that thinks needs it."""
-    limit: int | None = Field(default=None, ge=1)
-    """At most so many questions a set; None is all."""
-    seed: int = 0
-    """Of the sample and of the worked examples."""
-    shots: int = Field(default=0, ge=0)
-    """Worked examples before each question, from the questions that are not asked."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """Longest generated answer; None is the kind's own limit."""
-    think_budget: int | None = Field(default=None, ge=1)
-    """Tokens of thought after which a verdict is asked for; None is the model's own."""
 
 
 def chosen_questions(qset: QuestionSet, config: CapabilityConfig) -> tuple[list[Question], list[Question]]:
@@ -175,6 +156,7 @@ def compare_models(
     `on_done` as in score_set, over both models. Raises ConfigError for plain prompts to a
     model that thinks.
     """
+    config = config.prompted(local.trained)
     if local.thinks and config.prompt == "plain":
         raise ConfigError("--prompt plain", "a model that thinks does so in its chat template", "Use --prompt chat")
 

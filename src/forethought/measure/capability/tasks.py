@@ -15,17 +15,14 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import datasets
 from lm_eval.api.task import ConfigurableTask
 
+from forethought.measure.capability import Choices, Form
 from forethought.measure.capability.questions import LETTERS, Kind, Question
 
-Form = Literal["loglikelihood", "generate"]
-Choices = Literal["text", "letter"]
-"""What is scored as an answer: each option's own text (as lm-eval's ARC and PIQA), or the letter of an option
-that the prompt lists (as its MMLU)."""
 MAX_TOKENS: dict[Kind, int] = {"choice": 32, "number": 256, "short": 32, "open": 128, "instructions": 512}
 """Longest generated answer by kind, in tokens."""
 _ANSWER = "Question: {}\nAnswer:"

@@ -1,4 +1,8 @@
-"""The terminal: lines, a bar for each long piece of work, questions about costs, and tables."""
+"""The terminal: lines, a bar for each long piece of work, questions about costs, and tables.
+
+The one place that prints, apart from each command's own tables. Heavy libraries are imported where they are used, so
+that --help stays quick.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box, progress
 from rich.console import Console
+from rich.markup import escape
 from rich.prompt import Confirm
 from rich.table import Table
 
@@ -23,6 +28,28 @@ _TITLES, _INTERVAL = 16, 22
 """Columns of a terminal that titles need at least, and a figure with its interval beside it."""
 
 
+def quiet() -> None:
+    """Silences libraries that print bars and warnings of their own into ours."""
+    import logging
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    for name in ("accelerate", "lm_eval", "lm-eval"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def say(line: str, style: str | None = None) -> None:
+    """One line as it is: never wrapped, its brackets no markup, its numbers not coloured."""
+    console.print(escape(line), highlight=False, soft_wrap=True, style=style)
+
+
 class _DrawnBar(Bar):
     """A progress bar; it appears with its total."""
 
@@ -30,7 +57,7 @@ class _DrawnBar(Bar):
         self._drawn, self._name = drawn, name
         self._task: progress.TaskID | None = None
 
-    def total(self, total: int) -> None:
+    def total(self, total: int | None) -> None:
         self._task = self._drawn.add_task(self._name, total=total, note="")
 
     def advance(self, steps: int, note: str = "") -> None:
@@ -56,7 +83,7 @@ class Terminal(Progress):
         self.console.print(line, highlight=False, soft_wrap=isinstance(line, str))
 
     def mapping(self, name: str, mapping: Any) -> None:
-        self.console.print(f"[dim]{name}: {mapping}[/dim]", highlight=False)
+        self.console.print(escape(f"{name}: {mapping}"), style="dim", highlight=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, name: str) -> Iterator[Bar]:

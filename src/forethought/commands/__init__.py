@@ -1,1 +1,0 @@
-"""What each command does. Heavy libraries are imported where they are used, so that --help stays quick."""
