@@ -27,8 +27,6 @@ BATCH = 8
 class Written:
     """The paired objective; the first process appends each step's values, which are those of all processes."""
 
-    columns: tuple[str, ...] = ()
-
     def __init__(self, file: Path) -> None:
         from forethought.training.objective import PairedObjective
 

@@ -55,7 +55,7 @@ def work(file: Path, model: str) -> None:
     from forethought.policy import default_policy
     from forethought.training.methods.base import Material
     from forethought.training.methods.catalogue import all_methods
-    from forethought.training.prepare import training_rows
+    from forethought.training.run import training_rows
     from forethought.training.streamed import ExampleFile
 
     tokenizer = load_tokenizer(model)

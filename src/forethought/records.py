@@ -78,6 +78,11 @@ class Request(Record):
         return hashlib.sha256(self.plain.encode()).hexdigest()[:12]
 
     @property
+    def cluster(self) -> str:
+        """What a request shares with its variants, its twin and its scenario; never on both sides of a split."""
+        return self.family or self.twin or self.seed_id
+
+    @property
     def plain_id(self) -> str:
         """`id` of the undisguised conversation: what a lesson is filed under."""
         if self.seed_text is None:

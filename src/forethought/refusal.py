@@ -82,3 +82,12 @@ def looks_english(text: str) -> bool:
         return False
     words = re.findall(r"[a-z']+", text.lower())
     return len(words) < 4 or sum(word in _COMMON_ENGLISH for word in words) >= 0.2 * len(words)
+
+
+_WORD = re.compile(r"\b[^\W\d_]{3,}\b")
+_STEM_LETTERS = 5
+
+
+def words_of(text: str) -> list[str]:
+    """Words of three letters and more, in lower case, cut to five letters; those with a digit in them are none."""
+    return [word[:_STEM_LETTERS] for word in _WORD.findall(text.lower())]

@@ -28,11 +28,11 @@ from forethought.models.settings import read_settings
 from forethought.policy import default_policy
 from forethought.records import Example, write_jsonl
 from forethought.store import read_store, rewrite
-from forethought.training import prepare
+from forethought.training import run
 from forethought.training.config import TrainConfig
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.catalogue import all_methods
-from forethought.training.prepare import harmful_requests, method_rows, seen_operators
+from forethought.training.run import harmful_requests, method_rows, seen_operators
 from tests.scripted import as_messages
 from tests.tiny import (
     Scripted,
@@ -161,7 +161,7 @@ def test_the_base_model_is_asked_for_what_is_missing_alone(
     _train(rows, "circuit_breaker")
     assert len(scripted.asked) == 4
     assert first.messages not in scripted.asked
-    assert set(scripted.limits) == {prepare.COMPLIED_TOKENS}
+    assert set(scripted.limits) == {run.COMPLIED_TOKENS}
     printed = " ".join(capsys.readouterr().out.split())
     assert "complies with 1 of 5 harmful requests" in printed
     # One harmful answer to be broken, one refusal and five harmless answers to be kept.
@@ -357,8 +357,8 @@ def test_a_large_file_is_streamed_by_the_command(
     rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = _train(rows, "scot", out=tmp_path / "whole")
-    monkeypatch.setattr(prepare, "LARGE", 5)
-    monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(run, "LARGE", 5)
+    monkeypatch.setattr(run, "cache_folder", lambda: tmp_path / "cache")
     streamed = _train(rows, "scot", out=tmp_path / "streamed")
     assert len(list((tmp_path / "cache" / "rows").glob("*.arrow"))) == 1
     assert capsys.readouterr().out.count("Trained on 10 rows") == 2

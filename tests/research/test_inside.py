@@ -14,7 +14,7 @@ from forethought.metrics import Figure
 from forethought.records import Request, user_request
 from forethought.research.inside.added import added_figures, others, run_kinds
 from forethought.research.inside.failures import NEAR, failure_figures, similarity, tables
-from forethought.research.inside.sample import Asked, Sample, cells, draw, family_of, own_split, shipped_split
+from forethought.research.inside.sample import Asked, Sample, cells, draw, own_split, shipped_split
 from forethought.research.inside.thoughts import (
     Thought,
     own_thoughts,
@@ -258,9 +258,9 @@ def _sample(**more: Any) -> Sample:
 
 def test_shipped_families_stand_on_one_side_and_every_style_asks_the_same_requests() -> None:
     found = _sample()
-    fit, held_out = {family_of(one) for one in found.fit}, {family_of(one.request) for one in found.held_out}
+    fit, held_out = {one.cluster for one in found.fit}, {one.request.cluster for one in found.held_out}
     assert not fit & held_out
-    assert not fit & {family_of(one) for one in found.dev}
+    assert not fit & {one.cluster for one in found.dev}
     assert len(found.fit) == 36
     styled = {one.request.seed_id for one in found.held_out if one.style == "style_json"}
     direct = [one.request for one in found.held_out if one.style == "direct"]
@@ -286,7 +286,7 @@ def test_a_file_is_split_by_family_and_needs_both_labels_in_each_part() -> None:
     rows = [row.model_copy(update={"family": re.sub(r"\D", "", row.text)}) for row in _requests(60)]
     parts = own_split([*rows, rows[0], user_request("No label")])
     assert sum(len(part) for part in parts.values()) == 120
-    families = [{family_of(one) for one in part} for part in parts.values()]
+    families = [{one.cluster for one in part} for part in parts.values()]
     assert sum(len(own) for own in families) == 60
     assert len(parts["train"]) > len(parts["test"]) > len(parts["dev"]) > 0
     with pytest.raises(InputError, match="no harmful or no harmless"):

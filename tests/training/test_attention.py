@@ -10,9 +10,9 @@ from peft import get_peft_model
 from transformers.masking_utils import eager_mask
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from forethought.training import attention
-from forethought.training.attention import LONGEST, WRITTEN_OUT, attend, suit_attention
+from forethought.training import forward
 from forethought.training.config import TrainConfig
+from forethought.training.forward import LONGEST, WRITTEN_OUT, attend, suit_attention
 from forethought.training.trainer import _leave_inputs_alone, lora
 from tests.tiny import tiny_model
 
@@ -65,7 +65,7 @@ def test_one_head_by_hand() -> None:
 def test_it_is_used_where_it_is_faster(
     monkeypatch: pytest.MonkeyPatch, fast: bool, longest: int, window: int | None, switched: bool
 ) -> None:
-    monkeypatch.setattr(attention, "has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(forward, "has_fast_bfloat16", lambda: fast)
     model: Any = tiny_model()
     model.config.sliding_window = window
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]])

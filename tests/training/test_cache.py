@@ -14,18 +14,18 @@ import pytest
 from forethought.errors import InputError
 from forethought.policy import default_policy
 from forethought.records import Example, write_jsonl
-from forethought.training import prepare
+from forethought.training import run
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.catalogue import all_methods
-from forethought.training.prepare import (
+from forethought.training.run import (
     method_rows,
     read_examples,
     rows_key,
     seen_operators,
     tokenizer_key,
+    train_rows,
     training_rows,
 )
-from forethought.training.run import train_rows
 from forethought.training.streamed import ExampleFile, RowSet
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
 from tests.training.test_fit import CONFIG
@@ -72,7 +72,7 @@ def test_streamed_rows_are_those_made_at_once(file: Path, tmp_path: Path, name: 
 
 def test_they_are_made_once(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = training_rows(SCOT, _material(file), None, tmp_path / "kept")
-    monkeypatch.setattr(prepare, "_stream", lambda *_: pytest.fail("tokenised again"))
+    monkeypatch.setattr(run, "_stream", lambda *_: pytest.fail("tokenised again"))
     again, _ = training_rows(SCOT, _material(file), None, tmp_path / "kept")
     assert list(again) == list(first)
     assert len(list((tmp_path / "kept").iterdir())) == 1
@@ -136,7 +136,7 @@ def test_an_interrupted_tokenising_is_begun_again(file: Path, tmp_path: Path, mo
         return real(material)
 
     broken = SCOT.model_copy(update={"rows": breaks})
-    monkeypatch.setattr(prepare, "goes_by_row", lambda method: True)
+    monkeypatch.setattr(run, "goes_by_row", lambda method: True)
     with pytest.raises(KeyboardInterrupt):
         training_rows(broken, _material(file), None, tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == []
@@ -159,7 +159,7 @@ def test_what_can_not_be_learnt_from_is_said(tmp_path: Path) -> None:
 
 def test_large_files_are_streamed_and_small_ones_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_examples(file, SCOT) == _examples()
-    monkeypatch.setattr(prepare, "LARGE", 12)
+    monkeypatch.setattr(run, "LARGE", 12)
     streamed = read_examples(file, SCOT)
     assert isinstance(streamed, ExampleFile)
     assert list(streamed) == _examples()
@@ -172,7 +172,7 @@ def test_large_files_are_streamed_and_small_ones_read(file: Path, monkeypatch: p
 def test_a_streamed_training_is_that_of_rows_in_memory(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(run, "cache_folder", lambda: tmp_path / "cache")
     config = CONFIG.model_copy(update={"epochs": 1})
     held = _examples(8)[6:8] + _examples(8)[14:]
     write_jsonl(tmp_path / "held.jsonl", held)
@@ -198,7 +198,7 @@ from types import SimpleNamespace
 
 from forethought.models.machine import peak_gib
 from forethought.policy import default_policy
-from forethought.training.prepare import training_rows
+from forethought.training.run import training_rows
 from forethought.training.streamed import ExampleFile
 from forethought.training.methods.base import Material
 from forethought.training.methods.catalogue import all_methods

@@ -36,8 +36,6 @@ LOSS_TOLERANCE, WEIGHT_TOLERANCE = (0.05, 0.1) if has_fast_bfloat16() else (1e-4
 class Written:
     """The paired objective; every process appends each step's values, which are those of all processes."""
 
-    columns: tuple[str, ...] = ()
-
     def __init__(self, out: Path) -> None:
         self._out = out
 

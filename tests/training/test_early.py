@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from forethought.errors import ConfigError, InputError
 from forethought.training.config import EarlyStop, TrainConfig
 from forethought.training.fit import check_settings, train
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head
 from forethought.training.held_out import HeldOutRows, Standing, standing
 from forethought.training.methods.circuit_breaker import CircuitBreakerObjective
 from forethought.training.objective import PairedObjective, paired_loss
@@ -28,12 +28,16 @@ FITTED = TrainConfig.model_validate({**CONFIG.model_dump(), "early_stop": STOP})
 LOSSES = (3.0, 2.0, 2.5, 2.5, 2.5, 1.0)
 
 
-class Scripted:
-    """A measure that says what it is told to, and counts how often it was asked."""
+HELD = make_rows()[0], make_rows()[23]
 
-    def __init__(self, losses: Sequence[float]) -> None:
+
+class Scripted:
+    """Stands for what measures held-out rows: says what it is told to, and counts how often it was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, losses: Sequence[float]) -> None:
         self._left: Iterator[float] = iter(losses)
         self.asked = 0
+        monkeypatch.setattr(HeldOutRows, "__call__", lambda rows, model: self(model))
 
     def __call__(self, model: Any) -> dict[str, float]:
         assert not model.training
@@ -76,17 +80,19 @@ def test_what_counts_as_a_gain_and_as_best_is_set() -> None:
     assert standing(history, EarlyStop(), 0.1) == Standing(30, 0)
 
 
-def test_training_ends_when_nothing_is_gained_and_the_best_weights_are_kept(tmp_path: Path) -> None:
+def test_training_ends_when_nothing_is_gained_and_the_best_weights_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps: list[int] = []
     at_step_4: list[dict[str, torch.Tensor]] = []
-    measure = Scripted(LOSSES)
+    measure = Scripted(monkeypatch, LOSSES)
 
     def on_step(step: int, *_: Any) -> None:
         steps.append(step)
         if step == 5:  # the checkpoint of step 4 is whole by now
             at_step_4.append(load_file(tmp_path / "checkpoints" / "checkpoint-4" / "adapter_model.safetensors"))
 
-    counts = train(str(tiny_folder()), make_rows(), FITTED, tmp_path, on_step, held_out=measure)
+    counts = train(str(tiny_folder()), make_rows(), FITTED, tmp_path, on_step, held_out=HELD)
     assert steps == list(range(1, 11))
     assert measure.asked == 5
     assert counts["steps"] == 10
@@ -100,12 +106,15 @@ def test_training_ends_when_nothing_is_gained_and_the_best_weights_are_kept(tmp_
     assert not (tmp_path / "step.json").exists()
 
 
-def test_measuring_changes_nothing_of_a_training_that_goes_on_gaining(tmp_path: Path) -> None:
+def test_measuring_changes_nothing_of_a_training_that_goes_on_gaining(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = TrainConfig.model_validate({**CONFIG.model_dump(), "epochs": 1})
     measured = TrainConfig.model_validate({**plain.model_dump(), "early_stop": STOP})
     rows = make_rows()
     train(str(tiny_folder()), rows, plain, tmp_path / "plain")
-    counts = train(str(tiny_folder()), rows, measured, tmp_path / "measured", held_out=Scripted((3.0, 2.0, 1.0)))
+    Scripted(monkeypatch, (3.0, 2.0, 1.0))
+    counts = train(str(tiny_folder()), rows, measured, tmp_path / "measured", held_out=HELD)
     assert (counts["kept_step"], counts["stopped_early"]) == (6, 0)
     one, other = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("plain", "measured"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
@@ -115,22 +124,24 @@ class _Broken(Exception):
     pass
 
 
-def test_a_resumed_run_keeps_count(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken at step 7, behind one evaluation without gain: two more end it, not three."""
 
     def breaks(step: int, *_: Any) -> None:
         if step == 7:
             raise _Broken
 
+    Scripted(monkeypatch, LOSSES)
     with pytest.raises(_Broken):
-        train(str(tiny_folder()), make_rows(), FITTED, tmp_path, breaks, held_out=Scripted(LOSSES))
-    rest = Scripted(LOSSES[3:])
-    counts = train(str(tiny_folder()), make_rows(), FITTED, tmp_path, held_out=rest)
+        train(str(tiny_folder()), make_rows(), FITTED, tmp_path, breaks, held_out=HELD)
+    rest = Scripted(monkeypatch, LOSSES[3:])
+    counts = train(str(tiny_folder()), make_rows(), FITTED, tmp_path, held_out=HELD)
     assert rest.asked == 2
     assert (counts["steps"], counts["kept_step"], counts["stopped_early"]) == (10, 4, 1)
     # Asked again, a finished training says the same and moves nothing.
     saved = (tmp_path / "adapter_model.safetensors").read_bytes()
-    again = train(str(tiny_folder()), make_rows(), FITTED, tmp_path, held_out=Scripted(()))
+    Scripted(monkeypatch, ())
+    again = train(str(tiny_folder()), make_rows(), FITTED, tmp_path, held_out=HELD)
     assert (again["steps"], again["kept_step"]) == (10, 4)
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == saved
 
@@ -172,4 +183,3 @@ def test_what_can_not_be_held_out() -> None:
         check_settings(FITTED, PairedObjective(), None)
     with pytest.raises(ConfigError, match="their paired loss is not what this objective minimises"):
         check_settings(FITTED, CircuitBreakerObjective((1,)), rows)
-    check_settings(FITTED, CircuitBreakerObjective((1,)), Scripted(()))

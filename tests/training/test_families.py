@@ -9,7 +9,7 @@ import pytest
 from forethought.errors import InputError
 from forethought.records import Example, write_jsonl
 from forethought.training import held_out
-from forethought.training.held_out import family_of, hold_out
+from forethought.training.held_out import hold_out
 from forethought.training.streamed import ExampleFile
 from tests.tiny import harmful_example, harmless_example
 
@@ -35,9 +35,9 @@ def test_no_family_is_on_both_sides_and_all_of_it_goes() -> None:
     examples = _examples()
     kept, held = hold_out(examples, 0.2)
     assert len(kept) + len(held) == len(examples)
-    assert {family_of(e.request) for e in kept}.isdisjoint({family_of(e.request) for e in held})
+    assert {e.request.cluster for e in kept}.isdisjoint({e.request.cluster for e in held})
     for term in ("refusal", "benign"):
-        gone = {family_of(e.request) for e in held if e.term == term}
+        gone = {e.request.cluster for e in held if e.term == term}
         assert 4 <= len(gone) <= 7  # a fifth of twenty, and what the other term's families hold of this one
     assert [e for e in examples if e in kept] == list(kept)
 
@@ -60,7 +60,7 @@ def test_few_of_those_held_out_are_measured(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(kept) <= 40
     _, again = hold_out(_examples()[::-1], 0.5)
     assert {e.request.id for e in again} == {e.request.id for e in held}
-    assert {family_of(e.request) for e in kept}.isdisjoint({family_of(e.request) for e in held})
+    assert {e.request.cluster for e in kept}.isdisjoint({e.request.cluster for e in held})
 
 
 def test_one_family_of_a_term_can_not_be_held_out() -> None:

@@ -24,7 +24,7 @@ from forethought.policy import default_policy
 from forethought.training import fit
 from forethought.training.config import TrainConfig
 from forethought.training.fit import last_checkpoint, train
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head
 from forethought.training.objective import Step, paired_loss
 from forethought.training.rows import TokenRow, collate, tokenize
 from forethought.training.trainer import disturb, lora

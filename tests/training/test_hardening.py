@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -13,10 +14,11 @@ from forethought.attacks.catalogue import parse_attack, seen_in_training
 from forethought.chat import encode_prompt
 from forethought.errors import ConfigError, ModelError
 from forethought.models.conversation import Conversation
+from forethought.models.local import LocalModel
 from forethought.models.settings import read_settings
+from forethought.training.hardening import rounds
 from forethought.training.hardening.attacking import Found
 from forethought.training.hardening.pairs import make_pool
-from forethought.training.hardening.rounds import Means, harden
 from forethought.training.hardening.settings import HardeningSettings
 from forethought.training.methods.combined import Levers
 from forethought.training.objective import PairedObjective
@@ -58,7 +60,11 @@ class World:
         given = job(self.out, self.settings, self.tokens)
         changed = given.method.model_copy(update=method)
         given = dataclasses.replace(given, say=self.said.append, method=changed)
-        return harden(given, self.settings, Means(self.trainer, self.load))
+        with (
+            mock.patch.object(rounds, "train_method", self.trainer),
+            mock.patch.object(LocalModel, "load", lambda folder: self.load(Path(folder))),
+        ):
+            return rounds.harden(given, self.settings)
 
     def load(self, folder: Path) -> Scripted:
         model = self.make(folder)
@@ -116,7 +122,6 @@ def test_each_round_is_trained_with_the_levers_of_the_settings(tmp_path: Path) -
         assert all(row.weights for row in rows)
         assert taught.method.procedure is not None
         assert isinstance(taught.method.objective(taught.config, 2), PairedObjective)
-        assert taught.method.objective(taught.config, 2).columns == ("weights",)
     assert HardeningSettings().model_dump().get("levers") is None  # keys of hardenings without them stay
 
 
@@ -221,12 +226,12 @@ def test_the_best_round_is_kept_with_what_it_has_seen(tmp_path: Path) -> None:
     assert not seen_in_training(parse_attack("less_thinking"), settings.seen_operators)
     table = world.table()
     assert table["best"] == 1
-    rounds = table["rounds"]
-    assert isinstance(rounds, list)
+    told = table["rounds"]
+    assert isinstance(told, list)
     # Three attacks on as many held-out requests: an empty thought gets through on a third of the harmful ones.
-    assert [one["measured"]["youden"] for one in rounds] == pytest.approx([2 / 3, 1.0])
-    assert [one["measured"]["asr"] for one in rounds] == pytest.approx([1 / 3, 0.0])
-    assert [one["rows_added"] for one in rounds] == [0, 12]
+    assert [one["measured"]["youden"] for one in told] == pytest.approx([2 / 3, 1.0])
+    assert [one["measured"]["asr"] for one in told] == pytest.approx([1 / 3, 0.0])
+    assert [one["trained"]["added"] for one in told] == [0, 12]
     assert any(line.split()[:2] == ["1", "1.00"] for line in world.said)
 
 
@@ -295,11 +300,11 @@ def test_unscored_answers_end_it(tmp_path: Path) -> None:
 
     world = World(tmp_path, make)
     assert world.run()["rounds"] == 1
-    rounds = world.table()["rounds"]
-    assert isinstance(rounds, list)
-    assert rounds[0]["measured"]["youden"] is None
-    assert rounds[0]["measured"]["asr"] is None
-    assert rounds[0]["measured"]["unscored"] == 12
+    told = world.table()["rounds"]
+    assert isinstance(told, list)
+    assert told[0]["measured"]["youden"] is None
+    assert told[0]["measured"]["asr"] is None
+    assert told[0]["measured"]["unscored"] == 12
     assert any("nothing was scored" in line for line in world.said)
 
 

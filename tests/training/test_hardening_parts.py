@@ -20,18 +20,15 @@ from forethought.training.hardening.attacking import (
     Answered,
     Heard,
     Measured,
-    RoundResult,
-    best_round,
     hear,
     measure,
-    stopped_improving,
 )
-from forethought.training.hardening.pairs import Case, Pair, carried_over, couples, deal, group_of, make_pool
-from forethought.training.hardening.rows import round_rows, taught_row
+from forethought.training.hardening.pairs import Case, Pair, carried_over, couples, deal, make_pool
+from forethought.training.hardening.rounds import RoundResult, Trained, best_round, round_rows, stopped_improving
 from forethought.training.hardening.settings import HELD_OUT_REASONING, TRAINED_REASONING, shown_by
 from forethought.training.methods.base import Material
-from forethought.training.methods.combined import Levers
-from forethought.training.methods.weighted import Emphasis
+from forethought.training.methods.combined import PLAIN, Levers
+from forethought.training.methods.verdict import Emphasis
 from forethought.training.rows import IGNORED, TokenRow
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example
 from tests.training.hardening_material import SMALL, THINGS, examples, material
@@ -64,10 +61,10 @@ def test_variants_and_twins_stand_on_one_side() -> None:
     ]
     for seed in range(5):
         pool = make_pool([*twins, *rows[20:]], SMALL.model_copy(update={"held_out": 0.3}), seed)
-        held = {group_of(one.request) for couple in pool.held_out for one in couple}
+        held = {one.request.cluster for couple in pool.held_out for one in couple}
         assert len(held) == 3
         assert all(one[0].request.twin == one[1].request.twin for one in pool.held_out)
-        assert held.isdisjoint(group_of(one.request) for one in (*pool.harmful, *pool.harmless, *pool.trainable))
+        assert held.isdisjoint(one.request.cluster for one in (*pool.harmful, *pool.harmless, *pool.trainable))
         assert len(pool.harmful) == len(pool.harmless) == 7
     # A styled row goes with its original, which here has no twin.
     first = next(seed for seed in range(40) if _is_held("red", seed))
@@ -195,7 +192,7 @@ def _pair(attack: str, thing: str = "red", prefill: str = "") -> Pair:
 def test_a_begun_turn_bears_no_loss_and_is_thought_over_anew(prefill: str, gap: str) -> None:
     given = material()
     case = _pair("x", prefill=prefill).harmful
-    row = taught_row(given, case.taught)
+    row = PLAIN.row(given, case.taught)
     start = [
         *encode_prompt(given.tokenizer, case.attacked.messages),
         *encode_completion(given.tokenizer, prefill, False),
@@ -212,13 +209,13 @@ def test_a_begun_turn_bears_no_loss_and_is_thought_over_anew(prefill: str, gap: 
 @pytest.mark.parametrize("prefill", ["", "Sure, here is"])
 def test_levers_weigh_the_same_words_of_a_row_behind_a_begun_turn(prefill: str) -> None:
     given, levers = material(), Levers(emphasis=Emphasis(intent=2.0, verdict=5.0, answer=3.0, answer_tokens=2))
-    row = taught_row(given, _pair("x", prefill=prefill).harmful.taught, levers)
+    row = levers.row(given, _pair("x", prefill=prefill).harmful.taught)
     weighed = {weight: _words(given, row, weight) for weight in (2.0, 5.0, 3.0)}
     assert weighed[5.0].strip() == "refuse"
     assert weighed[2.0].strip() == "copy a paid film without paying."
     assert REFUSE_TEXT.startswith(weighed[3.0].strip())
     assert weighed[3.0].strip()
-    plain = taught_row(given, _pair("x", prefill=prefill).harmful.taught)
+    plain = PLAIN.row(given, _pair("x", prefill=prefill).harmful.taught)
     assert (row.input_ids, row.labels) == (plain.input_ids, plain.labels)
     assert not plain.weights
 
@@ -231,7 +228,7 @@ def _words(given: Material, row: TokenRow, weight: float) -> str:
 
 def test_a_lever_that_leaves_answers_out_does_so_for_what_attacks_add_too() -> None:
     given = material()
-    row = taught_row(given, _pair("x").harmful.taught, Levers(emphasis=None, answers=0.0))
+    row = Levers(emphasis=None, answers=0.0).row(given, _pair("x").harmful.taught)
     assert given.tokenizer.decode(row.input_ids).rstrip().endswith("</think>")
 
 
@@ -239,7 +236,7 @@ def test_added_rows_are_kept_whole_and_old_ones_make_place() -> None:
     given = material()
     old = examples()
     added = [_pair("x", thing) for thing in THINGS[:3]]
-    whole = sum(taught_row(given, example).tokens for example in old)
+    whole = sum(PLAIN.row(given, example).tokens for example in old)
     made = round_rows(given, old, added, whole, added_share=0.8)
     assert made.added == 6
     assert made.left_out == 0
@@ -284,7 +281,9 @@ def test_youden_by_hand() -> None:
 
 def _rounds(*youdens: float | None) -> list[RoundResult]:
     shares = [Measured(youden=value, asr=None, false_refusal=None) for value in youdens]
-    return [RoundResult(round=place, measured=one, rows=1, tokens=1) for place, one in enumerate(shares)]
+    return [
+        RoundResult(round=place, measured=one, trained=Trained(rows=1, tokens=1)) for place, one in enumerate(shares)
+    ]
 
 
 @pytest.mark.parametrize(

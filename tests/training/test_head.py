@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head
 from forethought.training.rows import IGNORED
 
 

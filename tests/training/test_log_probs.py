@@ -17,8 +17,8 @@ from transformers import (
     GraniteForCausalLM,
 )
 
-from forethought.training import head
-from forethought.training.head import add_taught_head, logit_shape, target_log_probs
+from forethought.training import forward
+from forethought.training.forward import add_taught_head, logit_shape, target_log_probs
 
 PLAIN = SimpleNamespace()
 
@@ -59,7 +59,7 @@ def test_factor_and_cap_by_hand() -> None:
 def test_values_and_gradients_are_those_of_log_softmax(
     monkeypatch: pytest.MonkeyPatch, factor: float, cap: float | None, biased: bool
 ) -> None:
-    monkeypatch.setattr(head, "CHUNK", 4)  # ten tokens: two whole chunks and a part of one
+    monkeypatch.setattr(forward, "CHUNK", 4)  # ten tokens: two whole chunks and a part of one
     torch.manual_seed(0)
     weight, bias = torch.randn(17, 8), torch.randn(17) if biased else None
     targets, behind = torch.randint(0, 17, (10,)), torch.randn(10)
@@ -88,7 +88,7 @@ def test_a_head_that_is_trained_gets_its_gradient() -> None:
 
 
 def test_the_table_of_all_tokens_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "CHUNK", 4)
+    monkeypatch.setattr(forward, "CHUNK", 4)
     sizes: list[int] = []
     real = torch.nn.functional.linear
 

@@ -16,11 +16,12 @@ from forethought.reasoning import parse
 from forethought.records import Example
 from forethought.training.config import TrainConfig
 from forethought.training.fit import train
+from forethought.training.hardening.settings import HardeningSettings
 from forethought.training.methods.base import Material
 from forethought.training.methods.catalogue import all_methods, get_method
 from forethought.training.methods.combined import Levers
 from forethought.training.methods.supervised import CONSTANT_REFUSAL
-from forethought.training.methods.weighted import Emphasis
+from forethought.training.methods.verdict import Emphasis
 from forethought.training.rows import IGNORED, TokenRow
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_folder, tiny_tokenizer
 
@@ -204,10 +205,8 @@ def test_methods_by_name() -> None:
 def test_a_procedure_takes_settings_of_its_own_and_names_a_wrong_one() -> None:
     hardened = get_method("scot_hardened")
     tuned = hardened.tuned({"rounds": 1})
-    assert tuned.tunable is not None
-    assert hardened.tunable is not None
-    assert tuned.tunable.settings == hardened.tunable.settings.model_copy(update={"rounds": 1})
-    assert tuned.procedure is not hardened.procedure
+    assert tuned.procedure_settings == HardeningSettings(rounds=1)
+    assert hardened.procedure_settings == HardeningSettings()
     assert hardened.tuned({}) is hardened
     for changes, said in (({"rounds": 0}, "rounds': .*greater than or equal to 1"), ({"round": 2}, "round': .*rounds")):
         with pytest.raises(ConfigError, match=said.replace("'", "")):

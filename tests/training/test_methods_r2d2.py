@@ -17,7 +17,7 @@ from forethought.errors import InputError, ModelError
 from forethought.policy import default_policy
 from forethought.records import user_request
 from forethought.training.config import TrainConfig
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.catalogue import all_methods
 from forethought.training.methods.r2d2 import (
@@ -28,7 +28,6 @@ from forethought.training.methods.r2d2 import (
     SuffixPool,
     away_loss,
     pool_of,
-    refreshing,
 )
 from forethought.training.objective import Step
 from forethought.training.rows import IGNORED, collate
@@ -160,7 +159,7 @@ def test_the_loss_is_the_sum_of_its_terms(adapted: Any, material: Material, tmp_
 
 def _job(material: Material, out: Path, **settings: Any) -> Job:
     config = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=2, seed=3, checkpoint_steps=1, **settings)
-    method = all_methods()["r2d2"].model_copy(update={"procedure": refreshing(SMALL)})
+    method = all_methods()["r2d2"].model_copy(update={"procedure_settings": SMALL})
     return Job(str(tiny_folder()), method, material, config, out)
 
 

@@ -14,10 +14,17 @@ from forethought.policy import default_policy
 from forethought.reasoning import Format, parse
 from forethought.records import Example
 from forethought.training.methods.base import Material
-from forethought.training.methods.consistent import consistent, undisguised
-from forethought.training.methods.stepwise import RETHINK, SAFE, UNSAFE, stepwise
 from forethought.training.methods.supervised import reasoned
-from forethought.training.methods.weighted import EMPHASIS, weighted
+from forethought.training.methods.verdict import (
+    CONSISTENT,
+    REASONING_FIRST,
+    RETHINK,
+    SAFE,
+    UNSAFE,
+    WEIGHTED,
+    Emphasis,
+    undisguised,
+)
 from forethought.training.rows import IGNORED, TokenRow, prompt_tokens, rival_at, token_spans
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_tokenizer
 
@@ -53,23 +60,23 @@ def _taught(row: TokenRow) -> str:
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_weights_stand_on_intent_verdict_and_first_words(material: Material, fmt: Format) -> None:
     material = dataclasses.replace(material, format=fmt)
-    rows = weighted(material)
+    rows = WEIGHTED.rows(material)
     said = _marked(rows[0], rows[0].weights, 1.0)
     by_weight = {weight: "".join(text for text, own in said if own == weight) for _, weight in said}
-    assert by_weight[EMPHASIS.intent].strip(" .") == "copy a paid film without paying"
-    assert by_weight[EMPHASIS.verdict] == " refuse"
-    assert REFUSE_TEXT.startswith(by_weight[EMPHASIS.answer])
-    assert sum(weight == EMPHASIS.answer for _, weight in said) == EMPHASIS.answer_tokens
+    assert by_weight[Emphasis().intent].strip(" .") == "copy a paid film without paying"
+    assert by_weight[Emphasis().verdict] == " refuse"
+    assert REFUSE_TEXT.startswith(by_weight[Emphasis().answer])
+    assert sum(weight == Emphasis().answer for _, weight in said) == Emphasis().answer_tokens
     # Without an answer nothing stands for it, and what is taught is SCoT's in any case.
-    assert EMPHASIS.answer not in rows[4].weights
+    assert Emphasis().answer not in rows[4].weights
     bare = [row.model_copy(update={"weights": ()}) for row in rows]
     assert bare == reasoned(material)
 
 
 def test_a_prefill_moves_the_weights_along(material: Material) -> None:
     opened = material.examples[0].model_copy(update={"prefill": "Sure, here is"})
-    (row,) = weighted(dataclasses.replace(material, examples=[opened]))
-    assert [text for text, weight in _marked(row, row.weights, 1.0) if weight == EMPHASIS.verdict] == [" refuse"]
+    (row,) = WEIGHTED.rows(dataclasses.replace(material, examples=[opened]))
+    assert [text for text, weight in _marked(row, row.weights, 1.0) if weight == Emphasis().verdict] == [" refuse"]
 
 
 def test_a_tokenizer_that_can_not_tell_places_is_named() -> None:
@@ -87,7 +94,7 @@ def test_a_tokenizer_that_can_not_tell_places_is_named() -> None:
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_a_disguise_has_the_plain_request_beside_it(material: Material, fmt: Format) -> None:
     material = dataclasses.replace(material, format=fmt)
-    rows = consistent(material)
+    rows = CONSISTENT.rows(material)
     for place, verdict, rival in ((2, " refuse", " comply"), (3, " comply", " refuse")):
         row, plain = rows[place], material.examples[place - 2]
         prompt = encode_prompt(material.tokenizer, plain.request.messages)
@@ -103,7 +110,7 @@ def test_a_disguise_has_the_plain_request_beside_it(material: Material, fmt: For
 
 
 def test_the_thought_is_the_same_on_both_sides(material: Material) -> None:
-    row = consistent(material)[2]
+    row = CONSISTENT.rows(material)[2]
     own = row.input_ids[prompt_tokens(row) :]
     start = next(place for place, label in enumerate(row.other_labels) if label != IGNORED)
     other = row.other_input_ids[start:]
@@ -116,7 +123,7 @@ def test_the_thought_is_the_same_on_both_sides(material: Material) -> None:
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_steps_end_in_pivots_and_the_verdict_is_read_as_before(material: Material, fmt: Format) -> None:
     material = dataclasses.replace(material, format=fmt)
-    for row, example in zip(stepwise(material), material.examples, strict=True):
+    for row, example in zip(REASONING_FIRST.rows(material), material.examples, strict=True):
         parsed = parse(_taught(row), material.policy)
         assert parsed.reasoning is not None
         assert parsed.reasoning.verdict == example.reasoning.verdict
@@ -135,7 +142,7 @@ def test_a_pivot_is_set_against_the_opposite_one(material: Material) -> None:
     tokenizer = material.tokenizer
     safe, unsafe = (encode_completion(tokenizer, f"\n{mark}\n", end=False) for mark in (SAFE, UNSAFE))
     place = next(n for n, (a, b) in enumerate(zip(safe, unsafe, strict=False)) if a != b)
-    for row, example in zip(stepwise(material), material.examples, strict=True):
+    for row, example in zip(REASONING_FIRST.rows(material), material.examples, strict=True):
         own, rival = (unsafe, safe) if example.term == "refusal" else (safe, unsafe)
         found = [(row.input_ids[n], value) for n, value in enumerate(row.rivals) if value != IGNORED]
         assert found == [(own[place], rival[place])] * 2
@@ -146,7 +153,7 @@ def test_a_datasets_own_reasoning_is_a_step(material: Material) -> None:
     example = material.examples[0]
     thought = example.reasoning.model_copy(update={"deliberation": "It is about a paid film."})
     reasoned_by_hand = example.model_copy(update={"reasoning": thought})
-    (row,) = stepwise(dataclasses.replace(material, examples=[reasoned_by_hand]))
+    (row,) = REASONING_FIRST.rows(dataclasses.replace(material, examples=[reasoned_by_hand]))
     assert f"{UNSAFE}\nIt is about a paid film.\n{UNSAFE}\n" in _taught(row)
 
 

@@ -16,7 +16,7 @@ from forethought.errors import ConfigError
 from forethought.policy import default_policy
 from forethought.training.config import TrainConfig
 from forethought.training.fit import train
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head
 from forethought.training.methods.adversarial import (
     LatentObjective,
     _mean,

@@ -13,12 +13,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from forethought.policy import default_policy
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head
 from forethought.training.methods.adversarial import LatentObjective
 from forethought.training.methods.circuit_breaker import CircuitBreakerObjective
-from forethought.training.methods.consistent import ConsistencyObjective
 from forethought.training.methods.preference import PreferenceObjective
-from forethought.training.methods.stepwise import PivotObjective
+from forethought.training.methods.verdict import ConsistencyObjective, PivotObjective
 from forethought.training.objective import Batch, Objective, PairedObjective, Step, mean_over_all
 from forethought.training.rows import TokenRow, collate, tokenize, with_other
 from tests.tiny import harmful_example, harmless_example, tiny_model, tiny_tokenizer
@@ -92,7 +91,7 @@ def _both(objective: Objective, model: Any, parts: list[Batch], grad: bool) -> l
 
 
 OBJECTIVES: list[Objective] = [
-    PairedObjective(0.5, columns=("weights",)),
+    PairedObjective(0.5),
     PivotObjective(),
     ConsistencyObjective(),
     CircuitBreakerObjective(layers=(1, 2)),

@@ -13,10 +13,16 @@ from peft import LoraConfig, get_peft_model
 from forethought.policy import default_policy
 from forethought.training.config import TrainConfig
 from forethought.training.fit import train
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head
 from forethought.training.methods.base import Material
-from forethought.training.methods.consistent import ConsistencyObjective, consistent, verdict_divergence
-from forethought.training.methods.stepwise import PivotObjective, pivot_loss, stepwise
+from forethought.training.methods.verdict import (
+    CONSISTENT,
+    REASONING_FIRST,
+    ConsistencyObjective,
+    PivotObjective,
+    pivot_loss,
+    verdict_divergence,
+)
 from forethought.training.objective import Batch, PairedObjective, Step, paired_loss
 from forethought.training.rows import IGNORED, TokenRow, collate
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
@@ -76,7 +82,7 @@ def test_a_weight_belongs_to_the_token_that_is_predicted(adapted: Any) -> None:
     with torch.no_grad():
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
         log_probs = adapted(**inputs, taught_only=True).log_probs[0]
-        loss, _ = PairedObjective(columns=("weights",)).loss(adapted, batch, Step())
+        loss, _ = PairedObjective().loss(adapted, batch, Step())
     expected = -(log_probs[0] + 4 * log_probs[1] + log_probs[2]) / 6
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 
@@ -112,7 +118,7 @@ def test_the_margin_is_between_the_token_and_its_rival(adapted: Any) -> None:
 
 
 def test_pivots_are_told_apart_after_training(material: Material, tmp_path: Path) -> None:
-    counts = train(str(tiny_folder()), stepwise(material)[:8], CONFIG, tmp_path, objective=PivotObjective())
+    counts = train(str(tiny_folder()), REASONING_FIRST.rows(material)[:8], CONFIG, tmp_path, objective=PivotObjective())
     assert counts["loss_pivot"] < 0.6  # 1.39 where nothing is told apart: -log 1/2 for each kind
 
 
@@ -139,7 +145,7 @@ def test_the_undisguised_side_is_a_teacher() -> None:
 
 def test_a_row_that_is_its_own_twin_is_consistent(adapted: Any, material: Material) -> None:
     """The other completion of a plain request, made by hand: the same tokens have the same verdict."""
-    row = consistent(material)[8]
+    row = CONSISTENT.rows(material)[8]
     twin = row.model_copy(
         update={"other_input_ids": row.input_ids, "other_labels": row.labels, "other_rivals": row.rivals}
     )
@@ -152,7 +158,7 @@ def test_a_row_that_is_its_own_twin_is_consistent(adapted: Any, material: Materi
 
 
 def test_rows_without_a_disguise_bear_the_paired_loss_alone(adapted: Any, material: Material) -> None:
-    batch = _batch(consistent(material)[2:6])
+    batch = _batch(CONSISTENT.rows(material)[2:6])
     with torch.no_grad():
         loss, values = ConsistencyObjective().loss(adapted, batch, Step())
         paired, _ = PairedObjective().loss(adapted, batch, Step())
@@ -162,7 +168,7 @@ def test_rows_without_a_disguise_bear_the_paired_loss_alone(adapted: Any, materi
 
 def test_disguises_are_drawn_to_the_plain_verdict(adapted: Any, material: Material) -> None:
     """Gradient steps on the divergence alone make it smaller."""
-    batch = _batch(consistent(material)[8:])
+    batch = _batch(CONSISTENT.rows(material)[8:])
     objective = ConsistencyObjective()
     optimiser = torch.optim.Adam([one for one in adapted.parameters() if one.requires_grad], lr=1e-3)
     seen = []

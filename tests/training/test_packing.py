@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from forethought.errors import ConfigError
-from forethought.training.attention import pack_attention
 from forethought.training.config import TrainConfig
 from forethought.training.fit import check_settings, train
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head, pack_attention
 from forethought.training.methods.circuit_breaker import CircuitBreakerObjective
 from forethought.training.objective import PairedObjective, paired_loss
 from forethought.training.rows import TokenRow, collate

@@ -15,7 +15,7 @@ from forethought.errors import ConfigError
 from forethought.training import fit
 from forethought.training.config import EarlyStop, TrainConfig, small_model
 from forethought.training.fit import quantized_loading, train
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head
 from tests.tiny import tiny_folder, tiny_model
 from tests.training.test_fit import CONFIG, make_rows
 

@@ -17,12 +17,13 @@ from forethought.models.settings import read_settings
 from forethought.policy import default_policy
 from forethought.reasoning import SafetyReasoning
 from forethought.records import Example
+from forethought.training import grpo
 from forethought.training.config import TrainConfig
 from forethought.training.methods import reinforced as methods
 from forethought.training.methods.base import Job, Material, TrainingMethod
-from forethought.training.methods.reinforced import REINFORCED, REJECTION, fitting, reinforced, rejecting
-from forethought.training.rl import grpo
-from forethought.training.rl.reward import RejectionSettings, Reward, RewardWeights, RLSettings, Turn
+from forethought.training.methods.reinforced import REINFORCED, fitting
+from forethought.training.methods.rejection import REJECTION, RejectionSettings
+from forethought.training.reward import Reward, RewardWeights, RLSettings, Turn
 from forethought.training.run import train_method
 from tests.scripted import Scripted
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
@@ -61,7 +62,7 @@ def test_scot_rl_goes_on_from_a_supervised_model(tmp_path: Path, monkeypatch: py
     # A random model never ends a turn: it would write all the room there is.
     monkeypatch.setattr(methods, "_longest_thought", lambda material: 8)
     monkeypatch.setattr(methods, "_ANSWER_TOKENS", 2)
-    method = REINFORCED.model_copy(update={"procedure": reinforced(SMALL), "answer_with": "base"})
+    method = REINFORCED.model_copy(update={"procedure_settings": SMALL, "answer_with": "base"})
     told: list[Any] = []
     counts = train_method(_job(method, tmp_path, lambda *step: told.append(step)))
     # Two steps over eight rows by fours, then two of GRPO; one bar for both.
@@ -122,7 +123,7 @@ def test_scot_rejection_trains_again_on_its_own_right_thoughts(tmp_path: Path, m
         return Scripted(answer)
 
     monkeypatch.setattr(LocalModel, "load", load)
-    method = REJECTION.model_copy(update={"procedure": rejecting(RejectionSettings(samples=2))})
+    method = REJECTION.model_copy(update={"procedure_settings": RejectionSettings(samples=2)})
     told: list[Any] = []
     counts = train_method(_job(method, tmp_path, lambda *step: told.append(step)))
     assert loaded == [str(tmp_path / "sft")]

@@ -78,14 +78,6 @@ def test_without_reasoning_the_answer_alone_is_taught(tokenizer: Any) -> None:
     assert _taught(row, tokenizer) == REFUSE_TEXT + tokenizer.decode([end_token(tokenizer)])
 
 
-@pytest.mark.parametrize("fmt", ["think", "paper"])
-def test_opening_can_be_left_untaught(tokenizer: Any, fmt: str) -> None:
-    with_opening = _row(harmless_example(), tokenizer, cast(Format, fmt))
-    without = _row(harmless_example(), tokenizer, cast(Format, fmt), opening_taught=False)
-    assert without.input_ids == with_opening.input_ids
-    assert _taught(without, tokenizer).startswith("Intent:")
-
-
 def test_terms_are_told_apart(tokenizer: Any) -> None:
     assert TERMS[_row(harmful_example(), tokenizer).term] == "refusal"
     assert TERMS[_row(harmless_example(), tokenizer).term] == "benign"

@@ -21,7 +21,7 @@ from forethought.models.settings import read_settings
 from forethought.policy import default_policy
 from forethought.records import Example
 from forethought.training.config import TrainConfig
-from forethought.training.head import add_taught_head
+from forethought.training.forward import add_taught_head
 from forethought.training.methods import headed
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.headed import (

@@ -8,7 +8,6 @@ requests, not the similarity itself: long answers and wordy styles are somewhat 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,17 +17,10 @@ from forethought.attacks.catalogue import DIRECT, parse_attack
 from forethought.attempts.records import Judged
 from forethought.measure.curves import seeds
 from forethought.metrics import Array, Figure, mean_of_shares
-from forethought.refusal import garbled
+from forethought.refusal import garbled, words_of
 
-_WORD = re.compile(r"\b[^\W\d_]{3,}\b")
-_STEM_LETTERS = 5
 _TOGETHER = 1000
 """Texts compared at once, which bounds the memory that their similarities to all requests take."""
-
-
-def words_of(text: str) -> list[str]:
-    """Words of three letters and more, in lower case, cut to five letters; those with a digit in them are none."""
-    return [word[:_STEM_LETTERS] for word in _WORD.findall(text.lower())]
 
 
 class Background:

@@ -17,8 +17,7 @@ from forethought.training.config import Tracker, TrainConfig, is_first, small_mo
 from forethought.training.held_out import hold_out
 from forethought.training.methods.base import Job, Material, TrainingMethod
 from forethought.training.methods.catalogue import get_method
-from forethought.training.prepare import COMPLIED, complied_answers, harmful_requests, read_examples
-from forethought.training.run import train_method
+from forethought.training.run import COMPLIED, complied_answers, harmful_requests, read_examples, train_method
 
 
 @dataclass(frozen=True)

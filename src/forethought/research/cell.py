@@ -23,8 +23,7 @@ from forethought.research.config import MethodEntry, Sweep, method_of
 from forethought.research.material import Ground
 from forethought.training.config import TrainConfig
 from forethought.training.methods.base import Job, Material, TrainingMethod
-from forethought.training.prepare import method_rows
-from forethought.training.run import train_method
+from forethought.training.run import method_rows, train_method
 
 TRAIN, CALIBRATE, ATTACK, QUESTIONS = "train", "calibrate", "attack", "questions"
 _JUDGED, _TOKENS = "judged.jsonl", "max_answer_tokens"

@@ -22,7 +22,7 @@ from forethought.records import Example, Request, read_jsonl
 from forethought.research.config import Sweep, benchmark_requests
 from forethought.store import locked
 from forethought.training.methods.base import Material
-from forethought.training.prepare import COMPLIED, complied_answers, harmful_requests
+from forethought.training.run import COMPLIED, complied_answers, harmful_requests
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
 from forethought.errors import ConfigError, ModelError
 from forethought.manifest import key_of, write_json
 from forethought.models.weights import resolve_dtype, resolve_model
-from forethought.training.attention import pack_attention, suit_attention
-from forethought.training.config import EarlyStop, TrainConfig, is_first
-from forethought.training.head import add_taught_head
-from forethought.training.held_out import HeldOutRows, HeldOutStop, Measure, copy_best
+from forethought.training.config import TrainConfig, is_first
+from forethought.training.forward import add_taught_head, pack_attention, suit_attention
+from forethought.training.held_out import HeldOutRows, HeldOutStop, copy_best
 from forethought.training.objective import Objective, PairedObjective
 from forethought.training.rows import TokenRow, collate
 from forethought.training.streamed import RowSet
@@ -38,8 +36,6 @@ from forethought.training.trainer import (
     tracker_callbacks,
 )
 
-_LATER = frozenset({"weights", "rivals", "other_rivals"})
-
 
 def train(
     base: str,
@@ -48,14 +44,14 @@ def train(
     out: Path,
     on_step: OnStep | None = None,
     objective: Objective | None = None,
-    held_out: Sequence[TokenRow] | Measure | None = None,
+    held_out: Sequence[TokenRow] | None = None,
 ) -> dict[str, float]:
     """Trains on tokenised rows and saves adapter (or full model) and tokenizer into `out`.
 
     `rows` may be a RowSet, which stays on disk. `objective` None is the paired loss of SCoT. Checkpoints go to
     `out`/checkpoints; when some stand there, training resumes from the last and ends as if it had not been interrupted.
-    `held_out` is rows of both terms, or what measures both losses of a model: training ends as `config.early_stop` says
-    (None: as its defaults say), and the weights that were best on them are saved.
+    `held_out` is rows of both terms: training ends as `config.early_stop` says (None: as its defaults say), and the
+    weights that were best on them are saved.
     Returns counts: rows, tokens, steps, the share of time spent waiting for data, the last value of each loss term, and
     of held-out rows the best step's losses, which step's weights were kept and whether training was ended early.
     Raises ModelError for a base model that can't be loaded, and where `out` holds checkpoints of another training;
@@ -63,29 +59,30 @@ def train(
     """
     objective = objective or PairedObjective(config.benign_weight)
     check_settings(config, objective, held_out)
-    claim(out, _key(base, rows, config, objective, held_out))
-    model, tokenizer = _load(base, config, _longest(rows))
-    stop = _early_stop(config, held_out, out)
+    rows = RowSet.of(rows)
+    said = [base, rows.key, config.model_dump(), repr(objective), held_out and RowSet.of(held_out).key]
+    claim(out, key_of(said))
+    model, tokenizer = _load(base, config, max(rows.lengths.tolist(), default=0))
     trainer = ObjectiveTrainer(
         model=model,
         args=arguments(config, out),
-        train_dataset=rows.trained if isinstance(rows, RowSet) else Dataset.from_list([r.model_dump() for r in rows]),
+        train_dataset=rows.trained,
         processing_class=tokenizer,
         data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
         peft_config=lora(config, model.config.num_hidden_layers) if config.method == "lora" else None,
         callbacks=[
             *([Progress(on_step)] if on_step is not None else []),
             *tracker_callbacks(config.trackers, out),
-            *([stop] if stop is not None else []),
         ],
         objective=objective,
-        sampler=_sampler(rows, config),
-        measure=_measure(held_out, tokenizer.pad_token_id, config.batch_size),
+        sampler=PairedSampler(rows.lengths.tolist(), rows.terms.tolist(), config.batch_size, config.seed),
     )
     if config.initial_noise and config.method == "lora":
         disturb(trainer.model, config.initial_noise, config.seed)
-    if stop is not None:
-        stop.attach(trainer)
+    stop = None
+    if held_out is not None:
+        stop = HeldOutStop(trainer, HeldOutRows(held_out, tokenizer.pad_token_id, config.batch_size), config, out)
+        trainer.add_callback(stop)
     trainer.remove_callback(PrinterCallback)  # progress goes to `on_step`, not to the terminal
     last = last_checkpoint(out)
     began = time.perf_counter()
@@ -94,7 +91,7 @@ def train(
     kept = _save(trainer, tokenizer, stop, out)
     return {
         "rows": float(len(rows)),
-        "tokens": float(_tokens(rows) * config.epochs),
+        "tokens": float(rows.tokens * config.epochs),
         "steps": float(trainer.state.global_step),
         "data_wait_share": trainer.data_wait_s / seconds,
         **_last_terms(trainer.state.log_history),
@@ -102,17 +99,17 @@ def train(
     }
 
 
-def check_settings(config: TrainConfig, objective: Objective, held_out: Sequence[object] | Measure | None) -> None:
+def check_settings(config: TrainConfig, objective: Objective, held_out: Sequence[object] | None) -> None:
     """Raises ConfigError for settings that don't go together and packages that are not there; loads nothing."""
     check_trackers(config.trackers)
     if config.early_stop is not None and held_out is None:
         raise ConfigError("early_stop", "nothing is held out to stop by", "Give held-out rows (--held-out 0.1)")
     paired = isinstance(objective, PairedObjective)
-    if held_out is not None and not callable(held_out) and not paired:
+    if held_out is not None and not paired:
         raise ConfigError(
             f"held-out rows with {type(objective).__name__}",
             "their paired loss is not what this objective minimises",
-            "Give a measure of the model instead, or hold nothing out",
+            "Hold nothing out",
         )
     if config.packing and not paired:
         raise ConfigError(
@@ -120,57 +117,6 @@ def check_settings(config: TrainConfig, objective: Objective, held_out: Sequence
             "this objective may look at states row by row, which packed rows have not",
             "Set packing: false",
         )
-
-
-def _key(
-    base: str,
-    rows: Sequence[TokenRow],
-    config: TrainConfig,
-    objective: Objective,
-    held_out: Sequence[TokenRow] | Measure | None,
-) -> str:
-    """What a training is, for its checkpoints."""
-    said: dict[str, Any] = {"base": base, "rows": _said(rows), "config": config.model_dump()}
-    said["objective"] = repr(objective)
-    if held_out is not None:
-        said["held_out"] = "a measure" if callable(held_out) else _said(held_out)
-    return key_of(said)
-
-
-def _said(rows: Sequence[TokenRow]) -> Any:
-    if isinstance(rows, RowSet):
-        return rows.key
-    said = [row.model_dump() for row in rows]
-    # Fields that came later are left out where they are empty: trainings that were stopped before go on.
-    return [{name: value for name, value in row.items() if value != () or name not in _LATER} for row in said]
-
-
-def _early_stop(config: TrainConfig, held_out: Sequence[TokenRow] | Measure | None, out: Path) -> HeldOutStop | None:
-    if held_out is None:
-        return None
-    return HeldOutStop(config.early_stop or EarlyStop(), config.benign_weight, out / "checkpoints" / "best")
-
-
-def _measure(held_out: Sequence[TokenRow] | Measure | None, pad_id: int, batch_size: int) -> Measure | None:
-    if held_out is None or callable(held_out):
-        return held_out
-    return HeldOutRows(held_out, pad_id, batch_size)
-
-
-def _sampler(rows: Sequence[TokenRow], config: TrainConfig) -> PairedSampler:
-    if isinstance(rows, RowSet):
-        return PairedSampler(rows.lengths.tolist(), rows.terms.tolist(), config.batch_size, config.seed)
-    return PairedSampler([row.length for row in rows], [row.term for row in rows], config.batch_size, config.seed)
-
-
-def _tokens(rows: Sequence[TokenRow]) -> int:
-    return rows.tokens if isinstance(rows, RowSet) else sum(row.tokens for row in rows)
-
-
-def _longest(rows: Sequence[TokenRow]) -> int:
-    """Tokens of the longest completion that is read at once."""
-    lengths = rows.lengths.tolist() if isinstance(rows, RowSet) else [row.length for row in rows]
-    return max(lengths, default=0)
 
 
 def _save(trainer: ObjectiveTrainer, tokenizer: Any, stop: HeldOutStop | None, out: Path) -> dict[str, float]:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,13 @@ from transformers import TrainerCallback
 
 from forethought.errors import InputError
 from forethought.manifest import write_json
-from forethought.records import Example, Request
-from forethought.training.config import EarlyStop, is_first
+from forethought.records import Example
+from forethought.training.config import EarlyStop, TrainConfig, is_first
 from forethought.training.rows import TERMS, TokenRow, collate
 from forethought.training.streamed import ExampleFile
 
 MOST = 500
 """Held-out examples of one term that are measured; more would cost time and settle little."""
-
-
-def family_of(request: Request) -> str:
-    """What keeps a request together with its variants, its twin and its scenario."""
-    return request.family or request.twin or request.seed_id
 
 
 def hold_out(examples: Sequence[Example], share: float) -> tuple[Sequence[Example], Sequence[Example]]:
@@ -48,7 +43,7 @@ def hold_out(examples: Sequence[Example], share: float) -> tuple[Sequence[Exampl
     families = np.empty(len(examples), dtype=np.uint64)
     terms = np.empty(len(examples), dtype=np.int8)
     for place, example in enumerate(examples):
-        digest = hashlib.sha256(family_of(example.request).encode()).digest()
+        digest = hashlib.sha256(example.request.cluster.encode()).digest()
         families[place] = int.from_bytes(digest[:8], "big")
         terms[place] = TERMS.index(example.term)
     out = np.isin(families, np.concatenate([_chosen(families[terms == n], share, n) for n in range(len(TERMS))]))
@@ -123,10 +118,6 @@ class HeldOutRows:
 
 PREFIX = "held_out_"
 """What stands before a term's name in logs and counts."""
-Losses = Mapping[str, float]
-"""Held-out loss by term: `refusal` and `benign`."""
-Measure = Callable[[Any], Losses]
-"""A model, in evaluation mode, to its held-out losses. Among several processes every one calls it."""
 _STEP = "step.json"
 
 
@@ -160,13 +151,10 @@ def standing(history: Sequence[Mapping[str, Any]], settings: EarlyStop, benign_w
 class HeldOutStop(TrainerCallback):  # type: ignore[misc]
     """Measures every so many steps, keeps the best weights, and ends training when nothing is gained."""
 
-    def __init__(self, settings: EarlyStop, benign_weight: float, folder: Path) -> None:
-        self._settings, self._weight, self._folder = settings, benign_weight, folder
-        self._trainer: Any = None
-
-    def attach(self, trainer: Any) -> None:
-        """The trainer whose `held_out_losses` is asked and whose weights are saved."""
-        self._trainer = trainer
+    def __init__(self, trainer: Any, rows: HeldOutRows, config: TrainConfig, out: Path) -> None:
+        self._trainer, self._rows = trainer, rows
+        self._settings, self._weight = config.early_stop or EarlyStop(), config.benign_weight
+        self._folder = out / "checkpoints" / "best"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A run that is resumed where it had been ended does not go on."""
@@ -177,13 +165,24 @@ class HeldOutStop(TrainerCallback):  # type: ignore[misc]
         """Before the step's checkpoint is written, so that the checkpoint's log holds the evaluation."""
         if state.global_step % self._settings.every and state.global_step != state.max_steps:
             return
-        losses = self._trainer.held_out_losses()
+        losses = self._measured()
         self._trainer.log({PREFIX + term: round(value, 6) for term, value in losses.items()})
         now = self.standing(state)
         if now.best_step == state.global_step:
             self._keep(state.global_step)
         if now.stale >= self._settings.patience:
             control.should_training_stop = True
+
+    def _measured(self) -> dict[str, float]:
+        """The held-out losses of the model as it stands; the random state of training is not touched."""
+        model = self._trainer.model_wrapped
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad(), self._trainer.compute_loss_context_manager():
+                return self._rows(model)
+        finally:
+            model.train(was_training)
 
     def standing(self, state: Any) -> Standing:
         """Where the evaluations of a trainer's state stand."""

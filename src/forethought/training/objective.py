@@ -41,11 +41,6 @@ class Step:
 class Objective(Protocol):
     """A loss. It may look at the model's hidden states and switch its adapter off; it never steps the optimiser."""
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns of a batch that it reads besides input_ids, attention_mask, labels and term."""
-        ...
-
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss, a scalar, and the value of each of its terms by name.
 
@@ -93,13 +88,11 @@ class PairedObjective:
 
     benign_weight: float = 1.0
     """Lambda of the loss."""
-    columns: tuple[str, ...] = ()
-    """`weights` where rows have them."""
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
-        """The paired loss of the batch's taught tokens; the model has a taught head (`head.add_taught_head`)."""
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
-        out = model(**inputs, taught_only=True)
+        """The paired loss of the batch's taught tokens, by their weights where rows have some; the model has a taught
+        head (`forward.add_taught_head`)."""
+        out = model(**inputs_of(batch), taught_only=True)
         weights = batch["weights"][:, 1:] if "weights" in batch else None
         return paired_loss(out.log_probs, out.taught, batch["term"], self.benign_weight, step, weights)
 

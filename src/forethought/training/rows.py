@@ -50,6 +50,12 @@ class TokenRow(Record):
         return len(self.input_ids) + len(self.other_input_ids)
 
 
+def taught_after(prompt: Sequence[int], taught: Sequence[int], term: str) -> TokenRow:
+    """A row that teaches all tokens behind its prompt."""
+    labels = (*([IGNORED] * len(prompt)), *taught)
+    return TokenRow(input_ids=(*prompt, *taught), labels=labels, term=TERMS.index(term))
+
+
 def tokenize(
     example: Example,
     tokenizer: Tokenizer,
@@ -58,27 +64,22 @@ def tokenize(
     detail: Detail,
     seed: int,
     reasoning: bool = True,
-    opening_taught: bool = True,
 ) -> TokenRow:
     """An example as tokens. Without `reasoning` only the answer is taught (refusal training).
 
-    A row without an answer ends where its thought closes, and no end token is taught. A prefill is part of the prompt.
+    A row without an answer ends where its thought closes, and no end token is taught. A prefill is part of the prompt,
+    with tokens of its own, as when the model is attacked.
     """
     begun = encode_completion(tokenizer, example.prefill, end=False) if example.prefill else []
     prompt = [*encode_prompt(tokenizer, example.request.messages), *begun]
-    thought = render(example.reasoning, policy, fmt, detail, seed) if reasoning else ""
-    text = thought + example.answer
+    thought = gap_behind(example.prefill) + render(example.reasoning, policy, fmt, detail, seed) if reasoning else ""
     end = bool(example.answer) and example.answer_complete
-    completion = encode_completion(tokenizer, text, end=end)
-    labels = list(completion)
-    if reasoning and not opening_taught:
-        skip = len(encode_completion(tokenizer, thought.split("\n", 1)[0] + "\n", end=False))
-        labels[:skip] = [IGNORED] * skip
-    return TokenRow(
-        input_ids=(*prompt, *completion),
-        labels=(*([IGNORED] * len(prompt)), *labels),
-        term=TERMS.index(example.term),
-    )
+    return taught_after(prompt, encode_completion(tokenizer, thought + example.answer, end=end), example.term)
+
+
+def gap_behind(prefill: str) -> str:
+    """Behind a turn that was begun, the thought is opened anew, on a line of its own."""
+    return "" if not prefill or prefill.endswith("\n") else "\n"
 
 
 def with_other(row: TokenRow, other: TokenRow) -> TokenRow:

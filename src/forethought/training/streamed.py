@@ -105,8 +105,13 @@ def _schema() -> Any:
     )
 
 
+def _columns(row: TokenRow, style: str | None = None) -> dict[str, Any]:
+    return row.model_dump() | {"length": row.length, "tokens": row.tokens, "style": style}
+
+
 class RowSet(Sequence[TokenRow]):
-    """Rows in an arrow file. Lengths and terms are held in memory, five bytes a row; the rest is read where needed."""
+    """Rows in an arrow table, in memory or in a file; of a file's, lengths and terms are held in memory, five bytes a
+    row, and the rest is read where needed."""
 
     def __init__(self, data: Dataset, key: str) -> None:
         self.data = data
@@ -115,6 +120,14 @@ class RowSet(Sequence[TokenRow]):
         columns = data.with_format("numpy")
         self.lengths: NDArray[np.int32] = np.asarray(columns["length"][:], dtype=np.int32)
         self.terms: NDArray[np.int8] = np.asarray(columns["term"][:], dtype=np.int8)
+
+    @classmethod
+    def of(cls, rows: Sequence[TokenRow]) -> RowSet:
+        """Rows in memory; what is a RowSet already stays as it is."""
+        if isinstance(rows, RowSet):
+            return rows
+        table = pa.Table.from_pylist([_columns(row) for row in rows], schema=_schema())
+        return cls(Dataset(table), key_of([row.model_dump() for row in rows]))
 
     @classmethod
     def write(cls, rows: Iterable[tuple[TokenRow, str | None]], file: Path, key: str) -> RowSet:
@@ -129,7 +142,7 @@ class RowSet(Sequence[TokenRow]):
             with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
                 batch: list[dict[str, Any]] = []
                 for row, style in rows:
-                    batch.append(row.model_dump() | {"length": row.length, "tokens": row.tokens, "style": style})
+                    batch.append(_columns(row, style))
                     held += 1
                     if len(batch) == _AT_ONCE:
                         writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))

@@ -23,7 +23,7 @@ from trl import SFTConfig, SFTTrainer
 from forethought.errors import ConfigError
 from forethought.models.weights import has_fast_bfloat16
 from forethought.training.config import Tracker, TrainConfig, is_first
-from forethought.training.held_out import PREFIX, Measure
+from forethought.training.held_out import PREFIX
 from forethought.training.objective import Objective, Step
 
 
@@ -124,18 +124,14 @@ def shard_on_cpu(accelerator: Any) -> bool:
 
 OnStep = Callable[[int, int, dict[str, float]], None]
 """(steps done, steps in all, last value of each term of the loss as `loss_TERM`)."""
-_COLUMNS = ("input_ids", "attention_mask", "labels", "term")
 
 
 class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's SFT trainer, whose loss is an Objective's and whose rows come from a PairedSampler."""
 
-    def __init__(
-        self, *args: Any, objective: Objective, sampler: PairedSampler, measure: Measure | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, objective: Objective, sampler: PairedSampler, **kwargs: Any) -> None:
         self._objective = objective
         self._sampler = sampler
-        self._measure = measure
         self._terms: dict[str, list[float]] = defaultdict(list)
         self.data_wait_s = 0.0
         """Seconds in which nothing was done but wait for the next batch."""
@@ -149,9 +145,6 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         super().create_accelerator_and_postprocess()
         if shard_on_cpu(self.accelerator):
             self.is_fsdp_enabled = True
-
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = [*_COLUMNS, *self._objective.columns]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> PairedSampler:
         return self._sampler
@@ -173,19 +166,6 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         found = super().get_batch_samples(*args, **kwargs)
         self.data_wait_s += time.perf_counter() - began
         return found
-
-    def held_out_losses(self) -> dict[str, float]:
-        """What the trainer's measure says of the model as it stands; the random state of training is not touched."""
-        if self._measure is None:
-            raise ValueError("this trainer was given no measure")
-        model = self.model_wrapped
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad(), self.compute_loss_context_manager():
-                return dict(self._measure(model))
-        finally:
-            model.train(was_training)
 
     def _step(self) -> Step:
         return Step(
@@ -315,7 +295,7 @@ def arguments(config: TrainConfig, out: Path) -> SFTConfig:
         report_to=reported_to(config.trackers),
         run_name=out.name,
         max_length=None,
-        remove_unused_columns=True,
+        remove_unused_columns=False,  # the collator takes what it knows
         dataset_kwargs={"skip_prepare_dataset": True},
         use_cpu=not torch.cuda.is_available(),
     )

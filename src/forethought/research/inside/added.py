@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from forethought.metrics import Figure, mean_auroc
 from forethought.records import Record
-from forethought.research.inside.sample import cells, family_of, unscored_by_group
+from forethought.research.inside.sample import cells, unscored_by_group
 from forethought.research.inside.thoughts import OnDone, Thought, verdicts
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def others(thoughts: Sequence[Thought], seed: int = 0) -> list[str | None]:
 
 
 def _lends(other: Thought, one: Thought) -> bool:
-    apart = family_of(other.request) != family_of(one.request)
+    apart = other.request.cluster != one.request.cluster
     return apart and other.asked.style == one.asked.style and other.log_odds is not None
 
 

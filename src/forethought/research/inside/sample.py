@@ -44,11 +44,6 @@ class Sample(Record):
     held_out: tuple[Asked, ...]
 
 
-def family_of(request: Request) -> str:
-    """What never stands on both sides of a split, nor lends its intent to a request of its own kind."""
-    return request.family or request.twin or request.seed_id
-
-
 def shipped_split() -> dict[Split, list[Request]]:
     """The shipped requests by their own splits."""
     splits: tuple[Split, ...] = ("train", "dev", "test")
@@ -62,7 +57,7 @@ def own_split(requests: Iterable[Request]) -> dict[Split, list[Request]]:
     """
     parts: dict[Split, list[Request]] = {"train": [], "dev": [], "test": []}
     for request in {one.id: one for one in requests if one.harmful is not None}.values():
-        place = int(hashlib.sha256(f"inside:{family_of(request)}".encode()).hexdigest()[:8], 16) / 16**8
+        place = int(hashlib.sha256(f"inside:{request.cluster}".encode()).hexdigest()[:8], 16) / 16**8
         parts[next(split for end, split in _SHARES if place < end)].append(request)
     for split, rows in parts.items():
         if len({row.harmful for row in rows}) < 2:

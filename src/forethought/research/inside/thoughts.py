@@ -12,7 +12,7 @@ from forethought.metrics import Figure, mean_of_shares, mean_value
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.reasoning import VERDICT_ANCHOR, Format, markers
 from forethought.records import Record, Request
-from forethought.research.inside.sample import Asked, family_of
+from forethought.research.inside.sample import Asked
 
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
@@ -159,7 +159,7 @@ def _right(one: Thought, threshold: float) -> bool:
 
 def _lends(one: Thought, borrower: Thought) -> bool:
     """Whether a thought's intent is another than the borrower's: that of another family, in other words."""
-    apart = family_of(one.request) != family_of(borrower.request)
+    apart = one.request.cluster != borrower.request.cluster
     return apart and one.intent.lower() != borrower.intent.lower()
 
 

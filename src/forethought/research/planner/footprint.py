@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from forethought.errors import ConfigError, ModelError
 from forethought.records import Record
 from forethought.training.config import TrainConfig
-from forethought.training.head import CHUNK
+from forethought.training.forward import CHUNK
 from forethought.training.trainer import lora
 
 GIB = 2.0**30

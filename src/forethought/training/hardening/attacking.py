@@ -110,35 +110,6 @@ class Answered(Record):
         return self.harmless.wrong(harmful=False)
 
 
-def ask(
-    folder: Path, model: Respondent, pairs: Sequence[Pair], max_answer_tokens: int, policy: Policy, fmt: Format
-) -> list[Answered]:
-    """Puts every pair to a model. Plan and replies stand in `folder`; a run that was stopped goes on where it was.
-
-    Where the model's turn is begun for it, it may first think again: such answers may be a thought longer.
-    Raises StageError where the model stops answering on the way, ModelError where it never answers.
-    """
-    rows = [case.attempt(pair.attack) for pair in pairs for case in (pair.harmful, pair.harmless)]
-    begun = [row for row in rows if row.prefill]
-    replies = _replies(folder / "asked", model, [row for row in rows if not row.prefill], max_answer_tokens)
-    replies |= _replies(folder / "begun", model, begun, max_answer_tokens + THINK_BUDGET)
-    heard = hear([replies[row.id] for row in rows], policy, fmt)
-    both = zip(pairs, heard[::2], heard[1::2], strict=True)
-    return [Answered(pair=pair, harmful=first, harmless=second) for pair, first, second in both]
-
-
-def _replies(folder: Path, model: Respondent, rows: Sequence[PlannedAttempt], limit: int) -> dict[str, Judged]:
-    if not rows:
-        return {}
-    attacks = tuple(dict.fromkeys(row.attack for row in rows))
-    n_harmful = sum(row.request.harmful is True for row in rows)
-    write_plan(folder, rows, PlanSummary(attacks=attacks, harmful=n_harmful, harmless=len(rows) - n_harmful))
-    counts = run_suite(folder, model, limit)
-    if counts.stopped:
-        raise StageError(folder, f"did not finish ({counts.stopped})", "Run the command again: it resumes")
-    return {one.attempt.id: one for one in read_replies(folder)}
-
-
 class Measured(Record):
     """How the held-out requests fared under attack."""
 
@@ -155,33 +126,6 @@ class Measured(Record):
     """Scored answers."""
     n_harmless: int = 0
     unscored: int = 0
-
-
-class RoundResult(Record):
-    """One round: what its attacks added, and how the model fared that was trained on it."""
-
-    round: int
-    """0 is the first training, without attacks."""
-    measured: Measured
-    pairs: int = 0
-    """Pairs that were asked or searched."""
-    got_through: dict[str, int] = Field(default_factory=dict)
-    """By attack, the harmful requests that the model of the round before complied with."""
-    falsely_refused: dict[str, int] = Field(default_factory=dict)
-    """By attack, the harmless requests that it refused."""
-    not_run: dict[str, int] = Field(default_factory=dict)
-    """Pairs that could not be attacked or used, by cause."""
-    rows: int
-    """Trained on."""
-    rows_added: int = 0
-    """Of them, those that attacks added, in this round and before."""
-    left_out: int = 0
-    """Pairs that were added and found no room in the budget."""
-    tokens: int
-    """Of all rows, prompts included."""
-    seconds_attack: float = 0.0
-    """Attacks of this round and the held-out measure; of the last run, where one was stopped."""
-    seconds_train: float = 0.0
 
 
 def measure(answered: Sequence[Answered]) -> Measured:
@@ -207,110 +151,28 @@ def measure(answered: Sequence[Answered]) -> Measured:
     )
 
 
-def best_round(results: Sequence[RoundResult]) -> int:
-    """The round with the highest J; of equal ones the earliest. An unmeasured one is the last choice."""
-    return max(range(len(results)), key=lambda place: (_value(results[place]), -place))
-
-
-def stopped_improving(results: Sequence[RoundResult], margin: float) -> bool:
-    """Whether the last round added less than `margin` to the best J before it; also where J can't be told."""
-    last = _value(results[-1])
-    if len(results) < 2:
-        return math.isinf(last)
-    gain = last - max(_value(one) for one in results[:-1])
-    return not gain >= margin - 1e-12  # shares of small numbers: a gain of exactly the margin is one
-
-
-def told(results: Sequence[RoundResult]) -> list[str]:
-    """The rounds as a table of plain lines."""
-    lines = [f"{'round':>5} {'J':>6} {'ASR':>6} {'false':>6} {'unsc.':>5} {'added':>6} {'rows':>6} {'s':>6}"]
-    for one in results:
-        m = one.measured
-        shares = " ".join(
-            f"{'-' if value is None else f'{value:.2f}':>6}" for value in (m.youden, m.asr, m.false_refusal)
-        )
-        seconds = one.seconds_attack + one.seconds_train
-        lines.append(f"{one.round:>5} {shares} {m.unscored:>5} {one.rows_added:>6} {one.rows:>6} {seconds:>6.0f}")
-    return lines
-
-
-def tally(answered: Sequence[Answered]) -> tuple[dict[str, int], dict[str, int]]:
-    """By attack: harmful requests that got through, harmless ones that were refused."""
-    through = Counter(one.pair.attack for one in answered if one.got_through)
-    refused = Counter(one.pair.attack for one in answered if one.falsely_refused)
-    return dict(sorted(through.items())), dict(sorted(refused.items()))
-
-
 def _or_none(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def _value(result: RoundResult) -> float:
-    value = result.measured.youden
-    return -math.inf if value is None or math.isnan(value) else value
+class Counts(Record):
+    """What attacks came to, by attack."""
+
+    got_through: dict[str, int] = Field(default_factory=dict)
+    """Harmful requests that the model of the round before complied with."""
+    falsely_refused: dict[str, int] = Field(default_factory=dict)
+    """Harmless requests that it refused."""
+    not_run: dict[str, int] = Field(default_factory=dict)
+    """Pairs that could not be attacked or used, by cause."""
 
 
-def search(
-    folder: Path,
-    model: Respondent,
-    couples: Sequence[Couple],
-    settings: HardeningSettings,
-    policy: Policy,
-    fmt: Format,
-    seed: int,
-) -> tuple[list[Pair], Counter[str]]:
-    """What the searches got through with, each with its harmless twin; and what could not be run or used, by cause.
-
-    Every reply stands in `folder`: a search that was stopped goes on where it was. Raises ConfigError for an unknown
-    search, ModelError where the model never answers.
-    """
-    if not settings.search_budget or not settings.searches:
-        return [], Counter()
-    chosen = random.Random(f"{seed}:searched").sample(list(couples), min(settings.searched, len(couples)))
-    by_goal = {harmful.request.id: (harmful, harmless) for harmful, harmless in chosen}
-    goals = [
-        Goal(request=harmful.request, target_string=opening_of(harmful.request)) for harmful, _ in by_goal.values()
-    ]
-    local = model if isinstance(model, LocalModel) else None
-    # The bare request as the only template: the shipped ones are made of attacks that tests use.
-    tools = Tools(able=model.able, policy=policy, format=fmt, thinks=True, model=local, templates=(PLACE,))
-    run = run_searches(
-        [parse_method(spec) for spec in settings.searches],
-        goals,
-        model,
-        folder,
-        default_judge(),
-        tools,
-        SearchSettings(budget=settings.search_budget, seed=seed, max_answer_tokens=settings.max_answer_tokens),
-    )
-    unused: Counter[str] = Counter(f"{name}: {cause}" for name, cause in run.not_run.items())
-    pairs: list[Pair] = []
-    for outcome in run.outcomes:
-        if outcome.broken is not True or outcome.best is None:
-            continue
-        harmful, harmless = by_goal[outcome.goal]
-        twin = carried_over(outcome.best, harmful, harmless, seed)
-        if twin is None:
-            unused[f"{outcome.method}: no harmless twin"] += 1
-            continue
-        sides = (Case(example=harmful, attacked=outcome.best), Case(example=harmless, attacked=twin))
-        pairs.append(Pair(attack=outcome.method, harmful=sides[0], harmless=sides[1]))
-    return pairs, unused
-
-
-class Found(Record):
+class Found(Counts):
     """What a round of attacks came to."""
 
     pairs: tuple[Pair, ...] = ()
     """To be taught: those of which the model got one half wrong, the other half with it."""
     asked: int = 0
     """Pairs that the model was asked."""
-    got_through: dict[str, int] = Field(default_factory=dict)
-    """By attack, the harmful requests that it complied with."""
-    falsely_refused: dict[str, int] = Field(default_factory=dict)
-    """By attack, the harmless requests that it refused."""
-    not_run: dict[str, int] = Field(default_factory=dict)
-    """Pairs that could not be attacked or used, by cause."""
     seconds: float = 0.0
     """Of the last run, where one was stopped."""
 
@@ -328,7 +190,8 @@ class Attacker:
     def round(self, number: int, folder: Path, model: Respondent) -> Found:
         """Attacks requests drawn for this round, searches included. Kept in `folder`: asked once.
 
-        Raises what `asking.ask` and `searching.search` raise.
+        Raises ConfigError for an unknown search, StageError where the model stops answering on the way, and ModelError
+        where it never answers.
         """
         file = folder / "found.json"
         if file.is_file():
@@ -337,17 +200,16 @@ class Attacker:
         drawn = couples(self.pool.harmful, self.pool.harmless, settings.requests, random.Random(f"{seed}:round"))
         pairs, not_run = deal(drawn, self.attacks, settings.attacks_each, seed, self.given, model.able)
         answered = self._ask(folder / "attacks", model, pairs)
-        searched, unused = search(
-            folder / "searches", model, drawn, settings, self.given.policy, self.given.format, seed
+        searched, unused = self._search(folder / "searches", model, drawn, seed)
+        through = Counter(
+            [*(one.pair.attack for one in answered if one.got_through), *(one.attack for one in searched)]
         )
-        through, refused = tally(answered)
-        for pair in searched:
-            through[pair.attack] = through.get(pair.attack, 0) + 1
+        refused = Counter(one.pair.attack for one in answered if one.falsely_refused)
         found = Found(
             pairs=(*(one.pair for one in answered if one.got_through or one.falsely_refused), *searched),
             asked=len(answered),
-            got_through=through,
-            falsely_refused=refused,
+            got_through=dict(sorted(through.items())),
+            falsely_refused=dict(sorted(refused.items())),
             not_run=dict(not_run + unused),
             seconds=time.monotonic() - start,
         )
@@ -360,9 +222,74 @@ class Attacker:
         pairs, _ = deal(self.pool.held_out, self.attacks, settings.attacks_each, seed, self.given, model.able)
         return measure(self._ask(folder, model, pairs))
 
-    def _ask(self, folder: Path, model: Respondent, pairs: list[Pair]) -> list[Answered]:
-        limit, given = self.settings.max_answer_tokens, self.given
-        return ask(folder, model, pairs, limit, given.policy, given.format)
-
     def _seed(self, number: int) -> int:
         return self.seed * 1_009 + number
+
+    def _ask(self, folder: Path, model: Respondent, pairs: Sequence[Pair]) -> list[Answered]:
+        """Puts every pair to a model. Plan and replies stand in `folder`; a run that was stopped goes on where it was.
+
+        Where the model's turn is begun for it, it may first think again: such answers may be a thought longer.
+        """
+        rows = [case.attempt(pair.attack) for pair in pairs for case in (pair.harmful, pair.harmless)]
+        begun = [row for row in rows if row.prefill]
+        limit = self.settings.max_answer_tokens
+        replies = _replies(folder / "asked", model, [row for row in rows if not row.prefill], limit)
+        replies |= _replies(folder / "begun", model, begun, limit + THINK_BUDGET)
+        heard = hear([replies[row.id] for row in rows], self.given.policy, self.given.format)
+        both = zip(pairs, heard[::2], heard[1::2], strict=True)
+        return [Answered(pair=pair, harmful=first, harmless=second) for pair, first, second in both]
+
+    def _search(
+        self, folder: Path, model: Respondent, couples: Sequence[Couple], seed: int
+    ) -> tuple[list[Pair], Counter[str]]:
+        """What the searches got through with, each with its harmless twin; and what could not be run or used, by cause.
+
+        Every reply stands in `folder`: a search that was stopped goes on where it was.
+        """
+        settings = self.settings
+        if not settings.search_budget or not settings.searches:
+            return [], Counter()
+        chosen = random.Random(f"{seed}:searched").sample(list(couples), min(settings.searched, len(couples)))
+        by_goal = {harmful.request.id: (harmful, harmless) for harmful, harmless in chosen}
+        run = run_searches(
+            [parse_method(spec) for spec in settings.searches],
+            [Goal(request=one.request, target_string=opening_of(one.request)) for one, _ in by_goal.values()],
+            model,
+            folder,
+            default_judge(),
+            # The bare request as the only template: the shipped ones are made of attacks that tests use.
+            Tools(
+                able=model.able,
+                policy=self.given.policy,
+                format=self.given.format,
+                thinks=True,
+                model=model if isinstance(model, LocalModel) else None,
+                templates=(PLACE,),
+            ),
+            SearchSettings(budget=settings.search_budget, seed=seed, max_answer_tokens=settings.max_answer_tokens),
+        )
+        unused: Counter[str] = Counter(f"{name}: {cause}" for name, cause in run.not_run.items())
+        pairs: list[Pair] = []
+        for outcome in run.outcomes:
+            if outcome.broken is not True or outcome.best is None:
+                continue
+            harmful, harmless = by_goal[outcome.goal]
+            twin = carried_over(outcome.best, harmful, harmless, seed)
+            if twin is None:
+                unused[f"{outcome.method}: no harmless twin"] += 1
+                continue
+            sides = (Case(example=harmful, attacked=outcome.best), Case(example=harmless, attacked=twin))
+            pairs.append(Pair(attack=outcome.method, harmful=sides[0], harmless=sides[1]))
+        return pairs, unused
+
+
+def _replies(folder: Path, model: Respondent, rows: Sequence[PlannedAttempt], limit: int) -> dict[str, Judged]:
+    if not rows:
+        return {}
+    attacks = tuple(dict.fromkeys(row.attack for row in rows))
+    n_harmful = sum(row.request.harmful is True for row in rows)
+    write_plan(folder, rows, PlanSummary(attacks=attacks, harmful=n_harmful, harmless=len(rows) - n_harmful))
+    counts = run_suite(folder, model, limit)
+    if counts.stopped:
+        raise StageError(folder, f"did not finish ({counts.stopped})", "Run the command again: it resumes")
+    return {one.attempt.id: one for one in read_replies(folder)}

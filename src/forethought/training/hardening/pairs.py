@@ -51,8 +51,8 @@ def make_pool(examples: Sequence[Example], settings: HardeningSettings, seed: in
     """
     harmful, harmless = _undisguised(examples, "refusal"), _undisguised(examples, "benign")
     held = _held_groups(harmful, harmless, settings, seed)
-    inside = [[one for one in side if group_of(one.request) not in held] for side in (harmful, harmless)]
-    outside = [[one for one in side if group_of(one.request) in held] for side in (harmful, harmless)]
+    inside = [[one for one in side if one.request.cluster not in held] for side in (harmful, harmless)]
+    outside = [[one for one in side if one.request.cluster in held] for side in (harmful, harmless)]
     for label, (left, out) in {"harmful": (inside[0], outside[0]), "harmless": (inside[1], outside[1])}.items():
         if not left or not out:
             needed = "with a refusal " if label == "harmful" else ""
@@ -66,7 +66,7 @@ def make_pool(examples: Sequence[Example], settings: HardeningSettings, seed: in
         harmful=tuple(inside[0]),
         harmless=tuple(inside[1]),
         held_out=tuple(couples(outside[0], outside[1], settings.requests, rng)),
-        trainable=tuple(one for one in examples if group_of(one.request) not in held),
+        trainable=tuple(one for one in examples if one.request.cluster not in held),
     )
 
 
@@ -85,11 +85,6 @@ def couples(harmful: Sequence[Example], harmless: Sequence[Example], most: int, 
         other = twin or rest[place % len(rest)]
         found.setdefault((one.request.id, other.request.id), (one, other))
     return list(found.values())
-
-
-def group_of(request: Request) -> str:
-    """What a request, its variants and its twin share."""
-    return request.family or request.twin or request.seed_id
 
 
 def _undisguised(examples: Sequence[Example], term: str) -> list[Example]:
@@ -126,7 +121,7 @@ def _held_groups(
     harmful: Sequence[Example], harmless: Sequence[Example], settings: HardeningSettings, seed: int
 ) -> frozenset[str]:
     """Groups taken in an order that depends on content and seed alone, until both labels have their share."""
-    sides = [Counter(group_of(one.request) for one in side) for side in (harmful, harmless)]
+    sides = [Counter(one.request.cluster for one in side) for side in (harmful, harmless)]
     wanted = [_share_of(side.total(), settings) for side in sides]
     order = sorted({*sides[0], *sides[1]}, key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).hexdigest())
     held: set[str] = set()

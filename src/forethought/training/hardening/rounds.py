@@ -10,28 +10,33 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import math
 import os
+import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from forethought.attacks.base import Given
 from forethought.attacks.catalogue import parse_attack
+from forethought.data.sources import within_budget
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.manifest import key_of, write_json
 from forethought.models.conversation import Respondent
 from forethought.models.local import LocalModel
 from forethought.models.settings import SETTINGS_FILE, Settings, read_settings, write_settings
-from forethought.records import Record
-from forethought.training.hardening.attacking import Attacker, Found, RoundResult, best_round, stopped_improving, told
+from forethought.records import Example, Record
+from forethought.training.hardening.attacking import Attacker, Counts, Found, Measured
 from forethought.training.hardening.pairs import Pair, make_pool
-from forethought.training.hardening.rows import RoundRows, round_rows, taught_row
 from forethought.training.hardening.settings import HardeningSettings, shown_by
 from forethought.training.methods.base import Job, Material
-from forethought.training.methods.supervised import SCOT
+from forethought.training.methods.combined import PLAIN, Levers
+from forethought.training.methods.supervised import SCOT, paired
 from forethought.training.rows import TokenRow
 from forethought.training.run import train_method
 
@@ -86,6 +91,70 @@ def read_json(path: Path) -> Any:
         raise InputError(path, "is damaged", "Delete the folder and train again") from None
 
 
+@dataclass(frozen=True)
+class RoundRows:
+    """What one round is trained on."""
+
+    rows: tuple[TokenRow, ...]
+    examples: tuple[Example, ...]
+    """The examples that the rows were made of, in the same order."""
+    added: int
+    """Rows that attacks added; they come last."""
+    left_out: int
+    """Pairs for which the budget had no room."""
+    attacks: tuple[str, ...]
+    """Attacks of the pairs that are trained on, sorted."""
+
+
+def round_rows(
+    material: Material,
+    trainable: Sequence[Example],
+    added: Sequence[Pair],
+    budget: int,
+    added_share: float,
+    levers: Levers = PLAIN,
+) -> RoundRows:
+    """The rows of a round within a budget of tokens.
+
+    Pairs are taken whole, at random, until they fill `added_share` of the budget; then old rows, at random, until it
+    is full. An old row that an attack added again is not taken twice.
+    """
+    kept, new = _within_share(material, added, int(budget * added_share), levers)
+    left = budget - sum(row.tokens for row in new)
+    pool = [(row, example) for example in trainable if (row := levers.row(material, example)) not in new]
+    chosen = [pool[place] for place in within_budget([row.tokens for row, _ in pool], left, material.seed)]
+    return RoundRows(
+        rows=(*(row for row, _ in chosen), *new),
+        examples=(*(example for _, example in chosen), *new.values()),
+        added=len(new),
+        left_out=len(added) - len(kept),
+        attacks=tuple(sorted({pair.attack for pair in kept})),
+    )
+
+
+def _within_share(
+    material: Material, added: Sequence[Pair], most: int, levers: Levers
+) -> tuple[list[Pair], dict[TokenRow, Example]]:
+    """The pairs that fit into so many tokens, and their rows, each once, with its example."""
+    order = random.Random(f"{material.seed}:added").sample(range(len(added)), len(added))
+    chosen: list[int] = []
+    taken: set[TokenRow] = set()
+    spent = 0
+    for place in order:
+        rows = _rows_of(material, added[place], levers).keys() - taken
+        cost = sum(row.tokens for row in rows)
+        if spent + cost <= most:
+            chosen.append(place)
+            taken |= rows
+            spent += cost
+    kept = [added[place] for place in sorted(chosen)]
+    return kept, {row: example for pair in kept for row, example in _rows_of(material, pair, levers).items()}
+
+
+def _rows_of(material: Material, pair: Pair, levers: Levers) -> dict[TokenRow, Example]:
+    return {levers.row(material, case.taught): case.taught for case in (pair.harmful, pair.harmless)}
+
+
 _TRAINED = "trained.json"
 
 
@@ -93,24 +162,64 @@ class Trained(Record):
     """What a round was trained on."""
 
     rows: int
-    added: int
-    left_out: int
+    added: int = 0
+    """Of them, those that attacks added, in this round and before."""
+    left_out: int = 0
+    """Pairs that were added and found no room in the budget."""
     tokens: int
-    seconds: float
-    counts: dict[str, float]
+    """Of all rows, prompts included."""
+    seconds: float = 0.0
+    counts: dict[str, float] = Field(default_factory=dict)
     """As the trainer returns them."""
 
 
-@dataclass(frozen=True)
-class Means:
-    """What trains and loads; tests put others in their place."""
+class RoundResult(Record):
+    """One round: what its attacks added, and how the model fared that was trained on it."""
 
-    train: Callable[[Job], dict[str, float]] = train_method
-    """As `run.train_method`: it writes the settings beside the weights."""
-    load: Callable[[Path], Respondent] = lambda folder: LocalModel.load(str(folder))
+    round: int
+    """0 is the first training, without attacks."""
+    measured: Measured
+    pairs: int = 0
+    """Pairs that were asked or searched."""
+    attacks: Counts = Counts()
+    trained: Trained
+    seconds_attack: float = 0.0
+    """Attacks of this round and the held-out measure; of the last run, where one was stopped."""
 
 
-def harden(job: Job, settings: HardeningSettings, means: Means | None = None) -> dict[str, float]:
+def best_round(results: Sequence[RoundResult]) -> int:
+    """The round with the highest J; of equal ones the earliest. An unmeasured one is the last choice."""
+    return max(range(len(results)), key=lambda place: (_value(results[place]), -place))
+
+
+def stopped_improving(results: Sequence[RoundResult], margin: float) -> bool:
+    """Whether the last round added less than `margin` to the best J before it; also where J can't be told."""
+    last = _value(results[-1])
+    if len(results) < 2:
+        return math.isinf(last)
+    gain = last - max(_value(one) for one in results[:-1])
+    return not gain >= margin - 1e-12  # shares of small numbers: a gain of exactly the margin is one
+
+
+def told(results: Sequence[RoundResult]) -> list[str]:
+    """The rounds as a table of plain lines."""
+    lines = [f"{'round':>5} {'J':>6} {'ASR':>6} {'false':>6} {'unsc.':>5} {'added':>6} {'rows':>6} {'s':>6}"]
+    for one in results:
+        m, trained = one.measured, one.trained
+        shares = " ".join(
+            f"{'-' if value is None else f'{value:.2f}':>6}" for value in (m.youden, m.asr, m.false_refusal)
+        )
+        seconds = one.seconds_attack + trained.seconds
+        lines.append(f"{one.round:>5} {shares} {m.unscored:>5} {trained.added:>6} {trained.rows:>6} {seconds:>6.0f}")
+    return lines
+
+
+def _value(result: RoundResult) -> float:
+    value = result.measured.youden
+    return -math.inf if value is None or math.isnan(value) else value
+
+
+def harden(job: Job, settings: HardeningSettings) -> dict[str, float]:
     """Trains in rounds; the best round's model becomes the job's. Returns its counts, and the number of rounds.
 
     Finished rounds and every answer are kept: a run that was killed goes on where it was. Raises ConfigError for an
@@ -120,7 +229,7 @@ def harden(job: Job, settings: HardeningSettings, means: Means | None = None) ->
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"method '{job.method.name}'", "runs in one process", "Start it without accelerate launch")
     key = _key(job, settings)
-    rounds = _Rounds(job, settings, means or Means())
+    rounds = _Rounds(job, settings)
     claim(job.out, key)
     results: list[RoundResult] = []
     while len(results) <= settings.rounds and not (results and _ends(job, results, settings)):
@@ -164,14 +273,14 @@ def _key(job: Job, settings: HardeningSettings) -> str:
 class _Rounds:
     """Does round after round; holds all that attacks added, and the model that is attacked next."""
 
-    def __init__(self, job: Job, settings: HardeningSettings, means: Means) -> None:
-        self._job, self._settings, self._means = job, settings, means
+    def __init__(self, job: Job, settings: HardeningSettings) -> None:
+        self._job, self._settings = job, settings
         material = job.material
         self._pool = make_pool(material.examples, settings, material.seed)
         attacks = tuple(parse_attack(spec) for spec in settings.attacks)
         given = Given(policy=material.policy, format=material.format)
         self._attacker = Attacker(self._pool, attacks, settings, given, material.seed)
-        rows = [taught_row(material, example, settings.levers) for example in self._pool.trainable]
+        rows = [settings.levers.row(material, example) for example in self._pool.trainable]
         self._budget = job.max_tokens if job.max_tokens is not None else sum(row.tokens for row in rows)
         self._added: list[Pair] = []
         self._loaded: tuple[int, Respondent] | None = None
@@ -194,15 +303,9 @@ class _Rounds:
             round=number,
             measured=measured,
             pairs=found.asked,
-            got_through=found.got_through,
-            falsely_refused=found.falsely_refused,
-            not_run=found.not_run,
-            rows=trained.rows,
-            rows_added=trained.added,
-            left_out=trained.left_out,
-            tokens=trained.tokens,
+            attacks=Counts.model_validate(found.model_dump(include=set(Counts.model_fields))),
+            trained=trained,
             seconds_attack=found.seconds + time.monotonic() - start,
-            seconds_train=trained.seconds,
         )
         write_json(file, result.model_dump(mode="json"))
         return result
@@ -230,7 +333,7 @@ class _Rounds:
         start, folder = time.monotonic(), round_folder(self._job.out, number)
         share, levers = self._settings.added_share, self._settings.levers
         chosen = round_rows(self._job.material, self._pool.trainable, self._added, self._budget, share, levers)
-        counts = self._means.train(self._round_job(number, chosen))
+        counts = train_method(self._round_job(number, chosen))
         settings = read_settings(folder)
         seen = tuple(sorted({*settings.seen_operators, *shown_by(chosen.attacks)} - {"direct"}))
         write_settings(folder, settings.model_copy(update={"seen_operators": seen}))
@@ -255,7 +358,7 @@ class _Rounds:
             return list(chosen.rows) if given.examples is chosen.examples else levers.rows(given)  # others are held out
 
         name = job.method.name if number else SCOT.name
-        update = {"name": name, "rows": rows, "objective": levers.objective, "procedure": levers.procedure}
+        update = {"name": name, "rows": rows, "objective": paired, "procedure": levers.procedure}
         update |= {"answer_with": job.method.answer_with, "by_row": False}
         method = SCOT.model_copy(update=update)
         return dataclasses.replace(
@@ -265,5 +368,5 @@ class _Rounds:
     def _model(self, number: int) -> Respondent:
         """The model of a round, loaded once."""
         if self._loaded is None or self._loaded[0] != number:
-            self._loaded = (number, self._means.load(round_folder(self._job.out, number)))
+            self._loaded = (number, LocalModel.load(str(round_folder(self._job.out, number))))
         return self._loaded[1]

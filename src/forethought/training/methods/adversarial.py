@@ -13,11 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from forethought.training.config import TrainConfig
 from forethought.training.methods.base import Material, TrainingMethod
 from forethought.training.objective import (
     Batch,
-    Objective,
     Step,
     at_depths,
     bare,
@@ -72,7 +70,6 @@ class LatentObjective:
     that does not would see no harmful request as it is written, and learn to refuse disturbed states alone."""
     benign_weight: float = 1.5
     """Of the harmless rows, which are not attacked."""
-    columns: tuple[str, ...] = ("other_input_ids", "other_labels")
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """toward + away under the attack, plus the refusals' own loss without it, plus the harmless rows'."""
@@ -239,21 +236,6 @@ def perturbed(model: Any, deltas: Mapping[int, torch.Tensor], where: torch.Tenso
             handle.remove()
 
 
-def _latent(config: TrainConfig, n_layers: int) -> Objective:
-    # The paper's radius of 6 stands for 7B models. Beside the states of a small one it is twice an embedding and a
-    # thirtieth of a middle layer's state, so that it is a share here.
-    return LatentObjective(
-        layers=at_depths((0, 8, 16, 24, 30), n_layers), epsilon=0.3, relative=True, inner_rate=0.2, clean_weight=0.5
-    )
-
-
-def _embedding(config: TrainConfig, n_layers: int) -> Objective:
-    return LatentObjective(
-        layers=(0,), epsilon=0.05, relative=True, inner_steps=10, inner_rate=0.2, inner="sign", benign_weight=1.0,
-        clean_weight=0.5,
-    )  # fmt: skip
-
-
 LATENT_ADVERSARIAL = TrainingMethod(
     name="latent_adversarial",
     title="Latent adversarial training (LAT)",
@@ -261,7 +243,11 @@ LATENT_ADVERSARIAL = TrainingMethod(
     cost="the base model's answers to harmful requests; about 35 passes over each harmful row, not one",
     when_to_choose="unforeseen attacks are expected, and training may take longer",
     rows=refusal_against_harm,
-    objective=_latent,
+    # The paper's radius of 6 stands for 7B models. Beside the states of a small one it is twice an embedding and a
+    # thirtieth of a middle layer's state, so that it is a share here.
+    objective=lambda _, n_layers: LatentObjective(
+        layers=at_depths((0, 8, 16, 24, 30), n_layers), epsilon=0.3, relative=True, inner_rate=0.2, clean_weight=0.5
+    ),
     thinks=False,
     needs_complied=True,
 )
@@ -272,7 +258,16 @@ CONTINUOUS_ADVERSARIAL = TrainingMethod(
     cost="the base model's answers to harmful requests; about 23 passes over each harmful row, not one",
     when_to_choose="optimised suffixes are expected, and R2D2 is out of reach",
     rows=refusal_against_harm,
-    objective=_embedding,
+    objective=lambda _, n_layers: LatentObjective(
+        layers=(0,),
+        epsilon=0.05,
+        relative=True,
+        inner_steps=10,
+        inner_rate=0.2,
+        inner="sign",
+        benign_weight=1.0,
+        clean_weight=0.5,
+    ),
     thinks=False,
     needs_complied=True,
 )

@@ -83,15 +83,9 @@ class Job:
     stop. Empty trains to the last step."""
 
 
-Procedure = Callable[[Job], dict[str, float]]
-"""Trains into `job.out`, writes the settings beside the weights, and returns counts as `fit.train` does."""
-
-
-class Tunable(Record):
-    """What makes a procedure from settings, and the settings that it is made from by default."""
-
-    settings: SerializeAsAny[Record]
-    make: Callable[[Any], Procedure]
+Procedure = Callable[[Job, Any], dict[str, float]]
+"""(job, the method's `procedure_settings`): trains into `job.out`, writes the settings beside the weights, and returns
+counts as `fit.train` does."""
 
 
 class TrainingMethod(Record):
@@ -125,8 +119,8 @@ class TrainingMethod(Record):
     procedure: Procedure | None = None
     """What trains it, where that is more than one run of the trainer over its rows: several rounds, or another
     trainer. None is `run.train_rows`."""
-    tunable: Tunable | None = None
-    """Where its procedure has settings of its own."""
+    procedure_settings: SerializeAsAny[Record] | None = None
+    """Settings that the procedure has of its own; None where it has none."""
     by_row: bool = False
     """Whether it makes at most one row of an example without looking at another, so that examples may be streamed."""
 
@@ -146,20 +140,14 @@ class TrainingMethod(Record):
         """
         if not changes:
             return self
-        place = f"method '{self.name}'"
-        if self.tunable is None:
+        place, settings = f"method '{self.name}'", self.procedure_settings
+        if settings is None:
             raise ConfigError(f"{place}, {next(iter(changes))}", "it has no settings of its own", "Leave it out")
-        kind = type(self.tunable.settings)
+        kind = type(settings)
         try:
-            settings = kind.model_validate({**self.tunable.settings.model_dump(), **changes})
+            changed = kind.model_validate({**settings.model_dump(), **changes})
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             raise ConfigError(f"{place}, {name}", first["msg"], f"It has {', '.join(kind.model_fields)}") from None
-        tunable = Tunable(settings=settings, make=self.tunable.make)
-        return self.model_copy(update={"procedure": tunable.make(settings), "tunable": tunable})
-
-
-def tunable_method(settings: Record, make: Callable[[Any], Procedure], **said: Any) -> TrainingMethod:
-    """A method whose procedure is made from settings; `said` is all else that it is."""
-    return TrainingMethod(procedure=make(settings), tunable=Tunable(settings=settings, make=make), **said)
+        return self.model_copy(update={"procedure_settings": changed})

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from forethought.training.config import TrainConfig
 from forethought.training.methods.base import Material, TrainingMethod
-from forethought.training.objective import Batch, Objective, Step, at_depths, before_training, inputs_of, mean_over_all
+from forethought.training.objective import Batch, Step, at_depths, before_training, inputs_of, mean_over_all
 from forethought.training.rows import IGNORED, TERMS, TokenRow
 
 if TYPE_CHECKING:
@@ -48,7 +47,6 @@ class CircuitBreakerObjective:
     """Weight of the retain term once its distances are shares of a state's norm. At 2 the embedded model lost its
     ordinary answers with the harmful ones; at 5 it kept them, and little was rerouted in 90 steps (from an adapter that
     began at nothing, on all layers)."""
-    columns: tuple[str, ...] = ()
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """alpha (1 - t/2T) reroute + alpha t/2T scale retain, for step t of T."""
@@ -101,10 +99,6 @@ def retain_loss(
     return mean_over_all(torch.stack(sums).mean(), where.sum(), step)
 
 
-def _circuit_breaker(config: TrainConfig, n_layers: int) -> Objective:
-    return CircuitBreakerObjective(layers=at_depths((10, 20), n_layers))
-
-
 CIRCUIT_BREAKER = TrainingMethod(
     name="circuit_breaker",
     title="Circuit breakers (RR)",
@@ -113,7 +107,7 @@ CIRCUIT_BREAKER = TrainingMethod(
     when_to_choose="attacks put words into the model's mouth; garbled answers to harmful requests are acceptable",
     trains="a LoRA adapter on all linear layers",
     rows=harmful_and_harmless,
-    objective=_circuit_breaker,
+    objective=lambda _, n_layers: CircuitBreakerObjective(layers=at_depths((10, 20), n_layers)),
     thinks=False,
     needs_complied=True,
     # As in the paper's code, nothing above the last rerouted layer is adapted: it could make up for what is turned. The

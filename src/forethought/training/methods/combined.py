@@ -12,10 +12,10 @@ from pydantic import Field
 
 from forethought.policy import Policy
 from forethought.records import Example, Record
-from forethought.training.methods.base import Job, MakeObjective, Material, Procedure, tunable_method
+from forethought.training.methods.base import Job, Material, Procedure, TrainingMethod
 from forethought.training.methods.headed import HEADS_WEIGHT, train_headed
-from forethought.training.methods.supervised import SCOT_PAPER, paired, reasoned
-from forethought.training.methods.weighted import Emphasis, weighted_by, weighted_objective
+from forethought.training.methods.supervised import SCOT_PAPER, paired
+from forethought.training.methods.verdict import Emphasis, weighted
 from forethought.training.rows import TokenRow
 
 
@@ -37,9 +37,14 @@ class Levers(Record):
 
     def rows(self, material: Material) -> list[TokenRow]:
         """SCoT's rows under these levers."""
-        examples = [self.shown(one, material.policy) for one in material.examples]
-        shown = dataclasses.replace(material, examples=examples)
-        return weighted_by(shown, self.emphasis) if self.emphasis is not None else reasoned(shown)
+        return [self.row(material, example) for example in material.examples]
+
+    def row(self, material: Material, example: Example) -> TokenRow:
+        """One example under these levers."""
+        example = self.shown(example, material.policy)
+        if self.emphasis is not None:
+            return weighted(material, example, self.emphasis)
+        return material.row(example, reasoning=True)
 
     def shown(self, example: Example, policy: Policy) -> Example:
         """What of an example is taught: its answer or not, which depends on its content alone, and a thought that
@@ -57,14 +62,9 @@ class Levers(Record):
         return example.model_copy(update={"reasoning": told, **bare})
 
     @property
-    def objective(self) -> MakeObjective:
-        """The loss of the rows: by their weights where they have some."""
-        return paired if self.emphasis is None else weighted_objective
-
-    @property
     def procedure(self) -> Procedure | None:
         """What trains on the rows, where that is more than the trainer."""
-        return (lambda job: train_headed(job, self.heads_weight)) if self.heads else None
+        return (lambda job, _: train_headed(job, self.heads_weight)) if self.heads else None
 
 
 PLAIN = Levers(emphasis=None)
@@ -76,29 +76,23 @@ def _drawn(example: Example, share: float) -> bool:
     return int(name, 16) < share * float(16 ** len(name))
 
 
-def combined(levers: Levers) -> Procedure:
+def combine(job: Job, levers: Levers) -> dict[str, float]:
     """One training with rows and losses of the levers."""
+    from forethought.training.run import train_method
 
-    def procedure(job: Job) -> dict[str, float]:
-        from forethought.training.run import train_method
-
-        update = {"rows": levers.rows, "objective": levers.objective, "procedure": levers.procedure}
-        return train_method(dataclasses.replace(job, method=job.method.model_copy(update=update)))
-
-    return procedure
+    update = {"rows": levers.rows, "procedure": levers.procedure, "procedure_settings": None}
+    return train_method(dataclasses.replace(job, method=job.method.model_copy(update=update)))
 
 
-COMBINED = tunable_method(
-    Levers(),
-    combined,
+COMBINED = TrainingMethod(
     name="scot_combined",
     title="SCoT with several levers",
     paper=f"ours, after {SCOT_PAPER}",
     cost="as SCoT; with rule heads a pass of the base model over the rows besides",
     when_to_choose="several levers help: weights on what decides, rule heads, rows without answers",
     rows=Levers().rows,
-    objective=weighted_objective,
+    objective=paired,
+    procedure=combine,
+    procedure_settings=Levers(),
 )
-
-
 METHODS = (COMBINED,)

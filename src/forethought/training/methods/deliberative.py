@@ -31,7 +31,7 @@ from forethought.store import read_store
 from forethought.training.config import is_first
 from forethought.training.methods.base import Job, Material, TrainingMethod
 from forethought.training.methods.supervised import affordable, paired, reasoned
-from forethought.training.rows import TERMS, TokenRow, prompt_tokens
+from forethought.training.rows import TERMS, TokenRow, prompt_tokens, taught_after
 
 if TYPE_CHECKING:
     from forethought.models.conversation import Response
@@ -143,7 +143,7 @@ TRIED = 48
 """At least so many requests are asked first; a model that gets none of them right is asked no more."""
 
 
-def deliberate(job: Job) -> dict[str, float]:
+def deliberate(job: Job, _: None) -> dict[str, float]:
     """Asks, filters, says how many were right, and trains; counts are `fit.train`'s and `asked`, `own`, `teacher`.
 
     A killed run asks only for what is missing. Of several processes each asks for itself.
@@ -214,11 +214,10 @@ def own_row(material: Material, example: Example, thought: str) -> TokenRow:
     """A row that teaches a thought as the model wrote it, the policy absent from the prompt."""
     opening, closing = markers(material.format)
     row = material.row(example, reasoning=True)
-    prompt = row.input_ids[: prompt_tokens(row)]
-    text = f"{opening}\n{thought}\n{closing}\n{example.answer}"
     end = bool(example.answer) and example.answer_complete
+    text = f"{opening}\n{thought}\n{closing}\n{example.answer}"
     taught = encode_completion(material.tokenizer, text, end=end)
-    return row.model_copy(update={"input_ids": (*prompt, *taught), "labels": (*row.labels[: len(prompt)], *taught)})
+    return taught_after(row.input_ids[: prompt_tokens(row)], taught, example.term)
 
 
 DELIBERATIVE = TrainingMethod(

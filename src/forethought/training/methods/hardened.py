@@ -1,27 +1,21 @@
-"""SCoT, hardened: rounds of attack and training. How it works: `train/hardening`."""
+"""SCoT, hardened: rounds of attack and training. How it works: `training/hardening`."""
 
 from __future__ import annotations
 
 from forethought.training.hardening.settings import HardeningSettings
-from forethought.training.methods.base import Job, Procedure, tunable_method
+from forethought.training.methods.base import Job, TrainingMethod
 from forethought.training.methods.supervised import paired, reasoned
 
 
-def hardening(settings: HardeningSettings) -> Procedure:
-    """A procedure that hardens with such settings."""
+def hardened(job: Job, settings: HardeningSettings) -> dict[str, float]:
+    """Hardens with such settings."""
+    # Attacks and searches take a second to import, and a list of methods needs none of them.
+    from forethought.training.hardening.rounds import harden
 
-    def procedure(job: Job) -> dict[str, float]:
-        # Attacks and searches take a second to import, and a list of methods needs none of them.
-        from forethought.training.hardening.rounds import harden
-
-        return harden(job, settings)
-
-    return procedure
+    return harden(job, settings)
 
 
-HARDENED = tunable_method(
-    HardeningSettings(),
-    hardening,
+HARDENED = TrainingMethod(
     name="scot_hardened",
     title="SCoT, hardened against what broke it",
     paper="ours, after adversarial training, Madry et al. 2017, arXiv 1706.06083",
@@ -29,7 +23,7 @@ HARDENED = tunable_method(
     when_to_choose="adaptive attacks are expected",
     rows=reasoned,
     objective=paired,
+    procedure=hardened,
+    procedure_settings=HardeningSettings(),
 )
-
-
 METHODS = (HARDENED,)

@@ -63,11 +63,6 @@ class RuleHeadsObjective:
     weight: float
     """Of the heads' loss, beside 1 for the inner one."""
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Those of the inner objective."""
-        return self.inner.columns
-
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """Inner loss + weight * (harm + rules), each the balanced cross-entropy of its heads.
 
@@ -285,7 +280,7 @@ def fit_heads(
 
 def _dev(examples: Sequence[Example], harmful: Labels) -> NDArray[np.bool_]:
     """Which examples choose the layer: whole families. None where either side would be left without both labels."""
-    families = [one.request.family or one.request.twin or one.request.seed_id for one in examples]
+    families = [one.request.cluster for one in examples]
     dev = np.array([int(hashlib.sha256(name.encode()).hexdigest(), 16) % _DEV_OF == 0 for name in families], dtype=bool)
     sides = (harmful[dev], harmful[~dev])
     return dev if all(side.any() and not side.all() for side in sides) else np.zeros(len(dev), dtype=bool)
@@ -319,7 +314,7 @@ HEADED = TrainingMethod(
     when_to_choose="the base model knows a plain request for harmful, and disguises hide it",
     rows=reasoned,
     objective=paired,
-    procedure=train_headed,
+    procedure=lambda job, _: train_headed(job),
 )
 REFUSAL_HEADED = TrainingMethod(
     name="refusal_headed",
@@ -330,7 +325,7 @@ REFUSAL_HEADED = TrainingMethod(
     rows=unreasoned,
     objective=paired,
     thinks=False,
-    procedure=train_headed,
+    procedure=lambda job, _: train_headed(job),
 )
 """The control of `scot_headed`: what the heads do by themselves."""
 

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from forethought.reasoning import SafetyReasoning
 from forethought.records import Example
-from forethought.training.config import TrainConfig
 from forethought.training.methods.base import Material, TrainingMethod
 from forethought.training.objective import (
     Batch,
-    Objective,
     Step,
     before_training,
     inputs_of,
@@ -57,7 +55,6 @@ class PreferenceObjective:
     sft_weight: float = 1.0
     """Weight of the log-likelihood of what is preferred; 0 is plain DPO, which lets it fall (arXiv 2404.19733)."""
     benign_weight: float = 1.0
-    columns: tuple[str, ...] = ("other_input_ids", "other_labels")
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """DPO over rows with two completions, plus `sft_weight` times the paired loss of all preferred ones."""
@@ -97,10 +94,6 @@ def dpo_loss(
     return -logsigmoid(beta * margin), margin.detach()
 
 
-def _preference(config: TrainConfig, n_layers: int) -> Objective:
-    return PreferenceObjective(benign_weight=config.benign_weight)
-
-
 PREFERENCE = TrainingMethod(
     name="scot_dpo",
     title="SCoT by preference (DPO)",
@@ -108,7 +101,7 @@ PREFERENCE = TrainingMethod(
     cost="two completions a row and a reference pass over both; at inference as SCoT",
     when_to_choose="SCoT gives the wrong verdict with confidence: the opposite one is taught against",
     rows=reasoned_against_wrong,
-    objective=_preference,
+    objective=lambda config, _: PreferenceObjective(benign_weight=config.benign_weight),
     needs_complied=True,
 )
 METHODS = (PREFERENCE,)

@@ -7,7 +7,7 @@ The paper's: a pool of requests, GCG steps on some of them before every training
 now and then; losses away from the wanted string, toward a refusal, and of supervised rows, all of weight 1. Ours: an
 adapter unless the recipe trains all weights, as the paper does; the rows' own harmless answers in place of a chat data
 set, and their own refusals in place of one sentence; the wanted string is GCG's opening ("Sure, here is ..."), so that
-no harmful answer is needed. The default pool is small: `refreshing(PAPER)` is a procedure with the paper's. A budget of
+no harmful answer is needed. The default pool is small: `PAPER` has the paper's. A budget of
 tokens is for the harmless rows: what the pool reads comes on top.
 """
 
@@ -30,10 +30,10 @@ from forethought.records import Record, Request
 from forethought.store import Store, read_store, rewrite
 from forethought.training.config import TrainConfig, is_first
 from forethought.training.methods.adversarial import unlikely
-from forethought.training.methods.base import Job, Material, Procedure, tunable_method
+from forethought.training.methods.base import Job, Material, TrainingMethod
 from forethought.training.methods.supervised import original, paired, unreasoned
 from forethought.training.objective import Batch, Objective, Step, bare, inputs_of, paired_loss
-from forethought.training.rows import IGNORED, TERMS, TokenRow, collate
+from forethought.training.rows import TokenRow, collate, taught_after
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +163,6 @@ class SuffixObjective:
     benign_weight: float = 1.0
     away_weight: float = 1.0
     toward_weight: float = 1.0
-    columns: tuple[str, ...] = ()
     pool: SuffixPool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -218,7 +217,8 @@ class SuffixObjective:
         slot = slot_of(self.tokenizer, case.request, self.setting.length)
         prompt = (*slot.head, *(ids or slot.first), *slot.tail)
         wanted = encode_text(self.tokenizer, case.target_string)
-        return _row(prompt, wanted), _row(prompt, tuple(encode_completion(self.tokenizer, case.refusal)))
+        refusal = encode_completion(self.tokenizer, case.refusal)
+        return taught_after(prompt, wanted, "refusal"), taught_after(prompt, refusal, "refusal")
 
 
 def slot_of(tokenizer: Tokenizer, request: Request, length: int) -> Slot:
@@ -232,11 +232,6 @@ def away_loss(log_probs: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
     """Mean of -log(1 - p) over the taught tokens; those that are unlikely enough count nothing. Shapes (rows, n)."""
     likely = taught & (log_probs.detach() >= _UNLIKELY_ENOUGH)
     return (unlikely(log_probs) * likely).sum() / taught.sum()
-
-
-def _row(prompt: Ids, completion: Ids) -> TokenRow:
-    labels = (*([IGNORED] * len(prompt)), *completion)
-    return TokenRow(input_ids=(*prompt, *completion), labels=labels, term=TERMS.index("refusal"))
 
 
 def _inputs(rows: Sequence[TokenRow], batch: Batch) -> Batch:
@@ -281,35 +276,29 @@ def pool_of(material: Material, setting: PoolSetting) -> tuple[Case, ...]:
     return tuple(found[place] for place in places)
 
 
-def refreshing(setting: PoolSetting) -> Procedure:
-    """A procedure that trains with such a pool. It raises InputError where no request can be attacked."""
+def train_refreshing(job: Job, setting: PoolSetting) -> dict[str, float]:
+    """Trains with such a pool. Raises InputError where no request can be attacked."""
+    from forethought.training.run import train_rows
 
-    def train_refreshing(job: Job) -> dict[str, float]:
-        from forethought.training.run import train_rows
+    seeded = setting.model_copy(update={"seed": job.material.seed})
+    cases = pool_of(job.material, seeded)
+    if not cases:
+        raise InputError(
+            f"method '{job.method.name}'",
+            "finds no harmful request that a suffix can be put behind",
+            "Give rows with undisguised harmful requests and refusals",
+        )
+    job.say(f"pool: {len(cases)} harmful requests, {min(seeded.updated, len(cases))} of them attacked a step")
+    journal, tokenizer = job.out / POOL, job.material.tokenizer
 
-        seeded = setting.model_copy(update={"seed": job.material.seed})
-        cases = pool_of(job.material, seeded)
-        if not cases:
-            raise InputError(
-                f"method '{job.method.name}'",
-                "finds no harmful request that a suffix can be put behind",
-                "Give rows with undisguised harmful requests and refusals",
-            )
-        job.say(f"pool: {len(cases)} harmful requests, {min(seeded.updated, len(cases))} of them attacked a step")
-        journal, tokenizer = job.out / POOL, job.material.tokenizer
+    def objective(config: TrainConfig, n_layers: int) -> Objective:
+        return SuffixObjective(cases, seeded, tokenizer, journal, config.benign_weight)
 
-        def objective(config: TrainConfig, n_layers: int) -> Objective:
-            return SuffixObjective(cases, seeded, tokenizer, journal, config.benign_weight)
-
-        plain = job.method.model_copy(update={"procedure": None, "objective": objective})
-        return train_rows(dataclasses.replace(job, method=plain)) | {"pool": float(len(cases))}
-
-    return train_refreshing
+    plain = job.method.model_copy(update={"procedure": None, "objective": objective})
+    return train_rows(dataclasses.replace(job, method=plain)) | {"pool": float(len(cases))}
 
 
-R2D2 = tunable_method(
-    PoolSetting(),
-    refreshing,
+R2D2 = TrainingMethod(
     name="r2d2",
     title="R2D2: adversarial suffixes kept up with the model",
     paper="Mazeika et al. 2024, arXiv 2402.04249",
@@ -318,7 +307,7 @@ R2D2 = tunable_method(
     rows=harmless,
     objective=paired,
     thinks=False,
+    procedure=train_refreshing,
+    procedure_settings=PoolSetting(),
 )
-
-
 METHODS = (R2D2,)

@@ -7,7 +7,7 @@ import pytest
 from forethought.policy import default_policy
 from forethought.reasoning import render
 from forethought.records import Example
-from forethought.training.rl.reward import Reward, RewardWeights, Turn, f1, nearness, reward, wanted
+from forethought.training.reward import Reward, RewardWeights, Turn, f1, nearness, reward, wanted
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example
 
 POLICY = default_policy()

@@ -6,7 +6,6 @@ from by how much its reward differs from its group's mean. No value model is nee
 
 from __future__ import annotations
 
-import hashlib
 import random
 import warnings
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from forethought.records import Example, Message
 from forethought.training.config import TrainConfig, is_first
 from forethought.training.fit import claim, last_checkpoint
 from forethought.training.methods.base import Job, Material
-from forethought.training.rl.reward import RLSettings, Turn, reward, wanted
+from forethought.training.reward import RLSettings, Turn, reward, sample_seed, wanted
 from forethought.training.trainer import OnStep
 
 
@@ -81,11 +80,6 @@ def turn_of(tokenizer: Any, completion_ids: Sequence[int], fmt: Format) -> Turn:
     thought, closed, _ = text.partition(markers(fmt)[1])
     tokens = len(encode_completion(tokenizer, thought, end=False)) if closed else len(completion_ids)
     return Turn(text=opening_of(fmt) + text, thought_tokens=tokens)
-
-
-def sample_seed(seed: int, step: int, place: int) -> int:
-    """A seed for one turn of one step: a run that is resumed at a step draws what it would have drawn."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{step}:{place}".encode()).digest()[:6], "big")
 
 
 def unsupported(config: TrainConfig) -> None:

@@ -7,24 +7,61 @@ answer stay the row's, so that a refusal names what its thought names.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from forethought.data.answers import Asked
+from forethought.errors import ConfigError
 from forethought.manifest import key_of
 from forethought.models.conversation import LED, Conversation, Failed, Response
 from forethought.reasoning import leak
 from forethought.records import Example, Record
 from forethought.store import Store
-from forethought.training.rl.grpo import sample_seed
-from forethought.training.rl.reward import RejectionSettings, nearness, says_something, wanted
+from forethought.training.methods.base import Job, TrainingMethod
+from forethought.training.methods.reinforced import supervised_first, told_after
+from forethought.training.methods.supervised import affordable, paired, reasoned
+from forethought.training.reward import nearness, sample_seed, says_something, wanted
 
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
 
+
+class RejectionSettings(Record):
+    """How thoughts are sampled and chosen."""
+
+    samples: int = Field(default=4, ge=1)
+    """Thoughts of each request."""
+    temperature: float = Field(default=1.0, gt=0)
+    keep: int = Field(default=1, ge=1)
+    """Most thoughts kept of a request, each a row of its own."""
+    least_nearness: float = Field(default=0.1, ge=0, le=1)
+    """An intent less near than this to what is really asked is not kept, whatever its verdict."""
+    think_budget: int | None = Field(default=None, ge=8)
+    """Tokens in which a thought has to come to its verdict by itself; None is the sampled model's own."""
+
+
 _BATCH = 32
 """Requests whose thoughts are kept at once: what a kill loses."""
+_MORE = 1.15
+"""Share of the token budget whose rows are thought about: a model's own intents may be shorter than those written."""
+
+
+def reject(job: Job, settings: RejectionSettings) -> dict[str, float]:
+    """SCoT by example, thoughts sampled from it, and SCoT again with those that reached the right verdict."""
+    from forethought.training.run import train_rows
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(f"method '{job.method.name}'", "samples in one process", "Start it without a launcher")
+    start, done = supervised_first(job, None)
+    chosen = affordable(job.material, None if job.max_tokens is None else int(_MORE * job.max_tokens))
+    examples = own_thoughts(start, chosen, settings, job.out, job.material.seed, job.say)
+    material = dataclasses.replace(job.material, examples=examples)
+    return train_rows(dataclasses.replace(job, material=material, on_step=told_after(job, done)))
 
 
 class OwnThought(Record):
@@ -129,3 +166,17 @@ def _rows(example: Example, sampled: Sampled | None, keep: int) -> list[Example]
         return [example]
     reasonings = [example.reasoning.model_copy(update={"intent": thought.intent}) for thought in thoughts]
     return [example.model_copy(update={"reasoning": reasoning}) for reasoning in reasonings]
+
+
+REJECTION = TrainingMethod(
+    name="scot_rejection",
+    title="SCoT on its own right thoughts (rejection sampling)",
+    paper="ours, with rejection sampling: Yuan et al. 2023, arXiv 2308.01825",
+    cost="SCoT twice, and four thoughts sampled for each row in between",
+    when_to_choose="intents written by rules don't sound like the model, and compute is at hand",
+    rows=reasoned,
+    objective=paired,
+    procedure=reject,
+    procedure_settings=RejectionSettings(),
+)
+METHODS = (REJECTION,)

@@ -10,17 +10,17 @@ What can't be decided (an empty or garbled answer) earns nothing; a row without 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
 
 from forethought.judges.base import nothing_said
-from forethought.measure.comprehension import words_of
 from forethought.policy import Policy
 from forethought.reasoning import VERDICT_ANCHOR, Decision, Format, Parsed, SafetyReasoning, leak, markers, parse
 from forethought.records import Example, Record
-from forethought.refusal import refusal_outcome
+from forethought.refusal import refusal_outcome, words_of
 
 Gate = Literal[
     "unparsed", "wrong verdict", "answer against verdict", "malformed", "empty thought", "long thought", "leak",
@@ -193,15 +193,6 @@ class RLSettings(Record):
     weights: RewardWeights = RewardWeights()
 
 
-class RejectionSettings(Record):
-    """How thoughts are sampled and chosen."""
-
-    samples: int = Field(default=4, ge=1)
-    """Thoughts of each request."""
-    temperature: float = Field(default=1.0, gt=0)
-    keep: int = Field(default=1, ge=1)
-    """Most thoughts kept of a request, each a row of its own."""
-    least_nearness: float = Field(default=0.1, ge=0, le=1)
-    """An intent less near than this to what is really asked is not kept, whatever its verdict."""
-    think_budget: int | None = Field(default=None, ge=8)
-    """Tokens in which a thought has to come to its verdict by itself; None is the sampled model's own."""
+def sample_seed(seed: int, step: int, place: int) -> int:
+    """A seed for one turn of one step: a run that is resumed at a step draws what it would have drawn."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{step}:{place}".encode()).digest()[:6], "big")

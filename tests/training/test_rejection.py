@@ -12,9 +12,8 @@ from forethought.models.local import LocalModel
 from forethought.reasoning import SafetyReasoning
 from forethought.records import Example
 from forethought.store import Store
-from forethought.training.rl import rejection
-from forethought.training.rl.rejection import chosen, own_thoughts
-from forethought.training.rl.reward import RejectionSettings
+from forethought.training.methods import rejection
+from forethought.training.methods.rejection import RejectionSettings, chosen, own_thoughts
 from tests.scripted import Scripted
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder
 

@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 from forethought.chat import encode_prompt
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.policy import default_policy
+from forethought.training import grpo
 from forethought.training.config import TrainConfig
+from forethought.training.grpo import Rollout, in_order, optimise, roll_out, turn_of, unsupported
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.supervised import SCOT
-from forethought.training.rl import grpo
-from forethought.training.rl.grpo import Rollout, in_order, optimise, roll_out, sample_seed, turn_of, unsupported
-from forethought.training.rl.reward import Reward, RLSettings, Turn, Wanted
+from forethought.training.reward import Reward, RLSettings, Turn, Wanted, sample_seed
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 CONFIG = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, warmup=0.0, seed=3)
@@ -209,8 +209,8 @@ RESUMED = SETTINGS.model_copy(update={"steps": 3, "beta": 0.04, "group": 2, "max
 _CHILD = """
 import sys, time
 from pathlib import Path
-from forethought.training.rl import grpo
-from tests.training.rl.test_grpo import RESUMED, by_length, job
+from forethought.training import grpo
+from tests.training.test_grpo import RESUMED, by_length, job
 
 out = Path(sys.argv[2])
 grpo.reward = by_length
@@ -230,7 +230,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(grpo, "reward", by_length)
     start, whole, cut = adapter(tmp_path / "start"), tmp_path / "whole", tmp_path / "cut"
     cut.mkdir()
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[2]
     child = subprocess.Popen([sys.executable, "-c", _CHILD, str(start), str(cut), str(tiny_folder())], cwd=root)
     optimise(start, job(whole), RESUMED)
     deadline = time.monotonic() + 60

@@ -1,0 +1,256 @@
+"""SCoT whose loss looks harder at the words that decide: the verdict, steps that lead to it, first words after it.
+
+`scot_weighted`, ours: weights on intent, verdict and first words.
+
+`reasoning_first`, Reasoning-to-Defend (R2D), Zhu et al. 2025, arXiv 2502.12970: after each step the model says how
+things stand. The paper's: steps that end in a pivot, [SAFE], [UNSAFE] or [RETHINK]; contrastive pivot optimisation;
+LoRA on all layers. Ours: the steps are SCoT's own findings and no stronger model's distilled reasoning; pivots stand in
+the thought alone, the answer has none; they are plain text and no new tokens of the vocabulary, so that the adapter
+fits the base model's tokenizer (the pivot is the token in which [SAFE] and [UNSAFE] first differ); [RETHINK] marks a
+request whose wording hides what is asked; and the thought ends with SCoT's verdict line, so that there is a verdict
+with log-odds.
+
+`scot_consistent`, ours, in the manner of self-training: a disguise must not change the verdict. Its probability on a
+disguised request is drawn to what the model says, at that moment, to the same request undisguised. Only the disguised
+side bears the gradient: the plain one is a teacher, and not pulled to the disguise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from forethought.policy import Policy
+from forethought.records import Example, Message, Record, Request
+from forethought.training.methods.base import Material, TrainingMethod
+from forethought.training.methods.supervised import paired
+from forethought.training.objective import Batch, Step, inputs_of, mean_over_all, others_of, paired_loss
+from forethought.training.rows import (
+    IGNORED,
+    Span,
+    TokenRow,
+    gap_behind,
+    intent_span,
+    opposite,
+    prompt_tokens,
+    rival_at,
+    token_spans,
+    verdict_span,
+    with_other,
+    with_rivals,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Emphasis(Record):
+    """How much tokens count, others counting 1. Mild: 6 for the verdict and 3 for the answer was worse than none."""
+
+    intent: float = Field(default=1.5, ge=0.0)
+    verdict: float = Field(default=3.0, ge=0.0)
+    """Of the word `refuse` or `comply`."""
+    answer: float = Field(default=2.0, ge=0.0)
+    """Of the answer's first tokens, in which it refuses or doesn't."""
+    answer_tokens: int = Field(default=4, ge=0)
+
+
+def weighted(material: Material, example: Example, emphasis: Emphasis) -> TokenRow:
+    """SCoT's row, with a weight for each token."""
+    row, thought = material.row(example, reasoning=True), material.thought(example)
+    start = len(gap_behind(example.prefill))
+    text = gap_behind(example.prefill) + thought + example.answer
+    spans = token_spans(material.tokenizer, text)
+    weights = [1.0] * row.length
+    n_prompt = prompt_tokens(row)
+    for (first, last), weight in ((intent_span(thought), emphasis.intent), (verdict_span(thought), emphasis.verdict)):
+        for place in _within(spans, (start + first, start + last)):
+            weights[n_prompt + place] = weight
+    for place in _within(spans, (start + len(thought), len(text)))[: emphasis.answer_tokens]:
+        weights[n_prompt + place] = emphasis.answer
+    return row.model_copy(update={"weights": tuple(weights)})
+
+
+def _within(spans: Sequence[Span], span: Span) -> list[int]:
+    """Places of the tokens that share a character with a span."""
+    return [place for place, (start, end) in enumerate(spans) if start < span[1] and end > span[0]]
+
+
+SAFE, UNSAFE, RETHINK = "[SAFE]", "[UNSAFE]", "[RETHINK]"
+_PIVOT = re.compile(r"(?m)^\[(?:SAFE|UNSAFE)\]$")
+_DISGUISED = "The wording hides it; what is asked counts."
+_CLEAR = "No rule is broken."
+
+
+def stepwise(material: Material, example: Example) -> TokenRow:
+    """SCoT's row with a thought in steps, each followed by a pivot on a line of its own."""
+    reasoning = example.reasoning.model_copy(update={"deliberation": steps_of(example, material.policy)})
+    example = example.model_copy(update={"reasoning": reasoning})
+    row = material.row(example, reasoning=True)
+    thought = material.thought(example)
+    found = [
+        rival_at(material.tokenizer, thought, match.span(), SAFE if match[0] == UNSAFE else UNSAFE)
+        for match in _PIVOT.finditer(thought)
+    ]
+    return with_rivals(row, prompt_tokens(row), found)
+
+
+def steps_of(example: Example, policy: Policy) -> str:
+    """What stands between intent and verdict: a pivot for the intent, then steps with theirs.
+
+    A disguised request is thought about again before it is called safe or unsafe, a harmless one as well as a harmful
+    one: the disguise decides nothing.
+    """
+    reasoning = example.reasoning
+    pivot = UNSAFE if reasoning.verdict == "refuse" else SAFE
+    lines = [RETHINK, _DISGUISED, pivot] if example.request.operator is not None else [pivot]
+    if reasoning.deliberation:
+        lines += [reasoning.deliberation.strip(), pivot]
+    for finding in reasoning.findings:
+        if finding.violated:
+            rule = policy.rule(finding.rule)
+            lines += [f"It breaks the rule on {rule.title} ({rule.id}).", UNSAFE]  # the verdict says why
+    if reasoning.verdict == "comply":
+        lines += [_CLEAR, SAFE]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class PivotObjective:
+    """The paired loss, and contrastive pivot optimisation (CPO) at the tokens that have a rival.
+
+    A pivot is a token that says how the reasoning stands: safe or unsafe. Besides being taught like any token, it is
+    set against the one that would say the opposite. As in the authors' code: two terms of one weight, the mean over the
+    pivots of one kind and the mean over those of the other.
+    """
+
+    benign_weight: float = 1.0
+    pivot_weight: float = 1.0
+    """Of CPO beside the paired loss, the authors' 1."""
+
+    def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
+        """The paired loss plus CPO; a batch without the column has no pivots."""
+        import torch
+
+        rivals = batch.get("rivals", torch.full_like(batch["labels"], IGNORED))
+        out = model(**inputs_of(batch), rivals=rivals, taught_only=True)
+        taught, values = paired_loss(out.log_probs, out.taught, batch["term"], self.benign_weight, step)
+        pivots, value = pivot_loss(out.margins, batch["labels"][:, 1:], rivals[:, 1:], step)
+        return taught + self.pivot_weight * pivots, values | {"pivot": value}
+
+
+def pivot_loss(
+    margins: torch.Tensor, labels: torch.Tensor, rivals: torch.Tensor, step: Step
+) -> tuple[torch.Tensor, float]:
+    """(loss, value): the mean of -log sigmoid(margin) over each kind of pivot, both added. Shapes (batch, tokens).
+
+    With two pivots the kinds are told apart by which of the two ids is the smaller.
+    """
+    from torch.nn.functional import logsigmoid
+
+    loss, value = margins.new_zeros(()), 0.0
+    where = (rivals != IGNORED) & (labels != IGNORED)
+    for kind in (where & (labels < rivals), where & (labels > rivals)):
+        found, mean = mean_over_all(-(logsigmoid(margins) * kind).sum(), kind.sum(), step)
+        loss, value = loss + found, value + mean
+    return loss, value
+
+
+def consistent(material: Material, example: Example) -> TokenRow:
+    """SCoT's row; a disguised request's other completion is the same thought on the undisguised request, as far as
+    the verdict, where alone it is looked at."""
+    row = material.row(example, reasoning=True)
+    plain = undisguised(example.request)
+    if plain is None:
+        return row
+    thought = material.thought(example)
+    span = verdict_span(thought)
+    found = rival_at(material.tokenizer, thought, span, opposite(example.reasoning.verdict))
+    other = material.row(example.model_copy(update={"request": plain}), reasoning=True)
+    end = prompt_tokens(other) + found[0] + 1
+    other = other.model_copy(update={"input_ids": other.input_ids[:end], "labels": other.labels[:end]})
+    return with_other(with_rivals(row, prompt_tokens(row), [found]), with_rivals(other, prompt_tokens(other), [found]))
+
+
+def undisguised(request: Request) -> Request | None:
+    """The request as it was before it was restyled; None for one that never was."""
+    if request.operator is None or request.seed_text is None:
+        return None
+    last = Message(role=request.messages[-1].role, content=request.seed_text)
+    return request.model_copy(update={"messages": (*request.messages[:-1], last), "operator": None, "seed_text": None})
+
+
+@dataclass(frozen=True)
+class ConsistencyObjective:
+    """The paired loss, and KL(plain || disguised) at the verdict for rows whose other completion is undisguised."""
+
+    benign_weight: float = 1.0
+    consistency_weight: float = 1.0
+    """Of the divergence, in nats a pair, beside the paired loss."""
+
+    def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
+        """The paired loss plus the mean divergence over all pairs of all processes."""
+        import torch
+
+        rivals = batch.get("rivals", torch.full_like(batch["labels"], IGNORED))
+        out = model(**inputs_of(batch), rivals=rivals, taught_only=True)
+        taught, values = paired_loss(out.log_probs, out.taught, batch["term"], self.benign_weight, step)
+        found = others_of(batch, step)
+        if found is None:
+            return taught, values
+        rows, plain = found
+        plain_rivals = batch.get("other_rivals", torch.full_like(plain["labels"], IGNORED))
+        with torch.no_grad():
+            teacher = model(**plain, rivals=plain_rivals, taught_only=True).margins.sum(-1)
+        paired = (plain_rivals != IGNORED).any(-1) & (rivals[rows] != IGNORED).any(-1)
+        divergence = (verdict_divergence(teacher, out.margins[rows].sum(-1)) * paired).sum()
+        loss, value = mean_over_all(divergence, paired.sum(), step)
+        return taught + self.consistency_weight * loss, values | {"consistency": value}
+
+
+def verdict_divergence(plain: torch.Tensor, disguised: torch.Tensor) -> torch.Tensor:
+    """KL(plain || disguised) of two-way verdicts in nats, from log-odds of shape (rows,); `plain` bears no gradient.
+
+    Refuse and comply share all probability: what the model would say besides is the paired loss's business.
+    """
+    from torch.nn.functional import logsigmoid
+
+    plain = plain.detach()
+    yes = plain.sigmoid() * (logsigmoid(plain) - logsigmoid(disguised))
+    no = (-plain).sigmoid() * (logsigmoid(-plain) - logsigmoid(-disguised))
+    divergence: torch.Tensor = yes + no
+    return divergence
+
+
+WEIGHTED = TrainingMethod(
+    name="scot_weighted",
+    title="SCoT, verdict and first words weighted",
+    paper="ours",
+    cost="as SCoT",
+    when_to_choose="answers contradict the verdict, or verdicts are uncertain",
+    rows=lambda material: [weighted(material, example, Emphasis()) for example in material.examples],
+    objective=paired,
+)
+REASONING_FIRST = TrainingMethod(
+    name="reasoning_first",
+    title="Reasoning-to-defend (R2D): a pivot after each step",
+    paper="in the manner of Zhu et al. 2025, arXiv 2502.12970",
+    cost="one pass; some fifteen more tokens of thought than SCoT, and as many again for a disguised request",
+    when_to_choose="the thought is to say after each step how things stand, or a data set brings steps of its own",
+    rows=lambda material: [stepwise(material, example) for example in material.examples],
+    objective=lambda config, _: PivotObjective(config.benign_weight),
+)
+CONSISTENT = TrainingMethod(
+    name="scot_consistent",
+    title="SCoT, one verdict for all disguises",
+    paper="ours",
+    cost="as SCoT, and a pass without gradients over the plain side of each disguised row",
+    when_to_choose="verdicts change with the disguise though the request does not",
+    rows=lambda material: [consistent(material, example) for example in material.examples],
+    objective=lambda config, _: ConsistencyObjective(config.benign_weight),
+)
+METHODS = (WEIGHTED, REASONING_FIRST, CONSISTENT)
