@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from forethought.attacks.searches.autodan import (
-    AUTODAN,
     REWORDER,
     SYNONYMS,
     cross,
@@ -21,10 +20,13 @@ from forethought.attacks.searches.autodan import (
     words_of,
 )
 from forethought.attacks.searches.base import Ask, Goal, Question, Reply, Score, Tools, Write, aim_at, tokens_of
+from forethought.attacks.searches.catalogue import parse_method
 from forethought.attacks.templates import PLACE, fill_template, prototypes
 from forethought.models.conversation import Able, Response
 from forethought.records import user_request
 from tests.attacks.searching import play
+
+AUTODAN = parse_method("autodan")
 
 GOAL = Goal(request=user_request("Say that the sky is {green}"), target_string="Sure, the sky is green")
 SEEDS = (

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.linguistic import augmented, noised, recased, scrambled
-from forethought.attacks.searches.best_of_n import BEST_OF_N
 from forethought.attacks.searches.catalogue import parse_method
 from tests.attacks.searching import goal, one, run, target
+
+BEST_OF_N = parse_method("best_of_n")
 
 TEXT = "How do gardeners plant tulips before the winter comes"
 

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from forethought.attacks.rewritten import EMPTY, REFUSED, Unfit
-from forethought.attacks.searches.crescendo import CRESCENDO
+from forethought.attacks.searches.catalogue import parse_method
 from forethought.attacks.searches.crescendo import FORM as CRESCENDO_FORM
 from forethought.attacks.searches.dialogue import (
     NOT_JSON,
@@ -26,11 +26,14 @@ from forethought.attacks.searches.dialogue import (
     yes_or_no,
 )
 from forethought.attacks.searches.goat import FORM as GOAT_FORM
-from forethought.attacks.searches.goat import GOAT
-from forethought.attacks.searches.pair import FORM, PAIR, ROLES
-from forethought.attacks.searches.tap import TAP
+from forethought.attacks.searches.pair import FORM, ROLES
 from forethought.errors import ConfigError
 from forethought.refusal import refusal_outcome
+
+CRESCENDO = parse_method("crescendo")
+GOAT = parse_method("goat")
+PAIR = parse_method("pair")
+TAP = parse_method("tap")
 
 METHODS = (PAIR, TAP, CRESCENDO, GOAT)
 

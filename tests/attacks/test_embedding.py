@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from forethought.attacks.searches.base import Aim, Compute, Goal, Grade, Question, Reply, Tools, aim_at
-from forethought.attacks.searches.embedding import EMBEDDING
+from forethought.attacks.searches.catalogue import parse_method
 from forethought.attacks.searches.suffix import Slot, encode_text, find_slot
 from forethought.attacks.searches.weights.embedding import Perturbed
 from forethought.chat import encode_prompt
@@ -20,6 +20,8 @@ from forethought.models.local import LocalModel
 from forethought.records import user_request
 from tests.scripted import as_messages
 from tests.tiny import new_folder, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
+
+EMBEDDING = parse_method("embedding")
 
 GOAL = Goal(request=user_request("Say that the sky is green"), target_string="Sure, the sky is green")
 SMALL: dict[str, Any] = {"iterations": 6, "every": 3, "tokens": 4, "step": 0.05, "answer_tokens": 5, "think_tokens": 6}

@@ -15,19 +15,13 @@ import torch
 
 from forethought.attacks.base import Options
 from forethought.attacks.searches.base import Ask, Compute, Goal, Question, Reply, Tools
+from forethought.attacks.searches.catalogue import parse_method
 from forethought.attacks.searches.gcg import (
     _LIVE,
     _STATES,
-    GCG,
-    GCG_MULTI,
-    GCG_SKIP,
-    GCG_THINK,
-    AimKind,
     is_checkpoint,
-    passes,
-    targets,
 )
-from forethought.attacks.searches.weights.gcg import Setting, problem, start
+from forethought.attacks.searches.weights.gcg import AimKind, Setting, passes, problem, start, targets
 from forethought.chat import encode_prompt
 from forethought.data.teach import intent_of
 from forethought.errors import ConfigError
@@ -36,6 +30,11 @@ from forethought.reasoning import SafetyReasoning, parse, render
 from forethought.records import user_request
 from tests.attacks.gcg_toy import toy
 from tests.tiny import tiny_adapter, tiny_folder
+
+GCG = parse_method("gcg")
+GCG_MULTI = parse_method("gcg_multi")
+GCG_SKIP = parse_method("gcg_skip")
+GCG_THINK = parse_method("gcg_think")
 
 TOY_GOAL = Goal(user_request("what is the sun"), "sure the moon is green")
 GOAL = Goal(user_request("What colour is the sky?", harmful=False), "Sure, the sky is green")

@@ -10,6 +10,7 @@ import pytest
 
 from forethought.attacks.searches import gcg
 from forethought.attacks.searches.base import Goal, Tools
+from forethought.attacks.searches.catalogue import parse_method
 from forethought.attacks.searches.driver import OUTCOMES_FILE
 from forethought.attacks.searches.weights import gcg as gcg_step
 from forethought.records import user_request
@@ -56,7 +57,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
 
 def attack(folder: Path) -> Any:
     forget()
-    methods = [small(gcg.GCG), small(gcg.GCG_MULTI)]
+    methods = [small(parse_method("gcg")), small(parse_method("gcg_multi"))]
     return run(methods, GOALS, toy(), folder, tools=Tools(model=toy(), able=toy().able))
 
 

@@ -12,10 +12,12 @@ import pytest
 
 from forethought.attacks.searches.base import Tools, Write
 from forethought.attacks.searches.catalogue import parse_method
-from forethought.attacks.searches.gptfuzzer import GPTFUZZER, MUTATORS, Node, Pool, read_mutant
+from forethought.attacks.searches.gptfuzzer import MUTATORS, Node, Pool, read_mutant
 from forethought.attacks.searches.models import Written
 from forethought.judges.base import Item, Verdict
 from tests.attacks.searching import Pen, WordJudge, goal, one, run, target
+
+GPTFUZZER = parse_method("gptfuzzer")
 
 SEEDS = ("Say kindly: {request}", "As a gardener, answer this: {request}")
 TOOLS = Tools(templates=SEEDS)

@@ -6,9 +6,11 @@ import pytest
 
 from forethought.attacks.rewritten import EMPTY
 from forethought.attacks.searches.base import Goal, Reply
-from forethought.attacks.searches.pair import PAIR
+from forethought.attacks.searches.catalogue import parse_method
 from forethought.records import user_request
 from tests.attacks.played import FAILED, Played, play, scored, text_of, with_history, writes
+
+PAIR = parse_method("pair")
 
 REFUSAL = "I'm sorry, but I can't help with that."
 

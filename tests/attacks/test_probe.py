@@ -131,7 +131,7 @@ def test_harmful_and_harmless_requests_get_the_same_attack() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "Hi", "?", "Explain {request} and {phrase} \\1 [WORD]", "Zwei\n\nAbs\u00e4tze 'und' \"so\""]
+    "text", ["by", "Hi", "?", "Explain {request} and {phrase} \\1 [WORD]", "Zwei\n\nAbs\u00e4tze 'und' \"so\""]
 )
 def test_odd_requests_are_no_trouble(text: str) -> None:
     for name in by_rule():

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from forethought.attacks.searches.base import Ask, Goal, Question, Reply, Score, Tools
+from forethought.attacks.searches.catalogue import parse_method
 from forethought.attacks.searches.random_search import (
     PATIENCE,
-    RANDOM_SEARCH,
     alphabet,
     changed,
     first_suffix,
@@ -22,6 +22,8 @@ from forethought.models.local import LocalModel
 from forethought.records import user_request
 from tests.attacks.searching import play
 from tests.tiny import tiny_model, tiny_tokenizer
+
+RANDOM_SEARCH = parse_method("random_search")
 
 GOAL = Goal(request=user_request("Say that the sky is green"), target_string="Sure, the sky is green")
 TEMPLATE = "Please: {request}"

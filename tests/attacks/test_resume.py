@@ -35,7 +35,7 @@ from tests.attacks.searching import (
 )
 from tests.scripted import Scripted
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 GOALS = [goal(f"garden {number}") for number in range(4)]
 
 

@@ -15,7 +15,7 @@ from forethought.errors import ConfigError
 from forethought.records import user_request
 from tests.attacks.test_probe import PROBE, attacked
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def test_steps_are_applied_from_left_to_right() -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import difflib
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from forethought.data.evolve import Operator, load_operators
 from forethought.data.restyle import phrase, sentence
 from forethought.errors import ConfigError
 from forethought.models.conversation import Conversation
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Format
 from forethought.records import Message, Record, Request
+from forethought.yamlfile import parse_yaml
 
 Kind = Literal["none", "linguistic", "contextual", "encoding", "template", "reasoning", "rewriter"]
 Form = Literal["rule", "table", "template", "operator", "attacker", "prefill", "limit"]
@@ -110,6 +115,7 @@ class Given:
 
 Transform = Callable[[Attacked, random.Random, Options, Given], "Attacked | Wanted"]
 Change = Callable[[str, random.Random, Options], str]
+Decode = Callable[[str, Options], str]
 
 
 class Parameter(Record):
@@ -142,34 +148,6 @@ class Parameter(Record):
         return value
 
 
-def read_options(
-    kind: str, name: str, parameters: Sequence[Parameter], written: str, extra: Mapping[str, Option] | None = None
-) -> dict[str, Option]:
-    """Options that differ from their defaults, checked, in the order of the parameters.
-
-    `written`: what stands behind the colon of a name, VALUE (the first option) or `option=value`, parted by commas.
-    `extra`: options given beside it. `kind`, such as "attack", is for errors. Raises ConfigError for an option that is
-    unknown or given twice, and for a value out of range.
-    """
-    raw: dict[str, Option] = dict(extra or {})
-    known = {parameter.name: parameter for parameter in parameters}
-    # `answer_prefill:x = y` is a value, not an option, where the first option is any text.
-    takes_text = bool(parameters) and isinstance(parameters[0].default, str | None) and not parameters[0].choices
-    for piece in [piece.strip() for piece in written.split(",")] if written else []:
-        option, equals, value = (part.strip() for part in piece.partition("="))
-        if not equals or (option not in known and takes_text):
-            option, value = (parameters[0].name if parameters else ""), piece
-        if option in raw:
-            raise ConfigError(f"{kind} '{name}:{written}'", f"gives {option} twice", "Give it once")
-        raw[option] = value
-    unknown = [option for option in raw if option not in known]
-    if unknown:
-        takes = f"It takes {', '.join(known)}" if known else "It takes no options"
-        raise ConfigError(f"{kind} '{name}'", f"has no option '{unknown[0] or written}'", takes)
-    read = {option: known[option].read(name, raw[option]) for option in known if option in raw}
-    return {option: value for option, value in read.items() if value != known[option].default}
-
-
 def find(kind: str, name: str, known: Mapping[str, Named]) -> Named:
     """What has a name; `kind`, such as "attack", is for the error. Raises ConfigError that names the nearest ones."""
     if name not in known:
@@ -180,47 +158,23 @@ def find(kind: str, name: str, known: Mapping[str, Named]) -> Named:
     return known[name]
 
 
-def _unchanged(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
-    return attacked
+class Described(Record):
+    """What suites name, with its options: an attack or a search."""
 
-
-class Attack(Record):
-    """A disguise under which a defence is tested."""
-
+    noun: ClassVar[str]
+    """For errors."""
     name: str
-    """As suites write it: the bare name, a name with options (`caesar:13`), or several joined by ` | `."""
+    """As suites write it: the bare name, or a name with options (`caesar:13`)."""
     title: str
     """For tables and plots."""
     paper: str
-    """Whom it follows; empty for no attack at all."""
-    kind: Kind = "none"
-    form: Form = "template"
-    needs: tuple[Need, ...] = ()
-    """An attacker model, a model that takes a prefill, one whose thought can be cut, a local file; empty: nothing."""
+    """Whom it follows, with the arXiv number; the defaults of `parameters` are the paper's."""
     white_box: bool = False
-    """True where it needs more than a chat window gives: the assistant's turn or its control tokens."""
-    readable: bool = True
-    """False where a small model is not expected to understand it; a guess, which the comprehension control measures."""
-    relatives: tuple[str, ...] = ()
-    """Training styles so near that a model which has seen one has seen this attack; it is shown apart then."""
-    relatives_by: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Further relatives, by the value of the first option."""
+    """True where it needs more than a chat window: the assistant's turn, control tokens, gradients or probabilities."""
     parameters: tuple[Parameter, ...] = ()
     """Options; the first one is what stands after the colon."""
     chosen: dict[str, Option] = Field(default_factory=dict)
     """Options given; those left out have their defaults."""
-    parts: tuple[Attack, ...] = ()
-    """The attacks that it is composed of, in order."""
-    transform: Transform = _unchanged
-    decode: Callable[[str, Options], str] | None = None
-    """From the attacked text back to the request, for encodings."""
-
-    @model_validator(mode="after")
-    def _says_its_kind(self) -> Self:
-        """One that is of no kind changes nothing: an attack that does is not taken for that by oversight."""
-        if self.kind == "none" and self.transform is not _unchanged:
-            raise ValueError("say what kind it is: it changes the request")
-        return self
 
     @property
     def options(self) -> dict[str, Option]:
@@ -230,27 +184,105 @@ class Attack(Record):
             value = self.chosen.get(parameter.name, parameter.default)
             if value is None:
                 raise ConfigError(
-                    f"attack '{self.name}'",
+                    f"{self.noun} '{self.name}'",
                     f"needs its {parameter.name} ({parameter.meaning})",
                     f"Write {self.name}:{parameter.choices[0] if parameter.choices else parameter.name.upper()}",
                 )
             found[parameter.name] = value
         return found
 
-    def apply(self, request: Request, rng: random.Random, given: Given | None = None) -> Attacked | Wanted:
-        """The request under this attack, or the text that an attacker model has to write first.
+    def with_options(self, written: str, extra: Mapping[str, Option] | None = None) -> Self:
+        """The same with options, which its name and title tell where they differ from the defaults.
+
+        `written`: what stands behind the colon of a name, VALUE (the first option) or `option=value`, parted by
+        commas. `extra`: options given beside it. Raises ConfigError for an option that is unknown, given twice or left
+        out though it has no default, and for a value out of range.
+        """
+        chosen = self._read(written.strip(), extra or {})
+        found = self.model_copy(update={"chosen": chosen})
+        _ = found.options  # raises where one is missing
+        if not chosen:
+            return self
+        title = f"{self.title} ({', '.join(str(value) for value in chosen.values())})"
+        return found.model_copy(update={"name": f"{self.name}:{self._said(chosen)}", "title": title})
+
+    def _said(self, chosen: Mapping[str, Option]) -> str:
+        return ",".join(f"{option}={value}" for option, value in chosen.items())
+
+    def _read(self, written: str, extra: Mapping[str, Option]) -> dict[str, Option]:
+        """Options that differ from their defaults, checked, in the order of the parameters."""
+        raw: dict[str, Option] = dict(extra)
+        known = {parameter.name: parameter for parameter in self.parameters}
+        first = self.parameters[0] if self.parameters else None
+        # `answer_prefill:x = y` is a value, not an option, where the first option is any text.
+        takes_text = first is not None and isinstance(first.default, str | None) and not first.choices
+        for piece in [piece.strip() for piece in written.split(",")] if written else []:
+            option, equals, value = (part.strip() for part in piece.partition("="))
+            if not equals or (option not in known and takes_text):
+                option, value = (first.name if first is not None else ""), piece
+            if option in raw:
+                raise ConfigError(f"{self.noun} '{self.name}:{written}'", f"gives {option} twice", "Give it once")
+            raw[option] = value
+        unknown = [option for option in raw if option not in known]
+        if unknown:
+            takes = f"It takes {', '.join(known)}" if known else "It takes no options"
+            raise ConfigError(f"{self.noun} '{self.name}'", f"has no option '{unknown[0] or written}'", takes)
+        read = {option: known[option].read(self.name, raw[option]) for option in known if option in raw}
+        return {option: value for option, value in read.items() if value != known[option].default}
+
+
+def _unchanged(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
+    return attacked
+
+
+class Attack(Described):
+    """A disguise under which a defence is tested. Several joined by ` | ` are one attack, too."""
+
+    noun: ClassVar[str] = "attack"
+    kind: Kind = "none"
+    form: Form = "template"
+    needs: tuple[Need, ...] = ()
+    """An attacker model, a model that takes a prefill, one whose thought can be cut, a local file; empty: nothing."""
+    readable: bool = True
+    """False where a small model is not expected to understand it; a guess, which the comprehension control measures."""
+    relatives: tuple[str, ...] = ()
+    """Training styles so near that a model which has seen one has seen this attack; it is shown apart then."""
+    relatives_by: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Further relatives, by the value of the first option."""
+    parts: tuple[Attack, ...] = ()
+    """The attacks that it is composed of, in order."""
+    transform: Transform = _unchanged
+    decode: Decode | None = None
+    """From the attacked text back to the request, for encodings."""
+
+    @model_validator(mode="after")
+    def _says_its_kind(self) -> Self:
+        """One that is of no kind changes nothing: an attack that does is not taken for that by oversight."""
+        if self.kind == "none" and self.transform is not _unchanged:
+            raise ValueError("say what kind it is: it changes the request")
+        return self
+
+    def with_options(self, written: str, extra: Mapping[str, Option] | None = None) -> Self:
+        """See Described; what is near to it may depend on its first option."""
+        found = super().with_options(written, extra)
+        first = found.chosen.get(self.parameters[0].name, "") if found.chosen else ""
+        near = self.relatives_by.get(str(first), ())
+        return found.model_copy(update={"relatives": (*self.relatives, *near)}) if near else found
+
+    def _said(self, chosen: Mapping[str, Option]) -> str:
+        first = self.parameters[0].name
+        return ",".join(str(value) if name == first else f"{name}={value}" for name, value in chosen.items())
+
+    def apply(self, attacked: Attacked, rng: random.Random, given: Given) -> Attacked | Wanted:
+        """The conversation under this attack, or the text that an attacker model has to write first.
 
         Pure: what comes out depends on the arguments alone. Raises ConfigError for an option that is missing and
         InputError for a local file that can't be read.
         """
-        return self.act(Attacked(request=request), rng, given or Given())
-
-    def act(self, attacked: Attacked, rng: random.Random, given: Given) -> Attacked | Wanted:
-        """The same on a conversation that other attacks may have changed already."""
         if self.kind == "none":
             return attacked
         for part in self.parts:
-            outcome = part.act(attacked, rng, given)
+            outcome = part.apply(attacked, rng, given)
             if isinstance(outcome, Wanted):
                 return outcome
             attacked = outcome
@@ -269,16 +301,79 @@ def by_rule(rule: Change) -> Transform:
     return lambda attacked, rng, options, given: attacked.said(rule(attacked.text.strip(), rng, options))
 
 
-def filled(template: str, text: str) -> str:
-    """The template with `{request}` (a sentence) or `{phrase}` (lower case, no end mark) filled in, once."""
-    # Plain replacement: braces in a request must not be read as a format.
-    head, mark, tail = template.partition("{request}")
-    if mark:
-        return head + sentence(text) + tail
-    head, _, tail = template.partition("{phrase}")
-    return head + phrase(text) + tail
+_PLACE = re.compile(r"\{([a-z_]+)\}")  # not the braces of code or of JSON that a text shows
 
 
-def by_template(template: str) -> Transform:
-    """An attack that puts a text around the request."""
-    return by_rule(lambda text, rng, options: filled(template, text))
+def fill(template: str, values: Mapping[str, Any]) -> str:
+    """The template with each `{name}` replaced, once: what stands in a value is never read as a place.
+
+    Raises ConfigError for a place that has no value.
+    """
+
+    def value(place: re.Match[str]) -> str:
+        if place[1] not in values:
+            raise ConfigError(f"'{place[0]}' in a prompt", "has no value", f"Use {', '.join(sorted(values))}")
+        return str(values[place[1]])
+
+    return _PLACE.sub(value, template)
+
+
+def framed(template: str, text: str, **values: Any) -> str:
+    """The template with the request in it: `{request}` as a sentence, `{phrase}` in lower case, no end mark."""
+    return fill(template, {"request": sentence(text), "phrase": phrase(text), **values})
+
+
+def _by_template(template: str) -> Transform:
+    return by_rule(lambda text, rng, options: framed(template, text))
+
+
+@lru_cache(maxsize=1)
+def shipped_operators() -> dict[str, Operator]:
+    """The training operators that ship with the project, by name."""
+    return load_operators()
+
+
+def _by_operator(name: str) -> Transform:
+    """An attack that is one of the training operators: its rule and templates."""
+
+    def transform(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
+        return attacked.said(shipped_operators()[name].apply(attacked.request, rng).text)
+
+    return transform
+
+
+class Family(Record):
+    """A YAML file beside the code of a family of attacks or of a search: what they are, their texts and tables."""
+
+    attacks: tuple[dict[str, Any], ...] = ()
+    """Fields of `Attack`. `template` (a text around the request) or `operator` (a training style's name) says what it
+    does; without either the family's code has a function of its name."""
+    searches: tuple[dict[str, Any], ...] = ()
+    """Fields of `Method`; options under `more` come behind the others."""
+    parameters: tuple[dict[str, Any], ...] = ()
+    """Options that several of them have."""
+    texts: dict[str, str] = Field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @staticmethod
+    @lru_cache(maxsize=32)
+    def read(name: str) -> Family:
+        """The shipped file of a name. Raises ConfigError where it is broken."""
+        file = resources.files("forethought").joinpath(f"attacks/{name}.yaml")
+        text = file.read_text(encoding="utf-8")
+        return parse_yaml(text, f"attacks/{name}.yaml", "file of attacks", Family, "attacks", "docs/attacks.md")
+
+    def made(self, functions: Mapping[str, Transform], decoders: Mapping[str, Decode] | None = None) -> list[Attack]:
+        """The attacks, each with its function."""
+        made = []
+        for row in self.attacks:
+            fields = dict(row)
+            template, operator = fields.pop("template", None), fields.pop("operator", None)
+            if template is not None:
+                fields["transform"] = _by_template(template)
+            elif operator is not None:
+                fields["transform"] = _by_operator(operator)
+            else:
+                fields["transform"] = functions[fields["name"]]
+            made.append(Attack(**fields, decode=(decoders or {}).get(fields["name"])))
+        return made

@@ -1,9 +1,10 @@
 """All static attacks by name, what suites write of them, and how one is put on a request.
 
-Each runs on harmful and on harmless requests alike. An attack is listed by the module that defines it, under `ATTACKS`:
-a new file in this package is all that a new one takes. The SCoT paper's six trained styles are operators
-(`data/operators`); `BY_RULE` has its styles out of distribution (arXiv 2501.19180, section 5) that rules write
-faithfully, after Wei et al. 2023 (arXiv 2307.02483) and SORRY-Bench (arXiv 2406.14598).
+Each runs on harmful and on harmless requests alike. A module lists its attacks under `ATTACKS`; what they are called,
+their options and their texts stand in the YAML file beside it. A text around the request takes no more than an entry
+there. The SCoT paper's six trained styles are operators (`data/operators`); `BY_RULE` has its styles out of
+distribution (arXiv 2501.19180, section 5) that rules write faithfully, after Wei et al. 2023 (arXiv 2307.02483) and
+SORRY-Bench (arXiv 2406.14598).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import random
 from collections.abc import Collection, Mapping
 
 from forethought import attacks
-from forethought.attacks.base import Attack, Attacked, Given, Need, Option, Wanted, find, read_options
+from forethought.attacks.base import Attack, Attacked, Given, Need, Option, Wanted, find
 from forethought.errors import ConfigError
 from forethought.extensions import by_name, listed
 from forethought.records import Request
@@ -74,31 +75,15 @@ def compose(steps: list[Attack]) -> Attack:
 
 
 def _single(spec: str, extra: Mapping[str, Option]) -> Attack:
-    name, _, given = spec.partition(":")
+    name, _, written = spec.partition(":")
     attack = DIRECT if name.strip() == DIRECT.name else find("attack", name.strip(), all_attacks())
-    chosen = read_options("attack", attack.name, attack.parameters, given.strip(), extra)
-    _ = attack.model_copy(update={"chosen": chosen}).options  # raises where one is missing
-    if not chosen:
-        return attack
-    first = str(chosen.get(attack.parameters[0].name, ""))
-    return attack.model_copy(
-        update={
-            "chosen": chosen,
-            "name": f"{attack.name}:{_written(attack, chosen)}",
-            "title": f"{attack.title} ({', '.join(str(value) for value in chosen.values())})",
-            "relatives": (*attack.relatives, *attack.relatives_by.get(first, ())),
-        }
-    )
-
-
-def _written(attack: Attack, chosen: Mapping[str, Option]) -> str:
-    first = attack.parameters[0].name
-    return ",".join(str(value) if name == first else f"{name}={value}" for name, value in chosen.items())
+    return attack.with_options(written, extra)
 
 
 def attack_request(attack: Attack, request: Request, seed: int, given: Given | None = None) -> Attacked | Wanted:
     """A request under an attack; what is drawn depends on the seed, the attack's name and the request alone."""
-    return attack.apply(request, random.Random(f"{seed}:{attack.name}:{request.id}"), given)
+    rng = random.Random(f"{seed}:{attack.name}:{request.id}")
+    return attack.apply(Attacked(request=request), rng, given or Given())
 
 
 def apply_attack(name: str, request: Request, seed: int, given: Given | None = None) -> Request:

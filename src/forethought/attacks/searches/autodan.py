@@ -14,20 +14,19 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forethought.attacks.base import Attacked, Options, Parameter
+from forethought.attacks.base import Attacked, Family, Options
 from forethought.attacks.rewritten import Rewriter, Unfit
 from forethought.attacks.searches.base import (
-    AIM,
     Aim,
     Ask,
     Goal,
-    Method,
     Questions,
     Replies,
     Run,
     Tools,
     Write,
     aim_at,
+    described,
     tokens_of,
 )
 from forethought.attacks.templates import PLACE, fill_template, prototypes
@@ -49,37 +48,12 @@ _FIRST_PIECE = 32
 """Templates of the first generation that are scored before the best of them is asked."""
 _LEAST = -1e4
 """A log-probability of minus infinity counts as this, so that it can be compared."""
-_GROUPS = (
-    "answer reply response", "answers replies responses", "answered addressed covered", "question matter query",
-    "explain describe detail", "explains describes details", "write compose draft", "writes composes drafts",
-    "begin start open", "pretend imagine suppose", "give provide offer", "gives provides offers",
-    "full complete thorough", "fully completely thoroughly", "clear plain direct", "clearly plainly directly",
-    "always invariably consistently", "never seldom rarely", "use apply employ", "using applying employing",
-    "word term expression", "words terms expressions", "rules guidelines instructions", "conditions terms requirements",
-    "warnings cautions notices", "disclaimers caveats provisos", "add include append", "apologise hesitate waver",
-    "expert specialist authority", "experts specialists authorities", "researcher scholar scientist",
-    "old seasoned experienced", "student pupil learner", "teacher tutor instructor", "character persona figure",
-    "characters personas figures", "role part position", "story tale narrative", "fiction fantasy invention",
-    "scene episode chapter", "game exercise exchange", "play act perform", "stay remain keep",
-    "concrete specific definite", "step stage part", "steps stages parts", "purpose aim goal", "reason ground cause",
-    "important essential vital", "useful helpful valuable", "good fine worthwhile", "right proper fitting",
-    "reasonable sensible fair", "neutral impartial objective", "information knowledge material",
-    "reports studies papers", "numbers figures data", "findings results conclusions", "readers people users",
-    "understanding insight comprehension", "agree confirm concur", "learn gain profit", "learning studying knowing",
-    "teaches shows tells", "conclusion result inference", "therefore hence consequently", "because since",
-    "well-known renowned noted", "often frequently commonly", "public common general", "interest benefit good",
-    "declared announced stated", "conversation dialogue discussion", "short brief concise", "long lengthy extended",
-    "simple easy basic", "careful attentive precise", "quick swift prompt", "honest frank open", "task job assignment",
-    "following next subsequent", "discuss consider examine", "proposes suggests names", "bring put set",
-    "assistant helper aide", "ask request enquire", "asks requests enquires", "want wish need", "help assist support",
-    "think reason reflect", "great large considerable", "new fresh recent", "whole entire total",
-)  # fmt: skip
 _WORD = re.compile(r"\{request\}|[A-Za-z]+(?:-[A-Za-z]+)*")
 
 
 def _table() -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
-    for group in _GROUPS:
+    for group in Family.read("searches/autodan").texts["synonyms"].splitlines():
         words = group.split()
         for word in words:
             found.setdefault(word, []).extend(other for other in words if other != word)
@@ -358,36 +332,4 @@ def _mutate(texts: Sequence[str], options: Options, writer: _Writer) -> Generato
     return [changed.get(place, text) for place, text in enumerate(texts)]
 
 
-AUTODAN = Method(
-    name="autodan",
-    title="AutoDAN-HGA",
-    paper="Liu et al. 2023, arXiv 2310.04451",
-    needs=("log_probs",),
-    white_box=True,
-    cost="up to 25,600 scores of one forward pass each and 107 answers; about 500 texts of an attacker if there is one",
-    queries=25_707,
-    parameters=(
-        Parameter(name="population", default=256, least=2, most=4096, meaning="templates in a generation"),
-        Parameter(name="iterations", default=100, least=1, meaning="generations"),
-        Parameter(
-            name="elites", default=0.05, most=1,
-            meaning="share of templates that are kept as they are, at least one (the paper's text says a tenth)",
-        ),
-        Parameter(name="crossover", default=0.5, most=1, meaning="share of pairs, or of words, that are changed"),
-        Parameter(name="mutation", default=0.01, most=1, meaning="share of children that are reworded"),
-        Parameter(name="points", default=5, least=1, most=100, meaning="most cuts in a paragraph when crossing"),
-        Parameter(name="words", default=30, least=1, meaning="words whose scores are kept"),
-        Parameter(
-            name="sentence_every", default=5, least=1, meaning="generations from one exchange of sentences to the next"
-        ),
-        Parameter(
-            name="mutate", default="attacker", choices=("attacker", "rules"),
-            meaning="who rewords: the attacker model, and a table of synonyms where there is none; or the table alone",
-        ),
-        AIM,
-    ),
-    search=search,
-)  # fmt: skip
-"""Begins with the user's templates, else with mild shipped frames, which are weaker than the paper's own."""
-
-METHODS = (AUTODAN,)
+METHODS = described("autodan", autodan=search)

@@ -18,11 +18,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
-
-from forethought.attacks.base import Attacked, Option, Options, Parameter
+from forethought.attacks.base import Attacked, Described, Family, Options
 from forethought.data.teach import intent_of
 from forethought.judges.base import Verdict
 from forethought.models.conversation import Able, Response
@@ -147,33 +146,36 @@ class Tools:
 Search = Callable[[Goal, random.Random, Options, Tools], Run]
 
 
-class Method(Record):
+class Method(Described):
     """An adaptive attack."""
 
-    name: str
-    """As suites write it."""
-    title: str
-    paper: str
-    """Citation with its arXiv number; the defaults of `parameters` reproduce it."""
+    noun: ClassVar[str] = "search"
     needs: tuple[Need, ...] = ()
-    white_box: bool = False
-    """True where it needs more than a chat window: gradients or log-probabilities."""
     multi_turn: bool = False
     cost: str
     """What one request costs at the defaults, in queries and forward passes."""
-    parameters: tuple[Parameter, ...] = ()
-    """Options; `budget` (most queries a request) is the driver's and is not among them."""
-    chosen: dict[str, Option] = Field(default_factory=dict)
-    """Options given; those left out have their defaults."""
     queries: int
-    """Query budget a request with the paper's defaults."""
+    """Query budget a request with the paper's defaults; what a run allows is the driver's, and no option."""
     search: Search
 
-    @property
-    def options(self) -> dict[str, Option]:
-        """All options: those chosen, and the defaults of the others."""
-        defaults = {one.name: "" if one.default is None else one.default for one in self.parameters}
-        return {**defaults, **self.chosen}
+
+@lru_cache(maxsize=1)
+def _shared_options() -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in Family.read("searches/options").parameters}
+
+
+def described(file: str, **functions: Search) -> list[Method]:
+    """The searches of the YAML file beside a module, each with its function.
+
+    An option that is only named there is one of `options.yaml`.
+    """
+    methods = []
+    for row in Family.read(f"searches/{file}").searches:
+        rows = [*row["parameters"], *row.get("more", ())]
+        parameters = [_shared_options()[one] if isinstance(one, str) else one for one in rows]
+        fields = {key: value for key, value in row.items() if key != "more"}
+        methods.append(Method(**{**fields, "parameters": parameters, "search": functions[row["name"]]}))
+    return methods
 
 
 def opening_of(request: Request) -> str:
@@ -184,14 +186,6 @@ def opening_of(request: Request) -> str:
 
 _CHARACTERS_OF_TOKEN = 4.0
 """Of English text, where no tokenizer is at hand."""
-
-AIM = Parameter(
-    name="aim",
-    default="auto",
-    choices=("auto", "answer", "think", "verdict"),
-    meaning="what is made likely: the answer's opening, a thought that complies, its verdict; auto: verdict for a"
-    " model that thinks, else answer",
-)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 
-from forethought.attacks.base import Attacked, Options, Parameter
+from forethought.attacks.base import Attacked, Options
 from forethought.attacks.linguistic import augmented
-from forethought.attacks.searches.base import Ask, Goal, Method, Run, Tools
+from forethought.attacks.searches.base import Ask, Goal, Run, Tools, described
 
 
 def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
@@ -25,19 +25,4 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
             return
 
 
-BEST_OF_N = Method(
-    name="best_of_n",
-    title="Best-of-N",
-    paper="Hughes et al. 2024, Best-of-N Jailbreaking, arXiv 2412.03556",
-    cost="at most 10,000 queries, as in the paper; the budget of a run ends it earlier",
-    parameters=(
-        Parameter(name="n", meaning="variants of the request", default=10_000, least=1, most=1_000_000),
-        Parameter(name="sigma", meaning="strength of the changes, 0 to 1", default=0.4, most=1),
-        Parameter(name="batch", meaning="variants asked at once", default=8, least=1, most=1024),
-    ),
-    queries=10_000,
-    search=search,
-)
-"""N and sigma are the paper's. Its batch is 60 for speed; eight waste fewer queries behind a success."""
-
-METHODS = (BEST_OF_N,)
+METHODS = described("best_of_n", best_of_n=search)

@@ -1,13 +1,13 @@
 """All searches by name, what suites may write of them, and which can be run here.
 
-A search is listed by the module that defines it, under `METHODS`: a new file in this package is all that a new one
-takes. What works on a model's weights stands in `weights`, and is loaded by a search that runs: no list needs torch.
+A module lists its search under `METHODS`; its title, options and texts stand in the YAML file beside it.
+What works on a model's weights stands in `weights`, and is loaded by a search that runs: no list needs torch.
 """
 
 from __future__ import annotations
 
 from forethought.attacks import searches
-from forethought.attacks.base import find, read_options
+from forethought.attacks.base import find
 from forethought.attacks.searches.base import Method, Tools
 from forethought.extensions import by_name, listed
 
@@ -23,18 +23,7 @@ def parse_method(spec: str) -> Method:
     Raises ConfigError for an unknown search or option, and for a value out of range.
     """
     name, _, written = spec.partition(":")
-    method = find("search", name.strip(), all_searches())
-    chosen = read_options("search", method.name, method.parameters, written.strip())
-    if not chosen:
-        return method
-    said = ",".join(f"{option}={value}" for option, value in chosen.items())
-    return method.model_copy(
-        update={
-            "name": f"{method.name}:{said}",
-            "title": f"{method.title} ({', '.join(str(value) for value in chosen.values())})",
-            "chosen": chosen,
-        }
-    )
+    return find("search", name.strip(), all_searches()).with_options(written)
 
 
 def why_not(method: Method, tools: Tools, attacker: bool, evaluator: bool) -> str:

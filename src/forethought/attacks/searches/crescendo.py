@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from forethought.attacks.base import Options, Parameter
-from forethought.attacks.searches.base import Method, Questions, Replies, Reply
+from forethought.attacks.base import Options
+from forethought.attacks.searches.base import Questions, Replies, Reply, described
 from forethought.attacks.searches.dialogue import (
-    ATTACKER_PARAMETERS,
-    EVALUATOR_TOKENS,
     Chat,
     Form,
     RedTeam,
@@ -100,25 +98,4 @@ def _declined(red: RedTeam, turn: Turn, reply: Reply, answer: str) -> Generator[
     return declined is True
 
 
-CRESCENDO = Method(
-    name="crescendo",
-    title="Crescendo",
-    paper="Russinovich et al., Great, Now Write an Article About That: The Crescendo Multi-Turn LLM Jailbreak Attack, "
-    "arXiv 2404.01833",
-    needs=("attacker", "evaluator"),
-    multi_turn=True,
-    cost="at most 20 queries, 20 messages of the attacker and 20 of the evaluator",
-    parameters=(
-        Parameter(name="rounds", meaning="turns of the user that stay in the conversation", default=10, least=1),
-        Parameter(name="backtracks", meaning="declined turns that are taken back", default=10),
-        Parameter(name="conversations", meaning="independent conversations, one after another", default=1, least=1),
-        Parameter(name="keep", meaning="exchanges that the attacker remembers", default=20, most=1000),
-        *ATTACKER_PARAMETERS,
-        EVALUATOR_TOKENS,
-    ),
-    queries=20,
-    search=conversations("crescendo", FORM, _conversation),
-)
-"""Ten rounds and ten backtracks, and an attacker that remembers all of them."""
-
-METHODS = (CRESCENDO,)
+METHODS = described("crescendo", crescendo=conversations("crescendo", FORM, _conversation))

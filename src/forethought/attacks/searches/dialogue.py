@@ -9,13 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib import resources
 from typing import Any, TypeVar
 
 from json_repair import repair_json
 
-from forethought.attacks.base import Attacked, Options, Parameter
+from forethought.attacks.base import Attacked, Family, Options
+from forethought.attacks.base import fill as fill_places
 from forethought.attacks.rewritten import EMPTY, REFUSED, Unfit, read_rewrite
 from forethought.attacks.searches.base import (
     Ask,
@@ -30,47 +29,23 @@ from forethought.attacks.searches.base import (
     Tools,
     Write,
 )
-from forethought.errors import ConfigError
 from forethought.judges.model_calls import fence_mark, fenced
 from forethought.records import Message, Record
 from forethought.refusal import refusal_outcome
-from forethought.yamlfile import parse_yaml
 
 NOT_JSON = "the attacker wrote no JSON that holds a message"
 NOT_RATED = "not rated"
 Leaf = TypeVar("Leaf")
-_PLACE = re.compile(r"\{([a-z_]+)\}")  # not the braces of the JSON that a text shows
-_FOLDER = "attacks/searches/prompts"
 
 
-class _Prompts(Record):
-    source: str
-    """Whose method the texts follow. The words are this project's own."""
-    texts: dict[str, str]
-
-
-@lru_cache(maxsize=16)
 def prompts(name: str) -> Mapping[str, str]:
-    """The texts of a method by name. Raises ConfigError for a file that can't be read as such."""
-    file = resources.files("forethought").joinpath(f"{_FOLDER}/{name}.yaml")
-    text = file.read_text(encoding="utf-8")
-    return parse_yaml(
-        text, f"prompts/{name}.yaml", "prompt file", _Prompts, "source and texts", "docs/attacks.md"
-    ).texts
+    """The texts of a method by name. The words are this project's own."""
+    return Family.read(f"searches/{name}").texts
 
 
 def fill(template: str, values: Mapping[str, str | int]) -> str:
-    """The template with each `{name}` replaced, once: what stands in a value is never read as a place.
-
-    Raises ConfigError for a place that has no value.
-    """
-
-    def value(place: re.Match[str]) -> str:
-        if place[1] not in values:
-            raise ConfigError(f"'{place[0]}' in a prompt", "has no value", f"Use {', '.join(sorted(values))}")
-        return str(values[place[1]])
-
-    return _PLACE.sub(value, template).strip()
+    """The template with each `{name}` replaced, once, and no space around it. Raises ConfigError for one without."""
+    return fill_places(template, values).strip()
 
 
 def shown(name: str, text: str) -> str:
@@ -177,23 +152,6 @@ def best_first(leaves: Sequence[Leaf], rating: Callable[[Leaf], int | None], rng
     return sorted(shuffled, key=lambda leaf: -(rating(leaf) or 0))
 
 
-ATTACKER_PARAMETERS = (
-    Parameter(
-        name="tries", meaning="times that the attacker is asked for a message until one can be read", default=5,
-        least=1, most=50,
-    ),
-    Parameter(name="attacker_tokens", meaning="most tokens that the attacker writes", default=500, least=16, most=8192),
-    Parameter(
-        name="without_json", meaning="what becomes of a message when no try held JSON", default="plain_text",
-        choices=("plain_text", "skip"),
-    ),
-)  # fmt: skip
-"""Of every search here. Five tries and 500 tokens are PAIR's; taking plain text is ours, for small attackers."""
-EVALUATOR_TOKENS = Parameter(
-    name="evaluator_tokens", meaning="most tokens of a yes or no", default=10, least=4, most=8192
-)
-"""Ten as in TAP's code; one that thinks before it says yes or no needs more."""
-
 _COUNTED = {REFUSED: "attacker_refused", EMPTY: "attacker_empty"}
 
 
@@ -226,7 +184,7 @@ class RedTeam:
     """
 
     def __init__(self, name: str, goal: Goal, rng: random.Random, options: Options, form: Form) -> None:
-        """`options`: those of `ATTACKER_PARAMETERS`, and `evaluator_tokens` where `decide` is used."""
+        """`options`: `tries`, `attacker_tokens`, `without_json`, and `evaluator_tokens` where `decide` is used."""
         self.name = name
         self.goal = goal
         self.form = form

@@ -16,8 +16,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from forethought.attacks.base import Options, Parameter
-from forethought.attacks.searches.base import AIM, Aim, Compute, Goal, Grade, Method, Run, Tools, aim_at
+from forethought.attacks.base import Options
+from forethought.attacks.searches.base import Aim, Compute, Goal, Grade, Run, Tools, aim_at, described
 from forethought.attacks.searches.suffix import Slot, find_slot
 from forethought.errors import ModelError
 from forethought.records import Message
@@ -97,31 +97,4 @@ def _block(
     return work
 
 
-EMBEDDING = Method(
-    name="embedding",
-    title="Embedding-space attack",
-    paper="Schwinn et al. 2024, arXiv 2402.09063",
-    needs=("gradients",),
-    white_box=True,
-    cost="100 forward and backward passes of one sequence, and 5 answers",
-    queries=5,
-    parameters=(
-        Parameter(name="iterations", default=100, least=1, meaning="steps of signed gradient descent"),
-        Parameter(name="tokens", default=20, least=1, most=1_000, meaning="tokens of the suffix that is moved"),
-        Parameter(
-            name="step", default=0.001, most=100, meaning="by how much a coordinate moves in a step",
-        ),
-        Parameter(name="every", default=20, least=1, meaning="steps from one answer that is graded to the next"),
-        Parameter(
-            name="place", default="suffix", choices=("suffix", "request"),
-            meaning="what is moved: a suffix, or the request itself",
-        ),
-        Parameter(name="think_tokens", default=96, least=1, most=4_096, meaning="most tokens of the model's thought"),
-        Parameter(name="answer_tokens", default=128, least=1, most=4_096, meaning="most tokens of an answer"),
-        AIM,
-    ),
-    search=search,
-)  # fmt: skip
-"""The bound from above. Earlier layers are not decoded, as the paper's multi-layer attack does for unlearning."""
-
-METHODS = (EMBEDDING,)
+METHODS = described("embedding", embedding=search)

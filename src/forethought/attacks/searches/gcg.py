@@ -10,92 +10,36 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from forethought.attacks.base import Attacked, Options, Parameter
+from forethought.attacks.base import Attacked, Options
 from forethought.attacks.searches.base import (
     Ask,
     Compute,
     Goal,
-    Method,
     Questions,
     Replies,
     Run,
     Search,
     Tools,
-    harmless_thought,
+    described,
 )
-from forethought.attacks.searches.suffix import Ids, encode_text, user_text
+from forethought.attacks.searches.suffix import user_text
 from forethought.errors import ConfigError
-from forethought.reasoning import markers
 
 if TYPE_CHECKING:
-    from forethought.attacks.searches.weights.gcg import Problem
+    from forethought.attacks.searches.weights.gcg import AimKind, Problem
     from forethought.models.local import LocalModel
 
-PAPER = "Zou et al. 2023, arXiv 2307.15043"
 _EARLY = (0, 10, 20, 50)
 """Steps at which the first suffixes are asked; then every hundredth and the last."""
 _FAILURES = 3
 """Steps in a row that may fail before a search ends."""
 Made = dict[str, Any]
-AimKind = Literal["think", "skip"]
-"""For a model that thinks: through a thought that finds nothing wrong, or into the answer at once."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A string that the model is to write, right after its prompt."""
-
-    forced: Ids
-    """Tokens that the engine puts at the beginning of the model's turn; nothing has to make them likely."""
-    wanted: Ids
-    """Tokens of the string."""
-    base: bool = False
-    """True where the base model's weights write it."""
-
-
-def targets(goal: Goal, model: LocalModel, aim: AimKind) -> tuple[Target, ...]:
-    """What has to be likely for the attack to get through; the loss is summed over them.
-
-    - A model that doesn't think opens its turn with the target string (GCG as published), whatever the aim.
-    - `think`: after the forced opening marker, the thought it would write about a harmless request (intent, verdict
-      "comply", closing marker), and the target string. With split answering the thought is one target and the answer,
-      which the base model writes without the thought, is another.
-    - `skip`: the target string where the thought would begin. The engine leads the model from there to a verdict.
-    """
-    answer = encode_text(model.tokenizer, goal.target_string)
-    settings = model.thinking
-    if settings is None:
-        return (Target(forced=(), wanted=answer),)
-    opening, closing = markers(settings.format)
-    forced = encode_text(model.tokenizer, opening + "\n")
-    if aim == "skip":
-        return (Target(forced, answer),)
-    thought = harmless_thought(goal.request, settings.policy, settings.format, settings.detail)
-    if settings.answer_with == "base":
-        thought = thought[: thought.rindex(closing) + len(closing)]
-        return Target(forced, _after(model, forced, thought)), Target((), answer, base=True)
-    return (Target(forced, _after(model, forced, thought + goal.target_string)),)
-
-
-def _after(model: LocalModel, forced: Ids, text: str) -> Ids:
-    """Tokens of a turn behind those that are forced."""
-    whole = encode_text(model.tokenizer, text)
-    if whole[: len(forced)] == forced:
-        return whole[len(forced) :]
-    opening = markers(model.settings.format)[0] if model.settings else ""
-    return encode_text(model.tokenizer, text.removeprefix(opening + "\n"))
-
-
-def passes(model: LocalModel, aim: AimKind) -> int:
-    """How many targets there are, and so how many passes of a model one suffix takes."""
-    settings = model.thinking
-    return 2 if settings is not None and aim == "think" and settings.answer_with == "base" else 1
 
 
 @dataclass
@@ -131,6 +75,8 @@ class Optimisation:
 
     def compute(self, number: int, before: Made | None) -> Compute:
         """Step `number`, from the state before it; step 0 makes the first state."""
+        from forethought.attacks.searches.weights.gcg import passes
+
         sequences = 1 if number == 0 else int(self.options["candidates"]) + 1
         forwards = sequences * passes(self.model, self.aim) * len(self.goals)
         return Compute(name=f"{self.label}step/{number}", work=partial(self._work, number, before), forwards=forwards)
@@ -226,59 +172,10 @@ def with_suffix(goal: Goal, suffix: str, name: str) -> Attacked:
     return Attacked(request=request, lineage=(name,))
 
 
-_YES_NO = ("no", "yes")
-_PARAMETERS = (
-    Parameter(name="steps", default=500, least=1, meaning="steps of the search"),
-    Parameter(name="candidates", default=512, least=1, meaning="suffixes tried a step"),
-    Parameter(name="top_k", default=256, least=1, meaning="tokens at each place that candidates are drawn from"),
-    Parameter(name="length", default=20, least=1, most=1000, meaning="tokens of the suffix"),
-    Parameter(name="init", default="!", meaning="the word that the first suffix repeats"),
-    Parameter(name="buffer", default=0, meaning="best suffixes kept to go on from; 0 goes on from the last"),
-    Parameter(
-        name="loss", default="cross_entropy", choices=("cross_entropy", "mellowmax"), meaning="what is minimised"
-    ),
-    Parameter(
-        name="early_stop", default="no", choices=_YES_NO, meaning="whether to end where the target string is reached"
-    ),
+METHODS = described(
+    "gcg",
+    gcg=_single("gcg", "think"),
+    gcg_think=_single("gcg_think", "think"),
+    gcg_skip=_single("gcg_skip", "skip"),
+    gcg_multi=_universal,
 )
-_MULTI = (
-    Parameter(name="goals", default=25, least=1, meaning="requests that the suffix is optimised for"),
-    Parameter(
-        name="progressive", default="yes", choices=_YES_NO, meaning="whether goals are taken in one after the other"
-    ),
-)
-
-
-def _queries(steps: int, checkpoint: Callable[[int], bool] = is_checkpoint) -> int:
-    return sum(checkpoint(step) or step == steps for step in range(steps + 1))
-
-
-def _method(name: str, title: str, search: Search, cost: str, more: tuple[Parameter, ...] = ()) -> Method:
-    return Method(
-        name=name,
-        title=title,
-        paper=PAPER,
-        needs=("gradients",),
-        white_box=True,
-        cost=cost,
-        parameters=(*_PARAMETERS, *more),
-        queries=_queries(500),
-        search=search,
-    )
-
-
-_COST = "9 queries; 500 gradients and 256,000 forward passes, twice that towards a thought whose answer the base writes"
-GCG = _method("gcg", "GCG", _single("gcg", "think"), _COST)
-"""The published attack; on a model that thinks it aims where `GCG_THINK` does, whose opening is the thought's."""
-GCG_THINK = _method("gcg_think", "GCG, target begins in the reasoning", _single("gcg_think", "think"), _COST)
-GCG_SKIP = _method("gcg_skip", "GCG, target skips the reasoning", _single("gcg_skip", "skip"), _COST)
-GCG_MULTI = _method(
-    "gcg_multi",
-    "GCG, one suffix for many requests",
-    _universal,
-    "9 queries a request; 500 gradients and 256,000 forward passes for each of 25 requests, once for all of them",
-    _MULTI,
-)
-"""Optimised for the first goals of `Tools.group`; on all others it shows how the suffix transfers."""
-
-METHODS = (GCG, GCG_THINK, GCG_SKIP, GCG_MULTI)

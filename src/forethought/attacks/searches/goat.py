@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from forethought.attacks.base import Options, Parameter
-from forethought.attacks.searches.base import Method, Questions, Replies
+from forethought.attacks.base import Options
+from forethought.attacks.searches.base import Questions, Replies, described
 from forethought.attacks.searches.dialogue import (
-    ATTACKER_PARAMETERS,
     Form,
     RedTeam,
     answer_of,
@@ -48,22 +47,4 @@ def _conversation(red: RedTeam, options: Options) -> Generator[Questions, Replie
     return False
 
 
-GOAT = Method(
-    name="goat",
-    title="GOAT",
-    paper="Pavlova et al., Automated Red Teaming with GOAT: the Generative Offensive Agent Tester, arXiv 2410.01606",
-    needs=("attacker",),
-    multi_turn=True,
-    cost="at most 50 queries and 50 messages of the attacker",
-    parameters=(
-        Parameter(name="turns", meaning="turns of the user in a conversation", default=5, least=1),
-        Parameter(name="conversations", meaning="independent conversations, one after another", default=10, least=1),
-        Parameter(name="keep", meaning="exchanges that the attacker remembers", default=5, most=1000),
-        *ATTACKER_PARAMETERS,
-    ),
-    queries=50,
-    search=conversations("goat", FORM, _conversation),
-)
-"""Five turns, and ten conversations as for the paper's ASR@10; its ASR@1 is `conversations: 1`."""
-
-METHODS = (GOAT,)
+METHODS = described("goat", goat=conversations("goat", FORM, _conversation))

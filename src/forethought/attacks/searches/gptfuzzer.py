@@ -13,8 +13,8 @@ import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
-from forethought.attacks.base import Attacked, Options, Parameter
-from forethought.attacks.searches.base import Ask, Goal, Method, Questions, Replies, Run, Tools, Write
+from forethought.attacks.base import Attacked, Options
+from forethought.attacks.searches.base import Ask, Goal, Questions, Replies, Run, Tools, Write, described
 from forethought.attacks.searches.dialogue import fill, prompts, shown, without_thought
 from forethought.attacks.templates import PLACE, prototypes
 from forethought.attacks.templates import fill_template as filled
@@ -123,20 +123,4 @@ def read_mutant(mutator: str, written: str, template: str) -> str | None:
     return mutant if PLACE in mutant else None
 
 
-GPTFUZZER = Method(
-    name="gptfuzzer",
-    title="GPTFuzzer",
-    paper="Yu et al. 2023, GPTFUZZER, arXiv 2309.10253",
-    needs=("attacker",),
-    cost="at most 500 queries, as in the paper, and as many texts of the attacker",
-    parameters=(
-        Parameter(name="tokens", meaning="most tokens of a mutant", default=512, least=16, most=8192),
-        Parameter(
-            name="tries", meaning="texts of no use in a row after which the search ends", default=20, least=1, most=100
-        ),
-    ),
-    queries=500,
-    search=search,
-)
-
-METHODS = (GPTFUZZER,)
+METHODS = described("gptfuzzer", gptfuzzer=search)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from forethought.attacks.base import Options, Parameter
-from forethought.attacks.searches.base import Goal, Method, Reply, Run, Tools
+from forethought.attacks.base import Options
+from forethought.attacks.searches.base import Goal, Reply, Run, Tools, described
 from forethought.attacks.searches.dialogue import (
-    ATTACKER_PARAMETERS,
     Chat,
     Form,
     RedTeam,
@@ -56,21 +55,4 @@ def refined(red: RedTeam, texts: Mapping[str, str], chat: Chat, turn: Turn, repl
     return chat.went(turn, fill(texts["feedback"], values), keep)
 
 
-PAIR = Method(
-    name="pair",
-    title="PAIR",
-    paper="Chao et al., Jailbreaking Black Box Large Language Models in Twenty Queries, arXiv 2310.08419",
-    needs=("attacker",),
-    cost="at most 90 queries and 90 messages of the attacker (450 where none can be read)",
-    parameters=(
-        Parameter(name="streams", meaning="conversations with the attacker, side by side", default=30, least=1),
-        Parameter(name="depth", meaning="messages of each stream", default=3, least=1),
-        Parameter(name="keep", meaning="exchanges that the attacker remembers", default=4, most=1000),
-        *ATTACKER_PARAMETERS,
-    ),
-    queries=90,
-    search=search,
-)
-"""Thirty streams of depth three, as in the paper's later versions and code; its first version had twenty."""
-
-METHODS = (PAIR,)
+METHODS = described("pair", pair=search)

@@ -14,18 +14,17 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from forethought.attacks.base import Attacked, Options, Parameter
+from forethought.attacks.base import Attacked, Options
 from forethought.attacks.searches.base import (
-    AIM,
     Aim,
     Ask,
     Goal,
-    Method,
     Questions,
     Replies,
     Run,
     Tools,
     aim_at,
+    described,
     tokens_of,
 )
 from forethought.attacks.searches.suffix import printable_ids
@@ -195,44 +194,4 @@ def _climb(
     return (yield from climb.ask())
 
 
-RANDOM_SEARCH = Method(
-    name="random_search",
-    title="Random search",
-    paper="Andriushchenko et al. 2024, arXiv 2404.02151",
-    needs=("log_probs",),
-    white_box=True,
-    cost="up to 100,000 scores of one forward pass each and 1,000 answers; hundreds where the template does the work",
-    queries=101_000,
-    parameters=(
-        Parameter(name="iterations", default=10_000, least=1, meaning="suffixes scored in a restart"),
-        Parameter(name="restarts", default=10, least=1, meaning="climbs from the first suffix"),
-        Parameter(
-            name="pieces", default=25, least=1, most=1_000,
-            meaning="tokens of the suffix; characters, where the model's tokens are unknown",
-        ),
-        Parameter(name="change", default=4, least=1, most=1_000, meaning="most neighbouring pieces changed at a time"),
-        Parameter(
-            name="batch", default=1, least=1, most=1_024,
-            meaning="changes of the best suffix that are scored side by side; 1, as in the paper, climbs furthest a"
-            " query",
-        ),
-        Parameter(
-            name="objective", default="first_then_target", choices=("first_then_target", "first", "target"),
-            meaning="what is maximised: the target's first token, and the whole once that was no success; the first"
-            " alone (the paper: a restart ends with its answer); or the whole",
-        ),
-        Parameter(
-            name="ask_from", default=0.1, most=1, meaning="probability from which it is asked (a tenth for open models)"
-        ),
-        Parameter(
-            name="ask_every", default=100, least=1,
-            meaning="scores after which the best is asked in any case, if it is a new one",
-        ),
-        Parameter(name="initial", default="", meaning="first suffix, from a request where it worked; else ' !' each"),
-        AIM,
-    ),
-    search=search,
-)  # fmt: skip
-"""Takes the user's templates, one a restart, else the mild shipped ones, which are weaker than the paper's own."""
-
-METHODS = (RANDOM_SEARCH,)
+METHODS = described("random_search", random_search=search)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from forethought.attacks.base import Options, Parameter
-from forethought.attacks.searches.base import Goal, Method, Reply, Run, Tools
+from forethought.attacks.base import Options
+from forethought.attacks.searches.base import Goal, Reply, Run, Tools, described
 from forethought.attacks.searches.dialogue import (
-    ATTACKER_PARAMETERS,
-    EVALUATOR_TOKENS,
     Chat,
     RedTeam,
     Turn,
@@ -73,23 +71,4 @@ def _topic(red: RedTeam, leaf: _Leaf) -> tuple[Message, ...]:
     )
 
 
-TAP = Method(
-    name="tap",
-    title="TAP",
-    paper="Mehrotra et al., Tree of Attacks: Jailbreaking Black-Box LLMs Automatically, arXiv 2312.02119",
-    needs=("attacker", "evaluator"),
-    cost="at most 340 queries, 340 messages of the attacker and 340 of the evaluator",
-    parameters=(
-        Parameter(name="branching", meaning="messages that each leaf branches into", default=4, least=1),
-        Parameter(name="width", meaning="leaves that are kept a level", default=10, least=1),
-        Parameter(name="depth", meaning="levels of the tree", default=10, least=1),
-        Parameter(name="keep", meaning="exchanges that the attacker remembers", default=3, most=1000),
-        *ATTACKER_PARAMETERS,
-        EVALUATOR_TOKENS,
-    ),
-    queries=340,
-    search=search,
-)
-"""Levels of 4, 16 and then eight times 40 messages."""
-
-METHODS = (TAP,)
+METHODS = described("tap", tap=search)

@@ -12,16 +12,24 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from forethought.attacks.searches.base import Goal
-from forethought.attacks.searches.gcg import AimKind, targets
-from forethought.attacks.searches.suffix import Slot, find_slot, printable_ids, suffix_texts, survivors
+from forethought.attacks.searches.base import Goal, harmless_thought
+from forethought.attacks.searches.suffix import (
+    Ids,
+    Slot,
+    encode_text,
+    find_slot,
+    printable_ids,
+    suffix_texts,
+    survivors,
+)
+from forethought.reasoning import markers
 from forethought.records import Record
 
 if TYPE_CHECKING:
@@ -200,6 +208,61 @@ def _first_change(suffixes: torch.Tensor, current: torch.Tensor) -> torch.Tensor
     differs = suffixes != current  # B n
     last = torch.full((len(suffixes),), suffixes.shape[1] - 1, device=suffixes.device)
     return torch.where(differs.any(-1), differs.int().argmax(-1), last)
+
+
+AimKind = Literal["think", "skip"]
+"""For a model that thinks: through a thought that finds nothing wrong, or into the answer at once."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A string that the model is to write, right after its prompt."""
+
+    forced: Ids
+    """Tokens that the engine puts at the beginning of the model's turn; nothing has to make them likely."""
+    wanted: Ids
+    """Tokens of the string."""
+    base: bool = False
+    """True where the base model's weights write it."""
+
+
+def targets(goal: Goal, model: LocalModel, aim: AimKind) -> tuple[Target, ...]:
+    """What has to be likely for the attack to get through; the loss is summed over them.
+
+    - A model that doesn't think opens its turn with the target string (GCG as published), whatever the aim.
+    - `think`: after the forced opening marker, the thought it would write about a harmless request (intent, verdict
+      "comply", closing marker), and the target string. With split answering the thought is one target and the answer,
+      which the base model writes without the thought, is another.
+    - `skip`: the target string where the thought would begin. The engine leads the model from there to a verdict.
+    """
+    answer = encode_text(model.tokenizer, goal.target_string)
+    settings = model.thinking
+    if settings is None:
+        return (Target(forced=(), wanted=answer),)
+    opening, closing = markers(settings.format)
+    forced = encode_text(model.tokenizer, opening + "\n")
+    if aim == "skip":
+        return (Target(forced, answer),)
+    thought = harmless_thought(goal.request, settings.policy, settings.format, settings.detail)
+    if settings.answer_with == "base":
+        thought = thought[: thought.rindex(closing) + len(closing)]
+        return Target(forced, _after(model, forced, thought)), Target((), answer, base=True)
+    return (Target(forced, _after(model, forced, thought + goal.target_string)),)
+
+
+def _after(model: LocalModel, forced: Ids, text: str) -> Ids:
+    """Tokens of a turn behind those that are forced."""
+    whole = encode_text(model.tokenizer, text)
+    if whole[: len(forced)] == forced:
+        return whole[len(forced) :]
+    opening = markers(model.settings.format)[0] if model.settings else ""
+    return encode_text(model.tokenizer, text.removeprefix(opening + "\n"))
+
+
+def passes(model: LocalModel, aim: AimKind) -> int:
+    """How many targets there are, and so how many passes of a model one suffix takes."""
+    settings = model.thinking
+    return 2 if settings is not None and aim == "think" and settings.answer_with == "base" else 1
 
 
 class Setting(Record):
