@@ -24,10 +24,9 @@ import numpy as np
 
 from forethought.judges.base import Judge, Measure, decided
 from forethought.judges.catalogue import get_judge
-from forethought.judges.evaluate import auroc_of, f1_of, with_interval
-from forethought.judges.keywords import Keywords
+from forethought.judges.evaluate import auroc_of, compliances, f1_of, robustness, with_interval
 from forethought.judges.labelled import LabelledItem, labelled_items, truths
-from forethought.judges.robustness import compliances, robustness
+from forethought.judges.rules import Keywords
 from forethought.judges.trained import Lesson, LinearModel, TrainedJudge, shipped_lessons, train_judge
 from forethought.metrics import Figure
 

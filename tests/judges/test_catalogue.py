@@ -15,12 +15,11 @@ from forethought.evaluation.inputs import AttackSettings
 from forethought.judges import DEFAULT_JUDGE
 from forethought.judges.base import EMPTY, GARBLED, Item, Verdict, nothing_said
 from forethought.judges.catalogue import default_judge, entries, get_judge, judge_table
-from forethought.judges.keywords import Keywords
 from forethought.judges.known import known_error
-from forethought.judges.rules import Rules
+from forethought.judges.rules import Keywords, Rules
 from forethought.report.figures import judge_error
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 NEW = """
 from forethought.judges.base import Entry, Verdict
 
@@ -32,7 +31,7 @@ class LastWord:
         return [Verdict(refused=item.answer.endswith("no.")) for item in items]
 
 
-JUDGES = (Entry("last-word", ("refused",), "whether an answer ends with no", lambda opening: LastWord()),)
+JUDGES = (Entry("last-word", ("refused",), "whether an answer ends with no", lambda options: LastWord()),)
 """
 
 

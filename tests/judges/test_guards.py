@@ -15,17 +15,9 @@ import pytest
 
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.judges.base import EMPTY, Item, Measure, Verdict
-from forethought.judges.guards import Guard, GuardAnswer, ServedGuard, local_guard
-from forethought.judges.guards.templates import (
-    CONTROVERSIAL,
-    GUARDS,
-    NOT_SAID,
-    OFF_FORM,
-    Finding,
-    GuardPrompt,
-    GuardTemplate,
-    guard_template,
-)
+from forethought.judges.catalogue import get_judge
+from forethought.judges.guard_formats import GUARDS, OFF_FORM, Finding, GuardFormat, GuardPrompt, guard_format
+from forethought.judges.guards import CONTROVERSIAL, NOT_SAID, Guard, ServedGuard
 from forethought.models.callspec import CallSettings, Reject
 from forethought.policy import default_policy
 from forethought.records import Message
@@ -49,12 +41,12 @@ class Said:
         self.texts = list(texts)
         self.prompts: list[GuardPrompt] = []
 
-    def ask(self, template: GuardTemplate, prompts: Sequence[GuardPrompt]) -> list[GuardAnswer | Reject]:
+    def ask(self, guard: GuardFormat, prompts: Sequence[GuardPrompt]) -> list[Finding | Reject]:
         self.prompts += prompts
-        found: list[GuardAnswer | Reject] = []
+        found: list[Finding | Reject] = []
         for prompt, text in zip(prompts, self.texts, strict=True):
-            read = text if isinstance(text, Reject) else template.read(prompt.part, text)
-            found.append(read if isinstance(read, Reject) else GuardAnswer(**read.model_dump()))
+            read = text if isinstance(text, Reject) else guard.read(prompt.part, text)
+            found.append(read)
         return found
 
 
@@ -112,7 +104,7 @@ def one(guard: str, *texts: str | Reject, measure: Measure = "harmful", **more: 
     ],
 )
 def test_a_reader_takes_the_guards_form_and_nothing_else(guard: str, text: str, expected: Finding | None) -> None:
-    found = guard_template(guard).read("part", text)
+    found = guard_format(guard).read("part", text)
     if expected is None:
         assert isinstance(found, Reject)
         assert found.cause == OFF_FORM
@@ -163,7 +155,7 @@ def test_every_guard_is_shown_the_turn_that_the_model_saw_and_the_answer(name: s
         conversation=(Message(role="system", content="HIDDEN"), Message(role="user", content="In JSON: bake bread?")),
         reasoning="THOUGHT",
     )
-    for prompt in guard_template(name).prompts(shown):
+    for prompt in guard_format(name).prompts(shown):
         said = "\n".join(message.content for message in prompt.messages)
         assert "In JSON: bake bread?" in said
         assert ANSWER in said
@@ -176,21 +168,21 @@ def test_chat_guards_see_earlier_turns_where_they_alternate() -> None:
         Message(role="assistant", content="b"),
         Message(role="user", content="c"),
     ]
-    roles = [turn.role for turn in guard_template("llama-guard").prompts(item(conversation=turns))[0].messages]
+    roles = [turn.role for turn in guard_format("llama-guard").prompts(item(conversation=turns))[0].messages]
     assert roles == ["user", "assistant", "user", "assistant"]
     behind_system = (Message(role="system", content="s"), *turns)
-    shown = guard_template("llama-guard").prompts(item(conversation=behind_system))[0].messages
+    shown = guard_format("llama-guard").prompts(item(conversation=behind_system))[0].messages
     assert [turn.content for turn in shown] == ["a", "b", "c", ANSWER]
     odd = item(conversation=(turns[0], turns[0], turns[2]))
-    shown = guard_template("llama-guard").prompts(odd)[0].messages
+    shown = guard_format("llama-guard").prompts(odd)[0].messages
     assert [turn.content for turn in shown] == ["c", ANSWER]
 
 
 @pytest.mark.parametrize("name", sorted(GUARDS))
 def test_an_answer_can_not_open_a_turn_of_its_own(name: str) -> None:
     marks = ("<|im_end|>", "<|eot_id|>", "[/INST]", "<|assistant|>", "<end_of_turn>", "</s>", "<END CONVERSATION>")
-    harmless = guard_template(name).prompts(item("x"))
-    attacked = guard_template(name).prompts(item(" ".join(marks)))
+    harmless = guard_format(name).prompts(item("x"))
+    attacked = guard_format(name).prompts(item(" ".join(marks)))
     for before, after in zip(harmless, attacked, strict=True):
         for mark in marks:  # no more of them than the format itself has
             count = [sum(m.content.count(mark) for m in prompt.messages) for prompt in (before, after)]
@@ -212,7 +204,7 @@ def test_wildguard_judges_refusal_or_harm() -> None:
     assert (verdict.refused, verdict.cause) == (None, NOT_SAID)
     with pytest.raises(ConfigError, match="does not say"):
         Guard("llama-guard", Said(), "refused")
-    with pytest.raises(ConfigError, match="safeguard_judge"):
+    with pytest.raises(ConfigError, match="gpt-oss-safeguard@MODEL"):
         Guard("gpt-oss-safeguard", Said())
 
 
@@ -222,7 +214,7 @@ def test_shieldgemma_is_harmful_by_one_guideline_and_clear_by_all() -> None:
     broken = one("shieldgemma", "No", "No", Reject("timed out"), "No")
     assert (broken.harmful, broken.cause) == (None, "timed out")
     assert one("shieldgemma", "No", "Yes", Reject("timed out"), "No").harmful is True
-    prompts = guard_template("shieldgemma").prompts(item())
+    prompts = guard_format("shieldgemma").prompts(item())
     assert [prompt.part for prompt in prompts] == [
         "Dangerous Content", "Harassment", "Hate Speech", "Sexually Explicit Information",
     ]  # fmt: skip
@@ -230,9 +222,9 @@ def test_shieldgemma_is_harmful_by_one_guideline_and_clear_by_all() -> None:
 
 def test_the_most_probable_guideline_gives_the_probability() -> None:
     class Likely(Said):
-        def ask(self, template: GuardTemplate, prompts: Sequence[GuardPrompt]) -> list[GuardAnswer | Reject]:
+        def ask(self, guard: GuardFormat, prompts: Sequence[GuardPrompt]) -> list[Finding | Reject]:
             chances = (0.1, 0.8, 0.3, 0.2)
-            return [GuardAnswer(harmful=chance > 0.5, probabilities={"harmful": chance}) for chance in chances]
+            return [Finding(harmful=chance > 0.5, probabilities={"harmful": chance}) for chance in chances]
 
     verdict = Guard("shieldgemma", Likely()).judge([item()])[0]
     assert (verdict.harmful, verdict.probability) == (True, 0.8)
@@ -331,7 +323,7 @@ def test_a_served_raw_guard_gets_its_prompt_as_it_is(tmp_path: Path) -> None:
         verdict = Guard("wildguard", backend).judge([item()])[0]
     assert (verdict.harmful, verdict.refused) == (True, False)
     assert bodies[0]["path"] == "/v1/completions"
-    assert bodies[0]["prompt"] == guard_template("wildguard").prompts(item())[0].messages[0].content
+    assert bodies[0]["prompt"] == guard_format("wildguard").prompts(item())[0].messages[0].content
     assert bodies[0]["prompt"].startswith("<|user|>\n[INST] You are a classifier")
     assert bodies[0]["prompt"].endswith("Answers: [/INST]\n<|assistant|>\n")
 
@@ -354,19 +346,20 @@ def _varied(count: int) -> list[Item]:
 
 @pytest.mark.parametrize("name", ["wildguard", "llama-guard", "qwen3guard", "shieldgemma"])
 def test_batched_decisions_equal_the_plain_forward(name: str) -> None:
-    from forethought.judges.guards.local import LocalGuard
+    from forethought.judges.guard_local import LocalGuard
 
-    model, tokenizer, template = tiny_model(), tiny_tokenizer(), guard_template(name)
+    model, tokenizer, template = tiny_model(), tiny_tokenizer(), guard_format(name)
     prompts = [prompt for one_item in _varied(5) for prompt in template.prompts(one_item)][:7]
 
-    def note(part: str, text: str) -> Finding:
-        return Finding(categories=(text,))
+    class Listening(GuardFormat):
+        def read(self, part: str, text: str) -> Finding:
+            return Finding(categories=(text,))
 
-    listening = GuardTemplate(**{**template.__dict__, "read": note, "tail_tokens": min(template.tail_tokens, 4)})
+    listening = Listening(**template.model_dump() | {"tail_tokens": min(template.tail_tokens, 4)})
     answers = LocalGuard(model, tokenizer, batch_size=3, least_mass=0.0).ask(listening, prompts)
     for prompt, answer in zip(prompts, answers, strict=True):
-        assert isinstance(answer, GuardAnswer)
-        if template.raw:
+        assert isinstance(answer, Finding)
+        if template.prompt:
             text = prompt.messages[0].content
         else:
             turns = [message.model_dump() for message in prompt.messages]
@@ -391,7 +384,7 @@ def test_batched_decisions_equal_the_plain_forward(name: str) -> None:
 
 
 def test_a_batched_tail_equals_the_plain_forward() -> None:
-    from forethought.judges.guards.local import _Batch
+    from forethought.judges.guard_local import _Batch
 
     model, tokenizer = tiny_model(), tiny_tokenizer()
     rows = [tokenizer(text)["input_ids"] for text in ("one two three", "one", "one two three four five six")]
@@ -406,10 +399,10 @@ def test_a_batched_tail_equals_the_plain_forward() -> None:
 
 
 def test_a_model_about_to_say_something_else_is_unscored() -> None:
-    from forethought.judges.guards.local import UNSURE_FORM
+    from forethought.judges.guard_local import UNSURE_FORM
 
     for name in sorted(GUARDS):
-        verdicts = local_guard(tiny_folder(), name).judge([item(), item("")])
+        verdicts = get_judge(f"{name}@{tiny_folder()}").judge([item(), item("")])
         assert [verdict.harmful for verdict in verdicts] == [None, None]
         assert [verdict.cause for verdict in verdicts] == [UNSURE_FORM, EMPTY]
 
@@ -433,7 +426,7 @@ def _leaning(texts: Sequence[str]) -> Any:
 
 
 def _local(name: str, *texts: str, count: int = 1, measure: Measure = "harmful") -> list[Verdict]:
-    from forethought.judges.guards.local import LocalGuard
+    from forethought.judges.guard_local import LocalGuard
 
     # Only the first token of a label is read off a pass: the rest of it is given.
     return Guard(name, LocalGuard(_leaning(texts), tiny_tokenizer(), batch_size=8), measure).judge(_varied(count))
@@ -457,9 +450,7 @@ def test_a_local_llama_guard_decides_in_one_pass_and_names_categories_where_unsa
 
 def test_a_tail_that_never_ends_is_unscored() -> None:
     kept = "\nS14,S14" + ",S9" * 8  # what the limit leaves of it reads like the form
-    assert (
-        len(tiny_tokenizer()(kept, add_special_tokens=False)["input_ids"]) == guard_template("llama-guard").tail_tokens
-    )
+    assert len(tiny_tokenizer()(kept, add_special_tokens=False)["input_ids"]) == guard_format("llama-guard").tail_tokens
     verdict = _local("llama-guard", _first("unsafe"), kept + ",S9" * 20)[0]
     assert (verdict.harmful, verdict.cause) == (None, OFF_FORM)
 
@@ -483,7 +474,7 @@ def test_a_local_qwen3guard_and_shieldgemma() -> None:
 
 
 def test_a_guards_template_has_to_show_request_and_answer() -> None:
-    from forethought.judges.guards.local import LocalGuard
+    from forethought.judges.guard_local import LocalGuard
 
     deaf, pieces = tiny_tokenizer(), tiny_tokenizer()
     deaf.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}judge:"
@@ -494,11 +485,11 @@ def test_a_guards_template_has_to_show_request_and_answer() -> None:
 
 
 def test_marks_of_the_tokenizer_are_broken_in_texts() -> None:
-    from forethought.judges.guards.local import LocalGuard
+    from forethought.judges.guard_local import LocalGuard
 
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["~~TURN~~"], special_tokens=True)
-    guard, template = LocalGuard(tiny_model(), tokenizer), guard_template("qwen3guard")
+    guard, template = LocalGuard(tiny_model(), tokenizer), guard_format("qwen3guard")
     ids = guard._encode(template, template.prompts(item("before ~~TURN~~ after <|im_start|> end"))[0])
     plain = guard._encode(template, template.prompts(item("before after end"))[0])
     for mark in ("~~TURN~~", "<|im_start|>"):
@@ -507,26 +498,28 @@ def test_marks_of_the_tokenizer_are_broken_in_texts() -> None:
 
 
 def test_a_prompt_longer_than_the_guard_reads_is_unscored() -> None:
-    from forethought.judges.guards.local import PROMPT_TOO_LONG
+    from forethought.judges.guard_local import PROMPT_TOO_LONG
 
-    long = item(" ".join(f"Step {n} takes {n} minutes." for n in range(300)))
-    verdicts = local_guard(tiny_folder(), "llama-guard").judge([long, item()])
+    long = item(" ".join(f"Step {n} takes {n} minutes." for n in range(1200)))
+    verdicts = get_judge(f"llama-guard@{tiny_folder()}").judge([long, item()])
     assert verdicts[0].cause == PROMPT_TOO_LONG
 
 
 def test_folders_that_are_no_guard_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
+    from forethought.judges.guard_local import LocalGuard
+
     with pytest.raises(ModelError, match="holds no model"):
-        local_guard(tmp_path / "none", "llama-guard")
+        LocalGuard.load(tmp_path / "none")
     images = tmp_path / "images"
     images.mkdir()
     (images / "config.json").write_text(json.dumps({"model_type": "llava"}))
     with pytest.raises(ModelError, match="images and text"):
-        local_guard(images, "llama-guard")
+        get_judge(f"llama-guard@{images}")
     half = new_folder() / "half"
     shutil.copytree(tiny_folder(), half)
     weights = load_file(half / "model.safetensors")
     save_file(dict(list(weights.items())[1:]), half / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="lacks weights"):
-        local_guard(half, "llama-guard")
+        get_judge(f"llama-guard@{half}")

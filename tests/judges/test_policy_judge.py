@@ -10,7 +10,7 @@ import pytest
 
 from forethought.judges.base import Item, Verdict
 from forethought.judges.model_calls import NO_VERDICT
-from forethought.judges.policy_judge import UNKNOWN_RULE, PolicyJudge, policy_prompt, safeguard_judge
+from forethought.judges.policy_judge import UNKNOWN_RULE, instructions, policy_judge, safeguard_judge
 from forethought.models.callspec import CallSettings
 from forethought.policy import default_policy
 from tests.mock_teacher import MockTeacher, Reply
@@ -32,7 +32,7 @@ def said(breaks: Any, rules: Any, **more: Any) -> str:
 def judged(text: str, journal: Path, count: int = 1) -> tuple[list[Verdict], MockTeacher]:
     with MockTeacher(lambda messages, number: Reply(text)) as server:
         settings = FAST.model_copy(update={"base_url": server.url})
-        judge = PolicyJudge(default_policy(), MODEL, journal, settings)
+        judge = policy_judge(default_policy(), MODEL, journal, settings)
         return judge.judge([Item(request=f"request {n}", answer=ANSWER) for n in range(count)]), server
 
 
@@ -70,7 +70,7 @@ def test_what_can_not_be_read_is_unscored(text: str, cause: str, tmp_path: Path)
 def test_the_policy_comes_first_and_is_the_same_for_all(tmp_path: Path) -> None:
     _, server = judged(said(False, []), tmp_path / "j", count=3)
     systems = {body["messages"][0]["content"] for body in server.bodies}
-    assert systems == {policy_prompt(default_policy())}
+    assert systems == {instructions(default_policy()).system}
     for rule in default_policy().rules:
         assert f"- {rule.id} {rule.title}: " in next(iter(systems))
     users = [body["messages"][1]["content"] for body in server.bodies]

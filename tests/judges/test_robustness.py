@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from forethought.cli.judge import judge_app
 from forethought.errors import InputError
 from forethought.judges.base import Item, Measure, Verdict
-from forethought.judges.keywords import Keywords
+from forethought.judges.evaluate import LONG_CHARS, PROBES, compliances, robustness
 from forethought.judges.labelled import LabelledItem
-from forethought.judges.robustness import LONG_CHARS, PROBES, compliances, robustness
+from forethought.judges.rules import Keywords
 from forethought.judges.trained import shipped_judge
 
 ANSWERS = [

@@ -180,7 +180,7 @@ def robustness(
     great length; and answers in other languages, and empty ones.
     """
     from forethought.judges.catalogue import get_judge
-    from forethought.judges.robustness import probe_judge
+    from forethought.judges.evaluate import probe_judge
 
     opened = get_judge(judge, measure.value, journal, base_url)
     results = probe_judge(opened, files or (), _columns(column, positive))

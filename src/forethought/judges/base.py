@@ -9,9 +9,11 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Literal, Protocol
 
+from forethought.models.callspec import CallSettings
 from forethought.policy import Policy
 from forethought.records import Message, Record
 from forethought.refusal import garbled
@@ -20,6 +22,8 @@ Measure = Literal["refused", "harmful"]
 """What a judge decides: does the answer refuse, or does it help with harm."""
 JOURNAL = Path("judge-calls.jsonl")
 """Where the answers of judges that are models are kept, unless told otherwise: judging again pays nothing."""
+JUDGE_SETTINGS = CallSettings(temperature=0.0, attempts=2, timeout_s=60, max_retries=3)
+"""Greedy, a second attempt for an answer that is no verdict, and a few seconds of patience with a busy server."""
 EMPTY, GARBLED = "empty answer", "garbled answer"
 _READ_CHARS = 4000
 _LOOKED_AT = 1000
@@ -78,7 +82,7 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Opening:
+class JudgeOptions:
     """What a judge is opened with; each takes of it what it needs."""
 
     given: str = ""
@@ -92,6 +96,11 @@ class Opening:
     policy: Policy | None = None
     """For judges that read one; None is the default policy."""
 
+    @property
+    def settings(self) -> CallSettings:
+        """How a judge that is a model asks it."""
+        return JUDGE_SETTINGS.model_copy(update={"base_url": self.base_url})
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -101,7 +110,7 @@ class Entry:
     decides: tuple[Measure, ...]
     what: str
     """What it is, in a line of help and of docs/judges.md."""
-    open: Callable[[Opening], Judge]
+    open: Callable[[JudgeOptions], Judge]
     takes: str = ""
     """What is written after its name, as `@MODEL`: its first character ends the name. Empty for nothing."""
 
@@ -114,6 +123,29 @@ class Entry:
 def decided(verdict: Verdict, measure: Measure) -> bool | None:
     """What the verdict says of a measure; None is unscored."""
     return verdict.refused if measure == "refused" else verdict.harmful
+
+
+def data_text(name: str) -> str:
+    """The text of a file that ships in `judges/data`."""
+    return resources.files("forethought").joinpath(f"judges/data/{name}").read_text(encoding="utf-8")
+
+
+def not_judged(item: Item) -> Verdict | None:
+    """The verdict on an item that no judge needs to be asked about, since its answer says nothing; else None."""
+    cause = nothing_said(item.answer)
+    return Verdict(cause=cause, gibberish=cause != EMPTY) if cause else None
+
+
+def judge_the_rest(
+    items: Sequence[Item],
+    judge: Callable[[list[Item]], list[Verdict]],
+    settled: Callable[[Item], Verdict | None] = not_judged,
+) -> list[Verdict]:
+    """One verdict an item, in order: that of `settled` where it gives one, and `judge` on all others together."""
+    verdicts = [settled(item) for item in items]
+    open_items = [item for item, verdict in zip(items, verdicts, strict=True) if verdict is None]
+    rest = iter(judge(open_items))
+    return [next(rest) if verdict is None else verdict for verdict in verdicts]
 
 
 def nothing_said(answer: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from forethought import judges
 from forethought.errors import ConfigError
 from forethought.extensions import FILE, add_file, listed
 from forethought.judges import DEFAULT_JUDGE
-from forethought.judges.base import JOURNAL, Entry, Item, Judge, Measure, Opening, Verdict
+from forethought.judges.base import JOURNAL, Entry, Item, Judge, JudgeOptions, Measure, Verdict
 from forethought.judges.known import known_error
 from forethought.policy import Policy
 
@@ -35,19 +36,20 @@ def get_judge(
     `measure` is for guards, which decide both; `journal`, `base_url` and `policy` are for
     judges that are models. Raises ConfigError for a name that is none of these.
     """
+    options = JudgeOptions("", measure, journal, base_url, policy)
     if name.endswith(FILE):
         entry: Entry = add_file(judges, name, "JUDGES")[0]
-        return entry.open(Opening("", measure, journal, base_url, policy))
+        return entry.open(options)
     known = entries()
     for entry in known:
         start = entry.name + entry.takes[:1]
         if name == start if not entry.takes else name.startswith(start) and name != start:
-            return entry.open(Opening(name[len(start) :], measure, journal, base_url, policy))
+            return entry.open(replace(options, given=name[len(start) :]))
     role, _, model = name.partition("@")
     if role.endswith(_SUFFIXES) and model:
         from forethought.judges.graders import rubric_judge
 
-        return rubric_judge(role, Opening(model, measure, journal, base_url, policy))
+        return rubric_judge(role, replace(options, given=model))
     if Path(name).is_dir():
         from forethought.judges.trained import trained_judge
 

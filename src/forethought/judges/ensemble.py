@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from forethought.errors import ConfigError
-from forethought.judges.base import Entry, Item, Judge, Measure, Opening, Verdict, decided
+from forethought.judges.base import Entry, Item, Judge, JudgeOptions, Measure, Verdict, decided
 
 TIE = "the judges are divided"
 
@@ -67,12 +67,12 @@ def _shared_rules(winners: Sequence[Verdict]) -> tuple[str, ...]:
     return tuple(rule for rule in mentioned if sum(rule in rules for rules in naming) * 2 > len(naming))
 
 
-def _opened(opening: Opening) -> Ensemble:
+def _opened(options: JudgeOptions) -> Ensemble:
     from forethought.judges.catalogue import get_judge  # which lists this judge among the others
 
-    names = opening.given.split("+")
+    names = options.given.split("+")
     return Ensemble(
-        [get_judge(name, opening.measure, opening.journal, opening.base_url, opening.policy) for name in names]
+        [get_judge(name, options.measure, options.journal, options.base_url, options.policy) for name in names]
     )
 
 

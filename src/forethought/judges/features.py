@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-from forethought.judges.base import Item
-from forethought.judges.phrases import GRAMMAR_WORDS, PATTERNS, PLAIN_WORDS
+import yaml
+
+from forethought.judges.base import Item, data_text
 from forethought.refusal import refusal_outcome
 
 FEATURES_VERSION = 2
@@ -30,6 +31,15 @@ OPENING_CHARS, LETTERS_CHARS = 300, 150
 """Where a refusal usually stands, read by words and by letters."""
 HEAD_CHARS, TAIL_CHARS = 1600, 400
 """The most that is read of an answer: a longer one is judged by its two ends, in the same time."""
+PHRASES_FILE = "phrases.yaml"
+_WORDS = yaml.safe_load(data_text(PHRASES_FILE))
+PATTERNS: dict[str, re.Pattern[str]] = {
+    **{name: re.compile(rf"\b(?:{'|'.join(phrases)})\b") for name, phrases in _WORDS["phrases"].items()},
+    **{name: re.compile(pattern) for name, pattern in _WORDS["patterns"].items()},
+}
+GRAMMAR_WORDS = frozenset(_WORDS["grammar"].split())
+PLAIN_WORDS = GRAMMAR_WORDS | frozenset(_WORDS["manner"].split())
+"""Words that tell how an answer speaks and not what about. A judge of manner sees no other English word."""
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _MASK = "xreqx"

@@ -7,67 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import yaml
+
 from forethought.data.readers import Row, read_rows
 from forethought.errors import InputError
-from forethought.judges.base import Item, Measure
+from forethought.judges.base import Item, Measure, data_text
 from forethought.records import Record
 
 Label = Literal["positive", "partial", "negative"]
 """Does the answer do what the measure asks for: refuse, or help with harm. `partial` is a partial refusal."""
 
-ANSWER = (
-    "answer",
-    "response",
-    "completion",
-    "assistant_response",
-    "model_response",
-    "target_response",
-    "generation",
-    "model_output",
-    "output",
-    "reply",
-)
-REQUEST = (
-    "goal",
-    "behavior",
-    "objective",
-    "forbidden_prompt",
-    "request",
-    "question",
-    "prompt",
-    "query",
-    "instruction",
-    "user_prompt",
-    "input",
-)
-"""A goal goes before a prompt, which may be the goal in disguise."""
-LABEL = (
-    "final_label",
-    "human_label",
-    "human_score",
-    "human_majority",
-    "human_label_0",
-    "majority",
-    "gold",
-    "label",
-    "labels",
-    "is_refusal",
-    "refusal",
-    "refused",
-    "response_refusal_label",
-    "is_jailbroken",
-    "jailbroken",
-    "jailbreak",
-    "is_harmful",
-    "harmful",
-    "response_harm_label",
-    "unsafe",
-    "is_safe",
-    "is_unsafe",
-    "classification",
-    "annotation",
-    "score",
-)
+_NAMES: dict[str, list[str]] = yaml.safe_load(data_text("columns.yaml"))
+"""Names that a column for each role is known by."""
 _REFUSAL_NAMES = ("refus",)
 _HARM_NAMES = ("harm", "jail", "unsafe")
 _REVERSED_NAMES = ("is_safe", "safe", "harmless", "complied", "compliance")
@@ -128,14 +79,14 @@ def resolve(names: Sequence[str], given: Columns, measure: Measure, file: str) -
     for wanted in (given.answer, given.request, given.label):
         if wanted is not None and wanted not in names:
             raise InputError(file, f"has no column '{wanted}'", f"It has: {', '.join(names)}")
-    answer = given.answer or _first(names, ANSWER)
+    answer = given.answer or _first(names, _NAMES["answer"])
     label = given.label or _label_column(names, measure)
     for role, column in (("answer", answer), ("label", label)):
         if column is None:
             raise InputError(
                 file, f"no {role} column is known among {', '.join(names)}", f"Name it: --column {role}=NAME"
             )
-    request = given.request or _first(names, REQUEST)
+    request = given.request or _first(names, _NAMES["request"])
     return Columns(answer=answer, request=request, label=label, positive=given.positive)
 
 
@@ -148,7 +99,7 @@ def _label_column(names: Sequence[str], measure: Measure) -> str | None:
     """A column named for the measure goes before one with a general name."""
     own = _REFUSAL_NAMES if measure == "refused" else _HARM_NAMES
     other = _HARM_NAMES if measure == "refused" else _REFUSAL_NAMES
-    known = [name for name in LABEL if not any(part in name for part in other)]
+    known = [name for name in _NAMES["label"] if not any(part in name for part in other)]
     return _first(names, [name for name in known if any(part in name for part in own)]) or _first(names, known)
 
 

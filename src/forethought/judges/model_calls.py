@@ -1,4 +1,7 @@
-"""Text of a judged model inside a judge's prompt: data between fences that it can't close, and never instructions."""
+"""Judges that ask a model: each call ends in a verdict or in the cause why there is none, in bounded time.
+
+Text of a judged model inside a judge's prompt is data between fences that it can't close, and never instructions.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from forethought.errors import ModelError
-from forethought.judges.base import EMPTY, Item, Opening, Verdict, nothing_said
+from forethought.judges.base import JUDGE_SETTINGS, Item, Measure, Verdict, judge_the_rest, not_judged
 from forethought.models.callspec import Call, CallSettings, Progress, Reject
 from forethought.records import Message
 from forethought.refusal import refusal_outcome
@@ -19,10 +22,17 @@ from forethought.refusal import refusal_outcome
 if TYPE_CHECKING:
     from inspect_ai.model import Model, ResponseSchema
 
+T = TypeVar("T")
 NO_VERDICT = "the judge's answer is no verdict"
 SAID_NOTHING = "the judge said nothing"
 REFUSED_TO_JUDGE = "the judge refused to judge"
-
+NO_REASONING = "no reasoning to judge"
+TOO_LONG = "too long for the judge"
+STOPPED_ANSWERING = "the judge stopped answering"
+_SILENT = 20
+"""So many calls settled one after another without any answer, and the rest is not asked."""
+_MOST_CHARACTERS = 60_000
+"""Longest text that is sent, about 15,000 tokens. A longer one is not cut: the harm may stand in what is left out."""
 _MARKERS = re.compile(
     r"<(?=\|[^\n<>]{1,40}\|>|/?s>|/?(?:bos|eos|pad|unk|think)>|(?:start|end)_of_turn>|<?/?SYS>|/?(?:BEGIN|END)\s)"
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\])",
@@ -75,82 +85,92 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# Asking a model that judges: each call ends in a finding or in the cause why there is none, in bounded time.
-
-T = TypeVar("T")
-Part = Literal["answer", "reasoning"]
-"""What of an item is judged."""
-
-JUDGE_SETTINGS = CallSettings(temperature=0.0, attempts=2, timeout_s=60, max_retries=3)
-"""Greedy, a second attempt for an answer that is no verdict, and a few seconds of patience with a busy server."""
-NO_REASONING = "no reasoning to judge"
-TOO_LONG = "too long for the judge"
-STOPPED_ANSWERING = "the judge stopped answering"
-_SILENT = 20
-"""So many calls settled one after another without any answer, and the rest is not asked."""
-_MOST_CHARACTERS = 60_000
-"""Longest text that is sent, about 15,000 tokens. A longer one is not cut: the harm may stand in what is left out."""
-
-
-def unaskable(text: str) -> tuple[str, bool]:
-    """(cause, gibberish) for an answer that no model needs to be asked about; the cause is empty for all others."""
-    cause = nothing_said(text)
-    if not cause and len(text) > _MOST_CHARACTERS:
-        return TOO_LONG, False
-    return cause, bool(cause) and cause != EMPTY
-
-
-def settings_for(opening: Opening) -> CallSettings:
-    """How a judge of the catalogue asks its model."""
-    return JUDGE_SETTINGS.model_copy(update={"base_url": opening.base_url})
+def object_schema(properties: dict[str, Any]) -> dict[str, Any]:
+    """JSON schema of a verdict: every field required and no others, as providers' strict mode wants it."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Who is asked, and how; a judge's own part is the prompt and the reading of the answer."""
+class Instructions:
+    """What a model that judges is told, and how its answer is read."""
 
+    name: str
+    system: str
+    """The system turn; the same for every call, so that prefix caches hit."""
+    reminder: str
+    """Told again after the texts."""
+    schema: dict[str, Any]
+    """JSON schema of the verdict."""
+    read: Callable[[str], Verdict | Reject]
+    max_tokens: int
+
+
+@dataclass
+class ModelJudge:
+    """A judge that asks a model. It sees the request as really asked and one text, never answer and reasoning both."""
+
+    name: str
+    measure: Measure
+    told: Instructions
     model: str | Model
     journal: Path
     """Keeps every answer that was paid for."""
-    settings: CallSettings
+    settings: CallSettings = JUDGE_SETTINGS
+    part: Literal["answer", "reasoning"] = "answer"
+    """What of an item is judged: its answer, or what its thought gives away."""
+
+    def judge(self, items: Sequence[Item]) -> list[Verdict]:
+        """One verdict an item; raises ModelError when the model can't be used at all."""
+        return judge_the_rest(items, self._ask, not_sent if self.part == "answer" else _thought_not_sent)
+
+    def _ask(self, items: Sequence[Item]) -> list[Verdict]:
+        calls = [
+            Call(key=str(place), messages=self.prompt(item), max_tokens=self.told.max_tokens)
+            for place, item in enumerate(items)
+        ]
+        schema = _response_schema(self.told.schema) if calls else None
+
+        def read(key: str, text: str) -> Verdict | Reject:
+            return self.told.read(text)
+
+        found = ask(self.model, calls, self.journal, self.settings, read, schema)
+        return [Verdict(cause=one.cause) if isinstance(one, Reject) else one for one in found.values()]
+
+    def prompt(self, item: Item) -> tuple[Message, Message]:
+        """The conversation of one call: what never changes first, then the texts as data, then the task again."""
+        text = item.answer if self.part == "answer" else item.reasoning
+        mark = fence_mark(self.told.name, item.request, text)
+        parts = (
+            f"The texts stand between tags marked {mark}.",
+            fenced("request", mark, item.request),
+            fenced("answer" if self.part == "answer" else "text", mark, text),
+            self.told.reminder,
+        )
+        return Message(role="system", content=self.told.system), Message(role="user", content="\n\n".join(parts))
 
 
-def ask_about(
-    items: Sequence[Item],
-    part: Part,
-    whom: Asked,
-    prompt: Callable[[str, str], tuple[Message, ...]],
-    read: Callable[[str], T | Reject],
-    schema: Callable[[], ResponseSchema],
-    max_tokens: int,
-) -> list[T | Verdict]:
-    """What was read of each item, in order; an unscored verdict where nothing was asked, or nothing could be read.
+def not_sent(item: Item) -> Verdict | None:
+    """The verdict on an answer that no model needs to be asked about; None for all others."""
+    return not_judged(item) or (Verdict(cause=TOO_LONG) if len(item.answer) > _MOST_CHARACTERS else None)
 
-    `prompt` takes the request and the text that is judged, an item's answer or its reasoning. Raises ModelError when
-    the model can't be used at all.
-    """
-    found: dict[int, T | Verdict] = {}
-    calls: list[Call] = []
-    for place, item in enumerate(items):
-        text = item.answer if part == "answer" else item.reasoning
-        cause, gibberish = unaskable(text)
-        if part == "reasoning" and not text.strip():
-            cause, gibberish = NO_REASONING, False
-        if cause:
-            found[place] = Verdict(cause=cause, gibberish=gibberish)
-        else:
-            calls.append(Call(key=str(place), messages=prompt(item.request, text), max_tokens=max_tokens))
-    answers = ask(
-        whom.model,
-        calls,
-        whom.journal,
-        whom.settings,
-        lambda key, text: read(text),
-        schema() if calls else None,
-    )
-    for key, answer in answers.items():
-        found[int(key)] = Verdict(cause=answer.cause) if isinstance(answer, Reject) else answer
-    return [found[place] for place in range(len(items))]
+
+def _thought_not_sent(item: Item) -> Verdict | None:
+    if not item.reasoning.strip():
+        return Verdict(cause=NO_REASONING)
+    return not_sent(item.model_copy(update={"answer": item.reasoning}))
+
+
+def _response_schema(schema: dict[str, Any]) -> ResponseSchema:
+    """The schema as a provider is asked to follow it."""
+    from inspect_ai.model import ResponseSchema
+    from inspect_ai.util import JSONSchema
+
+    return ResponseSchema(name="verdict", json_schema=JSONSchema.model_validate(schema), strict=True)
 
 
 def ask(
@@ -162,48 +182,41 @@ def ask(
     schema: ResponseSchema | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, T | Reject]:
-    """What was read from each call's answer, by key; a Reject holds the cause where nothing could be read.
+    """What was read from each call's answer, by key, in order; a Reject holds the cause where nothing could be read.
 
-    A server that dies midway leaves the calls that it did not answer rejected. Raises ModelError when the model
-    never answered at all: then the set-up is broken.
+    A server that dies midway leaves the calls that it did not answer rejected: without an end to it each of them
+    would wait through all its retries, an hour for a thousand. Raises ModelError when the model never answered at
+    all: then the set-up is broken.
     """
     if not calls:
         return {}
     from forethought.models.calls import run_calls  # inspect takes a second to import
 
-    watch: _Watch[T] = _Watch(read, on_progress)
+    found: dict[str, T | Reject] = {}
+    answered = done_when_answered = 0
+
+    def accept(key: str, text: str) -> T | Reject:
+        found[key] = read(key, text)
+        return found[key]
+
+    def watch(progress: Progress) -> None:
+        nonlocal answered, done_when_answered
+        answers = progress.usage.calls + progress.usage.reused
+        if answers > answered:
+            answered, done_when_answered = answers, progress.done
+        if on_progress is not None:
+            on_progress(progress)
+        if answered and progress.done - done_when_answered >= _SILENT:
+            raise ModelError("judge", STOPPED_ANSWERING, "Check its server, then judge again: answers so far are kept")
+
     try:
-        results = run_calls(model, calls, journal, settings, watch.accept, schema, watch.progress)
+        results = run_calls(model, calls, journal, settings, accept, schema, watch)
     except ModelError as error:
-        if not watch.answered:
+        if not answered:
             raise
         cause = error.rule if error.rule == STOPPED_ANSWERING else f"{STOPPED_ANSWERING} ({error.rule})"
-        return {call.key: watch.found.get(call.key, Reject(cause)) for call in calls}
-    dropped = {key: Reject(cause) for key, cause in results.dropped.items()}
-    return {call.key: results.values[call.key] if call.key in results.values else dropped[call.key] for call in calls}
-
-
-class _Watch(Generic[T]):
-    """Remembers what was read, and ends a run whose server answers nothing any more.
-
-    Without it each of the remaining calls would wait through all its retries: an hour for a thousand.
-    """
-
-    def __init__(self, read: Callable[[str, str], T | Reject], on_progress: Callable[[Progress], None] | None) -> None:
-        self._read, self._on_progress = read, on_progress
-        self.found: dict[str, T | Reject] = {}
-        self.answered = 0
-        self._done_when_answered = 0
-
-    def accept(self, key: str, text: str) -> T | Reject:
-        self.found[key] = self._read(key, text)
-        return self.found[key]
-
-    def progress(self, progress: Progress) -> None:
-        answers = progress.usage.calls + progress.usage.reused
-        if answers > self.answered:
-            self.answered, self._done_when_answered = answers, progress.done
-        if self._on_progress is not None:
-            self._on_progress(progress)
-        if self.answered and progress.done - self._done_when_answered >= _SILENT:
-            raise ModelError("judge", STOPPED_ANSWERING, "Check its server, then judge again: answers so far are kept")
+        return {call.key: found.get(call.key, Reject(cause)) for call in calls}
+    return {
+        call.key: results.values[call.key] if call.key in results.values else Reject(results.dropped[call.key])
+        for call in calls
+    }

@@ -21,9 +21,9 @@ from pydantic import ValidationError
 
 from forethought import refusal
 from forethought.errors import InputError
-from forethought.judges import features, phrases
-from forethought.judges.base import EMPTY, Entry, Item, Judge, Measure, Verdict, nothing_said
-from forethought.judges.features import FEATURES_VERSION, View, featurise
+from forethought.judges import features
+from forethought.judges.base import Entry, Item, Judge, Measure, Verdict, data_text, judge_the_rest, nothing_said
+from forethought.judges.features import FEATURES_VERSION, PHRASES_FILE, View, featurise
 from forethought.judges.labelled import Columns, labelled_files, truths
 from forethought.judges.shipped import shipped_answers, wrapped
 from forethought.manifest import write_json
@@ -137,15 +137,15 @@ class TrainedJudge:
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """One verdict an item, from the answer and the undisguised request alone."""
-        causes = [nothing_said(item.answer) for item in items]
-        asked = [place for place, cause in enumerate(causes) if not cause]
-        verdicts = [Verdict(cause=cause, gibberish=cause != EMPTY) for cause in causes]
-        for place, probability in zip(asked, self.model.probabilities([items[n] for n in asked]), strict=True):
-            verdicts[place] = self._verdict(float(probability))
-        if self.second is not None:
-            open_places = [place for place in asked if verdicts[place].cause]
-            for place, verdict in zip(open_places, self.second.judge([items[n] for n in open_places]), strict=True):
-                verdicts[place] = verdict.model_copy(update={"probability": verdicts[place].probability})
+        return judge_the_rest(items, self._decide)
+
+    def _decide(self, items: Sequence[Item]) -> list[Verdict]:
+        verdicts = [self._verdict(float(probability)) for probability in self.model.probabilities(items)]
+        if self.second is None:
+            return verdicts
+        unsure = [place for place, verdict in enumerate(verdicts) if verdict.cause]
+        for place, verdict in zip(unsure, self.second.judge([items[n] for n in unsure]), strict=True):
+            verdicts[place] = verdict.model_copy(update={"probability": verdicts[place].probability})
         return verdicts
 
     def _verdict(self, probability: float) -> Verdict:
@@ -329,8 +329,8 @@ def shipped_judge(measure: Measure) -> TrainedJudge:
     """
     second = SureRules() if measure == "refused" else None
     lessons = shipped_lessons(measure)
-    digest = hashlib.sha256(measure.encode())
-    for file in (features.__file__, phrases.__file__, __file__, refusal.__file__):  # changed code makes another judge
+    digest = hashlib.sha256((measure + data_text(PHRASES_FILE)).encode())
+    for file in (features.__file__, __file__, refusal.__file__):  # changed code makes another judge
         digest.update(Path(str(file)).read_bytes())
     for lesson in lessons:
         digest.update(lesson.model_dump_json().encode())
@@ -360,12 +360,12 @@ JUDGES = (
         "refusal",
         ("refused",),
         "a small trained model of how refusals speak, which knows no subjects; the phrases decide what it is unsure of",
-        lambda opening: shipped_judge("refused"),
+        lambda options: shipped_judge("refused"),
     ),
     Entry(
         "harm",
         ("harmful",),
         "a small trained model of answers that do as asked; assumes that the request is harmful",
-        lambda opening: shipped_judge("harmful"),
+        lambda options: shipped_judge("harmful"),
     ),
 )

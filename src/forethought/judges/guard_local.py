@@ -12,8 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Dynami
 
 from forethought.errors import ModelError
 from forethought.judges.base import Measure
-from forethought.judges.guards import GuardAnswer
-from forethought.judges.guards.templates import OFF_FORM, GuardPrompt, GuardTemplate, Slot
+from forethought.judges.guard_formats import OFF_FORM, Finding, GuardFormat, GuardPrompt, Slot
 from forethought.models.callspec import Reject
 from forethought.models.weights import DType, device, resolve_dtype
 from forethought.records import Message
@@ -60,25 +59,25 @@ class LocalGuard:
             raise ModelError(folder, f"lacks weights ({missing})", "Copy the model again")
         return cls(model.to(device()).eval(), tokenizer, batch_size)
 
-    def ask(self, template: GuardTemplate, prompts: Sequence[GuardPrompt]) -> list[GuardAnswer | Reject]:
+    def ask(self, guard: GuardFormat, prompts: Sequence[GuardPrompt]) -> list[Finding | Reject]:
         """One answer a prompt; longest first, so that memory peaks at once."""
-        encoded = [self._encode(template, prompt) for prompt in prompts]
-        room = template.tail_tokens + 32
-        answers: dict[int, GuardAnswer | Reject] = {
+        encoded = [self._encode(guard, prompt) for prompt in prompts]
+        room = guard.tail_tokens + 32
+        answers: dict[int, Finding | Reject] = {
             place: Reject(PROMPT_TOO_LONG) for place, ids in enumerate(encoded) if len(ids) + room > self._most_tokens
         }
         waiting = sorted((n for n in range(len(prompts)) if n not in answers), key=lambda n: (-len(encoded[n]), n))
         for start in range(0, len(waiting), self._batch_size):
             places = waiting[start : start + self._batch_size]
             batch = _Batch(self._model, self._tokenizer, self._ends, [encoded[place] for place in places])
-            batch.run(template, self._least_mass)
+            batch.run(guard, self._least_mass)
             for row, place in enumerate(places):
-                answers[place] = batch.answer(row, template, prompts[place].part)
+                answers[place] = batch.answer(row, guard, prompts[place].part)
         return [answers[place] for place in range(len(prompts))]
 
-    def _encode(self, template: GuardTemplate, prompt: GuardPrompt) -> list[int]:
-        lead = template.slots[0].lead
-        if template.raw:  # a raw prompt's own control tokens are part of it; the texts in it were made neutral
+    def _encode(self, guard: GuardFormat, prompt: GuardPrompt) -> list[int]:
+        lead = guard.slots[0].lead
+        if guard.prompt:  # a raw prompt's own control tokens are part of it; the texts in it were made neutral
             return list(self._tokenizer(prompt.messages[0].content + lead)["input_ids"])
         messages = [Message(role=turn.role, content=self._inert(turn.content)) for turn in prompt.messages]
         text = self._render(messages)
@@ -131,23 +130,23 @@ class _Batch:
         self._off = [False for _ in prompts]
 
     @torch.inference_mode()
-    def run(self, template: GuardTemplate, least_mass: float) -> None:
+    def run(self, guard: GuardFormat, least_mass: float) -> None:
         """Decides every slot, then lets the model finish where there is more to say."""
-        for number, slot in enumerate(template.slots):
+        for number, slot in enumerate(guard.slots):
             if number:
-                lead = _ids_after(self._tokenizer, "x" + template.slots[number - 1].labels[0], slot.lead)
+                lead = _ids_after(self._tokenizer, "x" + guard.slots[number - 1].labels[0], slot.lead)
                 self._waiting = [[*ids, *lead] for ids in self._waiting]
             self._decide(slot, self._read(), least_mass)
-        if template.tail_tokens:
-            self._finish(template)
+        if guard.tail_tokens:
+            self._finish(guard)
 
-    def answer(self, row: int, template: GuardTemplate, part: str) -> GuardAnswer | Reject:
+    def answer(self, row: int, guard: GuardFormat, part: str) -> Finding | Reject:
         if self._off[row]:
             return Reject(UNSURE_FORM)
-        finding = template.read(part, self._said[row])
+        finding = guard.read(part, self._said[row])
         if isinstance(finding, Reject):
             return finding
-        return GuardAnswer(**finding.model_dump(), probabilities=self._probabilities[row])
+        return finding.model_copy(update={"probabilities": self._probabilities[row]})
 
     def _read(self) -> torch.Tensor:
         """Feeds what waits; logits after each row's last token, B V. Shorter rows are padded on the left."""
@@ -186,13 +185,11 @@ class _Batch:
                 self._probabilities[row][slot.measure] = among[slot.labels.index(slot.positive)] / mass
             self._waiting[row] = list(tokens[best])
 
-    def _finish(self, template: GuardTemplate) -> None:
+    def _finish(self, guard: GuardFormat) -> None:
         """Greedy text after the last label, for the rows that have more to say."""
-        active = [
-            label in template.tail_after and not off for label, off in zip(self._last_label, self._off, strict=True)
-        ]
+        active = [label in guard.tail_after and not off for label, off in zip(self._last_label, self._off, strict=True)]
         made: list[list[int]] = [[] for _ in active]
-        for _ in range(template.tail_tokens):
+        for _ in range(guard.tail_tokens):
             if not any(active):
                 break
             tokens = self._read().argmax(-1).tolist()
