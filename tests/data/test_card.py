@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from forethought.data.card import BuildFacts, SourceFacts, Usage, card
+from forethought.data.card import BuildFacts, SourceFacts, card
 from forethought.data.export import export
 from forethought.data.teach import reason_about
 from forethought.errors import ConfigError
+from forethought.models.callspec import Usage
 from forethought.policy import default_policy
 from forethought.records import Example, user_request, write_jsonl
 

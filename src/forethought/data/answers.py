@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from forethought.records import Record, Request
+from forethought.records import AnyRecord, Record, Request
 from forethought.refusal import refusal_outcome
 from forethought.store import Store, read_store
 
@@ -18,24 +18,15 @@ if TYPE_CHECKING:
 _BATCH = 64
 
 
-class Asked(Record):
-    """What is kept of one response; subclasses say what."""
-
-    request_id: str
-
-
-Kept = TypeVar("Kept", bound=Asked)
-
-
 def ask_all(
     model: LocalModel,
     requests: Sequence[Request],
     log: Path,
-    kind: type[Kept],
-    keep: Callable[[Request, Response], Kept],
+    kind: type[AnyRecord],
+    keep: Callable[[Request, Response], AnyRecord],
     max_tokens: int,
     on_done: Callable[[int], None] | None = None,
-) -> dict[str, Kept]:
+) -> dict[str, AnyRecord]:
     """What `keep` makes of each response, by request id, rows of earlier calls included.
 
     Each batch is appended to `log`; a later call asks only for what the log lacks.
@@ -65,9 +56,10 @@ _ANSWER_TOKENS = 24
 """Enough of an answer to see whether it refuses."""
 
 
-class OwnAnswer(Asked):
+class OwnAnswer(Record):
     """A model's own answer to a request."""
 
+    request_id: str
     answer: str
     complies: bool
     """False for an answer that refuses or is garbled: it is kept, so that it isn't asked for again, and not taught."""
@@ -100,9 +92,10 @@ def _own_answer(request: Request, response: Response) -> OwnAnswer:
     return OwnAnswer(request_id=request.id, answer=response.answer, complies=complies)
 
 
-class Outcome(Asked):
+class Outcome(Record):
     """What a model did with one harmless request."""
 
+    request_id: str
     refused: bool | None
     """None is unscored."""
 

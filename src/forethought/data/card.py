@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import PurePath
 from typing import Any
 
 import yaml
+from jinja2 import Environment, StrictUndefined
 from pydantic import Field
 
 from forethought.errors import ConfigError
+from forethought.models.callspec import Usage
 from forethought.records import Record
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_LIMITS = (
-    "Rules and intents are a teacher's; a verified row is consistent, which is not the same as right.",
-    "Near duplicates are found by words: a paraphrase in other words, or in another language, is not.",
-    "Requests stand at the level at which their sources publish them; none has been tried out.",
-)
 
 
 class SourceFacts(Record):
@@ -31,17 +29,6 @@ class SourceFacts(Record):
     """Harmful requests read."""
     harmless: int = 0
     licence: str = "not stated"
-
-
-class Usage(Record):
-    """What the teacher was asked and what that cost."""
-
-    calls: int = 0
-    """Model calls, those answered from the cache left out."""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: float | None = None
-    """US dollars; None where no price is known."""
 
 
 class BuildFacts(Record):
@@ -97,7 +84,6 @@ class BuildFacts(Record):
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, Any] = Field(default_factory=dict)
     licence_note: str = "Each source keeps its own licence; whoever shares this set has to keep to all of them."
-    limits: tuple[str, ...] = _LIMITS
 
 
 def card(build: BuildFacts) -> str:
@@ -109,19 +95,22 @@ def card(build: BuildFacts) -> str:
         raise ConfigError(
             ", ".join(build.files.values()), "are of several formats", "Name files of one format, such as Parquet"
         )
-    sections = [
-        f"---\n{yaml.safe_dump(_front(build), sort_keys=False, allow_unicode=True)}---\n\n# {_plain(build.name)}",
-        _summary(build),
-        _loading(build),
-        _sources(build),
-        _policy_and_teacher(build),
-        _styles(build),
-        _checks(build),
-        _overlap(build),
-        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in build.limits),
-        _origin(build),
-    ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    environment = Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"n": "{:,}".format, "plain": _plain, "counts": _counts}
+    template = resources.files("forethought").joinpath("data/card.md").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        b=build,
+        front=yaml.safe_dump(_front(build), sort_keys=False, allow_unicode=True),
+        sources=[
+            (s.path, f"{s.harmful:,}", f"{s.harmless:,}", s.licence, f"`{s.sha256}`" if s.sha256 else "-")
+            for s in build.sources
+        ],
+        compared=[(name, f"{n:,}", f"{build.overlaps.get(name, 0):,}") for name, n in build.evaluation.items()],
+        versions=", ".join(f"{name} {version}" for name, version in build.versions.items()),
+        machine=", ".join(f"{key} {value}" for key, value in build.machine.items() if value is not None),
+    )
 
 
 def _front(build: BuildFacts) -> dict[str, Any]:
@@ -144,104 +133,9 @@ def _front(build: BuildFacts) -> dict[str, Any]:
     }
 
 
-def _summary(build: BuildFacts) -> str:
-    return (
-        f"{build.rows:,} training rows of safety reasoning (Safety Chain-of-Thought, arXiv 2501.19180): each has a "
-        "request, what is really asked, the rules that it breaks, a verdict, and an answer. "
-        f"{build.harmful_rows:,} requests are harmful and refused, {build.harmless_rows:,} are harmless and answered"
-        + (f"; {build.thought_only:,} rows hold the reasoning alone." if build.thought_only else ".")
-        + "\n\n**The requests of harmful rows are harmful text**, for training and testing defences."
-    )
-
-
-def _loading(build: BuildFacts) -> str:
-    lines = ["from datasets import load_dataset", ""]
-    for number, name in enumerate(build.files):
-        config = f', "{name}"' if number else ""
-        lines.append(f'rows = load_dataset("FOLDER"{config}, split="train")')
-    return "## Load it\n\n```python\n" + "\n".join(lines) + "\n```"
-
-
-def _sources(build: BuildFacts) -> str:
-    rows = [
-        (s.path, f"{s.harmful:,}", f"{s.harmless:,}", s.licence, f"`{s.sha256}`" if s.sha256 else "-")
-        for s in build.sources
-    ]
-    table = _table(("source", "harmful", "harmless", "licence", "SHA-256"), rows)
-    return f"## Sources\n\n{table}\n\n{build.licence_note}" if rows else ""
-
-
-def _policy_and_teacher(build: BuildFacts) -> str:
-    used = build.usage
-    cost = "cost not known" if used.cost is None else f"{used.cost:.2f} US dollars"
-    spent = (
-        f"{used.calls:,} calls, {used.input_tokens:,} tokens in, {used.output_tokens:,} out, {cost}."
-        if used.calls
-        else "No model calls."
-    )
-    counts = _table(("rule", "rows"), _counts(build.rules))
-    return (
-        "## Policy and teacher\n\n"
-        f"Policy {_plain(build.policy_name)} {_plain(build.policy_version)}, hash `{build.policy_hash or '-'}`. "
-        f"Teacher: {_plain(build.teacher)}. {spent} Reasoning format `{build.format}`, detail `{build.detail}`."
-        + (f"\n\n{counts}" if build.rules else "")
-    )
-
-
-def _styles(build: BuildFacts) -> str:
-    if not build.operators:
-        return ""
-    kept = (
-        "Whether the rewritten requests still ask the same was not measured."
-        if build.intent_kept is None
-        else f"Of {build.intent_checked:,} rewritten requests that were checked, {build.intent_kept:.1%} still ask what"
-        " their seed asks."
-    )
-    return f"## Styles\n\n{_table(('operator', 'rows'), _counts(build.operators))}\n\n{kept}"
-
-
-def _checks(build: BuildFacts) -> str:
-    share = f" ({build.verified / build.taught:.1%})" if build.taught else ""
-    said = f"{build.verified:,} of {build.taught:,} rows passed verification{share}."
-    dropped = _table(("dropped because", "rows"), _counts(build.dropped))
-    lost = _table(("lost while teaching", "times"), _counts(build.lost))
-    parts = [f"## Verification\n\n{said}", dropped if build.dropped else "", lost if build.lost else ""]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _overlap(build: BuildFacts) -> str:
-    if build.evaluation:
-        rows = [(name, f"{n:,}", f"{build.overlaps.get(name, 0):,}") for name, n in build.evaluation.items()]
-        compared = _table(("evaluation set", "its requests", "removed from here"), rows)
-    else:
-        compared = "The set was compared with no evaluation set."
-    removed = _table(("removed because", "requests"), _counts(build.removed))
-    return f"## Duplicates and evaluation sets\n\n{build.requests:,} requests were read.\n\n{compared}" + (
-        f"\n\n{removed}" if build.removed else ""
-    )
-
-
-def _origin(build: BuildFacts) -> str:
-    machine = ", ".join(f"{key} {value}" for key, value in build.machine.items() if value is not None)
-    versions = ", ".join(f"{name} {version}" for name, version in build.versions.items())
-    lines = [
-        f"- Command: `{build.command or 'not recorded'}`",
-        f"- Seed: {'not recorded' if build.seed is None else build.seed}",
-        f"- Commit: {build.commit or 'not recorded'}",
-        f"- Versions: {versions or 'not recorded'}",
-        f"- Machine: {machine or 'not recorded'}",
-    ]
-    return "## Made by\n\n" + "\n".join(lines)
-
-
 def _counts(counts: Mapping[str, int]) -> list[tuple[str, str]]:
     """The most frequent first, then by name."""
     return [(name, f"{count:,}") for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
 
 
 def _plain(text: str) -> str:

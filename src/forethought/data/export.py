@@ -8,11 +8,11 @@ Hub when the user asks for it, and nowhere but to the name given.
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,29 +59,33 @@ def export(
     """
     if kind not in KINDS:
         raise ConfigError(f"format '{kind}'", "is not one that can be written", f"Use one of {', '.join(KINDS)}")
-    row_of = KINDS[kind]
     harmful: Counter[bool] = Counter()
     left_out: Counter[str] = Counter()
-    with _WRITERS[kind](out) as write:
+
+    def rows() -> Iterator[Row]:
         for example in examples:
             cause = _left_out(example, kind, include_partial)
             if cause:
                 left_out[cause] += 1
-                continue
-            text = render(example.reasoning, policy, fmt, detail, seed) + example.answer
-            write(row_of(example, text))
-            harmful[example.term == "refusal"] += 1
+            else:
+                harmful[example.term == "refusal"] += 1
+                yield KINDS[kind](example, render(example.reasoning, policy, fmt, detail, seed) + example.answer)
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    try:
+        _WRITERS.get(kind, _write_lines)(part, rows())
         if not harmful:
+            causes = ", ".join(f"{count} {cause}" for cause, count in sorted(left_out.items())) or "the set is empty"
             raise InputError(
                 out,
-                f"no row can be written ({_listed(left_out)})",
+                f"no row can be written ({causes})",
                 "Build rows with whole answers, or keep the others with --include-partial",
             )
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
     return Exported(rows=harmful.total(), harmful=harmful[True], harmless=harmful[False], left_out=dict(left_out))
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {cause}" for cause, count in sorted(counts.items())) or "the set is empty"
 
 
 def _left_out(example: Example, kind: Kind, include_partial: bool) -> str | None:
@@ -177,90 +181,37 @@ KINDS: dict[str, Callable[[Example, str], Row]] = {
 """Name of a format to what makes a row of it."""
 
 
-@contextmanager
-def _json_lines(out: Path) -> Iterator[Callable[[Row], None]]:
-    with _moved_into_place(out) as part, part.open("w", encoding="utf-8") as file:
-
-        def write(row: Row) -> None:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-        yield write
+def _write_lines(path: Path, rows: Iterator[Row]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-@contextmanager
-def _json_list(out: Path) -> Iterator[Callable[[Row], None]]:
+def _write_list(path: Path, rows: Iterator[Row]) -> None:
     """One JSON list. Of lines, `datasets` guesses types by the first ten megabytes: a `history` filled later fails."""
-    with _moved_into_place(out) as part, part.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8") as file:
         before = "[\n"
-
-        def write(row: Row) -> None:
-            nonlocal before
+        for row in rows:
             file.write(before + json.dumps(row, ensure_ascii=False))
             before = ",\n"
-
-        yield write
         file.write("\n]\n")
 
 
-@contextmanager
-def _parquet(out: Path) -> Iterator[Callable[[Row], None]]:
+def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(pa)
-    with _moved_into_place(out) as part, pq.ParquetWriter(part, schema) as writer:
-        rows: list[Row] = []
-
-        def flush() -> None:
-            if rows:
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                rows.clear()
-
-        def write(row: Row) -> None:
-            rows.append(row)
-            if len(rows) == _BATCH:
-                flush()
-
-        yield write
-        flush()
+    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    types = {"messages": turns, "harmful": pa.bool_(), "rules": pa.list_(pa.string()), "answer_complete": pa.bool_()}
+    batches = iter(lambda: list(itertools.islice(rows, _BATCH)), [])
+    first = next(batches, [])
+    schema = pa.schema([(column, types.get(column, pa.string())) for row in first[:1] for column in row])
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in itertools.chain([first], batches):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
 
 
-def _schema(pa: Any) -> Any:
-    return pa.schema(
-        [
-            ("id", pa.string()),
-            ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
-            ("harmful", pa.bool_()),
-            ("rules", pa.list_(pa.string())),
-            ("verdict", pa.string()),
-            ("intent", pa.string()),
-            ("operator", pa.string()),
-            ("source", pa.string()),
-            ("answer", pa.string()),
-            ("answer_complete", pa.bool_()),
-        ]
-    )
-
-
-@contextmanager
-def _moved_into_place(out: Path) -> Iterator[Path]:
-    """A path beside the file; it becomes the file at the end, and is gone when the writing fails."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    try:
-        yield part
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-_WRITERS = {
-    "trl": _json_lines,
-    "messages": _json_lines,
-    "sharegpt": _json_lines,
-    "alpaca": _json_list,
-    "parquet": _parquet,
-}
+_WRITERS = {"alpaca": _write_list, "parquet": _write_parquet}
+"""Formats that are no JSON lines."""
 
 
 def files_to_push(folder: Path) -> list[Path]:

@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import Field
 
-from forethought.data.card import BuildFacts, SourceFacts, Usage, card
+from forethought.data.card import BuildFacts, SourceFacts, card
 from forethought.data.export import Exported, Kind, export
 from forethought.data.overlap import OverlapReport
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json
+from forethought.models.callspec import Usage
 from forethought.models.machine import machine
 from forethought.pipeline.recipe import Recipe, build_recipe, changed, load_recipe
 from forethought.pipeline.requests import OVERLAPS, REMOVED
@@ -245,7 +246,7 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
         policy_version=policy.version,
         policy_hash=policy.hash,
         teacher=_TEACHERS.get(recipe.build.teacher.name, recipe.build.teacher.name),
-        usage=Usage(**{name: usage[name] for name in ("calls", "input_tokens", "output_tokens", "cost")}),
+        usage=Usage.model_validate(usage),
         rows=built["rows"],
         harmful_rows=built["refusal"],
         harmless_rows=built["benign"],

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forethought.chat import Tokenizer, encode_completion, encode_prompt
-from forethought.data.answers import Asked, ask_all
+from forethought.data.answers import ask_all
 from forethought.errors import ModelError
 from forethought.policy import Policy
 from forethought.reasoning import Format, markers, parse
-from forethought.records import Example, Message, Request
+from forethought.records import Example, Message, Record, Request
 from forethought.store import read_store
 from forethought.training.config import is_first
 from forethought.training.methods.base import Job, Material, TrainingMethod
@@ -56,9 +56,10 @@ _VERDICT_LAST = re.compile(r"(?:^|\n)Verdict: (?:refuse|comply)\b[^\n]*$")
 """As a trained model is read: a line of its own, the last, that begins like this."""
 
 
-class OwnThought(Asked):
+class OwnThought(Record):
     """What a model thought about one request."""
 
+    request_id: str
     thought: str
     """Without markers; empty where it closed none. What stood behind it is kept nowhere."""
 

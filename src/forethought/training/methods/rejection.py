@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from forethought.data.answers import Asked
 from forethought.errors import ConfigError
 from forethought.manifest import key_of
 from forethought.models.conversation import LED, Conversation, Failed, Response
@@ -74,9 +73,10 @@ class OwnThought(Record):
     """Log-odds by which the verdict was the right one."""
 
 
-class Sampled(Asked):
+class Sampled(Record):
     """What was sampled for one request."""
 
+    request_id: str
     right: tuple[OwnThought, ...] = ()
     """Best first: by nearness, then by margin; each intent once."""
     samples: int
