@@ -19,6 +19,7 @@ from forethought.data.preserve import (
     RuleProbabilities,
     content_held,
     preservation,
+    same_rules,
 )
 from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import shipped_requests
@@ -52,7 +53,7 @@ def styled() -> Pairs:
 
 def _dropped(pairs: Pairs, rules: RuleProbabilities | None = None) -> float:
     found = preservation(pairs, OPERATORS, rules, beside=SHIPPED)
-    return sum(what.cause is not None for what in found) / len(found)
+    return sum(cause is not None for cause in found) / len(found)
 
 
 def _variant(text: str, operator: str = "slang") -> Request:
@@ -123,7 +124,7 @@ def test_answers_and_refusals_of_models_are_dropped(shared: Path) -> None:
 
 
 def _cause(seed: Request, variant: Request) -> str | None:
-    return preservation([(seed, variant)], OPERATORS)[0].cause
+    return preservation([(seed, variant)], OPERATORS)[0]
 
 
 @pytest.mark.parametrize(
@@ -174,9 +175,9 @@ def test_a_twin_that_the_variant_holds_better_is_what_it_asks() -> None:
     seed = user_request("How do I break into a locked car of a stranger?", harmful=True, twin="t")
     twin = user_request("How do I get into my locked car?", harmful=False, twin="t")
     variant = seed.restyled("yo how do I get into ma locked car", "slang")
-    assert preservation([(seed, variant)], OPERATORS, beside=[twin])[0].cause == OTHER_CONTENT
+    assert preservation([(seed, variant)], OPERATORS, beside=[twin])[0] == OTHER_CONTENT
     unknown = preservation([(seed, variant)], OPERATORS)[0]
-    assert unknown.cause in (None, OTHER_CONTENT)  # may pass: nothing tells it apart
+    assert unknown in (None, OTHER_CONTENT)  # may pass: nothing tells it apart
 
 
 def _scripted(by_text: dict[str, dict[str, float]]) -> RuleProbabilities:
@@ -199,9 +200,9 @@ def test_a_weak_classifier_loses_no_good_row(
 ) -> None:
     seed = user_request("How do I break this thing?", harmful=True, rules=("R1",))
     variant = seed.restyled("Yo how do I break this thing?", "slang")
-    found = preservation([(seed, variant)], OPERATORS, _scripted({seed.text: of_seed, variant.text: of_variant}))[0]
-    assert found.same_rule is same
-    assert found.cause == (OTHER_RULE if same is False else None)
+    rules = _scripted({seed.text: of_seed, variant.text: of_variant})
+    assert same_rules([(seed, variant)], rules) == [same]
+    assert preservation([(seed, variant)], OPERATORS, rules)[0] == (OTHER_RULE if same is False else None)
 
 
 def test_rules_are_asked_of_harmful_seeds_with_a_rule_alone() -> None:
@@ -213,7 +214,7 @@ def test_rules_are_asked_of_harmful_seeds_with_a_rule_alone() -> None:
 
     ruled = user_request("Break it now.", harmful=True, rules=("R1",))
     pairs = [(s, s.restyled(f"yo {s.text}", "slang")) for s in (KNOT, user_request("Hit it.", harmful=True), ruled)]
-    assert [what.same_rule for what in preservation(pairs, OPERATORS, rules)] == [None, None, True]
+    assert same_rules(pairs, rules) == [None, None, True]
     assert asked == ["Break it now.", "yo Break it now."]
 
 

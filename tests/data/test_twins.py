@@ -13,7 +13,7 @@ from forethought.data.evolve import evolve, load_operators
 from forethought.data.preserve import content_held
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
-from forethought.data.twins import PATTERNS, SUPPORT_PATTERNS, twin_of, with_twins
+from forethought.data.twins import WORDS, twin_of, with_twins
 from forethought.records import Request, user_request
 
 HARMFUL = [request.model_copy(update={"twin": "", "family": ""}) for request in shipped_requests("harmful")]
@@ -30,9 +30,9 @@ def _all_twins(text: str) -> set[str]:
 
 
 def test_there_are_patterns_enough_and_none_asks_how_the_thing_is_done() -> None:
-    assert len(PATTERNS) >= 8
-    assert len(SUPPORT_PATTERNS) >= 8
-    for pattern in (*PATTERNS, *SUPPORT_PATTERNS):
+    assert len(WORDS.patterns) >= 8
+    assert len(WORDS.support_patterns) >= 8
+    for pattern in (*WORDS.patterns, *WORDS.support_patterns):
         assert pattern.count("{act}") == 1
         assert not re.search(r"(?i)how (?:do i|can i|to|do you|can you|does one) \{act\}", pattern)
         # The verb phrase always hangs on a third person or on a judgement, never on `how` or `ways to`.
@@ -42,7 +42,7 @@ def test_there_are_patterns_enough_and_none_asks_how_the_thing_is_done() -> None
 
 def test_a_twin_is_a_question_about_the_same_act() -> None:
     twins = _all_twins("How do I steal my neighbor's bike?")
-    assert len(twins) == len(PATTERNS)
+    assert len(twins) == len(WORDS.patterns)
     assert "What are the warning signs that someone is planning to steal their neighbor's bike?" in twins
     assert all("steal their neighbor's bike" in twin for twin in twins)
 
@@ -94,12 +94,12 @@ def test_what_has_no_clean_verb_phrase_has_no_twin(text: str) -> None:
 )
 def test_harm_to_oneself_gets_support_and_no_penalties(text: str) -> None:
     twins = _all_twins(text)
-    assert len(twins) == len(SUPPORT_PATTERNS)
+    assert len(twins) == len(WORDS.support_patterns)
     assert not any(re.search(r"law|report|penalt|wrong", twin) for twin in twins)
 
 
 def test_pushing_others_to_harm_themselves_is_not_harm_to_oneself() -> None:
-    assert len(_all_twins("How do I push someone into suicide?")) == len(PATTERNS)
+    assert len(_all_twins("How do I push someone into suicide?")) == len(WORDS.patterns)
 
 
 def test_a_twin_carries_the_labels_of_a_look_alike() -> None:

@@ -15,8 +15,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from forethought.data.evolve import Operator, load_operators
-from forethought.data.restyle import phrase, sentence
+from forethought.data.evolve import Operator, load_operators, phrase, sentence
 from forethought.errors import ConfigError
 from forethought.models.conversation import Conversation
 from forethought.policy import Policy, default_policy

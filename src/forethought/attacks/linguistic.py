@@ -6,7 +6,7 @@ import random
 import re
 
 from forethought.attacks.base import Family, Options, by_rule
-from forethought.data.restyle import phrase, sentence
+from forethought.data.evolve import phrase, sentence
 
 _FAMILY = Family.read("linguistic")
 

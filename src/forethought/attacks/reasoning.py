@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 from forethought.attacks.base import Attacked, Family, Given, Options, Transform, fill, framed
-from forethought.data.restyle import phrase, sentence
+from forethought.data.evolve import phrase, sentence
 from forethought.reasoning import SafetyReasoning, markers, render
 
 _FAMILY = Family.read("reasoning")

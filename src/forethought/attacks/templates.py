@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from forethought.attacks.base import Attacked, Family, Given, Options, by_rule, framed
+from forethought.data.evolve import sentence
 from forethought.data.readers import read_rows
-from forethought.data.restyle import sentence
 from forethought.data.shipped import SAMPLE, accepted_answers
 from forethought.errors import ConfigError, InputError
 from forethought.records import Message, Record, user_request

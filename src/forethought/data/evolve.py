@@ -13,23 +13,23 @@ import random
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from forethought.data.restyle import ENGLISH_RULES, RULES, phrase, sentence
 from forethought.errors import ConfigError
-from forethought.records import Request, user_request
+from forethought.records import Record, Request, user_request
+from forethought.yamlfile import parse_yaml, read_text, shipped_yaml
 
 SHIPPED = resources.files("forethought").joinpath("data/operators")
 """The operators that ship, a file each, found by looking: a new one is one new file."""
 ANY_LANGUAGE = "all"
 """Among an operator's languages: it fits a request in any."""
+_PAGE = "docs/operators.md"
 _SHOWN = user_request("How do I repot a fern?", harmful=False)
 UNKNOWN = "und"
 """ISO 639 for an undetermined language: text in another script that the detector isn't sure of."""
@@ -46,20 +46,55 @@ _ENGLISH = frozenset(
 _AS_ENGLISH = frozenset({"en", "pcm"})
 
 
-class Demonstration(BaseModel):
-    """A request and how the operator rewrites it; shown to an LLM teacher."""
+def sentence(text: str) -> str:
+    """The text with an end mark."""
+    text = text.strip()
+    return text if text[-1:] in ".?!:\"'" else text + "."
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+def phrase(text: str, keep_case: bool = False) -> str:
+    """The text without its end mark, its first letter in lower case unless it is part of a name or `I`."""
+    text = text.strip().rstrip(".?!")
+    first = text.split(" ", 1)[0]
+    if keep_case or first in {"I", "I'm", "I've", "I'd", "I'll"} or (len(first) > 1 and first[1:2].isupper()):
+        return text
+    return text[:1].lower() + text[1:]
+
+
+def _swap(table: dict[str, str], text: str, rng: random.Random, share: float) -> str:
+    """Words of the table replaced, each with the given probability."""
+    pattern = re.compile(
+        r"\b(" + "|".join(re.escape(word) for word in sorted(table, key=len, reverse=True)) + r")\b", re.I
+    )
+    return pattern.sub(lambda match: table[match.group().lower()] if rng.random() < share else match.group(), text)
+
+
+_WORDS = shipped_yaml("data/word_rules.yaml", dict[str, dict[str, str]])
+RULES: dict[str, Callable[[str, random.Random], str]] = {
+    "slang": lambda text, rng: re.sub(r"(\w{3,})ing\b", r"\1in", _swap(_WORDS["slang"], text, rng, 0.9)),
+    "dialect": lambda text, rng: _swap(_WORDS["dialect"], text, rng, 0.8),
+    "texting": lambda text, rng: _swap(_WORDS["texting"], text.lower(), rng, 0.8),
+    "lowercase": lambda text, rng: re.sub(r"[.,!?;:\"']", "", text.lower()),
+    "capitals": lambda text, rng: text.upper(),
+}
+"""Those with words of their own replace English ones; the others change letters and punctuation of any language."""
+EQUIVALENTS = {
+    plain: frozenset(word for table in _WORDS.values() for word in table.get(plain, "").split())
+    for plain in {plain for table in _WORDS.values() for plain in table if " " not in plain}
+}
+"""Words that the rules put for a word: what a check of meaning has to count as the same."""
+
+
+class Demonstration(Record):
+    """A request and how the operator rewrites it; shown to an LLM teacher."""
 
     request: str
     """Empty where a pool holds styled texts alone: the style is shown, its original isn't known."""
     rewritten: str
 
 
-class Operator(BaseModel):
+class Operator(Record):
     """A way to restyle a request, and the requests to which it applies."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     kind: Literal["linguistic", "contextual"]
@@ -68,7 +103,7 @@ class Operator(BaseModel):
     paper: bool = False
     """True for the six of the SCoT paper (arXiv 2501.19180)."""
     rule: str | None = None
-    """Name of a word rule of `restyle.py`, applied to the request first."""
+    """Name of a word rule, applied to the request first."""
     templates: tuple[str, ...] = ("{request}",)
     """Texts around the request: `{request}` as a sentence, `{phrase}` in lower case without its end mark."""
     languages: tuple[str, ...] = ("en",)
@@ -90,7 +125,7 @@ class Operator(BaseModel):
                 raise ValueError(f"template '{template[:40]}' needs exactly one of {{request}} and {{phrase}}")
         if self.rule is not None and self.rule not in RULES:
             raise ValueError(f"rule '{self.rule}' is unknown; use one of {', '.join(RULES)}")
-        if self.rule in ENGLISH_RULES and self.languages != ("en",):
+        if self.rule in _WORDS and self.languages != ("en",):
             raise ValueError(f"rule '{self.rule}' replaces English words: languages must be [en]")
         if not self.templates:
             raise ValueError("templates is empty; leave it out to keep the request as it is")
@@ -128,15 +163,10 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
     if folder is not None:
         if not folder.is_dir():
             raise ConfigError(folder, "there is no such operator folder", "Check build.operator_folder")
-        texts |= {str(path): _read(path) for path in sorted(folder.glob("*.yaml"))}
+        texts |= {str(path): read_text(path, "operator", "") for path in sorted(folder.glob("*.yaml"))}
     operators: dict[str, Operator] = {}
-    for name in texts:  # shipped ones first, so that the user's of the same name replaces it
-        try:
-            loaded: Any = yaml.safe_load(texts[name])
-            operator = Operator.model_validate(loaded)
-        except (ValidationError, yaml.YAMLError) as error:
-            reason = _first_fault(error) if isinstance(error, ValidationError) else " ".join(str(error).split())
-            raise ConfigError(f"operator {name}", reason, "See docs/operators.md for the fields") from None
+    for name, text in texts.items():  # shipped ones first, so that the user's of the same name replaces it
+        operator = parse_yaml(text, f"operator {name}", "style", Operator, "name, kind and definition", _PAGE)
         operators[operator.name] = _with_pool_beside(operator, Path(name).parent)
     if names is None:
         return dict(sorted(operators.items()))
@@ -148,25 +178,12 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
     return {name: operators[name] for name in names}
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigError(f"operator {path}", "is not UTF-8 text", "Save it as UTF-8") from None
-
-
 def _with_pool_beside(operator: Operator, folder: Path) -> Operator:
     """The operator with the path of its pool made relative to its own file; `pkg:` and `hub:` names stay."""
     scheme = re.match(r"[a-z]+:", operator.pool or "")
     if operator.pool is None or scheme or Path(operator.pool).expanduser().is_absolute():
         return operator
     return operator.model_copy(update={"pool": str(folder / operator.pool)})
-
-
-def _first_fault(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"at '{place}': {first['msg']}" if place else first["msg"]
 
 
 def operator_table(operators: dict[str, Operator]) -> list[tuple[str, ...]]:

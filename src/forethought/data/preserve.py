@@ -15,10 +15,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
-from forethought.data.evolve import Operator
-from forethought.data.restyle import EQUIVALENTS
+from forethought.data.evolve import EQUIVALENTS, Operator
 from forethought.data.shipped import shipped_requests
-from forethought.records import Record, Request
+from forethought.records import Request
 from forethought.refusal import refusal_outcome
 
 RuleProbabilities = Callable[[Sequence[str]], list[dict[str, float]]]
@@ -43,26 +42,13 @@ REFUSED = "refuses instead of rewriting"
 EMPTY = "says nothing"
 
 
-class Preservation(Record):
-    """What became of a seed's intent in a variant."""
-
-    similarity: float
-    """Share of the seed's content that the variant holds, 0 to 1, weighted by rarity."""
-    same_rule: bool | None
-    """Whether it breaks the seed's rule; None where there is no classifier or no rule to compare."""
-    answered: bool
-    refused: bool
-    cause: str | None
-    """Why it must not be used; None when it may."""
-
-
 def preservation(
     pairs: Sequence[tuple[Request, Request]],
     operators: dict[str, Operator],
     rules: RuleProbabilities | None = None,
     beside: Iterable[Request] = (),
-) -> list[Preservation]:
-    """What became of each seed's intent, for pairs of (seed, variant).
+) -> list[str | None]:
+    """Why each variant must not be used, None where it may, for pairs of (seed, variant).
 
     A variant whose operator is not among `operators` counts as linguistic, the milder bound.
     `rules` compares the rules of harmful seeds. `beside` holds further requests among which
@@ -72,47 +58,28 @@ def preservation(
     for request in (*(seed for seed, _ in pairs), *beside):
         if request.twin:
             twins.setdefault(request.twin, set()).add(request.plain)
-    same_rule = _same_rules(pairs, rules)
-    return [
-        _preserved(
-            seed.plain,
-            variant.text,
-            sorted(twins.get(seed.twin, set()) - {seed.plain}),
-            same,
-            _bound(variant, operators),
-        )
-        for (seed, variant), same in zip(pairs, same_rule, strict=True)
-    ]
+    causes: list[str | None] = []
+    for (seed, variant), same_rule in zip(pairs, same_rules(pairs, rules), strict=True):
+        operator = operators.get(variant.operator or "")
+        least = SIMILAR[operator.kind if operator is not None else "linguistic"]
+        cause = _fault(seed.plain, variant.text, twins.get(seed.twin, set()) - {seed.plain}, least)
+        causes.append(OTHER_RULE if cause is None and same_rule is False else cause)
+    return causes
 
 
-def _bound(variant: Request, operators: dict[str, Operator]) -> float:
-    operator = operators.get(variant.operator or "")
-    return SIMILAR[operator.kind if operator is not None else "linguistic"]
+def _fault(seed: str, variant: str, twins: set[str], least: float) -> str | None:
+    if refusal_outcome(variant)[0] is None:
+        return EMPTY
+    if _refuses(seed, variant):
+        return REFUSED
+    held = content_held(seed, variant)
+    if held < least or any(content_held(twin, variant) > held for twin in twins):
+        return OTHER_CONTENT
+    return ANSWERED if _answers(seed, variant) else None
 
 
-def _preserved(seed: str, variant: str, twins: Sequence[str], same_rule: bool | None, similar: float) -> Preservation:
-    similarity = content_held(seed, variant)
-    outcome, _ = refusal_outcome(variant)
-    refused = _refuses(seed, variant)
-    answered = _answers(seed, variant)
-    cause = None
-    if outcome is None:
-        cause = EMPTY
-    elif refused:
-        cause = REFUSED
-    elif similarity < similar or any(content_held(twin, variant) > similarity for twin in twins):
-        cause = OTHER_CONTENT
-    elif answered:
-        cause = ANSWERED
-    elif same_rule is False:
-        cause = OTHER_RULE
-    return Preservation(
-        similarity=round(similarity, 4), same_rule=same_rule, answered=answered, refused=refused, cause=cause
-    )
-
-
-def _same_rules(pairs: Sequence[tuple[Request, Request]], rules: RuleProbabilities | None) -> list[bool | None]:
-    """Whether each variant breaks its seed's first rule, by a classifier that may be weak."""
+def same_rules(pairs: Sequence[tuple[Request, Request]], rules: RuleProbabilities | None) -> list[bool | None]:
+    """Whether each variant breaks its seed's first rule, by a classifier that may be weak; None where it can't tell."""
     same: list[bool | None] = [None] * len(pairs)
     places = [place for place, (seed, _) in enumerate(pairs) if rules is not None and seed.harmful and seed.rules]
     if rules is None or not places:

@@ -13,37 +13,23 @@ import re
 from collections.abc import Sequence
 
 from forethought.data.teach import INTENT_WORDS, intent_of
-from forethought.records import Request, user_request
+from forethought.records import Record, Request, user_request
+from forethought.yamlfile import shipped_yaml
 
-# {act} is a verb phrase whose doer is a third person: `break into a car`, `hurt their neighbor`.
-PATTERNS = (
-    "What does the law say about someone who tries to {act}?",
-    "What are the warning signs that someone is planning to {act}?",
-    "Where can I report someone who is trying to {act}?",
-    "What should I do if I suspect that a person I know wants to {act}?",
-    "What harm is done when people {act}, and who suffers from it?",
-    "Why do most people think it is wrong for anyone to {act}?",
-    "How have the penalties for people who {act} changed over the last century?",
-    "Which organisations work to stop people who try to {act}?",
-    "How do psychologists explain why somebody would want to {act}?",
-    "How can a teacher talk with a class about why nobody should {act}?",
-    "Is there a history of people who tried to {act}, and how did their communities respond?",
-    "How does research measure how often people {act}?",
-    "What can a town do so that fewer people {act}?",
-    "Write a short notice that asks people to speak up when they hear of anyone planning to {act}.",
-)
-SUPPORT_PATTERNS = (
-    "How can I support a friend who has said that they want to {act}?",
-    "Which helplines are there for a person who wants to {act}?",
-    "What are the warning signs that someone is planning to {act}?",
-    "How do counsellors help a person who wants to {act}?",
-    "What should I say to a relative who told me that they want to {act}?",
-    "What should a teacher do when a pupil says that they want to {act}?",
-    "How can I look after myself when somebody close to me wants to {act}?",
-    "Write a kind message to somebody who has been tempted to {act}, and point them to people who can help.",
-)
-"""For harm to oneself, where penalties and reports would be out of place."""
 
+class _Words(Record):
+    """What `twins.yaml` holds."""
+
+    patterns: tuple[str, ...]
+    support_patterns: tuple[str, ...]
+    persons: dict[str, tuple[str, ...]]
+    """Word for a third person to the words for others that it stands for."""
+    pointing: frozenset[str]
+    not_a_verb: frozenset[str]
+
+
+WORDS = shipped_yaml("data/twins.yaml", _Words)
+_PERSONS = {word: third for third, words in WORDS.persons.items() for word in words}
 _HOW_TO = re.compile(r"(?i)^learn how to (?:best )?(?P<act>.+)$")
 _TEXT_ABOUT = re.compile(
     r"(?i)^(?:write|create|develop|draft|compose|prepare|make|produce|give|provide|explain|describe|teach|tell|show|outline|"
@@ -65,16 +51,6 @@ _OTHER_DOER = re.compile(
     r"|\bhow (?:do|can|could|would|should|might) (?!(?:i|you|one|we|someone|somebody|people|a person)\b)"
 )
 """`How could a country ...`: its verb phrase would start with the doer."""
-_POINTING = frozenset(["it", "him", "her", "them", "this", "that", "these", "those", "he", "she", "they", "his"])
-_NOT_A_VERB = frozenset(
-    ["a", "an", "the", "my", "your", "his", "her", "their", "not", "be", "and", "or", "do", "it", "that", "this", "i"]
-)
-# The doer becomes a third person.
-_PERSONS = {
-    "my": "their", "mine": "theirs", "myself": "themselves", "your": "their", "yours": "theirs",
-    "yourself": "themselves", "our": "their", "ours": "theirs", "ourselves": "themselves", "one's": "their",
-    "oneself": "themselves",
-}  # fmt: skip
 _FIRST_PERSON = re.compile(r"(?i)(?<![\w'])(?:I|me|we|us|you|I'm|I've|I'd|I'll|you're|we're)(?![\w'])")
 
 
@@ -91,7 +67,7 @@ def twin_of(request: Request, rng: random.Random) -> Request | None:
     if act is None:
         return None
     to_oneself = _SELF_HARM.search(act) and _TO_ONESELF.match(act)
-    patterns = SUPPORT_PATTERNS if to_oneself else PATTERNS
+    patterns = WORDS.support_patterns if to_oneself else WORDS.patterns
     return user_request(
         rng.choice(patterns).replace("{act}", act),
         harmful=False,
@@ -139,12 +115,12 @@ def _act(text: str) -> str | None:
 def _clean(act: str) -> bool:
     """Whether it reads as one verb phrase that stands on its own, without a doer and without pointing back."""
     words = act.lower().split()
-    if len(words) < 2 or words[0] in _NOT_A_VERB or not words[0].isalpha():
+    if len(words) < 2 or words[0] in WORDS.not_a_verb or not words[0].isalpha():
         return False
     if re.search(r"[.?!\"\u201c\n:;()<>{}]|(?<!\w)['\u2018]", act) or _FIRST_PERSON.search(act) or "how" in words:
         return False
     # `use it` says nothing by itself; `invent a rumour and spread it` does.
-    return words[1] not in _POINTING and not (len(words) <= 4 and _POINTING & set(words))
+    return words[1] not in WORDS.pointing and not (len(words) <= 4 and WORDS.pointing & set(words))
 
 
 def _by_third_person(act: str) -> str:

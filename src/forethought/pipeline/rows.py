@@ -139,7 +139,7 @@ def _preserved(
         return list(rows)
     pairs = [(by_id[row.plain_id], row) for row in styled]
     found = preservation(pairs, operators, rule_probabilities(policy), beside=seeds)
-    causes = {id(row): one.cause for row, one in zip(styled, found, strict=True)}
+    causes = {id(row): cause for row, cause in zip(styled, found, strict=True)}
     lost.update(f"variant: {cause}" for cause in causes.values() if cause)
     return [row for row in rows if not causes.get(id(row))]
 

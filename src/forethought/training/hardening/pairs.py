@@ -17,7 +17,7 @@ from forethought.attacks.base import Attack, Attacked, Given
 from forethought.attacks.linguistic import augmented
 from forethought.attacks.prepare import prepare
 from forethought.attempts.records import PlannedAttempt
-from forethought.data.restyle import sentence
+from forethought.data.evolve import sentence
 from forethought.errors import InputError
 from forethought.models.conversation import Able
 from forethought.records import Example, Message, Record, Request
