@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from forethought.metrics import Figure
+from forethought.report.figures import BASE
 from forethought.research.config import MethodEntry, load_sweep, wrapper_label
-from forethought.research.figures import BASE
 from forethought.research.goals import reached
 from forethought.research.ladder import load_ladder
-from forethought.research.pages.sweep_figures import gain, turned
-from forethought.research.pages.sweep_table import goal_lines
+from forethought.research.rows import gain, turned
+from forethought.research.table import goal_lines
 
 HEADINGS = {
     "auroc_unseen": "AUROC",
@@ -86,7 +86,7 @@ def goal_lines_of(figures: Mapping[str, Figure], file: Path) -> str:
 
 
 def ladder_tables(figures: Mapping[str, Figure], folder: Path) -> str:
-    """A table in Markdown for each sweep of a ladder, with the rungs that no sweep before it has."""
+    """A table in Markdown for each sweep of a ladder, with the steps that no sweep before it has."""
     told: set[str] = set()
     tables = []
     for sweep in load_ladder(folder):
@@ -101,8 +101,8 @@ def ladder_tables(figures: Mapping[str, Figure], folder: Path) -> str:
 def _rungs(figures: Mapping[str, Figure], entries: Sequence[MethodEntry], reference: str) -> str:
     stems = ("auroc_unseen", "youden_unseen")
     chained = any(_before(entry) not in {"", reference} for entry in entries)
-    headings = ["rung", "what it changes", *(f"{HEADINGS[stem]}, gain" for stem in stems)]
-    headings += [f"{HEADINGS[stem]}, gain over the rung before" for stem in stems] if chained else []
+    headings = ["step", "what it changes", *(f"{HEADINGS[stem]}, gain" for stem in stems)]
+    headings += [f"{HEADINGS[stem]}, gain over the step before" for stem in stems] if chained else []
     plain = ("auroc_unseen", "youden_unseen", "auroc_lookalike", "refused_ordinary", "rule_named_right")
     lines = ["| " + " | ".join([*headings, *(HEADINGS[one] for one in plain)]) + " |"]
     lines.append("| --- " * (len(headings) + len(plain)) + "|")
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--columns", nargs="*", help="One table with these figures.")
     parser.add_argument("--goals", type=Path, help="The goals of a sweep's file, in place of the tables.")
-    parser.add_argument("--ladder", type=Path, help="The rungs of a ladder's folder, in place of the tables.")
+    parser.add_argument("--ladder", type=Path, help="The steps of a ladder's folder, in place of the tables.")
     parser.add_argument("--intervals", nargs="*", default=["auroc_unseen", "youden_unseen"])
     options = parser.parse_args()
     figures = figures_of(options.results)

@@ -25,10 +25,10 @@ from forethought.research.inside.failures import failure_figures, tables
 from forethought.research.inside.look import Inside
 from forethought.research.inside.sample import Asked
 from forethought.research.inside.thoughts import own_thoughts, plan_swaps, run_swaps, swap_figures
+from forethought.research.ladder import Step, write_ladder_page
 from forethought.research.pages.inside import InsidePage, inside_plots, write_inside_page
-from forethought.research.pages.ladder import Rung, write_ladder_page
-from forethought.research.pages.sweep_figures import SweepRow
-from forethought.research.pages.sweep_page import write_sweep_page
+from forethought.research.report import write_sweep_page
+from forethought.research.rows import SweepRow
 from tests.judged import LONG_HARMFUL, comparison, judged_one, request_of
 from tests.research.thinking import Thinking, by_intent
 
@@ -131,22 +131,22 @@ def difference(value: float, half: float | None = 0.05) -> Figure:
     return Figure(value=value, low=value - half, high=value + half, n=40, unit="difference")
 
 
-def rung(defence: str, value: float, part: str = "ladder-data", before: str = "", since: float = 0.0) -> Rung:
+def step(defence: str, value: float, part: str = "ladder-data", before: str = "", since: float = 0.0) -> Step:
     area = Figure(name="auroc_unseen", value=0.8 + value, low=0.7, high=0.9, n=80, unit="auroc")
     both = {name: difference(value) for name in ("auroc_unseen", "youden_unseen")}
     gained = {"auroc_unseen": difference(since)} if before else {}
-    return Rung(
+    return Step(
         defence=defence, part=part, why=f"why of {defence}", before=before, figures={"auroc_unseen": area},
         against=both if defence != "plain" else {}, gained=gained,
     )  # fmt: skip
 
 
-RUNGS = (
-    rung("plain", 0.0, "ladder-plain"),
-    rung("better", 0.1),
-    rung("worse_<b>loaf", -0.1),
-    rung("further", 0.12, before="better", since=0.02),
-    Rung(defence="never_run", part="ladder-data", missing="not run yet"),
+STEPS = (
+    step("plain", 0.0, "ladder-plain"),
+    step("better", 0.1),
+    step("worse_<b>loaf", -0.1),
+    step("further", 0.12, before="better", since=0.02),
+    Step(defence="never_run", part="ladder-data", missing="not run yet"),
 )
 
 
@@ -286,7 +286,7 @@ def _sweep(folder: Path, show_harmful: bool) -> Path:
 
 def _ladder(folder: Path, show_harmful: bool) -> Path:
     """It shows no text of a request."""
-    return write_ladder_page(folder, "My <run>", RUNGS, "plain", [("ladder-data", "#its-page")])
+    return write_ladder_page(folder, "My <run>", STEPS, "plain", [("ladder-data", "#its-page")])
 
 
 PAGES: dict[str, Callable[[Path, bool], Path]] = {

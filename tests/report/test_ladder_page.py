@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from forethought.metrics import Figure
-from forethought.research.pages.ladder import PLOT, WIDE, gains, ladder_table, write_ladder_page
-from forethought.research.pages.sweep_figures import gain, sign_of
-from tests.report.examples import RUNGS, difference
+from forethought.research.ladder import PLOT, WIDE, gains, ladder_table, write_ladder_page
+from forethought.research.rows import gain, sign_of
+from tests.report.examples import STEPS, difference
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -29,7 +29,7 @@ def test_a_gain_has_a_sign_only_where_its_interval_leaves_nothing_out() -> None:
 @pytest.mark.parametrize("width", [72, WIDE])
 def test_the_table_fits_and_tells_what_is_missing(width: int) -> None:
     out = io.StringIO()
-    Console(file=out, width=width).print(ladder_table(RUNGS, "plain", width))
+    Console(file=out, width=width).print(ladder_table(STEPS, "plain", width))
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert any(line.startswith("worse_<b>loaf") and "-0.10 (-0.15 to -0.05)" in line for line in lines)
@@ -38,7 +38,7 @@ def test_the_table_fits_and_tells_what_is_missing(width: int) -> None:
 
 
 def test_the_plot_by_itself_is_on_white_and_tells_its_numbers() -> None:
-    plot = gains(RUNGS, "plain")
+    plot = gains(STEPS, "plain")
     assert plot is not None
     drawn = plot.alone()
     root = ElementTree.fromstring(drawn)
@@ -46,11 +46,11 @@ def test_the_plot_by_itself_is_on_white_and_tells_its_numbers() -> None:
     assert "#ffffff" in drawn
     assert "var(" not in drawn
     assert not list(root.iter(f"{SVG}text")), "a file of its own can't count on fonts"
-    assert gains(RUNGS[:1], "plain") is None
+    assert gains(STEPS[:1], "plain") is None
 
 
-def test_page_holds_every_rung_and_removes_a_plot_that_is_no_more(tmp_path: Path) -> None:
-    page = write_ladder_page(tmp_path, "Rungs", RUNGS, "plain", [("ladder-data", "ladder-data/report.html")])
+def test_page_holds_every_step_and_removes_a_plot_that_is_no_more(tmp_path: Path) -> None:
+    page = write_ladder_page(tmp_path, "Steps", STEPS, "plain", [("ladder-data", "ladder-data/report.html")])
     text = page.read_text(encoding="utf-8")
     assert "worse_<wbr>&lt;b&gt;loaf" in text
     assert "<b>&gt;" not in text
@@ -60,5 +60,5 @@ def test_page_holds_every_rung_and_removes_a_plot_that_is_no_more(tmp_path: Path
     assert 'href="ladder-data/report.html"' in text
     assert "not run yet" in text
     assert (tmp_path / PLOT).is_file()
-    write_ladder_page(tmp_path, "Rungs", RUNGS[:1], "plain", [])
+    write_ladder_page(tmp_path, "Steps", STEPS[:1], "plain", [])
     assert not (tmp_path / PLOT).exists()

@@ -8,7 +8,7 @@ import pytest
 
 from forethought.errors import InputError
 from forethought.metrics import Figure
-from forethought.research.pages.sweep_figures import (
+from forethought.research.rows import (
     DefenceMeans,
     Difference,
     SweepRow,

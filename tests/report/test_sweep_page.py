@@ -17,9 +17,9 @@ from matplotlib.text import Text
 from forethought.metrics import Figure
 from forethought.report.plots import Plot
 from forethought.research.goals import Goal, reached
-from forethought.research.pages.sweep_figures import SweepRow, by_base, by_defence
-from forethought.research.pages.sweep_page import heat_map, write_sweep_page
-from forethought.research.pages.sweep_plots import ability, forest, name_points, not_drawn, trade_off
+from forethought.research.plots import ability, forest, name_points, not_drawn, trade_off
+from forethought.research.report import heat_map, write_sweep_page
+from forethought.research.rows import SweepRow, by_base, by_defence
 from tests.report.examples import REASONING, UNSEEN, example, figure, missing_row, sweep_row
 
 PLOTS = {"forest": forest, "trade_off": trade_off, "ability": ability}

@@ -1,4 +1,4 @@
-"""`forethought ladder` through its command: rungs of several sweeps, each trained once, against one reference."""
+"""`forethought ladder` through its command: steps of several sweeps, each trained once, against one reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from forethought.research.ladder import load_ladder
 from tests.research.sweep_content import sweep_content
 from tests.tiny import tiny_folder
 
-RUNGS = Path(__file__).parents[2] / "recipes" / "ladder"
+STEPS = Path(__file__).parents[2] / "recipes" / "ladder"
 
 
 def _write(folder: Path, second: str = "extends: 1.yaml\nname: second\n") -> Path:
@@ -37,21 +37,21 @@ def _run(*arguments: str) -> Result:
 
 
 @pytest.mark.slow
-def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "width", 240)
     plain = "{id: plain, name: scot, why: what all are set against}"
     narrow = "{id: narrow, after: plain, train: {rank: 1}, why: half the rank}"
     thrice = "{id: thrice, after: narrow, passes: 3, why: a third of the rows three times}"
     whole = "{id: whole, after: plain, train: {method: full, learning_rate: 1.0e-3}, why: all weights}"
-    rungs = "".join(f"  - {rung}\n" for rung in (plain, narrow, thrice, whole))
-    steps = _write(tmp_path, f"extends: 1.yaml\nname: second\nmethods:\n{rungs}")
-    done = _run(str(steps), "--out", str(tmp_path / "out"), "--results", str(tmp_path / "ladder.json"))
+    steps = "".join(f"  - {step}\n" for step in (plain, narrow, thrice, whole))
+    folder = _write(tmp_path, f"extends: 1.yaml\nname: second\nmethods:\n{steps}")
+    done = _run(str(folder), "--out", str(tmp_path / "out"), "--results", str(tmp_path / "ladder.json"))
     assert "half the rank" in done.output, done.output
     kept = [line for line in done.output.splitlines() if "kept from before" in line]
     assert any("plain-b2200 train" in line for line in kept)
     held = json.loads((tmp_path / "ladder.json").read_text())
     names = {figure["name"] for figure in held["figures"]} | set(held.get("missing", {}))
-    assert {f"auroc_unseen_{rung}" for rung in ("plain", "narrow", "thrice", "whole")} <= names
+    assert {f"auroc_unseen_{step}" for step in ("plain", "narrow", "thrice", "whole")} <= names
     assert "refused_ordinary_base" in names
     assert any(name.startswith("diff_") and name.endswith("_narrow_vs_plain") for name in names)
     page = (tmp_path / "out" / "report.html").read_text()
@@ -69,14 +69,14 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     assert more["rows"] <= once["rows"] / 2
     assert more["tokens"] <= once["tokens"] * 1.1
 
-    again = _run(str(steps), "--out", str(tmp_path / "out"), "--so-far")
+    again = _run(str(folder), "--out", str(tmp_path / "out"), "--so-far")
     assert again.exit_code == done.exit_code
 
-    # Elsewhere, with the logs of that run: no rung is trained again.
+    # Elsewhere, with the logs of that run: no step is trained again.
     there = tmp_path / "there" / cells.name
     for stage in ("data", "base"):
         shutil.copytree(cells / stage, there / stage)
-    taken = _run(str(steps), "--out", str(there.parent), "--kept", str(tmp_path / "out"))
+    taken = _run(str(folder), "--out", str(there.parent), "--kept", str(tmp_path / "out"))
     assert taken.exit_code == done.exit_code
     assert {one.name for one in there.iterdir()} == {"data", "base"}
     figures = [
@@ -86,7 +86,7 @@ def test_rungs_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
 
 
 def test_the_shipped_ladder_is_sound_and_tests_no_style_that_it_trains_on() -> None:
-    sweeps = load_ladder(RUNGS)
+    sweeps = load_ladder(STEPS)
     assert {sweep.evaluate.split for sweep in sweeps} == {"dev"}
     assert all(any(entry.label == "plain" for entry in sweep.methods) for sweep in sweeps)
     assert all(entry.why for sweep in sweeps for entry in sweep.methods)

@@ -17,7 +17,7 @@ from forethought.errors import ConfigError
 from forethought.metrics import Figure
 from forethought.models.local import LocalModel
 from forethought.research.config import Sweep, load_sweep
-from forethought.research.report import contrast_figures
+from forethought.research.figures import contrast_figures
 from forethought.research.sweep import asked_otherwise
 from tests.research.sweep_content import sweep_content
 from tests.tiny import tiny_folder

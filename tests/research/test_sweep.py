@@ -13,9 +13,9 @@ from typer.testing import Result
 from forethought.errors import ConfigError
 from forethought.metrics import Figure
 from forethought.research.config import MethodEntry, Sweep, load_sweep, method_of
-from forethought.research.pages.sweep_figures import SweepRow
-from forethought.research.report import missing_of, sweep_figures
-from forethought.research.untrained import unfitted
+from forethought.research.figures import missing_of, sweep_figures
+from forethought.research.rows import SweepRow
+from forethought.research.run import unfitted
 from forethought.training.methods.adversarial import LatentObjective
 from tests.research.sweep_content import EVALUATE, sweep_content, sweep_file
 from tests.shell import run_here

@@ -12,17 +12,27 @@ from forethought.attempts.records import Judged
 from forethought.attempts.short_questions import CAPABILITY, further_attempts
 from forethought.data.shipped import FURTHER, accepted_answers
 from forethought.metrics import Figure
+from forethought.research.cell import Cell, SweepRun
 from forethought.research.config import Sweep
-from forethought.research.figures import Split, reference_rate, row_figures
-from forethought.research.material import Ground
-from forethought.research.measuring import latency_figure
-from forethought.research.report import ability, split_of, sweep_rows
-from forethought.research.result import CellResult, Made, SweepRun
+from forethought.research.figures import (
+    Split,
+    ability,
+    latency_figure,
+    reference_rate,
+    row_figures,
+    split_of,
+    sweep_rows,
+)
+from forethought.research.setting import Setting
 from tests.judged import judged_one, request_of
 from tests.research.sweep_content import sweep_content
 
 STYLES = ("style_json", "prefix_injection")
 REASONING = ("fake_turn", "h_cot")
+
+
+def _cell(defence: str, judged: list[Judged], budget: int = 0, seed: int = 0) -> Cell:
+    return Cell(defence=defence, title=defence, base="tiny", seed=seed, budget=budget, judged=tuple(judged))
 
 
 def _split(seen: tuple[str, ...] = ()) -> Split:
@@ -65,8 +75,8 @@ def test_further_questions_count_as_the_plan_s_do_and_are_paired_with_the_base_b
         said = [f"That is {answer}." if n < right else "Who knows." for n, answer in enumerate(answers)]
         return [judged_one(one, False, (CAPABILITY,), answer=text) for one, text in zip(asked, said, strict=True)]
 
-    base = CellResult("base", "Base", "embedded", 0, 0, rows(3)[:2], rows(3)[2:])
-    scot = CellResult("scot", "SCoT", "embedded", 0, 9, rows(2)[:2], rows(2)[2:])
+    base = _cell("base", rows(3)[:2]).model_copy(update={"questions": tuple(rows(3)[2:])})
+    scot = _cell("scot", rows(2)[:2], 9).model_copy(update={"questions": tuple(rows(2)[2:])})
     figures = {f.name: f for f in row_figures("scot", scot.judged, _split(), {}, None, scot.questions)}
     assert figures["capability"].value == 0.5
     assert figures["capability"].n == 4
@@ -90,11 +100,11 @@ def test_success_at_the_reference_rate_of_false_refusals_rests_on_scores() -> No
 def test_what_is_not_trained_is_paired_with_every_seed_at_the_rate_that_the_sweep_names() -> None:
     sweep = Sweep.model_validate(sweep_content(methods=[{"name": "scot"}], false_refusal=0.25))
     run = SweepRun(
-        results=[
-            CellResult("linear_probe", "Probe", "tiny", 0, 0, _judged(2, 1, (0.0, 0.0))),
-            *(CellResult("scot", "SCoT", "tiny", seed, 9, _judged(4, 0)) for seed in (0, 1)),
+        cells=[
+            _cell("linear_probe", _judged(2, 1, (0.0, 0.0))),
+            *(_cell("scot", _judged(4, 0), 9, seed) for seed in (0, 1)),
         ],
-        grounds=[cast(Ground, SimpleNamespace(base="tiny", seed=seed)) for seed in (0, 1)],
+        settings=[cast(Setting, SimpleNamespace(base="tiny", seed=seed)) for seed in (0, 1)],
     )
     figures = {(row.defence, row.seed, f.name): f for row in sweep_rows(sweep, run, _split()) for f in row.figures}
     for seed in (0, 1):
@@ -111,8 +121,8 @@ def test_a_contrast_pairs_defences_of_which_neither_is_the_reference() -> None:
     sweep = Sweep.model_validate(sweep_content(methods=entries, contrasts=contrasts))
     judged = {"scot": _judged(4, 0), "refusal": _judged(3, 1), "circuit_breaker": _judged(1, 0)}
     run = SweepRun(
-        results=[CellResult(name, name, "tiny", 0, 9, rows) for name, rows in judged.items()],
-        grounds=[cast(Ground, SimpleNamespace(base="tiny", seed=0))],
+        cells=[_cell(name, rows, 9) for name, rows in judged.items()],
+        settings=[cast(Setting, SimpleNamespace(base="tiny", seed=0))],
     )
     figures = {figure.name: figure for row in sweep_rows(sweep, run, _split()) for figure in row.figures}
     assert figures["diff_youden_unseen_refusal_vs_circuit_breaker"].value == pytest.approx(0.5 - 0.25)
@@ -120,10 +130,10 @@ def test_a_contrast_pairs_defences_of_which_neither_is_the_reference() -> None:
 
 
 def test_a_style_that_one_of_the_bases_cannot_read_is_in_no_mean() -> None:
-    def base(name: str, style: float) -> CellResult:
+    def base(name: str, style: float) -> Cell:
         shares = {"direct": 0.8, "style_json": style, "prefix_injection": 0.8}
-        styles = [Figure(name=key, value=value, n=40) for key, value in shares.items()]
-        return CellResult("base", "Base", name, 0, 0, made=Made("", 0.0, None, "", {}, of_text=(), understood=styles))
+        styles = tuple(Figure(name=key, value=value, n=40) for key, value in shares.items())
+        return Cell(defence="base", title="Base", base=name, seed=0, logged=True, understood=styles)
 
     sweep = Sweep.model_validate(sweep_content(methods=[{"name": "scot"}]))
     sweep = sweep.model_copy(update={"evaluate": sweep.evaluate.model_copy(update={"attacks": STYLES})})

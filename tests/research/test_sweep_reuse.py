@@ -15,10 +15,11 @@ from forethought.models.local import LocalModel
 from forethought.pipeline.fitting import calibrate, read_calibration, recall, take_over
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.run import reuse_replies
-from forethought.pipeline.stage import MANIFEST, StageRunner
+from forethought.pipeline.stage import MANIFEST
+from forethought.progress import Progress
 from forethought.reasoning import Decision
 from forethought.records import write_jsonl
-from forethought.research.cell import ATTACK, TRAIN, said_before
+from forethought.research.cell import ATTACK, TRAIN, CellStages
 from tests.judged import judged_one, request_of
 from tests.tiny import tiny_adapter, tiny_folder
 
@@ -74,12 +75,13 @@ def test_an_attack_is_heard_again_of_the_same_weights_alone(
     tmp_path: Path, trained: str, attacked: str, tokens: int, reused: bool
 ) -> None:
     rows = [_said(0, "comply", 0.2)]
+    folder = tmp_path / "scot"
     for stage, finished in ((TRAIN, trained), (ATTACK, attacked)):
-        (tmp_path / stage).mkdir()
+        (folder / stage).mkdir(parents=True)
         note = {"config": {"max_answer_tokens": tokens}, **({"finished": finished} if finished else {})}
-        write_json(tmp_path / stage / MANIFEST, note)
-    write_jsonl(tmp_path / ATTACK / "judged.jsonl", rows)
+        write_json(folder / stage / MANIFEST, note)
+    write_jsonl(folder / ATTACK / "judged.jsonl", rows)
     sweep = SimpleNamespace(evaluate=SimpleNamespace(max_answer_tokens=8))
-    ground = SimpleNamespace(stage=lambda name: name)
-    found = said_before(cast(Any, sweep), cast(Any, ground), StageRunner(tmp_path, print))
-    assert found == (rows if reused else [])
+    setting = SimpleNamespace(folder=tmp_path, key="", stage=lambda name: name)
+    stages = CellStages(cast(Any, sweep), cast(Any, setting), "scot", Progress())
+    assert stages.said_before() == (rows if reused else [])

@@ -18,29 +18,28 @@ def ladder(
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/FOLDER. Run again to resume.")] = None,
     results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")] = None,
     so_far: Annotated[
-        bool, typer.Option("--so-far", help="Report the rungs that are done; the others are listed as missing.")
+        bool, typer.Option("--so-far", help="Report the steps that are done; the others are listed as missing.")
     ] = False,
     kept: KeptOption = None,
     yes: Yes = False,
 ) -> None:
     """Changes one thing at a time in a recipe, and shows what each change gave.
 
-    Each sweep of the folder is run as `forethought sweep` would run it, all in one folder: a rung
+    Each sweep of the folder is run as `forethought sweep` would run it, all in one folder: a step
     that stands in several is trained once, and a ladder that was stopped goes on where it was.
-    Ends with a table of all rungs beside the one that they are set against, and one results file.
+    Ends with a table of all steps beside the one that they are set against, and one results file.
 
     Example:
 
       forethought ladder recipes/ladder --results results/ladder.json
     """
     quiet()
-    from forethought.research.ladder import load_ladder, run_ladder
-    from forethought.research.pages.ladder import ladder_table
+    from forethought.research.ladder import ladder_table, load_ladder, run_ladder
 
     root = out or Path("runs") / folder.resolve().name
     target = results or root / "results.json"
     found = run_ladder(load_ladder(folder), root, target, Terminal(max_cost=1.0, yes=yes), so_far, kept)
-    console.print(ladder_table(found.rungs, found.reference, console.width))
+    console.print(ladder_table(found.steps, found.reference, console.width))
     say(f"Report: {found.page}")
     say(f"Figures: {target}")
-    raise typer.Exit(int(any(one.missing for one in found.rungs)))
+    raise typer.Exit(int(any(one.missing for one in found.steps)))

@@ -83,7 +83,7 @@ def shown_or_partly_done(
 
 def tell(found: SweepReport) -> None:
     """The table, the goals, what is in doubt, and where all is written. Exits with 1 where it is incomplete."""
-    from forethought.research.pages.sweep_table import goal_table, sweep_table
+    from forethought.research.table import goal_table, sweep_table
 
     console.print(sweep_table(found.rows, console.width))
     if found.goals:

@@ -1,26 +1,20 @@
-"""Requests of somebody else's that a sweep's defences are put to, in place of those that its own data holds out.
-
-Nothing is trained otherwise for them: requests near a training row are left out of the benchmark, and counted.
-"""
+"""A sweep: bases times methods times seeds times budgets, in one YAML file."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from forethought.data.classify import rules_by_name
-from forethought.data.dedupe import remove_duplicates
-from forethought.data.sources import SourceSpec, load_requests
-from forethought.errors import ConfigError, InputError
+from forethought.data.sources import SourceSpec
+from forethought.errors import ConfigError
 from forethought.manifest import key_of
 from forethought.pipeline.recipe import BuildConfig, DataConfig, OperatingPoint, Recipe
 from forethought.pipeline.rows import fingerprint
-from forethought.policy import Policy
-from forethought.records import Record, Request
+from forethought.records import Record
 from forethought.research.goals import Goal
 from forethought.training.config import TrainConfig
 from forethought.yamlfile import load_extended
@@ -29,11 +23,13 @@ if TYPE_CHECKING:
     from forethought.training.methods.base import TrainingMethod
     from forethought.training.objective import Objective
 
-_LOOKALIKE = "lookalike"
+
+PROMPT = "prompt"
+"""Name of the best prompt among the defences of a sweep."""
 
 
 class Benchmark(Record):
-    """Where a benchmark's requests are."""
+    """Requests of somebody else's that defences are put to, in place of those that the sweep's own data holds out."""
 
     requests: tuple[SourceSpec, ...] = ()
     """Sets with labels; where `harmless` is given, sets without any are harmful throughout."""
@@ -58,49 +54,6 @@ def _content(spec: SourceSpec) -> dict[str, Any]:
     path = Path(spec.path).expanduser()
     known = path.suffix if path.is_file() else spec.path
     return spec.model_dump(mode="json") | {"path": known, "content": fingerprint(spec.path)}
-
-
-def benchmark_requests(
-    benchmark: Benchmark, train: Sequence[Request], policy: Policy, say: Callable[[str], None]
-) -> list[Request]:
-    """The benchmark's requests that are near no training row and no other of it; `say` is told how many were left out.
-
-    Raises InputError for a set without labels where no harmless one is given, and where one side has no request.
-    """
-    rows = [row for spec in benchmark.requests for row in _labelled(spec, benchmark, policy)]
-    rows += [row for spec in benchmark.harmless for row in load_requests(spec, False)]
-    alike = [row for spec in benchmark.lookalikes for row in load_requests(spec, False)]
-    rows += [row.model_copy(update={"kind": _LOOKALIKE}) for row in alike]
-    kept, removed = remove_duplicates(rows, against=train)
-    harmful = sum(row.harmful is True for row in kept)
-    for label, n in (("harmful", harmful), ("harmless", len(kept) - harmful)):
-        if not n:
-            told = f"leave no {label} request, {removed.total()} left out as near others"
-            raise InputError(", ".join(benchmark.sources), told, "Give a set that holds some")
-    left_out = "".join(
-        f"; left out: {n} {cause.replace('an evaluation', 'a training')}" for cause, n in removed.items()
-    )
-    say(f"benchmark: {harmful} harmful and {len(kept) - harmful} harmless requests{left_out}")
-    return kept
-
-
-def _labelled(spec: SourceSpec, benchmark: Benchmark, policy: Policy) -> list[Request]:
-    rows = list(load_requests(spec, True if benchmark.harmless or benchmark.lookalikes else None))
-    unknown = sum(row.harmful is None for row in rows)
-    if unknown:
-        raise InputError(
-            spec.path, f"does not say of {unknown} requests whether they are harmful",
-            "Give a column such as `label`, or the harmless requests as a set of their own",
-        )  # fmt: skip
-    return [_ruled(row, policy) if row.harmful else row for row in rows]
-
-
-def _ruled(request: Request, policy: Policy) -> Request:
-    """With the rules that its categories name, where it has none of its own."""
-    return request.model_copy(update={"rules": request.rules or rules_by_name(request, policy)[0]})
-
-
-# What a sweep puts every defence to.
 
 
 class GcgConfig(Record):
@@ -197,9 +150,6 @@ class SweepEvaluation(Record):
         return value
 
 
-# A sweep: bases times methods times seeds times budgets, in one YAML file.
-
-
 class MethodEntry(Record):
     """A trained defence of a sweep: a method, with what it changes."""
 
@@ -208,7 +158,7 @@ class MethodEntry(Record):
     name: str = ""
     """As `forethought train --list-methods` has it; empty is that of `after`."""
     after: str = ""
-    """Id of an entry before it whose changes it takes over: a rung of a ladder changes one thing more."""
+    """Id of an entry before it whose changes it takes over: a step of a ladder changes one thing more."""
     weights_of: str = ""
     """Id of an entry before it whose weights it answers with: it differs in how it answers alone."""
     around: str = ""
@@ -289,7 +239,7 @@ class Sweep(Record):
     @property
     def defences(self) -> tuple[str, ...]:
         """The names that tables and figures give them: the undefended model first, then what is not trained."""
-        untrained = ("base", *(("prompt",) if self.prompts else ()), *map(wrapper_label, self.wrappers))
+        untrained = ("base", *((PROMPT,) if self.prompts else ()), *map(wrapper_label, self.wrappers))
         return tuple(dict.fromkeys((*untrained, *(entry.label for entry in self.methods))))
 
     @field_validator("methods", mode="before")
@@ -449,3 +399,13 @@ def _with_objective(method: TrainingMethod, changes: Mapping[str, Any], config: 
         return made
 
     return method.model_copy(update={"objective": changed})
+
+
+def lenders(sweep: Sweep, labels: Sequence[str]) -> list[str]:
+    """Defences whose weights some others share: they come first."""
+    found = []
+    for entry in sweep.methods:
+        if entry.label in labels:
+            method, _ = method_of(sweep, sweep.resolved(entry), sweep.bases[0], sweep.seeds[0])
+            found += [name for name in (entry.weights_of, method.weights_of) if name]
+    return list(dict.fromkeys([*lenders(sweep, found), *found])) if found else []

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+from scipy.stats import ttest_1samp
 
 from forethought.attacks.catalogue import parse_attack, seen_in_training
 from forethought.attacks.searches.outcome import Outcome
 from forethought.attempts.records import Judged
 from forethought.attempts.short_questions import CAPABILITY, right_answers
+from forethought.measure.comprehension import readable_styles
 from forethought.measure.curves import Cells, asr_matched, by_cell, complied, refused, seeds, styled
+from forethought.measure.paired import compare, compare_right, comparison_figures, detectable
 from forethought.measure.reasoning_metrics import THOUGHT_FIGURES, thought_figures
 from forethought.metrics import Figure, mean_of_shares, share
 from forethought.report.figures import BASE, attack_sets, defence_figures, measured_comprehension, score_pairs
-from forethought.research.result import CellResult
+from forethought.research.cell import LATENCY, Cell, SweepRun
+from forethought.research.config import Sweep
+from forethought.research.rows import YARDSTICK, DefenceMeans, SweepRow, by_defence
+
+_NORMAL = 1.959964
+"""Standard errors from the middle of a 95 % interval to its end."""
+_BETWEEN_TWO = ("diff_", "p_")
+"""Beginnings of figures that name both defences themselves."""
 
 
 class Split:
@@ -88,9 +101,6 @@ def _mean(cells: Cells, names: Sequence[str], outcome: Callable[[Sequence[Judged
     return mean_of_shares([outcome(cell) for cell in present], [seeds(cell) for cell in present])
 
 
-__all__ = ["BASE", "Split", "reference_rate", "row_figures"]
-
-
 # Figures that rest on the words of thoughts and answers.
 #
 # No log holds those words, so that the figures stand in it themselves.
@@ -98,31 +108,200 @@ __all__ = ["BASE", "Split", "reference_rate", "row_figures"]
 _COMPREHENSION = "comprehension_"
 
 
-def text_figures(cell: CellResult) -> Sequence[Figure]:
+def text_figures(cell: Cell) -> Sequence[Figure]:
     """Those about a cell's thoughts, without its name: from its words, or as the log has them it was taken from."""
-    return thought_figures(cell.judged) if cell.logged is None else cell.logged
+    return cell.of_text if cell.logged else thought_figures(cell.judged)
 
 
-def understood(cell: CellResult, attacks: Sequence[str]) -> Sequence[Figure] | None:
+def understood(cell: Cell, attacks: Sequence[str]) -> Sequence[Figure] | None:
     """How well the base model understands each style, by its name; None where that can't be told: for another defence,
     or from a log that doesn't say."""
     if cell.defence != BASE:
         return None
-    if cell.logged is not None:
-        return cell.made.understood if cell.made is not None else None
+    if cell.logged:
+        return cell.understood
     return [figure.named(style) for style, figure in measured_comprehension(cell.judged, attacks).items()]
 
 
-def as_logged(cell: CellResult, found: Sequence[Figure]) -> list[Figure]:
+def as_logged(cell: Cell, found: Sequence[Figure]) -> list[Figure]:
     """A cell's figures; of one taken from a log those that rest on words are as it has them, and what it lacks is left
     out."""
-    if cell.logged is None:
+    if not cell.logged:
         return list(found)
-    styles = (cell.made.understood if cell.made is not None else None) or ()
-    comprehended = [figure.named(f"{_COMPREHENSION}{figure.name}") for figure in styles]
-    held = {figure.name: figure for figure in (*cell.logged, *comprehended)}
-    return [held.get(figure.name, figure) for figure in found if figure.name in held or not _of_words(figure.name)]
+    comprehended = [figure.named(f"{_COMPREHENSION}{figure.name}") for figure in cell.understood or ()]
+    held = {figure.name: figure for figure in (*cell.of_text, *comprehended)}
+    return [
+        held.get(figure.name, figure)
+        for figure in found
+        if figure.name in held or not (figure.name in THOUGHT_FIGURES or figure.name.startswith(_COMPREHENSION))
+    ]
 
 
-def _of_words(name: str) -> bool:
-    return name in THOUGHT_FIGURES or name.startswith(_COMPREHENSION)
+# The rows of a sweep.
+
+
+def split_of(sweep: Sweep, cells: Sequence[Cell]) -> Split:
+    """One split for all defences: what any of them has seen is unseen for none, and what a base model can't read is
+    readable for none."""
+    seen = {style for one in cells for style in one.seen}
+    reads: dict[str, bool] = {}
+    for one in cells:
+        styles = {figure.name: figure for figure in understood(one, sweep.evaluate.attacks) or ()}
+        for style, readable in readable_styles(styles).items():
+            reads[style] = readable and reads.get(style, True)
+    return Split(sweep.evaluate.attacks, sweep.evaluate.reasoning, seen, reads)
+
+
+def sweep_rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
+    """A row a cell, in the sweep's order."""
+    # statsmodels collects garbage at every correction of p-values, and to walk all attempts of a sweep each time took
+    # nearly half of the time that its figures take.
+    gc.freeze()
+    try:
+        return _rows(sweep, run, split)
+    finally:
+        gc.unfreeze()
+
+
+def _rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
+    rows = []
+    bases = {one.base: one for one in run.cells if one.defence == BASE}
+    for setting in run.settings:
+        own = [one for one in run.cells if (one.base, one.seed) == (setting.base, setting.seed)]
+        # What is not trained is asked once, and paired with what every seed made of the same requests.
+        untrained = [one for one in run.cells if not one.budget and one.base == setting.base and one not in own]
+        reference = next((one.judged for one in own if one.defence == sweep.reference), ())
+        rate = sweep.false_refusal or reference_rate(reference, split)
+        for one in own:
+            paired = [*_paired(sweep, one, [*own, *untrained], split, rate), *ability(one, bases.get(one.base))]
+            rows.append(_row(one, split, rate, paired))
+    return rows
+
+
+def ability(one: Cell, base: Cell | None) -> list[Figure]:
+    """How many more short questions a defence answers right than the base model; of one test, so without a p-value
+    among those that are corrected together."""
+    if base is None or base is one:
+        return []
+    found = compare_right([*one.judged, *one.questions], [*base.judged, *base.questions])
+    figures = comparison_figures([found], one.defence, BASE) if found is not None else []
+    return [figure for figure in figures if figure.name.startswith("diff_")]
+
+
+def _paired(sweep: Sweep, one: Cell, cells: Sequence[Cell], split: Split, rate: float | None) -> list[Figure]:
+    """The reference against each other defence, and every defence against the reference's twin, what it comes after and
+    what a contrast names, on the same requests.
+
+    Of several budgets those of the same one are paired.
+    """
+    others = [other for other in cells if other.defence != one.defence and other.budget in (0, one.budget)]
+    if one.defence != sweep.reference:
+        before = {entry.after or entry.weights_of for entry in sweep.methods if entry.label == one.defence}
+        named = {contrast.against for contrast in sweep.contrasts.values() if contrast.of == one.defence}
+        others = [other for other in others if other.defence in {YARDSTICK, *before, *named}]
+    return [
+        figure
+        for other in others
+        if one.judged and other.judged
+        for figure in comparison_figures(
+            compare(one.judged, other.judged, split.unseen, matched=rate), one.defence, other.defence
+        )
+    ]
+
+
+def _row(one: Cell, split: Split, rate: float | None, paired: Sequence[Figure]) -> SweepRow:
+    timed = [latency_figure(one.latency)] if one.latency else []
+    found = as_logged(one, row_figures(one.defence, one.judged, split, one.outcomes, rate, one.questions))
+    copied = one.model_dump(include={"defence", "title", "base", "seed", "budget", "tokens", "train_seconds", "note"})
+    return SweepRow(**copied, missing=one.missing, figures=() if one.missing else (*found, *timed, *paired))
+
+
+def latency_figure(ratios: Sequence[float]) -> Figure:
+    """The geometric mean of the ratios, with Student's interval of their logarithms."""
+    logs = np.log(ratios)
+    low, high = np.exp(ttest_1samp(logs, 0.0).confidence_interval())
+    value = float(np.exp(logs.mean()))
+    return Figure(name=LATENCY, value=value, low=float(low), high=float(high), n=len(logs), unit="times the base model")
+
+
+def sweep_figures(rows: Sequence[SweepRow]) -> list[Figure]:
+    """Every figure as NAME_DEFENCE.
+
+    Where a defence stands in several rows (seeds, budgets, bases), each has its place behind its name, and the plain
+    name is the mean over seeds, of p-values the largest; with several bases or budgets there is none, since such a mean
+    says nothing.
+    """
+    found: list[Figure] = []
+    groups = by_defence(rows)
+    for group in groups:
+        alone = sum(one.defence == group.defence for one in groups) == 1
+        if alone and len(group.rows) == 1:
+            found += [figure for row in group.runs for figure in _named(row, "")]
+            continue
+        found += [figure for row in group.runs for figure in _named(row, f"_{place(row)}")]
+        if alone:
+            found += _means(group)
+    return found
+
+
+def place(row: SweepRow) -> str:
+    """Where a row stands among those of its defence."""
+    return f"{row.base}_s{row.seed}" + (f"_b{row.budget}" if row.budget else "")
+
+
+def _named(row: SweepRow, ending: str) -> list[Figure]:
+    cost = []
+    if row.budget:
+        cost = [
+            Figure(name=f"train_tokens_{row.defence}{ending}", value=float(row.tokens), unit="tokens"),
+            Figure(name=f"train_seconds_{row.defence}{ending}", value=row.train_seconds, unit="s"),
+        ]
+    return [figure.named(_name(figure.name, row.defence) + ending) for figure in row.figures] + cost
+
+
+def _name(name: str, defence: str) -> str:
+    return name if name.startswith(_BETWEEN_TWO) else f"{name}_{defence}"
+
+
+def _means(group: DefenceMeans) -> list[Figure]:
+    names = dict.fromkeys(figure.name for row in group.runs for figure in row.figures)
+    means = {name: group.mean(name) for name in names if not name.startswith("p_")}
+    found = [
+        mean.figure.named(_name(name, group.defence))
+        for name, mean in means.items()
+        if mean is not None and not math.isnan(mean.figure.value)
+    ]
+    # No p-value of a mean: what every seed shows by itself is shown.
+    of_seeds = {name: [row.figure(name) for row in group.runs] for name in names if name.startswith("p_")}
+    worst = [max((one for one in ones if one is not None), key=lambda one: one.value) for ones in of_seeds.values()]
+    return found + worst
+
+
+def contrast_figures(sweep: Sweep, figures: Sequence[Figure]) -> list[Figure]:
+    """The differences that the sweep has names for, and the smallest that each could have shown.
+
+    `detectable_NAME_CONTRAST` is what the sample would show with 80 % power, from the width of the interval.
+    """
+    found = []
+    for name, contrast in sweep.contrasts.items():
+        ending = f"_{contrast.of}_vs_{contrast.against}"
+        for figure in figures:
+            if not figure.name.startswith(_BETWEEN_TWO) or not figure.name.endswith(ending):
+                continue
+            stem = figure.name.removesuffix(ending)
+            found.append(figure.named(f"{stem}_{name}"))
+            if stem.startswith("diff_") and figure.low is not None and figure.high is not None:
+                error = (figure.high - figure.low) / (2 * _NORMAL)
+                least = Figure(value=detectable(error), n=figure.n, unit=figure.unit)
+                found.append(least.named(f"detectable_{stem.removeprefix('diff_')}_{name}"))
+    return found
+
+
+def missing_of(rows: Sequence[SweepRow]) -> dict[str, str]:
+    """Why a defence is not there, by its headline figure; where it is there elsewhere, by that place's figure."""
+    held = {row.defence for row in rows if not row.missing}
+    return {
+        f"auroc_unseen_{row.defence}" + (f"_{place(row)}" if row.defence in held else ""): row.missing
+        for row in rows
+        if row.missing
+    }

@@ -1,53 +1,105 @@
 """An experiment ladder: sweeps that each change one thing at a time, in one folder, with one set of figures at the end.
 
-Their entries share a folder of stages, so that a rung that stands in several sweeps is trained once.
+Their entries share a folder of stages, so that a step that stands in several sweeps is trained once. Below: its steps,
+their table at the terminal, their plot, and the page that has both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from forethought.errors import ConfigError, InputError
 from forethought.metrics import Figure
 from forethought.progress import Progress
+from forethought.records import Record
+from forethought.report.figures import BASE
+from forethought.report.page import BEST, INK, ONE, SOFT, write_page, write_whole
+from forethought.report.plots import Plot, axes_of, errors
 from forethought.report.results import write_results
+from forethought.report.tables import interval
 from forethought.research.config import Sweep, load_sweep
-from forethought.research.figures import BASE
-from forethought.research.kept import Kept
-from forethought.research.pages.ladder import Rung, write_ladder_page
-from forethought.research.pages.sweep_figures import SweepRow, turned
-from forethought.research.report import missing_of, split_of, sweep_figures, sweep_rows, write_sweep
+from forethought.research.figures import missing_of, split_of, sweep_figures, sweep_rows
+from forethought.research.log import Log
+from forethought.research.report import PAGE, inputs_of, write_sweep
+from forethought.research.rows import SweepRow, gain, sign_of, turned, two_digits
 from forethought.research.run import run_cells
 
+PLOT = "gains.svg"
+_FIGURES = (
+    ("auroc_unseen", "AUROC, unseen styles"),
+    ("youden_unseen", "Youden's J, unseen styles"),
+    ("auroc_lookalike", "AUROC, look-alikes"),
+    ("refused_ordinary", "Ordinary requests refused"),
+    ("rule_named_right", "Rule named right"),
+    ("reasoning_tokens_harmless", "Tokens of thought, harmless"),
+)
+_GAINS = (("auroc_unseen", "AUROC"), ("youden_unseen", "J"))
+_PANELS = (("auroc_unseen", "AUROC, unseen styles"), ("youden_unseen", "Youden's J, unseen styles"))
+_COLOURS = {1: ONE, 0: SOFT, -1: BEST}
+_TABLE = (
+    ("auroc_unseen", "AUROC\nunseen"),
+    ("auroc_direct", "AUROC\ndirect"),
+    ("auroc_lookalike", "AUROC\nalike"),
+    ("youden_unseen", "J\nunseen"),
+    ("refused_ordinary", "FR\nordin"),
+    ("rule_named_right", "rule\nright"),
+)
+_NARROW = ("auroc_unseen", "youden_unseen", "refused_ordinary")
+_STYLES = {1: "green", 0: "", -1: "red"}
+WIDE = 130
+"""Columns of the terminal from which there is room for every figure and for what each step changes."""
 
-@dataclass(frozen=True)
-class Ladder:
+
+class Step(Record):
+    """One defence of a ladder, beside the one that all steps are set against and the one that it comes after."""
+
+    defence: str
+    part: str = ""
+    """The sweep that it stands in first."""
+    why: str = ""
+    before: str = ""
+    """The step whose changes it takes over or whose weights it shares; empty where that is the one that all are set
+    against, or none."""
+    figures: Mapping[str, Figure] = {}
+    """By name, without the defence's."""
+    against: Mapping[str, Figure] = {}
+    """By name: this step minus the reference, on the same requests."""
+    gained: Mapping[str, Figure] = {}
+    """By name: this step minus `before`."""
+    missing: str = ""
+    """Why there is nothing."""
+
+
+class Ladder(NamedTuple):
     """What came of a ladder."""
 
-    rungs: Sequence[Rung]
+    steps: Sequence[Step]
     reference: str
     page: Path
 
 
-def ladder_files(folder: Path) -> list[Path]:
-    """The sweeps of a folder, in the order of their names. Raises ConfigError where there are none."""
-    found = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
-    if not found:
-        raise ConfigError(folder, "holds no sweeps (*.yaml)", "Give a folder such as recipes/ladder")
-    return found
-
-
 def load_ladder(folder: Path) -> list[Sweep]:
-    """The sweeps of a folder. Raises ConfigError for a fault in any of them, or where their references differ."""
-    sweeps = [load_sweep(file) for file in ladder_files(folder)]
+    """The sweeps of a folder, in the order of their names. Raises ConfigError where there are none, for a fault in any
+    of them, or where their references differ."""
+    files = sorted(folder.glob("*.yaml")) if folder.is_dir() else []
+    if not files:
+        raise ConfigError(folder, "holds no sweeps (*.yaml)", "Give a folder such as recipes/ladder")
+    sweeps = [load_sweep(file) for file in files]
     for one in sweeps[1:]:
         if one.reference != sweeps[0].reference:
             raise ConfigError(
                 f"sweep '{one.name}', reference: {one.reference}",
                 f"{sweeps[0].name} has {sweeps[0].reference}",
-                "Set all rungs against the same one",
+                "Set all steps against the same one",
             )
     return sweeps
 
@@ -69,46 +121,43 @@ def run_ladder(
     figures: dict[str, Figure] = {}
     missing: dict[str, str] = {}
     inputs: dict[str, str] = {}
-    rungs: dict[str, Rung] = {}
+    steps: dict[str, Step] = {}
     pages: list[tuple[str, str]] = []
     for sweep in sweeps:
         log = logs.get(sweep.name)
-        run = run_cells(sweep, root, progress, so_far=so_far, kept=log)
-        split = split_of(sweep, run.results)
+        run = run_cells(sweep, root, progress, so_far=so_far, log=log)
+        split = split_of(sweep, run.cells)
         rows = sweep_rows(sweep, run, split)
         folder = root / sweep.name
         folder.mkdir(parents=True, exist_ok=True)
-        own = write_sweep(sweep, run, rows, split, folder, folder / "results.json").page
-        pages.append((sweep.name, own.relative_to(root).as_posix()))
+        write_sweep(sweep, run, rows, split, folder, folder / "results.json")
+        pages.append((sweep.name, (folder / PAGE).relative_to(root).as_posix()))
         for figure in sweep_figures(rows):
             figures.setdefault(figure.name, figure)
         missing |= missing_of(rows)
         inputs |= {f"{sweep.name}/{name}": held for name, held in log.inputs.items()} if log is not None else {}
-        inputs |= {
-            f"{ground.folder.name}/{name}": held for ground in run.grounds for name, held in ground.inputs.items()
-        }
-        for rung in _rungs(sweep, rows):
-            rungs.setdefault(rung.defence, rung)
+        inputs |= inputs_of(run)
+        for step in _steps(sweep, rows):
+            steps.setdefault(step.defence, step)
     seeds = sorted({seed for sweep in sweeps for seed in sweep.seeds})
     write_results(results, seeds, inputs, list(figures.values()), missing)
-    shown, reference = list(rungs.values()), sweeps[0].reference
-    page = write_ladder_page(root, "What each change gives", shown, reference, pages)
-    return Ladder(shown, reference, page)
+    shown, reference = list(steps.values()), sweeps[0].reference
+    return Ladder(shown, reference, write_ladder_page(root, "What each change gives", shown, reference, pages))
 
 
-def _logs(sweeps: Sequence[Sweep], folder: Path) -> dict[str, Kept]:
+def _logs(sweeps: Sequence[Sweep], folder: Path) -> dict[str, Log]:
     """The logs of another run of the ladder, by sweep. Raises InputError where there are none."""
-    found = {sweep.name: Kept(folder / sweep.name) for sweep in sweeps if (folder / sweep.name).is_dir()}
+    found = {sweep.name: Log(folder / sweep.name) for sweep in sweeps if (folder / sweep.name).is_dir()}
     if not found:
         raise InputError(folder, "holds no log of this ladder's sweeps", "Give the folder of a ladder that was run")
     return found
 
 
-def _rungs(sweep: Sweep, rows: Sequence[SweepRow]) -> list[Rung]:
+def _steps(sweep: Sweep, rows: Sequence[SweepRow]) -> list[Step]:
     """One entry a defence; figures of the first seed and base, since a ladder has one of each."""
     entries = {entry.label: entry for entry in sweep.methods}
     reference = next((row for row in rows if row.defence == sweep.reference and not row.missing), None)
-    found: dict[str, Rung] = {}
+    found: dict[str, Step] = {}
     for row in rows:
         if row.defence in found:
             continue
@@ -116,25 +165,22 @@ def _rungs(sweep: Sweep, rows: Sequence[SweepRow]) -> list[Rung]:
         before = entry.after or entry.weights_of if entry is not None else ""
         if before == sweep.reference:
             before = ""
-        found[row.defence] = Rung(
+        # The reference's row holds its differences with this defence, the other way round.
+        against: dict[str, Figure] = {}
+        if reference is not None and row.defence != reference.defence:
+            held = _differences(reference, f"_{reference.defence}_vs_{row.defence}")
+            against = {name: turned(figure) for name, figure in held.items()}
+        found[row.defence] = Step(
             defence=row.defence,
             part=sweep.name,
             why=entry.why if entry is not None else "the undefended model" if row.defence == BASE else "",
             before=before,
             figures={figure.name: figure for figure in row.figures},
-            against=_against(row, reference),
+            against=against,
             gained=_differences(row, f"_{row.defence}_vs_{before}") if before else {},
             missing=row.missing,
         )
     return list(found.values())
-
-
-def _against(row: SweepRow, reference: SweepRow | None) -> dict[str, Figure]:
-    """The differences that the reference's row holds with this defence, the other way round."""
-    if reference is None or row.defence == reference.defence:
-        return {}
-    held = _differences(reference, f"_{reference.defence}_vs_{row.defence}")
-    return {name: turned(figure) for name, figure in held.items()}
 
 
 def _differences(row: SweepRow, ending: str) -> dict[str, Figure]:
@@ -143,4 +189,141 @@ def _differences(row: SweepRow, ending: str) -> dict[str, Figure]:
         figure.name.removeprefix("diff_").removesuffix(ending): figure
         for figure in row.figures
         if figure.name.startswith("diff_") and figure.name.endswith(ending)
+    }
+
+
+# Table, plot and page.
+
+
+def ladder_table(steps: Sequence[Step], reference: str, width: int | None = None) -> Table:
+    """The table, the steps in the order given; those that are missing are told below it. `width` is the terminal's."""
+    wide = (Console().width if width is None else width) >= WIDE
+    columns = [(name, heading) for name, heading in _TABLE if wide or name in _NARROW]
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), caption_justify="left", caption_style="dim",
+        caption=_caption(steps, reference),
+    )  # fmt: skip
+    table.add_column("step", overflow="fold")
+    for _, heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("gain", no_wrap=True)
+    if wide:
+        table.add_column("what it changes", overflow="fold", style="dim")
+    for step in steps:
+        if step.missing:
+            continue
+        cells = [_plain(step.figures.get(name)) for name, _ in columns]
+        table.add_row(step.defence, *cells, _gain(step.against.get("auroc_unseen")), *([step.why] if wide else []))
+    return table
+
+
+def _caption(steps: Sequence[Step], reference: str) -> str:
+    """What the gain is, and the steps that are missing by their reason."""
+    reasons: dict[str, list[str]] = {}
+    for step in steps:
+        if step.missing:
+            reasons.setdefault(step.missing, []).append(step.defence)
+    gained = (
+        f"Gain: AUROC over unseen styles minus that of {reference}, on the same requests, with its 95 % interval, not"
+        " corrected for the number of steps."
+    )
+    return "\n".join([gained, *(f"Missing ({why}): {', '.join(names)}." for why, names in reasons.items())])
+
+
+def _plain(figure: Figure | None) -> str:
+    return "-" if figure is None or math.isnan(figure.value) else two_digits(figure.value)
+
+
+def _gain(figure: Figure | None) -> Text:
+    """A gain in green, a loss in red, where the interval excludes nothing at all."""
+    return Text(gain(figure), style=_STYLES[sign_of(figure)] if figure is not None else "")
+
+
+def gains(steps: Sequence[Step], reference: str) -> Plot | None:
+    """What each step gains over the reference, and over the step before; None where no step has a gain to draw."""
+    drawn = [one for one in steps if any(_known(one.against.get(stem)) for stem, _ in _PANELS)]
+    if not drawn:
+        return None
+    lines: list[tuple[str, Step | None]] = []
+    for part, members in groupby(drawn, key=lambda one: one.part):
+        lines += [(part, None), *((one.defence, one) for one in members)]
+
+    def draw() -> Any:
+        canvas, axes = axes_of(0.24 * len(lines) + 1.1, len(_PANELS))
+        for axis, (stem, title) in zip(axes, _PANELS, strict=True):
+            axis.axvline(0.0, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
+            for place, (_, step) in enumerate(lines):
+                if step is not None:
+                    _marks(axis, place, step, stem)
+            axis.set_title(f"{title}: gain over {reference}")
+            axis.grid(axis="y")
+        axes[0].set_yticks(range(len(lines)), [name for name, _ in lines])
+        for label, (_, step) in zip(axes[0].get_yticklabels(), lines, strict=True):
+            if step is None:
+                label.set(fontweight="bold", color=INK)
+        axes[0].set_ylim(len(lines) - 0.4, -0.6)
+        return canvas
+
+    stem = _PANELS[0][0]
+    told = "; ".join(f"{one.defence} {gain(one.against.get(stem))}" for one in drawn)
+    return Plot("ladder", f"Gain of {len(drawn)} steps over {reference} in AUROC over unseen styles: {told}.", draw)
+
+
+def _marks(axis: Any, place: int, step: Step, stem: str) -> None:
+    """A dot with its interval for the gain over the reference, a hollow diamond for that over the step before."""
+    over = step.against.get(stem)
+    if over is not None and _known(over):
+        colour = _COLOURS[sign_of(over)]
+        axis.errorbar(
+            over.value, place, xerr=errors([over]), fmt="o", markersize=5, color=colour, elinewidth=1.2, zorder=3
+        )
+    since = step.gained.get(stem)
+    if since is not None and _known(since):
+        colour = _COLOURS[sign_of(since)]
+        axis.plot(since.value, place, "D", markersize=5, markerfacecolor="none", markeredgecolor=colour, zorder=4)
+
+
+def _known(figure: Figure | None) -> bool:
+    return figure is not None and not math.isnan(figure.value)
+
+
+def write_ladder_page(
+    folder: Path, title: str, steps: Sequence[Step], reference: str, pages: Sequence[tuple[str, str]]
+) -> Path:
+    """Writes page and plot into a folder and returns the page. `pages` are (name, link) of each sweep's own."""
+    drawn = gains(steps, reference)
+    if drawn is not None:
+        write_whole(folder / PLOT, drawn.alone())
+    else:
+        (folder / PLOT).unlink(missing_ok=True)  # an earlier run's
+    there = [one for one in steps if not one.missing]
+    write_page(
+        folder / PAGE,
+        "ladder",
+        title,
+        reference=reference,
+        gains=drawn,
+        headings=[
+            "step",
+            *(f"{heading}: gain over {reference}" for _, heading in _GAINS),
+            *(f"{heading}: gain over the step before" for _, heading in _GAINS),
+            *(heading for _, heading in _FIGURES),
+        ],
+        parts=[(name, [_line(one) for one in members]) for name, members in groupby(there, key=lambda one: one.part)],
+        missing=[(one.defence, one.missing) for one in steps if one.missing],
+        pages=list(pages),
+    )
+    return folder / PAGE
+
+
+def _line(step: Step) -> dict[str, object]:
+    over = [step.against.get(stem) for stem, _ in _GAINS]
+    since = [step.gained.get(stem) for stem, _ in _GAINS]
+    return {
+        "step": step.defence,
+        "why": step.why,
+        "before": step.before,
+        "cells": [interval(step.figures.get(stem)) for stem, _ in _FIGURES],
+        "over": [(gain(one), one is not None and sign_of(one) != 0) for one in over],
+        "since": [(gain(one), one is not None and sign_of(one) != 0) for one in since],
     }

@@ -2,29 +2,35 @@
 
 No request and no thought stands in it, and of answers those to the package's own short questions alone, so that it can
 be published whatever the requests were; ids are content hashes, by which somebody who has the requests can join them
-again. Beside it lies what else a cell came to, so that another run can take it over (`kept`).
+again. Beside it lies what else a cell came to, so that another run can take it over: what was done on one machine, or
+in an earlier week, need not be done again. A cell whose attempts or settings are not those of a sweep is not taken.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field
 
-from forethought.attacks.searches.outcome import Outcome
-from forethought.attempts.records import Judged
+from forethought.attempts.records import Attempt, Judged
 from forethought.attempts.short_questions import CAPABILITY, right_answers
+from forethought.errors import ConfigError, InputError
+from forethought.manifest import file_hash, key_of
 from forethought.metrics import Figure
 from forethought.models.conversation import Response
-from forethought.records import Record, write_jsonl
+from forethought.reasoning import Finding, SafetyReasoning
+from forethought.records import read_jsonl, write_jsonl
+from forethought.research.cell import Cell
+from forethought.research.config import PROMPT, Sweep, lenders, method_of, wrapper_label
 from forethought.research.figures import text_figures, understood
-from forethought.research.result import CellResult, SweepRun
+from forethought.research.setting import Setting
 
 LOG, CELLS = "attempts.parquet", "cells.jsonl"
 SCHEMA = pa.schema(
@@ -51,95 +57,65 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns, null where there is nothing to say."""
+_PLACE = ("defence", "base", "seed", "budget")
+_NO_RESPONSE = "no response"
 
 
-class CellRecord(Record):
-    """What a cell came to besides its attempts; without text, as those are."""
-
-    defence: str
-    title: str
-    base: str
-    seed: int
-    budget: int
-    note: str
-    key: str
-    """Of everything in the sweep that its answers depend on."""
-    trained: bool
-    thinks: bool = False
-    tokens: int = 0
-    train_seconds: float = 0.0
-    seen: tuple[str, ...] = ()
-    latency: tuple[float, ...] = ()
-    outcomes: dict[str, tuple[Outcome, ...]] = Field(default_factory=dict)
-    of_text: tuple[Figure, ...] = ()
-    understood: tuple[Figure, ...] | None = None
-    """Of the base model alone: how well it understands each style, by its name."""
-    seconds: float = 0.0
-    commit: str | None = None
-    finished: str = ""
-    machine: dict[str, Any] = Field(default_factory=dict)
+def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
+    """Content hash of everything in a sweep that a cell's answers depend on."""
+    # Without the adaptive attacks that are made on others alone: one more of those changes no other cell.
+    asked: dict[str, Any] = sweep.evaluate.model_dump(mode="json", exclude_defaults=True, exclude={"gcg", "searches"})
+    searches = [one for one in sweep.evaluate.all_searches if defence in one.defences]
+    if searches:
+        asked["searches"] = [one.model_dump(mode="json", exclude={"defences"}) for one in searches]
+    needed = {defence, *lenders(sweep, [defence])}
+    entries = [sweep.resolved(entry) for entry in sweep.methods if entry.label in needed]
+    made: dict[str, Any] = {
+        "data": setting.key,
+        "evaluate": asked,
+        "operating_point": sweep.operating_point.model_dump(mode="json"),
+        "wrappers": [spec for spec in sweep.wrappers if wrapper_label(spec) == defence],
+        "methods": [entry.model_dump(mode="json", exclude={"why", "seeds"}) for entry in entries],
+        "train": [method_of(sweep, one, setting.base, setting.seed)[1].model_dump(mode="json") for one in entries],
+        "budget": budget,
+        "most_passes": sweep.most_passes,
+    }
+    return key_of(made | ({"prompts": sweep.prompts} if defence == PROMPT else {}))
 
 
-def write_log(folder: Path, run: SweepRun, attacks: Sequence[str]) -> int:
+def write_log(folder: Path, cells: Sequence[Cell], attacks: Sequence[str]) -> int:
     """Writes attempts and cells of a sweep into `folder`; returns how many attempts there are. `attacks`: styles."""
-    rows = [row for one in run.results for row in _rows(one)]
+    rows = [row for one in cells for row in _rows(one)]
     part = folder / f"{LOG}.part"
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
     os.replace(part, folder / LOG)
-    write_jsonl(folder / CELLS, [_cell(one, attacks) for one in run.results if one.judged])
+    write_jsonl(folder / CELLS, [_without_words(one, attacks) for one in cells if one.judged])
     return len(rows)
 
 
-def _cell(one: CellResult, attacks: Sequence[str]) -> CellRecord:
-    made, trained, styles = one.made, one.trained, understood(one, attacks)
-    return CellRecord(
-        defence=one.defence,
-        title=one.title,
-        base=one.base,
-        seed=one.seed,
-        budget=one.budget,
-        note=one.note,
-        key=made.key if made is not None else "",
-        trained=trained is not None,
-        thinks=trained is not None and trained.thinks,
-        tokens=trained.tokens if trained is not None else 0,
-        train_seconds=trained.seconds if trained is not None else 0.0,
-        seen=trained.seen if trained is not None else (),
-        latency=tuple(one.latency),
-        outcomes={name: tuple(map(_wordless, ended)) for name, ended in one.outcomes.items()},
-        of_text=_numbers(text_figures(one)),
-        understood=None if styles is None else _numbers(styles),
-        seconds=made.seconds if made is not None else 0.0,
-        commit=made.commit if made is not None else None,
-        finished=made.finished if made is not None else "",
-        machine=made.machine if made is not None else {},
-    )
+def _without_words(cell: Cell, attacks: Sequence[str]) -> Cell:
+    styles = understood(cell, attacks)
+    # The conversation that got through is left out, and causes, which may name a server.
+    empty: dict[str, Any] = {"best": None, "best_answer": "", "best_verdict": None, "cause": "", "causes": {}}
+    outcomes = {name: tuple(one.model_copy(update=empty) for one in ended) for name, ended in cell.outcomes.items()}
+    of_text, known = _numbers(text_figures(cell)), None if styles is None else _numbers(styles)
+    return cell.model_copy(update={"outcomes": outcomes, "of_text": of_text, "understood": known})
 
 
 def _numbers(figures: Sequence[Figure]) -> tuple[Figure, ...]:
     return tuple(figure for figure in figures if not math.isnan(figure.value))
 
 
-def _wordless(outcome: Outcome) -> Outcome:
-    """Without the conversation that got through, and without causes, which may name a server."""
-    empty: dict[str, Any] = {"best": None, "best_answer": "", "best_verdict": None, "cause": "", "causes": {}}
-    return outcome.model_copy(update=empty)
-
-
-def _rows(cell: CellResult) -> Iterator[dict[str, Any]]:
-    place = {"defence": cell.defence, "base": cell.base, "seed": cell.seed, "budget": cell.budget}
+def _rows(cell: Cell) -> Iterator[dict[str, Any]]:
+    place = dict(zip(_PLACE, cell.place, strict=True))
     for one in (*cell.judged, *cell.questions):
-        yield place | _attempt(one) | _reply(one) | _question(one)
+        row = place | _attempt(one.attempt) | _reply(one)
+        if CAPABILITY in one.attempt.cells and one.response is not None:
+            row |= {"right": right_answers([one])[0], "answer": one.response.answer}
+        yield row
 
 
-def _question(one: Judged) -> dict[str, Any]:
-    if CAPABILITY not in one.attempt.cells or one.response is None:
-        return {}
-    return {"right": right_answers([one])[0], "answer": one.response.answer}
-
-
-def _attempt(one: Judged) -> dict[str, Any]:
-    attempt = one.attempt
+def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {
         "attack": attempt.attack,
         "cells": list(attempt.cells),
@@ -152,18 +128,81 @@ def _attempt(one: Judged) -> dict[str, Any]:
 
 def _reply(one: Judged) -> dict[str, Any]:
     said = one.response
+    if said is None:  # why a model failed may name its server
+        return {"refused": one.refused, "unscored_cause": _NO_RESPONSE}
     return {
         "refused": one.refused,
-        # Why a model failed may name its server.
-        "unscored_cause": "no response" if said is None else one.cause or None,
-        "decision": said.decision if said is not None else None,
-        "log_odds": said.log_odds if said is not None else None,
-        "rules_named": _named(said),
-        "reasoning_tokens": said.reasoning_tokens if said is not None else None,
-        "answer_tokens": said.answer_tokens if said is not None else None,
+        "unscored_cause": one.cause or None,
+        "decision": said.decision,
+        "log_odds": said.log_odds,
+        # None where there is neither a thought nor a defence that named a rule.
+        "rules_named": None if said.reasoning is None and not said.named else list(said.rules_named),
+        "reasoning_tokens": said.reasoning_tokens,
+        "answer_tokens": said.answer_tokens,
     }
 
 
-def _named(said: Response | None) -> list[str] | None:
-    """None where there is neither a thought nor a defence that named a rule."""
-    return None if said is None or (said.reasoning is None and not said.named) else list(said.rules_named)
+class Log:
+    """What another run wrote, to take cells from. Its attempts are joined with the requests of this one."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises InputError for a folder without a log, or with a damaged one."""
+        self.folder = folder
+        for name in (LOG, CELLS):
+            if not (folder / name).is_file():
+                raise InputError(folder / name, "is not there", "Give the folder of a sweep that was run")
+        self._cells = {one.place: one for one in read_jsonl(folder / CELLS, Cell)}
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Hashes of its files."""
+        return {f"{self.folder.name}/{name}": file_hash(self.folder / name) for name in (LOG, CELLS)}
+
+    def find(self, place: tuple[str, str, int, int], key: str, setting: Setting) -> Cell | None:
+        """The cell at a place as if it had been run here; None where the log has none there.
+
+        Raises ConfigError where it is of other settings or requests, so that its figures are no part of this sweep.
+        """
+        cell = self._cells.get(place)
+        if cell is None:
+            return None
+        rows = list(self._rows(place))
+        attempts = (*setting.attempts, *setting.questions)
+        if cell.key != key or [row["attempt"] for row in rows] != [one.asked for one in attempts]:
+            raise ConfigError(
+                f"{self.folder}, {cell.defence} of seed {cell.seed}",
+                "was asked other things or trained otherwise than this sweep says",
+                "Run it here, or leave --kept out",
+            )
+        judged = tuple(_judged(attempt, row) for attempt, row in zip(attempts, rows, strict=True))
+        asked = len(setting.attempts)
+        return cell.model_copy(update={"judged": judged[:asked], "questions": judged[asked:], "logged": True})
+
+    @cached_property
+    def _table(self) -> Any:
+        try:
+            return pq.read_table(self.folder / LOG)
+        except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
+            raise InputError(self.folder / LOG, f"can't be read ({error})", "Take it from the run once more") from None
+
+    def _rows(self, place: tuple[str, str, int, int]) -> Iterator[dict[str, Any]]:
+        table = self._table
+        for name, value in zip(_PLACE, place, strict=True):
+            table = table.filter(pc.equal(table[name], value))
+        yield from table.to_pylist()
+
+
+def _judged(attempt: Attempt, row: Mapping[str, Any]) -> Judged:
+    if row["unscored_cause"] == _NO_RESPONSE:
+        return Judged(attempt=attempt, response=None, refused=row["refused"], cause=_NO_RESPONSE)
+    named, decision = row["rules_named"], row["decision"]
+    read = None
+    if named is not None and decision is not None:
+        findings = tuple(Finding(rule=rule, violated=True) for rule in named)
+        read = SafetyReasoning(intent="", findings=findings, verdict=decision)
+    response = Response(
+        reasoning=read, answer=row["answer"] or "", decision=decision, log_odds=row["log_odds"],
+        named=tuple(named) if named is not None and read is None else (),
+        reasoning_tokens=row["reasoning_tokens"] or 0, answer_tokens=row["answer_tokens"] or 0,
+    )  # fmt: skip
+    return Judged(attempt=attempt, response=response, refused=row["refused"], cause=row["unscored_cause"] or "")

@@ -1,19 +1,41 @@
-"""Runs a sweep, cell by cell, and writes its figures, its table and its page."""
+"""Runs a sweep, cell by cell: for each base and seed every defence is made ready and put to the same attempts."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from forethought.attempts.records import Judged
+from forethought.data.sources import sample
+from forethought.defences.base import refuses
+from forethought.defences.catalogue import read_step
+from forethought.defences.opening import OpeningScore
+from forethought.errors import ConfigError, ForethoughtError
+from forethought.manifest import write_json
+from forethought.metrics import share, youden
+from forethought.models.conversation import Conversation, Failed, Respondent
+from forethought.models.local import LocalModel
+from forethought.models.machine import release_memory
+from forethought.models.settings import read_settings
+from forethought.pipeline.fitting import FITS, Fit, fusion_stage, probe_rows, probe_stage, put_around, recall
+from forethought.pipeline.run import reuse_base, reuse_replies
+from forethought.pipeline.stage import StageRunner
 from forethought.policy import load_policy
 from forethought.progress import Progress
-from forethought.research.bench import Bench, Settling
-from forethought.research.config import Sweep, wrapper_label
-from forethought.research.kept import Kept
-from forethought.research.material import Ground, prepare_ground
-from forethought.research.result import CellResult, SweepRun
-from forethought.research.untrained import PROMPT
+from forethought.reasoning import Format
+from forethought.records import Request
+from forethought.report.figures import BASE
+from forethought.research.cell import ATTACK, CALIBRATE, LATENCY, QUESTIONS, Cell, CellStages, SweepRun, Trained
+from forethought.research.config import PROMPT, MethodEntry, Sweep, method_of, wrapper_label
+from forethought.research.figures import understood
+from forethought.research.log import Log, cell_key
+from forethought.research.setting import Setting, prepare_setting
+
+Opened = Callable[[bool], Respondent]
+"""Opens a defence: with a score of every reply, for attacks, or as users would have it."""
 
 
 def run_cells(
@@ -22,44 +44,382 @@ def run_cells(
     progress: Progress,
     only: Collection[str] = (),
     so_far: bool = False,
-    kept: Kept | None = None,
+    log: Log | None = None,
 ) -> SweepRun:
     """Every cell of the sweep, in `root`; with `only`, those of the defences named, and the base's.
 
     With `so_far`, a defence that was not attacked yet is missing, and nothing is done for it. What was not attacked
-    here and stands in `kept` is taken from there. The base model is asked here, since others answer with its words,
-    unless `so_far` and `kept` say that nothing is to be asked.
+    here and stands in the `log` of another run is taken from there. The base model is asked here, since others answer
+    with its words, unless `so_far` and `log` say that nothing is to be asked.
 
     A stage that is done is kept; a defence that can't be trained or asked is missing with its reason, and the others
     go on. All seeds are put to the same requests, so that what is not trained is asked once, with the first seed.
     """
     policy = load_policy(sweep.policy)
     run = SweepRun()
-    settling = Settling(sweep, run, progress, so_far, kept)
     for base in sweep.bases:
-        undefended: CellResult | None = None
+        undefended: Cell | None = None
         for seed in sweep.seeds:
 
-            def grounded(changes: dict[str, Any], base: str = base, seed: int = seed) -> Ground:
-                return prepare_ground(sweep, base, seed, root, policy, progress, changes, rows=not so_far)
+            def prepared(changes: Mapping[str, Any], base: str = base, seed: int = seed) -> Setting:
+                return prepare_setting(sweep, base, seed, root, policy, progress, changes, rows=not so_far)
 
-            bench = Bench(sweep, grounded, progress, settling, undefended, so_far)
-            run.grounds.append(bench.ground)
+            cells = _Cells(sweep, run, progress, so_far, log, prepared, undefended)
             if undefended is None:
-                undefended = bench.undefended()
-                _untrained(sweep, bench, only)
+                undefended = cells.undefended()
+                if sweep.prompts and (not only or PROMPT in only):
+                    cells.prompted()
+                for spec in sweep.wrappers:
+                    if not only or wrapper_label(spec) in only:
+                        cells.wrapped(spec)
             for budget in sweep.budgets:
                 for entry in sweep.methods:
                     if seed in (entry.seeds or sweep.seeds) and (not only or entry.label in only):
-                        bench.trained(sweep.resolved(entry), budget)
-            run.seconds += bench.probes.seconds
+                        cells.trained(sweep.resolved(entry), budget)
     return run
 
 
-def _untrained(sweep: Sweep, bench: Bench, only: Collection[str]) -> None:
-    """The best prompt and the wrappers around the base model."""
-    if sweep.prompts and (not only or PROMPT in only):
-        bench.prompted()
-    for spec in sweep.wrappers:
-        if not only or wrapper_label(spec) in only:
-            bench.wrapped(spec)
+class _Cells:
+    """The cells of one base and seed."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        run: SweepRun,
+        progress: Progress,
+        so_far: bool,
+        log: Log | None,
+        prepared: Callable[[Mapping[str, Any]], Setting],
+        undefended: Cell | None,
+    ) -> None:
+        """`prepared` gives the data with some build settings changed; `undefended` is what another seed had of the base
+        model, where it was asked already."""
+        self._sweep, self._run, self._progress, self._so_far, self._log = sweep, run, progress, so_far, log
+        self._prepared = prepared
+        self._setting = prepared({})
+        self._undefended = undefended
+        self._weights: dict[tuple[str, int], Trained] = {}
+        """By entry and budget: others may share them."""
+        self._said: dict[Path, Sequence[Judged]] = {}
+        """What weights said with nothing around them."""
+        self._probes: dict[Path, Path] = {}
+        run.settings.append(self._setting)
+
+    @cached_property
+    def _base(self) -> LocalModel:
+        """The base model, loaded where something has to be asked of it."""
+        return LocalModel.load(self._setting.base)
+
+    def undefended(self) -> Cell:
+        """The base model, which tells which styles can be read, so that it has to be there."""
+        cell, stages = self._cell(BASE, "Undefended"), self._stages(BASE)
+        if self._so_far and not stages.finished():
+            found, _ = self._logged(cell)
+            # It has no words, so that it is of use for figures alone.
+            if found is not None and understood(found, self._sweep.evaluate.attacks) is not None:
+                self._run.add(found)
+                return found
+        asked = self._measured(cell, stages, self._scored_base, lambda: self._base)
+        self._undefended = asked
+        self._done(asked, stages)
+        return asked
+
+    def prompted(self) -> None:
+        """The best prompt on development requests: chosen before any test."""
+        stages = self._stages(PROMPT)
+
+        def work() -> Cell:
+            chosen, told = self._best_prompt(stages)
+            note = f"{chosen}, chosen by Youden's J on development requests ({told})"
+            cell = self._cell(PROMPT, f"Best prompt: {title_of(chosen)}", note=note)
+            opened = self._opened(chosen, self._setting, self._scored_base, lambda: self._base)
+            return self._measured(cell, stages, opened, lambda: self._base)
+
+        self._carry_out(self._cell(PROMPT, "Best prompt"), stages, work)
+
+    def wrapped(self, spec: str) -> None:
+        """A wrapper around the base model."""
+        name = wrapper_label(spec)
+        stages = self._stages(name)
+        title = title_of(spec)
+
+        def work() -> Cell:
+            cell = self._cell(name, title, note=spec if spec != name else "")
+            ready = self._fitted(spec, self._setting, stages, lambda: self._base)
+            opened = self._opened(ready, self._setting, lambda scored: self._base, lambda: self._base)
+            return self._measured(cell, stages, opened, lambda: self._base)
+
+        self._carry_out(self._cell(name, title), stages, work)
+
+    def trained(self, entry: MethodEntry, budget: int) -> None:
+        """A training method at a budget."""
+        method, _ = method_of(self._sweep, entry, self._setting.base, self._setting.seed)
+        name = entry.label
+        cell = self._cell(name, method.title if name == method.name else f"{method.title}: {name}", budget)
+        stages = self._stages(name, budget)
+        if self._settled(cell, stages):
+            return
+        try:
+            rows = self._prepared(entry.build) if entry.build else self._setting
+        except ForethoughtError as error:
+            self._failed(cell, stages, error)
+            return
+        stages = self._stages(name, budget, rows.key)
+
+        def work() -> Cell:
+            shared = self._shared(entry, method.weights_of, budget)
+            found = stages.train(rows, entry, shared)
+            self._weights[name, budget] = found
+            heard = self._said_alike(shared, found.adapter) or (() if entry.around else stages.said_before())
+            # Loaded once, and only where something has to be asked.
+            model = cache(lambda: self._recalling(found.adapter, heard, stages))
+            opened = self._opened_trained(entry, found, rows, stages, model)
+            measured = self._measured(cell, stages, opened, model)
+            if not entry.around:
+                self._said[found.adapter] = measured.judged
+            weights = {"tokens": found.tokens, "train_seconds": found.seconds, "thinks": found.thinks}
+            return measured.model_copy(update=weights | {"trained": True, "seen": found.seen, "note": entry.why})
+
+        self._carry_out(cell, stages, work, settled=False)
+
+    # Which cells are done here, and which are taken from another run.
+
+    def _cell(self, defence: str, title: str, budget: int = 0, note: str = "") -> Cell:
+        setting = self._setting
+        return Cell(defence=defence, title=title, base=setting.base, seed=setting.seed, budget=budget, note=note)
+
+    def _stages(self, name: str, budget: int = 0, after: str = "") -> CellStages:
+        return CellStages(self._sweep, self._setting, name, self._progress, budget, after)
+
+    def _carry_out(self, cell: Cell, stages: CellStages, work: Callable[[], Cell], settled: bool = True) -> None:
+        """Does a cell's work, unless it is settled without; where that fails the cell is missing with its reason."""
+        if settled and self._settled(cell, stages):
+            return
+        try:
+            found = work()
+        except ForethoughtError as error:
+            self._failed(cell, stages, error)
+            return
+        self._done(found, stages)
+
+    def _settled(self, cell: Cell, stages: CellStages) -> bool:
+        """Whether nothing is to be done for it: it is taken from another run, or what is done so far is told alone, and
+        this is not; it is then missing."""
+        if stages.finished():
+            return False
+        found, cause = self._logged(cell)
+        if found is not None:
+            self._run.add(found)
+            return True
+        if self._so_far:
+            self._run.add(cell.model_copy(update={"missing": cause}))
+        return self._so_far
+
+    def _logged(self, cell: Cell) -> tuple[Cell | None, str]:
+        """(the cell of another run, why there is none)."""
+        if self._log is None:
+            return None, "not run yet"
+        try:
+            return self._log.find(cell.place, self._key(cell), self._setting), "not run yet"
+        except ConfigError as error:
+            self._progress.say(f"[yellow]{error}[/yellow]")
+            return None, str(error)
+
+    def _failed(self, cell: Cell, stages: CellStages, error: ForethoughtError) -> None:
+        self._progress.say(f"[yellow]{cell.defence}: {error}[/yellow]")
+        self._done(cell.model_copy(update={"missing": str(error)}), stages)
+
+    def _done(self, cell: Cell, stages: CellStages) -> None:
+        """Adds a cell that was done here."""
+        self._run.add(cell.model_copy(update={"key": self._key(cell), **stages.cost()}))
+        self._run.peak_gib = max(self._run.peak_gib, stages.runner.peak_gib)
+        release_memory()
+
+    def _key(self, cell: Cell) -> str:
+        return cell_key(self._sweep, self._setting, cell.defence, cell.budget)
+
+    # How a defence is opened, and what is measured of it.
+
+    def _measured(self, cell: Cell, stages: CellStages, opened: Opened, weights: Callable[[], LocalModel]) -> Cell:
+        """All that the sweep asks of a defence: attempts, further questions, adaptive attacks, latency.
+
+        `weights` opens the model that an attack with gradients reads.
+        """
+        setting, evaluate = self._setting, self._sweep.evaluate
+
+        def left(stage: str) -> bool:
+            """Whether what is done so far is told alone, and this stage is not."""
+            return self._so_far and not stages.finished(stage)
+
+        def scored() -> Respondent:
+            return opened(True)
+
+        def timed() -> Respondent:
+            """With nothing remembered of what was said before."""
+            weights().known_answers.clear()
+            weights().known_replies.clear()
+            return opened(False)
+
+        found: dict[str, Any] = {"judged": stages.ask(setting.stage(ATTACK), setting.attempts, scored)}
+        if setting.questions and not left(QUESTIONS):
+            # A stage of its own, so that the attack keeps its answers.
+            found["questions"] = stages.ask(QUESTIONS, setting.questions, lambda: opened(False))
+        if setting.seed == self._sweep.seeds[0]:  # searches cost the most
+            found["outcomes"] = {
+                search.name: stages.search(search, scored, weights)
+                for search in evaluate.all_searches
+                if cell.defence in search.defences and not left(search.name)
+            }
+            if evaluate.latency is not None and cell.defence != BASE and not left(LATENCY):
+                found["latency"] = stages.latency(timed, lambda: self._base)
+        return cell.model_copy(update=found)
+
+    def _scored_base(self, scored: bool) -> Respondent:
+        return OpeningScore(self._base) if scored else self._base
+
+    def _opened(self, spec: str, rows: Setting, inner: Opened, weights: Callable[[], LocalModel]) -> Opened:
+        """`inner` behind the defences of a spec, which read `weights` and the development rows of a setting."""
+        return lambda scored: put_around(spec, inner(scored), weights(), rows.dev, rows.policy)
+
+    def _opened_trained(
+        self, entry: MethodEntry, found: Trained, rows: Setting, stages: CellStages, model: Callable[[], LocalModel]
+    ) -> Opened:
+        """A trained model, and what is around it, which is fitted first."""
+        if entry.around:
+            ready = self._fitted(entry.around, rows, stages, model, read_settings(found.adapter).format)
+            # A model without a thought can leave all answers to the base: what is around it decides by its states.
+            read_alone = entry.answer_with == "base" and not found.thinks
+            return self._opened(ready, rows, lambda scored: self._base if read_alone else model(), model)
+        return lambda scored: OpeningScore(model()) if scored and not found.thinks else model()
+
+    def _recalling(self, adapter: Path, heard: Sequence[Judged], stages: CellStages) -> LocalModel:
+        """The trained model, which knows what the base and these weights have said already."""
+        model, tokens = LocalModel.load(self._setting.base, adapter), self._sweep.evaluate.max_answer_tokens
+        base = self._undefended
+        if base is not None and not base.logged:
+            reuse_base(model, (*base.judged, *base.questions), tokens)
+        reuse_replies(model, heard, tokens)
+        recall(model, stages.folder / CALIBRATE)
+        return model
+
+    # Weights that several entries answer with.
+
+    def _shared(self, entry: MethodEntry, weights_of: str, budget: int) -> Trained | None:
+        """The weights that an entry shares; None where it trains its own. `weights_of` is its method's.
+
+        Raises ConfigError where the entry names one that was not trained.
+        """
+        if entry.weights_of:
+            shared = self._weights.get((entry.weights_of, budget))
+            if shared is None:
+                place = f"method '{entry.label}', weights_of: {entry.weights_of}"
+                raise ConfigError(place, "its weights are not here", "See why, or train it: --only does one alone")
+            return shared
+        return None if entry.trains_otherwise else self._weights.get((weights_of, budget))
+
+    def _said_alike(self, shared: Trained | None, adapter: Path) -> Sequence[Judged]:
+        """What shared weights said already, where the entry by itself would say the same at one threshold."""
+        if shared is None or shared.adapter not in self._said:
+            return ()
+        unlike = {"method": "", "threshold": 0.0, "threshold_note": ""}
+        alike = [read_settings(one).model_copy(update=unlike) for one in (shared.adapter, adapter)]
+        return self._said[shared.adapter] if alike[0] == alike[1] and alike[0].thinks else ()
+
+    # What is chosen and fitted before a defence is asked.
+
+    def _best_prompt(self, stages: CellStages) -> tuple[str, str]:
+        """(the prompt with the highest Youden's J on development requests, what each had)."""
+        prompts, evaluate, setting = self._sweep.prompts, self._sweep.evaluate, self._setting
+        plain, n = [row for row in setting.dev if row.operator is None], evaluate.n_prompt_choice
+        # As many harmless ones as harmful, half of them look-alikes.
+        kinds = (("harmful", n), ("ordinary", n - n // 2), ("lookalike", n // 2))
+        rows = [row for kind, most in kinds for row in sample([r for r in plain if r.kind == kind], most, setting.seed)]
+
+        def work(out: Path) -> dict[str, Any]:
+            bar.total(len(prompts) * len(rows))
+            found = {}
+            for prompt in prompts:
+                defended = self._opened(prompt, setting, lambda scored: self._base, lambda: self._base)(False)
+                found[prompt] = _youden(defended, rows, evaluate.max_answer_tokens, bar.advance)
+            write_json(out / "prompts.json", found)
+            return found
+
+        with self._progress.bar("choose a prompt") as bar:
+            folder = stages.runner.run("choose", {"prompts": prompts, "rows": [row.id for row in rows]}, work)
+        found = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
+        told = ", ".join(f"{name} {value:.2f}" for name, value in sorted(found.items(), key=lambda one: -one[1]))
+        return max(prompts, key=lambda name: (found[name], -prompts.index(name))), told
+
+    def _fitted(
+        self, spec: str, rows: Setting, stages: CellStages, model: Callable[[], LocalModel], fmt: Format = "think"
+    ) -> str:
+        """The spec; where its first defence needs fitting and has no folder yet, that is fitted on a setting's rows.
+
+        It is the nearest to the model: what stands behind a `|` goes around it as it is. `model` is the defended one:
+        probes read its base weights, or where they are to its trained ones; a fusion its verdicts. `fmt` is how it
+        writes thoughts.
+        """
+        first, bar, further = (part.strip() for part in spec.partition("|"))
+        ready, fit = first, FITS.get(first)
+        if fit is not None:
+            ready = self._fitted_first(fit, rows, stages, model, fmt)
+        if beside := unfitted(spec):  # answers are asked for anew where a defence's options change
+            stages.runner.depend_on({"around": beside})
+        return f"{ready} | {further}" if bar else ready
+
+    def _fitted_first(
+        self, fit: Fit, rows: Setting, stages: CellStages, model: Callable[[], LocalModel], fmt: Format
+    ) -> str:
+        own: Path | None = None
+        if fit.trained:  # of these weights alone, so that it lies with them
+            fitted_on = probe_rows(fit, rows.train, rows.examples)
+            own = probe_stage(
+                "probe", model, fitted_on, rows.dev, rows.policy, stages.runner, self._progress, trained=True
+            )
+
+        def probe() -> Path:
+            return own or self._probe(rows, model, fit)
+
+        if fit.defence == "probe":
+            return f"probe:{probe()}"
+        if fit.defence != "fused":
+            return f"{fit.defence}:{probe()},format={fmt}"
+        point = self._sweep.operating_point
+        folder = fusion_stage("fuse", fit, probe, model, rows.dev, point, stages.runner, self._progress)
+        return f"fused:{folder},format={fmt}"
+
+    def _probe(self, rows: Setting, model: Callable[[], LocalModel], fit: Fit) -> Path:
+        """Where the setting's probe lies, one for all defences that read it: of requests, or of requests and their
+        intents. `model` holds the base weights."""
+        place = rows.folder / f"probe-{rows.key[:8]}{'-intents' if fit.intents else ''}"
+        if place not in self._probes:
+            stages = StageRunner(place, self._progress.say, after=rows.key)
+            fitted_on = probe_rows(fit, rows.train, rows.examples)
+            found = probe_stage("fit", model, fitted_on, rows.dev, rows.policy, stages, self._progress)
+            self._probes[place] = found
+            self._run.seconds += stages.seconds
+        return self._probes[place]
+
+
+def _youden(model: Respondent, rows: Sequence[Request], max_tokens: int, on_done: Callable[[int], None]) -> float:
+    asked = [Conversation(messages=row.messages) for row in rows]
+    replies = model.reply(asked, max_tokens, lambda place, reply: on_done(1))
+    outcomes = [None if isinstance(reply, Failed) else refuses(reply) for reply in replies]
+    sides = [[o for o, row in zip(outcomes, rows, strict=True) if bool(row.harmful) is side] for side in (True, False)]
+    if not all(share(side).n for side in sides):
+        return -1.0  # nothing scored: never the best
+    ids = [[row.id for row in rows if bool(row.harmful) is side] for side in (True, False)]
+    return youden([sides[0]], [ids[0]], [sides[1]], [ids[1]]).value
+
+
+def title_of(spec: str) -> str:
+    """What tables and plots call the defences of a spec together."""
+    first, *further = [step.strip() for step in spec.split("|")]
+    found = FITS[first].title if first in FITS else read_step(first)[0].title
+    return ", ".join([found, *(read_step(step)[0].title for step in further)])
+
+
+def unfitted(spec: str) -> str:
+    """What of a spec no stage stands for: all but a first defence that is fitted here. Answers depend on it."""
+    first, _, further = spec.partition("|")
+    return further.strip() if first.strip() in FITS else spec.strip()

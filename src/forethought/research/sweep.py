@@ -11,14 +11,15 @@ from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
 from forethought.measure.curves import too_many_unscored
 from forethought.progress import Progress
-from forethought.research.config import Benchmark, Sweep, check
-from forethought.research.figures import BASE
+from forethought.report.figures import BASE
+from forethought.research.config import Benchmark, Sweep, check, lenders
+from forethought.research.figures import missing_of, split_of, sweep_rows
 from forethought.research.goals import Reached
-from forethought.research.kept import Kept
-from forethought.research.pages.sweep_figures import SweepRow
-from forethought.research.report import missing_of, split_of, sweep_rows, write_sweep
+from forethought.research.log import Log
+from forethought.research.report import PAGE, write_sweep
+from forethought.research.rows import SweepRow
 from forethought.research.run import run_cells
-from forethought.research.workers import end_with_parent, lenders, run_workers
+from forethought.research.workers import end_with_parent, run_workers
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,19 @@ def run_sweep(
     `file`, the sweep's own. Raises InputError for a folder without a log.
     """
     folder, progress = folder or Path("runs") / sweep.name, progress or Progress()
-    log = Kept(kept) if kept is not None else None
+    log = Log(kept) if kept is not None else None
     if workers > 1 and file is not None and not so_far:
         run_cells(sweep, folder, progress, only=[BASE])  # what all others rest on
         run_workers(sweep, file, folder, workers, progress)
-    run = run_cells(sweep, folder, progress, so_far=so_far, kept=log)
-    split = split_of(sweep, run.results)
+    run = run_cells(sweep, folder, progress, so_far=so_far, log=log)
+    split = split_of(sweep, run.cells)
     rows = sweep_rows(sweep, run, split)
     own = folder / report_in
     own.mkdir(parents=True, exist_ok=True)
     target = results or own / "results.json"
-    page, goals = write_sweep(sweep, run, rows, split, own, target, log.inputs if log is not None else {})
-    doubtful = [(one.defence, cells) for one in run.results if (cells := too_many_unscored(one.judged))]
-    return SweepReport(rows, goals, doubtful, page, target)
+    goals = write_sweep(sweep, run, rows, split, own, target, log.inputs if log is not None else {})
+    doubtful = [(one.defence, cells) for one in run.cells if (cells := too_many_unscored(one.judged))]
+    return SweepReport(rows, goals, doubtful, own / PAGE, target)
 
 
 def run_defences(sweep: Sweep, folder: Path | None, only: Sequence[str], progress: Progress | None = None) -> bool:
@@ -87,7 +88,7 @@ def run_defences(sweep: Sweep, folder: Path | None, only: Sequence[str], progres
     end_with_parent()
     where = folder or Path("runs") / sweep.name
     run = run_cells(sweep, where, progress or Progress(), [*only, *lenders(sweep, only)])
-    return not any(one.missing for one in run.results)
+    return not any(one.missing for one in run.cells)
 
 
 def asked_otherwise(

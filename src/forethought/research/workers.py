@@ -17,8 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from forethought.progress import Progress
-from forethought.research.config import Sweep, method_of, wrapper_label
-from forethought.research.untrained import PROMPT
+from forethought.research.config import PROMPT, Sweep, lenders, wrapper_label
 
 LOGS = "workers"
 """In the sweep's folder: what each worker printed."""
@@ -29,16 +28,6 @@ def cells_for_workers(sweep: Sweep) -> list[str]:
     """Defences that workers may do. One that shares another's weights waits until those are there."""
     methods = [entry.label for entry in sweep.methods if not lenders(sweep, [entry.label])]
     return [*([PROMPT] if sweep.prompts else []), *map(wrapper_label, sweep.wrappers), *methods]
-
-
-def lenders(sweep: Sweep, labels: Sequence[str]) -> list[str]:
-    """Defences whose weights some others share: they come first."""
-    chosen = [entry for entry in sweep.methods if entry.label in labels]
-    found = []
-    for entry in chosen:
-        method, _ = method_of(sweep, sweep.resolved(entry), sweep.bases[0], sweep.seeds[0])
-        found += [name for name in (entry.weights_of, method.weights_of) if name]
-    return list(dict.fromkeys([*lenders(sweep, found), *found])) if found else []
 
 
 def run_workers(sweep: Sweep, file: Path, root: Path, n: int, progress: Progress) -> None:

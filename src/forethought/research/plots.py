@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from forethought.report.figures import BASE
 from forethought.report.page import BEST, INK, LINE, ONE, SOFT
 from forethought.report.plots import Plot, axes_of, errors
 from forethought.report.tables import interval
-from forethought.research.pages.sweep_figures import BASE, RANKED_BY, DefenceMeans, Mean
+from forethought.research.rows import RANKED_BY, DefenceMeans, Mean
 
 Point = tuple[DefenceMeans, Mean, Mean]
 Box = tuple[float, float, float, float]

@@ -13,7 +13,7 @@ from rich.text import Text
 from forethought.measure.curves import UNSCORED_LIMIT
 from forethought.report.tables import interval
 from forethought.research.goals import Reached
-from forethought.research.pages.sweep_figures import (
+from forethought.research.rows import (
     RANKED_BY,
     DefenceMeans,
     Mean,

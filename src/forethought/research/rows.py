@@ -39,8 +39,6 @@ class SweepRow(Record):
         return next((one for one in self.figures if one.name == name), None)
 
 
-BASE = "base"
-"""The undefended model, and the defence whose false-refusal rate `asr_matched` is read at."""
 RANKED_BY = "youden_unseen"
 _NORMAL = float(student.ppf(0.975, math.inf))
 _BOUNDS = {"share": (0.0, 1.0), "auroc": (0.0, 1.0), "youden_j": (-1.0, 1.0)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,10 @@ from forethought.attacks.base import Given
 from forethought.attempts.draw import plan_attempts, reasoning_attempts
 from forethought.attempts.records import Attempt
 from forethought.attempts.short_questions import further_attempts
+from forethought.data.classify import rules_by_name
+from forethought.data.dedupe import remove_duplicates
+from forethought.data.sources import SourceSpec, load_requests
+from forethought.errors import InputError
 from forethought.manifest import file_hash, key_of
 from forethought.models.weights import load_tokenizer
 from forethought.pipeline.recipe import BuildConfig
@@ -19,14 +23,14 @@ from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl
-from forethought.research.config import Sweep, benchmark_requests
+from forethought.research.config import Benchmark, Sweep
 from forethought.store import locked
 from forethought.training.methods.base import Material
 from forethought.training.run import COMPLIED, complied_answers, harmful_requests
 
 
 @dataclass(frozen=True)
-class Ground:
+class Setting:
     """One base and seed of a sweep."""
 
     base: str
@@ -38,7 +42,6 @@ class Ground:
     build: BuildConfig
     train: Sequence[Request]
     dev: Sequence[Request]
-    test: Sequence[Request]
     examples: Sequence[Example]
     """Rows to train on; none where nothing is to be trained and they were not built."""
     attempts: Sequence[Attempt]
@@ -50,18 +53,23 @@ class Ground:
     """Hashes of the files that were trained and tested on."""
 
     def stage(self, name: str) -> str:
-        """Name of a stage that asks the ground's requests."""
+        """Name of a stage that asks the setting's requests."""
         return f"{name}-{self.asks}" if self.asks else name
 
-    def material(self, complied: dict[str, str]) -> Material:
-        """As methods are given it."""
-        tokenizer = load_tokenizer(self.base)
-        return Material(
-            self.examples, tokenizer, self.policy, self.build.format, self.build.detail, self.seed, complied
-        )
+    def material(self, complied: bool, progress: Progress) -> Material:
+        """As methods are given it; with `complied` the base's own harmful answers as well, asked for once."""
+        tokenizer, answers = load_tokenizer(self.base), self._complied(progress) if complied else {}
+        return Material(self.examples, tokenizer, self.policy, self.build.format, self.build.detail, self.seed, answers)
+
+    def _complied(self, progress: Progress) -> dict[str, str]:
+        requests = harmful_requests(self.examples)
+        file = self.folder / f"{self.key}-{COMPLIED}"
+        with progress.bar("own answers") as bar, locked(file.with_suffix(".lock"), wait=True):
+            bar.total(len(requests))
+            return complied_answers(self.base, requests, file, bar.advance)
 
 
-def prepare_ground(
+def prepare_setting(
     sweep: Sweep,
     base: str,
     seed: int,
@@ -70,7 +78,7 @@ def prepare_ground(
     progress: Progress,
     changes: Mapping[str, Any] | None = None,
     rows: bool = True,
-) -> Ground:
+) -> Setting:
     """Runs the data stages of one base and seed, with some build settings changed, or takes what they left.
 
     Without `rows` those to train on are left out where they were not built yet, so that no model is asked for anything.
@@ -98,7 +106,7 @@ def prepare_ground(
         sweep.data.held_out_rules, given,
     )  # fmt: skip
     attempts += reasoning_attempts(attempts, plan.reasoning, plan.n_reasoning, sweep.seeds[0], given)
-    return Ground(
+    return Setting(
         base=base,
         seed=seed,
         folder=place,
@@ -107,7 +115,6 @@ def prepare_ground(
         build=recipe.build,
         train=train,
         dev=list(read_jsonl(found.evolved / "dev.jsonl", Request)),
-        test=test,
         examples=list(read_jsonl(built, Example)) if built.is_file() else [],
         attempts=attempts,
         questions=() if plan.asks else further_attempts(train, plan.n_questions),
@@ -117,15 +124,49 @@ def prepare_ground(
     )
 
 
-def own_harm(ground: Ground, progress: Progress) -> dict[str, str]:
-    """The base model's own compliance with the harmful requests of the rows, asked once for all methods and budgets."""
-    requests = harmful_requests(ground.examples)
-    file = ground.folder / f"{ground.key}-{COMPLIED}"
-    with progress.bar("own answers") as bar, locked(file.with_suffix(".lock"), wait=True):
-        bar.total(len(requests))
-        return complied_answers(ground.base, requests, file, bar.advance)
-
-
 def slug(name: str) -> str:
     """A model's name or folder as part of a folder's name."""
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in Path(name).name or name)
+
+
+# Requests of somebody else's. Nothing is trained otherwise for them: those near a training row are left out.
+
+
+def benchmark_requests(
+    benchmark: Benchmark, train: Sequence[Request], policy: Policy, say: Callable[[str], None]
+) -> list[Request]:
+    """The benchmark's requests that are near no training row and no other of it; `say` is told how many were left out.
+
+    Raises InputError for a set without labels where no harmless one is given, and where one side has no request.
+    """
+    rows = [row for spec in benchmark.requests for row in _labelled(spec, benchmark, policy)]
+    rows += [row for spec in benchmark.harmless for row in load_requests(spec, False)]
+    alike = [row for spec in benchmark.lookalikes for row in load_requests(spec, False)]
+    rows += [row.model_copy(update={"kind": "lookalike"}) for row in alike]
+    kept, removed = remove_duplicates(rows, against=train)
+    harmful = sum(row.harmful is True for row in kept)
+    for label, n in (("harmful", harmful), ("harmless", len(kept) - harmful)):
+        if not n:
+            told = f"leave no {label} request, {removed.total()} left out as near others"
+            raise InputError(", ".join(benchmark.sources), told, "Give a set that holds some")
+    left_out = "".join(
+        f"; left out: {n} {cause.replace('an evaluation', 'a training')}" for cause, n in removed.items()
+    )
+    say(f"benchmark: {harmful} harmful and {len(kept) - harmful} harmless requests{left_out}")
+    return kept
+
+
+def _labelled(spec: SourceSpec, benchmark: Benchmark, policy: Policy) -> list[Request]:
+    rows = list(load_requests(spec, True if benchmark.harmless or benchmark.lookalikes else None))
+    unknown = sum(row.harmful is None for row in rows)
+    if unknown:
+        raise InputError(
+            spec.path, f"does not say of {unknown} requests whether they are harmful",
+            "Give a column such as `label`, or the harmless requests as a set of their own",
+        )  # fmt: skip
+    return [_ruled(row, policy) if row.harmful else row for row in rows]
+
+
+def _ruled(request: Request, policy: Policy) -> Request:
+    """With the rules that its categories name, where it has none of its own."""
+    return request.model_copy(update={"rules": request.rules or rules_by_name(request, policy)[0]})
