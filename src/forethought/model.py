@@ -33,30 +33,10 @@ _RUN = "{run}"
 """In a run's defence: its folder, wherever it was moved to."""
 _LOCAL = "forethought/"
 """Before a model's name: it is loaded here and not asked for at a server."""
-_PROVIDERS = frozenset(
-    [
-        "anthropic",
-        "azureai",
-        "bedrock",
-        "cloudflare",
-        "deepseek",
-        "google",
-        "grok",
-        "groq",
-        "mistral",
-        "mockllm",
-        "nebius",
-        "ollama",
-        "openai",
-        "openai-api",
-        "openrouter",
-        "perplexity",
-        "sglang",
-        "together",
-        "vertex",
-        "vllm",
-    ]
-)
+_PROVIDERS = frozenset({
+    "anthropic", "azureai", "bedrock", "cloudflare", "deepseek", "google", "grok", "groq", "mistral", "mockllm",
+    "nebius", "ollama", "openai", "openai-api", "openrouter", "perplexity", "sglang", "together", "vertex", "vllm",
+})  # fmt: skip
 """Providers that inspect-ai asks at a server; other names with a slash are a hub's."""
 NO_DEFENCE = "none"
 
@@ -166,11 +146,10 @@ class Model:
 
     @property
     def threshold(self) -> float | None:
-        """Log-odds (natural logarithm) from which its own verdict refuses; None for a defence that has its own score,
-        and for a model that gives no verdict."""
-        if self.local is None or self.local.thinking is None or self.respondent is not self.local:
-            return None
-        return self.local.thinking.threshold
+        """The score from which it refuses: that of the outermost defence with one, else the log-odds (natural
+        logarithm) of its own verdict; None where nothing is scored."""
+        found: float | None = getattr(self.respondent, "refuses_from", None)
+        return found
 
     def reply(
         self, messages: Chat, max_tokens: int = 256, system: str | None = None, threshold: float | None = None

@@ -87,6 +87,8 @@ class Wrapper:
         """`label` is how the defence is called in the name."""
         self.inner = inner
         self.name = f"{inner.name} | {label}"
+        self.refuses_from: float | None = getattr(inner, "refuses_from", None)
+        """The score from which it refuses: its own, else that of what it stands around; None where there is none."""
 
     @classmethod
     def make(cls, inner: Respondent, options: Any, means: Means) -> Respondent:

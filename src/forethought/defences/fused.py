@@ -59,6 +59,7 @@ class FusedVerdict(Wrapper):
         super().__init__(inner, "fused")
         probe.check_model(reader)
         self.fusion, self.probe, self._reader = fusion, probe, reader
+        self.refuses_from = fusion.threshold
         self.options = options or FusedOptions(folder=".")
 
     @classmethod

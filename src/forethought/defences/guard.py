@@ -92,6 +92,7 @@ class RequestGuard(InputFilter):
 
     def __init__(self, inner: Respondent, checker: RequestChecker, fail_closed: bool = True) -> None:
         super().__init__(inner, "request guard")
+        self.refuses_from = None
         self._checker, self._fail_closed = checker, fail_closed
 
     def check(self, conversations: Sequence[Conversation]) -> list[Checked]:
@@ -116,6 +117,7 @@ class AnswerGuard(Wrapper):
         Raises ConfigError for a judge of refusals.
         """
         super().__init__(inner, "answer guard")
+        self.refuses_from = None
         self._judge, self._fail_closed = _of_harm(judge), fail_closed
 
     def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:

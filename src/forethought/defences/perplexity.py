@@ -110,7 +110,7 @@ class PerplexityFilter(InputFilter):
         super().__init__(inner, "perplexity")
         self.settings = settings or PerplexitySettings()
         self._reader = reader
-        self.threshold = self.calibrated(harmless) if threshold is None else threshold
+        self.refuses_from = self.threshold = self.calibrated(harmless) if threshold is None else threshold
         """Log-perplexity from which to refuse."""
 
     @classmethod

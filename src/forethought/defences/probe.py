@@ -56,7 +56,7 @@ class ProbeDefence(InputFilter):
         super().__init__(inner, "probe")
         probe.check_model(reader)
         self.probe, self._reader, self._fail_closed = probe, reader, fail_closed
-        self.threshold = probe.threshold
+        self.refuses_from = self.threshold = probe.threshold
 
     @classmethod
     def make(cls, inner: Respondent, options: ProbeOptions, means: Means) -> Respondent:

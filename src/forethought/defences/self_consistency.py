@@ -55,6 +55,7 @@ class SelfConsistency(Wrapper):
     def __init__(self, inner: Respondent, settings: ConsistencySettings | None = None) -> None:
         super().__init__(inner, "self_consistency")
         self.settings = settings or ConsistencySettings()
+        self.refuses_from = self.settings.threshold
 
     def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
         """The score of what was asked again is that of all its verdicts together."""

@@ -58,6 +58,7 @@ class SmoothLLM(Wrapper):
 
     def __init__(self, inner: Respondent, settings: SmoothSettings | None = None) -> None:
         super().__init__(inner, "smooth_llm")
+        self.refuses_from = None
         self.settings = settings or SmoothSettings()
 
     def copies(self, conversation: Conversation) -> list[Conversation]:

@@ -99,6 +99,11 @@ class LocalModel:
         return self.settings is not None
 
     @property
+    def refuses_from(self) -> float | None:
+        """Log-odds from which its verdict refuses; None for a model that gives none."""
+        return self.thinking.threshold if self.thinking is not None else None
+
+    @property
     def context_tokens(self) -> int:
         """Most tokens that its positions reach, prompt and answer together."""
         config = getattr(self.model, "config", None)
@@ -268,7 +273,7 @@ class _Replies:
     """
 
     def __init__(self, model: LocalModel, max_tokens: int, threshold: float | None, on_reply: OnReply | None) -> None:
-        own = model.thinking.threshold if model.thinking is not None else 0.0
+        own = model.refuses_from or 0.0
         self._model, self._max_tokens, self._on_reply = model, max_tokens, on_reply
         self._threshold = own if threshold is None else threshold
         self._said = model.known_replies if self._threshold == own else {}
