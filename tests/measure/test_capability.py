@@ -192,7 +192,9 @@ def test_other_reasoning_with_the_same_verdict_changes_no_score(
 def test_with_the_adapter_the_thought_is_context_and_refusals_do_not_depend_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    local = thinking(tmp_path, median_odds(thinking(tmp_path / "same", 0.0)), answer_with="adapter")
+    local = thinking(
+        tmp_path, median_odds(thinking(tmp_path / "same", 0.0, "adapter"), CHAT, monkeypatch), answer_with="adapter"
+    )
     before = scores(ForethoughtLM(local))
     replaced(local, monkeypatch, "Intent: eat.\nVerdict: comply.")
     after = scores(ForethoughtLM(local))
@@ -292,7 +294,7 @@ def test_worked_examples_come_before_the_question_and_are_not_asked() -> None:
 
 
 def test_letters_list_the_options_and_score_the_letter() -> None:
-    task = build_task("tiny", "choice", make_questions(1), "loglikelihood", "letter")
+    task = build_task("tiny", "choice", make_questions(1), CapabilityConfig(choices="letter"))
     task.build_all_requests()
     arguments = [instance.args for instance in task.instances]
     assert [answer for _, answer in arguments] == [" A", " B", " C"]

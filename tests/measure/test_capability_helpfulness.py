@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from inspect_ai.model import Model, ModelOutput, ModelUsage, get_model
 
-from forethought.measure.capability.helpfulness import Graded, Pair, grade_pairs, preference, win_rate
+from forethought.measure.capability.helpfulness import Pair, grade_pairs, preference, win_rate
 
 PAIRS = [
     Pair(id="a", instruction="How is bread baked?", base="short", defended="GOOD answer"),
@@ -38,20 +38,20 @@ def prefers_good(prompt: str) -> str:
 def test_both_orders_are_put_and_the_better_answer_wins(tmp_path: Path) -> None:
     model, prompts = grader(prefers_good)
     graded = grade_pairs(PAIRS, model, tmp_path)
-    assert [one.outcome for one in graded] == [1.0, 0.0]
+    assert graded == [1.0, 0.0]
     assert len(prompts) == 4
     assert win_rate(graded).value == 0.5
 
 
 def test_a_grader_that_follows_the_order_gives_ties(tmp_path: Path) -> None:
     model, _ = grader(lambda prompt: "The first.\nA")
-    assert [one.outcome for one in grade_pairs(PAIRS, model, tmp_path)] == [0.5, 0.5]
+    assert grade_pairs(PAIRS, model, tmp_path) == [0.5, 0.5]
 
 
 def test_nonsense_from_the_grader_is_unscored(tmp_path: Path) -> None:
     model, _ = grader(lambda prompt: "Both are splendid, I could not say")
     graded = grade_pairs(PAIRS, model, tmp_path)
-    assert all(one.outcome is None and one.cause for one in graded)
+    assert graded == [None, None]
     figure = win_rate(graded)
     assert (figure.n, figure.unscored) == (0, 2)
 
@@ -84,10 +84,10 @@ def test_only_a_last_line_of_one_word_is_a_preference(reply: str, found: str | N
 
 
 def test_win_rate_by_hand() -> None:
-    graded = [Graded(id=str(n), outcome=value) for n, value in enumerate([1.0, 1.0, 0.5, 0.0])]
-    figure = win_rate([*graded, Graded(id="x", outcome=None, cause="?")])
+    graded = [1.0, 1.0, 0.5, 0.0, None]
+    figure = win_rate(graded)
     assert (figure.value, figure.n, figure.unscored) == (0.625, 4, 1)
     assert figure.low is not None
     assert figure.high is not None
     assert 0 <= figure.low < 0.625 < figure.high <= 1
-    assert win_rate([*graded, Graded(id="x", outcome=None, cause="?")]) == figure
+    assert win_rate(graded) == figure

@@ -10,11 +10,8 @@ from forethought.measure.capability.questions import Question
 from forethought.measure.capability.summary import (
     ItemScore,
     accuracy,
-    bits_difference,
     chance_level,
     is_informative,
-    mean_bits,
-    mean_words,
     paired_difference,
     set_figures,
 )
@@ -56,30 +53,30 @@ def test_paired_difference_by_hand() -> None:
     """Ten items: three lost, one gained. McNemar exact: P(at most 1 of 4) twice = 2 * 5/16. Bonett-Price by hand."""
     base = items(*[True] * 3, False, *[True] * 4, *[False] * 2)
     defended = items(*[False] * 3, True, *[True] * 4, *[False] * 2)
-    found = paired_difference(base, defended)
-    assert (found.gained, found.lost, found.difference.n) == (1, 3, 10)
-    assert found.difference.value == pytest.approx(-0.2)
-    assert found.p_value == pytest.approx(10 / 16)
+    difference, p = paired_difference(base, defended)
+    assert difference.n == 10
+    assert difference.value == pytest.approx(-0.2)
+    assert p == pytest.approx(10 / 16)
     up, down = 2 / 12, 4 / 12
     half = 1.959964 * math.sqrt((up + down - (up - down) ** 2) / 12)
-    assert found.difference.low == pytest.approx(up - down - half, abs=1e-6)
-    assert found.difference.high == pytest.approx(up - down + half, abs=1e-6)
+    assert difference.low == pytest.approx(up - down - half, abs=1e-6)
+    assert difference.high == pytest.approx(up - down + half, abs=1e-6)
 
 
 def test_pairs_need_both_scores_and_a_refusal_is_a_score() -> None:
-    found = paired_difference(items(True, None, True), items(None, True, True, refused=(2,)))
-    assert (found.difference.n, found.difference.unscored, found.lost) == (1, 2, 1)
-    nothing = paired_difference(items(None), items(None))
-    assert math.isnan(nothing.difference.value)
-    assert nothing.p_value == 1.0
+    difference, _ = paired_difference(items(True, None, True), items(None, True, True, refused=(2,)))
+    assert (difference.n, difference.unscored, difference.value) == (1, 2, -1.0)
+    nothing, p = paired_difference(items(None), items(None))
+    assert math.isnan(nothing.value)
+    assert p == 1.0
 
 
 def test_the_same_scores_differ_by_nothing() -> None:
     same = items(*[True] * 20, *[False] * 10)
-    found = paired_difference(same, same)
-    assert (found.difference.value, found.p_value) == (0.0, 1.0)
-    assert found.difference.low is not None
-    assert found.difference.low < 0 < (found.difference.high or 0)  # no certainty from thirty items
+    difference, p = paired_difference(same, same)
+    assert (difference.value, p) == (0.0, 1.0)
+    assert difference.low is not None
+    assert difference.low < 0 < (difference.high or 0)  # no certainty from thirty items
 
 
 def test_bits_and_words_leave_refused_items_out_and_count_them() -> None:
@@ -93,11 +90,13 @@ def test_bits_and_words_leave_refused_items_out_and_count_them() -> None:
         ItemScore(id="b", bits_per_byte=2.1),
         ItemScore(id="c", refused=True),
     ]
-    assert mean_bits(base).value == pytest.approx(4.0)
-    figure = bits_difference(base, defended)
-    assert figure.value == pytest.approx(0.3)
-    assert (figure.n, figure.unscored) == (2, 1)
-    words = mean_words([ItemScore(id="a", answer="one two three"), ItemScore(id="b", refused=True)])
+    figures = {figure.name: figure for figure in set_figures("x", [], {"base": base, "defended": defended})}
+    assert figures["capability_bits_x_base"].value == pytest.approx(4.0)
+    gap = figures["capability_bits_difference_x"]
+    assert gap.value == pytest.approx(0.3)
+    assert (gap.n, gap.unscored) == (2, 1)
+    written = [ItemScore(id="a", answer="one two three"), ItemScore(id="b", refused=True)]
+    (words,) = (one for one in set_figures("x", [], {"base": written}) if one.name == "capability_words_x_base")
     assert (words.value, words.n, words.unscored, words.low) == (3.0, 1, 1, None)
 
 

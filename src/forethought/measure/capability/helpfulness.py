@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from inspect_ai import Task, eval_set
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import EvalLog, read_eval_log
+from inspect_ai.log import read_eval_log
 from inspect_ai.model import GenerateConfig, Model
 from inspect_ai.solver import generate
 
@@ -53,19 +53,12 @@ class Pair(Record):
     defended: str
 
 
-class Graded(Record):
-    """What the grader makes of a pair."""
+def grade_pairs(pairs: Sequence[Pair], grader: str | Model, log_dir: Path, seed: int = 0) -> list[float | None]:
+    """What the grader makes of each pair: 1 the defended model's answer, 0 the base's, one half a tie or a grader that
+    follows the order; None where its reply names no answer.
 
-    id: str
-    outcome: float | None
-    """1 the defended model's answer, 0 the base's, one half a tie or a grader that follows the order; None unscored."""
-    cause: str = ""
-
-
-def grade_pairs(pairs: Sequence[Pair], grader: str | Model, log_dir: Path, seed: int = 0) -> list[Graded]:
-    """Each pair graded in both orders through inspect-ai, resumable; which order comes first is drawn by seed.
-
-    Raises StageError where the evaluation can't finish.
+    Each pair is graded in both orders through inspect-ai, resumable; which order comes first is drawn by seed. Raises
+    StageError where the evaluation can't finish.
     """
     samples = []
     for pair in pairs:
@@ -87,24 +80,20 @@ def grade_pairs(pairs: Sequence[Pair], grader: str | Model, log_dir: Path, seed:
     if logs[0].status != "success":
         reason = logs[0].error.message if logs[0].error else logs[0].status
         raise StageError("grading", f"did not finish ({reason})", "Run the command again: it resumes")
-    return read_grades(logs[0], pairs)
+    log = logs[0] if logs[0].samples is not None else read_eval_log(logs[0].location)
+    said = {str(sample.id): sample.output.completion for sample in log.samples or [] if sample.error is None}
+    return [
+        _outcome(*(preference(said.get(f"{pair.id}/{first}", "")) for first in ("base", "defended"))) for pair in pairs
+    ]
 
 
-def read_grades(log: EvalLog, pairs: Sequence[Pair]) -> list[Graded]:
-    """The grades of a log, in the order of the pairs."""
-    full = log if log.samples is not None else read_eval_log(log.location)
-    said = {str(sample.id): sample.output.completion for sample in full.samples or [] if sample.error is None}
-    graded = []
-    for pair in pairs:
-        base_first = preference(said.get(f"{pair.id}/base", ""))
-        defended_first = preference(said.get(f"{pair.id}/defended", ""))
-        if base_first is None or defended_first is None:
-            graded.append(Graded(id=pair.id, outcome=None, cause="the grader's reply names no answer"))
-            continue
-        wins = (base_first == "second") + (defended_first == "first")
-        losses = (base_first == "first") + (defended_first == "second")
-        graded.append(Graded(id=pair.id, outcome=1.0 if wins == 2 else 0.0 if losses == 2 else 0.5))
-    return graded
+def _outcome(base_first: Preference | None, defended_first: Preference | None) -> float | None:
+    """Which of a pair's answers wins in both orders; one half where neither does."""
+    if base_first is None or defended_first is None:
+        return None
+    if (base_first, defended_first) == ("second", "first"):
+        return 1.0
+    return 0.0 if (base_first, defended_first) == ("first", "second") else 0.5
 
 
 def preference(reply: str) -> Preference | None:
@@ -116,9 +105,9 @@ def preference(reply: str) -> Preference | None:
     return "first" if found.group(1) == "A" else "second" if found.group(1) == "B" else "tie"
 
 
-def win_rate(graded: Sequence[Graded], draws: int = 2000, seed: int = 0) -> Figure:
+def win_rate(graded: Sequence[float | None], draws: int = 2000, seed: int = 0) -> Figure:
     """Mean outcome over graded pairs (one half: as helpful), percentile bootstrap interval by pair."""
-    known = np.array([one.outcome for one in graded if one.outcome is not None])
+    known = np.array([outcome for outcome in graded if outcome is not None])
     unscored = len(graded) - len(known)
     if not len(known):
         return Figure(value=math.nan, n=0, unscored=unscored)

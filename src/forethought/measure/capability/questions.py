@@ -10,29 +10,21 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
+
+import yaml
 
 from forethought.data.readers import Row, read_rows
 from forethought.errors import InputError
 from forethought.records import Record
 
 Kind = Literal["choice", "number", "short", "open", "instructions"]
-_NAMES: dict[str, tuple[str, ...]] = {
-    "question": (
-        "question", "question_stem", "goal", "ctx", "sentence", "prompt", "problem", "query", "instruction",
-        "stem", "body", "input", "text",
-    ),
-    "options": ("choices", "options", "mc1_targets", "answer_choices", "endings", "candidates"),
-    "answer": (
-        "answerkey", "answer_key", "gold", "answer_index", "answer_idx", "correct_index", "accepted", "label", "answer",
-        "final_answer", "answers", "target", "correct_answers", "correct_answer", "best_answer", "solution", "output",
-        "response",
-    ),
-    "context": ("passage", "context", "article", "input"),
-    "group": ("subject", "category", "topic", "type", "task"),
-}  # fmt: skip
+_NAMES: dict[str, list[str]] = yaml.safe_load(
+    resources.files("forethought").joinpath("measure/capability/columns.yaml").read_text(encoding="utf-8")
+)
 _SHORT_WORDS = 4
 """Longest accepted answer, in words, that can be looked for in a model's text."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -119,38 +111,44 @@ def guess_columns(rows: Sequence[Row], overrides: Mapping[str, str], path: str) 
     return chosen
 
 
+_Read = Callable[[Row], dict[str, Any] | str]
+"""From a row to the fields of its question beside text and group, or to the cause why it is none."""
+
+
 def _read(rows: Sequence[Row], columns: Mapping[str, str]) -> tuple[Kind, list[Question], Counter[str]]:
-    if all("instruction_id_list" in row for row in rows):
-        return "instructions", *_each(rows, lambda row: _instructions(row, columns))
-    if all(isinstance(row.get(columns.get("answer", "")), bool) for row in rows):
-        return "choice", *_each(rows, lambda row: _yes_no(row, columns))
-    if "options" in columns:
-        options = [_row_options(row, columns["options"]) for row in rows]
-        answers = [row.get(columns.get("answer", "")) for row in rows]
-        base = number_base(answers, [len(one.texts) if one else 0 for one in options])
-        return "choice", *_each(rows, lambda row: _choice(row, columns, base))
-    if "answer" not in columns:
-        return "open", [], Counter({"no column with answers": len(rows)})
-    answered = [_answers(row.get(columns["answer"])) for row in rows]
-    numbers = [final_number(found[0]) is not None for found in answered if found]
-    shorts = [any(len(one.split()) <= _SHORT_WORDS for one in found) for found in answered if found]
-    if numbers and sum(numbers) >= 0.9 * len(numbers):
-        return "number", *_each(rows, lambda row: _number(row, columns))
-    kind: Kind = "short" if shorts and sum(shorts) >= 0.9 * len(shorts) else "open"
-    return kind, *_each(rows, lambda row: _worded(row, columns, kind))
-
-
-def _each(rows: Sequence[Row], read: Any) -> tuple[list[Question], Counter[str]]:
-    """Questions, and why the other rows are none: `read` returns a question or a cause."""
+    """(kind of the questions, the questions, why the other rows are none)."""
+    kind, read = _reader(rows, columns)
     questions: list[Question] = []
     left_out: Counter[str] = Counter()
     for row in rows:
-        made = read(row)
-        if isinstance(made, Question):
-            questions.append(made)
+        text, group = _text(row, columns), row.get(columns.get("group", ""))
+        fields = read(row) if text else "no question"
+        if isinstance(fields, str):
+            left_out[fields] += 1
         else:
-            left_out[str(made)] += 1
-    return questions, left_out
+            questions.append(Question(text=text, group=str(group) if isinstance(group, str | int) else "", **fields))
+    return kind, questions, left_out
+
+
+def _reader(rows: Sequence[Row], columns: Mapping[str, str]) -> tuple[Kind, _Read]:
+    """The kind of a file's questions, and what reads one of its rows."""
+    if all("instruction_id_list" in row for row in rows):
+        return "instructions", _instructions
+    answer = columns.get("answer", "")
+    if all(isinstance(row.get(answer), bool) for row in rows):
+        return "choice", lambda row: {"choices": ("no", "yes"), "right": (1 if row[answer] else 0,)}
+    if "options" in columns:
+        options = [_row_options(row, columns["options"]) for row in rows]
+        base = number_base([row.get(answer) for row in rows], [len(one.texts) if one else 0 for one in options])
+        return "choice", lambda row: _choice(row.get(answer), _row_options(row, columns["options"]), base)
+    if not answer:
+        return "open", lambda row: "no column with answers"
+    answered = [found for row in rows if (found := _answers(row.get(answer)))]
+    if answered and sum(final_number(found[0]) is not None for found in answered) >= 0.9 * len(answered):
+        return "number", lambda row: _number(_answers(row.get(answer)))
+    shorts = sum(any(map(_is_short, found)) for found in answered)
+    kind: Kind = "short" if answered and shorts >= 0.9 * len(answered) else "open"
+    return kind, lambda row: _worded(_answers(row.get(answer)), kind)
 
 
 def _text(row: Row, columns: Mapping[str, str]) -> str:
@@ -162,66 +160,44 @@ def _text(row: Row, columns: Mapping[str, str]) -> str:
     return f"{text}\n\n{context.strip()}" if columns["context"].lower() == "input" else f"{context.strip()}\n\n{text}"
 
 
-def _group(row: Row, columns: Mapping[str, str]) -> str:
-    value = row.get(columns.get("group", ""))
-    return str(value) if isinstance(value, str | int) else ""
-
-
 def _row_options(row: Row, column: str) -> Options | None:
     if "," in column and column not in row:
         return read_options([row[one] for one in column.split(",") if row.get(one) not in (None, "")])
     return read_options(row.get(column))
 
 
-def _choice(row: Row, columns: Mapping[str, str], counts_from: int | None) -> Question | str:
-    text, options = _text(row, columns), _row_options(row, columns["options"])
-    if not text:
-        return "no question"
+def _choice(answer: Any, options: Options | None, counts_from: int | None) -> dict[str, Any] | str:
     if options is None:
         return "no two options"
     right = options.right
     if right is None:
-        answer = row.get(columns.get("answer", ""))
         if answer in (None, ""):
             return "no answer"
         right = right_option(answer, options, counts_from)
         if not right and counts_from is None and re.fullmatch(r"\d+", str(answer).strip()):
             return "a numbered answer, and the file leaves open whether it counts from 0 or 1"
-    if not right:
-        return "an answer that is none of the options"
-    return Question(text=text, choices=options.texts, right=right, group=_group(row, columns))
+    return {"choices": options.texts, "right": right} if right else "an answer that is none of the options"
 
 
-def _yes_no(row: Row, columns: Mapping[str, str]) -> Question | str:
-    text = _text(row, columns)
-    if not text:
-        return "no question"
-    right = 1 if row[columns["answer"]] else 0
-    return Question(text=text, choices=("no", "yes"), right=(right,), group=_group(row, columns))
-
-
-def _number(row: Row, columns: Mapping[str, str]) -> Question | str:
-    text, answers = _text(row, columns), _answers(row.get(columns["answer"]))
+def _number(answers: Sequence[str]) -> dict[str, Any] | str:
     number = final_number(answers[0]) if answers else None
-    if not text or number is None:
-        return "no question" if not text else "no number in the answer"
-    return Question(text=text, answers=(number, answers[0]), group=_group(row, columns))
+    return "no number in the answer" if number is None else {"answers": (number, answers[0])}
 
 
-def _worded(row: Row, columns: Mapping[str, str], kind: Kind) -> Question | str:
-    text, answers = _text(row, columns), _answers(row.get(columns["answer"]))
-    if kind == "short":
-        answers = tuple(one for one in answers if len(one.split()) <= _SHORT_WORDS)
-    if not text or not answers:
-        return "no question" if not text else "no answer"
-    return Question(text=text, answers=answers, group=_group(row, columns))
+def _worded(answers: Sequence[str], kind: Kind) -> dict[str, Any] | str:
+    kept = tuple(one for one in answers if kind != "short" or _is_short(one))
+    return {"answers": kept} if kept else "no answer"
 
 
-def _instructions(row: Row, columns: Mapping[str, str]) -> Question | str:
-    text, checks, arguments = _text(row, columns), row["instruction_id_list"], row.get("kwargs")
-    if not text or not isinstance(checks, list) or not isinstance(arguments, list) or len(checks) != len(arguments):
+def _is_short(answer: str) -> bool:
+    return len(answer.split()) <= _SHORT_WORDS
+
+
+def _instructions(row: Row) -> dict[str, Any] | str:
+    checks, arguments = row["instruction_id_list"], row.get("kwargs")
+    if not isinstance(checks, list) or not isinstance(arguments, list) or len(checks) != len(arguments):
         return "no list of instructions with their arguments"
-    return Question(text=text, checks=tuple(map(str, checks)), check_arguments=json.dumps(arguments))
+    return {"checks": tuple(map(str, checks)), "check_arguments": json.dumps(arguments)}
 
 
 def _answers(value: Any) -> tuple[str, ...]:

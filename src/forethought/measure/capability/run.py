@@ -89,7 +89,7 @@ def score_piece(
     config: CapabilityConfig,
 ) -> list[ItemScore]:  # fmt: skip
     """Scores of a few questions, through lm-eval's own evaluate."""
-    task = build_task(name, kind, questions, config.form, config.choices, shots, config.max_tokens)
+    task = build_task(name, kind, questions, config, shots)
     with _without_bars():
         results = evaluate(
             lm,

@@ -75,18 +75,6 @@ def model_key(folder: Path | None, name: str) -> str:
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:12]
 
 
-class PairedDifference(Record):
-    """Accuracy of the defended model minus the base model's, on the same items."""
-
-    difference: Figure
-    p_value: float
-    """Exact McNemar test, two-sided."""
-    gained: int
-    """Items that the defended model alone gets right."""
-    lost: int
-    """Items that the base model alone gets right."""
-
-
 def chance_level(questions: Sequence[Question]) -> float | None:
     """Mean share of right options: what guessing gets. None for questions without options."""
     shares = [len(question.right) / len(question.choices) for question in questions if question.choices]
@@ -106,11 +94,11 @@ def accuracy(scores: Sequence[ItemScore]) -> Figure:
     return share([False if score.refused else score.correct for score in scores])
 
 
-def paired_difference(base: Sequence[ItemScore], defended: Sequence[ItemScore]) -> PairedDifference:
-    """Difference in accuracy on items scored for both, with the interval of Bonett and Price (2012) for paired shares.
+def paired_difference(base: Sequence[ItemScore], defended: Sequence[ItemScore]) -> tuple[Figure, float]:
+    """(accuracy of the defended model minus the base's on items scored for both, p of McNemar's exact test, two-sided).
 
-    One success and one failure is added to each kind of disagreement, which keeps the coverage near 95 % in
-    small samples (doi 10.3102/1076998611411915).
+    The interval is that of Bonett and Price (2012) for paired shares: one success and one failure is added to each kind
+    of disagreement, which keeps the coverage near 95 % in small samples (doi 10.3102/1076998611411915).
     """
     pairs = [
         (bool(one.correct) and not one.refused, bool(two.correct) and not two.refused)
@@ -119,10 +107,9 @@ def paired_difference(base: Sequence[ItemScore], defended: Sequence[ItemScore]) 
     ]
     n = len(pairs)
     unscored = len(base) - n
-    gained, lost = sum(b and not a for a, b in pairs), sum(a and not b for a, b in pairs)
     if not n:
-        nothing = Figure(value=math.nan, n=0, unscored=unscored, unit="difference")
-        return PairedDifference(difference=nothing, p_value=1.0, gained=0, lost=0)
+        return Figure(value=math.nan, n=0, unscored=unscored, unit="difference"), 1.0
+    gained, lost = sum(b and not a for a, b in pairs), sum(a and not b for a, b in pairs)
     up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
     half = float(norm.ppf(0.975)) * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
     middle, value = up - down, (gained - lost) / n
@@ -130,30 +117,11 @@ def paired_difference(base: Sequence[ItemScore], defended: Sequence[ItemScore]) 
         value=value, low=max(-1.0, min(middle - half, value)), high=min(1.0, max(middle + half, value)), n=n,
         unscored=unscored, unit="difference",
     )  # fmt: skip
-    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return PairedDifference(difference=figure, p_value=p_value, gained=gained, lost=lost)
+    return figure, float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def mean_bits(scores: Sequence[ItemScore]) -> Figure:
-    """Mean bits per byte of the reference answers (lower is likelier), normal interval; refused items are unscored."""
-    return _mean([score.bits_per_byte for score in scores], "bits_per_byte")
-
-
-def bits_difference(base: Sequence[ItemScore], defended: Sequence[ItemScore]) -> Figure:
-    """Mean of defended minus base in bits per byte, over items that both answered."""
-    values = [
-        None if one.bits_per_byte is None or two.bits_per_byte is None else two.bits_per_byte - one.bits_per_byte
-        for one, two in zip(base, defended, strict=True)
-    ]
-    return _mean(values, "bits_per_byte")
-
-
-def mean_words(scores: Sequence[ItemScore]) -> Figure:
-    """Mean length of the generated answers in words; a refused item has no answer and is unscored here."""
-    return _mean([None if score.refused else float(len(score.answer.split())) for score in scores], "words")
-
-
-def _mean(values: Sequence[float | None], unit: str) -> Figure:
+def mean(values: Sequence[float | None], unit: str) -> Figure:
+    """The mean of what is there, with a normal interval; what is None is unscored."""
     known = np.array([value for value in values if value is not None])
     unscored = len(values) - len(known)
     if not len(known):
@@ -167,22 +135,29 @@ def _mean(values: Sequence[float | None], unit: str) -> Figure:
 def set_figures(
     name: str, questions: Sequence[Question], systems: dict[str, Sequence[ItemScore]], base: str = "base"
 ) -> list[Figure]:
-    """All figures of one question set. `systems` maps a model's name to its scores; `base` is compared with."""
+    """All figures of one question set. `systems` maps a model's name to its scores; `base` is compared with.
+
+    Bits per byte of the reference answers (lower is likelier) and words of written ones are means over the items that
+    were not refused; those are unscored there.
+    """
     figures: list[Figure] = []
     chance = chance_level(questions)
     if chance is not None:
         figures.append(Figure(name=f"capability_chance_{name}", value=chance, n=len(questions)))
     for system, scores in systems.items():
+        ending = f"{name}_{system}"
         if any(score.correct is not None or score.cause for score in scores):
-            figures.append(accuracy(scores).named(f"capability_{name}_{system}"))
+            figures.append(accuracy(scores).named(f"capability_{ending}"))
         if any(score.correct_raw is not None for score in scores):
             raw = share([False if score.refused else score.correct_raw for score in scores])
-            figures.append(raw.named(f"capability_raw_{name}_{system}"))
-        if any(score.bits_per_byte is not None for score in scores):
-            figures.append(mean_bits(scores).named(f"capability_bits_{name}_{system}"))
+            figures.append(raw.named(f"capability_raw_{ending}"))
+        bits = [score.bits_per_byte for score in scores]
+        if any(one is not None for one in bits):
+            figures.append(mean(bits, "bits_per_byte").named(f"capability_bits_{ending}"))
         if any(score.answer for score in scores):
-            figures.append(mean_words(scores).named(f"capability_words_{name}_{system}"))
-        figures.append(share([score.refused for score in scores]).named(f"capability_refused_{name}_{system}"))
+            words = [None if score.refused else float(len(score.answer.split())) for score in scores]
+            figures.append(mean(words, "words").named(f"capability_words_{ending}"))
+        figures.append(share([score.refused for score in scores]).named(f"capability_refused_{ending}"))
         if system != base and base in systems:
             figures += _compared(name, systems[base], scores)
     return figures
@@ -191,11 +166,11 @@ def set_figures(
 def _compared(name: str, base: Sequence[ItemScore], scores: Sequence[ItemScore]) -> list[Figure]:
     figures: list[Figure] = []
     if any(score.correct is not None for score in scores):
-        paired = paired_difference(base, scores)
-        figures.append(paired.difference.named(f"capability_difference_{name}"))
-        figures.append(
-            Figure(name=f"capability_mcnemar_p_{name}", value=paired.p_value, n=paired.difference.n, unit="p")
-        )
-    if any(score.bits_per_byte is not None for score in scores):
-        figures.append(bits_difference(base, scores).named(f"capability_bits_difference_{name}"))
+        difference, p = paired_difference(base, scores)
+        figures.append(difference.named(f"capability_difference_{name}"))
+        figures.append(Figure(name=f"capability_mcnemar_p_{name}", value=p, n=difference.n, unit="p"))
+    bits = [(one.bits_per_byte, two.bits_per_byte) for one, two in zip(base, scores, strict=True)]
+    if any(two is not None for _, two in bits):
+        gaps = [None if one is None or two is None else two - one for one, two in bits]
+        figures.append(mean(gaps, "bits_per_byte").named(f"capability_bits_difference_{name}"))
     return figures

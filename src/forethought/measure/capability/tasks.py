@@ -20,12 +20,11 @@ from typing import Any
 import datasets
 from lm_eval.api.task import ConfigurableTask
 
-from forethought.measure.capability import Choices, Form
+from forethought.measure.capability import CapabilityConfig
 from forethought.measure.capability.questions import LETTERS, Kind, Question
 
 MAX_TOKENS: dict[Kind, int] = {"choice": 32, "number": 256, "short": 32, "open": 128, "instructions": 512}
 """Longest generated answer by kind, in tokens."""
-_ANSWER = "Question: {}\nAnswer:"
 _NUMBER = r"(-?[$0-9.,]{2,})|(-?[0-9]+)"  # lm-eval's `flexible-extract` of GSM8K
 _LETTER = r"\(([A-Z])\)|^\s*([A-Z])(?:[.):]|\s*$)"
 
@@ -55,98 +54,81 @@ class LocalTask(ConfigurableTask):  # type: ignore[misc]
 
 
 def build_task(
-    name: str, kind: Kind, questions: Sequence[Question], form: Form, choices: Choices = "text",
-    shots: Sequence[Question] = (), max_tokens: int | None = None,
-) -> LocalTask:  # fmt: skip
-    """An lm-eval task over questions of one kind; `shots` are worked examples put before each.
-
-    `max_tokens`: longest generated answer; None is the kind's own limit.
-    """
-    docs = [as_doc(question) for question in questions]
-    listed = kind == "choice" and (form == "generate" or choices == "letter")
-    config: dict[str, Any] = {
+    name: str, kind: Kind, questions: Sequence[Question], config: CapabilityConfig, shots: Sequence[Question] = ()
+) -> LocalTask:
+    """An lm-eval task over questions of one kind; `shots` are worked examples put before each."""
+    docs = [_as_doc(question, kind, config) for question in questions]
+    task: dict[str, Any] = {
         "task": name,
         "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(docs)},
         "test_split": "test",
-        "doc_to_text": _prompt_listed if listed else _prompt_plain if kind in {"open", "instructions"} else _prompt,
+        "doc_to_text": "prompt",
+        "doc_to_target": "target",
         "num_fewshot": len(shots),
         "metadata": {"version": 1.0},
     }
-    config |= _scored(kind, listed) if form == "loglikelihood" else _written(kind, max_tokens or MAX_TOKENS[kind])
+    if config.form == "generate":
+        task |= _written(kind, config.max_tokens or MAX_TOKENS[kind])
+    elif kind == "choice":
+        task |= {"output_type": "multiple_choice", "doc_to_choice": "options"}
+        task |= {"metric_list": [_mean("acc"), _mean("acc_norm")]}
+    else:
+        perplexity = {"metric": "perplexity", "aggregation": "mean", "higher_is_better": False}
+        task |= {"output_type": "loglikelihood", "metric_list": [perplexity]}
     if shots:
-        # Functions are not taken over from the task: the sampler gets them again.
-        own = {key: config[key] for key in ("doc_to_text", "doc_to_target", "doc_to_choice") if key in config}
-        config["fewshot_config"] = {"sampler": "first_n", "samples": [as_doc(shot) for shot in shots], **own}
+        own = {key: task[key] for key in ("doc_to_text", "doc_to_target", "doc_to_choice") if key in task}
+        samples = [_as_doc(shot, kind, config) for shot in shots]
+        task["fewshot_config"] = {"sampler": "first_n", "samples": samples, **own}
     with _quiet():
-        task = LocalTask(config=config)
-    task.kind = kind
-    return task
+        made = LocalTask(config=task)
+    made.kind = kind
+    return made
 
 
-def as_doc(question: Question) -> dict[str, Any]:
-    """A question as a row of lm-eval's dataset."""
+def _as_doc(question: Question, kind: Kind, config: CapabilityConfig) -> dict[str, Any]:
+    """A question as a row of lm-eval's dataset: what is put, what is expected, and what its checker needs."""
+    listed = kind == "choice" and (config.form == "generate" or config.choices == "letter")
+    letters = LETTERS[: len(question.choices)]
+    prompt = question.text if kind in {"open", "instructions"} else f"Question: {question.text}\nAnswer:"
+    if listed:
+        lines = [f"({letter}) {text}" for letter, text in zip(letters, question.choices, strict=True)]
+        prompt = "\n".join([f"Question: {question.text}", *lines, "Answer:"])
+    target: Any
+    if kind == "choice":
+        target = letters[question.right[0]] if config.form == "generate" else list(question.right)
+    elif config.form == "loglikelihood" and kind == "number":
+        target = question.answers[-1]  # the worked answer
+    else:
+        target = question.answers[0] if question.answers else ""
     return {
-        "id": question.id,
-        "question": question.text,
-        "choices": list(question.choices),
-        "right": list(question.right),
+        "prompt": prompt,
+        "target": target,
+        "choices": list(question.choices),  # which lm-eval's filter reads
+        "options": list(letters) if listed else list(question.choices),
         "answers": list(question.answers),
+        "question": question.text,
         "checks": list(question.checks),
         "check_arguments": question.check_arguments,
     }
 
 
-def _prompt(doc: Mapping[str, Any]) -> str:
-    return _ANSWER.format(doc["question"])
-
-
-def _prompt_plain(doc: Mapping[str, Any]) -> str:
-    return str(doc["question"])
-
-
-def _prompt_listed(doc: Mapping[str, Any]) -> str:
-    lines = [f"({letter}) {text}" for letter, text in zip(LETTERS, doc["choices"], strict=False)]
-    return "\n".join([f"Question: {doc['question']}", *lines, "Answer:"])
-
-
-def _letters(doc: Mapping[str, Any]) -> list[str]:
-    return list(LETTERS[: len(doc["choices"])])
-
-
-def _scored(kind: Kind, listed: bool) -> dict[str, Any]:
-    if kind == "choice":
-        return {
-            "output_type": "multiple_choice",
-            "doc_to_choice": _letters if listed else (lambda doc: list(doc["choices"])),
-            "doc_to_target": lambda doc: list(doc["right"]),
-            "metric_list": [_mean("acc"), _mean("acc_norm")],
-        }
-    return {
-        "output_type": "loglikelihood",
-        # The worked answer of a number task, the first accepted answer of the others.
-        "doc_to_target": lambda doc: doc["answers"][-1] if kind == "number" else doc["answers"][0],
-        "metric_list": [{"metric": "perplexity", "aggregation": "mean", "higher_is_better": False}],
-    }
-
-
 def _written(kind: Kind, max_tokens: int) -> dict[str, Any]:
-    config: dict[str, Any] = {
+    """How lm-eval reads an answer that the model writes."""
+    task: dict[str, Any] = {
         "output_type": "generate_until",
-        "doc_to_target": lambda doc: doc["answers"][0] if doc["answers"] else "",
         "generation_kwargs": {"until": ["Question:"], "do_sample": False, "max_gen_toks": max_tokens},
         "metric_list": [_mean("exact_match")],
     }
     if kind == "number":
         regex = {"function": "regex", "group_select": -1, "regex_pattern": _NUMBER}
         ignored = {"ignore_case": True, "regexes_to_ignore": [",", r"\$", r"\.$"]}
-        config["filter_list"] = [{"name": "flexible-extract", "filter": [regex, {"function": "take_first"}]}]
-        config["metric_list"] = [_mean("exact_match") | ignored]
+        task["filter_list"] = [{"name": "flexible-extract", "filter": [regex, {"function": "take_first"}]}]
+        task["metric_list"] = [_mean("exact_match") | ignored]
     if kind == "choice":
         regex = {"function": "multi_choice_regex", "group_select": -1, "ignore_case": True, "regex_pattern": _LETTER}
-        config["filter_list"] = [{"name": "letter", "filter": [regex, {"function": "take_first"}]}]
-        config["doc_to_target"] = lambda doc: LETTERS[doc["right"][0]]
-        config["metric_list"] = [_mean("exact_match") | {"ignore_punctuation": True}]
-    return config
+        task["filter_list"] = [{"name": "letter", "filter": [regex, {"function": "take_first"}]}]
+        task["metric_list"] = [_mean("exact_match") | {"ignore_punctuation": True}]
+    return task
 
 
 def _mean(metric: str) -> dict[str, Any]:
