@@ -12,9 +12,23 @@ from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 from forethought.data.evolve import load_operators
 from forethought.data.teach import INTENT_WORDS, Lesson
-from forethought.data.teachers.llm import estimate, lessons_from_model
-from forethought.data.teachers.prompt import TeachTask, call_for, response_schema, system_prompt, user_prompt
-from forethought.data.teachers.read import clause, has_markers, one_line, read_lesson, variant_fault, with_rule
+from forethought.data.teachers.llm import (
+    call_for,
+    estimate,
+    lessons_from_model,
+    response_schema,
+    system_prompt,
+    user_prompt,
+)
+from forethought.data.teachers.read import (
+    TeachTask,
+    clause,
+    has_markers,
+    one_line,
+    read_lesson,
+    variant_fault,
+    with_rule,
+)
 from forethought.errors import ConfigError
 from forethought.models.callspec import CallSettings, Price, Reject
 from forethought.policy import default_policy

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought.data.sources import SourceSpec, load_requests
-from forethought.data.teachers.llm import lessons_from_dataset, own_lesson
+from forethought.data.teachers.read import lessons_from_dataset, own_lesson
 from forethought.data.verify import fault
 from forethought.policy import default_policy
 from forethought.reasoning import SafetyReasoning

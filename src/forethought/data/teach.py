@@ -68,6 +68,13 @@ class Lesson(Record):
     twin: str = ""
     """A harmless request that looks like this harmful one; empty when the teacher wrote none."""
 
+    @property
+    def reasoning(self) -> SafetyReasoning:
+        """The thought that it teaches."""
+        return SafetyReasoning(
+            intent=self.intent, findings=self.findings, deliberation=self.deliberation, verdict=self.verdict
+        )
+
 
 def intent_of(text: str) -> str:
     """What a request asks, as a verb phrase of at most INTENT_WORDS words: `learn how to ...`."""
@@ -105,9 +112,7 @@ def reason_about(request: Request, policy: Policy, lesson: Lesson | None = None)
     Raises ConfigError when it names a rule that the policy does not have.
     """
     if lesson is not None:
-        return SafetyReasoning(
-            intent=lesson.intent, findings=lesson.findings, deliberation=lesson.deliberation, verdict=lesson.verdict
-        )
+        return lesson.reasoning
     intent = intent_of(request.plain)
     if not request.harmful:
         return SafetyReasoning(intent=intent, verdict="comply")

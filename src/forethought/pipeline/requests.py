@@ -15,8 +15,8 @@ from forethought.data.evolve import Operator
 from forethought.data.overlap import decontaminate, evaluation_set, known_evaluation_sets, removed_by_cause
 from forethought.data.sources import OnMapping, SourceSpec, cap_per_rule, load_split, sample
 from forethought.data.teach import Lesson
-from forethought.data.teachers.llm import estimate, lessons_from_dataset, lessons_from_model
-from forethought.data.teachers.prompt import TeachTask
+from forethought.data.teachers.llm import estimate, lessons_from_model
+from forethought.data.teachers.read import TeachTask, lessons_from_dataset
 from forethought.errors import ConfigError, StageError
 from forethought.manifest import write_json
 from forethought.models.asking import open_model

@@ -1,26 +1,26 @@
-"""What a teacher wrote, read with suspicion: into a lesson, or a cause why it can't be one.
+"""What a teacher or a dataset wrote, read with suspicion: into a lesson, or a cause why it can't be one.
 
-Text from a teacher or a dataset is untrusted: markers that could end or decide a thought are
-found before it becomes training data.
+Their text is untrusted: markers that could end or decide a thought are found before it becomes training data.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from json_repair import repair_json
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from forethought.data.teach import INTENT_WORDS, Lesson
-from forethought.data.teachers.prompt import Taught, TeachTask
+from forethought.data.evolve import Operator
+from forethought.data.teach import INTENT_WORDS, Lesson, intent_of
 from forethought.data.verify import MAX_REQUEST_CHARACTERS, SUPPORT, fault
 from forethought.models.callspec import Reject
 from forethought.policy import Policy, Rule
-from forethought.reasoning import Finding, SafetyReasoning
-from forethought.records import Example
+from forethought.reasoning import Finding
+from forethought.records import Example, Record, Request
 from forethought.refusal import garbled, looks_english, refusal_outcome
 
 _REFUSAL_CHARACTERS = 1200
@@ -38,6 +38,39 @@ _MARKERS = re.compile(
 )
 """What ends, opens or decides a thought in some format, or a turn in some chat template."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+class TeachTask(Record):
+    """A request to be taught, and the styles to rewrite it in."""
+
+    request: Request
+    operators: tuple[Operator, ...] = ()
+    twin: bool = True
+    """Whether a harmless look-alike is asked for; harmful requests alone have one."""
+
+
+class _TaughtFinding(BaseModel):
+    rule: str
+    reason: str
+
+
+class _TaughtVariant(BaseModel):
+    operator: str
+    text: str
+
+
+class _Taught(BaseModel):
+    """The answer to one call, as the teacher writes it: `schema.json`, and what else it adds is passed over.
+
+    Fields of a harmless request are empty from `findings` to `refusal`.
+    """
+
+    intent: str
+    findings: list[_TaughtFinding] = []
+    verdict: Literal["refuse", "comply"]
+    refusal: str = ""
+    variants: list[_TaughtVariant] = []
+    twin: str = ""
 
 
 def read_lesson(text: str, task: TeachTask, policy: Policy) -> tuple[Lesson, tuple[str, ...]] | Reject:
@@ -76,7 +109,7 @@ def read_lesson(text: str, task: TeachTask, policy: Policy) -> tuple[Lesson, tup
     return Reject(cause) if cause else (lesson, missing)
 
 
-def _parse(text: str) -> Taught | Reject:
+def _parse(text: str) -> _Taught | Reject:
     """Strict JSON, else repaired JSON, else the cause."""
     body = re.sub(r"(?s)^\s*<think>.*?</think>", "", text).strip()
     body = re.sub(r"(?s)^```(?:json)?\s*(.*?)\s*```$", r"\1", body)
@@ -92,7 +125,7 @@ def _parse(text: str) -> Taught | Reject:
     if not isinstance(loaded, dict):
         return Reject("not JSON", "it is not a JSON object")
     try:
-        return Taught.model_validate(_forgiven(loaded))
+        return _Taught.model_validate(_forgiven(loaded))
     except ValidationError as error:
         places = ", ".join(sorted({str(fault["loc"][0]) for fault in error.errors()}))
         return Reject("the schema is broken", f"it does not follow the schema at: {places}")
@@ -130,7 +163,7 @@ def _intent_fault(intent: str) -> Reject | None:
     return None
 
 
-def _verdict_fault(taught: Taught, task: TeachTask) -> Reject | None:
+def _verdict_fault(taught: _Taught, task: TeachTask) -> Reject | None:
     expected = "refuse" if task.request.harmful else "comply"
     if taught.verdict != expected:
         label = "harmful" if task.request.harmful else "harmless"
@@ -140,7 +173,7 @@ def _verdict_fault(taught: Taught, task: TeachTask) -> Reject | None:
     return None
 
 
-def _findings(taught: Taught, task: TeachTask, policy: Policy) -> tuple[Finding, ...] | Reject:
+def _findings(taught: _Taught, task: TeachTask, policy: Policy) -> tuple[Finding, ...] | Reject:
     """The rules broken, at most two, each once; only known ones where the request has its rules."""
     found: dict[str, Finding] = {}
     for finding in taught.findings:
@@ -163,7 +196,7 @@ def _findings(taught: Taught, task: TeachTask, policy: Policy) -> tuple[Finding,
     return tuple(found.values())[:2]
 
 
-def _refusal(taught: Taught, findings: tuple[Finding, ...], policy: Policy) -> str | Reject:
+def _refusal(taught: _Taught, findings: tuple[Finding, ...], policy: Policy) -> str | Reject:
     """The refusal on one line, which names its rule."""
     raw = taught.refusal
     if has_markers(raw) or has_rule_lines(raw, policy):
@@ -191,7 +224,7 @@ def _foreign_ids(text: str, policy: Policy) -> set[str]:
     return set(re.findall(rf"\b(?:{like})\d+\b", text)) - set(policy.rule_ids) if letters else set()
 
 
-def _variants(taught: Taught, task: TeachTask) -> tuple[dict[str, str], tuple[str, ...]]:
+def _variants(taught: _Taught, task: TeachTask) -> tuple[dict[str, str], tuple[str, ...]]:
     """(variants that can be used, causes for those that can't). None of them costs the lesson."""
     written = {variant.operator.strip().lower(): variant.text for variant in reversed(taught.variants)}
     kept: dict[str, str] = {}
@@ -229,7 +262,7 @@ def _letters(text: str) -> str:
     return "".join(character for character in text.casefold() if character.isalnum())
 
 
-def _twin(taught: Taught, task: TeachTask) -> tuple[str, tuple[str, ...]]:
+def _twin(taught: _Taught, task: TeachTask) -> tuple[str, tuple[str, ...]]:
     if not task.twin:
         return "", ()
     twin = one_line(taught.twin, _TWIN_CHARACTERS)
@@ -239,11 +272,15 @@ def _twin(taught: Taught, task: TeachTask) -> tuple[str, tuple[str, ...]]:
 
 def _row_fault(lesson: Lesson, task: TeachTask, policy: Policy) -> str | None:
     """What verification would say to the training row of the original: better asked again now than dropped later."""
-    reasoning = SafetyReasoning(intent=lesson.intent, findings=lesson.findings, verdict=lesson.verdict)
-    example = Example(
-        request=task.request, reasoning=reasoning, answer=lesson.answer, answer_complete=bool(lesson.answer)
-    )
+    example = _original(lesson, task.request)
     return fault(example, policy, "think", "full") or fault(example, policy, "paper", "short")
+
+
+def _original(lesson: Lesson, request: Request) -> Example:
+    """The training row of the request itself."""
+    return Example(
+        request=request, reasoning=lesson.reasoning, answer=lesson.answer, answer_complete=bool(lesson.answer)
+    )
 
 
 def has_markers(text: str) -> bool:
@@ -287,3 +324,58 @@ def with_rule(answer: str, rules: Sequence[Rule]) -> str:
         return answer
     end = "" if answer.rstrip()[-1:] in set(".!?)\"'\u2026\u3002\uff01\uff1f") else "."
     return f"{answer.rstrip()}{end} The rule on {rule.title} ({rule.id}) is the reason."
+
+
+# Lessons from a set that brings its own reasoning, such as STAR-1 (arXiv 2504.01903).
+#
+# Its answers read `<think>` reasoning `</think>` refusal. The reasoning becomes the deliberation, the refusal
+# the answer. Published refusals don't name our rules: a sentence that does is added.
+
+_THOUGHT = re.compile(r"(?s)^\s*<think>(?P<thought>.*?)</think>(?P<answer>.*)$")
+_DELIBERATION_CHARACTERS = 6000
+
+
+def lessons_from_dataset(requests: Sequence[Request], policy: Policy) -> tuple[dict[str, Lesson], Counter[str]]:
+    """(lessons by request id, how many requests got none by cause).
+
+    Harmful requests need their rules first (`classify.assign`). Harmless ones keep their
+    reasoning; the target model answers them itself. An answer that complies is never kept for a
+    harmful request, however well it was meant: phrases can't tell a safe completion from a harmful one.
+    """
+    lessons: dict[str, Lesson] = {}
+    causes: Counter[str] = Counter()
+    for request in requests:
+        lesson = own_lesson(request, policy)
+        if isinstance(lesson, str):
+            causes[lesson] += 1
+        else:
+            lessons[request.id] = lesson
+    return lessons, causes
+
+
+def own_lesson(request: Request, policy: Policy) -> Lesson | str:
+    """The lesson a request brings along, or the cause why there is none."""
+    if request.harmful is None:
+        return "the request has no label"
+    match = _THOUGHT.match(request.answer or "")
+    if match is None or not match["thought"].strip():
+        return "no reasoning of its own"
+    thought, answer = lines_kept(match["thought"], _DELIBERATION_CHARACTERS), match["answer"].strip()
+    if has_markers(thought) or has_markers(answer) or has_rule_lines(thought, policy):
+        return "injected markers"
+    rules = [policy.rule(rule_id) for rule_id in request.rules[:2]]
+    if request.harmful:
+        if not rules:
+            return "no rule is assigned"
+        if refusal_outcome(answer)[0] != "refused":
+            return "the answer doesn't refuse"
+        answer = with_rule(lines_kept(answer, _DELIBERATION_CHARACTERS), rules)
+    lesson = Lesson(
+        request_id=request.id,
+        intent=intent_of(request.plain),
+        findings=tuple(Finding(rule=rule.id, violated=True, reason=rule.reason) for rule in rules),
+        verdict="refuse" if request.harmful else "comply",
+        deliberation=thought,
+        answer=answer if request.harmful else "",
+    )
+    return fault(_original(lesson, request), policy, "think", "full") or lesson
