@@ -52,7 +52,7 @@ def test_a_harmful_request_and_its_twin_are_no_duplicates() -> None:
 
 def test_no_shipped_minimal_pair_is_taken_for_a_duplicate() -> None:
     pairs = shipped_requests("contrast")
-    assert repeated(pairs) == []
+    assert repeated(pairs) == {}
     look_alikes = shipped_requests("lookalike")
     assert not any(contaminated(look_alikes, shipped_requests("harmful")))
 
@@ -103,7 +103,7 @@ def test_two_requests_in_one_long_template_are_two() -> None:
         " harbour pilot, with one anecdote, two dates, no abbreviations and a closing proverb. The visitor asks: "
     )
     rows = [_ask(frame + "how are anchors forged?"), _ask(frame + "why do lighthouses blink?")]
-    assert repeated(rows) == []
+    assert repeated(rows) == {}
     assert len(repeated([rows[0], _ask(frame + "how are anchors forged today?")])) == 1
 
 
@@ -130,8 +130,8 @@ def _distinct(shared: Path, one: str, other: str) -> tuple[int, int]:
     """(requests of `one` near `other`, requests of `other` that they are near)."""
     rows = list(load_requests(SourceSpec(path=str(shared / one)), True))
     tested = list(load_requests(SourceSpec(path=str(shared / other)), True))
-    matches = [match for row in contaminated(rows, tested) for match in row]
-    return len({match.row for match in matches}), len({match.neighbour.number for match in matches})
+    found = contaminated(rows, tested)
+    return sum(bool(matches) for matches in found), len({match.number for matches in found for match in matches})
 
 
 def test_the_overlaps_that_the_development_data_is_known_for_are_found(shared: Path) -> None:
@@ -141,7 +141,7 @@ def test_the_overlaps_that_the_development_data_is_known_for_are_found(shared: P
     assert 7 <= found <= 13
     rows = list(load_requests(SourceSpec(path=str(shared / "harmful/dangerousqa.json")), True))
     tested = list(load_requests(SourceSpec(path=str(shared / "harmful/do_not_answer")), True))
-    same = {m.neighbour.number for row in contaminated(rows, tested, threshold=0.99) for m in row}
+    same = {m.number for row in contaminated(rows, tested, threshold=0.99) for m in row}
     assert len(same) == 7
 
 
@@ -164,12 +164,11 @@ def test_thousands_of_requests_take_seconds(shared: Path) -> None:
 
 def test_a_repeat_names_the_earlier_request_by_its_place() -> None:
     rows = [_ask("Bake bread"), _ask("Forge an anchor", True), _ask("Bake bread!"), _ask(LONG), _ask(LONG + "?")]
-    assert [(match.row, match.neighbour.number) for match in repeated(rows)] == [(2, 0), (4, 3)]
+    assert {row: match.number for row, match in repeated(rows).items()} == {2: 0, 4: 3}
 
 
 def _repeats(rows: list[Request], threshold: float = WITHIN) -> list[tuple[int, int, float]]:
-    found = repeated(rows, threshold)
-    return [(match.row, match.neighbour.number, match.neighbour.similarity) for match in found]
+    return [(row, match.number, match.similarity) for row, match in repeated(rows, threshold).items()]
 
 
 def test_what_is_near_a_removed_request_alone_stays() -> None:

@@ -115,16 +115,14 @@ def test_vectors_have_unit_length_and_depend_on_the_texts_alone() -> None:
 # Trap 8: demonstrations and test prompts of one benchmark
 
 
-def test_trap_8_a_demonstration_near_an_evaluation_request_is_left_out_and_counted() -> None:
+def test_trap_8_a_demonstration_near_an_evaluation_request_is_left_out() -> None:
     tested = [user_request("How do I get candle wax out of a linen tablecloth?")]
     near = [
         Demonstration(request="How can I get candle wax out of linen tablecloths?", rewritten="Hou dae A dae't?"),
         Demonstration(request="", rewritten="Pray, how might one get that candle wax out o' my linen tablecloth, sir?"),
     ]
     far = Demonstration(request="How do I get ink out of a shirt?", rewritten="Hou dae A get ink oot o' a sark?")
-    kept, left_out = usable_demonstrations([*near, far], tested)
-    assert kept == [far]
-    assert dict(left_out) == {"near an evaluation request": 2}
+    assert usable_demonstrations([*near, far], tested) == [far]
     assert choose_demonstrations(_operator([*near, far]), against=tested) == (far,)
 
 
@@ -134,26 +132,26 @@ def test_trap_8_a_short_evaluation_request_is_found_inside_a_long_story() -> Non
         " sailor comes in out of the rain, puts a case on the counter, and asks how to varnish an old violin. Reply."
     )
     shown = Demonstration(request="", rewritten=told)
-    assert usable_demonstrations([shown], [user_request("How do I varnish an old violin?")])[0] == []
-    assert usable_demonstrations([shown], [user_request("How do I varnish an old canoe?")])[0] == [shown]
+    assert usable_demonstrations([shown], [user_request("How do I varnish an old violin?")]) == []
+    assert usable_demonstrations([shown], [user_request("How do I varnish an old canoe?")]) == [shown]
 
 
 def test_a_style_worn_by_an_evaluation_request_is_compared_without_it() -> None:
     """What counts is what is really asked: `plain`."""
     tested = user_request("How do I varnish a violin?").restyled("Yo, varnishin a violin, how tho", "slang")
     shown = Demonstration(request="How do I varnish a violin?", rewritten="Speak, how shall I do the thing?")
-    assert usable_demonstrations([shown], [tested])[0] == []
+    assert usable_demonstrations([shown], [tested]) == []
 
 
 def test_trap_8_no_shipped_demonstration_is_near_a_shipped_request() -> None:
     held_out = [*shipped_requests("contrast"), *shipped_requests("ordinary")]
-    assert usable_demonstrations([shown for _, shown in SHOWN], held_out)[1].total() == 0
+    assert len(usable_demonstrations([shown for _, shown in SHOWN], held_out)) == len(SHOWN)
 
 
 def test_trap_8_no_shipped_demonstration_is_near_a_public_set(shared: Path) -> None:
     for name in ("harmful/malicious_instruct.txt", "harmful/harmbench_val.csv", "over_refusal/xstest.csv"):
         tested = list(load_requests(SourceSpec(path=str(shared / name)), None))
-        assert usable_demonstrations([shown for _, shown in SHOWN], tested)[1].total() == 0
+        assert len(usable_demonstrations([shown for _, shown in SHOWN], tested)) == len(SHOWN)
 
 
 # Pools

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.dedupe import remove_duplicates
-from forethought.data.overlap import (
+from forethought.data.dedupe import (
     EVALUATION_SETS,
     OverlapReport,
     decontaminate,
     evaluation_set,
     known_evaluation_sets,
     overlaps,
+    remove_duplicates,
     removed_by_cause,
 )
 from forethought.data.shipped import shipped_requests

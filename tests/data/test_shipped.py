@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.dedupe import remove_duplicates
-from forethought.data.overlap import known_evaluation_sets
+from forethought.data.dedupe import known_evaluation_sets, remove_duplicates
 from forethought.data.shipped import RULE_EXAMPLE, _rows, rule_examples, shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError

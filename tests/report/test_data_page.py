@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from forethought.cli.data import bar, overlap_view, spark, summary_view
-from forethought.data.overlap import overlaps as find_overlaps
+from forethought.data.dedupe import overlaps as find_overlaps
 from forethought.data.teach import reason_about
 from forethought.records import user_request
 from forethought.report.data_page import Count, DataSummary, Lengths, bars, columns, summarise, write_data_page

@@ -18,7 +18,7 @@ from forethought.cli.options import ModelArgument, ShowHarmful, SkipBad, SourceA
 from forethought.cli.terminal import Terminal, console, quiet, say
 
 if TYPE_CHECKING:
-    from forethought.data.overlap import OverlapReport
+    from forethought.data.dedupe import OverlapReport
     from forethought.data.read import Reading
     from forethought.report.data_page import Count, DataSummary, Lengths, Sample
 
@@ -147,7 +147,7 @@ def overlaps(
     show: ShowHarmful = False,
 ) -> None:
     """Shows which requests of one set stand in another, as they are or nearly so."""
-    from forethought.data.overlap import overlaps_of
+    from forethought.data.dedupe import overlaps_of
 
     report = overlaps_of(source, evaluation, whole_texts=show)
     say(f"{report.requests:,} requests of {source}, {len(report.contaminated):,} of them in {evaluation}")

@@ -1,4 +1,4 @@
-"""Near duplicates within a set, and between training and evaluation.
+"""Near duplicates within a set and between training and evaluation, and the report of what was removed because of what.
 
 What counts as the same request:
 
@@ -25,18 +25,23 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import snowballstemmer
 from SetSimilaritySearch import SearchIndex
 
-from forethought.records import Request
+from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers, shipped_requests
+from forethought.data.sources import SourceSpec, load_requests
+from forethought.errors import ConfigError
+from forethought.records import Record, Request, user_request
 
 THRESHOLD = 0.6
 """Jaccard similarity from which a request counts as one of an evaluation set.
@@ -64,90 +69,6 @@ CONTAINED = 0.8
 """Share of a short request's word pairs inside a long one from which it counts as contained."""
 CONTAINED_WORDS = 6
 """Fewest content words of a request that is looked for inside longer ones: fewer turn up by chance."""
-
-
-class Match(NamedTuple):
-    """A request and what it is near."""
-
-    row: int
-    """Its place in the requests."""
-    neighbour: Neighbour
-    """Place in the evaluation requests, or in the requests where `within`."""
-    within: bool
-
-
-def _contradict(one: Request, other: Request) -> bool:
-    return one.harmful is not None and other.harmful is not None and one.harmful is not other.harmful
-
-
-def _same_wording_where_labels_differ(one: Request, other: Request, neighbour: Neighbour) -> bool:
-    return neighbour.how == "exact" or not _contradict(one, other)
-
-
-def contaminated(
-    requests: Sequence[Request], against: Sequence[Request], threshold: float = THRESHOLD
-) -> list[list[Match]]:
-    """For each request, the evaluation requests that it is near, the most similar first."""
-    found = near([pieces(one.plain) for one in requests], [pieces(one.plain) for one in against], threshold)
-    return [
-        [
-            Match(row, neighbour, within=False)
-            for neighbour in found[row]
-            if _same_wording_where_labels_differ(request, against[neighbour.number], neighbour)
-        ]
-        for row, request in enumerate(requests)
-    ]
-
-
-def repeated(requests: Sequence[Request], threshold: float = WITHIN) -> list[Match]:
-    """The requests that are near an earlier one which is kept, each with the most similar such."""
-    compared = [pieces(request.plain) for request in requests]
-    index = Neighbourhood(compared, threshold)
-    repeats: dict[int, Match] = {}
-    for row, request in enumerate(requests):
-        if row in repeats:
-            continue
-        # Only kept requests are looked up: of a thousand copies that is one, not all their pairs.
-        for place, similarity, how in index.similar(compared[row]):
-            later = requests[place]
-            if place <= row or later.harmful is not request.harmful:
-                continue
-            nearer = place not in repeats or similarity > repeats[place].neighbour.similarity
-            if nearer and _same_request(request, later, compared[row], compared[place]):
-                repeats[place] = Match(place, Neighbour(row, similarity, how), within=True)
-    return [repeats[row] for row in sorted(repeats)]
-
-
-def _same_request(earlier: Request, later: Request, earlier_pieces: Pieces, later_pieces: Pieces) -> bool:
-    if earlier.seed_id == later.seed_id and earlier.text != later.text:
-        return False  # a seed and its restyled form
-    own = (earlier_pieces.words - later_pieces.words, later_pieces.words - earlier_pieces.words)
-    return min(len(words) for words in own) < _OWN_WORDS
-
-
-def remove_duplicates(
-    requests: Iterable[Request],
-    against: Sequence[Request] = (),
-    threshold: float = THRESHOLD,
-    within: float = WITHIN,
-) -> tuple[list[Request], Counter[str]]:
-    """Requests that are near no earlier one and none of `against` (the evaluation sets).
-
-    `threshold` holds against the evaluation sets, `within` in the set itself. Returns
-    (kept, removed by cause). The first of several near ones is kept.
-    """
-    rows = list(requests)
-    removed: Counter[str] = Counter()
-    clean: list[Request] = []
-    for request, matches in zip(rows, contaminated(rows, against, threshold), strict=True):
-        if matches:
-            removed[f"near an evaluation request ({against[matches[0].neighbour.number].source})"] += 1
-        else:
-            clean.append(request)
-    twice = {match.row for match in repeated(clean, within)}
-    if twice:
-        removed["near an earlier request of the set"] += len(twice)
-    return [request for row, request in enumerate(clean) if row not in twice], removed
 
 
 class Pieces(NamedTuple):
@@ -197,6 +118,30 @@ class Neighbour(NamedTuple):
     how: How
 
 
+class _Index:
+    """Sets that can be searched for similar ones: the library's index, of no sets as well (which it refuses)."""
+
+    def __init__(self, sets: list[frozenset[str]], function: str, threshold: float) -> None:
+        with _no_root_handler():
+            self._index = SearchIndex(sets, function, threshold) if sets else None
+
+    def search(self, one: frozenset[str]) -> list[tuple[int, float]]:
+        """(place of a set, similarity), in no particular order."""
+        with _no_root_handler():
+            return list(self._index.query(one)) if self._index is not None else []
+
+
+@contextmanager
+def _no_root_handler() -> Iterator[None]:
+    """The library calls logging.debug, which sets up the root logger for good where it has no handler yet."""
+    handler = logging.NullHandler()
+    logging.root.addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.root.removeHandler(handler)
+
+
 class Neighbourhood:
     """Requests that can be searched for similar ones."""
 
@@ -240,27 +185,234 @@ def _contained(short: Sequence[Pieces], long: Sequence[Pieces]) -> Iterator[tupl
                     yield place, holder, share
 
 
-class _Index:
-    """The library's index, of no sets as well (which it refuses)."""
-
-    def __init__(self, sets: list[frozenset[str]], function: str, threshold: float) -> None:
-        with _no_root_handler():
-            self._index = SearchIndex(sets, function, threshold) if sets else None
-
-    def search(self, one: Set[str]) -> list[tuple[int, float]]:
-        """(place of a set, similarity), in no particular order."""
-        if self._index is None:
-            return []
-        with _no_root_handler():
-            return list(self._index.query(one))
+# Requests
 
 
-@contextmanager
-def _no_root_handler() -> Iterator[None]:
-    """The library calls logging.debug, which sets up the root logger for good where it has no handler yet."""
-    handler = logging.NullHandler()
-    logging.root.addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.root.removeHandler(handler)
+def contaminated(
+    requests: Sequence[Request], against: Sequence[Request], threshold: float = THRESHOLD
+) -> list[list[Neighbour]]:
+    """For each request, the evaluation requests that it is near, the most similar first."""
+    found = near([pieces(one.plain) for one in requests], [pieces(one.plain) for one in against], threshold)
+    return [
+        [
+            neighbour
+            for neighbour in neighbours
+            if neighbour.how == "exact" or {request.harmful, against[neighbour.number].harmful} != {True, False}
+        ]
+        for request, neighbours in zip(requests, found, strict=True)
+    ]
+
+
+def repeated(requests: Sequence[Request], threshold: float = WITHIN) -> dict[int, Neighbour]:
+    """Place of a request to the most similar earlier one that it is near and that is kept."""
+    compared = [pieces(request.plain) for request in requests]
+    index = Neighbourhood(compared, threshold)
+    repeats: dict[int, Neighbour] = {}
+    for row, request in enumerate(requests):
+        if row in repeats:
+            continue
+        # Only kept requests are looked up: of a thousand copies that is one, not all their pairs.
+        for place, similarity, how in index.similar(compared[row]):
+            later = requests[place]
+            if place <= row or later.harmful is not request.harmful:
+                continue
+            nearer = place not in repeats or similarity > repeats[place].similarity
+            if nearer and _same_request(request, later, compared[row], compared[place]):
+                repeats[place] = Neighbour(row, similarity, how)
+    return dict(sorted(repeats.items()))
+
+
+def _same_request(earlier: Request, later: Request, earlier_pieces: Pieces, later_pieces: Pieces) -> bool:
+    if earlier.seed_id == later.seed_id and earlier.text != later.text:
+        return False  # a seed and its restyled form
+    own = (earlier_pieces.words - later_pieces.words, later_pieces.words - earlier_pieces.words)
+    return min(len(words) for words in own) < _OWN_WORDS
+
+
+def remove_duplicates(
+    requests: Iterable[Request],
+    against: Sequence[Request] = (),
+    threshold: float = THRESHOLD,
+    within: float = WITHIN,
+) -> tuple[list[Request], Counter[str]]:
+    """Requests that are near no earlier one and none of `against` (the evaluation sets).
+
+    `threshold` holds against the evaluation sets, `within` in the set itself. Returns
+    (kept, removed by cause). The first of several near ones is kept.
+    """
+    rows = list(requests)
+    removed: Counter[str] = Counter()
+    clean: list[Request] = []
+    for request, matches in zip(rows, contaminated(rows, against, threshold), strict=True):
+        if matches:
+            removed[f"near an evaluation request ({against[matches[0].number].source})"] += 1
+        else:
+            clean.append(request)
+    twice = repeated(clean, within)
+    if twice:
+        removed["near an earlier request of the set"] += len(twice)
+    return [request for row, request in enumerate(clean) if row not in twice], removed
+
+
+# The report
+
+EVALUATION_SETS = "FORETHOUGHT_EVALUATION_SETS"
+"""Environment variable: files and folders whose requests are never trained on, separated as in PATH."""
+_SHOWN_WORDS = 3
+
+
+class Overlap(Record):
+    """Two requests that count as the same."""
+
+    id: str
+    """Id of the request in the set."""
+    source: str
+    other_id: str
+    """Id of the request that it is near: of an evaluation set, or an earlier one of the set itself."""
+    other_source: str
+    similarity: float
+    """Jaccard similarity of content words and their pairs, or the contained share; 0 to 1."""
+    how: How
+    text: str
+    """Its first words, or all of it where asked."""
+    other_text: str
+
+
+class OverlapReport(Record):
+    """What a set shares with evaluation sets, and what it repeats itself."""
+
+    threshold: float
+    within: float
+    requests: int
+    """How many requests were compared."""
+    evaluation: dict[str, int]
+    """Evaluation set to its number of requests."""
+    overlaps: dict[str, tuple[Overlap, ...]]
+    """Evaluation set to the pairs found; sets without one are listed with none."""
+    repeats: tuple[Overlap, ...] = ()
+    """Requests removed because an earlier one of the set is near."""
+
+    @property
+    def contaminated(self) -> frozenset[str]:
+        """Ids of the requests that are near an evaluation request."""
+        return frozenset(pair.id for pairs in self.overlaps.values() for pair in pairs)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Evaluation set to the number of requests, each once, that are near one of its."""
+        return {name: len({pair.id for pair in pairs}) for name, pairs in self.overlaps.items()}
+
+    @property
+    def evaluation_counts(self) -> dict[str, int]:
+        """Evaluation set to the number of its own requests, each once, that the set is near."""
+        return {name: len({pair.other_id for pair in pairs}) for name, pairs in self.overlaps.items()}
+
+
+def overlaps(
+    requests: Sequence[Request],
+    evaluation: Mapping[str, Sequence[Request]],
+    threshold: float = THRESHOLD,
+    whole_texts: bool = False,
+) -> OverlapReport:
+    """All pairs of a request and an evaluation request that count as the same.
+
+    Texts are cut to their first words unless `whole_texts`: they may be harmful.
+    """
+    found = {
+        name: tuple(
+            _overlap(request, tested[match.number], match, whole_texts)
+            for request, matches in zip(requests, contaminated(requests, tested, threshold), strict=True)
+            for match in matches
+        )
+        for name, tested in evaluation.items()
+    }
+    return OverlapReport(
+        threshold=threshold,
+        within=WITHIN,
+        requests=len(requests),
+        evaluation={name: len(tested) for name, tested in evaluation.items()},
+        overlaps=found,
+    )
+
+
+def overlaps_of(source: str, evaluation: str, whole_texts: bool = False) -> OverlapReport:
+    """Which requests of one source stand in another, as they are or nearly so; any source that `data` reads."""
+    here, there = (list(load_requests(SourceSpec(path=path), None)) for path in (source, evaluation))
+    return overlaps(here, {evaluation: there}, whole_texts=whole_texts)
+
+
+def decontaminate(
+    requests: Sequence[Request], evaluation: Mapping[str, Sequence[Request]], threshold: float = THRESHOLD
+) -> tuple[list[Request], OverlapReport]:
+    """(requests near no evaluation request and no earlier one of the set, what was removed because of what)."""
+    report = overlaps(requests, evaluation, threshold)
+    clean = [request for request in requests if request.id not in report.contaminated]
+    twice = repeated(clean)
+    repeats = tuple(_overlap(clean[row], clean[match.number], match, False) for row, match in twice.items())
+    kept = [request for row, request in enumerate(clean) if row not in twice]
+    return kept, report.model_copy(update={"repeats": repeats})
+
+
+def _overlap(one: Request, other: Request, neighbour: Neighbour, whole_texts: bool) -> Overlap:
+    return Overlap(
+        id=one.id,
+        source=one.source,
+        other_id=other.id,
+        other_source=other.source,
+        similarity=round(neighbour.similarity, 4),
+        how=neighbour.how,
+        text=_shown(one.plain, whole_texts),
+        other_text=_shown(other.plain, whole_texts),
+    )
+
+
+def _shown(text: str, whole: bool) -> str:
+    words = text.split()
+    return text if whole or len(words) <= _SHOWN_WORDS else " ".join(words[:_SHOWN_WORDS]) + " ..."
+
+
+def known_evaluation_sets() -> dict[str, list[Request]]:
+    """The sets that are never trained on: shipped test splits and calibration set, capability questions, the user's.
+
+    The calibration set tests nothing, but sets a threshold: scores that training has moved
+    on rows like its own say nothing about new requests, and the bound would not hold.
+    The user's stand in the environment variable FORETHOUGHT_EVALUATION_SETS, files or
+    folders separated as in PATH. Raises ConfigError for one that is not there, InputError
+    for one that can't be read: a set that is skipped in silence would be trained on.
+    """
+    name = "capability"
+    asked = (*accepted_answers(SAMPLE), *accepted_answers(FURTHER))
+    sets: dict[str, list[Request]] = {
+        "shipped contrast, test": shipped_requests("contrast", "test"),
+        "shipped ordinary, test": shipped_requests("ordinary", "test"),
+        "shipped calibration": shipped_requests("calibration"),
+        name: [user_request(text, harmful=False, source=name, kind=name) for text in asked],
+    }
+    for path in os.environ.get(EVALUATION_SETS, "").split(os.pathsep):
+        for source, requests in evaluation_set(path.strip()).items() if path.strip() else ():
+            sets[source] = [*sets.get(source, ()), *requests]
+    return sets
+
+
+def evaluation_set(path: str) -> dict[str, list[Request]]:
+    """The requests of a file or folder by file. Raises ConfigError where there is none."""
+    if not Path(path).exists():
+        raise ConfigError(path, "there is no such evaluation set", f"Mend the environment variable {EVALUATION_SETS}")
+    sets: dict[str, list[Request]] = {}
+    for request in load_requests(SourceSpec(path=path), None):
+        sets.setdefault(request.source, []).append(request)
+    return sets
+
+
+def removed_by_cause(report: OverlapReport) -> Counter[str]:
+    """How many requests were removed, by cause, in the words of `remove_duplicates`; each counted once."""
+    removed: Counter[str] = Counter()
+    counted: set[str] = set()
+    for name, pairs in report.overlaps.items():
+        fresh = {pair.id for pair in pairs} - counted
+        counted |= fresh
+        if fresh:
+            removed[f"near an evaluation request ({name})"] += len(fresh)
+    if report.repeats:
+        removed["near an earlier request of the set"] += len(report.repeats)
+    return removed

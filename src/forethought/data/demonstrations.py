@@ -8,7 +8,7 @@ Texts are embedded without a model or a network: TF-IDF and a truncated SVD (lat
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,7 @@ def choose_demonstrations(
     All usable ones where the pool holds no more than k. In the order of the pool.
     Raises InputError for a pool that can't be read.
     """
-    usable, _ = usable_demonstrations(operator_pool(operator, folder), against)
-    return _nearest_centroids(usable, k, seed, embed)
+    return _nearest_centroids(usable_demonstrations(operator_pool(operator, folder), against), k, seed, embed)
 
 
 def operator_pool(operator: Operator, folder: Path | None = None) -> tuple[Demonstration, ...]:
@@ -108,38 +107,34 @@ def read_pool(spec: str) -> list[Demonstration]:
     reads like requests is taken as styled texts whose originals aren't known.
     Raises InputError where nothing is there, or nothing of use.
     """
-    rows = [] if spec.startswith(("hub:", "disk:")) else [row for _, row in read_rows(spec)]
-    if any("rewritten" in row for row in rows):
-        return [_pair(spec, number, row.get("request"), row.get("rewritten")) for number, row in enumerate(rows, 1)]
-    return [Demonstration(request="", rewritten=request.text) for request in load_requests(SourceSpec(path=spec), None)]
+    rows = [row for _, row in read_rows(spec)]
+    if not any("rewritten" in row for row in rows):
+        return [Demonstration(request="", rewritten=one.text) for one in load_requests(SourceSpec(path=spec), None)]
+    pairs: list[Demonstration] = []
+    for number, row in enumerate(rows, start=1):
+        request, rewritten = (str(row.get(column) or "").strip() for column in ("request", "rewritten"))
+        if not rewritten:
+            raise InputError(
+                f"{spec}, row {number}", "has no text in the column 'rewritten'", "Fill it or drop the row"
+            )
+        pairs.append(Demonstration(request=request, rewritten=rewritten))
+    return pairs
 
 
-def _pair(spec: str, number: int, request: object, rewritten: object) -> Demonstration:
-    if not isinstance(rewritten, str) or not rewritten.strip():
-        raise InputError(f"{spec}, row {number}", "has no text in the column 'rewritten'", "Fill it or drop the row")
-    return Demonstration(request=request.strip() if isinstance(request, str) else "", rewritten=rewritten.strip())
-
-
-def usable_demonstrations(
-    pool: Iterable[Demonstration], against: Sequence[Request]
-) -> tuple[list[Demonstration], Counter[str]]:
-    """Demonstrations near no request of `against` (the evaluation sets), and how many were left out, by cause."""
-    tested = list(dict.fromkeys(request.plain for request in against))
-    known = [pieces(text) for text in tested]
+def usable_demonstrations(pool: Iterable[Demonstration], against: Sequence[Request]) -> list[Demonstration]:
+    """The demonstrations that are near no request of `against`, the evaluation sets."""
+    known = [pieces(text) for text in dict.fromkeys(request.plain for request in against)]
     places: dict[str, list[int]] = defaultdict(list)
     for number, known_pieces in enumerate(known):
         for word in known_pieces.words:
             places[word].append(number)
     kept: list[Demonstration] = []
-    left_out: Counter[str] = Counter()
     for shown in pool:
         texts = [pieces(text) for text in (shown.request, shown.rewritten) if text]
         nearby = {number for text in texts for word in text.words for number in places.get(word, ())}
-        if any(_near(text, known[number]) for number in nearby for text in texts):
-            left_out["near an evaluation request"] += 1
-        else:
+        if not any(_near(text, known[number]) for number in nearby for text in texts):
             kept.append(shown)
-    return kept, left_out
+    return kept
 
 
 def _near(shown: Pieces, tested: Pieces) -> bool:

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from forethought.data.classify import assign, best_kind, new_classifier, rules_by_name
-from forethought.data.dedupe import remove_duplicates
+from forethought.data.dedupe import (
+    decontaminate,
+    evaluation_set,
+    known_evaluation_sets,
+    remove_duplicates,
+    removed_by_cause,
+)
 from forethought.data.demonstrations import choose_demonstrations
 from forethought.data.evolve import Operator
-from forethought.data.overlap import decontaminate, evaluation_set, known_evaluation_sets, removed_by_cause
 from forethought.data.sources import OnMapping, SourceSpec, cap_per_rule, load_split, sample
 from forethought.data.teach import Lesson
 from forethought.data.teachers.llm import estimate, lessons_from_model
