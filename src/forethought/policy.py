@@ -120,16 +120,6 @@ def default_policy() -> Policy:
     return _shipped("default")
 
 
-def policy_list() -> str:
-    """The policies that ship as a table in Markdown, which `docs/policy.md` holds."""
-    lines = ["| policy | version | rules |", "| --- | --- | --- |"]
-    for name in shipped_policies():
-        policy = _shipped(name)
-        titles = ", ".join(f"{rule.id} {rule.title}" for rule in policy.rules)
-        lines.append(f"| `{name}` | `{policy.version}` | {titles} |")
-    return "\n".join(lines)
-
-
 def _shipped(name: str) -> Policy:
     return _parse(SHIPPED.joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"policies/{name}.yaml")
 

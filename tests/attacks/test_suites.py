@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.catalogue import DIRECT, PAPER, all_attacks, attack_request, parse_attack
-from forethought.attacks.reference import attacks_page
-from forethought.attacks.searches.catalogue import all_searches
 from forethought.attacks.suites import load_suite, suite_attacks, suite_names
 from forethought.errors import ConfigError
 from forethought.records import user_request
@@ -168,19 +166,3 @@ def test_rows_of_a_file_that_is_not_named_stay_as_one_attack_that_is_shown_as_no
 def test_a_broken_suite_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         suite_attacks(load_suite(_suite(tmp_path, text)))
-
-
-def test_the_page_is_the_codes_own() -> None:
-    """After a change: python -c 'print(attacks_page(), end="")' > docs/attacks.md."""
-    assert (DOCS / "attacks.md").read_text(encoding="utf-8") == attacks_page()
-
-
-def test_the_page_names_every_attack_and_suite_once() -> None:
-    page = attacks_page()
-    for name in all_attacks():
-        assert page.count(f"\n| `{name}`") == 1
-    for name in all_searches():
-        assert page.count(f"\n| `{name}` |") == 1 + (name in suite_names())
-    for name in suite_names():
-        assert page.count(f"\n| `{name}` |") == 1
-    assert page.count("*paper*") == 1 + len({spec.split(":")[0] for spec in PAPER})

@@ -201,15 +201,6 @@ def operator_table(operators: dict[str, Operator]) -> list[tuple[str, ...]]:
     ]
 
 
-def operator_list() -> str:
-    """The operators that ship as a table in Markdown, which `docs/operators.md` holds."""
-    lines = [f"| operator | kind | languages | what becomes of `{_SHOWN.text}` |", "| --- | --- | --- | --- |"]
-    for name, kind, paper, languages, _, example in operator_table(load_operators()):
-        marked = f"`{name}` (paper)" if paper else f"`{name}`"
-        lines.append(f"| {marked} | {kind} | {languages} | {example.replace('|', chr(92) + '|')} |")
-    return "\n".join(lines)
-
-
 def evolve(
     requests: Iterable[Request],
     operators: dict[str, Operator],

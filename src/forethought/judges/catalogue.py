@@ -11,7 +11,6 @@ from forethought.errors import ConfigError
 from forethought.extensions import FILE, add_file, listed
 from forethought.judges import DEFAULT_JUDGE
 from forethought.judges.base import JOURNAL, Entry, Item, Judge, JudgeOptions, Measure, Verdict
-from forethought.judges.known import known_error
 from forethought.policy import Policy
 
 _SUFFIXES = (".yaml", ".yml")
@@ -83,14 +82,3 @@ def judge(
 def default_judge() -> Judge:
     """Who tells refusals wherever no judge is named."""
     return get_judge(DEFAULT_JUDGE)
-
-
-def judge_table(found: Sequence[Entry] | None = None) -> str:
-    """The judges as a table of markdown, for docs/judges.md; their error where it was measured."""
-    lines = ["| name | decides | what it is | refusals found | answers left alone |", "| --- | --- | --- | --- | --- |"]
-    for entry in entries() if found is None else found:
-        error = known_error(entry.name, "refused")
-        shares = (f"{error.sensitivity:.0%}", f"{error.specificity:.0%}") if error and not entry.takes else ("", "")
-        name = f"**`{entry.written}`**, the default" if entry.name == DEFAULT_JUDGE else f"`{entry.written}`"
-        lines.append(f"| {name} | {', '.join(entry.decides)} | {entry.what} | {' | '.join(shares)} |")
-    return "\n".join(lines) + "\n"
