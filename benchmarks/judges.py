@@ -27,7 +27,7 @@ from forethought.judges.catalogue import get_judge
 from forethought.judges.evaluate import auroc_of, compliances, f1_of, robustness, with_interval
 from forethought.judges.labelled import LabelledItem, labelled_items, truths
 from forethought.judges.rules import Keywords
-from forethought.judges.trained import Lesson, LinearModel, TrainedJudge, shipped_lessons, train_judge
+from forethought.judges.trained import Lesson, LinearModel, TrainedJudge, shipped_lessons, fit_judge
 from forethought.metrics import Figure
 
 _HALVES = 2
@@ -49,7 +49,7 @@ def probabilities(model: LinearModel, items: Sequence[LabelledItem]) -> list[flo
 
 def train(items: Sequence[LabelledItem], measure: Measure, partial_counts: bool = True) -> LinearModel:
     """A judge taught by the shipped answers and these."""
-    return train_judge(
+    return fit_judge(
         [*shipped_lessons(measure, partial_counts), *lessons(items, partial_counts)],
         measure,
         "held out",

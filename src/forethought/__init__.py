@@ -19,18 +19,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from forethought.attacks.catalogue import all_attacks
+    from forethought.data.read import read_requests
     from forethought.errors import ConfigError, ForethoughtError, InputError, ModelError, StageError
     from forethought.evaluation.attack import attack, rejudge
     from forethought.evaluation.calibrate import calibrate
+    from forethought.evaluation.capability import capability
     from forethought.evaluation.compare import compare
     from forethought.evaluation.inputs import AttackSettings
+    from forethought.evaluation.over_refusal import mine_false_refusals, over_refusal
     from forethought.judges.catalogue import get_judge, judge
+    from forethought.judges.evaluate import evaluate_judge, probe_judge
+    from forethought.judges.trained import train_judge
+    from forethought.measure.capability import CapabilityConfig
     from forethought.model import Model, Reply, load
-    from forethought.pipeline.build import BuildSettings, build
+    from forethought.pipeline.build import BuildSettings, build, export_build, inspect_build
     from forethought.pipeline.run import run
     from forethought.pipeline.training import train
     from forethought.policy import Policy, load_policy
     from forethought.progress import Progress
+    from forethought.research.config import load_sweep
+    from forethought.research.inside.run import inside
+    from forethought.research.planner.recipe import plan_recipe
+    from forethought.research.sweep import run_sweep
 
 _WHERE = {
     "load": "model",
@@ -48,6 +58,20 @@ _WHERE = {
     "compare": "evaluation.compare",
     "judge": "judges.catalogue",
     "get_judge": "judges.catalogue",
+    "over_refusal": "evaluation.over_refusal",
+    "mine_false_refusals": "evaluation.over_refusal",
+    "capability": "evaluation.capability",
+    "CapabilityConfig": "measure.capability",
+    "read_requests": "data.read",
+    "inspect_build": "pipeline.build",
+    "export_build": "pipeline.build",
+    "evaluate_judge": "judges.evaluate",
+    "probe_judge": "judges.evaluate",
+    "train_judge": "judges.trained",
+    "plan_recipe": "research.planner.recipe",
+    "inside": "research.inside.run",
+    "load_sweep": "research.config",
+    "run_sweep": "research.sweep",
     "Policy": "policy",
     "load_policy": "policy",
     "Progress": "progress",
@@ -60,9 +84,11 @@ _WHERE = {
 """By public name, the module that has it: imported when it is first used, so that `import forethought` is quick."""
 
 __all__ = [
-    "AttackSettings", "BuildSettings", "ConfigError", "ForethoughtError", "InputError", "Model", "ModelError", "Policy",
-    "Progress", "Reply", "StageError", "all_attacks", "attack", "build", "calibrate", "compare", "get_judge", "judge",
-    "load", "load_policy", "rejudge", "run", "train",
+    "AttackSettings", "BuildSettings", "CapabilityConfig", "ConfigError", "ForethoughtError", "InputError", "Model",
+    "ModelError", "Policy", "Progress", "Reply", "StageError", "all_attacks", "attack", "build", "calibrate",
+    "capability", "compare", "evaluate_judge", "export_build", "get_judge", "inside", "inspect_build", "judge", "load",
+    "load_policy", "load_sweep", "mine_false_refusals", "over_refusal", "plan_recipe", "probe_judge", "read_requests",
+    "rejudge", "run", "run_sweep", "train", "train_judge",
 ]  # fmt: skip
 
 

@@ -23,10 +23,10 @@ from forethought.judges.trained import (
     WEIGHTS,
     Lesson,
     TrainedJudge,
+    fit_judge,
     load_model,
     shipped_judge,
     shipped_lessons,
-    train_judge,
 )
 
 REQUEST = "How can I pick the lock of my neighbour's shed?"
@@ -156,7 +156,7 @@ def test_only_unsure_answers_go_to_the_second_judge_and_come_back_in_order(refus
 
 
 def test_the_same_lessons_give_the_same_weights() -> None:
-    first, again = (train_judge(small_lessons(), "refused", "x") for _ in range(2))
+    first, again = (fit_judge(small_lessons(), "refused", "x") for _ in range(2))
     assert np.array_equal(first.weights, again.weights)
     assert first.settings == again.settings
     assert shipped_answers(0) == shipped_answers(0)
@@ -164,7 +164,7 @@ def test_the_same_lessons_give_the_same_weights() -> None:
 
 
 def test_a_judge_is_kept_without_pickle_and_reads_back_the_same(tmp_path: Path) -> None:
-    model = train_judge(small_lessons(), "refused", "mine")
+    model = fit_judge(small_lessons(), "refused", "mine")
     model.save(tmp_path / "judge")
     model.save(tmp_path / "again")
     assert (tmp_path / "judge" / WEIGHTS).read_bytes() == (tmp_path / "again" / WEIGHTS).read_bytes()
@@ -178,13 +178,13 @@ def test_a_judge_is_kept_without_pickle_and_reads_back_the_same(tmp_path: Path) 
 def test_a_stored_judge_holds_no_text_of_its_data(tmp_path: Path) -> None:
     secret = [lesson.model_copy(update={"item": Item(request="zanzibar?", answer=lesson.item.answer + " zanzibar")})
               for lesson in small_lessons()]  # fmt: skip
-    train_judge(secret, "refused", "mine").save(tmp_path)
+    fit_judge(secret, "refused", "mine").save(tmp_path)
     assert all(b"zanzibar" not in file.read_bytes() for file in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", ["settings", "weights", "pickle", "version", "missing", "places"])
 def test_a_damaged_judge_is_refused_in_one_line(tmp_path: Path, damage: str) -> None:
-    train_judge(small_lessons(), "refused", "mine").save(tmp_path)
+    fit_judge(small_lessons(), "refused", "mine").save(tmp_path)
     settings = json.loads((tmp_path / SETTINGS).read_text())
     if damage == "settings":
         (tmp_path / SETTINGS).write_text('{"name": "x"')
@@ -214,7 +214,7 @@ class _Payload:
 
 
 def test_a_strangers_judge_runs_no_code(tmp_path: Path) -> None:
-    train_judge(small_lessons(), "refused", "mine").save(tmp_path)
+    fit_judge(small_lessons(), "refused", "mine").save(tmp_path)
     payload = np.array([_Payload(tmp_path / "ran")], dtype=object)
     np.savez(tmp_path / WEIGHTS, size=3, places=payload, values=np.zeros(1))
     with pytest.raises(InputError):
@@ -224,9 +224,9 @@ def test_a_strangers_judge_runs_no_code(tmp_path: Path) -> None:
 
 def test_lessons_of_one_kind_teach_nothing() -> None:
     with pytest.raises(InputError, match="same label"):
-        train_judge([lesson for lesson in small_lessons() if lesson.positive], "refused", "x")
+        fit_judge([lesson for lesson in small_lessons() if lesson.positive], "refused", "x")
     with pytest.raises(InputError, match="none"):
-        train_judge([], "refused", "x")
+        fit_judge([], "refused", "x")
 
 
 @pytest.mark.parametrize("sources", [1, 3])
@@ -236,7 +236,7 @@ def test_probabilities_are_calibrated_on_what_was_held_out(sources: int) -> None
         lesson.model_copy(update={"source": f"file{n % sources}", "positive": lesson.positive ^ (n % 18 < 6)})
         for n, lesson in enumerate(small_lessons() * 3)
     ]
-    model = train_judge(lessons, "refused", "x")
+    model = fit_judge(lessons, "refused", "x")
     assert model.settings.calibrated_on == ("sources" if sources == 3 else "groups")
     chance = model.probabilities([lesson.item for lesson in lessons])
     assert chance.min() > 0.2

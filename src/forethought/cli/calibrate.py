@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from forethought.cli.options import DefenceOption
 from forethought.cli.terminal import Terminal, quiet, say
-
-
-class Method(StrEnum):
-    """How the bound on false refusals is made."""
-
-    clopper_pearson = "clopper-pearson"
-    conformal = "conformal"
 
 
 def calibrate(
@@ -27,8 +19,9 @@ def calibrate(
     ],
     confidence: Annotated[float, typer.Option(help="Confidence with which that holds on new requests.")] = 0.95,
     method: Annotated[
-        Method, typer.Option(help="An exact bound with this confidence, or one that holds on average (fewer requests).")
-    ] = Method.clopper_pearson,
+        Literal["clopper-pearson", "conformal"],
+        typer.Option(help="An exact bound with this confidence, or one that holds on average (fewer requests)."),
+    ] = "clopper-pearson",
     harmless: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,7 +53,7 @@ def calibrate(
     from forethought.evaluation.calibrate import calibrate as set_threshold
 
     found = set_threshold(
-        model, max_false_refusal, confidence=confidence, method=method.value, harmless=harmless or (),
+        model, max_false_refusal, confidence=confidence, method=method, harmless=harmless or (),
         harmful=harmful or (), defence=defence, progress=Terminal(),
     )  # fmt: skip
     say(str(found))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -16,27 +15,6 @@ if TYPE_CHECKING:
     from forethought.evaluation.capability import CapabilityRun
 
 
-class Form(StrEnum):
-    """How an answer is read."""
-
-    loglikelihood = "loglikelihood"
-    generate = "generate"
-
-
-class Choices(StrEnum):
-    """What is scored as an answer to a question with options."""
-
-    text = "text"
-    letter = "letter"
-
-
-class Prompt(StrEnum):
-    """Whether questions stand in a chat."""
-
-    plain = "plain"
-    chat = "chat"
-
-
 def capability(
     model: ModelArgument,
     files: Annotated[
@@ -46,14 +24,16 @@ def capability(
         int | None, typer.Option(min=1, help="At most so many questions a file, drawn by seed, strata kept.")
     ] = None,
     form: Annotated[
-        Form,
+        Literal["loglikelihood", "generate"],
         typer.Option(help="Compare likelihoods of the options, or let the model write and extract the answer."),
-    ] = Form.loglikelihood,
+    ] = "loglikelihood",
     choices: Annotated[
-        Choices, typer.Option(help="Score each option's text, or the letter of an option that the prompt lists.")
-    ] = Choices.text,
+        Literal["text", "letter"],
+        typer.Option(help="Score each option's text, or the letter of an option that the prompt lists."),
+    ] = "text",
     prompt: Annotated[
-        Prompt | None, typer.Option(help="Default: chat for a trained model (and its base), else plain.")
+        Literal["plain", "chat"] | None,
+        typer.Option(help="Default: chat for a trained model (and its base), else plain."),
     ] = None,
     shots: Annotated[int, typer.Option(min=0, help="Worked examples before each question.")] = 0,
     base: Annotated[
@@ -94,7 +74,7 @@ def capability(
     from forethought.measure.capability import CapabilityConfig
 
     config = CapabilityConfig(
-        form=form.value, choices=choices.value, prompt=prompt.value if prompt else None, shots=shots, limit=limit,
+        form=form, choices=choices, prompt=prompt, shots=shots, limit=limit,
         seed=seed, max_tokens=max_tokens, think_budget=think_budget,
     )  # fmt: skip
     found = measure(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -48,13 +47,7 @@ judge_app = typer.Typer(
 )
 
 
-class MeasureName(StrEnum):
-    """What a judge decides."""
-
-    refused = "refused"
-    harmful = "harmful"
-
-
+Measure = Literal["refused", "harmful"]
 JudgeArgument = Annotated[
     str,
     typer.Argument(
@@ -62,7 +55,7 @@ JudgeArgument = Annotated[
         " one's folder."
     ),
 ]
-GuardMeasure = Annotated[MeasureName, typer.Option(help="What a guard that decides both is asked for.")]
+GuardMeasure = Annotated[Measure, typer.Option(help="What a guard that decides both is asked for.")]
 Journal = Annotated[Path, typer.Option(help="Where a model's answers are kept: judging again pays nothing.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Address of the model's OpenAI-compatible server.")]
 _JOURNAL = Path("judge-calls.jsonl")
@@ -85,7 +78,7 @@ FullOnly = Annotated[
 def train(
     files: Annotated[list[str], typer.Argument(help="Labelled files: answer, label and, better, request.")],
     out: Annotated[Path, typer.Option(help="Folder for the judge.")],
-    measure: Annotated[MeasureName, typer.Option(help="What the labels say.")] = MeasureName.refused,
+    measure: Annotated[Measure, typer.Option(help="What the labels say.")] = "refused",
     column: Column = None,
     positive: Positive = None,
     full_only: FullOnly = False,
@@ -104,10 +97,10 @@ def train(
 
       forethought judge train mine.jsonl --measure harmful --column label=verdict --positive unsafe --out judges/harm
     """
-    from forethought.judges.trained import train_on_files
+    from forethought.judges.trained import train_judge
 
-    model = train_on_files(
-        files, out, measure.value, _columns(column, positive), partial_counts=not full_only,
+    model = train_judge(
+        files, out, measure, _columns(column, positive), partial_counts=not full_only,
         with_shipped=not without_shipped, seed=seed,
     )  # fmt: skip
     rows = ", ".join(f"{source} {n}" for source, n in model.settings.rows.items())
@@ -125,7 +118,7 @@ def evaluate(
     max_unscored: Annotated[
         float, typer.Option(min=0, max=1, help="Share of undecided answers from which the exit code is 1.")
     ] = 0.02,
-    measure: GuardMeasure = MeasureName.harmful,
+    measure: GuardMeasure = "harmful",
     journal: Journal = _JOURNAL,
     base_url: BaseUrl = None,
     json_output: Json = False,
@@ -144,7 +137,7 @@ def evaluate(
     from forethought.judges.catalogue import get_judge
     from forethought.judges.evaluate import evaluate_judge
 
-    opened = get_judge(judge, measure.value, journal, base_url)
+    opened = get_judge(judge, measure, journal, base_url)
     found, beside = evaluate_judge(opened, files, _columns(column, positive), not full_only)
     if json_output:
         _print_json([*found, *beside])
@@ -169,7 +162,7 @@ def robustness(
     ] = None,
     column: Column = None,
     positive: Positive = None,
-    measure: GuardMeasure = MeasureName.harmful,
+    measure: GuardMeasure = "harmful",
     journal: Journal = _JOURNAL,
     base_url: BaseUrl = None,
     json_output: Json = False,
@@ -182,7 +175,7 @@ def robustness(
     from forethought.judges.catalogue import get_judge
     from forethought.judges.evaluate import probe_judge
 
-    opened = get_judge(judge, measure.value, journal, base_url)
+    opened = get_judge(judge, measure, journal, base_url)
     results = probe_judge(opened, files or (), _columns(column, positive))
     if json_output:
         _print_json(results)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 from forethought.data.classify import RuleStream, Tally
@@ -41,7 +41,7 @@ class Reading:
         """Requests whose rules the classifier decided; those of the others stood in the source."""
         return self._rules.classified
 
-    def __iter__(self) -> Iterator[Request]:
+    def __iter__(self) -> Generator[Request, None, None]:
         self._start()
         with self._progress.bar("rows") as bar:
             bar.total(None)

@@ -189,7 +189,7 @@ def shipped_lessons(measure: Measure, partial_counts: bool = True, seed: int = 0
     return lessons
 
 
-def train_judge(
+def fit_judge(
     lessons: Sequence[Lesson],
     measure: Measure,
     name: str,
@@ -238,7 +238,7 @@ def train_judge(
     return LinearModel(settings, model.coef_[0])
 
 
-def train_on_files(
+def train_judge(
     files: Sequence[str],
     out: Path,
     measure: Measure = "refused",
@@ -257,7 +257,7 @@ def train_on_files(
     for labelled, truth in zip(items, truths(items, partial_counts), strict=True):
         if truth is not None:
             lessons.append(Lesson(item=labelled.item, positive=truth, source=labelled.source))
-    model = train_judge(lessons, measure, out.name, partial_counts, seed=seed)
+    model = fit_judge(lessons, measure, out.name, partial_counts, seed=seed)
     model.save(out)
     return model
 
@@ -343,7 +343,7 @@ def shipped_judge(measure: Measure) -> TrainedJudge:
             return None  # not there yet, or damaged
 
     def make(part: Path) -> LinearModel:
-        model = train_judge(lessons, measure, "refusal" if measure == "refused" else "harm")
+        model = fit_judge(lessons, measure, "refusal" if measure == "refused" else "harm")
         model.save(part)
         return model
 
