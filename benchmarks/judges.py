@@ -27,7 +27,7 @@ from forethought.judges.catalogue import get_judge
 from forethought.judges.evaluate import auroc_of, compliances, f1_of, robustness, with_interval
 from forethought.judges.labelled import LabelledItem, labelled_items, truths
 from forethought.judges.rules import Keywords
-from forethought.judges.trained import Lesson, LinearModel, TrainedJudge, shipped_lessons, fit_judge
+from forethought.judges.trained import Lesson, LinearModel, TrainedJudge, fit_judge, shipped_lessons
 from forethought.metrics import Figure
 
 _HALVES = 2
