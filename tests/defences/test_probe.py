@@ -19,7 +19,7 @@ from forethought.defences.base import REFUSAL
 from forethought.defences.probe import ProbeDefence
 from forethought.errors import InputError, ModelError
 from forethought.measure.probe import SETTINGS, UNREADABLE, WEIGHTS, Probe, load_probe
-from forethought.measure.probe_fit import FitSettings, fit_probe
+from forethought.measure.probe_fit import RULE_STRENGTHS, FitSettings, fit_probe
 from forethought.models.conversation import Conversation, Response
 from forethought.models.hidden_states import last_states, prompt_ids
 from forethought.models.local import LocalModel
@@ -125,7 +125,7 @@ def test_heads_equal_logistic_regressions_on_standardised_states() -> None:
     which = [row.rules[0] == "R13" for row in rows if row.harmful]
     found = [
         LogisticRegression(C=strength, max_iter=2000).fit(scaler.transform(rules[broken]), which)
-        for strength in LAYERS.rule_strengths
+        for strength in RULE_STRENGTHS
     ]
     told = [one.predict_log_proba(scaler.transform(rules)) for one in found]
     assert any(read[:, 1:] == pytest.approx(one, abs=5e-3) for one in told)

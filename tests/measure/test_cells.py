@@ -6,15 +6,15 @@ import math
 
 import pytest
 
-from forethought.measure.curves import bounded_mean, bounded_share, too_many_unscored
+from forethought.measure.curves import bounded_mean, too_many_unscored
 from tests.judged import judged_one, request_of
 
 
 def test_bounds_by_hand() -> None:
-    assert bounded_share([True, False, None, None]) == (0.25, 0.75)
-    assert bounded_share([True, False]) == (0.5, 0.5)
-    assert bounded_share([None]) == (0.0, 1.0)
-    assert all(math.isnan(end) for end in bounded_share([]))
+    assert bounded_mean([[True, False, None, None]]) == (0.25, 0.75)
+    assert bounded_mean([[True, False]]) == (0.5, 0.5)
+    assert bounded_mean([[None]]) == (0.0, 1.0)
+    assert all(math.isnan(end) for end in bounded_mean([[]]))
 
 
 def test_bounds_of_a_mean_weigh_cells_alike() -> None:

@@ -41,9 +41,7 @@ DEV = [("R1",), ("R4",), (), ("R2",)]
 
 def _fit(**more: float) -> RuleFit:
     blurred = {1: _told_apart(TRAIN, 1, noise=5.0), 2: _told_apart(TRAIN, 1)}
-    found = fit_rules(blurred, TRAIN, {1: _told_apart(DEV, 2, noise=5.0), 2: _told_apart(DEV, 2)}, DEV, IDS)
-    assert found is not None
-    return found
+    return fit_rules(blurred, TRAIN, {1: _told_apart(DEV, 2, noise=5.0), 2: _told_apart(DEV, 2)}, DEV, IDS)
 
 
 def test_the_layer_that_tells_rules_apart_is_chosen_and_rare_rules_have_no_head() -> None:
@@ -58,7 +56,6 @@ def test_a_request_of_several_rules_is_one_of_each_in_parts() -> None:
     train = [("R1",), ("R2",)] * 6 + [("R1", "R2")] * 2
     states = _told_apart(train, 1)
     found = fit_rules({1: states}, train, {1: states}, train, IDS, strengths=(0.5,))
-    assert found is not None
     rows = [*range(14), 12, 13]
     order = sorted(range(16), key=lambda place: rows[place])  # the two requests stand twice, at half the weight
     rows = [rows[place] for place in order]
@@ -72,10 +69,10 @@ def test_a_request_of_several_rules_is_one_of_each_in_parts() -> None:
 
 def test_without_rules_there_is_nothing_to_fit_and_one_rule_needs_no_fit() -> None:
     states = _told_apart([()] * 4, 1)
-    assert fit_rules({1: states}, [()] * 4, {1: states}, [()] * 4, IDS) is None
+    nothing = fit_rules({1: states}, [()] * 4, {1: states}, [()] * 4, IDS)
+    assert (nothing.rules, nothing.layer, nothing.weights.shape) == ((), 0, (0, 6))
     alone = [("R2",)] * 4
     found = fit_rules({1: states}, alone, {1: states}, alone, IDS)
-    assert found is not None
     assert (found.rules, found.right_dev) == (("R2",), 1.0)
     assert not found.weights.any()
 

@@ -36,14 +36,10 @@ class Background:
         self._known: Any = self._vectors.fit_transform(self.requests) if worded else None
         self._places = {request: place for place, request in enumerate(self.requests)}
 
-    def others_as_near(self, request: str, text: str) -> tuple[int, int] | None:
-        """(how many other requests the text is at least as similar to as to this one, how many others there are).
-
-        None where there is no other request, or the text shares no word with any of them.
+    def others_as_near(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int] | None]:
+        """For each (request, text): how many other requests the text is at least as similar to as to this one, and how
+        many others there are. None where there is no other request, or the text shares no word with any of them.
         """
-        return self._others_as_near([(request, text)])[0]
-
-    def _others_as_near(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int] | None]:
         if self._known is None or not pairs:
             return [None] * len(pairs)
         texts: Any = self._vectors.transform([text for _, text in pairs])
@@ -52,25 +48,22 @@ class Background:
         for column, (request, _) in enumerate(pairs):
             to_all = similar[:, column]
             place = self._places.get(request)
-            own = to_all[place] if place is not None else self._similarity(request, texts[column])
+            own = to_all[place] if place is not None else self._vectors.transform([request]).dot(texts[column].T)[0, 0]
             others = to_all if place is None else np.delete(to_all, place)
             none = not len(others) or (own == 0 and not others.any())
             found.append(None if none else (int((others >= own).sum()), len(others)))
         return found
 
-    def _similarity(self, request: str, text: Any) -> float:
-        return float((self._vectors.transform([request]) @ text.T).toarray()[0, 0])
-
     def chance(self, request: str, text: str) -> float | None:
         """How often a text about something else would rank this request as high, 0 to 1 (a permutation p-value)."""
-        found = self.others_as_near(request, text)
+        found = self.others_as_near([(request, text)])[0]
         return None if found is None else (1 + found[0]) / (1 + found[1])
 
     def rank_first(self, pairs: Sequence[tuple[str, str]]) -> list[bool | None]:
         """Whether each (request, text) has a text that is nearer to its request than to any other; a tie is not."""
         ranked: list[bool | None] = []
         for start in range(0, len(pairs), _TOGETHER):
-            found = self._others_as_near(pairs[start : start + _TOGETHER])
+            found = self.others_as_near(pairs[start : start + _TOGETHER])
             ranked += [None if one is None else one[0] == 0 for one in found]
         return ranked
 

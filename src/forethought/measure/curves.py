@@ -61,21 +61,16 @@ def styled(attacks: Sequence[str], label: str) -> list[str]:
     return [f"{attack}:{label}" for attack in attacks]
 
 
-def bounded_share(outcomes: Sequence[bool | None]) -> tuple[float, float]:
-    """(share with every unscored outcome False, share with every one True); nan for no outcome at all."""
-    if not outcomes:
-        return float("nan"), float("nan")
-    hits = sum(outcome is True for outcome in outcomes)
-    unscored = sum(outcome is None for outcome in outcomes)
-    return hits / len(outcomes), (hits + unscored) / len(outcomes)
-
-
 def bounded_mean(cells: Sequence[Sequence[bool | None]]) -> tuple[float, float]:
-    """The two bounds of a mean over cells; nan for no outcome at all."""
-    bounds = [bounded_share(cell) for cell in cells if cell]
-    if not bounds:
+    """(mean over cells of the share with every unscored outcome False, with every one True); nan for no outcome."""
+    filled = [cell for cell in cells if cell]
+    if not filled:
         return float("nan"), float("nan")
-    return sum(low for low, _ in bounds) / len(bounds), sum(high for _, high in bounds) / len(bounds)
+    low, high = (
+        sum(sum(outcome in counted for outcome in cell) / len(cell) for cell in filled) / len(filled)
+        for counted in ((True,), (True, None))
+    )
+    return low, high
 
 
 def too_many_unscored(judged: Sequence[Judged], limit: float = UNSCORED_LIMIT) -> dict[str, float]:

@@ -45,7 +45,7 @@ Correction = Literal["holm", "fdr_bh"]
 """Holm bounds the chance of any false finding; Benjamini and Hochberg the share of false ones among the findings."""
 ALPHA = 0.05
 """Corrected p-value below which a difference is told from none."""
-POWER, LEVEL = 0.8, 0.05
+_Z_LEVEL, _Z_POWER = norm.ppf(1 - 0.05 / 2), norm.ppf(0.8)
 
 
 def compare(
@@ -74,11 +74,10 @@ def compare(
         _areas("auroc_direct", pairs, [("direct", "ordinary")]),
         _areas("auroc_unseen", pairs, styles),
         _areas("auroc_lookalike", pairs, [("twin", "lookalike")]),
-        None if matched is None else _matched("asr_matched", pairs, styles, matched),
-        None
-        if matched is None
-        else _matched("asr_transferred", pairs, [(one, "ordinary") for one in harmful], matched),
     ]
+    if matched is not None:
+        found.append(_matched("asr_matched", pairs, styles, matched))
+        found.append(_matched("asr_transferred", pairs, [(one, "ordinary") for one in harmful], matched))
     return corrected([one for one in found if one is not None], correction)
 
 
@@ -158,24 +157,23 @@ def randomisation_test(pulls: Array, flips: int = _FLIPS, seed: int = 0) -> floa
 
 
 def _areas(name: str, pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str]]) -> Comparison | None:
-    both, lost = _shared_scores(pairs, cells)
-    if not both[0]:
+    first, second, lost = _shared_scores(pairs, cells)
+    if not first:
         return None
-    first, second = mean_auc(both[0]), mean_auc(both[1])
-    gap = difference(first, second, paired=True)
+    gap = difference(mean_auc(first), mean_auc(second), paired=True)
     return _comparison(name, gap, _area_test(gap), lost, "DeLong")
 
 
 def _matched(
     name: str, pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str]], false_refusal: float
 ) -> Comparison | None:
-    both, lost = _shared_scores(pairs, cells)
-    if not both[0]:
+    first, second, lost = _shared_scores(pairs, cells)
+    if not first:
         return None
-    gap, low, high = matched_gap(both[0], both[1], false_refusal)
+    gap, low, high = matched_gap(first, second, false_refusal)
     error = (high - low) / (2 * norm.isf(ALPHA / 2))
     p = float(2 * norm.sf(abs(gap) / error))
-    n = sum(len(side) for couple in both[0] for side in couple)
+    n = sum(len(side) for couple in first for side in couple)
     return Comparison(
         name=name, difference=gap, low=low, high=high, p=p, p_corrected=p, n=n, unscored=lost,
         mdd=detectable(error), test="bootstrap",
@@ -184,23 +182,21 @@ def _matched(
 
 def _shared_scores(
     pairs: Mapping[str, Pairs], cells: Sequence[tuple[str, str]]
-) -> tuple[tuple[list[tuple[Scores, Scores]], list[tuple[Scores, Scores]]], int]:
+) -> tuple[list[tuple[Scores, Scores]], list[tuple[Scores, Scores]], int]:
     """The scores of both defences by style, of attempts that both have scored, and how many attempts were left out."""
-    both: tuple[list[tuple[Scores, Scores]], list[tuple[Scores, Scores]]] = ([], [])
+    first: list[tuple[Scores, Scores]] = []
+    second: list[tuple[Scores, Scores]] = []
     lost = 0
     for couple in cells:
         sides = [[scores([pair[place] for pair in pairs.get(cell, [])]) for cell in couple] for place in (0, 1)]
-        shared = [sides[0][k].keys() & sides[1][k].keys() for k in (0, 1)]
+        shared = [sorted(one.keys() & other.keys()) for one, other in zip(*sides, strict=True)]
         lost += sum(len(pairs.get(cell, [])) - len(names) for cell, names in zip(couple, shared, strict=True))
         if all(shared):
-            for place in (0, 1):
-                both[place].append(_kept(sides[place], shared))
-    return both, lost
-
-
-def _kept(side: Sequence[Mapping[str, float]], shared: Sequence[set[str]]) -> tuple[dict[str, float], dict[str, float]]:
-    above, below = ({name: side[k][name] for name in sorted(shared[k])} for k in (0, 1))
-    return above, below
+            for found, (harmful, harmless) in ((first, sides[0]), (second, sides[1])):
+                found.append(
+                    ({name: harmful[name] for name in shared[0]}, {name: harmless[name] for name in shared[1]})
+                )
+    return first, second, lost
 
 
 def _area_test(gap: Estimate) -> float:
@@ -288,7 +284,7 @@ def comparison_figures(comparisons: Sequence[Comparison], a: str, b: str) -> lis
     return figures
 
 
-def detectable_paired(discordant: float, n: int, power: float = POWER, level: float = LEVEL) -> float | None:
+def detectable_paired(discordant: float, n: int) -> float | None:
     """Smallest difference of two shares that McNemar's test can show on n pairs.
 
     `discordant`: share of pairs on which the two are expected to differ; a difference above it
@@ -297,12 +293,11 @@ def detectable_paired(discordant: float, n: int, power: float = POWER, level: fl
     """
     if n < 1:
         return None
-    alpha, beta = norm.ppf(1 - level / 2), norm.ppf(power)
 
     def short(difference: float) -> float:
         differing = max(discordant, difference)
         spread = math.sqrt(max(0.0, differing - difference**2))
-        return float(difference * math.sqrt(n) - alpha * math.sqrt(differing) - beta * spread)
+        return float(difference * math.sqrt(n) - _Z_LEVEL * math.sqrt(differing) - _Z_POWER * spread)
 
     if short(1.0) < 0:
         return None
@@ -310,6 +305,6 @@ def detectable_paired(discordant: float, n: int, power: float = POWER, level: fl
     return float(brentq(short, 1e-9, 1.0))
 
 
-def detectable(standard_error: float, power: float = POWER, level: float = LEVEL) -> float:
+def detectable(standard_error: float) -> float:
     """Smallest difference that an estimate with this standard error can show, whatever it measures."""
-    return float((norm.ppf(1 - level / 2) + norm.ppf(power)) * standard_error)
+    return float((_Z_LEVEL + _Z_POWER) * standard_error)

@@ -49,8 +49,6 @@ class FitSettings(Record):
     """Whether to read the weights that were trained to think, and not the base's."""
     strengths: tuple[float, ...] = STRENGTHS
     """Inverse regularisations to choose from."""
-    rule_strengths: tuple[float, ...] = RULE_STRENGTHS
-    """The same, of what tells rules apart."""
     max_false_refusal: float = 0.02
     """Share of harmless development requests that the threshold may refuse."""
     max_false_refusal_lookalike: float = 0.10
@@ -96,23 +94,21 @@ def fit_probe(
         fitted_on.states, fitted_on.harmful, held_out.states, held_out.harmful, settings.strengths
     )
     harm, bias = fit_head(fitted_on.states[layer], fitted_on.harmful, strength)
-    weights, biases = harm.astype(np.float32)[None], np.array([bias], dtype=np.float32)
-    ruled = fit_rules(
-        fitted_on.states, fitted_on.rules, held_out.states, held_out.rules, policy.rule_ids, settings.rule_strengths
-    )
-    if ruled is not None:
-        weights, biases = np.concatenate([weights, ruled.weights]), np.concatenate([biases, ruled.biases])
+    ruled = fit_rules(fitted_on.states, fitted_on.rules, held_out.states, held_out.rules, policy.rule_ids)
+    weights = np.concatenate([harm.astype(np.float32)[None], ruled.weights])
+    biases = np.concatenate([np.array([bias], dtype=np.float32), ruled.biases])
     scores = (held_out.states[layer] @ weights[0] + biases[0]).tolist()
-    limits = settings.max_false_refusal, settings.max_false_refusal_lookalike
-    calibration = threshold_on(held_out.requests, scores, *limits)
+    calibration = threshold_on(
+        held_out.requests, scores, settings.max_false_refusal, settings.max_false_refusal_lookalike
+    )
     described = ProbeSettings(
         model=model.name,
         trained=settings.trained,
         layer=layer,
         policy=policy,
-        rules=ruled.rules if ruled is not None else (),
-        rule_layer=ruled.layer if ruled is not None else 0,
-        right_dev=ruled.right_dev if ruled is not None else None,
+        rules=ruled.rules,
+        rule_layer=ruled.layer,
+        right_dev=ruled.right_dev,
         threshold=calibration.threshold,
         calibration=calibration,
         auroc_dev=area,
@@ -154,14 +150,14 @@ def _read(
 
 @dataclass(frozen=True)
 class RuleFit:
-    """Fitted weights (rules, hidden size) and biases (rules)."""
+    """Fitted weights (rules, hidden size) and biases (rules); without rules there are none, and the layer is 0."""
 
     rules: tuple[str, ...]
     layer: int
     strength: float
     weights: Array
     biases: Array
-    right_dev: float
+    right_dev: float | None
     """Share of the development requests whose rule is found: optimistic, since they chose layer and strength."""
 
 
@@ -172,8 +168,8 @@ def fit_rules(
     dev_rules_of: Sequence[Sequence[str]],
     rule_ids: Sequence[str],
     strengths: Sequence[float] = RULE_STRENGTHS,
-) -> RuleFit | None:
-    """The best of the layers, then of the strengths; None where no rule has requests enough.
+) -> RuleFit:
+    """The best of the layers, then of the strengths; without rules where none has requests enough.
 
     Both mappings are layer to states (requests, hidden size); a request without rules, harmless ones among them, has
     no part. One with several rules is one request of each, in parts. A tie goes to the lower.
@@ -181,7 +177,8 @@ def fit_rules(
     counts = Counter(rule for rules in fit_rules_of for rule in set(rules))
     kept = tuple(rule for rule in rule_ids if counts[rule] >= FEWEST_OF_A_RULE)
     if not kept:
-        return None
+        width = next(iter(fit.values())).shape[1]
+        return RuleFit((), 0, 0.0, np.zeros((0, width), np.float32), np.zeros(0, np.float32), None)
     taught = [
         (row, kept.index(rule), 1 / len(known))
         for row, rules in enumerate(fit_rules_of)
@@ -196,7 +193,7 @@ def fit_rules(
         return RuleFit(kept, layer, strength, weights, biases, right)
 
     def rank(one: RuleFit) -> tuple[float, int, float]:
-        return round(one.right_dev, 6), -one.layer, -one.strength
+        return round(one.right_dev or 0.0, 6), -one.layer, -one.strength
 
     middle = sorted(strengths)[len(strengths) // 2]
     best = max((fitted(layer, middle) for layer in fit), key=rank)
