@@ -10,12 +10,15 @@ or causes, which a journal of calls must count.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import ipaddress
 import os
 import random
 import re
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +37,7 @@ from inspect_ai.model import (
 from tenacity import RetryError
 
 from forethought.errors import ForethoughtError, ModelError
+from forethought.models.callspec import ClientSettings
 from forethought.records import Message
 
 LONGEST_BACKOFF_S = 60.0
@@ -117,16 +121,6 @@ def _cannot_open(name: str, error: Exception) -> ModelError:
     return ModelError(f"model '{name}'", "can't be opened", said[:300] or type(error).__name__)
 
 
-async def ask_once(model: Model, chat: Sequence[ChatMessage], config: GenerateConfig) -> ModelOutput | Failure:
-    """Asks a model once; what it raises is classified."""
-    try:
-        # A task of its own: inspect notes each call in a transcript of the context that first makes one, and what
-        # a task has set ends with it. In ours every call of a run would stay in memory.
-        return await asyncio.create_task(model.generate(list(chat), config=config))
-    except Exception as error:
-        return failure_of(error, model)
-
-
 def wait_s(turn: int, backoff_s: float, failure: Failure, rng: random.Random) -> float:
     """Seconds before retry number `turn` (from 0): doubling, jittered, and no less than the server asks for."""
     doubled = min(backoff_s * float(2**turn), LONGEST_BACKOFF_S)
@@ -142,11 +136,35 @@ def chat_message(message: Message) -> ChatMessage:
     return ChatMessageUser(content=message.content)
 
 
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def config_of(settings: ClientSettings, max_tokens: int, **more: Any) -> GenerateConfig:
+    """What inspect is told for a call, `more` included; what it would retry, limit and cache is off."""
+    return GenerateConfig(
+        max_tokens=max_tokens + settings.thinking_tokens,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        attempt_timeout=settings.timeout_s,
+        max_retries=0,
+        max_connections=UNBOUNDED,
+        adaptive_connections=False,
+        **more,
+    )
+
+
+async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All of them at once. The first that fails ends the others, and raises its own error."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for work in works:
+                tasks.create_task(work)
+    except BaseExceptionGroup as group:
+        raise _first_error(group) from None
+
+
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Our own error where the group has one, else its first."""
     flat: list[BaseException] = []
     for error in group.exceptions:
-        flat.append(first_error(error) if isinstance(error, BaseExceptionGroup) else error)
+        flat.append(_first_error(error) if isinstance(error, BaseExceptionGroup) else error)
     return next((error for error in flat if isinstance(error, ForethoughtError)), flat[0])
 
 
@@ -280,3 +298,45 @@ class Limiter:
             if not place.done():
                 place.set_result(None)
         del self._waiting[: max(free, 0)]
+
+
+Ask = Callable[[Sequence[ChatMessage], GenerateConfig], Awaitable[ModelOutput | Failure]]
+
+
+class Connection:
+    """A model and how many calls of it run at once. It is asked once a call: to retry is the caller's."""
+
+    def __init__(self, model: Model, concurrency: int | None) -> None:
+        """`concurrency` None starts at `START` calls and grows to at most `MOST`."""
+        self.model = model
+        self.workers = concurrency or MOST
+        """Most calls that ever run at once."""
+        self._limiter = Limiter(START if concurrency is None else concurrency, self.workers)
+
+    @property
+    def limit(self) -> int:
+        """Calls allowed at once now."""
+        return self._limiter.limit
+
+    @contextlib.asynccontextmanager
+    async def place(self) -> AsyncIterator[Ask]:
+        """Waits for a place among the calls, and gives what asks within it."""
+        epoch = await self._limiter.enter()
+        try:
+            yield functools.partial(self._ask, epoch)
+        finally:
+            self._limiter.leave()
+
+    async def _ask(self, epoch: int, chat: Sequence[ChatMessage], config: GenerateConfig) -> ModelOutput | Failure:
+        began = time.monotonic()
+        try:
+            # A task of its own: inspect notes each call in a transcript of the context that first makes one, and what
+            # a task has set ends with it. In ours every call of a run would stay in memory.
+            output = await asyncio.create_task(self.model.generate(list(chat), config=config))
+        except Exception as error:
+            failure = failure_of(error, self.model)
+            if failure.rate_limited:
+                self._limiter.refused(epoch)
+            return failure
+        self._limiter.answered(epoch, time.monotonic() - began)
+        return output

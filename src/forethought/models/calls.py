@@ -9,27 +9,24 @@ answer is asked for again with the reason, and concurrency follows rate limits a
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
-from inspect_ai.model import GenerateConfig, Model, ResponseSchema
+from inspect_ai.model import Model, ResponseSchema
 
 from forethought.errors import ConfigError, ModelError
 from forethought.models.asking import (
-    MOST,
-    START,
-    UNBOUNDED,
+    Connection,
     Failure,
-    Limiter,
-    ask_once,
     chat_message,
-    first_error,
+    config_of,
     open_model,
+    side_by_side,
     wait_s,
 )
 from forethought.models.callspec import (
@@ -83,23 +80,6 @@ def run_calls(
         return asyncio.run(run.all(close=isinstance(model, str)))
 
 
-@dataclass
-class _Totals:
-    """What is counted while calls run."""
-
-    done: int = 0
-    settled_now: int = 0
-    asked: int = 0
-    reused: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
-    failed_in_a_row: int = 0
-    hopeless_in_a_row: int = 0
-    worked: bool = False
-    started: float = field(default_factory=time.monotonic)
-
-
 class _Run(Generic[T]):
     """One run's state. Calls of the same content are asked once."""
 
@@ -117,11 +97,13 @@ class _Run(Generic[T]):
         self._accept, self._on_progress = accept, on_progress
         self._schema = schema if settings.structured else None
         self._schema_dump = self._schema.model_dump(mode="json", exclude_none=True) if self._schema else None
-        start = settings.concurrency or START
-        self._workers = settings.concurrency or MOST
-        self._limiter = Limiter(start, self._workers)
+        self._connection = Connection(model, settings.concurrency)
         self._price = settings.price
-        self._totals = _Totals()
+        self._used = Usage()
+        self._started = time.monotonic()
+        self._done, self._asked_for = 0, 0
+        """Calls settled, and those of them that something was asked for in this run."""
+        self._worked, self._failed_in_a_row, self._hopeless_in_a_row = False, 0, 0
         self._outcomes: dict[str, T | Reject] = {}
         self._rejected: Counter[str] = Counter()
         self._hopeless: ModelError | None = None
@@ -133,12 +115,8 @@ class _Run(Generic[T]):
             groups.setdefault(self._key(call, call.messages, 1), []).append(call)
         waiting = iter(groups.values())
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._find_price())
-                for _ in range(min(self._workers, len(groups))):
-                    tasks.create_task(self._work(waiting))
-        except BaseExceptionGroup as group:
-            raise first_error(group) from None
+            workers = [self._work(waiting) for _ in range(min(self._connection.workers, len(groups)))]
+            await side_by_side([self._find_price(), *workers])
         finally:
             if close:
                 await self._model.api.aclose()
@@ -162,11 +140,11 @@ class _Run(Generic[T]):
         for group in waiting:
             if self._hopeless is not None:
                 return
-            asked_before = self._totals.asked
+            asked_before = self._used.calls
             for call in group:  # the first asks, the others find its answers in the journal
                 self._outcomes[call.key] = await self._settle(call)
-                self._totals.done += 1
-            self._totals.settled_now += self._totals.asked > asked_before
+                self._done += 1
+            self._asked_for += self._used.calls > asked_before
             self._report()
 
     async def _settle(self, call: Call) -> T | Reject:
@@ -193,11 +171,9 @@ class _Run(Generic[T]):
 
     async def _answer(self, call: Call, messages: tuple[Message, ...], attempt: int) -> Answer | Failure:
         key = self._key(call, messages, attempt)
-        totals = self._totals
         answer = self._journal.read(key, Answer)
-        if answer is not None:
-            totals.reused += 1
-        else:
+        reused = answer is not None
+        if answer is None:
             asked = await self._ask(call, messages, attempt, key)
             self._note(asked)
             if isinstance(asked, Failure):
@@ -206,49 +182,38 @@ class _Run(Generic[T]):
             self._journal.add(key, answer)
             # On disk before it counts. In a thread: a sync may take ten milliseconds, and answers share it.
             await asyncio.to_thread(self._journal.sync)
-            totals.asked += 1
-        totals.input_tokens += answer.input_tokens
-        totals.output_tokens += answer.output_tokens
-        totals.cached_tokens += answer.cached_tokens
+        self._used = self._used.plus(answer, reused)
         return answer
 
     async def _ask(self, call: Call, messages: tuple[Message, ...], attempt: int, key: str) -> Answer | Failure:
         """One answer, with retries while the provider is busy. The place is free for others during a wait."""
         rng = random.Random(key)
         chat = [chat_message(message) for message in messages]
-        turn = 0
-        while True:
-            epoch = await self._limiter.enter()
-            began = time.monotonic()
-            try:
+        config = config_of(self._settings, call.max_tokens, response_schema=self._schema)
+        for turn in itertools.count():
+            async with self._connection.place() as ask:
                 if self._hopeless is not None:
-                    return Failure("the run ended", retry=False)
-                output = await ask_once(self._model, chat, self._config(call))
-                if not isinstance(output, Failure):
-                    seconds = time.monotonic() - began
-                    self._limiter.answered(epoch, seconds)
-                    return _answer_of(output, call.key, attempt, seconds)
-            finally:
-                self._limiter.leave()
-            if output.rate_limited:
-                self._limiter.refused(epoch)
+                    break
+                began = time.monotonic()
+                output = await ask(chat, config)
+            if not isinstance(output, Failure):
+                return _answer_of(output, call.key, attempt, time.monotonic() - began)
             if not output.retry or turn >= self._settings.max_retries or self._hopeless is not None:
                 return output
             await asyncio.sleep(wait_s(turn, self._settings.backoff_s, output, rng))
-            turn += 1
+        return Failure("the run ended", retry=False)
 
     def _note(self, asked: Answer | Failure) -> None:
         """Ends the run where nothing works, instead of failing every row."""
         if self._hopeless is not None:
             return
-        totals = self._totals
         if isinstance(asked, Answer):
-            totals.worked, totals.failed_in_a_row, totals.hopeless_in_a_row = True, 0, 0
+            self._worked, self._failed_in_a_row, self._hopeless_in_a_row = True, 0, 0
             return
-        totals.failed_in_a_row += 1
-        totals.hopeless_in_a_row = totals.hopeless_in_a_row + 1 if asked.hopeless else 0
-        nothing_works = not totals.worked and totals.failed_in_a_row >= _NOTHING_WORKS
-        if totals.hopeless_in_a_row >= min(_HOPELESS, len(self._calls)) or nothing_works:
+        self._failed_in_a_row += 1
+        self._hopeless_in_a_row = self._hopeless_in_a_row + 1 if asked.hopeless else 0
+        nothing_works = not self._worked and self._failed_in_a_row >= _NOTHING_WORKS
+        if self._hopeless_in_a_row >= min(_HOPELESS, len(self._calls)) or nothing_works:
             said = f" It said: {asked.detail}." if asked.detail else ""
             self._hopeless = ModelError(
                 str(self._model),
@@ -256,39 +221,19 @@ class _Run(Generic[T]):
                 f"Check the key, the address and the model's name, then run again: answers so far are kept.{said}",
             )
 
-    def _config(self, call: Call) -> GenerateConfig:
-        return GenerateConfig(
-            max_tokens=call.max_tokens + self._settings.thinking_tokens,
-            temperature=self._settings.temperature,
-            seed=self._settings.seed,
-            response_schema=self._schema,
-            attempt_timeout=self._settings.timeout_s,
-            max_retries=0,
-            max_connections=UNBOUNDED,
-            adaptive_connections=False,
-        )
-
     def _key(self, call: Call, messages: tuple[Message, ...], attempt: int) -> str:
         return content_key(str(self._model), messages, call.max_tokens, self._settings, self._schema_dump, attempt)
 
     def _usage(self) -> Usage:
-        totals = self._totals
-        return Usage(
-            calls=totals.asked,
-            reused=totals.reused,
-            input_tokens=totals.input_tokens,
-            output_tokens=totals.output_tokens,
-            cached_tokens=totals.cached_tokens,
-            cost=cost_of(totals.input_tokens, totals.output_tokens, totals.cached_tokens, self._price),
-            seconds=time.monotonic() - totals.started,
-        )
+        used = self._used
+        cost = cost_of(used.input_tokens, used.output_tokens, used.cached_tokens, self._price)
+        return used.model_copy(update={"cost": cost, "seconds": time.monotonic() - self._started})
 
     def _report(self) -> None:
-        if self._on_progress is None:
-            return
-        usage = self._usage()
-        rate = self._totals.settled_now / max(usage.seconds, 1e-9)
-        self._on_progress(Progress(self._totals.done, len(self._calls), usage, rate, self._limiter.limit))
+        if self._on_progress is not None:
+            usage = self._usage()
+            rate = self._asked_for / max(usage.seconds, 1e-9)
+            self._on_progress(Progress(self._done, len(self._calls), usage, rate, self._connection.limit))
 
 
 def _again(text: str, rejection: Reject) -> tuple[Message, Message]:

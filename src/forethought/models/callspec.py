@@ -49,6 +49,18 @@ class Usage(Record):
     seconds: float = 0.0
     """Wall time of this run."""
 
+    def plus(self, answer: Answer, reused: bool) -> Usage:
+        """With one answer more."""
+        return self.model_copy(
+            update={
+                "calls": self.calls + (not reused),
+                "reused": self.reused + reused,
+                "input_tokens": self.input_tokens + answer.input_tokens,
+                "output_tokens": self.output_tokens + answer.output_tokens,
+                "cached_tokens": self.cached_tokens + answer.cached_tokens,
+            }
+        )
+
 
 def cost_of(input_tokens: int, output_tokens: int, cached_tokens: int, price: Price | None) -> float | None:
     """US dollars, or None without a price."""
@@ -74,27 +86,32 @@ def price_of(model: Model, given: Price | None) -> Price | None:
     return Price(input=info.cost.input, output=info.cost.output, cached_input=info.cost.input_cache_read)
 
 
-class CallSettings(Record):
-    """How calls are made."""
+class ClientSettings(Record):
+    """How a model behind a server is asked, whatever for."""
 
-    base_url: str | None = None
-    """Address of an OpenAI-compatible server; None is the provider's own."""
     temperature: float | None = Field(default=None, ge=0)
     """None is the provider's default."""
     seed: int | None = None
     """For providers that take one."""
-    concurrency: int | None = Field(default=None, ge=1)
-    """Where it starts and its upper bound; None starts at 16 and grows to at most 128."""
-    attempts: int = Field(default=3, ge=1)
-    """How often an answer may be asked for before the call is dropped, the first time included."""
+    thinking_tokens: int = Field(default=0, ge=0)
+    """Added to the limit of an answer, for models that think before they answer."""
     timeout_s: int = Field(default=180, ge=1)
     """Longest wait for one answer."""
     max_retries: int = Field(default=6, ge=0)
     """How often a call that found the provider busy, down or silent is made again."""
     backoff_s: float = Field(default=1.0, ge=0)
     """First wait before such a retry; it doubles each time, up to a minute."""
-    thinking_tokens: int = Field(default=0, ge=0)
-    """Added to each call's limit, for models that think before they answer."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Calls at once: where it starts and its upper bound; None starts at 16 and grows to at most 128."""
+
+
+class CallSettings(ClientSettings):
+    """How calls are made."""
+
+    base_url: str | None = None
+    """Address of an OpenAI-compatible server; None is the provider's own."""
+    attempts: int = Field(default=3, ge=1)
+    """How often an answer may be asked for before the call is dropped, the first time included."""
     structured: bool = True
     """Whether the provider is asked to follow the schema; off for servers that refuse it."""
     price: Price | None = None

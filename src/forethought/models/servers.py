@@ -17,52 +17,37 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from inspect_ai.model import ChatMessageAssistant, ContentReasoning, GenerateConfig, Model, ModelOutput
+from inspect_ai.model import ChatMessageAssistant, ContentReasoning, Model, ModelOutput
 from pydantic import Field
 
 from forethought.errors import ConfigError, ModelError
 from forethought.models.asking import (
-    MOST,
-    START,
-    UNBOUNDED,
+    Connection,
     Failure,
-    Limiter,
-    ask_once,
     chat_message,
-    first_error,
+    config_of,
     open_model,
+    side_by_side,
     wait_s,
 )
+from forethought.models.callspec import ClientSettings
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import parse
-from forethought.records import Record
 
 _GOES_ON = {"add_generation_prompt": False, "continue_final_message": True}
 """What vLLM and SGLang need to be told to go on in the last assistant turn."""
-_RUN = 32
-"""Most neighbouring jobs that a server takes at once."""
 
 
-class ServerSettings(Record):
-    """How servers are asked: part of what makes an answer, but for the last four."""
+class ServerSettings(ClientSettings):
+    """How servers are asked. After `max_retries` failures on end a server counts as gone."""
 
     temperature: float | None = Field(default=0.0, ge=0)
     """None is the server's default."""
     seed: int | None = 0
     """For servers that take one."""
-    thinking_tokens: int = Field(default=0, ge=0)
-    """Added to the limit of an answer, for models that think first."""
     prefill: bool = False
     """True where the server goes on in a trailing assistant turn (`continue_final_message`, as vLLM does)."""
-    timeout_s: int = Field(default=180, ge=1)
-    """Longest wait for one answer."""
-    max_retries: int = Field(default=6, ge=0)
-    """How often a conversation is asked again; and after so many failures on end a server counts as gone."""
-    backoff_s: float = Field(default=1.0, ge=0)
-    """First wait for a server that failed; it doubles each time, up to a minute."""
-    concurrency: int | None = Field(default=None, ge=1)
-    """Calls at once, a server; None starts at 16 and follows rate limits and slowness up to 128."""
 
 
 class Servers:
@@ -87,7 +72,7 @@ class Servers:
             raise ConfigError("servers", "there are none", "Give a model, or the addresses of its servers")
         self.name = name or (models if isinstance(models, str) else str(opened[0]))
         self._policy = policy or default_policy()
-        self._servers = [Server(model, number, self.settings.concurrency) for number, model in enumerate(opened)]
+        self._servers = [Server(model, self.settings.concurrency) for model in opened]
         self._closes = by_name
         self._worked = False
         # One loop for all calls: a client's connections belong to the loop that they were made in.
@@ -144,13 +129,11 @@ class Servers:
         return "the server can't cut a thought" if conversation.think_budget is not None else ""
 
     async def _all(self, queue: WorkQueue, max_tokens: int, deliver: Any) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for server in self._servers:
-                    for _ in range(min(server.workers, len(queue.jobs))):
-                        tasks.create_task(self._work(server, queue, max_tokens, deliver))
-        except BaseExceptionGroup as group:
-            raise first_error(group) from None
+        await side_by_side(
+            self._work(server, queue, max_tokens, deliver)
+            for server in self._servers
+            for _ in range(min(server.workers, len(queue.jobs)))
+        )
         if queue.denied and not self._worked:
             raise ModelError(self.name, f"every call fails: {queue.denied}", "Check the key, the address and the name")
         for job in queue.left_over():
@@ -158,39 +141,19 @@ class Servers:
 
     async def _work(self, server: Server, queue: WorkQueue, max_tokens: int, deliver: Any) -> None:
         while True:
-            epoch = await server.limiter.enter()
-            try:
+            async with server.place() as ask:
                 # Taken when it is asked and not before: what a server that dies has not begun is for the others.
                 job = await queue.take(server)
                 if job is None:
                     return
-                began = time.monotonic()
-                output = await ask_once(server.model, _chat(job.conversation), self._config(job, max_tokens))
-                if not isinstance(output, Failure):
-                    server.limiter.answered(epoch, time.monotonic() - began)
-                elif output.rate_limited:
-                    server.limiter.refused(epoch)
-            finally:
-                server.limiter.leave()
+                goes_on = _GOES_ON if job.conversation.prefill else None
+                output = await ask(_chat(job.conversation), config_of(self.settings, max_tokens, extra_body=goes_on))
             if not isinstance(output, Failure):
                 self._worked = True
                 queue.done(server, job)
                 deliver(job, self._read(job.conversation, output))
             elif await queue.failed(server, job, output):
                 deliver(job, Failed(cause=output.cause))
-
-    def _config(self, job: Job, max_tokens: int) -> GenerateConfig:
-        settings = self.settings
-        return GenerateConfig(
-            max_tokens=max_tokens + settings.thinking_tokens,
-            temperature=settings.temperature,
-            seed=settings.seed,
-            attempt_timeout=settings.timeout_s,
-            max_retries=0,
-            max_connections=UNBOUNDED,
-            adaptive_connections=False,
-            extra_body=_GOES_ON if job.conversation.prefill else None,
-        )
 
     def _read(self, conversation: Conversation, output: ModelOutput) -> Response | Failed:
         """An output as a response: reasoning as the server tells it, else by the tags in the text."""
@@ -261,16 +224,13 @@ class Job:
         return "\x1e".join([*turns, self.conversation.prefill])
 
 
-class Server:
+class Server(Connection):
     """One server and how it does. Kept between runs."""
 
-    def __init__(self, model: Model, number: int, concurrency: int | None) -> None:
-        """`concurrency` None starts at `START` calls and grows to at most `MOST`."""
-        self.model, self.number = model, number
-        self.workers = concurrency or MOST
-        self.limiter = Limiter(min(START, self.workers) if concurrency is None else concurrency, self.workers)
+    def __init__(self, model: Model, concurrency: int | None) -> None:
+        super().__init__(model, concurrency)
         self.own: deque[Job] = deque()
-        """Neighbouring jobs that it has taken."""
+        """Jobs that it is to do, neighbours together. Others take from the end of it."""
         self.failures = 0
         """Failed tries on end; calls that were in flight together count as one."""
         self.failed_at, self.retry_at = 0.0, 0.0
@@ -287,13 +247,13 @@ class WorkQueue:
     def __init__(self, jobs: Sequence[Job], servers: Sequence[Server], max_retries: int, backoff_s: float) -> None:
         """Servers get a new chance, whatever became of them in an earlier run."""
         self.jobs = list(jobs)
-        self._waiting = deque(jobs)
         self._running = 0
         self._servers, self._max_retries, self._backoff_s = servers, max_retries, backoff_s
         self._changed = asyncio.Event()
         self._rng = random.Random(0)
-        for server in servers:
-            server.own.clear()
+        for number, server in enumerate(servers):
+            share = slice(len(jobs) * number // len(servers), len(jobs) * (number + 1) // len(servers))
+            server.own = deque(jobs[share])
             server.failures, server.denied, server.trying = 0, "", False
 
     @property
@@ -341,16 +301,13 @@ class WorkQueue:
         if job.started >= server.failed_at:  # a trial that ends otherwise than expected is over, too: others may try
             server.trying = False
         if not lost:
-            self._waiting.appendleft(job)
-        if server.failures or server.denied:  # what it has not begun is for the others
-            self._waiting.extendleft(reversed(server.own))
-            server.own.clear()
+            server.own.append(job)
         self._tell()
         return lost
 
     def left_over(self) -> list[Job]:
         """Jobs that nobody was there for."""
-        left = [*self._waiting, *(job for server in self._servers for job in server.own)]
+        left = [job for server in self._servers for job in server.own]
         known = next((job.cause for job in self.jobs if job.cause), "no server answers")
         for job in left:
             job.cause = job.cause or next((one.denied for one in self._servers if one.denied), known)
@@ -358,17 +315,13 @@ class WorkQueue:
 
     def _is_over(self, server: Server) -> bool:
         gone = all(one.denied or one.failures > self._max_retries for one in self._servers)
-        left = self._running or self._waiting or any(one.own for one in self._servers)
+        left = self._running or any(one.own for one in self._servers)
         return bool(server.denied) or gone or not left
 
     def _next(self, server: Server) -> Job | None:
-        if not server.own and self._waiting:
-            share = len(self._waiting) // (2 * len(self._servers))
-            for _ in range(min(max(share, 1), _RUN)):
-                server.own.append(self._waiting.popleft())
         if server.own:
             return server.own.popleft()
-        # Nothing new: take over from the one that has most left, from its end.
+        # Nothing left: take over from the one that has most, from its end.
         other = max(self._servers, key=lambda one: len(one.own))
         return other.own.pop() if other.own else None
 
