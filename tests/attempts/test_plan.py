@@ -6,9 +6,8 @@ from collections import Counter
 
 import pytest
 
-from forethought.attempts.draw import HELD_OUT_RULES, plan_attempts, reasoning_attempts
+from forethought.attempts.draw import CAPABILITY, HELD_OUT_RULES, plan_attempts, reasoning_attempts
 from forethought.attempts.records import Attempt
-from forethought.attempts.short_questions import CAPABILITY
 from forethought.data.shipped import SAMPLE, accepted_answers
 from forethought.errors import ConfigError
 from forethought.records import Request, user_request

@@ -12,8 +12,8 @@ from typing import cast
 
 import pytest
 
+from forethought.attempts.judged import run_defence
 from forethought.attempts.records import Attempt, Judged
-from forethought.attempts.respond import run_defence
 from forethought.models.local import LocalModel
 from forethought.records import Message, Request, user_request
 from forethought.report.figures import defence_figures

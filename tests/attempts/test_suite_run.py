@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from forethought.attempts.ask import run_suite
-from forethought.attempts.replies import NOT_ASKED, Replies
+from forethought.attempts.records import NOT_ASKED, Replies
 from forethought.errors import ConfigError, InputError, ModelError, StageError
 from forethought.models.conversation import Conversation, Failed, OnReply, Response
 from tests.attempts.suite_plans import HARMFUL, answer, plan, rows

@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 
 from forethought.attacks.searches.outcome import Outcome
+from forethought.attempts.draw import CAPABILITY, further_attempts
 from forethought.attempts.records import Judged
-from forethought.attempts.short_questions import CAPABILITY, further_attempts
 from forethought.data.shipped import FURTHER, accepted_answers
 from forethought.metrics import Figure
 from forethought.research.cell import Cell, SweepRun

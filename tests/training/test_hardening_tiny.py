@@ -67,7 +67,7 @@ def test_it_trains_attacks_and_leaves_a_model(whole: tuple[Path, dict[str, float
 _CHILD = """
 import signal, sys
 from pathlib import Path
-from forethought.attempts.replies import Replies
+from forethought.attempts.records import Replies
 from forethought.training.run import train_method
 from tests.training.hardening_material import job
 from tests.training.test_hardening_tiny import SETTINGS

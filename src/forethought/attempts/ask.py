@@ -12,8 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from forethought.attempts.records import planned
-from forethought.attempts.replies import Replies
+from forethought.attempts.records import Replies, planned
 from forethought.errors import ConfigError, ModelError
 from forethought.manifest import write_json
 from forethought.models.callspec import Price, cost_of

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from forethought.attacks.catalogue import parse_attack
 from forethought.attempts.draw import plan_attempts
+from forethought.attempts.judged import run_defence
 from forethought.attempts.records import Attempt, Judged
-from forethought.attempts.respond import run_defence
 from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError
 from forethought.evaluation.inputs import AttackSettings, chosen_attacks, chosen_requests

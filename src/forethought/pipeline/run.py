@@ -10,8 +10,8 @@ from typing import Any
 
 from forethought.attacks.catalogue import BY_RULE
 from forethought.attempts.draw import plan_attempts
+from forethought.attempts.judged import run_defence
 from forethought.attempts.records import Attempt, Judged
-from forethought.attempts.respond import run_defence
 from forethought.data.sources import SourceSpec
 from forethought.defences.catalogue import check_spec
 from forethought.errors import ConfigError

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from forethought.attacks.catalogue import DIRECT, parse_attack, seen_in_training
-from forethought.attempts.draw import HELD_OUT_RULES
+from forethought.attempts.draw import CAPABILITY, HELD_OUT_RULES, right_answers
 from forethought.attempts.records import Judged
-from forethought.attempts.short_questions import CAPABILITY, right_answers
 from forethought.judges import DEFAULT_JUDGE
 from forethought.judges.known import KnownError, corrected_asr, known_error
 from forethought.measure.comprehension import comprehension

@@ -17,8 +17,8 @@ from forethought.attacks.searches.base import Goal, Tools, opening_of
 from forethought.attacks.searches.catalogue import parse_method
 from forethought.attacks.searches.driver import read_outcomes, run_searches
 from forethought.attacks.searches.outcome import Outcome, SearchProgress, SearchSettings
+from forethought.attempts.judged import run_defence
 from forethought.attempts.records import Attempt, Judged
-from forethought.attempts.respond import run_defence
 from forethought.errors import StageError
 from forethought.judges.catalogue import default_judge
 from forethought.manifest import key_of, write_json

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from forethought.attacks.base import Given
-from forethought.attempts.draw import plan_attempts, reasoning_attempts
+from forethought.attempts.draw import further_attempts, plan_attempts, reasoning_attempts
 from forethought.attempts.records import Attempt
-from forethought.attempts.short_questions import further_attempts
 from forethought.data.classify import rules_by_name
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.sources import SourceSpec, load_requests
