@@ -22,6 +22,7 @@ from gcg import ratio
 from others import given, printed
 
 from forethought.attacks.catalogue import all_attacks
+from forethought.attacks.prepare import Preparation
 from forethought.attacks.searches.catalogue import all_searches
 from forethought.attacks.suites import load_suite, suite_attacks
 from forethought.attempts.ask import run_suite
@@ -67,7 +68,9 @@ def suite_speed(suite: str, n: int, repeats: int, serial: int, max_tokens: int) 
     for turn in range(repeats):
         with tempfile.TemporaryDirectory() as folder:
             plan = Path(folder)
-            make_plan(plan, attacks, behaviors("harmful", n), behaviors("ordinary", n), turn, able=model.able)
+            make_plan(
+                plan, attacks, behaviors("harmful", n), behaviors("ordinary", n), Preparation(turn, able=model.able)
+            )
             by_attack: dict[str, dict[str, Conversation]] = {}
             for row in planned(plan):
                 if not row.cause:

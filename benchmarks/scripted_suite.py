@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forethought.attacks.catalogue import DIRECT
+from forethought.attacks.prepare import Preparation
 from forethought.attacks.suites import load_suite, suite_attacks
 from forethought.attempts.ask import run_suite
 from forethought.attempts.judged import judge_run, read_judged
@@ -82,7 +83,7 @@ def scripted_run(n: int, folder: Path) -> ScriptedRun:
     each = -(-n // (2 * len({DIRECT.name, *(attack.name for attack in attacks)})))
     model, judge = AtOnce(), Rules()
     marks = [time.monotonic()]
-    plan = make_plan(folder, attacks, behaviors(each, True), behaviors(each, False), 0, able=model.able)
+    plan = make_plan(folder, attacks, behaviors(each, True), behaviors(each, False), Preparation(0, able=model.able))
     marks.append(time.monotonic())
     counts = run_suite(folder, model)
     assert counts.answered == plan.conversations, counts

@@ -14,7 +14,15 @@ import pytest
 
 from forethought.attacks.base import Attacked, Given, Wanted
 from forethought.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack
-from forethought.attacks.prepare import ATTACKER_SETTINGS, NO_TEXT, AskAttacker, Rewrites, attacker, prepare
+from forethought.attacks.prepare import (
+    ATTACKER_SETTINGS,
+    NO_TEXT,
+    AskAttacker,
+    Preparation,
+    Rewrites,
+    attacker,
+    prepare,
+)
 from forethought.attacks.rewritten import EMPTY, REFUSED, TOO_LONG, UNCHANGED, Unfit, read_rewrite
 from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError, InputError
@@ -146,7 +154,7 @@ def scripted(texts: Mapping[str, str | Unfit], asked: list[Wanted]) -> AskAttack
 
 
 def test_without_an_attacker_it_is_not_run_and_the_rest_is() -> None:
-    planned = prepare([parse_attack("translate:ta"), parse_attack("base64")], [user_request(PROBE)], 0)
+    planned = prepare([parse_attack("translate:ta"), parse_attack("base64")], [user_request(PROBE)])
     assert [(one.attack, one.attacked is None) for one in planned] == [("translate:ta", True), ("base64", False)]
     assert [one.cause for one in planned] == ["needs an attacker model", ""]
 
@@ -156,39 +164,43 @@ def test_a_composition_of_two_rewriters_takes_two_rounds_and_asks_each_text_once
     asked: list[Wanted] = []
     ask = scripted({"past tense": "How did people bake?", "translate to Tamil": TAMIL}, asked)
     kept = Rewrites(tmp_path / "r.jsonl", "m")
-    planned = prepare(attacks, [user_request(PROBE)], 0, rewrites=kept, ask=ask)
+    planned = prepare(attacks, [user_request(PROBE)], Preparation(0, rewrites=kept, ask=ask))
     assert [one.attacked.text for one in planned if one.attacked] == [TAMIL, "How did people bake?", TAMIL]
     assert [one.rewriter for one in asked] == ["past tense", "translate to Tamil", "translate to Tamil"]
     assert asked[2].original == "How did people bake?"
     assert "bake bread" in asked[1].original
     again: list[Wanted] = []
     later = Rewrites(tmp_path / "r.jsonl", "m")
-    assert prepare(attacks, [user_request(PROBE)], 0, rewrites=later, ask=scripted({}, again)) == planned
+    assert prepare(attacks, [user_request(PROBE)], Preparation(0, rewrites=later, ask=scripted({}, again))) == planned
     assert again == []
-    assert prepare(attacks, [user_request(PROBE)], 0, rewrites=later) == planned  # no attacker, and none needed
+    assert (
+        prepare(attacks, [user_request(PROBE)], Preparation(0, rewrites=later)) == planned
+    )  # no attacker, and none needed
 
 
 def test_what_the_attacker_refuses_is_not_run_with_its_cause() -> None:
     asked: list[Wanted] = []
     requests = [user_request(PROBE), user_request("Why is the sky blue?")]
-    planned = prepare([parse_attack("poems | base64")], requests, 0, ask=scripted({"poem": Unfit(REFUSED)}, asked))
+    planned = prepare(
+        [parse_attack("poems | base64")], requests, Preparation(0, ask=scripted({"poem": Unfit(REFUSED)}, asked))
+    )
     assert [(one.attacked, one.cause) for one in planned] == [(None, REFUSED)] * 2
-    silent = prepare([parse_attack("poems")], requests, 0, ask=scripted({}, asked))
+    silent = prepare([parse_attack("poems")], requests, Preparation(0, ask=scripted({}, asked)))
     assert [one.cause for one in silent] == [NO_TEXT] * 2
 
 
 def test_a_model_without_prefill_is_not_attacked_through_it() -> None:
     attacks = [parse_attack("answer_prefill"), parse_attack("budget_cut"), parse_attack("base64 | empty_thinking")]
-    planned = prepare(attacks, [user_request(PROBE)], 0)
+    planned = prepare(attacks, [user_request(PROBE)])
     assert [one.attacked for one in planned] == [None] * 3
-    able = prepare(attacks, [user_request(PROBE)], 0, able=Able(prefill=True, budget=True))
+    able = prepare(attacks, [user_request(PROBE)], Preparation(0, able=Able(prefill=True, budget=True)))
     assert all(one.attacked is not None for one in able)
 
 
 def test_what_is_prepared_is_what_a_single_attack_gives() -> None:
     attack = parse_attack("distractors")
     requests = [user_request(PROBE), user_request("Why is the sky blue?", harmful=True)]
-    planned = prepare([attack], requests, 5)
+    planned = prepare([attack], requests, Preparation(5))
     assert [one.attacked for one in planned] == [attack_request(attack, request, 5) for request in requests]
 
 
@@ -197,10 +209,10 @@ def test_texts_are_kept_by_model_and_content(tmp_path: Path) -> None:
     kept = Rewrites(file, "one")
     kept.add({"k": ("poem", "a\u2028b")})
     kept.add({"k": ("poem", "other"), "l": ("poem", "c")})
-    assert dict(Rewrites(file, "one")) == {"k": "a\u2028b", "l": "c"}
-    assert dict(Rewrites(file, "two")) == {}
+    assert Rewrites(file, "one").texts == {"k": "a\u2028b", "l": "c"}
+    assert Rewrites(file, "two").texts == {}
     Rewrites(file, "two").add({"k": ("poem", "z")})
-    assert dict(Rewrites(file, "one")) == {"k": "a\u2028b", "l": "c"}
+    assert Rewrites(file, "one").texts == {"k": "a\u2028b", "l": "c"}
     assert len(file.read_text(encoding="utf-8").split("\n")) == 4
 
 
@@ -210,9 +222,9 @@ def test_a_half_written_text_is_asked_for_again_and_a_damaged_one_is_named(tmp_p
     content = file.read_bytes()
     file.write_bytes(content[:-15])  # within a character of the last text
     kept = Rewrites(file, "m")
-    assert dict(kept) == {"k": "text"}
+    assert kept.texts == {"k": "text"}
     kept.add({"l": ("poem", "new")})
-    assert dict(Rewrites(file, "m")) == {"k": "text", "l": "new"}
+    assert Rewrites(file, "m").texts == {"k": "text", "l": "new"}
     file.write_bytes(b'{"key": 1}\n' + content)
     with pytest.raises(InputError, match="line 1"):
         Rewrites(file, "m")
@@ -235,7 +247,7 @@ def test_a_killed_writer_loses_no_text_that_it_kept(tmp_path: Path) -> None:
     writer.wait()
     found = Rewrites(file, "m")
     last = printed[-1] if printed else 5
-    assert [found[f"k{n}"] for n in range(last + 1)] == ["x" * 50] * (last + 1)
+    assert [found.texts[f"k{n}"] for n in range(last + 1)] == ["x" * 50] * (last + 1)
 
 
 def test_an_attacker_model_is_asked_through_the_one_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +263,7 @@ def test_an_attacker_model_is_asked_through_the_one_runner(tmp_path: Path, monke
     requests = [user_request(PROBE), user_request("Why is the sky blue?")]
     with MockTeacher(script) as server:
         ask = attacker("openai-api/mock/attacker", tmp_path / "j", settings.model_copy(update={"base_url": server.url}))
-        planned = prepare([parse_attack("past_tense")], requests, 0, ask=ask)
+        planned = prepare([parse_attack("past_tense")], requests, Preparation(0, ask=ask))
         assert planned[0].attacked is not None
         assert planned[0].attacked.text == "How did people bake?"
         assert (planned[1].attacked, planned[1].cause) == (None, REFUSED)

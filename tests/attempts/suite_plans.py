@@ -27,7 +27,7 @@ def behavior(text: str, context: str = "", category: str = "", **fields: Any) ->
 def plan(folder: Path, *attacks: str, harmful: list[str] = HARMFUL, harmless: list[str] = HARMLESS) -> PlanSummary:
     """A plan of some attacks on mild requests."""
     parsed = [parse_attack(attack) for attack in attacks]
-    return make_plan(folder, parsed, [behavior(text) for text in harmful], [behavior(text) for text in harmless], 0)
+    return make_plan(folder, parsed, [behavior(text) for text in harmful], [behavior(text) for text in harmless])
 
 
 def rows(folder: Path) -> list[PlannedAttempt]:

@@ -103,7 +103,7 @@ _CHILD = """
 import sys
 import time
 from pathlib import Path
-from tests.measure.test_respond import make_attempts, run_defence
+from tests.attempts.test_respond import make_attempts, run_defence
 from tests.tiny import Scripted
 
 class Slow(Scripted):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.catalogue import parse_attack
+from forethought.attacks.prepare import Preparation
 from forethought.attempts.ask import run_suite
 from forethought.attempts.budget import Fit, fit, make_plan_in_time, shrink
 from forethought.attempts.plan import PlanSummary
@@ -28,12 +29,12 @@ def made(n: int, what: str) -> list[Behavior]:
 
 
 def fitted(seconds: float, rate: float = 10.0, n_harmful: int = 100, n_harmless: int = 50) -> Fit:
-    return fit(ATTACKS[:2], made(n_harmful, "films"), made(n_harmless, "bread"), seconds, rate)
+    return fit(3, (n_harmful, n_harmless), seconds, rate)
 
 
 def test_both_labels_shrink_alike_by_hand() -> None:
     """45 s at 10/s are 450 attempts: with no attack and two attacks, 150 behaviours, which is all of them."""
-    assert not fitted(45).shrunk
+    assert (fitted(45).harmful, fitted(45).harmless) == (100, 50)
     half = fitted(22.5)
     assert (half.harmful, half.harmless, half.attempts, half.fits) == (50, 25, 225, True)
     assert fitted(1e9).harmful == 100
@@ -84,7 +85,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def in_time(folder: Path, model: Scripted, seconds: float) -> tuple[PlanSummary, Fit]:
-    return make_plan_in_time(folder, model, seconds, ATTACKS, made(40, "films"), made(40, "bread"), seed=0)
+    return make_plan_in_time(folder, ATTACKS, made(40, "films"), made(40, "bread"), Preparation(), model, seconds)
 
 
 def test_a_run_takes_the_time_that_was_given(tmp_path: Path, clock: Clock) -> None:

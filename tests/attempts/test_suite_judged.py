@@ -210,7 +210,7 @@ def test_cost_by_attack_by_hand(tmp_path: Path) -> None:
     assert list(usage) == ["direct", "style_json"]
     one = usage["style_json"]
     assert (one.attempts, one.queries, one.prompt_tokens, one.answer_tokens) == (8, 8, 40, 56)
-    assert one.queries_per_attempt == 1.0
+    assert one.queries == one.attempts
     assert one.cost == pytest.approx(8 * 190e-6)
     total = total_usage(usage, price)
     assert total.attempts == 16
@@ -220,11 +220,12 @@ def test_cost_by_attack_by_hand(tmp_path: Path) -> None:
 
 def test_a_shared_conversation_is_paid_for_once(tmp_path: Path) -> None:
     same = Attack(name="same", title="Changes nothing", paper="none", kind="template")
-    make_plan(tmp_path, [same], [behavior(HARMFUL[0])], [], 0)
+    make_plan(tmp_path, [same], [behavior(HARMFUL[0])], [])
     run_suite(tmp_path, Scripted(answer))
     usage = usage_by_attack(tmp_path)
     assert sorted((one.attempts, one.queries, one.prompt_tokens) for one in usage.values()) == [(1, 0, 0), (1, 1, 5)]
-    assert total_usage(usage).queries_per_attempt == 0.5
+    whole = total_usage(usage)
+    assert (whole.queries, whole.attempts) == (1, 2)
 
 
 def test_the_files_are_json_lines(tmp_path: Path) -> None:

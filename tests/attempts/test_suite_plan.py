@@ -12,6 +12,7 @@ import pytest
 
 from forethought.attacks.base import Attack, Wanted
 from forethought.attacks.catalogue import parse_attack
+from forethought.attacks.prepare import Preparation
 from forethought.attacks.rewritten import Unfit
 from forethought.attempts import plan as plan_module
 from forethought.attempts.plan import PLAN_LOCK, make_plan
@@ -74,7 +75,7 @@ def test_long_rows_come_after_short_ones_that_begin_alike(tmp_path: Path) -> Non
 
 def test_one_text_in_two_cells_is_one_conversation(tmp_path: Path) -> None:
     same = Attack(name="same", title="Changes nothing", paper="none", kind="template")
-    summary = make_plan(tmp_path, [same], [behavior(HARMFUL[0])], [behavior(HARMLESS[0])], 0)
+    summary = make_plan(tmp_path, [same], [behavior(HARMFUL[0])], [behavior(HARMLESS[0])])
     assert (summary.attempts, summary.conversations) == (4, 2)
     cells: dict[str, set[str]] = {}
     for row in rows(tmp_path):
@@ -91,7 +92,7 @@ def test_one_text_twice_in_one_cell_counts_once(tmp_path: Path) -> None:
 
 def test_a_context_is_never_restyled(tmp_path: Path) -> None:
     one = behavior("Sum up this text", context="Minutes of the garden club")
-    make_plan(tmp_path, [parse_attack("base64:bare")], [], [one], 0)
+    make_plan(tmp_path, [parse_attack("base64:bare")], [], [one])
     direct, hidden = sorted(rows(tmp_path), key=lambda row: row.attack != "direct")
     assert direct.request.text == one.request.text
     assert direct.request.seed_text is None
@@ -104,7 +105,7 @@ def test_a_context_is_never_restyled(tmp_path: Path) -> None:
 
 def test_what_cant_be_run_is_in_the_plan_with_its_cause(tmp_path: Path) -> None:
     attacks = [parse_attack(name) for name in ("translate:fr", "answer_prefill", "style_json")]
-    summary = make_plan(tmp_path, attacks, [behavior(HARMFUL[0])], [behavior(HARMLESS[0])], 0, able=Able())
+    summary = make_plan(tmp_path, attacks, [behavior(HARMFUL[0])], [behavior(HARMLESS[0])], Preparation(0, able=Able()))
     assert summary.not_run == {
         "answer_prefill": {"needs a model whose turn can be prefilled": 2},
         "translate:fr": {"needs an attacker model": 2},
@@ -124,7 +125,7 @@ def test_an_attacker_is_asked_for_all_of_an_attack_at_once(tmp_path: Path) -> No
         return {key: Unfit("it refused") if "number 3" in text else text for key, text in texts.items()}
 
     harmful, harmless = [behavior(text) for text in HARMFUL], [behavior(text) for text in HARMLESS]
-    summary = make_plan(tmp_path, [parse_attack("translate:fr")], harmful, harmless, 0, ask=ask)
+    summary = make_plan(tmp_path, [parse_attack("translate:fr")], harmful, harmless, Preparation(0, ask=ask))
     assert asked == [4, 4]
     assert summary.not_run == {"translate:fr": {"it refused": 2}}
     assert summary.attempts == 8 + 6
@@ -132,7 +133,9 @@ def test_an_attacker_is_asked_for_all_of_an_attack_at_once(tmp_path: Path) -> No
 
 def test_prefill_and_budget_are_part_of_what_is_asked(tmp_path: Path) -> None:
     attack = parse_attack("answer_prefill")
-    summary = make_plan(tmp_path, [attack], [behavior(HARMFUL[0])], [], 0, able=Able(prefill=True, budget=True))
+    summary = make_plan(
+        tmp_path, [attack], [behavior(HARMFUL[0])], [], Preparation(0, able=Able(prefill=True, budget=True))
+    )
     assert (summary.attempts, summary.conversations) == (2, 2)
     opened = next(row for row in rows(tmp_path) if row.attack == "answer_prefill")
     assert opened.prefill
@@ -147,4 +150,4 @@ def test_two_plans_at_once_are_told(tmp_path: Path) -> None:
 
 def test_a_plan_of_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no behaviours"):
-        make_plan(tmp_path, [], [], [], 0)
+        make_plan(tmp_path, [], [], [])

@@ -7,8 +7,8 @@ and `Rewrites` keeps them, so that each is asked for once.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,34 +35,25 @@ class Rewrite(Record):
     text: str
 
 
-class Rewrites(Mapping[str, str]):
+class Rewrites:
     """The texts of one model by `Wanted.key`, in a store that other models and runs may share."""
 
     def __init__(self, path: Path, model: str) -> None:
         """Raises InputError for a damaged line."""
         self._path, self._model = path, model
         kept = read_store(path, Rewrite).values()
-        self._texts = {row.key: row.text for row in kept if row.model == model}
-
-    def __getitem__(self, key: str) -> str:
-        return self._texts[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._texts)
-
-    def __len__(self) -> int:
-        return len(self._texts)
+        self.texts = {row.key: row.text for row in kept if row.model == model}
 
     def add(self, texts: Mapping[str, tuple[str, str]]) -> None:
         """Keeps (rewriter, text) by key; they are on disk when this returns. Known keys keep their text."""
-        new = {key: pair for key, pair in texts.items() if key not in self._texts}
+        new = {key: pair for key, pair in texts.items() if key not in self.texts}
         if not new:
             return
         with locked(self._path.with_suffix(".lock"), wait=True), Store(self._path, write=True) as store:
             for key, (rewriter, text) in new.items():
                 row = Rewrite(key=key, model=self._model, rewriter=rewriter, text=text)
                 store.add(f"{self._model}:{key}", row)
-        self._texts |= {key: text for key, (_, text) in new.items()}
+        self.texts |= {key: text for key, (_, text) in new.items()}
 
 
 AskAttacker = Callable[[Sequence[Wanted]], Mapping[str, str | Unfit]]
@@ -81,81 +72,64 @@ class Planned(Record):
     """Why it is not run: neither refused nor safe, and in no mean."""
 
 
-def prepare(
-    attacks: Sequence[Attack],
-    requests: Sequence[Request],
-    seed: int,
-    given: Given | None = None,
-    able: Able | None = None,
-    rewrites: Rewrites | None = None,
-    ask: AskAttacker | None = None,
-) -> list[Planned]:
+@dataclass(frozen=True)
+class Preparation:
+    """How requests are put under attacks here."""
+
+    seed: int = 0
+    given: Given = field(default_factory=Given)
+    able: Able = field(default_factory=Able)
+    """What the attacked model takes."""
+    rewrites: Rewrites | None = None
+    """Texts that an attacker model wrote before; new ones are kept there."""
+    ask: AskAttacker | None = None
+    """None without an attacker model: attacks that need one use the texts in `rewrites`, and the rest is not run."""
+
+
+def prepare(attacks: Sequence[Attack], requests: Sequence[Request], how: Preparation | None = None) -> list[Planned]:
     """Every request under every attack, attack by attack, in order.
 
-    `ask` None is a machine without an attacker model: then attacks that need one use the texts that `rewrites` has
-    already, and the rest is not run. Raises ConfigError and InputError for options and files that can't be used.
+    Raises ConfigError and InputError for options and files that can't be used.
     """
-    given, able = given or Given(), able or Able()
-    known: dict[str, str] = {**given.rewrites, **(rewrites or {})}
+    how = how or Preparation()
+    known = {**how.given.rewrites, **(how.rewrites.texts if how.rewrites is not None else {})}
     failed: dict[str, str] = {}
-    has_texts = ask is not None or bool(known)
-    blocked = {a.name: why_not(a, has_texts, able.prefill, able.budget, given.files) for a in attacks}
-    outcomes: dict[tuple[int, int], Attacked | Wanted] = {}
-    open_pairs = [(a, r) for a in range(len(attacks)) if not blocked[attacks[a].name] for r in range(len(requests))]
-    while open_pairs:
-        held = dataclasses.replace(given, rewrites=known)
-        for a, r in open_pairs:
-            outcomes[a, r] = attack_request(attacks[a], requests[r], seed, held)
-        wanted = {
-            outcome.key: outcome
-            for outcome in (outcomes[pair] for pair in open_pairs)
-            if isinstance(outcome, Wanted) and outcome.key not in failed
-        }
-        if ask is None or not wanted:
+    """Why a text could not be had, by its key."""
+    has_texts, able, files = how.ask is not None or bool(known), how.able, how.given.files
+    blocked = {one.name: why_not(one, has_texts, able.prefill, able.budget, files) for one in attacks}
+    pairs = [(attack, request) for attack in attacks for request in requests]
+    outcomes: list[Attacked | Wanted | None] = [None] * len(pairs)
+    waiting = [place for place, (attack, _) in enumerate(pairs) if not blocked[attack.name]]
+    while waiting:
+        given = replace(how.given, rewrites=known)
+        for place in waiting:
+            outcomes[place] = attack_request(*pairs[place], how.seed, given)
+        texts = {place: one for place in waiting if isinstance(one := outcomes[place], Wanted)}
+        wanted = {one.key: one for one in texts.values() if one.key not in failed}
+        if how.ask is None or not wanted:
             break
-        _ask_for(wanted, ask, known, failed, rewrites)
-        open_pairs = [pair for pair in open_pairs if _waits(outcomes[pair], failed)]
+        answers = how.ask(list(wanted.values()))
+        unfit = {key: said.cause for key in wanted if isinstance(said := answers.get(key, Unfit(NO_TEXT)), Unfit)}
+        fit = {key: (one.rewriter, str(answers[key])) for key, one in wanted.items() if key not in unfit}
+        failed |= unfit
+        known |= {key: text for key, (_, text) in fit.items()}
+        if how.rewrites is not None:
+            how.rewrites.add(fit)
+        waiting = [place for place, one in texts.items() if one.key not in failed]
     return [
-        _planned(attack, request, blocked[attack.name], outcomes.get((a, r)), failed)
-        for a, attack in enumerate(attacks)
-        for r, request in enumerate(requests)
+        _planned(attack, request, blocked[attack.name], outcome, failed)
+        for (attack, request), outcome in zip(pairs, outcomes, strict=True)
     ]
-
-
-def _ask_for(
-    wanted: Mapping[str, Wanted],
-    ask: AskAttacker,
-    known: dict[str, str],
-    failed: dict[str, str],
-    rewrites: Rewrites | None,
-) -> None:
-    """Asks, and sorts the answers into those that are known now and those that failed, so that every round ends."""
-    answers = ask(list(wanted.values()))
-    fit: dict[str, tuple[str, str]] = {}
-    for key, one in wanted.items():
-        answer = answers.get(key, Unfit(NO_TEXT))
-        if isinstance(answer, Unfit):
-            failed[key] = answer.cause
-        else:
-            fit[key] = (one.rewriter, answer)
-    known.update({key: text for key, (_, text) in fit.items()})
-    if rewrites is not None:
-        rewrites.add(fit)
-
-
-def _waits(outcome: Attacked | Wanted, failed: Mapping[str, str]) -> bool:
-    return isinstance(outcome, Wanted) and outcome.key not in failed
 
 
 def _planned(
     attack: Attack, request: Request, blocked: str, outcome: Attacked | Wanted | None, failed: Mapping[str, str]
 ) -> Planned:
-    if blocked or outcome is None:
-        return Planned(attack=attack.name, request=request, attacked=None, cause=blocked or NO_TEXT)
+    attacked = outcome if isinstance(outcome, Attacked) else None
+    cause = blocked
     if isinstance(outcome, Wanted):
         cause = failed.get(outcome.key, "needs an attacker model")
-        return Planned(attack=attack.name, request=request, attacked=None, cause=cause)
-    return Planned(attack=attack.name, request=request, attacked=outcome)
+    return Planned(attack=attack.name, request=request, attacked=attacked, cause=cause)
 
 
 ATTACKER_SETTINGS = CallSettings(temperature=0.0, attempts=3, timeout_s=120, max_retries=3)

@@ -6,14 +6,16 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from pydantic import Field
 
-from forethought.attempts.records import Replies, planned
-from forethought.errors import ConfigError, ModelError
+from forethought.attempts.plan import PlanSummary, write_plan
+from forethought.attempts.records import Attempt, PlannedAttempt, Replies, planned
+from forethought.errors import ConfigError, ModelError, StageError
 from forethought.manifest import write_json
 from forethought.models.callspec import Price, cost_of
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
@@ -66,59 +68,62 @@ def run_suite(
     """
     with Replies(folder, write=True) as kept:
         _check_settings(folder, {"model": respondent.name, "max_answer_tokens": max_answer_tokens}, len(kept))
-        run = _Run(folder, respondent, max_answer_tokens, kept, on_progress, window)
-        run.first_pass()
-        run.second_pass()
-        return run.counts()
+        return _Run(folder, respondent, max_answer_tokens, kept, on_progress, window).go()
 
 
+def ask_rows(
+    folder: Path,
+    respondent: Respondent,
+    rows: Sequence[Attempt],
+    max_answer_tokens: int,
+    on_progress: Callable[[int], None] | None = None,
+    what: str = "",
+) -> None:
+    """Plans these attempts in a folder and asks all of them; a run that was stopped goes on where it was.
+
+    Raises StageError, which names `what`, where the model stops answering on the way, ModelError where it never does.
+    """
+    attacks = tuple(dict.fromkeys(row.attack for row in rows))
+    n_harmful = sum(row.request.harmful is True for row in rows)
+    start = PlanSummary(attacks=attacks, harmful=n_harmful, harmless=len(rows) - n_harmful)
+    write_plan(folder, (PlannedAttempt.model_validate(row.model_dump()) for row in rows), start)
+    counts = run_suite(folder, respondent, max_answer_tokens, on_progress)
+    if counts.stopped:
+        raise StageError(what or folder, f"did not finish ({counts.stopped})", "Run the command again: it resumes")
+
+
+@dataclass
 class _Run:
     """One run's state; numbers and ids, and the conversations of one window."""
 
-    def __init__(
-        self,
-        folder: Path,
-        respondent: Respondent,
-        max_answer_tokens: int,
-        kept: Replies,
-        on_progress: Callable[[int], None] | None,
-        window: int,
-    ) -> None:
-        self._folder, self._respondent, self._limit = folder, respondent, max_answer_tokens
-        self._kept, self._on_progress, self._window = kept, on_progress, window
-        self._start = time.monotonic()
-        self._had = len(kept)
-        self._tokens: Counter[str] = Counter()
+    folder: Path
+    respondent: Respondent
+    max_answer_tokens: int
+    kept: Replies
+    on_progress: Callable[[int], None] | None
+    window: int
+    counts: Counter[str] = field(default_factory=Counter)
+    """By the fields of `RunCounts`."""
+    causes: dict[str, str] = field(default_factory=dict)
+    """By conversation that has no response after its last asking."""
+    stopped: str = ""
+    dead: int = 0
+    """Windows in a row without a response."""
+
+    def __post_init__(self) -> None:
+        self._start, self._had = time.monotonic(), len(self.kept)
         self._lock = threading.Lock()
-        self._causes: dict[str, str] = {}
-        """By conversation that has no response after its last asking."""
-        self._attempts = self._not_run = self._reused = self._dead = 0
-        self.answered = 0
-        self.stopped = ""
 
-    def first_pass(self) -> None:
-        """Everything without a response."""
+    def go(self) -> RunCounts:
+        """Everything without a response, and what failed once more, unless nothing was answered: it may be back."""
         self._ask_all(self._pending())
-
-    def second_pass(self) -> None:
-        """What failed, once more, unless nothing was answered at all: a server may be back."""
-        if self.stopped or not self.answered or not self._causes:
-            return
-        self._dead, self._on_progress = 0, None
-        self._ask_all(self._failed(set(self._causes)))
-
-    def counts(self) -> RunCounts:
-        """What was done so far."""
+        if self.causes and self.counts["answered"] and not self.stopped:
+            self.dead, self.on_progress = 0, None
+            self._ask_all(self._failed(set(self.causes)))
         return RunCounts(
-            attempts=self._attempts,
-            not_run=self._not_run,
-            reused=self._reused,
-            answered=self.answered,
-            failed=len(self._causes),
-            causes=dict(Counter(self._causes.values()).most_common()),
-            prompt_tokens=self._tokens["prompt"],
-            reasoning_tokens=self._tokens["reasoning"],
-            answer_tokens=self._tokens["answer"],
+            **self.counts,
+            failed=len(self.causes),
+            causes=dict(Counter(self.causes.values()).most_common()),
             seconds=time.monotonic() - self._start,
             stopped=self.stopped,
         )
@@ -126,41 +131,41 @@ class _Run:
     def _pending(self) -> Iterator[tuple[str, Conversation]]:
         """Conversations to ask, each once however many attempts share it. Counts the plan on the way."""
         seen: set[str] = set()
-        for row in planned(self._folder):
+        for row in planned(self.folder):
             if row.cause:
-                self._not_run += 1
+                self.counts["not_run"] += 1
                 continue
-            self._attempts += 1
+            self.counts["attempts"] += 1
             asked = row.asked
             if asked in seen:
                 self._progress()
                 continue
             seen.add(asked)
-            if asked in self._kept:
-                self._reused += 1
+            if asked in self.kept:
+                self.counts["reused"] += 1
                 self._progress()
                 continue
             yield asked, row.conversation
 
     def _failed(self, open_ids: set[str]) -> Iterator[tuple[str, Conversation]]:
-        for row in planned(self._folder):
+        for row in planned(self.folder):
             if not row.cause and (asked := row.asked) in open_ids:
                 open_ids.remove(asked)
                 yield asked, row.conversation
 
     def _progress(self) -> None:
-        if self._on_progress is not None:
-            self._on_progress(1)
+        if self.on_progress is not None:
+            self.on_progress(1)
 
     def _ask_all(self, conversations: Iterator[tuple[str, Conversation]]) -> None:
-        while part := list(islice(conversations, self._window)):
+        while part := list(islice(conversations, self.window)):
             self._ask(dict(part))
             if self.stopped:
                 self._count_rest(conversations)
                 return
 
     def _ask(self, part: dict[str, Conversation]) -> None:
-        before, keys = self.answered, list(part)
+        before, keys = self.counts["answered"], list(part)
         told: set[int] = set()
 
         def on_reply(place: int, reply: Response | Failed) -> None:
@@ -168,36 +173,35 @@ class _Run:
             self._keep(keys[place], reply)
 
         try:
-            replies = list(self._respondent.reply(list(part.values()), self._limit, on_reply))
+            replies = list(self.respondent.reply(list(part.values()), self.max_answer_tokens, on_reply))
         except ModelError as error:
-            if not self.answered and not self._had:
+            if not self.counts["answered"] and not self._had:
                 raise
             self.stopped = str(error)  # it answered before: what is left waits, unscored, for the next run
             replies = [Failed(cause=str(error))] * len(part)
         for place, reply in enumerate(replies):
             if place not in told:
                 self._keep(keys[place], reply)
-        self._dead = 0 if self.answered > before else self._dead + 1
-        if self._dead >= _DEAD_WINDOWS:
+        self.dead = 0 if self.counts["answered"] > before else self.dead + 1
+        if self.dead >= _DEAD_WINDOWS:
             self.stopped = _STOPPED
 
     def _keep(self, asked: str, reply: Response | Failed) -> None:
         with self._lock:
-            if not self._kept.keep(asked, reply):
+            if not self.kept.keep(asked, reply):
                 return
             if isinstance(reply, Failed):
-                self._causes[asked] = reply.cause
+                self.causes[asked] = reply.cause
             else:
-                self._causes.pop(asked, None)
-                self.answered += 1
-                self._tokens["prompt"] += reply.prompt_tokens
-                self._tokens["reasoning"] += reply.reasoning_tokens
-                self._tokens["answer"] += reply.answer_tokens
+                self.causes.pop(asked, None)
+                self.counts["answered"] += 1
+                for name in ("prompt_tokens", "reasoning_tokens", "answer_tokens"):
+                    self.counts[name] += getattr(reply, name)
             self._progress()
 
     def _count_rest(self, conversations: Iterator[tuple[str, Conversation]]) -> None:
         """Goes through what won't be asked, so that the plan is counted whole."""
-        self._on_progress = None
+        self.on_progress = None
         for _ in conversations:
             pass
 
@@ -228,11 +232,6 @@ class AttackUsage(Record):
     answer_tokens: int = 0
     cost: float | None = None
     """US dollars; None where no price is known."""
-
-    @property
-    def queries_per_attempt(self) -> float:
-        """1 for a static attack, less where attempts share a conversation, nan without attempts."""
-        return self.queries / self.attempts if self.attempts else float("nan")
 
 
 def usage_by_attack(folder: Path, price: Price | None = None) -> dict[str, AttackUsage]:

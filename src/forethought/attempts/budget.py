@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from forethought.attacks.base import Attack, Given
-from forethought.attacks.catalogue import DIRECT
-from forethought.attacks.prepare import AskAttacker, Rewrites
-from forethought.attempts.ask import run_suite
+from forethought.attacks.base import Attack
+from forethought.attacks.prepare import Preparation
+from forethought.attempts.ask import RunCounts, run_suite
 from forethought.attempts.plan import PlanSummary, make_plan
 from forethought.data.benchmarks.behaviors import Behavior, sample
 from forethought.errors import InputError, ModelError
@@ -53,11 +53,6 @@ class Fit(Record):
         """How many attempts that makes."""
         return self.attacks * (self.harmful + self.harmless)
 
-    @property
-    def shrunk(self) -> bool:
-        """Whether behaviours were left out."""
-        return (self.harmful, self.harmless) != (self.of_harmful, self.of_harmless)
-
     def __str__(self) -> str:
         speed = "all answered before" if math.isinf(self.rate) else f"at {self.rate:.1f}/s"
         text = (
@@ -69,32 +64,26 @@ class Fit(Record):
         return f"{text}: the least there is, and it takes {self.attempts / self.rate:.0f} s, not {self.seconds:.0f}"
 
 
-def fit(
-    attacks: Sequence[Attack],
-    harmful: Sequence[Behavior],
-    harmless: Sequence[Behavior],
-    seconds: float,
-    rate: float,
-) -> Fit:
+def fit(n_attacks: int, sides: tuple[int, int], seconds: float, rate: float) -> Fit:
     """How many behaviours fit in a time at a rate of attempts a second, both labels shrunk alike, at least one each.
 
-    `attacks`: those that can be run. No attack is dropped.
+    `n_attacks`: those that can be run, no attack at all among them; none is dropped. `sides`: how many harmful and
+    harmless behaviours there are.
     """
-    n_attacks = len({DIRECT.name, *(attack.name for attack in attacks)})
-    whole = len(harmful) + len(harmless)
+    whole = sum(sides)
     room = int(min(rate * seconds / n_attacks, whole))
     share = room / whole if whole else 0.0
     # Rounded down: rounding both up could pass the limit.
-    kept = [min(len(side), max(1, math.floor(share * len(side) + 1e-9))) for side in (harmful, harmless)]
+    harmful, harmless = (min(side, max(1, math.floor(share * side + 1e-9))) for side in sides)
     return Fit(
         seconds=seconds,
         rate=rate,
         attacks=n_attacks,
-        harmful=kept[0],
-        of_harmful=len(harmful),
-        harmless=kept[1],
-        of_harmless=len(harmless),
-        fits=n_attacks * sum(kept) <= rate * seconds * (1 + 1e-9),
+        harmful=harmful,
+        of_harmful=sides[0],
+        harmless=harmless,
+        of_harmless=sides[1],
+        fits=n_attacks * (harmful + harmless) <= rate * seconds * (1 + 1e-9),
     )
 
 
@@ -105,17 +94,14 @@ def shrink(behaviors: Sequence[Behavior], n: int, seed: int, by: str = "category
 
 def make_plan_in_time(
     folder: Path,
-    respondent: Respondent,
-    seconds: float,
     attacks: Sequence[Attack],
     harmful: Sequence[Behavior],
     harmless: Sequence[Behavior],
-    seed: int,
-    max_answer_tokens: int = 128,
-    given: Given | None = None,
-    rewrites: Rewrites | None = None,
-    ask: AskAttacker | None = None,
+    how: Preparation,
+    respondent: Respondent,
+    seconds: float,
     by: str = "category",
+    max_answer_tokens: int = 128,
     on_progress: Callable[[int], None] | None = None,
 ) -> tuple[PlanSummary, Fit]:
     """`make_plan` with as many behaviours as a model answers in `seconds`, its measurement included.
@@ -126,58 +112,54 @@ def make_plan_in_time(
     """
 
     def plan(n_harmful: int, n_harmless: int) -> PlanSummary:
-        kept = shrink(harmful, n_harmful, seed, by), shrink(harmless, n_harmless, seed, by)
-        return make_plan(folder, attacks, *kept, seed, given, respondent.able, rewrites, ask)
+        kept = shrink(harmful, n_harmful, how.seed, by), shrink(harmless, n_harmless, how.seed, by)
+        return make_plan(folder, attacks, *kept, replace(how, able=respondent.able))
+
+    def run() -> RunCounts:
+        return run_suite(folder, respondent, max_answer_tokens, on_progress)
 
     ids = [[behavior.request.id for behavior in side] for side in (harmful, harmless)]
-    told = key_of([[attack.name for attack in attacks], ids, seed, seconds, by, max_answer_tokens, respondent.name])
+    told = key_of([[one.name for one in attacks], ids, how.seed, seconds, by, max_answer_tokens, respondent.name])
     chosen = _decided(folder, told)
     if chosen is None:
-        chosen = _measured(
-            folder, respondent, seconds, attacks, harmful, harmless, plan, max_answer_tokens, on_progress
-        )
+        chosen = _measured((len(harmful), len(harmless)), seconds, plan, run, respondent.name)
         write_json(folder / BUDGET_FILE, {"inputs": told, "fit": chosen.model_dump(mode="json"), "says": str(chosen)})
     return plan(chosen.harmful, chosen.harmless), chosen
 
 
 def _measured(
-    folder: Path,
-    respondent: Respondent,
+    whole: tuple[int, int],
     seconds: float,
-    attacks: Sequence[Attack],
-    harmful: Sequence[Behavior],
-    harmless: Sequence[Behavior],
     plan: Callable[[int, int], PlanSummary],
-    max_answer_tokens: int,
-    on_progress: Callable[[int], None] | None,
+    run: Callable[[], RunCounts],
+    model: str,
 ) -> Fit:
+    """What fits, by the rate of a plan that is doubled until the rate can be told."""
     size, spent, asked = 1, 0.0, 0
     while True:
-        sides = min(size, len(harmful)), min(size, len(harmless))
-        whole = sides == (len(harmful), len(harmless))
-        summary = plan(*sides)
-        counts = run_suite(folder, respondent, max_answer_tokens, on_progress)
+        sides = min(size, whole[0]), min(size, whole[1])
+        summary, counts = plan(*sides), run()
         spent, asked = spent + counts.seconds, asked + counts.answered
         if counts.failed or counts.stopped or not (counts.answered or counts.reused):
             if not counts.answered:
                 cause = counts.stopped or next(iter(counts.causes), "nothing could be asked")
-                raise ModelError(respondent.name, f"gave no answer to measure a rate on ({cause})", "Try again")
-        elif whole and not counts.answered:
-            return fit(_runnable(attacks, summary), harmful, harmless, seconds, math.inf)
-        if counts.answered and (whole or asked >= _ENOUGH or spent >= _SHARE * seconds):
+                raise ModelError(model, f"gave no answer to measure a rate on ({cause})", "Try again")
+        elif sides == whole and not counts.answered:
+            return fit(_runnable(summary), whole, seconds, math.inf)
+        if counts.answered and (sides == whole or asked >= _ENOUGH or spent >= _SHARE * seconds):
             break
         size *= 2  # too few yet, or an earlier run asked them already
     rate = counts.answered / counts.seconds
     # What was asked already takes no more time: the time left is for the rest.
     in_all = max(seconds - spent, 0.0) + summary.conversations / rate
-    found = fit(_runnable(attacks, summary), harmful, harmless, in_all, rate)
+    found = fit(_runnable(summary), whole, in_all, rate)
     return found.model_copy(update={"seconds": seconds, "fits": found.fits and spent <= seconds})
 
 
-def _runnable(attacks: Sequence[Attack], summary: PlanSummary) -> list[Attack]:
-    """Attacks that can be carried out on at least one request."""
+def _runnable(summary: PlanSummary) -> int:
+    """How many attacks can be carried out on at least one request."""
     blocked = {attack: sum(causes.values()) for attack, causes in summary.not_run.items()}
-    return [attack for attack in attacks if blocked.get(attack.name, 0) < summary.harmful + summary.harmless]
+    return sum(blocked.get(attack, 0) < summary.harmful + summary.harmless for attack in summary.attacks)
 
 
 def _decided(folder: Path, told: str) -> Fit | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from forethought.attacks.base import Given
 from forethought.attacks.catalogue import apply_attack, parse_attack
-from forethought.attacks.prepare import prepare
+from forethought.attacks.prepare import Preparation, prepare
 from forethought.attempts.records import Attempt, Judged
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers
@@ -81,10 +81,11 @@ def reasoning_attempts(
         (label, [one.request for one in plain if cell in one.cells][:n])
         for label, cell in (("harmful", "direct"), ("harmless", "ordinary"))
     ]
+    how = Preparation(seed, given or Given(), Able(prefill=True))
     attempts = []
     for attack in attacks:
         for side, requests in sides:
-            for one in prepare([parse_attack(attack)], requests, seed, given, Able(prefill=True)):
+            for one in prepare([parse_attack(attack)], requests, how):
                 if one.attacked is None:
                     raise ConfigError(f"attack '{attack}'", one.cause, "Leave it out")
                 attempts.append(

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from forethought.attempts.ask import run_suite
-from forethought.attempts.plan import PlanSummary, write_plan
+from forethought.attempts.ask import ask_rows
 from forethought.attempts.records import Attempt, Judged, PlannedAttempt, Replies, planned
 from forethought.errors import StageError
 from forethought.judges.base import Item, Judge, Verdict
@@ -71,11 +70,6 @@ def read_replies(folder: Path) -> Iterator[Judged]:
         for row in planned(folder):
             if not row.cause:
                 yield _judged(row, replies.get(row.asked), None)
-
-
-def judges_of(folder: Path) -> tuple[Path, ...]:
-    """The files of verdicts that a run has."""
-    return tuple(sorted((folder / JUDGED_FOLDER).glob("*.jsonl")))
 
 
 def _judged(row: PlannedAttempt, reply: Response | Failed, verdict: Verdict | None) -> Judged:
@@ -144,15 +138,8 @@ def run_defence(
     goes on where it was; what failed is asked again by the next run. `on_progress(n)` is told of attempts as they
     finish. Raises StageError when the model stops answering on the way, ModelError when it never answers.
     """
-    attacks = tuple(dict.fromkeys(attempt.attack for attempt in attempts))
-    n_harmful = sum(attempt.request.harmful is True for attempt in attempts)
-    start = PlanSummary(attacks=attacks, harmful=n_harmful, harmless=len(attempts) - n_harmful)
-    write_plan(log_dir, (_row(attempt, system) for attempt in attempts), start)
-    counts = run_suite(log_dir, respondent, max_answer_tokens, on_progress)
-    if counts.stopped:
-        raise StageError(
-            f"evaluation of {name}", f"did not finish ({counts.stopped})", "Run the command again: it resumes"
-        )
+    rows = [_with_system(attempt, system) if system else attempt for attempt in attempts]
+    ask_rows(log_dir, respondent, rows, max_answer_tokens, on_progress, f"evaluation of {name}")
     judge = default_judge()
     judge_run(log_dir, judge)
     from forethought.attempts.logs import write_logs  # inspect's log module takes half a second to import
@@ -162,10 +149,7 @@ def run_defence(
     return [found[attempt.id].model_copy(update={"attempt": attempt}) for attempt in attempts]
 
 
-def _row(attempt: Attempt, system: str | None) -> PlannedAttempt:
-    """A row of the plan; a defence's system prompt stands before the conversation."""
-    row = PlannedAttempt.model_validate(attempt.model_dump())
-    if not system:
-        return row
+def _with_system(attempt: Attempt, system: str) -> Attempt:
+    """A defence's system prompt stands before the conversation."""
     turns = (Message(role="system", content=system), *attempt.request.messages)
-    return row.model_copy(update={"request": attempt.request.model_copy(update={"messages": turns})})
+    return attempt.model_copy(update={"request": attempt.request.model_copy(update={"messages": turns})})

@@ -13,14 +13,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from forethought.attacks.base import Attack, Attacked, Given
+from forethought.attacks.base import Attack, Attacked
 from forethought.attacks.catalogue import DIRECT
-from forethought.attacks.prepare import AskAttacker, Planned, Rewrites, prepare
+from forethought.attacks.prepare import Planned, Preparation, prepare
 from forethought.attempts.records import PLAN_FILE, PlannedAttempt
 from forethought.data.benchmarks.behaviors import Behavior
 from forethought.errors import ConfigError
 from forethought.manifest import write_json
-from forethought.models.conversation import Able
 from forethought.records import Message, Record, Request, write_jsonl
 from forethought.store import locked
 
@@ -116,11 +115,7 @@ def make_plan(
     attacks: Sequence[Attack],
     harmful: Sequence[Behavior],
     harmless: Sequence[Behavior],
-    seed: int,
-    given: Given | None = None,
-    able: Able | None = None,
-    rewrites: Rewrites | None = None,
-    ask: AskAttacker | None = None,
+    how: Preparation | None = None,
 ) -> PlanSummary:
     """Writes `folder`/plan.jsonl and its summary beside it, each in one step.
 
@@ -133,9 +128,9 @@ def make_plan(
     if not harmful and not harmless:
         raise ConfigError("a plan", "has no behaviours", "Give a benchmark with rows, or a larger limit")
     named = {attack.name: attack for attack in (DIRECT, *attacks)}
-    rows = _rows(list(named.values()), (("harmful", harmful), ("harmless", harmless)), seed, given, able, rewrites, ask)
+    sides = (("harmful", harmful), ("harmless", harmless))
     start = PlanSummary(attacks=tuple(named), harmful=len(harmful), harmless=len(harmless))
-    return write_plan(folder, rows, start)
+    return write_plan(folder, _rows(list(named.values()), sides, how or Preparation()), start)
 
 
 def write_plan(folder: Path, rows: Iterable[PlannedAttempt], start: PlanSummary) -> PlanSummary:
@@ -180,13 +175,7 @@ class _Tally:
 
 
 def _rows(
-    attacks: Sequence[Attack],
-    sides: Sequence[tuple[str, Sequence[Behavior]]],
-    seed: int,
-    given: Given | None,
-    able: Able | None,
-    rewrites: Rewrites | None,
-    ask: AskAttacker | None,
+    attacks: Sequence[Attack], sides: Sequence[tuple[str, Sequence[Behavior]]], how: Preparation
 ) -> Iterator[PlannedAttempt]:
     for attack in attacks:
         size = _CHUNK_ASKED if "attacker" in attack.needs else _CHUNK
@@ -194,7 +183,7 @@ def _rows(
             for start in range(0, len(behaviors), size):
                 chunk = behaviors[start : start + size]
                 bare = [_without_context(behavior, side == "harmful") for behavior in chunk]
-                made = prepare([attack], bare, seed, given, able, rewrites, ask)
+                made = prepare([attack], bare, how)
                 for behavior, one in zip(chunk, made, strict=True):
                     yield _row(attack, side, behavior, one)
 

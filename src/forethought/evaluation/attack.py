@@ -242,19 +242,15 @@ class _Attacking:
         settings, writers = self._settings, self._writers
         harmful, harmless = self._requests.harmful, self._requests.harmless
         many = len(self._attacks) * (len(harmful) + len(harmless))
+        how = writers.preparation(self._given, meter.able)
         if settings.minutes is None and many < _PILOT_FROM:
-            summary = make_plan(
-                self._folder, self._attacks, harmful, harmless, settings.seed, self._given, meter.able,
-                writers.rewrites, writers.ask_for_texts,
-            )  # fmt: skip
-            return summary, "", harmless
+            return make_plan(self._folder, self._attacks, harmful, harmless, how), "", harmless
         seconds = _ALL_THE_TIME if settings.minutes is None else 60 * settings.minutes
         by = strata(settings.by, harmless) if harmless else settings.by
         with self._progress.bar("planning") as bar:
             summary, fit = make_plan_in_time(
-                self._folder, meter, seconds, self._attacks, harmful, harmless, settings.seed,
-                settings.max_answer_tokens, self._given, writers.rewrites, writers.ask_for_texts, by,
-                meter.telling(bar),
+                self._folder, self._attacks, harmful, harmless, how, meter, seconds, by,
+                settings.max_answer_tokens, meter.telling(bar),
             )  # fmt: skip
         kept = shrink(harmless, fit.harmless, settings.seed, by)
         if settings.minutes is None:

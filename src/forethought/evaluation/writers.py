@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from inspect_ai.model import Model as InspectModel
 
     from forethought.attacks.base import Attack, Given
-    from forethought.attacks.prepare import AskAttacker, Rewrites
+    from forethought.attacks.prepare import AskAttacker, Preparation, Rewrites
     from forethought.attacks.searches.base import Goal, Tools
     from forethought.attacks.searches.models import TextModel
     from forethought.data.benchmarks.behaviors import Behavior
@@ -124,6 +124,12 @@ class Writers:
         settings = ATTACKER_SETTINGS.model_copy(update={"base_url": self._settings.attacker_base_url})
         return attacker(self._as_inspect(self._settings.attacker), self._folder / _CALLS, settings)
 
+    def preparation(self, given: Given, able: Able) -> Preparation:
+        """How attacks are carried out on requests to a model."""
+        from forethought.attacks.prepare import Preparation
+
+        return Preparation(self._settings.seed, given, able, self.rewrites, self.ask_for_texts)
+
     @cached_property
     def attacker(self) -> TextModel | None:
         """Who writes for searches."""
@@ -172,9 +178,7 @@ class Writers:
                 ) from None
             base = LocalModel(local.base_weights, local.tokenizer, None, batch_size=local.batch_size, name="base")
             meter = Meter(base, None)
-            plan = make_plan(
-                folder, attacks, [], harmless, self._settings.seed, given, base.able, self.rewrites, self.ask_for_texts
-            )
+            plan = make_plan(folder, attacks, [], harmless, self.preparation(given, base.able))
             with self._progress.bar("control") as bar:
                 bar.total(plan.attempts)
                 run_suite(folder, meter, self._settings.max_answer_tokens, meter.telling(bar))

@@ -22,11 +22,9 @@ from forethought.attacks.searches.catalogue import parse_method
 from forethought.attacks.searches.driver import run_searches
 from forethought.attacks.searches.outcome import SearchSettings
 from forethought.attacks.templates import PLACE
-from forethought.attempts.ask import run_suite
+from forethought.attempts.ask import ask_rows
 from forethought.attempts.judged import read_replies
-from forethought.attempts.plan import PlanSummary, write_plan
 from forethought.attempts.records import Judged, PlannedAttempt
-from forethought.errors import StageError
 from forethought.judges.base import Item
 from forethought.judges.catalogue import default_judge
 from forethought.manifest import write_json
@@ -286,10 +284,5 @@ class Attacker:
 def _replies(folder: Path, model: Respondent, rows: Sequence[PlannedAttempt], limit: int) -> dict[str, Judged]:
     if not rows:
         return {}
-    attacks = tuple(dict.fromkeys(row.attack for row in rows))
-    n_harmful = sum(row.request.harmful is True for row in rows)
-    write_plan(folder, rows, PlanSummary(attacks=attacks, harmful=n_harmful, harmless=len(rows) - n_harmful))
-    counts = run_suite(folder, model, limit)
-    if counts.stopped:
-        raise StageError(folder, f"did not finish ({counts.stopped})", "Run the command again: it resumes")
+    ask_rows(folder, model, rows, limit)
     return {one.attempt.id: one for one in read_replies(folder)}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from forethought.attacks.base import Attack, Attacked, Given
 from forethought.attacks.linguistic import augmented
-from forethought.attacks.prepare import prepare
+from forethought.attacks.prepare import Preparation, prepare
 from forethought.attempts.records import PlannedAttempt
 from forethought.data.evolve import sentence
 from forethought.errors import InputError
@@ -195,7 +195,7 @@ def deal(
     for attack in attacks:
         both = dealt[attack.name]
         requests = [one.request for couple in both for one in couple]
-        planned = prepare([attack], requests, seed, given, able)
+        planned = prepare([attack], requests, Preparation(seed, given, able))
         for (harmful, harmless), first, second in zip(both, planned[::2], planned[1::2], strict=True):
             if first.attacked is None or second.attacked is None:
                 not_run[f"{attack.name}: {first.cause or second.cause}"] += 1
