@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought.errors import ConfigError, InputError, ModelError
-from forethought.research.inside.run import inside, unseen_styles
+from forethought.research.inside.report import inside, unseen_styles
 from tests.shell import run_here
 from tests.tiny import tiny_adapter, tiny_folder
 

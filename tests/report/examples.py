@@ -19,14 +19,12 @@ from forethought.report.attack_page import AttackPage, write_attack_page
 from forethought.report.compare_page import write_compare_page
 from forethought.report.data_page import DataSummary, summarise, write_data_page
 from forethought.report.figures import defence_figures
-from forethought.research.inside.added import added_figures, run_kinds
-from forethought.research.inside.decodable import Probed, probe_figures
-from forethought.research.inside.failures import failure_figures, tables
-from forethought.research.inside.look import Inside
+from forethought.research.inside.look import Inside, added_figures, failure_figures, run_kinds, tables
+from forethought.research.inside.probes import Probed, probe_figures
+from forethought.research.inside.report import inside_plots, write_inside_page
 from forethought.research.inside.sample import Asked
 from forethought.research.inside.thoughts import own_thoughts, plan_swaps, run_swaps, swap_figures
 from forethought.research.ladder import Step, write_ladder_page
-from forethought.research.pages.inside import InsidePage, inside_plots, write_inside_page
 from forethought.research.report import write_sweep_page
 from forethought.research.rows import SweepRow
 from tests.judged import LONG_HARMFUL, comparison, judged_one, request_of
@@ -265,8 +263,8 @@ def _data(folder: Path, show_harmful: bool) -> Path:
 
 def _inside(folder: Path, show_harmful: bool) -> Path:
     found = a_look()
-    page = InsidePage("My <run>", found, [("model", "m")], show_harmful)
-    write_inside_page(folder / "report.html", page, inside_plots(found))
+    settings = [("model", "m")]
+    write_inside_page(folder / "report.html", "My <run>", found, inside_plots(found), settings, show_harmful)
     return folder / "report.html"
 
 

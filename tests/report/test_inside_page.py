@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from forethought.research.inside.look import Inside
-from forethought.research.pages.inside import (
-    InsidePage,
+from forethought.research.inside.report import (
     area_lines,
     groups_of_figures,
     inside_plots,
@@ -54,5 +53,5 @@ def test_groups_come_direct_first_and_the_mean_last() -> None:
 def test_without_a_swap_the_page_says_so(tmp_path: Path) -> None:
     found = a_look()
     bare = Inside(0.0, found.thoughts, (), found.tables, found.probed, found.verdicts, (), {})
-    write_inside_page(tmp_path / "page.html", InsidePage("Bare", bare), inside_plots(bare))
+    write_inside_page(tmp_path / "page.html", "Bare", bare, inside_plots(bare))
     assert "nothing could be swapped" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -12,8 +12,7 @@ from forethought.data.evolve import load_operators
 from forethought.errors import InputError, ModelError
 from forethought.metrics import Figure
 from forethought.records import Request, user_request
-from forethought.research.inside.added import added_figures, others, run_kinds
-from forethought.research.inside.failures import NEAR, failure_figures, similarity, tables
+from forethought.research.inside.look import NEAR, added_figures, failure_figures, others, run_kinds, similarity, tables
 from forethought.research.inside.sample import Asked, Sample, cells, draw, own_split, shipped_split
 from forethought.research.inside.thoughts import (
     Thought,

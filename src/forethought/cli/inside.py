@@ -47,7 +47,7 @@ def inside(
       forethought inside runs/quickstart --style role_play --style style_json --limit 100
     """
     quiet()
-    from forethought.research.inside.run import inside as look_inside
+    from forethought.research.inside.report import inside as look_inside
 
     run = look_inside(
         model, requests, style or (), limit=limit, fit_limit=fit_limit, text_column=text_column, seed=seed,
@@ -61,7 +61,7 @@ def inside(
 
 def _show(found: Inside) -> None:
     """A table for each of the questions."""
-    from forethought.research.pages.inside import AREAS, area_lines, swap_lines, table_title
+    from forethought.research.inside.report import AREAS, area_lines, swap_lines, table_title
 
     swaps = Table("Does the verdict follow the stated intent?", "", caption="95 % intervals", caption_justify="left")
     for name, value in swap_lines(found.figures):

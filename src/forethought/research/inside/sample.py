@@ -16,7 +16,7 @@ from forethought.data.evolve import Operator
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import sample
 from forethought.errors import InputError
-from forethought.metrics import Scores
+from forethought.metrics import Figure, Scores, mean_auroc
 from forethought.records import Record, Request, Split
 
 LOOKALIKE, STYLED = "lookalike", "styled"
@@ -156,3 +156,14 @@ def unscored_by_group(asked: Sequence[Asked], scores: Sequence[float | None]) ->
         counts.update(groups if score is None else ())
     counts[STYLED] = sum(n for group, n in counts.items() if group not in (DIRECT.name, LOOKALIKE, STYLED))
     return counts
+
+
+def area_figures(stem: str, asked: Sequence[Asked], scores: Sequence[float | None]) -> list[Figure]:
+    """AUROC by group, `STEM_direct`, `STEM_lookalike`, `STEM_STYLE` and `STEM_styled` (mean over styles)."""
+    missing = unscored_by_group(asked, scores)
+    return [
+        mean_auroc([a for a, _ in pairs], [b for _, b in pairs])
+        .named(f"{stem}_{group}")
+        .model_copy(update={"unscored": missing[group]})
+        for group, pairs in cells(asked, scores).items()
+    ]

@@ -1,4 +1,4 @@
-"""A look inside a model's reasoning: its lines at the terminal, its plots and its page."""
+"""A look inside a model, from its name to its figures, its lines at the terminal, its plots and its page."""
 
 from __future__ import annotations
 
@@ -7,16 +7,106 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forethought.attacks.catalogue import DIRECT, parse_attack
+from forethought.attacks.catalogue import BY_RULE, DIRECT, parse_attack, seen_in_training
+from forethought.data.evolve import load_operators
+from forethought.data.sources import SourceSpec, load_requests
+from forethought.manifest import input_hashes
 from forethought.metrics import Figure
+from forethought.model import load_local
+from forethought.progress import Progress
+from forethought.records import Request, Split
 from forethought.report.page import AMBER, GREEN, HARMFUL, INK, LINE, ONE, PINK, PURPLE, SOFT, TEAL, shown, write_page
 from forethought.report.plots import Plot, Series, axes_of, dots, errors, told
+from forethought.report.results import write_results
 from forethought.report.tables import interval
-from forethought.research.inside.decodable import Probed
-from forethought.research.inside.failures import NEAR, Table
-from forethought.research.inside.look import Inside
-from forethought.research.inside.sample import LOOKALIKE, STYLED, main_group
-from forethought.research.inside.thoughts import Swap, Thought
+from forethought.research.inside.look import NEAR, Inside, Table, look_inside, texts_to_read, weights_of
+from forethought.research.inside.probes import Probed
+from forethought.research.inside.sample import LOOKALIKE, STYLED, draw, main_group, own_split, shipped_split
+from forethought.research.inside.thoughts import Swap, Thought, need_thoughts
+
+SHIPPED = "shipped"
+
+
+@dataclass(frozen=True)
+class InsideRun:
+    """What was found inside a model, and where it is written."""
+
+    found: Inside
+    results: Path
+    """The figures."""
+    page: Path
+    plots: Path
+    """Folder of the page's plots, each a file."""
+
+
+def inside(
+    model: str | Path,
+    requests: str = SHIPPED,
+    styles: Sequence[str] = (),
+    *,
+    limit: int = 50,
+    fit_limit: int = 200,
+    text_column: str | None = None,
+    seed: int = 0,
+    show_harmful: bool = False,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> InsideRun:
+    """Looks at what the verdict of a model that thinks rests on; writes figures, page and plots into `out`.
+
+    `requests` is `shipped` or a labelled set, half of whose families fit the probes. `styles` are the attacks to
+    disguise requests with; none are the readable ones that the model was not trained on. At most `limit` held-out
+    requests of each kind, `fit_limit` of each to fit on. `out` None is runs/inside/NAME. Raises ModelError for a model
+    that doesn't think, InputError for requests without both labels.
+    """
+    progress = progress or Progress()
+    parts = _parts(requests, text_column, progress)
+    local = load_local(model)
+    need_thoughts(local)
+    assert local.settings is not None
+    seen = local.settings.seen_operators
+    chosen = [parse_attack(name).name for name in styles] or unseen_styles(seen)
+    operators = {name: one for name, one in load_operators().items() if name in seen}
+    sample = draw(parts, chosen, limit, fit_limit, operators, seed)
+    with progress.bar("inside") as bar:
+        bar.total(texts_to_read(sample, weights_of(local)))
+        found = look_inside(local, sample, seed, bar.advance)
+    settings = [
+        ("model", Path(model).name),
+        ("method", local.settings.method),
+        ("requests", requests if requests == SHIPPED else Path(requests).name),
+        ("styles", ", ".join(chosen) or "none"),
+        ("styles seen in training", ", ".join(seen) or "none"),
+        ("threshold", f"{local.settings.threshold:.2f} ({local.settings.threshold_note})"),
+        ("limits", f"{limit} held-out requests of a kind, {fit_limit} to fit probes on"),
+        ("seed", str(seed)),
+    ]
+    folder = out or Path("runs") / "inside" / Path(model).name
+    run = InsideRun(found, folder / "inside.json", folder / "inside.html", folder / "plots")
+    measured = [figure for figure in found.figures if figure.n or figure.unscored]
+    write_results(run.results, [seed], input_hashes([requests]), measured, found.missing)
+    plots = inside_plots(found)
+    write_inside_page(run.page, f"A look inside {Path(model).name}", found, plots, settings, show_harmful)
+    run.plots.mkdir(exist_ok=True)
+    for name, plot in plots.items():
+        (run.plots / f"{name}.svg").write_text(plot.alone(), encoding="utf-8")
+    return run
+
+
+def unseen_styles(seen: Sequence[str]) -> list[str]:
+    """The readable styles of the default evaluation that training has not seen."""
+    known = [parse_attack(name) for name in BY_RULE]
+    return [one.name for one in known if one.readable and not seen_in_training(one, seen)]
+
+
+def _parts(requests: str, text_column: str | None, progress: Progress) -> dict[Split, list[Request]]:
+    if requests == SHIPPED:
+        return shipped_split()
+    spec = SourceSpec(path=requests, columns={"text": text_column} if text_column else {})
+    return own_split(load_requests(spec, None, progress.mapping))
+
+
+# What tables, plots and page show.
 
 _MOST_EXAMPLES = 24
 _SWAPS = (
@@ -53,16 +143,6 @@ AREAS = (
 )
 """Stem of a figure, its colour and mark, and how it is called: for plot and tables."""
 _LINES = {("prompt", "base"): 3, ("prompt", "trained"): 4, ("verdict", "base"): 5, ("verdict", "trained"): 6}
-
-
-@dataclass(frozen=True)
-class InsidePage:
-    """What the page shows."""
-
-    title: str
-    inside: Inside
-    settings: Sequence[tuple[str, str]] = ()
-    show_harmful: bool = False
 
 
 def group_title(group: str) -> str:
@@ -201,14 +281,20 @@ def area_dots(figures: Mapping[str, Figure], groups: Sequence[str]) -> Plot:
     return Plot("areas", f"AUROC of verdicts and probes by group. Verdict with its own thought: {own}.", draw)
 
 
-def write_inside_page(path: Path, page: InsidePage, plots: Mapping[str, Plot]) -> None:
+def write_inside_page(
+    path: Path,
+    title: str,
+    inside: Inside,
+    plots: Mapping[str, Plot],
+    settings: Sequence[tuple[str, str]] = (),
+    show_harmful: bool = False,
+) -> None:
     """Writes the page, whole or not at all. `plots` is what `inside_plots` drew."""
-    inside = page.inside
     write_page(
         path,
         "inside",
-        page.title,
-        redacted=not page.show_harmful,
+        title,
+        redacted=not show_harmful,
         plots=plots,
         swaps=swap_lines(inside.figures),
         n_swaps=len(inside.swaps),
@@ -220,8 +306,8 @@ def write_inside_page(path: Path, page: InsidePage, plots: Mapping[str, Plot]) -
         missing=sorted(inside.missing.items()),
         without=sum(one.log_odds is None for one in inside.thoughts),
         n_thoughts=len(inside.thoughts),
-        examples=[_example(swap, page.show_harmful) for swap in _examples(inside.swaps)],
-        settings=page.settings,
+        examples=[_example(swap, show_harmful) for swap in _examples(inside.swaps)],
+        settings=settings,
     )
 
 

@@ -19,8 +19,7 @@ from forethought.errors import InputError
 from forethought.measure.probe_fit import STRENGTHS, Labels, choose_layer, fit_head
 from forethought.metrics import Figure, auroc
 from forethought.models.hidden_states import States, last_states, layer_count, prompt_ids
-from forethought.research.inside.added import area_figures
-from forethought.research.inside.sample import cells, main_group
+from forethought.research.inside.sample import area_figures, cells, main_group
 from forethought.research.inside.thoughts import OnDone, Thought, need_thoughts, up_to_verdict
 
 if TYPE_CHECKING:
@@ -151,9 +150,10 @@ def _ids(model: LocalModel, thought: Thought, position: Position) -> list[int] |
 
 
 def probe_figures(held_out: Sequence[Thought], probed: Sequence[Probed]) -> list[Figure]:
-    """`inside_probe_POSITION_WEIGHTS_GROUP`: AUROC on held-out requests. The model's own verdict is in `added.py`."""
+    """`inside_probe_POSITION_WEIGHTS_GROUP`: AUROC on held-out requests."""
+    asked = [one.asked for one in held_out]
     return [
         figure
         for one in probed
-        for figure in area_figures(f"inside_probe_{one.position}_{one.weights}", held_out, one.scores)
+        for figure in area_figures(f"inside_probe_{one.position}_{one.weights}", asked, one.scores)
     ]
