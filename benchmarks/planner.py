@@ -142,7 +142,7 @@ def framework(name: str, model: str) -> None:
 
 def rate_of(name: str, model: str) -> None:
     """One process: prints operations a second, as `forethought plan --measure` finds them."""
-    from forethought.research.planner.plan import measured_flops_a_second
+    from forethought.research.plan import measured_flops_a_second
 
     rows = rows_of(model, 3)
     found = predicted(name, model, rows, 1.0)
@@ -152,8 +152,8 @@ def rate_of(name: str, model: str) -> None:
 def predicted(name: str, model: str, rows: Sequence[TokenRow], rate: float) -> dict[str, float]:
     """GiB, operations a token and seconds, as `forethought plan` has them."""
     from forethought.models.weights import has_fast_bfloat16
-    from forethought.research.planner.footprint import Devices
-    from forethought.research.planner.plan import architecture, counted, plan
+    from forethought.research.footprint import Devices
+    from forethought.research.plan import architecture, counted, plan
 
     devices = Devices(weight_bytes=2 if has_fast_bfloat16() else 4)
     found = plan(model, architecture(model), configured(name), counted(rows), devices, 1000.0, rate)

@@ -8,9 +8,8 @@ import pytest
 
 from forethought.pipeline.recipe import Recipe, load_recipe
 from forethought.pipeline.rows import operators_of
-from forethought.research.planner.footprint import Devices
-from forethought.research.planner.plan import Amount, Plan, architecture, plan
-from forethought.research.planner.recipe import expected_counts, expected_rows
+from forethought.research.footprint import Devices
+from forethought.research.plan import Amount, Plan, architecture, expected_counts, expected_rows, plan
 from forethought.training.methods.catalogue import get_method
 from tests.tiny import tiny_tokenizer
 

@@ -13,7 +13,7 @@ from forethought.cli.options import Json
 from forethought.cli.terminal import console, quiet, say
 
 if TYPE_CHECKING:
-    from forethought.research.planner.plan import Plan
+    from forethought.research.plan import Plan
 
 
 def plan(
@@ -58,7 +58,7 @@ def plan(
       forethought plan recipes/quickstart.yaml --model llama-70b --devices 8 --sharded
     """
     quiet()
-    from forethought.research.planner.recipe import PlanSettings, plan_recipe
+    from forethought.research.plan import PlanSettings, plan_recipe
 
     settings = PlanSettings(
         model=model, examples=examples, rows=rows, row_tokens=row_tokens, longest=longest, devices=devices,

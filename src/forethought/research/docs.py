@@ -6,6 +6,7 @@ Texts around the tables stand in the templates beside this file.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,8 @@ def policies() -> str:
     return _table(("policy", "version", "rules"), rows)
 
 
-def _table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [heading, ("---",) * len(heading), *rows]
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = (heading, ["---"] * len(heading), *rows)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 

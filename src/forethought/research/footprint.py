@@ -84,7 +84,7 @@ def footprint(
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     rows = max(1, config.batch_size // devices.n)
     shards = devices.n if devices.sharded else 1
-    kept = kept_for_backward(model, rows, longest, mixed, config.gradient_checkpointing, _skipped(config))
+    saved = saved_for_backward(model, rows, longest, mixed, config.gradient_checkpointing, _skipped(config))
     sharded_too = (_weights(architecture, config, parameters, trained, devices), trained * _ADAM, trained * _FLOAT32)
     weights, moments, gradients = (size / shards / GIB for size in sharded_too)
     return Footprint(
@@ -93,7 +93,7 @@ def footprint(
         weights_gib=weights,
         optimiser_gib=moments,
         gradients_gib=gradients,
-        activations_gib=(kept.states + kept.again) / GIB,
+        activations_gib=(saved.states + saved.again) / GIB,
         logits_gib=_logits(architecture, config, rows * longest * taught_share) / GIB,
         gathered_gib=_gathered(architecture, parameters, devices) / GIB,
         flops_a_token=_flops(architecture, parameters, trained, config, longest, taught_share),
@@ -187,7 +187,7 @@ def _flops(
     return float(forward + adapter + backward + head + again)
 
 
-class Kept(Record):
+class Saved(Record):
     """Bytes that are kept between forward and backward pass, the head's left out."""
 
     states: float
@@ -196,7 +196,7 @@ class Kept(Record):
     """Of one layer that is computed again."""
 
 
-def kept_for_backward(model: Any, rows: int, tokens: int, mixed: bool, checkpointed: bool, skipped: int = 0) -> Kept:
+def saved_for_backward(model: Any, rows: int, tokens: int, mixed: bool, checkpointed: bool, skipped: int = 0) -> Saved:
     """What a batch of `rows` by `tokens` keeps. `model` stands on the meta device, adapter included; it is used up.
 
     mixed: matrices are multiplied in bfloat16, whatever the weights are in (autocast). Casts of weights are left out.
@@ -222,9 +222,9 @@ def kept_for_backward(model: Any, rows: int, tokens: int, mixed: bool, checkpoin
     layer = found[1] - found[0]
     besides = found[0] - fewer * layer
     if not checkpointed:
-        return Kept(states=besides + layer * len(upper))
+        return Saved(states=besides + layer * len(upper))
     inputs = float(rows * tokens * decoder.config.hidden_size * width)
-    return Kept(states=besides + inputs * len(upper), again=layer)
+    return Saved(states=besides + inputs * len(upper), again=layer)
 
 
 def _layers(decoder: Any) -> str:

@@ -10,7 +10,7 @@ from peft import get_peft_model
 from transformers import AutoConfig, GPT2Config, LlamaForCausalLM
 
 from forethought.errors import ModelError
-from forethought.research.planner.footprint import Devices, Kept, footprint, kept_for_backward
+from forethought.research.footprint import Devices, Saved, footprint, saved_for_backward
 from forethought.training.config import TrainConfig
 from forethought.training.trainer import lora
 from tests.tiny import tiny_folder, tiny_model
@@ -62,7 +62,7 @@ def _really_kept(config: TrainConfig, mixed: bool = False) -> int:
     return sum(sizes.values())
 
 
-def _counted(config: TrainConfig, mixed: bool = False) -> Kept:
+def _counted(config: TrainConfig, mixed: bool = False) -> Saved:
     architecture = AutoConfig.from_pretrained(str(tiny_folder()))
     with torch.device("meta"):
         model: Any = LlamaForCausalLM(architecture)
@@ -70,7 +70,7 @@ def _counted(config: TrainConfig, mixed: bool = False) -> Kept:
             base = model.to(torch.bfloat16) if mixed else model
             model = get_peft_model(base, lora(config, architecture.num_hidden_layers))
     skipped = config.skip_layers
-    return kept_for_backward(model, ROWS, TOKENS, mixed, config.gradient_checkpointing, skipped)
+    return saved_for_backward(model, ROWS, TOKENS, mixed, config.gradient_checkpointing, skipped)
 
 
 @pytest.mark.parametrize(
@@ -143,4 +143,4 @@ def test_no_list_of_layers_is_an_error() -> None:
     model = tiny_model()
     model.model.layers = torch.nn.ModuleList()
     with pytest.raises(ModelError, match=r"LlamaModel: has no list of layers.*decoder-only"):
-        kept_for_backward(model, ROWS, TOKENS, mixed=False, checkpointed=False)
+        saved_for_backward(model, ROWS, TOKENS, mixed=False, checkpointed=False)

@@ -9,7 +9,7 @@ from peft import get_peft_model
 from transformers import AutoConfig, LlamaConfig
 
 from forethought.errors import ConfigError
-from forethought.research.planner.footprint import GIB, Devices, Footprint, footprint
+from forethought.research.footprint import GIB, Devices, Footprint, footprint
 from forethought.training.config import TrainConfig
 from forethought.training.trainer import lora
 from tests.tiny import tiny_folder, tiny_model

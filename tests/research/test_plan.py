@@ -9,8 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from forethought.errors import ConfigError, ModelError
-from forethought.research.planner.footprint import GIB, Devices, footprint
-from forethought.research.planner.plan import Amount, architecture, hours, known_shapes, measured_flops_a_second, plan
+from forethought.research.footprint import GIB, Devices, footprint
+from forethought.research.plan import Amount, architecture, hours, known_shapes, measured_flops_a_second, plan
 from forethought.training import fit
 from forethought.training.config import TrainConfig
 from tests.tiny import tiny_folder
@@ -133,7 +133,7 @@ def test_the_rate_is_that_of_the_steps_after_the_first(monkeypatch: pytest.Monke
 
     times = iter([100.0, 101.0, 104.0])
     monkeypatch.setattr(fit, "train", stands_in)
-    monkeypatch.setattr("forethought.research.planner.plan.time.perf_counter", lambda: next(times))
+    monkeypatch.setattr("forethought.research.plan.time.perf_counter", lambda: next(times))
     rate = measured_flops_a_second("x", rows, CONFIG, 6.0)
     # Two of three steps of four rows took 4 s.
     assert len(given) == 12
