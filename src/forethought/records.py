@@ -85,10 +85,13 @@ class Request(Record):
     @property
     def plain_id(self) -> str:
         """`id` of the undisguised conversation: what a lesson is filed under."""
-        if self.seed_text is None:
-            return self.id
-        last = Message(role="user", content=self.seed_text)
-        return self.model_copy(update={"messages": (*self.messages[:-1], last), "seed_text": None}).id
+        return self.undisguised.id
+
+    @property
+    def undisguised(self) -> Request:
+        """The request as it was before it was restyled; one that never was stays as it is."""
+        last = Message(role="user", content=self.plain)
+        return self.model_copy(update={"messages": (*self.messages[:-1], last), "operator": None, "seed_text": None})
 
     def restyled(self, text: str, operator: str) -> Request:
         """The same request in another style, which remembers what is really asked."""

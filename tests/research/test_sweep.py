@@ -16,7 +16,7 @@ from forethought.research.config import MethodEntry, Sweep, load_sweep, method_o
 from forethought.research.figures import missing_of, sweep_figures
 from forethought.research.rows import SweepRow
 from forethought.research.run import unfitted
-from forethought.training.methods.adversarial import LatentObjective
+from forethought.training.methods.hidden_states import LatentObjective
 from tests.research.sweep_content import EVALUATE, sweep_content, sweep_file
 from tests.shell import run_here
 

@@ -14,12 +14,12 @@ from forethought.training.methods.catalogue import get_method
 
 NEW = """
 from forethought.training.methods.base import TrainingMethod
-from forethought.training.methods.supervised import paired, reasoned
+from forethought.training.methods.base import reasoned
 
 METHODS = (
     TrainingMethod(
         name="parrot", title="SCoT said twice", paper="ours", cost="as SCoT, twice", when_to_choose="never",
-        rows=lambda material: 2 * reasoned(material), objective=paired,
+        rows=lambda material: 2 * reasoned(material),
     ),
 )
 """

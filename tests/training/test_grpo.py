@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 
 from forethought.chat import encode_prompt
 from forethought.errors import ConfigError, InputError, ModelError
+from forethought.models.decode import Row
 from forethought.policy import default_policy
 from forethought.training import grpo
 from forethought.training.config import TrainConfig
-from forethought.training.grpo import Rollout, in_order, optimise, roll_out, turn_of, unsupported
+from forethought.training.grpo import in_order, optimise, roll_out, turn_of, unsupported
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.supervised import SCOT
 from forethought.training.reward import Reward, RLSettings, Turn, Wanted, sample_seed
@@ -78,7 +79,7 @@ def test_settings_that_it_cannot_keep_to_are_an_error() -> None:
 # Rollouts
 
 
-def _rolled(model: Any, seeds: list[int]) -> list[Rollout]:
+def _rolled(model: Any, seeds: list[int]) -> list[Row]:
     messages = [EXAMPLES[0].request.messages] * len(seeds)
     return roll_out(model, tiny_tokenizer(), messages, seeds, "think", 1.0, 12)
 
@@ -89,10 +90,10 @@ def test_turns_begin_as_at_inference_and_each_seed_is_its_own() -> None:
     one, other, again = _rolled(model, [1, 2, 1])
     assert model.training
     opening = list(tokenizer("<think>\n", add_special_tokens=False)["input_ids"])
-    assert one.prompt_ids == encode_prompt(tokenizer, EXAMPLES[0].request.messages) + opening
-    assert one == again
-    assert one.completion_ids != other.completion_ids
-    assert one == _rolled(model, [1])[0]
+    assert one.prompt == encode_prompt(tokenizer, EXAMPLES[0].request.messages) + opening
+    assert one.made == again.made
+    assert one.made != other.made
+    assert one.made == _rolled(model, [1])[0].made
     assert len({sample_seed(0, step, place) for step in range(5) for place in range(5)}) == 25
 
 
@@ -117,7 +118,7 @@ class _Seen:
     """What went through one run."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.turns: list[Rollout] = []
+        self.turns: list[Row] = []
         self.rewarded: list[tuple[str, Wanted]] = []
         self.held: list[tuple[str, torch.Tensor, torch.Tensor]] = []
         load, roll = grpo._policy_model, roll_out
@@ -127,7 +128,7 @@ class _Seen:
             self.held = [(name, one, one.detach().clone()) for name, one in model.named_parameters()]
             return model, tokenizer
 
-        def rolled(*args: Any) -> list[Rollout]:
+        def rolled(*args: Any) -> list[Row]:
             self.turns += (made := roll(*args))
             return made
 
@@ -140,7 +141,7 @@ class _Seen:
         monkeypatch.setattr(grpo, "reward", rewarded)
 
 
-def _log_probs(folder: Path, turns: list[Rollout]) -> torch.Tensor:
+def _log_probs(folder: Path, turns: list[Row]) -> torch.Tensor:
     """Mean log-probability of each turn's tokens under an adapter."""
     from peft import PeftModel
 
@@ -148,9 +149,9 @@ def _log_probs(folder: Path, turns: list[Rollout]) -> torch.Tensor:
     found = []
     with torch.no_grad():
         for turn in turns:
-            ids = torch.tensor([turn.prompt_ids + turn.completion_ids])
-            logits = model(ids).logits[0, len(turn.prompt_ids) - 1 : -1].log_softmax(-1)
-            found.append(logits.gather(-1, torch.tensor(turn.completion_ids)[:, None]).mean())
+            ids = torch.tensor([turn.prompt + turn.made])
+            logits = model(ids).logits[0, len(turn.prompt) - 1 : -1].log_softmax(-1)
+            found.append(logits.gather(-1, torch.tensor(turn.made)[:, None]).mean())
     return torch.stack(found)
 
 
@@ -170,7 +171,7 @@ def test_a_step_moves_the_adapter_alone_and_towards_what_was_rewarded(
         example.request.text for example in in_order(EXAMPLES, SETTINGS, CONFIG.seed) for _ in range(4)
     ]
     tokenizer = tiny_tokenizer()
-    read = [turn_of(tokenizer, turn.completion_ids, "think") for turn in seen.turns]
+    read = [turn_of(tokenizer, turn.made, "think") for turn in seen.turns]
     assert [text for text, _ in seen.rewarded] == [turn.text for turn in read]
     values = [by_length(turn).value for turn in read]
     assert told == [(1, 1, {"reward": pytest.approx(sum(v or 0 for v in values) / 8), "passed": 1.0})]
@@ -178,7 +179,7 @@ def test_a_step_moves_the_adapter_alone_and_towards_what_was_rewarded(
     better = torch.tensor([value == 1.0 for value in values])
     assert change[better].mean() > 0 > change[~better].mean()
     assert counts["steps"] == 1.0
-    assert counts["tokens"] == sum(len(turn.prompt_ids) + len(turn.completion_ids) for turn in seen.turns)
+    assert counts["tokens"] == sum(len(turn.prompt) + len(turn.made) for turn in seen.turns)
     with pytest.raises(ModelError, match="another training"):
         optimise(start, job(out), SETTINGS.model_copy(update={"temperature": 0.5}))
 

@@ -13,8 +13,7 @@ from forethought.errors import ModelError
 from forethought.policy import default_policy
 from forethought.reasoning import Format, parse
 from forethought.records import Example
-from forethought.training.methods.base import Material
-from forethought.training.methods.supervised import reasoned
+from forethought.training.methods.base import Material, reasoned
 from forethought.training.methods.verdict import (
     CONSISTENT,
     REASONING_FIRST,
@@ -23,7 +22,6 @@ from forethought.training.methods.verdict import (
     UNSAFE,
     WEIGHTED,
     Emphasis,
-    undisguised,
 )
 from forethought.training.rows import IGNORED, TokenRow, prompt_tokens, rival_at, token_spans
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_tokenizer
@@ -106,7 +104,7 @@ def test_a_disguise_has_the_plain_request_beside_it(material: Material, fmt: For
         assert row.other_rivals[:-1] == (IGNORED,) * (len(row.other_rivals) - 1)
         assert _tokenizer().decode([row.other_input_ids[-1], row.other_rivals[-1]]) == verdict + rival
     assert all(not row.other_input_ids and not row.rivals for row in (rows[0], rows[1], rows[4]))
-    assert undisguised(material.examples[0].request) is None
+    assert material.examples[0].request.undisguised == material.examples[0].request
 
 
 def test_the_thought_is_the_same_on_both_sides(material: Material) -> None:

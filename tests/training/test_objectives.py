@@ -17,16 +17,18 @@ from forethought.policy import default_policy
 from forethought.training.config import TrainConfig
 from forethought.training.fit import train
 from forethought.training.forward import add_taught_head
-from forethought.training.methods.adversarial import (
+from forethought.training.methods.hidden_states import (
+    CircuitBreakerObjective,
     LatentObjective,
     _mean,
     ball,
     perturbed,
     prompt_mask,
+    reroute_loss,
+    retain_loss,
     states_entering,
     unlikely,
 )
-from forethought.training.methods.circuit_breaker import CircuitBreakerObjective, reroute_loss, retain_loss
 from forethought.training.methods.preference import PreferenceObjective, dpo_loss
 from forethought.training.objective import Step
 from forethought.training.rows import IGNORED, TokenRow, collate, tokenize, with_other

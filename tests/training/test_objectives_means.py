@@ -14,8 +14,7 @@ from peft import LoraConfig, get_peft_model
 
 from forethought.policy import default_policy
 from forethought.training.forward import add_taught_head
-from forethought.training.methods.adversarial import LatentObjective
-from forethought.training.methods.circuit_breaker import CircuitBreakerObjective
+from forethought.training.methods.hidden_states import CircuitBreakerObjective, LatentObjective
 from forethought.training.methods.preference import PreferenceObjective
 from forethought.training.methods.verdict import ConsistencyObjective, PivotObjective
 from forethought.training.objective import Batch, Objective, PairedObjective, Step, mean_over_all

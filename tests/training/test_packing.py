@@ -14,7 +14,7 @@ from forethought.errors import ConfigError
 from forethought.training.config import TrainConfig
 from forethought.training.fit import check_settings, train
 from forethought.training.forward import add_taught_head, pack_attention
-from forethought.training.methods.circuit_breaker import CircuitBreakerObjective
+from forethought.training.methods.hidden_states import CircuitBreakerObjective
 from forethought.training.objective import PairedObjective, paired_loss
 from forethought.training.rows import TokenRow, collate
 from tests.tiny import tiny_folder, tiny_model

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +30,6 @@ from forethought.training.reward import RLSettings, Turn, reward, sample_seed, w
 from forethought.training.trainer import OnStep
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """One sampled turn."""
-
-    prompt_ids: list[int]
-    """The conversation and the thought's opening marker, which every turn begins with at inference, too."""
-    completion_ids: list[int]
-    """What was drawn, the end token included where there was one."""
-
-
 def roll_out(
     model: Any,
     tokenizer: Any,
@@ -49,8 +38,10 @@ def roll_out(
     fmt: Format,
     temperature: float,
     max_new_tokens: int,
-) -> list[Rollout]:
-    """A turn for each conversation, in order; equal conversations need seeds of their own.
+) -> list[Row]:
+    """A turn for each conversation, in order, `made` behind `prompt`; equal conversations need seeds of their own.
+
+    The prompt ends with the thought's opening marker, which every turn begins with at inference, too.
 
     Nothing is steered: verdict, markers and end are drawn like all else, so that each token is the policy's own and
     bears its gradient. The model decodes in evaluation mode and is given back as it was.
@@ -66,7 +57,7 @@ def roll_out(
         Decoder(model, tokenizer, end_tokens(tokenizer)).run(rows)
     finally:
         model.train(was_training)
-    return [Rollout(row.prompt, row.made) for row in rows]
+    return rows
 
 
 def opening_of(fmt: Format) -> str:
@@ -151,8 +142,8 @@ def _rollout_function(tokenizer: Any, material: Material, seed: int, settings: R
             settings.max_new_tokens,
         )
         return {
-            "prompt_ids": [one.prompt_ids for one in made],
-            "completion_ids": [one.completion_ids for one in made],
+            "prompt_ids": [row.prompt for row in made],
+            "completion_ids": [row.made for row in made],
             "logprobs": None,  # drawn by the policy that is moved: there is nothing to correct for
         }
 

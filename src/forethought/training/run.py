@@ -36,6 +36,7 @@ from forethought.training import rows as rows_module
 from forethought.training.config import TrainConfig, is_first
 from forethought.training.fit import check_settings, train
 from forethought.training.held_out import hold_out
+from forethought.training.methods import base as base_module
 from forethought.training.methods.base import Job, Material, TrainingMethod
 from forethought.training.rows import TERMS, TokenRow, prompt_tokens
 from forethought.training.streamed import ExampleFile, RowSet
@@ -204,7 +205,7 @@ def n_layers(base: str) -> int:
 
 LARGE = 5000
 """Examples from which on they are streamed: fewer are tokenised in seconds, and kept nowhere."""
-_CODE: tuple[ModuleType, ...] = (chat, reasoning, rows_module)
+_CODE: tuple[ModuleType, ...] = (chat, reasoning, rows_module, base_module)
 """What makes a row, besides its method's file: an edit there makes other rows, and another key."""
 
 

@@ -27,7 +27,6 @@ from forethought.attempts.judged import read_replies
 from forethought.attempts.records import Judged, PlannedAttempt
 from forethought.judges.base import Item
 from forethought.judges.catalogue import default_judge
-from forethought.manifest import write_json
 from forethought.metrics import share, youden
 from forethought.models.conversation import NO_VERDICT, PREFILLED_VERDICT, Respondent, Response, opened_by
 from forethought.models.local import LocalModel
@@ -186,14 +185,11 @@ class Attacker:
     seed: int
 
     def round(self, number: int, folder: Path, model: Respondent) -> Found:
-        """Attacks requests drawn for this round, searches included. Kept in `folder`: asked once.
+        """Attacks requests drawn for this round, searches included. Every reply is kept in `folder`: asked once.
 
         Raises ConfigError for an unknown search, StageError where the model stops answering on the way, and ModelError
         where it never answers.
         """
-        file = folder / "found.json"
-        if file.is_file():
-            return Found.model_validate_json(file.read_text(encoding="utf-8"))
         start, settings, seed = time.monotonic(), self.settings, self._seed(number)
         drawn = couples(self.pool.harmful, self.pool.harmless, settings.requests, random.Random(f"{seed}:round"))
         pairs, not_run = deal(drawn, self.attacks, settings.attacks_each, seed, self.given, model.able)
@@ -203,7 +199,7 @@ class Attacker:
             [*(one.pair.attack for one in answered if one.got_through), *(one.attack for one in searched)]
         )
         refused = Counter(one.pair.attack for one in answered if one.falsely_refused)
-        found = Found(
+        return Found(
             pairs=(*(one.pair for one in answered if one.got_through or one.falsely_refused), *searched),
             asked=len(answered),
             got_through=dict(sorted(through.items())),
@@ -211,8 +207,6 @@ class Attacker:
             not_run=dict(not_run + unused),
             seconds=time.monotonic() - start,
         )
-        write_json(file, found.model_dump(mode="json"))
-        return found
 
     def held_out(self, folder: Path, model: Respondent) -> Measured:
         """The held-out requests under the same attacks, drawn alike for every round, so that rounds compare."""

@@ -20,7 +20,7 @@ from forethought.attempts.records import PlannedAttempt
 from forethought.data.evolve import sentence
 from forethought.errors import InputError
 from forethought.models.conversation import Able
-from forethought.records import Example, Message, Record, Request
+from forethought.records import Example, Record
 from forethought.training.hardening.settings import HardeningSettings
 
 _ENOUGH = 10
@@ -95,21 +95,9 @@ def _undisguised(examples: Sequence[Example], term: str) -> list[Example]:
             continue
         known = found.get(example.request.plain_id)
         if known is None or (example.answer and not known.answer):
-            found[example.request.plain_id] = example.model_copy(update={"request": _plain(example.request, term)})
+            request = example.request.undisguised.model_copy(update={"harmful": term == "refusal"})
+            found[example.request.plain_id] = example.model_copy(update={"request": request})
     return list(found.values())
-
-
-def _plain(request: Request, term: str) -> Request:
-    """The request without its disguise, labelled by its row."""
-    last = Message(role="user", content=request.plain)
-    return request.model_copy(
-        update={
-            "messages": (*request.messages[:-1], last),
-            "operator": None,
-            "seed_text": None,
-            "harmful": term == "refusal",
-        }
-    )
 
 
 def _share_of(n: int, settings: HardeningSettings) -> int:

@@ -30,13 +30,13 @@ from forethought.manifest import key_of, write_json
 from forethought.models.conversation import Respondent
 from forethought.models.local import LocalModel
 from forethought.models.settings import SETTINGS_FILE, Settings, read_settings, write_settings
-from forethought.records import Example, Record
+from forethought.records import AnyRecord, Example, Record
 from forethought.training.hardening.attacking import Attacker, Counts, Found, Measured
 from forethought.training.hardening.pairs import Pair, make_pool
 from forethought.training.hardening.settings import HardeningSettings, shown_by
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.combined import PLAIN, Levers
-from forethought.training.methods.supervised import SCOT, paired
+from forethought.training.methods.supervised import SCOT
 from forethought.training.rows import TokenRow
 from forethought.training.run import train_method
 
@@ -89,6 +89,11 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         raise InputError(path, "is damaged", "Delete the folder and train again") from None
+
+
+def _known(file: Path, kind: type[AnyRecord]) -> AnyRecord | None:
+    """What an earlier run kept; None where it did not come so far."""
+    return kind.model_validate(read_json(file)) if file.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -153,9 +158,6 @@ def _within_share(
 
 def _rows_of(material: Material, pair: Pair, levers: Levers) -> dict[TokenRow, Example]:
     return {levers.row(material, case.taught): case.taught for case in (pair.harmful, pair.harmless)}
-
-
-_TRAINED = "trained.json"
 
 
 class Trained(Record):
@@ -244,7 +246,7 @@ def harden(job: Job, settings: HardeningSettings) -> dict[str, float]:
     write_table(job.out, key, results, best)
     for line in [*told(results), f"Round {best} is kept"]:
         job.say(line)
-    return rounds.trained(best).counts | {"rounds": float(len(results)), "best_round": float(best)}
+    return results[best].trained.counts | {"rounds": float(len(results)), "best_round": float(best)}
 
 
 def _ends(job: Job, results: list[RoundResult], settings: HardeningSettings) -> bool:
@@ -294,8 +296,8 @@ class _Rounds:
             return None
         self._added += found.pairs
         file = own / "round.json"
-        if file.is_file():
-            return RoundResult.model_validate_json(file.read_text(encoding="utf-8"))
+        if (known := _known(file, RoundResult)) is not None:
+            return known
         trained = self._train(number, own)
         start = time.monotonic()
         measured = self._attacker.held_out(own / "held-out", self._model(number))
@@ -312,22 +314,21 @@ class _Rounds:
 
     def _attack(self, number: int, own: Path) -> Found:
         """Attacks the model of the round before."""
-        if (own / "found.json").is_file():
-            return Found.model_validate_json((own / "found.json").read_text(encoding="utf-8"))
+        file = own / "found.json"
+        if (known := _known(file, Found)) is not None:
+            return known
         self._job.say(f"Round {number}: attacking")
         found = self._attacker.round(number, own, self._model(number - 1))
+        write_json(file, found.model_dump(mode="json"))
         n_through, n_refused = sum(found.got_through.values()), sum(found.falsely_refused.values())
         self._job.say(f"Round {number}: {n_through} got through, {n_refused} harmless ones were refused")
         return found
 
-    def trained(self, number: int) -> Trained:
-        """What a finished round was trained on."""
-        return Trained.model_validate(read_json(own_folder(self._job.out, number) / _TRAINED))
-
     def _train(self, number: int, own: Path) -> Trained:
         """Trains the base model on the round's rows, and writes which attacks they showed it."""
-        if (own / _TRAINED).is_file():
-            return self.trained(number)
+        file = own / "trained.json"
+        if (known := _known(file, Trained)) is not None:
+            return known
         self._loaded = None
         gc.collect()  # the model that was attacked makes room for the one that is trained
         start, folder = time.monotonic(), round_folder(self._job.out, number)
@@ -345,7 +346,7 @@ class _Rounds:
             seconds=time.monotonic() - start,
             counts=counts,
         )
-        write_json(own / _TRAINED, trained.model_dump(mode="json"))
+        write_json(file, trained.model_dump(mode="json"))
         return trained
 
     def _round_job(self, number: int, chosen: RoundRows) -> Job:
@@ -358,7 +359,7 @@ class _Rounds:
             return list(chosen.rows) if given.examples is chosen.examples else levers.rows(given)  # others are held out
 
         name = job.method.name if number else SCOT.name
-        update = {"name": name, "rows": rows, "objective": paired, "procedure": levers.procedure}
+        update = {"name": name, "rows": rows, "procedure": levers.procedure}
         update |= {"answer_with": job.method.answer_with, "by_row": False}
         method = SCOT.model_copy(update=update)
         return dataclasses.replace(

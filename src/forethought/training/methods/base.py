@@ -15,7 +15,7 @@ from forethought.policy import Policy
 from forethought.reasoning import Detail, Format, render
 from forethought.records import Example, Record
 from forethought.training.config import TrainConfig
-from forethought.training.objective import Objective
+from forethought.training.objective import Objective, PairedObjective
 from forethought.training.rows import TokenRow, tokenize
 
 
@@ -49,6 +49,16 @@ class Material:
         """The example with the base model's own harmful answer, where it gave one. It was cut: no end is taught."""
         answer = self.complied.get(example.request.id)
         return example.model_copy(update={"answer": answer, "answer_complete": False}) if answer else None
+
+
+def reasoned(material: Material, keep: Callable[[Example], bool] = lambda example: True) -> list[TokenRow]:
+    """Rows with thought and, where there is one, answer."""
+    return [material.row(example, reasoning=True) for example in material.examples if keep(example)]
+
+
+def paired(config: TrainConfig, n_layers: int) -> Objective:
+    """The two-term loss of supervised fine-tuning."""
+    return PairedObjective(config.benign_weight)
 
 
 Rows = Callable[[Material], list[TokenRow]]
@@ -100,8 +110,8 @@ class TrainingMethod(Record):
     when_to_choose: str
     trains: str = "a LoRA adapter on all linear layers, or all weights"
     """Which parameters it changes."""
-    rows: Rows
-    objective: MakeObjective
+    rows: Rows = reasoned
+    objective: MakeObjective = paired
     thinks: bool = True
     """Whether the trained model reasons before it answers."""
     needs_complied: bool = False

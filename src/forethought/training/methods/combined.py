@@ -14,7 +14,7 @@ from forethought.policy import Policy
 from forethought.records import Example, Record
 from forethought.training.methods.base import Job, Material, Procedure, TrainingMethod
 from forethought.training.methods.headed import HEADS_WEIGHT, train_headed
-from forethought.training.methods.supervised import SCOT_PAPER, paired
+from forethought.training.methods.supervised import SCOT_PAPER
 from forethought.training.methods.verdict import Emphasis, weighted
 from forethought.training.rows import TokenRow
 
@@ -91,7 +91,6 @@ COMBINED = TrainingMethod(
     cost="as SCoT; with rule heads a pass of the base model over the rows besides",
     when_to_choose="several levers help: weights on what decides, rule heads, rows without answers",
     rows=Levers().rows,
-    objective=paired,
     procedure=combine,
     procedure_settings=Levers(),
 )

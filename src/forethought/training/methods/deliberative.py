@@ -29,8 +29,8 @@ from forethought.reasoning import Format, markers, parse
 from forethought.records import Example, Message, Record, Request
 from forethought.store import read_store
 from forethought.training.config import is_first
-from forethought.training.methods.base import Job, Material, TrainingMethod
-from forethought.training.methods.supervised import affordable, paired, reasoned
+from forethought.training.methods.base import Job, Material, TrainingMethod, reasoned
+from forethought.training.methods.supervised import affordable
 from forethought.training.rows import TERMS, TokenRow, prompt_tokens, taught_after
 
 if TYPE_CHECKING:
@@ -227,8 +227,6 @@ DELIBERATIVE = TrainingMethod(
     paper="Guan et al. 2024, arXiv 2412.16339, its supervised half",
     cost="a thought by the base model for each row, with the policy in its prompt; one pass over what was right",
     when_to_choose="the model follows the policy when it is in the prompt, and the prompt is to go",
-    rows=reasoned,
-    objective=paired,
     procedure=deliberate,
 )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from forethought.training.hardening.settings import HardeningSettings
 from forethought.training.methods.base import Job, TrainingMethod
-from forethought.training.methods.supervised import paired, reasoned
 
 
 def hardened(job: Job, settings: HardeningSettings) -> dict[str, float]:
@@ -21,8 +20,6 @@ HARDENED = TrainingMethod(
     paper="ours, after adversarial training, Madry et al. 2017, arXiv 1706.06083",
     cost="several rounds of attack and training",
     when_to_choose="adaptive attacks are expected",
-    rows=reasoned,
-    objective=paired,
     procedure=hardened,
     procedure_settings=HardeningSettings(),
 )

@@ -30,7 +30,7 @@ from forethought.policy import Policy
 from forethought.records import Example
 from forethought.training.config import TrainConfig, is_first
 from forethought.training.methods.base import Job, Material, TrainingMethod
-from forethought.training.methods.supervised import SCOT_PAPER, original, paired, reasoned, unreasoned
+from forethought.training.methods.supervised import SCOT_PAPER, original, unreasoned
 from forethought.training.objective import Batch, Objective, Step, layers_of
 
 if TYPE_CHECKING:
@@ -312,8 +312,6 @@ HEADED = TrainingMethod(
     paper=f"ours; auxiliary heads: Lee et al. 2014, arXiv 1409.5185, on {SCOT_PAPER}",
     cost="as SCoT, and heads fitted on the base model's states of undisguised requests",
     when_to_choose="the base model knows a plain request for harmful, and disguises hide it",
-    rows=reasoned,
-    objective=paired,
     procedure=lambda job, _: train_headed(job),
 )
 REFUSAL_HEADED = TrainingMethod(
@@ -323,7 +321,6 @@ REFUSAL_HEADED = TrainingMethod(
     cost="as refusal training, and heads fitted on the base model's states of undisguised requests",
     when_to_choose="to see what `scot_headed` owes to its heads alone",
     rows=unreasoned,
-    objective=paired,
     thinks=False,
     procedure=lambda job, _: train_headed(job),
 )

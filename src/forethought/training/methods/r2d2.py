@@ -29,9 +29,9 @@ from forethought.errors import InputError, ModelError
 from forethought.records import Record, Request
 from forethought.store import Store, read_store, rewrite
 from forethought.training.config import TrainConfig, is_first
-from forethought.training.methods.adversarial import unlikely
 from forethought.training.methods.base import Job, Material, TrainingMethod
-from forethought.training.methods.supervised import original, paired, unreasoned
+from forethought.training.methods.hidden_states import unlikely
+from forethought.training.methods.supervised import original, unreasoned
 from forethought.training.objective import Batch, Objective, Step, bare, inputs_of, paired_loss
 from forethought.training.rows import TokenRow, collate, taught_after
 
@@ -305,7 +305,6 @@ R2D2 = TrainingMethod(
     cost="GCG on one suffix before each step, some 35 passes; some 600 times that with the paper's settings",
     when_to_choose="GCG is the attack that matters and accelerators are at hand",
     rows=harmless,
-    objective=paired,
     thinks=False,
     procedure=train_refreshing,
     procedure_settings=PoolSetting(),

@@ -13,7 +13,7 @@ from forethought.chat import encode_completion
 from forethought.models.settings import Settings, read_settings, write_settings
 from forethought.training.config import is_first
 from forethought.training.methods.base import Job, Material, TrainingMethod
-from forethought.training.methods.supervised import SCOT, paired, reasoned
+from forethought.training.methods.supervised import SCOT
 from forethought.training.reward import RLSettings
 
 if TYPE_CHECKING:
@@ -90,8 +90,6 @@ REINFORCED = TrainingMethod(
     paper="ours, with GRPO: Shao et al. 2024, arXiv 2402.03300",
     cost="sampled thoughts for every step, after SCoT",
     when_to_choose="over-refusal stays too high after SCoT, and compute is at hand",
-    rows=reasoned,
-    objective=paired,
     procedure=reinforce,
     procedure_settings=RLSettings(),
 )

@@ -23,7 +23,7 @@ from forethought.records import Example, Record
 from forethought.store import Store
 from forethought.training.methods.base import Job, TrainingMethod
 from forethought.training.methods.reinforced import supervised_first, told_after
-from forethought.training.methods.supervised import affordable, paired, reasoned
+from forethought.training.methods.supervised import affordable
 from forethought.training.reward import nearness, sample_seed, says_something, wanted
 
 if TYPE_CHECKING:
@@ -174,8 +174,6 @@ REJECTION = TrainingMethod(
     paper="ours, with rejection sampling: Yuan et al. 2023, arXiv 2308.01825",
     cost="SCoT twice, and four thoughts sampled for each row in between",
     when_to_choose="intents written by rules don't sound like the model, and compute is at hand",
-    rows=reasoned,
-    objective=paired,
     procedure=reject,
     procedure_settings=RejectionSettings(),
 )

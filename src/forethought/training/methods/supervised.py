@@ -11,9 +11,7 @@ from forethought.chat import encode_completion, encode_prompt
 from forethought.data.sources import within_budget
 from forethought.reasoning import Detail, Format, markers
 from forethought.records import Example
-from forethought.training.config import TrainConfig
-from forethought.training.methods.base import Material, TrainingMethod
-from forethought.training.objective import Objective, PairedObjective
+from forethought.training.methods.base import Material, TrainingMethod, reasoned
 from forethought.training.rows import TokenRow, taught_after
 
 SCOT_PAPER = "Yang et al. 2025, arXiv 2501.19180"
@@ -25,11 +23,6 @@ CONSTANT_REFUSAL = "I'm sorry, but I can't help with that."
 Keep = Callable[[Example], bool]
 
 
-def paired(config: TrainConfig, n_layers: int) -> Objective:
-    """The two-term loss of supervised fine-tuning."""
-    return PairedObjective(config.benign_weight)
-
-
 def _everything(example: Example) -> bool:
     return True
 
@@ -37,11 +30,6 @@ def _everything(example: Example) -> bool:
 def original(example: Example) -> bool:
     """Whether the request stands as its source has it."""
     return example.request.operator is None
-
-
-def reasoned(material: Material, keep: Keep = _everything) -> list[TokenRow]:
-    """Rows with thought and, where there is one, answer."""
-    return [material.row(example, reasoning=True) for example in material.examples if keep(example)]
 
 
 def affordable(material: Material, max_tokens: int | None) -> list[Example]:
@@ -95,7 +83,6 @@ def _ablation(
         cost="as SCoT",
         when_to_choose=f"to see {shows}",
         rows=lambda material: rows(_shaped(material, fmt, detail)),
-        objective=paired,
         format=fmt,
         detail=detail,
         by_row=True,
@@ -150,7 +137,6 @@ REFUSAL = TrainingMethod(
     cost="one pass over the rows; nothing at inference",
     when_to_choose="as the yardstick for reasoning: the same rows without it",
     rows=lambda material: unreasoned(material, original),
-    objective=paired,
     thinks=False,
     by_row=True,
 )
@@ -161,7 +147,6 @@ REFUSAL_AUGMENTED = TrainingMethod(
     cost="one pass over more rows; nothing at inference",
     when_to_choose="disguises are expected and no thought may be shown or paid for",
     rows=unreasoned,
-    objective=paired,
     thinks=False,
     by_row=True,
 )
@@ -171,8 +156,6 @@ SCOT = TrainingMethod(
     paper=SCOT_PAPER,
     cost="one pass over the rows; a thought of some 40 tokens before each answer",
     when_to_choose="refusals have to name the rule, and the operating point has to be set afterwards",
-    rows=reasoned,
-    objective=paired,
     by_row=True,
 )
 SCOT_SPLIT = SCOT.model_copy(
@@ -193,7 +176,6 @@ SCOT_PUBLISHED = TrainingMethod(
     cost="one pass over fewer rows; a thought of some 200 tokens before each answer",
     when_to_choose="to compare with the paper's own form: every rule walked, six styles, harmless rows as they are",
     rows=lambda material: reasoned(_shaped(material, "paper", "full"), _in_the_paper),
-    objective=paired,
     format="paper",
     detail="full",
 )
@@ -206,7 +188,6 @@ POLICY_REASONING = TrainingMethod(
     cost="one pass over the rows without variants; a thought over every rule before each answer",
     when_to_choose="the thought has to show that every rule was looked at",
     rows=lambda material: reasoned(_shaped(material, detail="full"), original),
-    objective=paired,
     detail="full",
     by_row=True,
 )
@@ -217,7 +198,6 @@ RECOVERY = TrainingMethod(
     cost="as SCoT, with half of the harmful rows once more from a bad start",
     when_to_choose="the model's turn can be prefilled or its thought skipped",
     rows=recovering,
-    objective=paired,
     needs_complied=True,
 )
 METHODS = (

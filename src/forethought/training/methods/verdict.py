@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from forethought.policy import Policy
-from forethought.records import Example, Message, Record, Request
+from forethought.records import Example, Record
 from forethought.training.methods.base import Material, TrainingMethod
-from forethought.training.methods.supervised import paired
 from forethought.training.objective import Batch, Step, inputs_of, mean_over_all, others_of, paired_loss
 from forethought.training.rows import (
     IGNORED,
@@ -164,24 +163,15 @@ def consistent(material: Material, example: Example) -> TokenRow:
     """SCoT's row; a disguised request's other completion is the same thought on the undisguised request, as far as
     the verdict, where alone it is looked at."""
     row = material.row(example, reasoning=True)
-    plain = undisguised(example.request)
-    if plain is None:
+    if example.request.operator is None or example.request.seed_text is None:
         return row
     thought = material.thought(example)
     span = verdict_span(thought)
     found = rival_at(material.tokenizer, thought, span, opposite(example.reasoning.verdict))
-    other = material.row(example.model_copy(update={"request": plain}), reasoning=True)
+    other = material.row(example.model_copy(update={"request": example.request.undisguised}), reasoning=True)
     end = prompt_tokens(other) + found[0] + 1
     other = other.model_copy(update={"input_ids": other.input_ids[:end], "labels": other.labels[:end]})
     return with_other(with_rivals(row, prompt_tokens(row), [found]), with_rivals(other, prompt_tokens(other), [found]))
-
-
-def undisguised(request: Request) -> Request | None:
-    """The request as it was before it was restyled; None for one that never was."""
-    if request.operator is None or request.seed_text is None:
-        return None
-    last = Message(role=request.messages[-1].role, content=request.seed_text)
-    return request.model_copy(update={"messages": (*request.messages[:-1], last), "operator": None, "seed_text": None})
 
 
 @dataclass(frozen=True)
@@ -233,7 +223,6 @@ WEIGHTED = TrainingMethod(
     cost="as SCoT",
     when_to_choose="answers contradict the verdict, or verdicts are uncertain",
     rows=lambda material: [weighted(material, example, Emphasis()) for example in material.examples],
-    objective=paired,
 )
 REASONING_FIRST = TrainingMethod(
     name="reasoning_first",
