@@ -20,12 +20,13 @@ from forethought.chat import encode_prompt
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.models.decode import Row
 from forethought.policy import default_policy
+from forethought.records import Example
 from forethought.training import grpo
 from forethought.training.config import TrainConfig
 from forethought.training.grpo import in_order, optimise, roll_out, turn_of, unsupported
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.supervised import SCOT
-from forethought.training.reward import Reward, RLSettings, Turn, Wanted, sample_seed
+from forethought.training.reward import Reward, RLSettings, Turn, sample_seed
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 CONFIG = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, warmup=0.0, seed=3)
@@ -119,7 +120,7 @@ class _Seen:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.turns: list[Row] = []
-        self.rewarded: list[tuple[str, Wanted]] = []
+        self.rewarded: list[tuple[str, Example]] = []
         self.held: list[tuple[str, torch.Tensor, torch.Tensor]] = []
         load, roll = grpo._policy_model, roll_out
 
@@ -132,8 +133,8 @@ class _Seen:
             self.turns += (made := roll(*args))
             return made
 
-        def rewarded(turn: Turn, wanted: Wanted, *rest: Any) -> Reward:
-            self.rewarded.append((turn.text, wanted))
+        def rewarded(turn: Turn, example: Example, *rest: Any) -> Reward:
+            self.rewarded.append((turn.text, example))
             return by_length(turn)
 
         monkeypatch.setattr(grpo, "_policy_model", loaded)
@@ -167,7 +168,7 @@ def test_a_step_moves_the_adapter_alone_and_towards_what_was_rewarded(
     before, after = load_file(start / "adapter_model.safetensors"), load_file(out / "adapter_model.safetensors")
     assert before.keys() == after.keys()
     # Each turn is judged by what its own request wants.
-    assert [wanted.asked for _, wanted in seen.rewarded] == [
+    assert [example.request.text for _, example in seen.rewarded] == [
         example.request.text for example in in_order(EXAMPLES, SETTINGS, CONFIG.seed) for _ in range(4)
     ]
     tokenizer = tiny_tokenizer()
@@ -199,7 +200,9 @@ def test_full_weights_are_trained_on_as_well(tmp_path: Path, monkeypatch: pytest
 
 def test_equal_rewards_and_none_move_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group without a difference has no advantage; a row without a label has no reward at all."""
-    monkeypatch.setattr(grpo, "reward", lambda turn, wanted, *rest: Reward(value=None if wanted.rules else -1.0))
+    monkeypatch.setattr(
+        grpo, "reward", lambda turn, example, *rest: Reward(value=None if example.term == "refusal" else -1.0)
+    )
     start = adapter(tmp_path / "start")
     optimise(start, job(tmp_path / "out"), SETTINGS)
     before, after = (load_file(at / "adapter_model.safetensors") for at in (start, tmp_path / "out"))

@@ -22,8 +22,10 @@ from forethought.training.methods.verdict import (
     UNSAFE,
     WEIGHTED,
     Emphasis,
+    rival_at,
+    token_spans,
 )
-from forethought.training.rows import IGNORED, TokenRow, prompt_tokens, rival_at, token_spans
+from forethought.training.rows import IGNORED, TokenRow, prompt_tokens
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_tokenizer
 
 _tokenizer = lru_cache(maxsize=1)(tiny_tokenizer)

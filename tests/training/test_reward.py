@@ -7,7 +7,7 @@ import pytest
 from forethought.policy import default_policy
 from forethought.reasoning import render
 from forethought.records import Example
-from forethought.training.reward import Reward, RewardWeights, Turn, f1, nearness, reward, wanted
+from forethought.training.reward import Reward, RewardWeights, Turn, f1, nearness, reward
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example
 
 POLICY = default_policy()
@@ -23,7 +23,7 @@ def _turn(intent: str, verdict: str, answer: str, tokens: int = 15) -> Turn:
 
 
 def _worth(example: Example, turn: Turn, weights: RewardWeights = WEIGHTS) -> Reward:
-    return reward(turn, wanted(example), POLICY, "think", weights)
+    return reward(turn, example, POLICY, "think", weights)
 
 
 def test_a_right_refusal_earns_all_parts() -> None:
@@ -108,7 +108,7 @@ def test_every_row_that_is_taught_passes_its_own_gates() -> None:
         for fmt in ("think", "paper"):
             for detail in ("short", "full"):
                 text = render(example.reasoning, POLICY, fmt, detail) + example.answer
-                found = reward(Turn(text=text, thought_tokens=60), wanted(example), POLICY, fmt, roomy)
+                found = reward(Turn(text=text, thought_tokens=60), example, POLICY, fmt, roomy)
                 assert found.gate is None, (fmt, detail, found.gate)
                 assert found.value is not None
                 assert found.value >= (1.5 if example is HARMFUL else 1.0)
@@ -116,7 +116,7 @@ def test_every_row_that_is_taught_passes_its_own_gates() -> None:
 
 def test_a_heading_in_an_answer_is_no_marker() -> None:
     text = render(HARMLESS.reasoning, POLICY, "paper") + f"{BREAD}\n## Response\nEnjoy it."
-    assert reward(Turn(text=text, thought_tokens=9), wanted(HARMLESS), POLICY, "paper").gate is None
+    assert reward(Turn(text=text, thought_tokens=9), HARMLESS, POLICY, "paper").gate is None
 
 
 def test_a_row_without_a_label_has_no_reward() -> None:

@@ -14,20 +14,22 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
 
 from forethought.chat import encode_completion, encode_prompt, end_tokens
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import key_of
 from forethought.models.decode import Decoder, Row, draws_for
-from forethought.models.weights import has_fast_bfloat16, resolve_dtype, resolve_model
+from forethought.models.weights import resolve_dtype, resolve_model
 from forethought.reasoning import Format, markers
 from forethought.records import Example, Message
 from forethought.training.config import TrainConfig, is_first
 from forethought.training.fit import claim, last_checkpoint
 from forethought.training.methods.base import Job, Material
-from forethought.training.reward import RLSettings, Turn, reward, sample_seed, wanted
-from forethought.training.trainer import OnStep
+from forethought.training.reward import RLSettings, Turn, reward, right_verdict, sample_seed
+from forethought.training.trainer import OnStep, shared_arguments
 
 
 def roll_out(
@@ -94,10 +96,11 @@ def optimise(start: Path, job: Job, settings: RLSettings) -> dict[str, float]:
     said = {"base": job.base, "rows": [row.model_dump() for row in order], "format": material.format}
     claim(job.out, key_of({**said, "config": config.model_dump(), "settings": settings.model_dump()}))
     model, tokenizer = _policy_model(start, job.base, config)
+    prompts = [[message.model_dump() for message in example.request.messages] for example in order]
     trainer = _trainer(
         model,
         arguments(config, settings, job.out),
-        _dataset(order),
+        Dataset.from_dict({"prompt": prompts, "place": list(range(len(order)))}),
         tokenizer,
         _reward_function(tokenizer, order, material, settings),
         _rollout_function(tokenizer, material, config.seed, settings),
@@ -106,17 +109,21 @@ def optimise(start: Path, job: Job, settings: RLSettings) -> dict[str, float]:
     last = last_checkpoint(job.out)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     _save(trainer, tokenizer, job.out)
-    return _counts(trainer, order)
+    rewards = [entry["reward"] for entry in trainer.state.log_history if entry.get("reward") is not None]
+    return {
+        "rows": float(len(order)),
+        "tokens": float(trainer.state.num_input_tokens_seen),
+        "steps": float(trainer.state.global_step),
+    } | ({"reward": float(rewards[-1])} if rewards else {})
 
 
 def _reward_function(tokenizer: Any, order: Sequence[Example], material: Material, settings: RLSettings) -> Any:
     """What TRL calls a reward function; None is a turn without a reward, which moves nothing."""
-    wants = [wanted(row) for row in order]
 
     def worth(completion_ids: list[list[int]], place: list[int], log_metric: Any, **rest: Any) -> list[float | None]:
         found = [
             reward(
-                turn_of(tokenizer, ids, material.format), wants[at], material.policy, material.format, settings.weights
+                turn_of(tokenizer, ids, material.format), order[at], material.policy, material.format, settings.weights
             )
             for ids, at in zip(completion_ids, place, strict=True)
         ]
@@ -155,7 +162,7 @@ def in_order(examples: Sequence[Example], settings: RLSettings, seed: int) -> li
 
     Rows without a usable label are left out.
     """
-    terms = [[e for e in examples if wanted(e).verdict == verdict] for verdict in ("refuse", "comply")]
+    terms = [[e for e in examples if right_verdict(e) == verdict] for verdict in ("refuse", "comply")]
     if not all(terms):
         raise InputError(
             "method 'scot_rl'", "needs harmful and harmless rows whose labels fit their reasoning", "Build rows of both"
@@ -171,19 +178,12 @@ def in_order(examples: Sequence[Example], settings: RLSettings, seed: int) -> li
     return order
 
 
-def _dataset(order: Sequence[Example]) -> Dataset:
-    prompts = [[message.model_dump() for message in example.request.messages] for example in order]
-    return Dataset.from_dict({"prompt": prompts, "place": list(range(len(order)))})
-
-
 def _policy_model(start: Path, base: str, config: TrainConfig) -> tuple[Any, Any]:
     tokenizer: Any = AutoTokenizer.from_pretrained(str(start), padding_side="left")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if config.method == "full":
         return AutoModelForCausalLM.from_pretrained(str(start), dtype=torch.float32), tokenizer
-    from peft import PeftModel
-
     weights: Any = AutoModelForCausalLM.from_pretrained(resolve_model(base), dtype=resolve_dtype("auto"))
     return PeftModel.from_pretrained(weights, str(start), is_trainable=True), tokenizer
 
@@ -193,18 +193,15 @@ def arguments(config: TrainConfig, settings: RLSettings, out: Path) -> Any:
 
     Raises ConfigError where the groups can't be divided among processes.
     """
-    from trl import GRPOConfig
-
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     if settings.requests % processes:  # each process reads whole groups
         raise ConfigError(
             f"requests: {settings.requests}", f"can't be divided among {processes} processes", "Use a multiple of it"
         )
     return GRPOConfig(
-        output_dir=str(out / "checkpoints"),
+        **shared_arguments(config, out),
         learning_rate=config.learning_rate * settings.rate_share,
         lr_scheduler_type="constant_with_warmup",
-        warmup_steps=config.warmup,
         num_train_epochs=1,
         per_device_train_batch_size=settings.group,
         gradient_accumulation_steps=settings.requests // processes,
@@ -215,25 +212,15 @@ def arguments(config: TrainConfig, settings: RLSettings, out: Path) -> Any:
         beta=settings.beta,
         loss_type="grpo",  # as published: the mean over each turn's tokens, then over turns
         disable_dropout=True,  # a turn is drawn and read by the same policy
-        max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing,
-        bf16=has_fast_bfloat16(),
-        seed=config.seed,
-        data_seed=config.seed,
         save_steps=settings.checkpoint_steps,
-        save_total_limit=2,
         logging_steps=1,
-        disable_tqdm=True,
         report_to=[],
-        use_cpu=not torch.cuda.is_available(),
     )
 
 
 def _trainer(
     model: Any, args: Any, data: Dataset, tokenizer: Any, worth: Any, draw: Any, on_step: OnStep | None
 ) -> Any:
-    from trl import GRPOTrainer
-
     with warnings.catch_warnings():  # a rollout function is experimental there, and says so every time
         warnings.simplefilter("ignore", UserWarning)
         trainer = GRPOTrainer(
@@ -276,12 +263,3 @@ def _save(trainer: Any, tokenizer: Any, out: Path) -> None:
     adapters = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
     model.save_pretrained(str(out), **adapters)
     tokenizer.save_pretrained(str(out))
-
-
-def _counts(trainer: Any, order: Sequence[Example]) -> dict[str, float]:
-    rewards = [entry["reward"] for entry in trainer.state.log_history if entry.get("reward") is not None]
-    return {
-        "rows": float(len(order)),
-        "tokens": float(trainer.state.num_input_tokens_seen),
-        "steps": float(trainer.state.global_step),
-    } | ({"reward": float(rewards[-1])} if rewards else {})

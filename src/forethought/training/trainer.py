@@ -270,34 +270,41 @@ def disturb(model: Any, deviation: float, seed: int) -> None:
             parameter.data.copy_(noise.to(parameter.dtype))
 
 
+def shared_arguments(config: TrainConfig, out: Path) -> dict[str, Any]:
+    """What every trainer of TRL's is given; checkpoints go to `out`/checkpoints."""
+    return {
+        "output_dir": str(out / "checkpoints"),
+        "warmup_steps": config.warmup,
+        "max_grad_norm": config.max_grad_norm,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "bf16": has_fast_bfloat16(),
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "use_cpu": not torch.cuda.is_available(),
+    }
+
+
 def arguments(config: TrainConfig, out: Path) -> SFTConfig:
-    """TRL's arguments for a config; checkpoints go to `out`/checkpoints.
+    """TRL's arguments for a config.
 
     The batch is divided among processes, so that a recipe means the same on one device and on many.
     Raises ConfigError where it can't be divided.
     """
     args = SFTConfig(
-        output_dir=str(out / "checkpoints"),
+        **shared_arguments(config, out),
         learning_rate=config.learning_rate,
         num_train_epochs=config.epochs,
         lr_scheduler_type="cosine",
-        warmup_steps=config.warmup,
-        max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-        bf16=has_fast_bfloat16(),
-        seed=config.seed,
-        data_seed=config.seed,
         save_steps=config.checkpoint_steps,
-        save_total_limit=2,
         logging_steps=5,
-        disable_tqdm=True,
         report_to=reported_to(config.trackers),
         run_name=out.name,
         max_length=None,
         remove_unused_columns=False,  # the collator takes what it knows
         dataset_kwargs={"skip_prepare_dataset": True},
-        use_cpu=not torch.cuda.is_available(),
     )
     if config.batch_size % args.world_size:
         raise ConfigError(

@@ -24,7 +24,7 @@ from forethought.store import Store
 from forethought.training.methods.base import Job, TrainingMethod
 from forethought.training.methods.reinforced import supervised_first, told_after
 from forethought.training.methods.supervised import affordable
-from forethought.training.reward import nearness, sample_seed, says_something, wanted
+from forethought.training.reward import nearness, right_verdict, sample_seed, says_something
 
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
@@ -101,7 +101,7 @@ def own_thoughts(
     trained = start / "checkpoints" / "training.json"
     of = trained.read_text(encoding="utf-8") if trained.is_file() else ""
     log = out / f"thoughts-{key_of([settings.model_dump(), of, seed])}.jsonl"
-    asked = {example.request.id: example for example in examples if wanted(example).verdict is not None}
+    asked = {example.request.id: example for example in examples if right_verdict(example) is not None}
     with Store(log, write=True) as store:
         missing = [example for key, example in asked.items() if key not in store]
         if missing:
@@ -151,12 +151,16 @@ def _right(example: Example, reply: Response, settings: RejectionSettings) -> Ow
     """The thought behind a right verdict that it came to by itself, with an intent that says something of its own."""
     if reply.reasoning is None or reply.log_odds is None or reply.cause == LED:
         return None
-    want, intent = wanted(example), reply.reasoning.intent.strip()
-    near = nearness(intent, want.plain)
+    request, intent = example.request, reply.reasoning.intent.strip()
+    near = nearness(intent, request.plain)
     says = says_something(intent, 2) and near >= settings.least_nearness
-    if reply.decision != want.verdict or not says or leak(intent, f"{want.asked}\n{want.plain}") is not None:
+    if (
+        reply.decision != right_verdict(example)
+        or not says
+        or leak(intent, f"{request.text}\n{request.plain}") is not None
+    ):
         return None
-    margin = reply.log_odds if want.verdict == "refuse" else -reply.log_odds
+    margin = reply.log_odds if example.term == "refusal" else -reply.log_odds
     return OwnThought(intent=intent, nearness=near, margin=margin)
 
 
