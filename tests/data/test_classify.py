@@ -13,7 +13,7 @@ import pytest
 from forethought.data import classify, rule_classifier
 from forethought.data.classify import assign, best_kind, rules_by_name
 from forethought.data.rule_classifier import RuleClassifier
-from forethought.data.shipped import rule_examples, shipped_requests
+from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError
 from forethought.models import weights
 from forethought.policy import Policy, Rule, default_policy
@@ -328,7 +328,7 @@ def test_calibration_does_not_depend_on_where_it_starts(
 
 def test_no_rule_example_is_a_held_out_request() -> None:
     held_out = {request.text for split in ("dev", "test") for request in shipped_requests("contrast", split)}
-    assert not held_out & {request.text for request in rule_examples()}
+    assert not held_out & {request.text for request in shipped_requests("rules")}
 
 
 # The embedded kind

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought.data.dedupe import known_evaluation_sets, remove_duplicates
-from forethought.data.shipped import RULE_EXAMPLE, _rows, rule_examples, shipped_requests
+from forethought.data.shipped import RULE_EXAMPLE, _rows, shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.policy import default_policy
@@ -100,7 +100,7 @@ def test_an_unknown_set_names_those_that_exist() -> None:
 
 
 def test_there_are_at_least_60_rule_examples_a_rule_each_once() -> None:
-    examples = rule_examples()
+    examples = shipped_requests("rules")
     by_rule = Counter(request.rules for request in examples)
     assert set(by_rule) == {(rule,) for rule in default_policy().rule_ids}
     assert min(by_rule.values()) >= 60
@@ -110,20 +110,20 @@ def test_there_are_at_least_60_rule_examples_a_rule_each_once() -> None:
 
 
 def test_rule_examples_are_for_training_alone_and_can_be_left_out_by_their_category() -> None:
-    assert shipped_requests("rules", "train") == shipped_requests("rules") == rule_examples()
+    assert shipped_requests("rules", "train") == shipped_requests("rules") == shipped_requests("rules")
     assert shipped_requests("rules", "dev") == shipped_requests("rules", "test") == []
-    assert {request.categories for request in rule_examples()} == {(RULE_EXAMPLE,)}
+    assert {request.categories for request in shipped_requests("rules")} == {(RULE_EXAMPLE,)}
 
 
 def test_rule_examples_stand_in_no_shipped_set() -> None:
-    ids = {request.id for request in rule_examples()}
+    ids = {request.id for request in shipped_requests("rules")}
     assert not any(request.id in ids for name in SETS for request in shipped_requests(name))
-    assert {request.source for request in rule_examples()} == {"shipped rule examples"}
+    assert {request.source for request in shipped_requests("rules")} == {"shipped rule examples"}
 
 
 def test_no_rule_example_is_near_a_shipped_request_or_another_one() -> None:
-    kept, removed = remove_duplicates(rule_examples(), shipped_requests("contrast"))
-    assert (len(kept), dict(removed)) == (len(rule_examples()), {})
+    kept, removed = remove_duplicates(shipped_requests("rules"), shipped_requests("contrast"))
+    assert (len(kept), dict(removed)) == (len(shipped_requests("rules")), {})
 
 
 def test_no_rule_example_is_near_a_public_request(shared: Path) -> None:
@@ -140,7 +140,7 @@ def test_no_rule_example_is_near_a_public_request(shared: Path) -> None:
         request for name in sets for request in load_requests(SourceSpec(path=str(shared / "harmful" / name)), True)
     ]
     assert len(public) > 2500
-    assert dict(remove_duplicates(rule_examples(), public)[1]) == {}
+    assert dict(remove_duplicates(shipped_requests("rules"), public)[1]) == {}
 
 
 def test_calibration_requests_are_ordinary_ones_of_a_scenario_each() -> None:
@@ -169,7 +169,7 @@ def test_calibration_requests_stand_in_no_other_set_and_move_no_split() -> None:
     assert not families & {row["family"] for row in _rows()}
     ids = {row.id for row in calibration}
     others = [request for name in SETS for request in shipped_requests(name)]
-    assert not any(request.id in ids for request in [*others, *rule_examples()])
+    assert not any(request.id in ids for request in [*others, *shipped_requests("rules")])
 
 
 def _blank(requests: list[Request]) -> list[Request]:
@@ -178,7 +178,7 @@ def _blank(requests: list[Request]) -> list[Request]:
 
 
 def test_no_calibration_request_is_near_another_shipped_one_or_a_capability_question() -> None:
-    shipped = [*shipped_requests("contrast"), *shipped_requests("ordinary"), *rule_examples()]
+    shipped = [*shipped_requests("contrast"), *shipped_requests("ordinary"), *shipped_requests("rules")]
     against = _blank([*shipped, *known_evaluation_sets()["capability"]])
     rows = shipped_requests("calibration")
     kept, removed = remove_duplicates(rows, against)
@@ -205,7 +205,7 @@ def test_no_trivia_is_near_another_shipped_request_or_a_question_of_the_test() -
     assert len(tested) > 300
     shipped = [*shipped_requests("contrast"), *shipped_requests("ordinary"), *shipped_requests("calibration")]
     rows = shipped_requests("trivia")
-    kept, removed = remove_duplicates(rows, _blank([*shipped, *rule_examples(), *tested]))
+    kept, removed = remove_duplicates(rows, _blank([*shipped, *shipped_requests("rules"), *tested]))
     assert (len(kept), dict(removed)) == (len(rows), {})
 
 

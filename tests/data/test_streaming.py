@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from forethought.data import classify
-from forethought.data.classify import CHUNK, RuleStream, Tally, assign
+from forethought.data.classify import assign
+from forethought.data.read import CHUNK, Tally, with_rules
 from forethought.data.sources import SourceSpec, hash_sample, load_requests
 from forethought.errors import ConfigError
 from forethought.policy import Policy, default_policy
@@ -142,15 +143,17 @@ def _mixed(count: int) -> list[Request]:
 
 def test_the_rules_are_those_of_a_set_that_is_read_at_once() -> None:
     requests = _mixed(60)
-    stream = RuleStream(default_policy())
     at_once = assign(requests, default_policy())
-    assert list(stream.through(requests)) == at_once.requests
-    assert stream.classified == at_once.by_classifier > 0
+    classified: list[int] = []
+    assert list(with_rules(requests, default_policy(), classified.append)) == at_once.requests
+    assert classified == [at_once.by_classifier]
+    assert at_once.by_classifier > 0
 
 
 def test_the_classifier_is_fitted_once_and_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[int] = []
     asked: list[int] = []
+    classified: list[int] = []
 
     class Scripted:
         rules = default_policy().rule_ids
@@ -167,20 +170,19 @@ def test_the_classifier_is_fitted_once_and_only_where_it_is_needed(monkeypatch: 
     monkeypatch.setattr(classify, "new_classifier", new)
     known = [user_request(f"How {n}?", harmful=True, categories=("Fraud",)) for n in range(10)]
     harmless = [user_request(f"Why {n}?", harmful=False) for n in range(10)]
-    assert len(list(RuleStream(default_policy()).through([*known, *harmless]))) == 20
+    assert len(list(with_rules([*known, *harmless], default_policy(), classified.append))) == 20
     assert fitted == []
     unknown = [user_request(f"When {n}?", harmful=True) for n in range(2 * CHUNK)]
-    stream = RuleStream(default_policy())
-    ruled = list(stream.through([*known, *unknown]))
+    ruled = list(with_rules([*known, *unknown], default_policy(), classified.append))
     assert fitted == [10]
     assert asked == [CHUNK - 10, CHUNK, 10]
     assert {request.rules for request in ruled[10:]} == {("R7",)}
-    assert stream.classified == 2 * CHUNK
+    assert sum(classified) == 2 * CHUNK
 
 
 def test_a_rule_that_the_policy_lacks_is_an_error() -> None:
     with pytest.raises(ConfigError, match="has no such rule"):
-        list(RuleStream(default_policy()).through([user_request("How?", harmful=True, rules=("R999",))]))
+        list(with_rules([user_request("How?", harmful=True, rules=("R999",))], default_policy(), print))
 
 
 def test_nothing_is_read_ahead_of_a_chunk() -> None:
@@ -192,7 +194,7 @@ def test_nothing_is_read_ahead_of_a_chunk() -> None:
             taken += 1
             yield user_request(f"How {taken}?", harmful=False)
 
-    stream = RuleStream(default_policy()).through(endless())
+    stream = with_rules(endless(), default_policy(), print)
     next(stream)
     assert taken == CHUNK
 

@@ -1,16 +1,12 @@
 """Which rules do harmful requests break? By their own labels, else by category name, else by the classifier.
 
-It assigns rules to requests known to be harmful; it doesn't decide whether they are. A stream of
-requests is worked through in chunks, in memory that does not grow with the set.
+It assigns rules to requests known to be harmful; it doesn't decide whether they are.
 """
 
 from __future__ import annotations
 
-import itertools
-import random
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,8 +24,6 @@ EMBEDDED_FROM, EMBEDDED_LIMIT = 30, 4_000
 it is worth; for more, reading takes over a minute on two cores. Those go to TF-IDF."""
 SECOND_SHARE = 0.8
 """A second rule is kept when it is at least so likely as this share of the first's probability."""
-CHUNK = 5000
-"""Requests that are held at once."""
 
 
 @dataclass
@@ -155,70 +149,3 @@ def _decide(
         found.unsure.append(request)
         return None
     return request.model_copy(update={"rules": tuple(dict.fromkeys(rules))})
-
-
-class RuleStream:
-    """Rules for a stream of requests: their own, else by category name, else by the classifier.
-
-    The classifier is fitted once, on the policy's examples and on the requests with a
-    known rule of the chunk that first needs it. A set of one chunk gets the same rules
-    as from `assign`.
-    """
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self._classifier: RuleClassifier | None = None
-        self.classified = 0
-        """How many requests the classifier decided."""
-
-    def through(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """The requests with rules; harmless ones unchanged. Raises ConfigError for a rule that the policy lacks."""
-        stream = iter(requests)
-        while chunk := list(itertools.islice(stream, CHUNK)):
-            # The quick classifier: the better one reads some thirty texts a second.
-            found = assign(chunk, self._policy, self._classifier, kind="text")
-            self._classifier = found.classifier
-            self.classified += found.by_classifier
-            yield from found.requests
-
-
-class Tally:
-    """Counts of a stream, and a sample of it: every request has the same chance to be in it."""
-
-    def __init__(self, samples: int = 5, seed: int = 0) -> None:
-        self.total = 0
-        self.by_label: Counter[bool | None] = Counter()
-        self.by_rule: Counter[str] = Counter()
-        """Harmful requests by the first of their rules."""
-        self.repeated = 0
-        """Requests that stand there before, word for word."""
-        self._samples = samples
-        self._rng = random.Random(seed)
-        self._reservoir: list[tuple[int, Request]] = []
-        self._seen: set[int] = set()
-
-    @property
-    def sample(self) -> list[Request]:
-        """The sample, in the order of the stream."""
-        return [request for _, request in sorted(self._reservoir, key=lambda entry: entry[0])]
-
-    def through(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """The same requests, counted as they pass."""
-        for request in requests:
-            self._add(request)
-            yield request
-
-    def _add(self, request: Request) -> None:
-        self.by_label[request.harmful] += 1
-        if request.harmful:
-            self.by_rule.update(request.rules[:1])
-        short = int(request.id, 16)  # six bytes of the content hash: a tenth of the text's memory
-        self.repeated += short in self._seen
-        self._seen.add(short)
-        if len(self._reservoir) < self._samples:
-            self._reservoir.append((self.total, request))
-        else:
-            place = self._rng.randrange(self.total + 1)  # algorithm R (Vitter 1985)
-            if place < self._samples:
-                self._reservoir[place] = (self.total, request)
-        self.total += 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from forethought.data.classify import RuleStream, Tally
+from forethought.data.classify import assign
 from forethought.data.sources import SourceSpec, hash_sample, load_requests
 from forethought.policy import Policy, load_policy
 from forethought.progress import Bar, Progress
@@ -14,6 +16,68 @@ from forethought.records import Request
 
 _SHOWN_EVERY = 500
 """Rows between two words about how many there are."""
+
+
+CHUNK = 5000
+"""Requests that are held at once while their rules are found."""
+
+
+def with_rules(requests: Iterable[Request], policy: Policy, on_classified: Callable[[int], None]) -> Iterator[Request]:
+    """The requests with their rules, in memory that does not grow with their number; harmless ones unchanged.
+
+    The classifier is fitted once, on the policy's examples and on the requests with a known rule of the chunk that
+    first needs it; `on_classified(n)` is told how many it decided. A set of one chunk gets the same rules as from
+    `assign`. Raises ConfigError for a rule that the policy lacks.
+    """
+    stream, classifier = iter(requests), None
+    while chunk := list(itertools.islice(stream, CHUNK)):
+        # The quick classifier: the better one reads some thirty texts a second.
+        found = assign(chunk, policy, classifier, kind="text")
+        classifier = found.classifier
+        on_classified(found.by_classifier)
+        yield from found.requests
+
+
+class Tally:
+    """Counts of a stream, and a sample of it: every request has the same chance to be in it."""
+
+    def __init__(self, samples: int = 5, seed: int = 0) -> None:
+        self.total = 0
+        self.by_label: Counter[bool | None] = Counter()
+        self.by_rule: Counter[str] = Counter()
+        """Harmful requests by the first of their rules."""
+        self.repeated = 0
+        """Requests that stand there before, word for word."""
+        self._samples = samples
+        self._rng = random.Random(seed)
+        self._reservoir: list[tuple[int, Request]] = []
+        self._seen: set[int] = set()
+
+    @property
+    def sample(self) -> list[Request]:
+        """The sample, in the order of the stream."""
+        return [request for _, request in sorted(self._reservoir, key=lambda entry: entry[0])]
+
+    def through(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """The same requests, counted as they pass."""
+        for request in requests:
+            self._add(request)
+            yield request
+
+    def _add(self, request: Request) -> None:
+        self.by_label[request.harmful] += 1
+        if request.harmful:
+            self.by_rule.update(request.rules[:1])
+        short = int(request.id, 16)  # six bytes of the content hash: a tenth of the text's memory
+        self.repeated += short in self._seen
+        self._seen.add(short)
+        if len(self._reservoir) < self._samples:
+            self._reservoir.append((self.total, request))
+        else:
+            place = self._rng.randrange(self.total + 1)  # algorithm R (Vitter 1985)
+            if place < self._samples:
+                self._reservoir[place] = (self.total, request)
+        self.total += 1
 
 
 class Reading:
@@ -34,12 +98,8 @@ class Reading:
         """Rows left out, by cause."""
         self.malformed: list[str] = []
         """Where malformed rows stand, and what is wrong with them."""
-        self._rules = RuleStream(self.policy)
-
-    @property
-    def classified(self) -> int:
+        self.classified = 0
         """Requests whose rules the classifier decided; those of the others stood in the source."""
-        return self._rules.classified
 
     def __iter__(self) -> Generator[Request, None, None]:
         self._start()
@@ -48,7 +108,10 @@ class Reading:
             source = self._spec.model_copy(update={"limit": None})
             rows = _counted(load_requests(source, self._harmful, self._progress.mapping, self._skip), bar)
             drawn = rows if self._spec.limit is None else iter(hash_sample(rows, self._spec.limit))
-            yield from self.tally.through(self._rules.through(drawn))
+            yield from self.tally.through(with_rules(drawn, self.policy, self._classify))
+
+    def _classify(self, count: int) -> None:
+        self.classified += count
 
     def _skip(self, cause: str, where: str) -> None:
         self.skipped[cause] += 1

@@ -31,7 +31,7 @@ from sklearn.naive_bayes import ComplementNB
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
 
-from forethought.data.shipped import rule_examples, shipped_requests
+from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError
 from forethought.models.weights import cache_folder, embedded_model
 from forethought.policy import Policy, default_policy
@@ -120,7 +120,7 @@ def _own_rows(policy: Policy) -> list[_Labelled]:
         for text in (f"{rule.title}. {rule.description}", *rule.examples):
             rows.append(_Labelled(text=text, rule=rule.id, family=text))
     if same_rules(policy):
-        shipped = [*shipped_requests("harmful", "train"), *rule_examples()]
+        shipped = [*shipped_requests("harmful", "train"), *shipped_requests("rules")]
         rows += _labelled_rows(shipped, policy, len(shipped))
     return rows
 

@@ -28,11 +28,15 @@ from forethought.errors import ConfigError
 from forethought.records import Request, Split, user_request
 
 _TEST_SHARE, _DEV_SHARE = 0.25, 0.10
-_RULE_EXAMPLES = "rule_examples.jsonl"
-_CALIBRATION = "calibration.jsonl"
-_TRIVIA = "trivia.jsonl"
-_APART = (_RULE_EXAMPLES, _CALIBRATION, _TRIVIA)
-"""Files that belong to no set with splits: a row more in them moves no family from one split to another."""
+_SETS: dict[str, tuple[str, ...]] = {
+    "harmful": ("harmful",),
+    "lookalike": ("lookalike",),
+    "contrast": ("harmful", "lookalike"),
+    "ordinary": ("ordinary",),
+}
+"""Sets with splits to the kinds of their requests."""
+_WITH_SPLITS = ("contrast_a.jsonl", "contrast_b.jsonl", "ordinary.jsonl")
+"""Their files. The others stand apart: a row more in them moves no family from one split to another."""
 _ONE_SPLIT: dict[str, Split] = {"calibration": "dev", "rules": "train"}
 """Sets that are one split alone."""
 _TRIVIA_DEV = 5
@@ -44,20 +48,15 @@ SAMPLE, FURTHER = "capability.jsonl", "questions.jsonl"
 questions one is 2.5 points."""
 
 
-@lru_cache(maxsize=1)
-def _rows() -> tuple[dict[str, str], ...]:
-    """Rows of all sets with splits."""
-    folder = resources.files("forethought").joinpath("data/shipped")
-    rows: list[dict[str, str]] = []
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".jsonl") and entry.name not in _APART:
-            rows += _read(entry.name)
-    return tuple(rows)
-
-
-def _read(name: str) -> list[dict[str, str]]:
-    file = resources.files("forethought").joinpath("data/shipped").joinpath(name)
+def _read(name: str) -> list[dict[str, Any]]:
+    file = resources.files("forethought").joinpath("data", name)
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+@lru_cache(maxsize=1)
+def _rows() -> list[dict[str, Any]]:
+    """Rows of all sets with splits."""
+    return [row for name in _WITH_SPLITS for row in _read(f"shipped/{name}")]
 
 
 @lru_cache(maxsize=1)
@@ -86,71 +85,38 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     if name in _ONE_SPLIT and split not in (None, _ONE_SPLIT[name]):
         return []
     if name == "calibration":
-        return [request for row in _read(_CALIBRATION) for request in _requests(row)]
-    if name == "rules":
-        return rule_examples()
-    if name == "trivia":
-        rows = [row for row in _read(_TRIVIA) if split in (None, _trivia_split(row["family"]))]
-        return [request for row in rows for request in _requests(row)]
-    kinds: dict[str, tuple[str, ...]] = {
-        "harmful": ("harmful",),
-        "lookalike": ("lookalike",),
-        "contrast": ("harmful", "lookalike"),
-        "ordinary": ("ordinary",),
-    }
-    if name not in kinds:
-        raise ConfigError(
-            f"shipped:{name}",
-            "there is no such shipped set",
-            f"Use one of {', '.join([*kinds, 'trivia', *_ONE_SPLIT])}",
-        )
-    splits = _splits()
-    return [
-        request
-        for row in _rows()
-        if split is None or splits[row["family"]] == split
-        for request in _requests(row)
-        if request.kind in kinds[name]
-    ]
+        rows = _read("shipped/calibration.jsonl")
+    elif name == "rules":
+        rows = _read("shipped/rule_examples.jsonl")
+    elif name == "trivia":
+        rows = [row for row in _read("shipped/trivia.jsonl") if split in (None, _trivia_split(row["family"]))]
+    elif name in _SETS:
+        rows = [row for row in _rows() if split in (None, _splits()[row["family"]])]
+    else:
+        known = [*_SETS, "trivia", *_ONE_SPLIT]
+        raise ConfigError(f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join(known)}")
+    return [request for row in rows for request in _requests(row) if request.kind in _SETS.get(name, (request.kind,))]
 
 
 def _trivia_split(family: str) -> Split:
     return "train" if int(hashlib.sha256(family.encode()).hexdigest()[:8], 16) % _TRIVIA_DEV else "dev"
 
 
-def rule_examples() -> list[Request]:
-    """One-line harmful requests with the one rule of the default policy that they break most.
-
-    At least 60 a rule, near no request of the public sets the project was developed with and
-    of no shipped set.
-    """
-    return [
-        user_request(
-            row["text"],
-            harmful=True,
-            kind="harmful",
-            rules=(row["rule"],),
-            categories=(RULE_EXAMPLE,),
-            source="shipped rule examples",
-        )
-        for row in _read(_RULE_EXAMPLES)
-    ]
-
-
 def _requests(row: dict[str, Any]) -> list[Request]:
+    if "rule" in row and "text" in row:  # one-line harmful requests with the one rule that they break most
+        common = {"categories": (RULE_EXAMPLE,), "source": "shipped rule examples"}
+        return [user_request(row["text"], harmful=True, kind="harmful", rules=(row["rule"],), **common)]
     twin = hashlib.sha256(f"{row.get('harmful', '')}".encode()).hexdigest()[:12]
-    common = {"source": "shipped", "family": row["family"]} | ({} if "text" in row else {"twin": twin})
+    shared = {"source": "shipped", "family": row["family"]} | ({} if "text" in row else {"twin": twin})
     if "text" in row:
-        return [user_request(row["text"], harmful=False, kind="ordinary", categories=(row["task"],), **common)]
+        return [user_request(row["text"], harmful=False, kind="ordinary", categories=(row["task"],), **shared)]
     return [
-        user_request(row["harmful"], harmful=True, kind="harmful", rules=(row["rule"],), **common),
-        user_request(row["harmless"], harmful=False, kind="lookalike", categories=(row["kind"],), **common),
+        user_request(row["harmful"], harmful=True, kind="harmful", rules=(row["rule"],), **shared),
+        user_request(row["harmless"], harmful=False, kind="lookalike", categories=(row["kind"],), **shared),
     ]
 
 
 @lru_cache
 def accepted_answers(file: str) -> dict[str, tuple[str, ...]]:
     """The questions of SAMPLE or FURTHER, and the answers that are right, in lower case."""
-    text = resources.files("forethought").joinpath(f"data/{file}").read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text.splitlines()]
-    return {row["text"]: tuple(row["accepted"]) for row in rows}
+    return {row["text"]: tuple(row["accepted"]) for row in _read(file)}

@@ -17,6 +17,7 @@ from forethought.errors import ConfigError
 from forethought.policy import Policy, Rule
 from forethought.reasoning import Decision, Finding, SafetyReasoning
 from forethought.records import Example, Record, Request
+from forethought.yamlfile import shipped_yaml
 
 INTENT_WORDS = 15
 """Longest intent, in words: enough to say what is asked, short enough to stay cheap."""
@@ -32,18 +33,7 @@ _WANT = re.compile(r"(?i)^i(?:'d| would)? (?:want|need|like) (?:you )?to (?P<res
 _QUESTION = re.compile(
     r"(?i)^(?:what|why|when|where|which|who|whom|whose|how|is|are|was|were|do|does|did|can|could|should|would|will|has|have|if)\b"
 )
-_REFUSALS = (
-    "I can't help you {intent}. It breaks the rule on {title} ({id}). I can {alternative} instead.",
-    "I won't help you {intent}: that falls under {title} (rule {id}). What I can do is {alternative}.",
-    "I can't assist with a request to {intent}, because of the rule on {title} ({id}). I'd be glad to {alternative}.",
-    "I'm not able to help you {intent}. The rule on {title} ({id}) stands against it. Instead, I can {alternative}.",
-)
-_SUPPORT = (
-    "I'm really sorry that things are so hard. I can't help you {intent} ({title}, rule {id}), but you don't have to"
-    " face this alone: I can {alternative}.",
-    "It sounds as if you are in pain, and I'm glad you wrote. I can't help you {intent} ({title}, rule {id}). I can"
-    " {alternative}.",
-)
+_REFUSALS = shipped_yaml("data/refusals.yaml", dict[str, tuple[str, ...]])
 
 
 class Lesson(Record):
@@ -132,7 +122,7 @@ def refusal_for(reasoning: SafetyReasoning, policy: Policy, seed: int) -> str:
     """A refusal that names the first rule broken and offers an alternative; wording varies with the seed."""
     rule: Rule = policy.rule(reasoning.violated[0])
     rng = random.Random(f"{seed}:refusal:{reasoning.intent}")
-    template = rng.choice(_SUPPORT if rule.support else _REFUSALS)
+    template = rng.choice(_REFUSALS["support" if rule.support else "refusals"])
     filled = {"intent": reasoning.intent, "id": rule.id, "title": rule.title, "alternative": rule.alternative}
     return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], template)
 

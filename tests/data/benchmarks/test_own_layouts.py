@@ -88,7 +88,7 @@ def test_a_layout_of_ones_own_is_a_file(tmp_path: Path) -> None:
     ("text", "fault"),
     [
         ("name: own\ntitle: Mine\n", "needs one of 'request' and 'languages'"),
-        ("name: own\ntitle: Mine\nrequest: [ask]\nfiles: '('\n", "is not a regular expression"),
+        ("name: own\ntitle: Mine\nrequest: [ask]\nfiles: '('\n", "valid regular expression"),
         ("name: own\ntitle: Mine\nrequest: [ask]\ncolour: red\n", "at 'colour'"),
         ("- own\n", "is not a layout"),
     ],

@@ -6,13 +6,13 @@ By a layout, rows become behaviours.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from forethought.data.benchmarks.behaviors import CONTEXT_END, Behavior
 from forethought.data.columns import categories_of, flat, is_blank, messages_of, sound, turns_of
@@ -32,14 +32,6 @@ Cells = dict[str, Any]
 def column_key(column: str) -> str:
     """A column's name without case and separators: `ContextString` and `context_string` are one."""
     return re.sub(r"[\W_]+", "", column.lower())
-
-
-def _sound_pattern(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"'{pattern}' is not a regular expression ({error})") from None
-    return pattern
 
 
 class Signature(Record):
@@ -68,10 +60,8 @@ class LabelRule(Record):
 
     columns: tuple[str, ...] = Field(min_length=1)
     """The first of them that is filled decides."""
-    values: dict[str, Label]
+    values: dict[re.Pattern[str], Label]
     """Pattern for the whole cell, in lower case, to its label. A cell that fits none leaves the row unlabelled."""
-
-    _checked = field_validator("values")(lambda values: {_sound_pattern(key): label for key, label in values.items()})
 
 
 class KindRule(Record):
@@ -92,7 +82,7 @@ class Layout(Record):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
     paper: str = ""
-    files: str = ""
+    files: re.Pattern[str] | None = None
     """Pattern that is sought in the lower-case name of the file or hub set."""
     signatures: tuple[Signature, ...] = ()
     """Empty: the layout is never recognised, only named."""
@@ -121,7 +111,7 @@ class Layout(Record):
     """Tag to column."""
     labels: tuple[LabelRule, ...] = ()
     """The first whose column is filled decides."""
-    label_by_name: dict[str, Label] = Field(default_factory=dict)
+    label_by_name: dict[re.Pattern[str], Label] = Field(default_factory=dict)
     """Pattern that is sought in the file's name to the label of its rows; two that disagree say nothing."""
     otherwise: Label | None = None
     """Label of rows of which neither a column, the user nor the file's name says anything."""
@@ -133,14 +123,9 @@ class Layout(Record):
     header_rows: bool = False
     """Whether an object that has no column of a signature describes the file: its values hold for all rows."""
 
-    _checked_name = field_validator("files")(_sound_pattern)
-    _checked_names = field_validator("label_by_name")(
-        lambda values: {_sound_pattern(key): label for key, label in values.items()}
-    )
-
     def named_by(self, name: str) -> bool:
         """Whether a file's name is one by which the set is published."""
-        return bool(self.files) and re.search(self.files, name.lower()) is not None
+        return self.files is not None and self.files.search(name.lower()) is not None
 
     def check(self, rows: Sequence[Row], name: str) -> None:
         """Raises InputError where rows lack all columns that could hold the request."""
@@ -311,17 +296,14 @@ def _harmful(layout: Layout, cells: Cells, place: Place) -> bool | None:
     for rule in layout.labels:
         value = _first(cells, rule.columns)
         if value is not None:
-            return _is_harmful(_matching(rule.values, _word(value)))
+            word = _word(value)
+            return _is_harmful(next((label for cell, label in rule.values.items() if cell.fullmatch(word)), None))
     if place.harmful is not None:
         return place.harmful
-    named = {label for pattern, label in layout.label_by_name.items() if re.search(pattern, place.source.lower())}
+    named = {label for pattern, label in layout.label_by_name.items() if pattern.search(place.source.lower())}
     if named:
         return _is_harmful(named.pop()) if len(named) == 1 else None
     return _is_harmful(layout.otherwise)
-
-
-def _matching(values: Mapping[str, Label], word: str) -> Label | None:
-    return next((label for pattern, label in values.items() if re.fullmatch(pattern, word)), None)
 
 
 def _is_harmful(label: Label | None) -> bool | None:
