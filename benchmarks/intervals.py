@@ -35,7 +35,6 @@ from forethought.metrics import (
     difference,
     mean_auc,
     mean_share,
-    over_seeds,
     share,
     wins,
 )
@@ -43,7 +42,7 @@ from forethought.metrics import (
 Latent = np.ndarray[Any, np.dtype[np.float64]]
 STYLES, MATCHED = 4, 0.10
 CLUSTERS, RATES, WITHIN = (30, 75, 150), (0.05, 0.3, 0.8), (0.2, 0.6)
-FALSE_RATE, PAIRED_SHIFT, SEED_SPREAD = 0.05, 0.1, 0.3
+FALSE_RATE, PAIRED_SHIFT = 0.05, 0.1
 MAIN = ("share", "mean", "youden", "auroc", "paired")
 """The intervals whose mean coverage is the headline."""
 BOOTSTRAP_EVERY, BOOTSTRAP_DRAWS = 4, 400
@@ -109,15 +108,6 @@ def trial(rng: np.random.Generator, tally: Tally, clusters: int, rate: float, wi
     one, two = mean_auc(cells), mean_auc(again)
     tally.add("auroc", setting, one, area)
     tally.add("paired_auroc", setting, difference(one, two, paired=True), area - float(norm.cdf(1 / math.sqrt(2))))
-
-    moved = norm.ppf(rate) + SEED_SPREAD * rng.standard_normal(3)
-    runs = []
-    for shift in moved:
-        run = 0.8 * harmful + 0.6 * latent(rng, clusters, within)
-        runs.append(mean_share([[bool(x) for x in column] for column in (run < shift).T], ids))
-    tally.add(
-        "seeds", setting, over_seeds(runs, "share"), float(norm.cdf(norm.ppf(rate) / math.sqrt(1 + SEED_SPREAD**2)))
-    )
 
     if compare:
         draws = BOOTSTRAP_DRAWS

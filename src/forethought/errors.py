@@ -29,3 +29,8 @@ class ModelError(ForethoughtError):
 
 class StageError(ForethoughtError):
     """A stage whose inputs are missing, or that could not finish."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What another library said, in one line; its kind where it said nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -107,12 +107,8 @@ def mean_share(cells: Outcomes, names: Names) -> Estimate:
     influence = ((hits - shares * tried) / totals).mean(axis=1)
     group = Group(clusters, influence)
     value = float(shares.mean())
-    return _with_share_interval(Estimate(value, (group,), n, unscored))
-
-
-def _with_share_interval(plain: Estimate) -> Estimate:
-    size = _effective(plain.value, plain.variance, len(plain.groups[0].names), plain.n)
-    low, high = wilson(plain.value, size, plain.freedom)
+    plain = Estimate(value, (group,), n, unscored)
+    low, high = wilson(value, _effective(value, plain.variance, len(clusters), n), plain.freedom)
     return replace(plain, low=low, high=high)
 
 
@@ -236,42 +232,6 @@ def _correlation(a: Estimate, b: Estimate) -> float:
     )
     product = a.variance * b.variance
     return max(-1.0, min(1.0, covariance / math.sqrt(product))) if product > 0 else 0.0
-
-
-def over_seeds(runs: Sequence[Estimate], kind: Literal["share", "auroc", "difference"]) -> Estimate:
-    """Mean over training seeds of one estimate on the same requests: seed requests and training seeds are clusters.
-
-    The variance is that over requests of their mean influence, plus that over seeds of the
-    value, divided by their number; Student's quantile after Satterthwaite, so that two or
-    three seeds give the wide interval that they deserve. Runs without a value are left out,
-    and their answers are counted as unscored.
-    """
-    scored = [run for run in runs if not math.isnan(run.value)]
-    lost = sum(run.n + run.unscored for run in runs if math.isnan(run.value))
-    if not scored:
-        return Estimate(math.nan, (), 0, lost)
-    value = float(np.mean([run.value for run in scored]))
-    groups = [_mean_group([run.groups[place] for run in scored]) for place in range(len(scored[0].groups))]
-    between = np.array([run.value - value for run in scored]) / len(scored)
-    groups.append(Group(tuple(f"training seed {place}" for place in range(len(scored))), between))
-    n, unscored = sum(run.n for run in scored), sum(run.unscored for run in scored) + lost
-    plain = Estimate(value, tuple(groups), n, unscored)
-    if kind == "share":
-        return _with_share_interval(plain)
-    if kind == "auroc":
-        return _with_area_interval(plain)
-    half = float(student.ppf(0.975, plain.freedom)) * math.sqrt(plain.variance)
-    return replace(plain, low=value - half, high=value + half)
-
-
-def _mean_group(groups: Sequence[Group]) -> Group:
-    """The mean influence of each cluster; a cluster that a run lacks had none in it."""
-    names = tuple(sorted({name for group in groups for name in group.names}))
-    place = {name: row for row, name in enumerate(names)}
-    total = np.zeros(len(names))
-    for group in groups:
-        np.add.at(total, [place[name] for name in group.names], group.influence)
-    return Group(names, total / len(groups))
 
 
 def bootstrap(

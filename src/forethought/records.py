@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from forethought.errors import InputError
+from forethought.errors import InputError, reason_of
 from forethought.reasoning import SafetyReasoning
 
 Role = Literal["system", "user", "assistant"]
@@ -161,6 +161,6 @@ def read_jsonl(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
             except (ValidationError, json.JSONDecodeError) as error:
                 raise InputError(
                     f"{path}, line {number}",
-                    f"is not a {kind.__name__} row ({str(error).splitlines()[0]})",
+                    f"is not a {kind.__name__} row ({reason_of(error)})",
                     "Delete the file and run its stage again",
                 ) from None

@@ -21,7 +21,6 @@ from forethought.metrics import (
     mean_share,
     mean_value,
     newcombe_variance,
-    over_seeds,
     wilson,
     wins,
 )
@@ -185,31 +184,6 @@ def test_two_thousand_draws_take_well_under_a_second() -> None:
     began = time.process_time()
     bootstrap(lambda weights: (weights[0] @ hits).mean(axis=1) / 150, [150], draws=2000)
     assert time.process_time() - began < 1.0
-
-
-def test_seeds_that_agree_add_nothing_and_seeds_that_differ_a_lot() -> None:
-    rng = np.random.default_rng(2)
-    outcomes = [bool(x) for x in rng.random(100) < 0.3]
-    one = mean_share(*_named(outcomes))
-    alike = over_seeds([one, one, one], "share")
-    assert alike.value == one.value
-    assert alike.n == 300
-    assert alike.variance == pytest.approx(one.variance)
-    assert alike.low == pytest.approx(one.low, abs=0.01)
-    apart = over_seeds([mean_share(*_named([place < hits for place in range(100)])) for hits in (10, 30, 50)], "share")
-    assert apart.value == pytest.approx(0.3)
-    # Seeds at .1, .3, .5: variance .04, of their mean .04/3, and Student's quantile of about two degrees of freedom.
-    assert apart.variance == pytest.approx(0.04 / 3, rel=0.2)
-    low, high = _ends(apart)
-    assert high - low > 0.45
-
-
-def test_a_seed_without_a_value_is_counted_and_not_zero() -> None:
-    one = mean_share(*_named([True, False, True, True]))
-    failed = mean_share([[None] * 4], [["r0", "r1", "r2", "r3"]])
-    both = over_seeds([one, failed], "share")
-    assert (both.value, both.n, both.unscored) == (0.75, 4, 4)
-    assert math.isnan(over_seeds([failed], "difference").value)
 
 
 def test_mean_of_a_quantity_has_a_t_interval() -> None:

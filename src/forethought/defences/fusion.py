@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
-from forethought.errors import InputError, ModelError
+from forethought.errors import InputError, ModelError, reason_of
 from forethought.manifest import write_json
 from forethought.measure.calibrate import KINDS, Calibration, kind_of, threshold_on
 from forethought.measure.probe import Probe, load_probe
@@ -110,7 +110,7 @@ def load_fusion(folder: Path) -> tuple[Fusion, Probe]:
     try:
         fusion = Fusion.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except (ValidationError, ValueError) as error:
-        raise InputError(file, f"is damaged ({str(error).splitlines()[0]})", "Fit it again") from None
+        raise InputError(file, f"is damaged ({reason_of(error)})", "Fit it again") from None
     return fusion, load_probe(folder)
 
 

@@ -10,7 +10,7 @@ import torch
 from jinja2 import TemplateError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from forethought.errors import ModelError
+from forethought.errors import ModelError, reason_of
 from forethought.judges.base import Measure
 from forethought.judges.guard_formats import OFF_FORM, Finding, GuardFormat, GuardPrompt, Slot
 from forethought.models.callspec import Reject
@@ -51,8 +51,7 @@ class LocalGuard:
                 str(folder), dtype=resolve_dtype(dtype), local_files_only=True, output_loading_info=True
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(folder, f"can't be loaded ({reason})", "Check the folder") from None
+            raise ModelError(folder, f"can't be loaded ({reason_of(error)})", "Check the folder") from None
         model, info = loaded
         if info["missing_keys"]:
             missing = sorted(info["missing_keys"])[0]

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from forethought import refusal
-from forethought.errors import InputError
+from forethought.errors import InputError, reason_of
 from forethought.judges import features
 from forethought.judges.base import Entry, Item, Judge, Measure, Verdict, data_text, judge_the_rest, nothing_said
 from forethought.judges.features import FEATURES_VERSION, PHRASES_FILE, View, featurise
@@ -107,8 +107,7 @@ def load_model(folder: Path) -> LinearModel:
             weights = np.zeros(int(stored["size"]))
             weights[stored["places"]] = stored["values"]
     except (ValidationError, ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(folder, f"is a damaged judge ({reason})", "Train it again") from None
+        raise InputError(folder, f"is a damaged judge ({reason_of(error)})", "Train it again") from None
     if settings.features_version != FEATURES_VERSION:
         raise InputError(folder, "was trained by another version of this program", "Train it again")
     return LinearModel(settings, weights)

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax
 
-from forethought.errors import InputError, ModelError
+from forethought.errors import InputError, ModelError, reason_of
 from forethought.manifest import write_json
 from forethought.measure.calibrate import Calibration
 from forethought.policy import Policy
@@ -165,8 +165,7 @@ def load_probe(folder: Path) -> Probe:
         stored = load_file(str(folder / WEIGHTS))
         weights, biases = stored["weights"].astype(np.float32), stored["biases"].astype(np.float32)
     except (ValidationError, ValueError, KeyError, OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(folder, f"is a damaged probe ({reason})", "Fit it again") from None
+        raise InputError(folder, f"is a damaged probe ({reason_of(error)})", "Fit it again") from None
     outputs = 1 + len(settings.rules)
     fits = weights.ndim == 2 and weights.shape[0] == outputs and biases.shape == (outputs,)
     if not fits or len(settings.reference) != outputs or not set(settings.rules) <= set(settings.policy.rule_ids):

@@ -1,4 +1,4 @@
-"""Which device and which number type this machine is best used with."""
+"""Weights: the device and number type for them, models from GGUF files, and a model as it lies in a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forethought.errors import ModelError
+from forethought.errors import ModelError, reason_of
 from forethought.manifest import key_of
 from forethought.models.settings import Settings, read_settings, settings_if_any, write_settings
 from forethought.store import locked
@@ -113,18 +113,20 @@ def embedded_model() -> Path:
     gguf = wheel_file()
     if gguf is None:
         raise ModelError(EMBEDDED, "the embedded model's package is not installed", f"Run: {INSTALL}")
-    load_or_make(folder, lambda kept: _is_whole(kept) or None, lambda part: _convert(gguf, part))
-    return folder
+    return _converted(gguf, folder, "SmolLM2-135M-Instruct")
 
 
 def _is_whole(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
 
 
-def _convert(gguf: Path, target: Path, name: str = "SmolLM2-135M-Instruct") -> bool:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _converted(gguf: Path, folder: Path, name: str) -> Path:
+    """The folder, converted from the file where it is not yet."""
+    load_or_make(folder, lambda kept: _is_whole(kept) or None, lambda part: _convert(gguf, part, name))
+    return folder
 
+
+def _convert(gguf: Path, target: Path, name: str) -> bool:
     tokenizer: Any = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     model: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32)
     # transformers still thinks the weights quantised and would refuse to save them.
@@ -150,11 +152,11 @@ def gguf_model(file: Path) -> Path:
     stat = file.stat()
     folder = cache_folder() / f"gguf-{file.stem}-{key_of([str(file.resolve()), stat.st_size, stat.st_mtime_ns])}"
     try:
-        load_or_make(folder, lambda kept: _is_whole(kept) or None, lambda part: _convert(file, part, file.stem))
+        return _converted(file, folder, file.stem)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(file, f"can't be read as GGUF ({reason})", "Give the model's folder instead") from error
-    return folder
+        raise ModelError(
+            file, f"can't be read as GGUF ({reason_of(error)})", "Give the model's folder instead"
+        ) from error
 
 
 def resolve_model(name: str) -> str:
@@ -203,9 +205,8 @@ def load_weights(name: str, adapter: Path | None, dtype: DType) -> Weights:
         else:
             base, model = _adapted(resolved, folder, kind)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            folder or base_name, f"can't be loaded ({reason})", "Check the name or folder, or train it again"
+            folder or base_name, f"can't be loaded ({reason_of(error)})", "Check the name or folder, or train it again"
         ) from error
     base = base.to(device()).eval() if base is not None else None
     return Weights(model.to(device()).eval(), tokenizer, settings, base, folder.name if folder is not None else name)
@@ -238,8 +239,9 @@ def load_tokenizer(name: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(resolve_model(name))
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(name, f"its tokenizer can't be loaded ({reason})", "Check the name or folder") from error
+        raise ModelError(
+            name, f"its tokenizer can't be loaded ({reason_of(error)})", "Check the name or folder"
+        ) from error
 
 
 def _base_of(folder: Path) -> str:

@@ -178,7 +178,7 @@ def _interval(scored: Sequence[Figure]) -> tuple[float | None, float | None]:
     """95 % interval of the mean for another seed on other requests; that of the figure itself for one seed.
 
     All seeds answer the same requests, so their intervals are averaged and not narrowed. The variance
-    between seeds is added to that, with Student's quantile after Satterthwaite, as in `estimate.over_seeds`.
+    between seeds is added to that, with Student's quantile after Satterthwaite.
     """
     if any(one.low is None or one.high is None for one in scored):
         return None, None

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
-from forethought.errors import ConfigError, ModelError
+from forethought.errors import ConfigError, ModelError, reason_of
 from forethought.manifest import key_of, write_json
 from forethought.models.weights import resolve_dtype, resolve_model
 from forethought.training.config import TrainConfig, is_first
@@ -140,7 +140,7 @@ def _load(base: str, config: TrainConfig, longest: int) -> tuple[Any, Any]:
         tokenizer: Any = AutoTokenizer.from_pretrained(resolved)
         model: Any = AutoModelForCausalLM.from_pretrained(resolved, dtype=_base_dtype(config), **quantized)
     except (OSError, ValueError) as error:
-        raise ModelError(base, f"can't be loaded ({str(error).splitlines()[0]})", "Check the name or folder") from error
+        raise ModelError(base, f"can't be loaded ({reason_of(error)})", "Check the name or folder") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if config.packing:

@@ -25,7 +25,7 @@ from forethought import chat, reasoning
 from forethought.chat import Tokenizer, encode_completion, encode_prompt
 from forethought.data.answers import kept_answers, own_answers
 from forethought.data.sources import within_budget
-from forethought.errors import ConfigError, InputError, ModelError
+from forethought.errors import ConfigError, InputError, ModelError, reason_of
 from forethought.manifest import file_hash, key_of
 from forethought.models.local import LocalModel
 from forethought.models.settings import THINK_BUDGET, Settings, write_settings
@@ -198,8 +198,9 @@ def n_layers(base: str) -> int:
     try:
         config = AutoConfig.from_pretrained(resolve_model(base))
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(base, f"its configuration can't be read ({reason})", "Check the name or folder") from error
+        raise ModelError(
+            base, f"its configuration can't be read ({reason_of(error)})", "Check the name or folder"
+        ) from error
     return int(config.get_text_config().num_hidden_layers)
 
 

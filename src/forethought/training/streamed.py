@@ -14,7 +14,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from forethought.errors import InputError
+from forethought.errors import InputError, reason_of
 from forethought.manifest import file_hash, key_of
 from forethought.records import Example
 from forethought.training.rows import TokenRow
@@ -69,7 +69,7 @@ class ExampleFile(Sequence[Example]):
         except (ValidationError, ValueError) as error:
             raise InputError(
                 f"{self.path}, line {self._line_number(start)}",
-                f"is not a Example row ({str(error).splitlines()[0]})",
+                f"is not a Example row ({reason_of(error)})",
                 "Delete the file and run its stage again",
             ) from None
 

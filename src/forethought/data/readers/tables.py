@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, TextIO, cast
 
 from forethought.data.readers.files import MEND, NOT_UTF_8, WORDS, Numbered, OnBad, Opener, Row, is_damaged, open_text
-from forethought.errors import InputError
+from forethought.errors import InputError, reason_of
 
 csv.field_size_limit(16 * 1024 * 1024)
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
@@ -194,7 +194,7 @@ def read_parquet(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]
             for batch in pq.ParquetFile(file).iter_batches(batch_size=_BATCH):
                 yield from ((0, row) for row in batch.to_pylist())
     except pa.ArrowException as error:
-        raise InputError(name, f"is not Parquet ({_told(error)})", "Write it again") from None
+        raise InputError(name, f"is not Parquet ({reason_of(error)})", "Write it again") from None
 
 
 def read_arrow(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]:
@@ -214,7 +214,7 @@ def read_arrow(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]:
                 for start in range(0, batch.num_rows, _BATCH):
                     yield from ((0, row) for row in batch.slice(start, _BATCH).to_pylist())
     except pa.ArrowException as error:
-        raise InputError(name, f"is not Arrow ({_told(error)})", "Write it again, or as Parquet") from None
+        raise InputError(name, f"is not Arrow ({reason_of(error)})", "Write it again, or as Parquet") from None
 
 
 def _on_disk(opener: Opener) -> BinaryIO:
@@ -227,10 +227,6 @@ def _on_disk(opener: Opener) -> BinaryIO:
         shutil.copyfileobj(opened, copy)
     copy.seek(0)
     return cast(BinaryIO, copy)
-
-
-def _told(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def read_datasets(spec: str) -> Iterator[tuple[str, Row]]:
@@ -250,7 +246,7 @@ def read_datasets(spec: str) -> Iterator[tuple[str, Row]]:
     except Exception as error:  # the library raises many kinds; each becomes one line for the user
         raise InputError(
             spec,
-            f"could not be loaded ({_told(error)})",
+            f"could not be loaded ({reason_of(error)})",
             "Check the name and the network, or give a local file",
         ) from error
     for row in loaded:
