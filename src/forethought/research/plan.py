@@ -24,7 +24,7 @@ from forethought.data.evolve import evolve
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import sample
 from forethought.data.teach import teach
-from forethought.errors import ConfigError, InputError, ModelError
+from forethought.errors import ConfigError, InputError, ModelError, reason_of
 from forethought.models.weights import EMBEDDED, has_fast_bfloat16, load_tokenizer, resolve_model
 from forethought.pipeline.recipe import BuildConfig, Recipe, load_recipe
 from forethought.pipeline.rows import operators_of
@@ -106,7 +106,7 @@ def architecture(name: str) -> Any:
     except (OSError, ValueError) as error:
         known = ", ".join(known_shapes())
         fix = f"Give a folder, a hub name, or one of: {known}"
-        raise ModelError(name, f"has no config ({str(error).splitlines()[0]})", fix) from error
+        raise ModelError(name, f"has no config ({reason_of(error)})", fix) from error
 
 
 HEADROOM = 0.1
