@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from forethought.measure.probe import load_probe
+from forethought.model import load
 from forethought.models.settings import read_settings
 from tests.tiny import tiny_folder
 
@@ -131,8 +132,10 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     settings = read_settings(adapter)
     assert (settings.method, settings.answer_with) == ("scot_combined", "base")
     assert load_probe(adapter / "heads").settings.rules
-    around = f"fused:{out / '8-fuse'} | unforged"
-    asked = [sys.executable, "-m", "forethought", "chat", str(adapter), "How do I bake bread?", "--json"]
-    fused = subprocess.run([*asked, "--defence", around], capture_output=True, text=True, env=environment, check=False)
-    assert json.loads(fused.stdout)["decision"] in {"refuse", "comply"}, fused.stderr
-    assert f"--defence '{around}'" in again.stdout.replace("\n", "")
+    # The run folder is a model: behind its best defence, in Python and on the command line.
+    model = load(out)
+    assert model.defence == f"fused:{out / '8-fuse'} | unforged"
+    assert model.reply("How do I bake bread?").verdict in {"refuse", "comply"}
+    asked = [sys.executable, "-m", "forethought", "chat", str(out), "How do I bake bread?", "--json"]
+    said = subprocess.run(asked, capture_output=True, text=True, env=environment, check=False)
+    assert json.loads(said.stdout)["verdict"] in {"refuse", "comply"}, said.stderr

@@ -173,16 +173,16 @@ def _show_attacks() -> None:
 
 def _show_summary(run: AttackRun) -> None:
     """The table at the end."""
-    from forethought.report.tables import HEADINGS, SEARCH_HEADINGS, not_run_lines, search_lines, sections
+    from forethought.report.tables import TITLES, not_run_lines, search_lines, sections
 
-    parts = sections(run.report)
+    parts, columns = sections(run.report), TITLES.attack_columns
     told = [
-        place for place in range(1, len(HEADINGS)) if any(_tells(line[place]) for _, lines in parts for line in lines)
+        place for place in range(1, len(columns)) if any(_tells(line[place]) for _, lines in parts for line in lines)
     ]
     table = Table(caption="* needs more than a chat window. 95 % intervals in brackets", caption_justify="left")
-    table.add_column(HEADINGS[0], min_width=22)
+    table.add_column(columns[0], min_width=22)
     for place in told:
-        table.add_column(HEADINGS[place], justify="right")
+        table.add_column(columns[place], justify="right")
     for title, lines in parts:
         table.add_row(f"[bold]{title}")
         for line in lines:
@@ -191,7 +191,7 @@ def _show_summary(run: AttackRun) -> None:
     if run.report.results:
         console.print(table)
     if run.searches:
-        table = Table(*SEARCH_HEADINGS)
+        table = Table(*TITLES.search_columns)
         for line in search_lines(run.searches):
             table.add_row(*(escape(cell) for cell in line))
         console.print(table)

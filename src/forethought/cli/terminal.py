@@ -111,7 +111,7 @@ class Terminal(Progress):
 
         Where the columns would not fit side by side, intervals stand below their figures.
         """
-        from forethought.report.tables import SYSTEM_TITLES, interval, table_rows
+        from forethought.report.tables import TITLES, interval, table_rows
 
         narrow = self.console.width < _TITLES + _INTERVAL * len(systems)
         table = Table(
@@ -120,7 +120,7 @@ class Terminal(Progress):
         )  # fmt: skip
         table.add_column("", max_width=_TITLES if narrow else None)  # titles wrap, so that figures need not
         for system in systems:
-            table.add_column(SYSTEM_TITLES.get(system, system), justify="right", min_width=14 if narrow else 19)
+            table.add_column(TITLES.systems.get(system, system), justify="right", min_width=14 if narrow else 19)
         for title, cells in table_rows(figures, systems):
             texts = [interval(cell) for cell in cells]
             table.add_row(title, *(text.replace(" (", "\n(") if narrow else text for text in texts))

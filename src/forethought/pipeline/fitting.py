@@ -117,8 +117,6 @@ FITS: dict[str, Fit] = {
 }
 """By what recipes write. Cells of kept logs and rows of tables are called so."""
 FUSIONS = tuple(name for name, fit in FITS.items() if fit.defence == "fused")
-_FUSED_ON = 240
-"""Development rows of a kind that a fusion is fitted on, or as many as the threshold is set on where that is more."""
 Model = Callable[[], LocalModel]
 """Opens a model; called only where something has to be fitted."""
 
@@ -162,16 +160,15 @@ def fusion_stage(
     fit: Fit,
     probe: Callable[[], Path],
     model: Model,
-    dev: Sequence[Request],
+    rows: Sequence[Request],
     point: OperatingPoint,
     stages: StageRunner,
     progress: Progress,
 ) -> Path:
     """The folder of a fusion of a model's verdict with a probe, whose folder `probe` tells, where it has to be fitted.
 
-    Weights and threshold rest on all the rows that the operating point has, with its limits on false refusals.
+    Weights and threshold rest on these development rows, with the operating point's limits on false refusals.
     """
-    rows = development_rows(dev, point, _FUSED_ON)
     settings = FusionSettings(
         max_false_refusal=point.max_false_refusal,
         max_false_refusal_lookalike=point.max_false_refusal_lookalike,

@@ -306,27 +306,29 @@ def data_stages(
     config: dict[str, Any] = {"data": data.model_dump(mode="json"), "policy": policy.hash}
     config |= {"sources": sources, "against": against}
     config |= {"classify": not build.teacher.is_model}
-    selected = stages.run(
-        "1-select", config, lambda out: select(data, policy, out, progress.mapping, not build.teacher.is_model)
-    )
+    with progress.bar(stages.title("1-select")):
+        selected = stages.run(
+            "1-select", config, lambda out: select(data, policy, out, progress.mapping, not build.teacher.is_model)
+        )
     folder = build.operator_folder
     styles = {"own": [file_hash(file) for file in sorted(folder.glob("*.yaml"))]} if folder else {}
     settings = build.model_dump(mode="json", exclude=_NOT_PART_OF_A_ROW)
     config = {"build": settings, "seed": str(recipe.seed), "styles": styles}
-    with progress.bar("2-evolve") as bar:
+    with progress.bar(stages.title("2-evolve")) as bar:
         teaching = Teaching(journal=stages.folder / JOURNAL, progress=progress, on_progress=bar.calls)
         evolved = stages.run("2-evolve", config, lambda out: evolve_rows(recipe, policy, selected, out, teaching))
     answerer = {"model": recipe.model if build.answers == "own" else None}
     if not rows and not stages.finished(_BUILD):
         return DataFolders(selected, evolved, stages.pass_over(_ANSWERS, answerer), stages.pass_over(_BUILD, {}))
-    with progress.bar(_ANSWERS) as bar:
+    with progress.bar(stages.title(_ANSWERS)) as bar:
         answered = stages.run(
             _ANSWERS,
             answerer,
             lambda out: answer_rows(recipe, evolved, out, bar.total, bar.advance, own_answers),
             keep_partial=True,
         )
-    built = stages.run(_BUILD, {}, lambda out: build_rows(recipe, policy, evolved, answered, out))
+    with progress.bar(stages.title(_BUILD)):
+        built = stages.run(_BUILD, {}, lambda out: build_rows(recipe, policy, evolved, answered, out))
     return DataFolders(selected, evolved, answered, built)
 
 

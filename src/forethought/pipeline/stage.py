@@ -16,15 +16,32 @@ from forethought.models.machine import peak_gib, release_memory
 
 MANIFEST = "manifest.json"
 _MIN_FREE_BYTES = 64 * 1024**2
+TITLES = {
+    "1-select": "reading the sources",
+    "2-evolve": "restyling requests",
+    "3-answers": "asking the model for its own answers",
+    "4-build": "writing the reasoning",
+    "5-train": "training",
+    "6-calibrate": "setting the threshold",
+    "7-respond-base": "attacking the base model",
+    "7-respond-prompt": "attacking the base model with a safety prompt",
+    "7-respond-scot": "attacking the trained model",
+    "8-probe": "fitting the probe",
+    "8-fuse": "fusing verdict and probe",
+    "9-respond-scot_best": "attacking the best defence",
+}
+"""What the stages of a run do, in their order, for whoever waits."""
 
 
 class StageRunner:
     """Runs stages of one run folder in order; a stage's key covers its own configuration and all keys before it."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None], after: str = "") -> None:
-        """`after` is the key of what stands before the first stage, such as the last stage of another runner."""
+    def __init__(self, folder: Path, say: Callable[[str], None], after: str = "", last: str = "4-build") -> None:
+        """`after` is the key of what stands before the first stage, such as the last stage of another runner; `last`
+        is the last of `TITLES` that will be run."""
         self.folder = folder
         self._say = say
+        self._count = list(TITLES).index(last) + 1
         self._chain = after
         self.seconds = 0.0
         """Time that all stages took when they ran, cached ones included."""
@@ -34,6 +51,10 @@ class StageRunner:
     def key(self) -> str:
         """Covers everything that the last stage's result depends on."""
         return self._chain
+
+    def title(self, name: str) -> str:
+        """What a stage does and how many there are: `training (5 of 12)`."""
+        return f"{TITLES[name]} ({list(TITLES).index(name) + 1} of {self._count})"
 
     def finished(self, name: str) -> bool:
         """Whether the folder holds a finished stage of this name, of whatever configuration."""

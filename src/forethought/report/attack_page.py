@@ -14,14 +14,7 @@ from forethought.measure.paired import Comparison
 from forethought.report.attack_figures import AttackReport, AttackResult, SearchResult
 from forethought.report.page import HARMFUL, HARMLESS, SERIES, shown, write_page
 from forethought.report.plots import Plot, Series, axes_of, dots, told
-from forethought.report.tables import (
-    GROUP_TITLES,
-    HEADINGS,
-    SEARCH_HEADINGS,
-    not_run_lines,
-    search_lines,
-    sections,
-)
+from forethought.report.tables import TITLES, not_run_lines, search_lines, sections
 
 _MOST_EXAMPLES = 60
 _APART = ("seen", "unreadable")
@@ -60,14 +53,14 @@ def write_attack_page(path: Path, page: AttackPage) -> None:
         path,
         "attack",
         page.title,
-        headings=HEADINGS,
+        headings=TITLES.attack_columns,
         sections=sections(report),
         white_box=any(result.white_box for result in report.results),
         dots=attack_dots("attacks", main) if main else None,
         dots_apart=attack_dots("attacks-apart", apart) if apart else None,
-        apart_titles=[GROUP_TITLES[group] for group in ("seen", "unreadable") if report.of(group)],
+        apart_titles=[TITLES.groups[group] for group in ("seen", "unreadable") if report.of(group)],
         readability=page.readability,
-        search_headings=SEARCH_HEADINGS,
+        search_headings=TITLES.search_columns,
         searches=search_lines(page.searches),
         curves=budget_curves(page.searches) if page.searches else None,
         not_run=not_run_lines(page.not_run, page.searches_not_run),

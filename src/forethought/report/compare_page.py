@@ -25,7 +25,7 @@ from forethought.report.figures import (
 )
 from forethought.report.page import AMBER, GREEN, HARMFUL, HARMLESS, INK, ONE, PURPLE, SOFT, shown, write_page
 from forethought.report.plots import Plot, axes_of, errors, told
-from forethought.report.tables import SYSTEM_TITLES, Rows, interval, reasoning_rows, table_rows
+from forethought.report.tables import TITLES, Rows, interval, reasoning_rows, table_rows
 
 _EXAMPLES = 8
 _COLOURS = {"base": SOFT, "prompt": AMBER, "scot": ONE, "scot_best": GREEN}
@@ -182,7 +182,7 @@ def _curves(judged: Sequence[Judged], unseen: Sequence[str]) -> dict[str, list[O
 
 
 def _title(system: str) -> str:
-    return SYSTEM_TITLES.get(system, system)
+    return TITLES.systems.get(system, system)
 
 
 def _as_text(rows: Rows) -> list[tuple[str, list[str]]]:

@@ -3,75 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import resources
 
 from forethought.metrics import Figure
+from forethought.records import Record
 from forethought.report.attack_figures import HARMLESS_MEANS, MEANS, AttackReport, AttackResult, Group, SearchResult
+from forethought.yamlfile import parse_yaml
 
-SYSTEM_TITLES = {"base": "base model", "prompt": "safety prompt", "scot": "SCoT", "scot_best": "SCoT, best"}
-"""How a defence is called in tables and plots."""
-_ROWS = (
-    ("asr_direct", "Attack success, direct (low)"),
-    ("asr_direct_corrected", "The same, corrected for the judge's known error (low)"),
-    ("asr_unseen", "Attack success, unseen styles (low)"),
-    ("refused_styled_harmless", "Harmless refused, unseen styles (low)"),
-    ("youden_unseen", "Youden's J, unseen styles (high)"),
-    ("answered_ordinary", "Ordinary requests answered (high)"),
-    ("answered_lookalike", "Look-alikes answered (high)"),
-    ("asr_twin", "Attack success, their harmful twins (low)"),
-    ("capability", "Short questions right (high)"),
-    ("auroc_unseen", "Verdict AUROC, unseen styles (high)"),
-    ("auroc_direct", "Verdict AUROC, direct (high)"),
-    ("auroc_lookalike", "Verdict AUROC, look-alikes (high)"),
-    ("asr_matched_unseen", "Attack success, unseen styles, at 5 % false refusals (low)"),
-    ("rule_named_right", "Refusals naming the right rule (high)"),
-    ("rule_named_right_heldout", "The same, rules held out from training (high)"),
-    ("consistent", "Verdict and answer agree (high)"),
-    ("unparsed", "Thoughts that can't be parsed (low)"),
-    ("reasoning_tokens", "Tokens of reasoning, mean"),
-    ("tokens", "Tokens generated, mean"),
-)
-_REASONING_ROWS = (
-    ("verdict_right", "Verdict fits the label (high)"),
-    ("rule_f1_micro", "Rules named, F1 over all citations (high)"),
-    ("rule_f1_macro", "Rules named, F1 mean over rules (high)"),
-    ("intent_recovered", "Disguised request recovered by the intent (high)"),
-    ("refuse_then_answered", "Verdict refuses, answer complies (low)"),
-    ("comply_then_refused", "Verdict complies, answer refuses (low)"),
-    ("reasoning_leak", "Thoughts about harm with operational detail (low)"),
-    ("reasoning_long", "Thoughts about harm that run long (low)"),
-    ("reasoning_tokens_harmful", "Tokens of reasoning, harmful requests, mean"),
-    ("reasoning_tokens_harmless", "Tokens of reasoning, harmless requests, mean"),
-)
+
+class _Titles(Record):
+    systems: dict[str, str]
+    rows: dict[str, str]
+    reasoning_rows: dict[str, str]
+    groups: dict[Group, str]
+    attack_columns: tuple[str, ...]
+    search_columns: tuple[str, ...]
+
+
+_TEXT = resources.files("forethought").joinpath("report", "titles.yaml").read_text(encoding="utf-8")
+TITLES = parse_yaml(_TEXT, "report/titles.yaml", "file of titles", _Titles, "titles", "docs/measuring.md")
+"""How tables and plots call systems, rows, groups of attacks and columns."""
 Rows = list[tuple[str, list[Figure | None]]]
-HEADINGS = (
-    "attack", "success (low)", "harmless refused (low)", "Youden's J (high)", "AUROC (high)", "understood", "unscored",
-)  # fmt: skip
-SEARCH_HEADINGS = (
-    "search", "success (low)", "harmless refused (low)", "Youden's J (high)", "queries, mean", "of", "unscored",
-)  # fmt: skip
-GROUP_TITLES: dict[Group, str] = {
-    "direct": "No attack",
-    "unseen": "Unseen styles",
-    "reasoning": "Attacks on reasoning",
-    "seen": "Apart: styles seen in training",
-    "unreadable": "Apart: styles that the model can't read",
-}
 Line = tuple[str, ...]
 
 
 def table_rows(figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
     """(title, one figure a system or None where it was not measured), rows without any figure left out."""
-    return _rows(_ROWS, figures, systems)
+    return _rows(TITLES.rows, figures, systems)
 
 
 def reasoning_rows(figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
     """The same for what is measured on the thoughts themselves."""
-    return _rows(_REASONING_ROWS, figures, systems)
+    return _rows(TITLES.reasoning_rows, figures, systems)
 
 
-def _rows(stems: Sequence[tuple[str, str]], figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
+def _rows(titles: Mapping[str, str], figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
     by_name = {figure.name: figure for figure in figures}
-    rows = [(title, [by_name.get(f"{stem}_{system}") for system in systems]) for stem, title in stems]
+    rows = [(title, [by_name.get(f"{stem}_{system}") for system in systems]) for stem, title in titles.items()]
     return [(title, cells) for title, cells in rows if any(cells)]
 
 
@@ -92,7 +60,7 @@ def sections(report: AttackReport) -> list[tuple[str, list[Line]]]:
     """(title, lines) by group; the mean of a group that has one ends it, and empty groups are left out."""
     means = {figure.name: figure for figure in report.means}
     found = []
-    for group, title in GROUP_TITLES.items():
+    for group, title in TITLES.groups.items():
         results = report.of(group)
         if results:
             lines = [_line(result) for result in results]

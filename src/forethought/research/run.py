@@ -20,7 +20,16 @@ from forethought.models.conversation import Conversation, Failed, Respondent
 from forethought.models.local import LocalModel
 from forethought.models.machine import release_memory
 from forethought.models.settings import read_settings
-from forethought.pipeline.fitting import FITS, Fit, fusion_stage, probe_rows, probe_stage, put_around, recall
+from forethought.pipeline.fitting import (
+    FITS,
+    Fit,
+    development_rows,
+    fusion_stage,
+    probe_rows,
+    probe_stage,
+    put_around,
+    recall,
+)
 from forethought.pipeline.run import reuse_base, reuse_replies
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import load_policy
@@ -34,6 +43,8 @@ from forethought.research.figures import understood
 from forethought.research.log import Log, cell_key
 from forethought.research.setting import Setting, prepare_setting
 
+_FUSED_ON = 240
+"""Development rows of a kind that a fusion is fitted on, or as many as the threshold is set on where that is more."""
 Opened = Callable[[bool], Respondent]
 """Opens a defence: with a score of every reply, for attacks, or as users would have it."""
 
@@ -385,7 +396,8 @@ class _Cells:
         if fit.defence != "fused":
             return f"{fit.defence}:{probe()},format={fmt}"
         point = self._sweep.operating_point
-        folder = fusion_stage("fuse", fit, probe, model, rows.dev, point, stages.runner, self._progress)
+        dev = development_rows(rows.dev, point, _FUSED_ON)
+        folder = fusion_stage("fuse", fit, probe, model, dev, point, stages.runner, self._progress)
         return f"fused:{folder},format={fmt}"
 
     def _probe(self, rows: Setting, model: Callable[[], LocalModel], fit: Fit) -> Path:
