@@ -11,7 +11,7 @@ from forethought.models.conversation import Conversation, Response
 from forethought.models.local import LocalModel
 from forethought.pipeline.fitting import put_around
 from forethought.pipeline.recipe import default_file, default_recipe, load_recipe
-from forethought.pipeline.run import check_around
+from forethought.pipeline.run import check_recipe
 from forethought.pipeline.training import taught_by
 from forethought.policy import default_policy
 from forethought.records import user_request
@@ -149,12 +149,12 @@ def test_default_recipe_takes_a_text_column() -> None:
 )  # fmt: skip
 def test_what_can_not_stand_around_the_model_is_told_before_the_first_stage(around: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        check_around(around)
+        check_recipe(default_recipe("a.csv").model_copy(update={"around": around}))
 
 
 def test_what_passes_the_early_check_can_be_put_around_the_model() -> None:
     """The perplexity filter sets its threshold on the run's harmless development rows."""
-    check_around("fused | perplexity | guard:harm")
+    check_recipe(default_recipe("a.csv").model_copy(update={"around": "fused | perplexity | guard:harm"}))
     model = LocalModel(tiny_model(), tiny_tokenizer(), None, name="tiny")
     dev = [user_request(f"How do I bake {what}?", harmful=False) for what in ("bread", "a cake")]
     defended = put_around("perplexity", Scripted(lambda _: "Mix it."), model, dev, default_policy())

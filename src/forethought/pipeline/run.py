@@ -110,19 +110,24 @@ def run(
     return _Run(recipe, folder, progress or Progress()).report(results or folder / "results.json")
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """Raises ConfigError for what no stage could do: told before the first of them."""
+    for attack in recipe.evaluate.attacks:
+        if attack not in BY_RULE:
+            raise ConfigError(f"attack '{attack}'", "there is no such attack", f"Use one of {', '.join(BY_RULE)}")
+    if recipe.around:
+        if recipe.fusion not in FUSIONS:
+            place = f"around: {recipe.fusion}"
+            raise ConfigError(place, "is no fusion that a run fits", f"Begin with {', '.join(FUSIONS)}")
+        check_spec(recipe.around, FUSIONS)
+
+
 class _Run:
     """A recipe that is run in a folder. What is found by one stage stands here for the next."""
 
     def __init__(self, recipe: Recipe, folder: Path, progress: Progress) -> None:
-        """Raises ConfigError for what no stage could do, before the first of them."""
-        for attack in recipe.evaluate.attacks:
-            if attack not in BY_RULE:
-                raise ConfigError(f"attack '{attack}'", "there is no such attack", f"Use one of {', '.join(BY_RULE)}")
-        if recipe.around:
-            if recipe.fusion not in FUSIONS:
-                place = f"around: {recipe.fusion}"
-                raise ConfigError(place, "is no fusion that a run fits", f"Begin with {', '.join(FUSIONS)}")
-            check_spec(recipe.around, FUSIONS)
+        """Raises ConfigError as `check_recipe` does."""
+        check_recipe(recipe)
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.policy = load_policy(recipe.policy)
         self.stages = StageRunner(folder, progress.say, last=f"9-respond-{BEST}" if recipe.around else "7-respond-scot")

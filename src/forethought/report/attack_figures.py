@@ -23,11 +23,11 @@ from forethought.attempts.records import Judged
 from forethought.judges.base import Measure
 from forethought.judges.known import KnownError, corrected_asr
 from forethought.measure.comprehension import comprehension, readable_styles
-from forethought.measure.curves import Cells, by_cell, complied, refused, scores, seeds
+from forethought.measure.curves import Cells, by_cell, complied, refused, scores
 from forethought.metrics import Figure, mean_auroc, mean_of_shares, mean_value, share, youden
 from forethought.models.conversation import Response
 from forethought.records import Message, Record, Request
-from forethought.report.figures import bounds, youden_of
+from forethought.report.figures import bounds, mean_over, youden_of
 
 _EXAMPLES_EACH = 1
 """Attempts that are shown whole, of each attack, label and outcome."""
@@ -240,17 +240,13 @@ def _result(attack: Attack, slug: str, group: Group, cells: Cells, read: Figure 
         title=attack.title,
         group=group,
         white_box=attack.white_box,
-        asr=_share(harmful, harmful=True),
-        refused=_share(harmless, harmful=False),
+        # Clusters matter within one cell, too: languages and styles of one request share its seed.
+        asr=mean_over([harmful], complied) if harmful else None,
+        refused=mean_over([harmless], refused) if harmless else None,
         youden=_youden([harmful], [harmless]),
         auroc=_auroc([(harmful, harmless)]),
         comprehension=read,
     )
-
-
-def _share(cell: Sequence[Judged], harmful: bool) -> Figure | None:
-    """Clusters matter within one cell, too: languages and styles of one request share its seed."""
-    return mean_of_shares([(complied if harmful else refused)(cell)], [seeds(cell)]) if cell else None
 
 
 def _means(group: Group, results: Sequence[AttackResult], cells: Cells) -> list[Figure]:
@@ -260,13 +256,10 @@ def _means(group: Group, results: Sequence[AttackResult], cells: Cells) -> list[
     harmless = [cells[cell] for _, cell in pairs if cell in cells]
     found: list[Figure] = []
     if harmful:
-        outcomes = [complied(cell) for cell in harmful]
-        asr = mean_of_shares(outcomes, [seeds(cell) for cell in harmful])
-        found.append(asr.named(f"asr_{group}"))
-        found += bounds(f"asr_{group}", outcomes)
+        found.append(mean_over(harmful, complied).named(f"asr_{group}"))
+        found += bounds(f"asr_{group}", [complied(cell) for cell in harmful])
     if harmless:
-        refusals = mean_of_shares([refused(cell) for cell in harmless], [seeds(cell) for cell in harmless])
-        found.append(refusals.named(HARMLESS_MEANS[group]))
+        found.append(mean_over(harmless, refused).named(HARMLESS_MEANS[group]))
     area = _auroc([(cells.get(a, []), cells.get(b, [])) for a, b in pairs])
     separation = _youden(harmful, harmless)
     found += [separation.named(f"youden_{group}")] if separation is not None else []

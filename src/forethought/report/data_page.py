@@ -17,6 +17,8 @@ from forethought.report.page import shown, write_page
 _EDGES = (5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500)
 _PER_GROUP = 4
 """Rows shown of each kind, plain and restyled apart."""
+_PANELS = {"rules": "Rules broken", "sources": "Sources", "kinds": "Kinds", "operators": "Styles"}
+"""What rows are counted by, and how the page calls it."""
 PLAIN = "as they are"
 """How rows that no operator restyled are called among the operators."""
 
@@ -104,60 +106,44 @@ def summarise(
 
     `policy` gives the rules their titles. Which rows are shown depends on the seed alone.
     """
-    counted = _Counted()
-    shown = _Reservoirs(seed)
+    labels: Counter[bool] = Counter()
+    states: Counter[str] = Counter()
+    counts: dict[str, Counter[tuple[str, bool]]] = {panel: Counter() for panel in _PANELS}
+    words: dict[str, Counter[int]] = {name: Counter() for name in ("request", "intent", "answer")}
+    drawn = _Reservoirs(seed)
     for example in examples:
-        counted.add(example)
-        shown.offer(example)
+        request, harmful = example.request, _is_harmful(example)
+        labels[harmful] += 1
+        states["styled"] += request.operator is not None
+        states["thought_only"] += not example.answer
+        states["cut"] += bool(example.answer) and not example.answer_complete
+        counts["rules"].update((rule, harmful) for rule in set(example.reasoning.violated))
+        counts["operators"][request.operator or PLAIN, harmful] += 1
+        counts["sources"][request.source or "not stated", harmful] += 1
+        counts["kinds"][_kind(example), harmful] += 1
+        texts = {"request": request.text, "intent": example.reasoning.intent, "answer": example.answer}
+        for name, text in texts.items():
+            if text or name != "answer":  # a row may teach the thought alone
+                words[name][len(text.split())] += 1
+        drawn.offer(example)
     titles = {rule.id: f"{rule.id} {rule.title}" for rule in policy.rules} if policy else {}
     return DataSummary(
-        rows=counted.labels.total(),
-        harmful=counted.labels[True],
-        harmless=counted.labels[False],
-        styled=counted.states["styled"],
-        thought_only=counted.states["thought_only"],
-        cut=counted.states["cut"],
+        rows=labels.total(),
+        harmful=labels[True],
+        harmless=labels[False],
+        styled=states["styled"],
+        thought_only=states["thought_only"],
+        cut=states["cut"],
         dropped=dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))),
-        rules=_counts(counted.rules, titles),
-        operators=_counts(counted.operators, {}),
-        sources=_counts(counted.sources, {}),
-        kinds=_counts(counted.kinds, {}),
-        lengths={name: _lengths(words) for name, words in counted.words.items() if words},
-        samples=tuple(_sample(example, show_harmful) for example in shown.drawn()),
+        **{panel: _counts(counts[panel], titles) for panel in _PANELS},
+        lengths={name: _lengths(found) for name, found in words.items() if found},
+        samples=tuple(_sample(example, show_harmful) for example in drawn.drawn()),
         facts=dict(facts or {}),
     )
 
 
 def _is_harmful(example: Example) -> bool:
     return example.term == "refusal"
-
-
-class _Counted:
-    """Counters that one pass fills."""
-
-    def __init__(self) -> None:
-        self.labels: Counter[bool] = Counter()
-        self.states: Counter[str] = Counter()
-        self.rules: Counter[tuple[str, bool]] = Counter()
-        self.operators: Counter[tuple[str, bool]] = Counter()
-        self.sources: Counter[tuple[str, bool]] = Counter()
-        self.kinds: Counter[tuple[str, bool]] = Counter()
-        self.words: dict[str, Counter[int]] = {"request": Counter(), "intent": Counter(), "answer": Counter()}
-
-    def add(self, example: Example) -> None:
-        request, harmful = example.request, _is_harmful(example)
-        self.labels[harmful] += 1
-        self.states["styled"] += request.operator is not None
-        self.states["thought_only"] += not example.answer
-        self.states["cut"] += bool(example.answer) and not example.answer_complete
-        self.rules.update((rule, harmful) for rule in set(example.reasoning.violated))
-        self.operators[request.operator or PLAIN, harmful] += 1
-        self.sources[request.source or "not stated", harmful] += 1
-        self.kinds[_kind(example), harmful] += 1
-        self.words["request"][len(request.text.split())] += 1
-        self.words["intent"][len(example.reasoning.intent.split())] += 1
-        if example.answer:
-            self.words["answer"][len(example.answer.split())] += 1
 
 
 def _kind(example: Example) -> str:
@@ -263,12 +249,7 @@ def write_data_page(path: Path, summary: DataSummary) -> None:
         summary.facts.get("name") or "Built set",
         summary=summary,
         tiles=_tiles(summary),
-        panels=[
-            ("Rules broken", bars(summary.rules)),
-            ("Sources", bars(summary.sources)),
-            ("Kinds", bars(summary.kinds)),
-            ("Styles", bars(summary.operators)),
-        ],
+        panels=[(title, bars(getattr(summary, panel))) for panel, title in _PANELS.items()],
         histograms=[(name, lengths, columns(lengths)) for name, lengths in summary.lengths.items()],
         dropped=_single(summary.dropped),
         lost=_single(summary.facts.get("lost") or {}),
@@ -282,22 +263,17 @@ def write_data_page(path: Path, summary: DataSummary) -> None:
 def bars(counts: Sequence[Count]) -> list[dict[str, Any]]:
     """Bars with their two parts in percent of the longest; beyond the first, the rest is one line without a bar."""
     most = max((count.rows for count in counts), default=0) or 1
-    drawn = [
-        {
-            "label": count.label,
-            "harmful": count.harmful,
-            "harmless": count.harmless,
-            "rows": count.rows,
-            "harmful_percent": round(100 * count.harmful / most, 2),
-            "harmless_percent": round(100 * count.harmless / most, 2),
-        }
-        for count in counts[:_BARS]
-    ]
+    drawn = [_bar(count, 100 / most) for count in counts[:_BARS]]
     if rest := counts[_BARS:]:
         harmful, harmless = sum(count.harmful for count in rest), sum(count.harmless for count in rest)
-        parts = {"label": f"{len(rest)} others", "harmful": harmful, "harmless": harmless, "rows": harmful + harmless}
-        drawn.append(parts | {"harmful_percent": 0.0, "harmless_percent": 0.0})
+        drawn.append(_bar(Count(label=f"{len(rest)} others", harmful=harmful, harmless=harmless), 0.0))
     return drawn
+
+
+def _bar(count: Count, percent: float) -> dict[str, Any]:
+    """`percent` is what one row is of the longest bar."""
+    widths = {f"{side}_percent": round(percent * getattr(count, side), 2) for side in ("harmful", "harmless")}
+    return {**count.model_dump(), "rows": count.rows, **widths}
 
 
 def columns(lengths: Lengths) -> list[dict[str, Any]]:
