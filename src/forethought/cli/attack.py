@@ -9,25 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from forethought.cli.options import (
-    DefenceOption,
-    MaxCost,
-    ModelArgument,
-    PriceIn,
-    PriceOut,
-    ShowHarmful,
-    SkipBad,
-    Yes,
-    column_overrides,
-)
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say
 from forethought.judges import DEFAULT_JUDGE
 
 if TYPE_CHECKING:
     from forethought.evaluation.report import AttackRun
 
-_ATTACK = "An attack or a search, options and composition included (see --list, docs/attacks.md); can be repeated."
-_BENCHMARK = "A benchmark of any layout, or `shipped`; can be repeated."
 _TIME = "Shrink the sample, all attacks alike, to what fits in so many minutes. Searches come on top."
 
 
@@ -38,21 +26,15 @@ def _list(wanted: bool) -> None:
 
 
 def attack(
-    model: ModelArgument,
-    defence: DefenceOption = None,
-    suite: Annotated[
-        str | None, typer.Option(help="quick, paper, reasoning, adaptive, all or a YAML file. Default: quick.")
-    ] = None,
-    attacks: Annotated[list[str] | None, typer.Option("--attack", metavar="SPEC", help=_ATTACK)] = None,
-    benchmarks: Annotated[list[str] | None, typer.Option("--benchmark", metavar="FILE", help=_BENCHMARK)] = None,
-    harmless: Annotated[
-        list[str] | None, typer.Option(help="Harmless requests, the control. Default: the benchmark's, else shipped.")
-    ] = None,
+    model: options.Model,
+    defence: options.Defence = None,
+    suite: options.Suite = None,
+    attacks: options.Attacks = None,
+    benchmarks: options.Benchmarks = None,
+    harmless: options.Harmless = None,
     layout: Annotated[str | None, typer.Option(help="The benchmark's layout, where it isn't recognised.")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(metavar="NOUN=NAME", help="Instead of a layout, as `forethought benchmark`.")
-    ] = None,
-    skip_bad: SkipBad = False,
+    column: options.BenchmarkColumn = None,
+    skip_bad: options.SkipBad = False,
     by: Annotated[str, typer.Option(help="Strata of the sample: category, attack or a tag.")] = "category",
     n: Annotated[int, typer.Option("--n", min=1, help="Requests of each label under an attack.")] = 50,
     minutes: Annotated[float | None, typer.Option(min=0.1, help=_TIME)] = None,
@@ -73,17 +55,17 @@ def attack(
     takes_prefill: Annotated[
         bool, typer.Option("--takes-prefill", help="The server goes on in a begun turn, as vLLM does.")
     ] = False,
-    price_in: PriceIn = None,
-    price_out: PriceOut = None,
-    max_cost: MaxCost = 1.0,
+    price_in: options.PriceIn = None,
+    price_out: options.PriceOut = None,
+    max_cost: options.MaxCost = 1.0,
     query_budget: Annotated[int, typer.Option(min=1, help="Queries of a search for one request.")] = 100,
     goals: Annotated[int, typer.Option(min=1, help="Requests of each label that searches are run for.")] = 10,
-    max_answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
+    max_answer_tokens: options.MaxAnswerTokens = 64,
     seed: Annotated[int, typer.Option(help="Of the sample, the attacks and the searches.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Run folder. Default: runs/attack-NAME. Run again to resume.")
     ] = None,
-    results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")] = None,
+    results: options.RunResults = None,
     compare: Annotated[
         Path | None, typer.Option(help="Another run's folder, such as the base model's: paired differences.")
     ] = None,
@@ -91,8 +73,8 @@ def attack(
         bool, typer.Option("--control", help="Measure on a trained model's base which styles can be read.")
     ] = False,
     again: Annotated[bool, typer.Option("--rejudge", help="Judge the run's answers anew; asks nothing.")] = False,
-    show: ShowHarmful = False,
-    yes: Yes = False,
+    show: options.ShowHarmful = False,
+    yes: options.Yes = False,
     listed: Annotated[
         bool, typer.Option("--list", is_eager=True, callback=_list, help="Name every attack and search, and end.")
     ] = False,
@@ -123,7 +105,7 @@ def attack(
 
     settings = AttackSettings(
         suite=suite, attacks=tuple(attacks or ()), benchmarks=tuple(benchmarks or ()), harmless=tuple(harmless or ()),
-        layout=layout, columns=column_overrides(column), skip_bad=skip_bad, by=by, n=n, minutes=minutes,
+        layout=layout, columns=options.column_overrides(column), skip_bad=skip_bad, by=by, n=n, minutes=minutes,
         attacker=attacker, attacker_base_url=attacker_base_url, evaluator=evaluator, templates=templates,
         persuasion=persuasion, judge=judge, judge_base_url=judge_base_url,
         price=None if price_in is None or price_out is None else Price(input=price_in, output=price_out),

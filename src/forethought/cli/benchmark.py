@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.cli.options import ShowHarmful, SkipBad, column_overrides
+from forethought.cli import options
 from forethought.cli.terminal import console, say
 
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ def benchmark(
         bool | None,
         typer.Option("--harmful/--harmless", help="Label of rows of which the benchmark says nothing."),
     ] = None,
-    skip_bad: SkipBad = False,
+    skip_bad: options.SkipBad = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Draw so many, strata in proportion.")] = None,
     by: Annotated[str, typer.Option(help="Strata: category, attack or a tag; several joined by commas.")] = "category",
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
-    show: ShowHarmful = False,
+    show: options.ShowHarmful = False,
 ) -> None:
     """Shows how a benchmark is understood: its layout, what is counted in which group, a few redacted rows.
 
@@ -61,7 +61,7 @@ def benchmark(
     from forethought.data.benchmarks.behaviors import sample
     from forethought.data.benchmarks.load import load_benchmark
 
-    read = load_benchmark(file, layout, column_overrides(column), harmful, skip_bad)
+    read = load_benchmark(file, layout, options.column_overrides(column), harmful, skip_bad)
     behaviors = list(read.behaviors) if limit is None else sample(read.behaviors, limit, seed, by)
     for line in read.columns:
         say(line)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import MaxCost, PriceIn, PriceOut, TextColumn, Yes
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say
 
 _SOURCES = "Refusal datasets, in any of the formats read; or one recipe (.yaml)."
@@ -20,14 +20,14 @@ def build(
         Path | None, typer.Option(help="Folder of the build. Default: runs/NAME. Run again to resume.")
     ] = None,
     harmless: Annotated[list[str] | None, typer.Option(help="A harmless dataset; can be given again.")] = None,
-    text_column: TextColumn = None,
+    text_column: options.TextColumn = None,
     teacher: Annotated[str | None, typer.Option(help=_TEACHER)] = None,
     base_url: Annotated[str | None, typer.Option(help="Address of the teacher's OpenAI-compatible server.")] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Teacher calls at once.")] = None,
-    max_cost: MaxCost = 1.0,
-    price_in: PriceIn = None,
-    price_out: PriceOut = None,
-    yes: Yes = False,
+    max_cost: options.MaxCost = 1.0,
+    price_in: options.PriceIn = None,
+    price_out: options.PriceOut = None,
+    yes: options.Yes = False,
     policy: Annotated[Path | None, typer.Option(help="Policy file. Default: the shipped policy.")] = None,
     answers: Annotated[
         str | None, typer.Option(help="Answers of harmless rows: own (the model's), source (the dataset's), none.")

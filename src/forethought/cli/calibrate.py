@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from forethought.cli.options import DefenceOption
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, quiet, say
 
 
@@ -32,7 +32,7 @@ def calibrate(
     harmful: Annotated[
         list[str] | None, typer.Option(help="Harmful requests, to see the cost. Default: shipped ones.")
     ] = None,
-    defence: DefenceOption = None,
+    defence: options.Defence = None,
 ) -> None:
     """Sets the refusal threshold so that false refusals on new requests are bounded, and says what that costs.
 

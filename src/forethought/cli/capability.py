@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from forethought.cli.options import ModelArgument, column_overrides
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def capability(
-    model: ModelArgument,
+    model: options.Model,
     files: Annotated[
         list[str], typer.Argument(help="Question files: MMLU, GSM8K, ARC, PIQA, IFEval, Alpaca and the like, or yours.")
     ],
@@ -68,7 +68,7 @@ def capability(
 
       forethought capability runs/quickstart gsm8k.jsonl --form generate --out results.json
     """
-    columns = column_overrides(column)
+    columns = options.column_overrides(column)
     quiet()
     from forethought.evaluation.capability import capability as measure
     from forethought.measure.capability import CapabilityConfig

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forethought.cli.options import DefenceOption, ModelArgument
+from forethought.cli import options
 from forethought.cli.terminal import console, quiet, say
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def chat(
-    model: ModelArgument,
+    model: options.Model,
     prompt: Annotated[str | None, typer.Argument(help="What to ask. Left out: type prompts, one a line.")] = None,
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
     threshold: Annotated[
@@ -24,7 +24,7 @@ def chat(
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 200,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a prompt.")] = False,
-    defence: DefenceOption = None,
+    defence: options.Defence = None,
 ) -> None:
     """Shows a model's reasoning, the rules it names, its verdict and its answer.
 

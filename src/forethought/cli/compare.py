@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import ShowHarmful, column_overrides
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, quiet, say
 from forethought.errors import ConfigError
 
@@ -16,26 +16,17 @@ _SYSTEMS = "NAME=MODEL, twice or more: each name stands in figures and on the pa
 
 def compare(
     systems: Annotated[list[str], typer.Argument(help=_SYSTEMS, metavar="NAME=MODEL ...")],
-    suite: Annotated[
-        str | None, typer.Option(help="A suite of attacks, as `forethought attack`. Default: quick.")
-    ] = None,
-    attacks: Annotated[
-        list[str] | None,
-        typer.Option("--attack", metavar="SPEC", help="An attack, or a .py file of yours; can repeat."),
-    ] = None,
-    benchmarks: Annotated[
-        list[str] | None, typer.Option("--benchmark", metavar="FILE", help="Harmful requests. Default: shipped ones.")
-    ] = None,
-    harmless: Annotated[
-        list[str] | None, typer.Option(help="Harmless requests. Default: the benchmark's, else shipped ones.")
-    ] = None,
-    column: Annotated[list[str] | None, typer.Option(metavar="NOUN=NAME", help="The benchmark's columns.")] = None,
+    suite: options.Suite = None,
+    attacks: options.Attacks = None,
+    benchmarks: options.Benchmarks = None,
+    harmless: options.Harmless = None,
+    column: options.BenchmarkColumn = None,
     n: Annotated[int, typer.Option("--n", min=2, help="Requests of each label under an attack.")] = 50,
-    max_answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
+    max_answer_tokens: options.MaxAnswerTokens = 64,
     seed: Annotated[int, typer.Option(help="Of the sample and the attacks.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/compare-NAMES. Run again to resume.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")] = None,
-    show: ShowHarmful = False,
+    results: options.RunResults = None,
+    show: options.ShowHarmful = False,
 ) -> None:
     """Puts the same harmful and harmless requests, plain and disguised, to several models, and compares them.
 
@@ -59,7 +50,7 @@ def compare(
             raise ConfigError(name, "is not NAME=MODEL", "Write, say, base=embedded defended=runs/quickstart")
     settings = AttackSettings(
         suite=suite, attacks=tuple(attacks or ()), benchmarks=tuple(benchmarks or ()), harmless=tuple(harmless or ()),
-        columns=column_overrides(column), n=n, max_answer_tokens=max_answer_tokens, seed=seed,
+        columns=options.column_overrides(column), n=n, max_answer_tokens=max_answer_tokens, seed=seed,
     )  # fmt: skip
     terminal = Terminal()
     named = {name: model for name, _, model in pairs}

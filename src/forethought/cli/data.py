@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from forethought.cli.options import ModelArgument, ShowHarmful, SkipBad, SourceArgument, TextColumn, column_overrides
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ data_app = typer.Typer(
 
 @data_app.command()
 def read(
-    source: SourceArgument,
-    text_column: TextColumn = None,
+    source: options.Source,
+    text_column: options.TextColumn = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,12 +65,12 @@ def read(
         bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many requests, drawn by content hash.")] = None,
-    skip_bad: SkipBad = False,
+    skip_bad: options.SkipBad = False,
     out: Annotated[Path | None, typer.Option(help="Also write the requests, with their rules, as JSON lines.")] = None,
     policy: Annotated[
         Path | None, typer.Option(help="Policy whose rules to assign. Default: the shipped policy.")
     ] = None,
-    show: ShowHarmful = False,
+    show: options.ShowHarmful = False,
 ) -> None:
     """Reads any dataset as a stream, and shows how its columns were understood, its counts by rule, and samples.
 
@@ -79,7 +79,7 @@ def read(
     from forethought.data.read import read_requests
     from forethought.records import write_jsonl
 
-    columns = ({"text": text_column} if text_column else {}) | column_overrides(column)
+    columns = ({"text": text_column} if text_column else {}) | options.column_overrides(column)
     reading = read_requests(
         source, columns=columns, harmful=not harmless, limit=limit, skip_bad=skip_bad, policy=policy,
         progress=Terminal(),
@@ -127,7 +127,7 @@ def _show(reading: Reading, show: bool) -> None:
 def inspect(
     build: BuildArgument,
     page: Annotated[Path | None, typer.Option(help="Also write it as a page: one file, no network needed.")] = None,
-    show: ShowHarmful = False,
+    show: options.ShowHarmful = False,
 ) -> None:
     """Shows a built set: counts by rule, style and source, lengths, what was dropped and why, samples (redacted)."""
     from forethought.pipeline.build import inspect_build
@@ -142,9 +142,9 @@ def inspect(
 
 @data_app.command()
 def overlaps(
-    source: SourceArgument,
+    source: options.Source,
     evaluation: Annotated[str, typer.Argument(help="The set to compare with, such as an evaluation set.")],
-    show: ShowHarmful = False,
+    show: options.ShowHarmful = False,
 ) -> None:
     """Shows which requests of one set stand in another, as they are or nearly so."""
     from forethought.data.dedupe import overlaps_of
@@ -202,8 +202,8 @@ def push(
 
 @data_app.command()
 def mine(
-    model: ModelArgument,
-    source: SourceArgument,
+    model: options.Model,
+    source: options.Source,
     out: Annotated[Path, typer.Option(help="File for the requests that were refused. Run again to resume.")],
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many requests.")] = None,
 ) -> None:

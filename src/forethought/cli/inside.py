@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from forethought.cli.options import ShowHarmful, TextColumn
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def inside(
     ] = None,
     limit: Annotated[int, typer.Option(min=2, help="At most so many held-out requests of each kind.")] = 50,
     fit_limit: Annotated[int, typer.Option(min=2, help="At most so many of each kind to fit probes on.")] = 200,
-    text_column: TextColumn = None,
+    text_column: options.TextColumn = None,
     seed: Annotated[int, typer.Option(help="Of the sample and of who lends an intent.")] = 0,
-    show: ShowHarmful = False,
+    show: options.ShowHarmful = False,
     out: Annotated[Path | None, typer.Option(help="Folder of figures and page. Default: runs/inside/NAME.")] = None,
 ) -> None:
     """What a model's verdict rests on: its thought, or what it knew before.

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-from forethought.cli.options import Json, column_overrides
+from forethought.cli import options
 from forethought.cli.terminal import console, say
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def evaluate(
     measure: GuardMeasure = "harmful",
     journal: Journal = _JOURNAL,
     base_url: BaseUrl = None,
-    json_output: Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Measures a judge against people's labels, source by source, beside the keyword list.
 
@@ -165,7 +165,7 @@ def robustness(
     measure: GuardMeasure = "harmful",
     journal: Journal = _JOURNAL,
     base_url: BaseUrl = None,
-    json_output: Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """Counts the verdicts that flip when an answer is wrapped and does the same as before.
 
@@ -191,7 +191,7 @@ def robustness(
 def _columns(column: list[str] | None, positive: list[str] | None) -> Columns:
     from forethought.judges.labelled import Columns
 
-    named = column_overrides(column, known=("answer", "request", "label"))
+    named = options.column_overrides(column, known=("answer", "request", "label"))
     return Columns(**named, positive=tuple(positive or ()))
 
 

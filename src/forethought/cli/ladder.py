@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import KeptOption, Yes
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say
 
 
@@ -16,12 +16,12 @@ def ladder(
         "recipes/ladder"
     ),
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/FOLDER. Run again to resume.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")] = None,
+    results: options.RunResults = None,
     so_far: Annotated[
         bool, typer.Option("--so-far", help="Report the steps that are done; the others are listed as missing.")
     ] = False,
-    kept: KeptOption = None,
-    yes: Yes = False,
+    kept: options.Kept = None,
+    yes: options.Yes = False,
 ) -> None:
     """Changes one thing at a time in a recipe, and shows what each change gave.
 

@@ -10,24 +10,22 @@ import typer
 
 from forethought.errors import ConfigError
 
-ModelArgument = Annotated[
+Model = Annotated[
     str,
     typer.Argument(
         help="A run folder, a trained folder, a model folder, a .gguf file, a hub name, `embedded`, or a "
         "server's model: http://HOST:PORT/v1#NAME or PROVIDER/NAME."
     ),
 ]
-DefenceOption = Annotated[
+Defence = Annotated[
     str | None,
     typer.Option(
         help="A defence at inference around the model (docs/defences.md). Default: a run's own; none: without."
     ),
 ]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the requests, where the guess is wrong.")]
-SourceArgument = Annotated[
-    str, typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME, shipped:SET.")
-]
-KeptOption = Annotated[
+Source = Annotated[str, typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME, shipped:SET.")]
+Kept = Annotated[
     Path | None,
     typer.Option(
         help="Folder of another run of the same file, or of its committed log: cells that are not done here are taken "
@@ -43,6 +41,30 @@ PriceOut = Annotated[float | None, typer.Option(help="US dollars for a million o
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave malformed rows out and name them; else the first is an error.")
 ]
+# Of commands that attack.
+Suite = Annotated[
+    str | None, typer.Option(help="quick, paper, reasoning, adaptive, all or a YAML file. Default: quick.")
+]
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attack",
+        metavar="SPEC",
+        help="An attack, options and composition included (docs/attacks.md), or a .py file of yours; can be repeated.",
+    ),
+]
+Benchmarks = Annotated[
+    list[str] | None,
+    typer.Option("--benchmark", metavar="FILE", help="A benchmark of any layout, or `shipped`; can be repeated."),
+]
+BenchmarkColumn = Annotated[
+    list[str] | None, typer.Option(metavar="NOUN=NAME", help="Instead of a layout, as `forethought benchmark`.")
+]
+Harmless = Annotated[
+    list[str] | None, typer.Option(help="Harmless requests, the control. Default: the benchmark's, else shipped.")
+]
+MaxAnswerTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
+RunResults = Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")]
 
 
 def column_overrides(options: Sequence[str] | None, known: Sequence[str] = ()) -> dict[str, str]:

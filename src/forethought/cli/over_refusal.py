@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from forethought.cli.options import DefenceOption, ModelArgument, column_overrides
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def over_refusal(
-    model: ModelArgument,
+    model: options.Model,
     files: Annotated[
         list[str], typer.Argument(help="XSTest, OR-Bench, CyberSecEval and the like, yours, or shipped:lookalike.")
     ],
@@ -27,7 +27,7 @@ def over_refusal(
     column: Annotated[
         list[str] | None, typer.Option(metavar="NOUN=NAME", help="Column of text, label, category; can be repeated.")
     ] = None,
-    defence: DefenceOption = None,
+    defence: options.Defence = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
     seed: Annotated[int, typer.Option(help="Of the sample and the disguises.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the figures as JSON; logs beside it, to resume.")] = None,
@@ -44,7 +44,7 @@ def over_refusal(
 
       forethought over-refusal embedded shipped:lookalike shipped:ordinary --limit 100
     """
-    columns = column_overrides(column)
+    columns = options.column_overrides(column)
     quiet()
     from forethought.attacks.catalogue import BY_RULE
     from forethought.evaluation.over_refusal import over_refusal as measure

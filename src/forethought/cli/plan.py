@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from forethought.cli.options import Json
+from forethought.cli import options
 from forethought.cli.terminal import console, quiet, say
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Train three steps here and take the rate from them; with --examples.")
     ] = False,
-    json_output: Json = False,
+    json_output: options.Json = False,
 ) -> None:
     """What training a recipe takes, before it is run: parameters, steps, memory of a device, hours.
 

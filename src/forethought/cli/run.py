@@ -7,21 +7,21 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import TextColumn, Yes
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, quiet, say
 
 
 def run(
     what: Annotated[str, typer.Argument(help="A recipe (.yaml), or a refusal dataset in any of the formats read.")],
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME. Run again to resume.")] = None,
-    text_column: TextColumn = None,
+    text_column: options.TextColumn = None,
     model: Annotated[str | None, typer.Option(help="Model to train, instead of the recipe's.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file, instead of the recipe's.")] = None,
     harmless: Annotated[list[str] | None, typer.Option(help="A harmless dataset to add; can be given again.")] = None,
     results: Annotated[
         Path | None, typer.Option(help="Where the figures go. Default: results.json in the run folder.")
     ] = None,
-    yes: Yes = False,
+    yes: options.Yes = False,
 ) -> None:
     """From data to a trained model and a report that compares it with the base model.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from forethought.cli.options import KeptOption, Yes
+from forethought.cli import options
 from forethought.cli.sweep import Only, Out, PlanOption, Results, SoFar, shown_or_partly_done, tell
 from forethought.cli.terminal import Terminal, quiet
 
@@ -38,8 +38,8 @@ def study(
     plan: PlanOption = False,
     only: Only = None,
     so_far: SoFar = False,
-    kept: KeptOption = None,
-    yes: Yes = False,
+    kept: options.Kept = None,
+    yes: options.Yes = False,
 ) -> None:
     """Compares reasoning with the other defences, on the study's requests or on yours.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from forethought.cli.options import KeptOption, Yes
+from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say
 from forethought.errors import ConfigError
 
@@ -38,8 +38,8 @@ def sweep(
     ] = 1,
     only: Only = None,
     so_far: SoFar = False,
-    kept: KeptOption = None,
-    yes: Yes = False,
+    kept: options.Kept = None,
+    yes: options.Yes = False,
 ) -> None:
     """Trains and attacks many defences on the same base, rows, budget and requests, and compares them.
 
