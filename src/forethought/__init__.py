@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from forethought.policy import Policy, load_policy
     from forethought.progress import Progress
     from forethought.research.config import load_sweep
-    from forethought.research.inside.run import inside
-    from forethought.research.planner.recipe import plan_recipe
+    from forethought.research.inside.report import inside
+    from forethought.research.plan import plan_recipe
     from forethought.research.sweep import run_sweep
 
 _WHERE = {
@@ -68,8 +68,8 @@ _WHERE = {
     "evaluate_judge": "judges.evaluate",
     "probe_judge": "judges.evaluate",
     "train_judge": "judges.trained",
-    "plan_recipe": "research.planner.recipe",
-    "inside": "research.inside.run",
+    "plan_recipe": "research.plan",
+    "inside": "research.inside.report",
     "load_sweep": "research.config",
     "run_sweep": "research.sweep",
     "Policy": "policy",
