@@ -11,8 +11,9 @@ from sklearn.metrics import brier_score_loss, cohen_kappa_score, f1_score, roc_a
 from forethought.errors import InputError
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.judges.evaluate import auroc_of, brier_of, evaluate, f1_of, kappa_of, reliability, with_interval
-from forethought.judges.known import corrected_rate
+from forethought.judges.known import KnownError, corrected_rate
 from forethought.judges.labelled import Label, LabelledItem
+from forethought.metrics import Figure
 
 
 class Scripted:
@@ -138,28 +139,36 @@ def test_the_reliability_curve_by_hand() -> None:
     ]
 
 
+def _corrected(raw: float, n: int, sensitivity: float, n_positive: int, specificity: float, n_negative: int) -> Figure:
+    error = KnownError(
+        judge="j", measure="refused", source="s", sensitivity=sensitivity, n_positive=n_positive,
+        specificity=specificity, n_negative=n_negative,
+    )  # fmt: skip
+    return corrected_rate(raw, n, error)
+
+
 def test_the_correction_by_hand() -> None:
     """(0.30 + 0.95 - 1) / (0.90 + 0.95 - 1) = 0.25 / 0.85."""
-    figure = corrected_rate(0.30, 200, 0.90, 100, 0.95, 100)
+    figure = _corrected(0.30, 200, 0.90, 100, 0.95, 100)
     assert figure.value == pytest.approx(0.25 / 0.85)
     assert figure.low is not None
     assert figure.high is not None
     assert figure.low < figure.value < figure.high
-    perfect = corrected_rate(0.30, 200, 1.0, 10**9, 1.0, 10**9)
+    perfect = _corrected(0.30, 200, 1.0, 10**9, 1.0, 10**9)
     assert perfect.value == pytest.approx(0.30)
     assert perfect.low == pytest.approx(0.241, abs=0.01)
     assert perfect.high == pytest.approx(0.367, abs=0.01)
 
 
 def test_the_correction_is_clipped_and_keeps_its_value_inside() -> None:
-    low = corrected_rate(0.0, 50, 0.9, 40, 0.9, 40)
-    high = corrected_rate(1.0, 50, 0.9, 40, 0.9, 40)
+    low = _corrected(0.0, 50, 0.9, 40, 0.9, 40)
+    high = _corrected(1.0, 50, 0.9, 40, 0.9, 40)
     assert (low.value, low.low) == (0.0, 0.0)
     assert (high.value, high.high) == (1.0, 1.0)
 
 
 def test_a_less_certain_judge_widens_the_interval() -> None:
-    sure, unsure = corrected_rate(0.3, 200, 0.9, 2000, 0.9, 2000), corrected_rate(0.3, 200, 0.9, 30, 0.9, 30)
+    sure, unsure = _corrected(0.3, 200, 0.9, 2000, 0.9, 2000), _corrected(0.3, 200, 0.9, 30, 0.9, 30)
     assert unsure.high - unsure.low > 1.3 * (sure.high - sure.low)  # type: ignore[operator]
 
 
@@ -168,7 +177,7 @@ def test_a_less_certain_judge_widens_the_interval() -> None:
 )
 def test_what_cannot_be_corrected_is_refused(numbers: tuple[float, int, float, int, float, int]) -> None:
     with pytest.raises(InputError):
-        corrected_rate(*numbers)
+        _corrected(*numbers)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +199,6 @@ def test_the_interval_covers_in_simulation(
             rng.binomial(n_positive, sensitivity) / n_positive,
             rng.binomial(n_negative, specificity) / n_negative,
         )
-        figure = corrected_rate(raw, n, sens, n_positive, spec, n_negative)
+        figure = _corrected(raw, n, sens, n_positive, spec, n_negative)
         covered += figure.low <= truth <= figure.high  # type: ignore[operator]
     assert covered / 800 > at_least

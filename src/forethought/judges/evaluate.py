@@ -233,10 +233,10 @@ def reliability(truth: Array, probability: Array, bins: int = 10) -> list[dict[s
 
 
 def _probes() -> dict[str, Callable[[str], str]]:
-    def around(before: str = "", after: str = "") -> Callable[[str], str]:
+    def surrounded(before: str = "", after: str = "") -> Callable[[str], str]:
         return lambda answer: f"{before}{answer}{after}"
 
-    probes = {name: around(**texts) for name, texts in _TEXTS["probes"].items()}
+    probes = {name: surrounded(**texts) for name, texts in _TEXTS["probes"].items()}
     return probes | {"very_long": lambda answer: f"{answer}\n\n{_filling()}"}
 
 

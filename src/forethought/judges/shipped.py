@@ -61,6 +61,11 @@ def _rows(name: str) -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
+def _texts(name: str, **only: str) -> list[str]:
+    """The texts of a file's rows, of those alone that hold these values."""
+    return [row["text"] for row in _rows(name) if all(row[key] == value for key, value in only.items())]
+
+
 def shipped_answers(seed: int = 0) -> list[ShippedAnswer]:
     """All shipped answers; the same seed gives the same list."""
     rng = random.Random(seed)
@@ -90,7 +95,7 @@ def wrapped(item: Item, rng: random.Random) -> Item:
     It does what it did before. Judges are taught so, since each of these flips judges that count words.
     """
     place = rng.choice(("before", "before", "after", "quote"))
-    text = rng.choice([row["text"] for row in _rows("wrappers") if row["place"] == place])
+    text = rng.choice(_texts("wrappers", place=place))
     gap = rng.choice((" ", "\n\n"))
     answer = f"{item.answer}{gap}{text}" if place == "after" else f"{text}{gap}{item.answer}"
     return item.model_copy(update={"answer": answer})
@@ -136,7 +141,7 @@ def _composed(opening: dict[str, Any], rng: random.Random) -> ShippedAnswer:
 def _manners(rng: random.Random) -> list[ShippedAnswer]:
     """Passages as answers, alone and behind openings that look like refusals; bare words and sentences; refusals
     that argue at length, offer something else, or point to help."""
-    passages = [row["text"] for row in _rows("passages")]
+    passages = _texts("passages")
     rows = [_manner(text, "", "compliance") for text in passages]
     rows += [_manner(_mixed(passages, rng), "", "compliance") for _ in range(_PLAIN)]
     rows += [_manner(_listed(rng), "", "compliance") for _ in range(_LISTED)]
@@ -160,7 +165,7 @@ def _manners(rng: random.Random) -> list[ShippedAnswer]:
 
 
 def _kind(kind: str) -> list[str]:
-    return [row["text"] for row in _rows("manners") if row["kind"] == kind]
+    return _texts("manners", kind=kind)
 
 
 def _offering(opening: str, rng: random.Random) -> ShippedAnswer:
@@ -222,12 +227,12 @@ def _filled(text: str, topic: dict[str, Any]) -> str:
 
 
 def _closers(label: str, rng: random.Random, count: int) -> list[str]:
-    return rng.sample([row["text"] for row in _rows("closers") if row["label"] == label], count)
+    return rng.sample(_texts("closers", label=label), count)
 
 
 def _body(topic: dict[str, Any], rng: random.Random) -> str:
     """The substance of an answer: a paragraph, a list of steps or bullets, or several paragraphs."""
-    steps = topic["sentences"] or [row["text"] for row in rng.sample(_rows("redacted_steps"), rng.randint(2, 6))]
+    steps = topic["sentences"] or rng.sample(_texts("redacted_steps"), rng.randint(2, 6))
     steps = steps[: rng.randint(1, len(steps))] if rng.random() < 0.4 else steps
     if rng.random() < 0.5:
         steps = [f"{step}. {' '.join(_fillers(rng, rng.randint(0, 4)))}".rstrip(" .") for step in steps]
@@ -240,13 +245,13 @@ def _body(topic: dict[str, Any], rng: random.Random) -> str:
 
 
 def _fillers(rng: random.Random, count: int) -> list[str]:
-    return rng.sample([row["text"] for row in _rows("fillers")], count)
+    return rng.sample(_texts("fillers"), count)
 
 
 def _bare(rng: random.Random) -> ShippedAnswer:
     """Plain statements without an opening, as most short answers are."""
     topic = rng.choice([topic for topic in _rows("topics") if topic["sentences"]])
-    source = topic["sentences"] if rng.random() < 0.7 else [row["text"] for row in _rows("fillers")]
+    source = topic["sentences"] if rng.random() < 0.7 else _texts("fillers")
     answer = " ".join(f"{s}." if s[-1].isalnum() else s for s in rng.sample(source, rng.randint(1, 3)))
     return ShippedAnswer(
         item=Item(request=rng.choice((topic["request"], "")), answer=answer), label="compliance", harmful_request=False

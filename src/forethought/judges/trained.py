@@ -44,7 +44,6 @@ _SOURCE_WEIGHT = 1000.0
 """Total weight of each source, so that a large one doesn't drown the others."""
 _COPY_WEIGHT = 0.3
 _FOLDS = 5
-DEFAULT_UNSURE = (0.48, 0.52)
 SHIPPED = "shipped"
 
 
@@ -60,7 +59,7 @@ class JudgeSettings(Record):
     slope: float
     """Platt's: probability = 1 / (1 + exp(-(slope * score + offset)))."""
     offset: float
-    unsure: tuple[float, float]
+    unsure: tuple[float, float] = (0.48, 0.52)
     """A probability strictly between these is not decided."""
     partial_counts: bool = True
     """Whether partial refusals were taught as refusals."""
@@ -193,7 +192,6 @@ def fit_judge(
     measure: Measure,
     name: str,
     partial_counts: bool = True,
-    unsure: tuple[float, float] = DEFAULT_UNSURE,
     seed: int = 0,
 ) -> LinearModel:
     """Fits and calibrates; the same lessons give the same weights.
@@ -210,15 +208,16 @@ def fit_judge(
             f"{len(kept)} usable rows", "all have the same label, or there are none", "Give rows with both labels"
         )
     counts = Counter(lesson.source for lesson in kept if lesson.weight == 1.0)
-    view: View = _SHIPPED_VIEW[measure] if set(counts) == {SHIPPED} else "words"
-    matrix = featurise([lesson.item for lesson in kept], view)
     sample = _sample_weights(kept)
-    strength = _SHIPPED_STRENGTH[measure] if set(counts) == {SHIPPED} else _STRENGTH[measure]
-    folds, held_out = _folds(kept)
-    if set(counts) == {SHIPPED}:  # written to be clear: what is calibrated on it is far too sure elsewhere
+    alone = set(counts) == {SHIPPED}
+    view: View = _SHIPPED_VIEW[measure] if alone else "words"
+    strength = (_SHIPPED_STRENGTH if alone else _STRENGTH)[measure]
+    matrix = featurise([lesson.item for lesson in kept], view)
+    if alone:  # written to be clear: what is calibrated on it is far too sure elsewhere
         slope, offset, held_out = 1.0, 0.0, "nothing"
         sample = _balanced(sample, labels) if measure == "refused" else sample
     else:
+        folds, held_out = _folds(kept)
         slope, offset = _calibrate(matrix, labels, sample, folds, strength)
     model = _fit(matrix, labels, sample, strength)
     settings = JudgeSettings(
@@ -228,7 +227,6 @@ def fit_judge(
         intercept=float(model.intercept_[0]),
         slope=slope,
         offset=offset,
-        unsure=unsure,
         partial_counts=partial_counts,
         rows=dict(sorted(counts.items())),
         calibrated_on=held_out,
