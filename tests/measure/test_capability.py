@@ -31,6 +31,7 @@ from forethought.measure.capability.questions import Kind, Question, QuestionSet
 from forethought.measure.capability.run import (
     BASE,
     DEFENDED,
+    build_task,
     chosen_questions,
     compare_models,
     has_base,
@@ -38,7 +39,6 @@ from forethought.measure.capability.run import (
     score_set,
 )
 from forethought.measure.capability.summary import ItemScore, model_key
-from forethought.measure.capability.tasks import build_task
 from forethought.models.conversation import Response
 from forethought.models.local import LocalModel
 from forethought.records import Message

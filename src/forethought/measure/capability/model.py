@@ -77,15 +77,15 @@ class ForethoughtLM(HFLM):  # type: ignore[misc]
         if not all(request.args[0] in self._conversations for request in requests):
             self._needs_chat()
             return list(super().generate_until(requests, disable_tqdm=True))
-        answers: list[str] = [""] * len(requests)
-        limits = [int(request.args[1].get("max_gen_toks", self.max_gen_toks)) for request in requests]
-        for limit in sorted(set(limits)):
-            places = [place for place, own in enumerate(limits) if own == limit]
-            conversations = [self._conversations[requests[place].args[0]] for place in places]
-            for place, response in zip(places, self._respond(conversations, limit), strict=True):
-                context, options = requests[place].args
-                self._responses[context] = response
-                answers[place] = "" if self.refused(context) else _until(response.answer, options.get("until") or [])
+        if not requests:
+            return []
+        limit = int(requests[0].args[1].get("max_gen_toks", self.max_gen_toks))  # the same for a whole task
+        answers = []
+        responses = self._respond([self._conversations[request.args[0]] for request in requests], limit)
+        for request, response in zip(requests, responses, strict=True):
+            context, options = request.args
+            self._responses[context] = response
+            answers.append("" if self.refused(context) else _until(response.answer, options.get("until") or []))
         return answers
 
     def refused(self, context: str) -> bool:
