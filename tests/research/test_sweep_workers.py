@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forethought.research.config import Sweep, lenders
-from forethought.research.workers import cells_for_workers, end_with_parent
+from forethought.research.sweep import cells_for_workers, end_with_parent
 from tests.research.sweep_content import in_own_process, sweep_content, sweep_file
 
 

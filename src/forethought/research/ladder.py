@@ -27,11 +27,10 @@ from forethought.report.plots import Plot, axes_of, errors
 from forethought.report.results import write_results
 from forethought.report.tables import interval
 from forethought.research.config import Sweep, load_sweep
-from forethought.research.figures import missing_of, split_of, sweep_figures, sweep_rows
-from forethought.research.log import Log
-from forethought.research.report import PAGE, inputs_of, write_sweep
+from forethought.research.figures import missing_of, sweep_figures
+from forethought.research.report import PAGE
 from forethought.research.rows import SweepRow, gain, sign_of, turned, two_digits
-from forethought.research.run import run_cells
+from forethought.research.sweep import run_sweep
 
 PLOT = "gains.svg"
 _FIGURES = (
@@ -115,42 +114,30 @@ def run_ladder(
     """Runs the sweeps with their stages in `root`, and writes all figures to `results`.
 
     Page and plot go into `root`. With `so_far` nothing is trained or asked: what is done already is told. `kept` is the
-    folder of another run.
+    folder of another run. Raises InputError where that holds no log.
     """
-    logs = _logs(sweeps, kept) if kept is not None else {}
+    logs = {sweep.name: kept / sweep.name for sweep in sweeps if kept is not None and (kept / sweep.name).is_dir()}
+    if kept is not None and not logs:
+        raise InputError(kept, "holds no log of this ladder's sweeps", "Give the folder of a ladder that was run")
     figures: dict[str, Figure] = {}
     missing: dict[str, str] = {}
     inputs: dict[str, str] = {}
     steps: dict[str, Step] = {}
     pages: list[tuple[str, str]] = []
     for sweep in sweeps:
-        log = logs.get(sweep.name)
-        run = run_cells(sweep, root, progress, so_far=so_far, log=log)
-        split = split_of(sweep, run.cells)
-        rows = sweep_rows(sweep, run, split)
-        folder = root / sweep.name
-        folder.mkdir(parents=True, exist_ok=True)
-        write_sweep(sweep, run, rows, split, folder, folder / "results.json")
-        pages.append((sweep.name, (folder / PAGE).relative_to(root).as_posix()))
-        for figure in sweep_figures(rows):
+        taken = logs.get(sweep.name)
+        done = run_sweep(sweep, root, report_in=sweep.name, so_far=so_far, kept=taken, progress=progress)
+        pages.append((sweep.name, done.page.relative_to(root).as_posix()))
+        for figure in sweep_figures(done.rows):
             figures.setdefault(figure.name, figure)
-        missing |= missing_of(rows)
-        inputs |= {f"{sweep.name}/{name}": held for name, held in log.inputs.items()} if log is not None else {}
-        inputs |= inputs_of(run)
-        for step in _steps(sweep, rows):
+        missing |= missing_of(done.rows)
+        inputs |= done.inputs
+        for step in _steps(sweep, done.rows):
             steps.setdefault(step.defence, step)
     seeds = sorted({seed for sweep in sweeps for seed in sweep.seeds})
     write_results(results, seeds, inputs, list(figures.values()), missing)
     shown, reference = list(steps.values()), sweeps[0].reference
     return Ladder(shown, reference, write_ladder_page(root, "What each change gives", shown, reference, pages))
-
-
-def _logs(sweeps: Sequence[Sweep], folder: Path) -> dict[str, Log]:
-    """The logs of another run of the ladder, by sweep. Raises InputError where there are none."""
-    found = {sweep.name: Log(folder / sweep.name) for sweep in sweeps if (folder / sweep.name).is_dir()}
-    if not found:
-        raise InputError(folder, "holds no log of this ladder's sweeps", "Give the folder of a ladder that was run")
-    return found
 
 
 def _steps(sweep: Sweep, rows: Sequence[SweepRow]) -> list[Step]:

@@ -49,31 +49,20 @@ def write_sweep(
     split: Split,
     folder: Path,
     results: Path,
-    taken: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str],
 ) -> list[Reached]:
-    """Writes rows, log and page into `folder` and the figures to `results`; returns what came of the sweep's goals.
-
-    `taken`: hashes of what was taken from another run.
-    """
+    """Writes rows, log and page into `folder` and the figures to `results`; returns what came of the sweep's goals."""
     figures = sweep_figures(rows)
     figures += contrast_figures(sweep, figures)
     figures.append(Figure(name="minutes", value=run.seconds / 60, unit="minutes"))
     if run.peak_gib:  # none where every cell comes from a log
         figures.append(Figure(name="peak_gib", value=run.peak_gib, unit="GiB"))
-    inputs = dict(taken or {}) | inputs_of(run)
-    for setting in run.settings:
-        inputs["policy"] = setting.policy.hash
     write_jsonl(folder / ROWS, rows)
     write_log(folder, run.cells, sweep.evaluate.attacks)
     write_results(results, list(sweep.seeds), inputs, figures, missing_of(rows))
     goals = reached(sweep.goals, figures)
     write_sweep_page(folder / PAGE, sweep.name, rows, split.unseen, split.reasoning, _notes(sweep, split), goals)
     return goals
-
-
-def inputs_of(run: SweepRun) -> dict[str, str]:
-    """Hashes of the files that a sweep trained and tested on."""
-    return {f"{one.folder.name}/{name}": content for one in run.settings for name, content in one.inputs.items()}
 
 
 def _notes(sweep: Sweep, split: Split) -> list[str]:
