@@ -16,9 +16,9 @@ import pytest
 
 from forethought.data import classify
 from forethought.data.classify import assign
-from forethought.data.read import CHUNK, Tally, with_rules
+from forethought.data.read import CHUNK, Tally, read_requests, with_rules
 from forethought.data.sources import SourceSpec, hash_sample, load_requests
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, InputError
 from forethought.policy import Policy, default_policy
 from forethought.records import Request, read_jsonl, user_request
 
@@ -231,6 +231,19 @@ def test_a_hash_sample_holds_the_smallest_whatever_comes_when() -> None:
     assert {request.id for request in hash_sample(iter(shuffled), 20)} == {request.id for request in drawn}
     assert hash_sample([*requests, *requests], 20) == drawn
     assert hash_sample(requests[:5], 20) == requests[:5]
+
+
+def test_requests_are_read_from_python_and_counted_in_each_pass(tmp_path: Path) -> None:
+    file = tmp_path / "set.jsonl"
+    file.write_text('{"ask": "How do I tie a knot?"}\n{"ask": ""}\nno JSON\n{"ask": "How do I tie a bow?"}\n')
+    reading = read_requests(file, columns={"text": "ask"}, harmful=False, skip_bad=True)
+    for _ in range(2):
+        assert [request.text for request in reading] == ["How do I tie a knot?", "How do I tie a bow?"]
+        assert (reading.tally.total, reading.tally.by_label[False]) == (2, 2)
+        assert dict(reading.skipped) == {"no text": 1, "malformed": 1}
+        assert len(reading.malformed) == 1
+    with pytest.raises(InputError, match=r"set\.jsonl"):
+        list(read_requests(file, columns={"text": "ask"}))
 
 
 def test_options_of_the_command(tmp_path: Path) -> None:

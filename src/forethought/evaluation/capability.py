@@ -22,7 +22,6 @@ from forethought.report.results import write_results
 
 if TYPE_CHECKING:  # it imports lm-eval, which not everybody installs
     from forethought.measure.capability.run import SetResult
-    from forethought.models.local import LocalModel
     from forethought.models.weights import DType
 
 
@@ -34,17 +33,6 @@ class CapabilityRun:
     """As it was asked, its prompt decided."""
     results: tuple[SetResult, ...]
     figures: tuple[Figure, ...]
-
-
-@dataclass(frozen=True)
-class _Models:
-    """What is scored, and the base beside it."""
-
-    local: LocalModel
-    key: str
-    base: LocalModel | None
-    """A base of its own; None where the adapter's is inside `local`, or there is none."""
-    base_key: str
 
 
 def capability(
@@ -74,22 +62,26 @@ def capability(
     if grader is not None and config.form != "generate":
         raise ConfigError("--grader", "compares written answers", "Add --form generate")
     sets = _question_sets(files, columns, progress)
-    models = _open(model, base)
-    config = config.prompted(models.local.trained)
-    compared = models.local.trained and (models.base is not None or has_base(models.local))
-    if models.local.trained and not compared:
+    dtype: DType = "float32" if device().type == "cpu" else "auto"
+    local, folder = load_local(model, dtype=dtype), trained_folder(model)
+    base_name = base or _base_name(folder)
+    own_base = load_local(base, dtype=dtype) if base is not None and local.trained else None
+    compared = local.trained and (own_base is not None or has_base(local))
+    if local.trained and not compared:
         progress.say(
             "[yellow]No base model stands beside this one: no difference is measured. Name it: --base[/yellow]"
         )
-    folder = out.with_name(f"{out.stem}-items") if out else Path("runs") / "capability"
+    config = config.prompted(local.trained)
+    items = out.with_name(f"{out.stem}-items") if out else Path("runs") / "capability"
     with progress.bar("capability") as bar:
         bar.total((2 if compared else 1) * sum(len(chosen_questions(qset, config)[0]) for qset in sets))
         results = compare_models(
-            models.local, models.key, sets, config, folder, models.base, models.base_key, batch_size, bar.advance
-        )
+            local, _key(folder), sets, config, items, own_base, _key(base_name) if base_name else "", batch_size,
+            bar.advance,
+        )  # fmt: skip
     figures = [figure for result in results for figure in result.figures()]
     if grader is not None:
-        figures += _graded(results, grader, folder, config.seed)
+        figures += _graded(results, grader, items, config.seed)
     if out is not None:
         write_results(out, [config.seed], input_hashes(files), figures)
     return CapabilityRun(config, tuple(results), tuple(figures))
@@ -107,13 +99,9 @@ def _question_sets(files: Sequence[str], columns: Mapping[str, str] | None, prog
     return sets
 
 
-def _open(model: str | Path, base: str | None) -> _Models:
-    dtype: DType = "float32" if device().type == "cpu" else "auto"
-    local, folder = load_local(model, dtype=dtype), trained_folder(model)
-    other = load_local(base, dtype=dtype) if base is not None and local.trained else None
-    base_name = base or _base_name(folder)
-    base_key = model_key(Path(resolve_model(base_name)), base_name) if base_name else ""
-    return _Models(local, model_key(Path(resolve_model(str(folder))), str(folder)), other, base_key)
+def _key(name: str | Path) -> str:
+    """What tells a model from others, and from itself when it is trained again."""
+    return model_key(Path(resolve_model(str(name))), str(name))
 
 
 def _base_name(folder: Path) -> str:
