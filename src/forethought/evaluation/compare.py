@@ -15,14 +15,15 @@ from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError
 from forethought.evaluation.inputs import AttackSettings, chosen_attacks, chosen_requests
 from forethought.manifest import file_hash, key_of
-from forethought.measure.curves import UNSCORED_LIMIT
+from forethought.measure.comprehension import readability_warnings
+from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
 from forethought.metrics import Figure
 from forethought.model import Model, load
 from forethought.models.settings import Settings
 from forethought.progress import Progress
 from forethought.records import Request
 from forethought.report.compare_page import write_compare_page
-from forethought.report.figures import attack_sets, defence_figures, paired_figures
+from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
 from forethought.report.results import write_results
 
 PAGE, RESULTS = "report.html", "results.json"
@@ -40,6 +41,11 @@ class Comparison:
     page: Path
     results: Path
     """The figures' file."""
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it stands; a run's is a model, behind its best defence."""
+        return self.page.parent
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -100,27 +106,48 @@ def compare(
         del model  # two models at once may not fit
     base, ours = next(iter(systems)), list(systems)[-1]
     seen = sorted({style for one in opened.values() if one is not None for style in one.seen_operators})
-    figures = compared_figures(judged, attacks, seen, base, ours)
-    target = results or folder / RESULTS
-    write_results(target, [settings.seed], _inputs(settings), figures)
-    page = folder / PAGE
-    write_compare_page(
-        page, " and ".join(systems), attacks, judged, figures, opened[ours], show_harmful, base=base, ours=ours
-    )
-    return Comparison(judged, figures, page, target)
+    target, title = results or folder / RESULTS, " and ".join(systems)
+    return report_comparison(
+        judged, attacks, seen, opened[ours], base=base, ours=ours, folder=folder, title=title, results=target,
+        seed=settings.seed, inputs=_inputs(settings), show_harmful=show_harmful, progress=progress,
+    )  # fmt: skip
 
 
-def compared_figures(
-    judged: Mapping[str, Sequence[Judged]], attacks: Sequence[str], seen: Sequence[str], base: str, ours: str
-) -> list[Figure]:
-    """All figures of each system, and the differences of `ours` from each other one on the same requests.
+def report_comparison(
+    judged: Mapping[str, Sequence[Judged]],
+    attacks: Sequence[str],
+    seen: Sequence[str],
+    settings: Settings | None,
+    *,
+    base: str,
+    ours: str,
+    folder: Path,
+    title: str,
+    results: Path,
+    seed: int,
+    inputs: Mapping[str, str],
+    further: Sequence[Figure] = (),
+    show_harmful: bool = False,
+    progress: Progress,
+) -> Comparison:
+    """Figures of judged systems, `further` ones behind them, into `results`, and a page into `folder`.
 
-    `seen` are styles that training used: attacks of those styles stand apart and in no mean. Comprehension is the
-    `base`'s.
+    `seen` are styles that training used: attacks of those styles stand apart and in no mean. Comprehension is that of
+    the system `base`; `ours` is set against each other one on the same requests, and `settings` stand beside it. What a
+    reader should know first is told to `progress`: attacks marked wrongly as readable, cells with many unscored.
     """
     unseen, _ = attack_sets(attacks, seen)
-    own = [figure for name, rows in judged.items() for figure in defence_figures(name, rows, attacks, unseen, base)]
-    return own + paired_figures(judged, unseen, ours)
+    figures = [figure for name, rows in judged.items() for figure in defence_figures(name, rows, attacks, unseen, base)]
+    figures += [*paired_figures(judged, unseen, ours), *further]
+    for line in readability_warnings(measured_comprehension(judged[base], attacks)):
+        progress.say(f"[yellow]{line}[/yellow]")
+    for name, rows in judged.items():
+        for cell, part in too_many_unscored(rows).items():
+            progress.say(f"[red]{name}, {cell}: {part:.0%} of the answers could not be judged[/red]")
+    write_results(results, [seed], inputs, figures)
+    page = folder / PAGE
+    write_compare_page(page, title, attacks, judged, figures, settings, show_harmful, base=base, ours=ours)
+    return Comparison(judged, figures, page, results)
 
 
 def _attempts(settings: AttackSettings, progress: Progress) -> tuple[list[str], list[Attempt]]:

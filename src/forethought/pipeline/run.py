@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from forethought.attempts.records import Attempt, Judged
 from forethought.data.sources import SourceSpec
 from forethought.defences.catalogue import check_spec
 from forethought.errors import ConfigError
+from forethought.evaluation.compare import Comparison, report_comparison
 from forethought.manifest import file_hash, key_of
-from forethought.measure.comprehension import readability_warnings
-from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
 from forethought.metrics import Figure
 from forethought.model import write_run_model
 from forethought.models.conversation import Respondent, Response
 from forethought.models.local import LocalModel
-from forethought.models.settings import Settings, read_settings
+from forethought.models.settings import read_settings
 from forethought.models.weights import load_tokenizer
 from forethought.pipeline.fitting import (
     FITS,
@@ -45,9 +43,7 @@ from forethought.pipeline.training import taught_by
 from forethought.policy import load_policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl, write_jsonl
-from forethought.report.compare_page import write_compare_page
-from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
-from forethought.report.results import write_results
+from forethought.report.figures import BASE, OURS
 from forethought.training.methods.base import Job, Material
 from forethought.training.run import train_method
 
@@ -55,24 +51,6 @@ DEFENCES = ("base", "prompt", "scot")
 BEST = "scot_best"
 """The trained model with what the recipe puts around it."""
 _TRAIN, _CALIBRATE, _PROBE, _FUSION = "5-train", "6-calibrate", "8-probe", "8-fuse"
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What a run found. `forethought.load(folder)` is the model that it made, behind its best defence."""
-
-    folder: Path
-    page: Path
-    figures: list[Figure]
-    systems: tuple[str, ...]
-    """Names of the defences compared, the undefended model first."""
-    unscored: float
-    """Largest share of answers of one defence that could not be judged."""
-
-    @property
-    def too_many_unscored(self) -> bool:
-        """Whether so many are unscored that the figures should not be relied on."""
-        return self.unscored > UNSCORED_LIMIT
 
 
 def run(
@@ -85,7 +63,7 @@ def run(
     harmless: Sequence[str] = (),
     results: Path | None = None,
     progress: Progress | None = None,
-) -> RunReport:
+) -> Comparison:
     """From data to a trained model and a report: a recipe (.yaml), or the default one on a refusal dataset.
 
     `model` and `policy` stand in place of the recipe's, `harmless` datasets are added to its own. `out` None is
@@ -134,7 +112,7 @@ class _Run:
         self.judged: dict[str, list[Judged]] = {}
         """By defence, the attempts that it was put to."""
 
-    def report(self, results: Path) -> RunReport:
+    def report(self, results: Path) -> Comparison:
         """Runs all stages, and writes `results` and the page.
 
         Raises ForethoughtError when a stage can't do its work; finished stages stay.
@@ -149,16 +127,14 @@ class _Run:
         if recipe.around:
             self._respond_best(data, adapter, attempts)
         settings = read_settings(adapter)
-        figures = self._figures(data, settings)
-        self._say_doubts()
         defence = recipe.defence(self.folder / _FUSION) if recipe.around else ""
         write_run_model(self.folder, recipe.model, adapter, defence)
         inputs = {name: file_hash(data.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
-        write_results(results, [recipe.seed], inputs | {"policy": self.policy.hash}, figures)
-        page = self.folder / "report.html"
-        write_compare_page(page, recipe.name, attacks, self.judged, figures, settings)
-        unscored = max(sum(row.refused is None for row in rows) / max(1, len(rows)) for rows in self.judged.values())
-        return RunReport(self.folder, page, figures, tuple(self.judged), unscored)
+        return report_comparison(
+            self.judged, attacks, settings.seen_operators, settings, base=BASE, ours=OURS, folder=self.folder,
+            title=recipe.name, results=results, seed=recipe.seed, inputs=inputs | {"policy": self.policy.hash},
+            further=self._costs(data), progress=self.progress,
+        )  # fmt: skip
 
     def _train(self, data: DataFolders) -> Path:
         recipe = self.recipe
@@ -262,25 +238,14 @@ class _Run:
             folder = self.stages.run(stage, asked | further, work, keep_partial=True)
         self.judged[name] = list(read_jsonl(folder / "judged.jsonl", Judged))
 
-    def _figures(self, data: DataFolders, settings: Settings) -> list[Figure]:
-        attacks = self.recipe.evaluate.attacks
-        unseen, _ = attack_sets(attacks, settings.seen_operators)
+    def _costs(self, data: DataFolders) -> list[Figure]:
+        """What the run took."""
         tokens = json.loads((data.built / "manifest.json").read_text(encoding="utf-8"))["counts"]["tokens"]
         return [
-            *(figure for name, rows in self.judged.items() for figure in defence_figures(name, rows, attacks, unseen)),
-            *paired_figures(self.judged, unseen),
             Figure(name="train_tokens", value=float(tokens) * self.recipe.training.epochs, unit="tokens"),
             Figure(name="minutes", value=self.stages.seconds / 60, unit="minutes"),
             Figure(name="peak_gib", value=self.stages.peak_gib, unit="GiB"),
         ]
-
-    def _say_doubts(self) -> None:
-        """What a reader should know before the table: attacks marked wrongly as readable, many unscored answers."""
-        for line in readability_warnings(measured_comprehension(self.judged["base"], self.recipe.evaluate.attacks)):
-            self.progress.say(f"[yellow]{line}[/yellow]")
-        for name, rows in self.judged.items():
-            for cell, share in too_many_unscored(rows).items():
-                self.progress.say(f"[red]{name}, {cell}: {share:.0%} of the answers could not be judged[/red]")
 
 
 def reuse_base(model: LocalModel, base: Sequence[Judged], max_tokens: int) -> None:
