@@ -17,9 +17,10 @@ from forethought.attacks.catalogue import DIRECT
 from forethought.attacks.prepare import Preparation
 from forethought.attacks.suites import load_suite, suite_attacks
 from forethought.attempts.ask import run_suite
-from forethought.attempts.judged import judge_run, read_judged
+from forethought.attempts.judged import judge_run
 from forethought.attempts.logs import write_logs
 from forethought.attempts.plan import make_plan
+from forethought.attempts.records import read_judged
 from forethought.data.benchmarks.behaviors import Behavior
 from forethought.judges.rules import Rules
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response

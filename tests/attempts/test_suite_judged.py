@@ -11,10 +11,10 @@ from inspect_ai.log import read_eval_log
 
 from forethought.attacks.base import Attack
 from forethought.attempts.ask import run_suite, total_usage, usage_by_attack
-from forethought.attempts.judged import judge_run, read_judged, read_replies
+from forethought.attempts.judged import judge_run
 from forethought.attempts.logs import read_logged, write_logs
 from forethought.attempts.plan import make_plan
-from forethought.attempts.records import Judged, planned
+from forethought.attempts.records import Judged, planned, read_judged, read_replies
 from forethought.errors import StageError
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.judges.rules import Rules

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from forethought.attempts.ask import ask_rows
-from forethought.attempts.records import Attempt, Judged, PlannedAttempt, Replies, planned
-from forethought.errors import StageError
+from forethought.attempts.records import Attempt, Judged, PlannedAttempt, Replies, planned, read_judged, verdicts_file
 from forethought.judges.base import Item, Judge, Verdict
 from forethought.judges.catalogue import default_judge
-from forethought.models.conversation import Failed, Respondent, Response
+from forethought.models.conversation import Respondent, Response
 from forethought.records import Message
 from forethought.store import Store, locked
-
-JUDGED_FOLDER = "judged"
-NOT_JUDGED = "not judged"
 
 
 def judge_run(
@@ -46,38 +40,6 @@ def judge_run(
                         verdicts.add(row.id, verdict)
             if on_progress is not None:
                 on_progress(len(part))
-
-
-def read_judged(folder: Path, judge_name: str) -> Iterator[Judged]:
-    """All attempts of the plan that can be run, in its order, with what was said and what the judge found.
-
-    An attempt without a response or a verdict is unscored, with the cause. Attempts that can't be run are left
-    out: `PlanSummary.not_run` counts them. `Judged.refused` is the judge's; what a judge of harm says of harmful
-    requests stands in `Judged.verdict`. Raises StageError where this judge has not judged here.
-    """
-    path = verdicts_file(folder, judge_name)
-    if not path.is_file():
-        raise StageError(path, f"there are no verdicts of the judge '{judge_name}'", "Judge the run with it first")
-    with Replies(folder) as replies, Store(path) as verdicts:
-        for row in planned(folder):
-            if not row.cause:
-                yield _judged(row, replies.get(row.asked), verdicts.read(row.id, Verdict))
-
-
-def read_replies(folder: Path) -> Iterator[Judged]:
-    """The same before any judge: what was said, and no verdict."""
-    with Replies(folder) as replies:
-        for row in planned(folder):
-            if not row.cause:
-                yield _judged(row, replies.get(row.asked), None)
-
-
-def _judged(row: PlannedAttempt, reply: Response | Failed, verdict: Verdict | None) -> Judged:
-    if isinstance(reply, Failed):
-        return Judged(attempt=row.attempt, response=None, refused=None, cause=reply.cause)
-    if verdict is None:
-        return Judged(attempt=row.attempt, response=reply, refused=None, cause=NOT_JUDGED)
-    return Judged(attempt=row.attempt, response=reply, refused=verdict.refused, cause=verdict.cause, verdict=verdict)
 
 
 Answered = tuple[PlannedAttempt, Response]
@@ -110,14 +72,6 @@ def _by_judge(part: Sequence[Answered], judge: Judge, plain: Judge) -> Iterator[
 
 def _item(row: PlannedAttempt, response: Response) -> Item:
     return Item(request=row.request.plain, conversation=row.request.messages, answer=response.answer)
-
-
-def verdicts_file(folder: Path, judge_name: str) -> Path:
-    """Where a judge's verdicts stand. Names that differ have files that differ, whatever their characters."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "_", judge_name)
-    if slug != judge_name:
-        slug += "-" + hashlib.sha256(judge_name.encode()).hexdigest()[:6]
-    return folder / JUDGED_FOLDER / f"{slug}.jsonl"
 
 
 # One defence against one plan of attempts, run and judged, resumable at the attempt.

@@ -39,8 +39,7 @@ from inspect_ai.model import (
 )
 from inspect_ai.scorer import Score
 
-from forethought.attempts.judged import read_judged, read_replies
-from forethought.attempts.records import Judged
+from forethought.attempts.records import Judged, read_judged, read_replies
 from forethought.judges.base import Verdict
 from forethought.manifest import now, versions
 from forethought.models.callspec import Price, cost_of

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from forethought.errors import StageError
 from forethought.judges.base import Verdict
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.records import Record, Request, read_jsonl
 from forethought.store import Store, locked, rewrite
 
 PLAN_FILE = "plan.jsonl"
+JUDGED_FOLDER = "judged"
+NOT_JUDGED = "not judged"
 
 
 class Attempt(Record):
@@ -151,3 +155,43 @@ def _keep_open_failures(path: Path, responses: Store) -> None:
     if path.is_file():
         with Store(path) as old:
             rewrite(path, ((asked, old.get(asked)) for asked in old if asked not in responses))
+
+
+def verdicts_file(folder: Path, judge_name: str) -> Path:
+    """Where a judge's verdicts stand. Names that differ have files that differ, whatever their characters."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "_", judge_name)
+    if slug != judge_name:
+        slug += "-" + hashlib.sha256(judge_name.encode()).hexdigest()[:6]
+    return folder / JUDGED_FOLDER / f"{slug}.jsonl"
+
+
+def read_judged(folder: Path, judge_name: str) -> Iterator[Judged]:
+    """All attempts of the plan that can be run, in its order, with what was said and what the judge found.
+
+    An attempt without a response or a verdict is unscored, with the cause. Attempts that can't be run are left
+    out: `PlanSummary.not_run` counts them. `Judged.refused` is the judge's; what a judge of harm says of harmful
+    requests stands in `Judged.verdict`. Raises StageError where this judge has not judged here.
+    """
+    path = verdicts_file(folder, judge_name)
+    if not path.is_file():
+        raise StageError(path, f"there are no verdicts of the judge '{judge_name}'", "Judge the run with it first")
+    with Replies(folder) as replies, Store(path) as verdicts:
+        for row in planned(folder):
+            if not row.cause:
+                yield _judged(row, replies.get(row.asked), verdicts.read(row.id, Verdict))
+
+
+def read_replies(folder: Path) -> Iterator[Judged]:
+    """The same before any judge: what was said, and no verdict."""
+    with Replies(folder) as replies:
+        for row in planned(folder):
+            if not row.cause:
+                yield _judged(row, replies.get(row.asked), None)
+
+
+def _judged(row: PlannedAttempt, reply: Response | Failed, verdict: Verdict | None) -> Judged:
+    if isinstance(reply, Failed):
+        return Judged(attempt=row.attempt, response=None, refused=None, cause=reply.cause)
+    if verdict is None:
+        return Judged(attempt=row.attempt, response=reply, refused=None, cause=NOT_JUDGED)
+    return Judged(attempt=row.attempt, response=reply, refused=verdict.refused, cause=verdict.cause, verdict=verdict)

@@ -23,8 +23,7 @@ from forethought.attacks.searches.driver import run_searches
 from forethought.attacks.searches.outcome import SearchSettings
 from forethought.attacks.templates import PLACE
 from forethought.attempts.ask import ask_rows
-from forethought.attempts.judged import read_replies
-from forethought.attempts.records import Judged, PlannedAttempt
+from forethought.attempts.records import Judged, PlannedAttempt, read_replies
 from forethought.judges.base import Item
 from forethought.judges.catalogue import default_judge
 from forethought.metrics import share, youden
