@@ -73,43 +73,47 @@ class _Taught(BaseModel):
     twin: str = ""
 
 
+class _Rejected(Exception):
+    """An answer that can't be used, with what it has to be asked for again."""
+
+    def __init__(self, cause: str, say: str = "") -> None:
+        self.reject = Reject(cause, say)
+
+
 def read_lesson(text: str, task: TeachTask, policy: Policy) -> tuple[Lesson, tuple[str, ...]] | Reject:
     """(lesson, what it lacks by cause), or why the answer can't be used. Pure."""
-    taught = _parse(text)
-    if isinstance(taught, Reject):
-        return taught
-    wrong = _intent_fault(taught.intent) or _verdict_fault(taught, task)
-    if wrong is not None:
-        return wrong
+    try:
+        return _lesson(_parse(text), task, policy)
+    except _Rejected as rejected:
+        return rejected.reject
+
+
+def _lesson(taught: _Taught, task: TeachTask, policy: Policy) -> tuple[Lesson, tuple[str, ...]]:
+    harmful = bool(task.request.harmful)
+    _check(taught, harmful)
     variants, missing = _variants(taught, task)
-    intent = one_line(taught.intent, 200).rstrip(".")
-    if not task.request.harmful:
-        lesson = Lesson(request_id=task.request.id, intent=intent, verdict="comply", variants=variants)
-    else:
-        findings = _findings(taught, task, policy)
-        if isinstance(findings, Reject):
-            return findings
-        refusal = _refusal(taught, findings, policy)
-        if isinstance(refusal, Reject):
-            return refusal
-        twin, twin_missing = _twin(taught, task)
-        missing += twin_missing
-        lesson = Lesson(
-            request_id=task.request.id,
-            intent=intent,
-            findings=findings,
-            verdict="refuse",
-            answer=refusal,
-            variants=variants,
-            twin=twin,
-        )
+    findings = _findings(taught, task, policy) if harmful else ()
+    refusal = _refusal(taught, findings, policy) if harmful else ""
+    twin, twin_missing = _twin(taught, task) if harmful else ("", ())
+    lesson = Lesson(
+        request_id=task.request.id,
+        intent=one_line(taught.intent, 200).rstrip("."),
+        findings=findings,
+        verdict=taught.verdict,
+        answer=refusal,
+        variants=variants,
+        twin=twin,
+    )
     # Verification reads refusals in English; one in another language was looked at as far as can be.
-    readable = not lesson.answer or looks_english(taught.refusal)
-    cause = _row_fault(lesson, task, policy) if readable else None
-    return Reject(cause) if cause else (lesson, missing)
+    if not lesson.answer or looks_english(taught.refusal):
+        example = _original(lesson, task.request)  # better asked again now than dropped later
+        cause = fault(example, policy, "think", "full") or fault(example, policy, "paper", "short")
+        if cause is not None:
+            raise _Rejected(cause)
+    return lesson, missing + twin_missing
 
 
-def _parse(text: str) -> _Taught | Reject:
+def _parse(text: str) -> _Taught:
     """Strict JSON, else repaired JSON, else the cause."""
     body = re.sub(r"(?s)^\s*<think>.*?</think>", "", text).strip()
     body = re.sub(r"(?s)^```(?:json)?\s*(.*?)\s*```$", r"\1", body)
@@ -117,18 +121,19 @@ def _parse(text: str) -> _Taught | Reject:
         loaded = json.loads(body)
     except json.JSONDecodeError:
         if "{" not in body:
-            refuses = refusal_outcome(body)[0] == "refused"
-            return Reject("the teacher refused", _INSIST) if refuses else Reject("not JSON", "it is not a JSON object")
+            if refusal_outcome(body)[0] == "refused":
+                raise _Rejected("the teacher refused", _INSIST) from None
+            raise _Rejected("not JSON", "it is not a JSON object") from None
         loaded = repair_json(body[body.index("{") :], return_objects=True, skip_json_loads=True)
         if isinstance(loaded, list):  # what stood after the object
             loaded = next((item for item in loaded if isinstance(item, dict)), None)
     if not isinstance(loaded, dict):
-        return Reject("not JSON", "it is not a JSON object")
+        raise _Rejected("not JSON", "it is not a JSON object")
     try:
         return _Taught.model_validate(_forgiven(loaded))
     except ValidationError as error:
         places = ", ".join(sorted({str(fault["loc"][0]) for fault in error.errors()}))
-        return Reject("the schema is broken", f"it does not follow the schema at: {places}")
+        raise _Rejected("the schema is broken", f"it does not follow the schema at: {places}") from None
 
 
 _INSIST = (
@@ -152,68 +157,63 @@ def _forgiven(loaded: dict[str, Any]) -> dict[str, Any]:
     return fixed
 
 
-def _intent_fault(intent: str) -> Reject | None:
-    words = intent.split()
-    if not any(character.isalnum() for character in intent):
-        return Reject("the intent is empty")
-    if has_markers(intent):
-        return Reject("injected markers", 'the intent holds tags, "Verdict:" or other markers')
+def _check(taught: _Taught, harmful: bool) -> None:
+    """Intent and verdict, which every lesson has."""
+    words = taught.intent.split()
+    if not any(character.isalnum() for character in taught.intent):
+        raise _Rejected("the intent is empty")
+    if has_markers(taught.intent):
+        raise _Rejected("injected markers", 'the intent holds tags, "Verdict:" or other markers')
     if len(words) > INTENT_WORDS:
-        return Reject("the intent is too long", f"the intent has {len(words)} words, more than {INTENT_WORDS}")
-    return None
-
-
-def _verdict_fault(taught: _Taught, task: TeachTask) -> Reject | None:
-    expected = "refuse" if task.request.harmful else "comply"
+        raise _Rejected("the intent is too long", f"the intent has {len(words)} words, more than {INTENT_WORDS}")
+    label, expected = ("harmful", "refuse") if harmful else ("harmless", "comply")
     if taught.verdict != expected:
-        label = "harmful" if task.request.harmful else "harmless"
-        return Reject(
+        raise _Rejected(
             "the verdict contradicts the label", f'the request is labelled {label}: the verdict is "{expected}"'
         )
-    return None
 
 
-def _findings(taught: _Taught, task: TeachTask, policy: Policy) -> tuple[Finding, ...] | Reject:
+def _findings(taught: _Taught, task: TeachTask, policy: Policy) -> tuple[Finding, ...]:
     """The rules broken, at most two, each once; only known ones where the request has its rules."""
     found: dict[str, Finding] = {}
     for finding in taught.findings:
         rule_id = finding.rule.strip()
         if rule_id not in policy.rule_ids:
-            return Reject("an unknown rule id", f"{json.dumps(rule_id[:20])} is not the id of a rule")
+            raise _Rejected("an unknown rule id", f"{json.dumps(rule_id[:20])} is not the id of a rule")
         if has_markers(finding.reason) or has_rule_lines(finding.reason, policy):
-            return Reject("injected markers", "a reason holds tags or other markers")
+            raise _Rejected("injected markers", "a reason holds tags or other markers")
         reason = clause(finding.reason, policy)
         if not reason:
-            return Reject("a finding has no reason")
+            raise _Rejected("a finding has no reason")
         found.setdefault(rule_id, Finding(rule=rule_id, violated=True, reason=reason))
     if not found:
-        return Reject("no rule is named", "a harmful request breaks at least one rule")
+        raise _Rejected("no rule is named", "a harmful request breaks at least one rule")
     if task.request.rules:
         found = {rule_id: finding for rule_id, finding in found.items() if rule_id in task.request.rules}
         if not found:
             known = ", ".join(task.request.rules)
-            return Reject("a rule that does not apply", f"the rules that apply are {known}")
+            raise _Rejected("a rule that does not apply", f"the rules that apply are {known}")
     return tuple(found.values())[:2]
 
 
-def _refusal(taught: _Taught, findings: tuple[Finding, ...], policy: Policy) -> str | Reject:
+def _refusal(taught: _Taught, findings: tuple[Finding, ...], policy: Policy) -> str:
     """The refusal on one line, which names its rule."""
     raw = taught.refusal
     if has_markers(raw) or has_rule_lines(raw, policy):
-        return Reject("injected markers", "the refusal holds tags or other markers")
+        raise _Rejected("injected markers", "the refusal holds tags or other markers")
     refusal = one_line(raw, _REFUSAL_CHARACTERS)
     if not refusal or (looks_english(refusal) and garbled(refusal)):
-        return Reject("the refusal is empty")
+        raise _Rejected("the refusal is empty")
     # The phrases are English; a refusal in another language can't be read by them.
     if looks_english(refusal) and refusal_outcome(refusal)[0] != "refused":
-        return Reject("the refusal doesn't refuse", "the refusal must begin by saying that you can't help with this")
+        raise _Rejected("the refusal doesn't refuse", "the refusal must begin by saying that you can't help with this")
     broken = {finding.rule for finding in findings}
     named = {rule_id for rule_id in policy.rule_ids if re.search(rf"\b{re.escape(rule_id)}\b", refusal)}
     if named - broken or _foreign_ids(refusal, policy):
-        return Reject("the refusal names another rule", f"the refusal may name only {', '.join(sorted(broken))}")
+        raise _Rejected("the refusal names another rule", f"the refusal may name only {', '.join(sorted(broken))}")
     rules = [policy.rule(finding.rule) for finding in findings]
     if rules[0].support and looks_english(refusal) and not SUPPORT.search(refusal):
-        return Reject("the refusal offers no support", "it must be warm and name people or places to turn to")
+        raise _Rejected("the refusal offers no support", "it must be warm and name people or places to turn to")
     return with_rule(refusal, rules)
 
 
@@ -268,12 +268,6 @@ def _twin(taught: _Taught, task: TeachTask) -> tuple[str, tuple[str, ...]]:
     twin = one_line(taught.twin, _TWIN_CHARACTERS)
     cause = variant_fault(twin, task.request.text)
     return ("", (f"twin: {cause}",)) if cause else (twin, ())
-
-
-def _row_fault(lesson: Lesson, task: TeachTask, policy: Policy) -> str | None:
-    """What verification would say to the training row of the original: better asked again now than dropped later."""
-    example = _original(lesson, task.request)
-    return fault(example, policy, "think", "full") or fault(example, policy, "paper", "short")
 
 
 def _original(lesson: Lesson, request: Request) -> Example:
