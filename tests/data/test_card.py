@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from forethought.data.card import BuildFacts, SourceFacts, card
-from forethought.data.export import export
+from forethought.data.export import BuildFacts, SourceFacts, card, export
 from forethought.data.teach import reason_about
 from forethought.errors import ConfigError
 from forethought.models.callspec import Usage

@@ -8,8 +8,7 @@ import pytest
 
 from forethought.data.evolve import load_operators
 from forethought.data.shipped import shipped_requests
-from forethought.data.teach import INTENT_WORDS, Answer, Lesson, intent_of, reason_about, refusal_for, teach
-from forethought.data.verify import fault
+from forethought.data.teach import INTENT_WORDS, Answer, Lesson, fault, intent_of, reason_about, refusal_for, teach
 from forethought.errors import ConfigError
 from forethought.policy import default_policy
 from forethought.reasoning import Finding, SafetyReasoning

@@ -6,9 +6,16 @@ from collections import Counter
 
 import pytest
 
-from forethought.data import verify as verify_module
-from forethought.data.teach import Answer, teach
-from forethought.data.verify import MAX_ANSWER_CHARACTERS, MAX_INTENT_WORDS, MAX_REQUEST_CHARACTERS, fault, verify
+from forethought.data import teach as teach_module
+from forethought.data.teach import (
+    MAX_ANSWER_CHARACTERS,
+    MAX_INTENT_WORDS,
+    MAX_REQUEST_CHARACTERS,
+    Answer,
+    fault,
+    teach,
+    verify,
+)
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Detail, Finding, Format, SafetyReasoning
 from forethought.records import Example, user_request
@@ -109,7 +116,7 @@ def test_trap_7_a_renderer_that_the_parser_cannot_read_drops_every_row(monkeypat
     def drifted(reasoning: SafetyReasoning, *_: object, **__: object) -> str:
         return f"<think>\nThe decision is to {reasoning.verdict}.\n</think>\n"
 
-    monkeypatch.setattr(verify_module, "render", drifted)
+    monkeypatch.setattr(teach_module, "render", drifted)
     kept, dropped = verify([LOCK, KNOT], POLICY)
     assert kept == []
     assert Counter(row.cause for row in dropped) == {
@@ -121,7 +128,7 @@ def test_trap_7_a_renderer_that_loses_the_rules_drops_the_refusals(monkeypatch: 
     def loses(reasoning: SafetyReasoning, *_: object, **__: object) -> str:
         return f"<think>\nIntent: {reasoning.intent}.\nVerdict: {reasoning.verdict}.\n</think>\n"
 
-    monkeypatch.setattr(verify_module, "render", loses)
+    monkeypatch.setattr(teach_module, "render", loses)
     kept, dropped = verify([LOCK, KNOT], POLICY)
     assert kept == [KNOT]
     assert Counter(row.cause for row in dropped) == {"the reasoning parses back to something else": 1}

@@ -8,7 +8,7 @@ from typing import Any
 
 from forethought.attacks.catalogue import parse_attack
 from forethought.attacks.searches.outcome import Outcome
-from forethought.data.card import BuildFacts, SourceFacts
+from forethought.data.export import BuildFacts, SourceFacts
 from forethought.data.teach import reason_about, refusal_for
 from forethought.metrics import Figure
 from forethought.models.settings import Settings

@@ -12,9 +12,8 @@ from typing import Any
 
 from pydantic import Field
 
-from forethought.data.card import BuildFacts, SourceFacts, card
 from forethought.data.dedupe import OverlapReport
-from forethought.data.export import Exported, Kind, export
+from forethought.data.export import BuildFacts, Exported, Kind, SourceFacts, card, export
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json
 from forethought.models.callspec import Usage

@@ -16,9 +16,8 @@ from forethought.data.preserve import RuleProbabilities, preservation
 from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, sample, within_budget
-from forethought.data.teach import Answer, Lesson, teach
+from forethought.data.teach import Answer, Lesson, teach, verify
 from forethought.data.twins import with_twins
-from forethought.data.verify import verify
 from forethought.errors import ConfigError, StageError
 from forethought.manifest import file_hash, key_of, write_json
 from forethought.pipeline.recipe import BuildConfig, Recipe

@@ -85,7 +85,7 @@ class DataSummary(Record):
     """`request`, `intent`, `answer`; those of which there is none are left out."""
     samples: tuple[Sample, ...]
     facts: dict[str, Any] = Field(default_factory=dict)
-    """What the build recorded, see `forethought.data.card.BuildFacts`; empty where nothing was."""
+    """What the build recorded, see `forethought.data.export.BuildFacts`; empty where nothing was."""
 
     @property
     def verified_share(self) -> float | None:

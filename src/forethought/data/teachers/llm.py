@@ -19,9 +19,8 @@ from inspect_ai.model import Model, ResponseSchema
 from inspect_ai.util import JSONSchema
 
 from forethought.data.evolve import Operator
-from forethought.data.teach import INTENT_WORDS, Lesson
+from forethought.data.teach import INTENT_WORDS, MAX_REQUEST_CHARACTERS, Lesson
 from forethought.data.teachers.read import TeachTask, read_lesson
-from forethought.data.verify import MAX_REQUEST_CHARACTERS
 from forethought.errors import ConfigError
 from forethought.models.calls import run_calls
 from forethought.models.callspec import Call, CallSettings, Price, Progress, Usage, cost_of

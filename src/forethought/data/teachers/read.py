@@ -15,8 +15,7 @@ from json_repair import repair_json
 from pydantic import BaseModel, ValidationError
 
 from forethought.data.evolve import Operator
-from forethought.data.teach import INTENT_WORDS, Lesson, intent_of
-from forethought.data.verify import MAX_REQUEST_CHARACTERS, SUPPORT, fault
+from forethought.data.teach import INTENT_WORDS, MAX_REQUEST_CHARACTERS, SUPPORT, Lesson, fault, intent_of
 from forethought.models.callspec import Reject
 from forethought.policy import Policy, Rule
 from forethought.reasoning import Finding
