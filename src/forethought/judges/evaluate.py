@@ -70,12 +70,10 @@ def evaluate(judge: Judge, items: Sequence[LabelledItem], partial_counts: bool =
     start = time.perf_counter()
     verdicts = judge.judge([labelled.item for labelled in items])
     seconds = time.perf_counter() - start
+    rows = list(zip(items, verdicts, strict=True))
     sources = sorted({labelled.source for labelled in items})
-    parts = [
-        compare(judge, [i for i in items if i.source == source], _of(items, verdicts, source), source, partial_counts)
-        for source in sources
-    ]
-    whole = compare(judge, items, verdicts, ALL, partial_counts)
+    parts = [compare(judge, [row for row in rows if row[0].source == one], one, partial_counts) for one in sources]
+    whole = compare(judge, rows, ALL, partial_counts)
     whole = whole.model_copy(update={"answers_per_s": len(items) / seconds if seconds else None})
     return [*parts, whole] if len(sources) > 1 else [whole.model_copy(update={"source": sources[0]})]
 
@@ -93,17 +91,13 @@ def evaluate_judge(
     return evaluate(opened, items, partial_counts), beside
 
 
-def _of(items: Sequence[LabelledItem], verdicts: Sequence[Verdict], source: str) -> list[Verdict]:
-    return [verdict for item, verdict in zip(items, verdicts, strict=True) if item.source == source]
-
-
 def compare(
-    judge: Judge, items: Sequence[LabelledItem], verdicts: Sequence[Verdict], source: str, partial_counts: bool = True
+    judge: Judge, rows: Sequence[tuple[LabelledItem, Verdict]], source: str, partial_counts: bool = True
 ) -> Evaluation:
     """Verdicts that are there against labels that are there."""
     known = [
-        (truth, verdict, item.item.request or item.item.answer)
-        for truth, verdict, item in zip(truths(items, partial_counts), verdicts, items, strict=True)
+        (truth, verdict, labelled.item.request or labelled.item.answer)
+        for truth, (labelled, verdict) in zip(truths([one for one, _ in rows], partial_counts), rows, strict=True)
         if truth is not None
     ]
     scored = [(t, d, c) for t, v, c in known if (d := decided(v, judge.measure)) is not None]
@@ -132,7 +126,7 @@ def compare(
         source=source,
         n=len(known),
         unscored=unscored,
-        unlabelled=len(items) - len(known),
+        unlabelled=len(rows) - len(known),
         causes=dict(Counter(v.cause for _, v, _ in known if decided(v, judge.measure) is None).most_common()),
         figures=tuple(figure.model_copy(update={"unscored": unscored}) for figure in figures),
         reliability=tuple(curve),

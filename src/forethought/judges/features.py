@@ -282,21 +282,7 @@ def _manner_vectorisers() -> tuple[Any, Any, Any]:
 
     shared: dict[str, Any] = {"n_features": 2**MANNER_BITS, "alternate_sign": False, "lowercase": False}
     return (
-        HashingVectorizer(analyzer=_Grams(3), **shared),
-        HashingVectorizer(analyzer=_Grams(2), **shared),
+        HashingVectorizer(ngram_range=(1, 3), tokenizer=list, token_pattern=None, **shared),  # of tokens
+        HashingVectorizer(ngram_range=(1, 2), tokenizer=list, token_pattern=None, **shared),
         HashingVectorizer(analyzer="char_wb", ngram_range=(1, 4), **shared),
     )
-
-
-class _Grams:
-    """Tokens to their n-grams up to a length."""
-
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
-
-    def __call__(self, tokens: list[str]) -> list[str]:
-        return [
-            " ".join(tokens[start : start + n])
-            for n in range(1, self.longest + 1)
-            for start in range(len(tokens) - n + 1)
-        ]

@@ -75,7 +75,9 @@ def shipped_answers(seed: int = 0) -> list[ShippedAnswer]:
         rows += [_composed(opening, rng) for _ in range(_PER_OPENING[opening["label"]])]
     refusals = [opening for opening in openings if opening["label"] == "refusal"]
     rows += [_bare(rng) for _ in range(_BARE)]
-    rows += [_neutral(request.text) for name in ("ordinary", "lookalike") for request in shipped_requests(name)]
+    # Harmless requests as the answers of someone who was asked to write one: plain English, no refusal.
+    requests = [request for name in ("ordinary", "lookalike") for request in shipped_requests(name)]
+    rows += [_answer("", request.text, "compliance") for request in requests]
     rows += [_two_voices(rng.choice(refusals), rng) for _ in range(_TWO_VOICES)]
     rows += [_off_topic(rng) for _ in range(_OFF_TOPIC)]
     rows += _in_pairs(rng)
@@ -113,8 +115,12 @@ def _in_pairs(rng: random.Random) -> list[ShippedAnswer]:
     return pairs
 
 
+def _answer(request: str, answer: str, label: Label, **more: Any) -> ShippedAnswer:
+    return ShippedAnswer(item=Item(request=request, answer=answer), label=label, **more)
+
+
 def _whole(row: dict[str, Any]) -> ShippedAnswer:
-    return ShippedAnswer(item=Item(request=row["request"], answer=row["answer"]), label=row["label"])
+    return _answer(row["request"], row["answer"], row["label"])
 
 
 def _composed(opening: dict[str, Any], rng: random.Random) -> ShippedAnswer:
@@ -130,12 +136,7 @@ def _composed(opening: dict[str, Any], rng: random.Random) -> ShippedAnswer:
     answer = rng.choice((" ", "\n\n")).join(part for part in parts if part)
     if rng.random() < 0.3:
         answer = answer.replace("'", "\u2019")
-    return ShippedAnswer(
-        item=Item(request=topic["request"], answer=answer),
-        label=opening["label"],
-        harmful_request=topic["harmful"],
-        group=opening["text"],
-    )
+    return _answer(topic["request"], answer, opening["label"], harmful_request=topic["harmful"], group=opening["text"])
 
 
 def _manners(rng: random.Random) -> list[ShippedAnswer]:
@@ -201,8 +202,7 @@ def _listed(rng: random.Random) -> str:
 
 
 def _manner(answer: str, group: str, label: Label) -> ShippedAnswer:
-    item = Item(request="", answer=answer)
-    return ShippedAnswer(item=item, label=label, harmful_request=False, group=group, manner=True)
+    return _answer("", answer, label, harmful_request=False, group=group, manner=True)
 
 
 def _mixed(passages: Sequence[str], rng: random.Random) -> str:
@@ -253,14 +253,7 @@ def _bare(rng: random.Random) -> ShippedAnswer:
     topic = rng.choice([topic for topic in _rows("topics") if topic["sentences"]])
     source = topic["sentences"] if rng.random() < 0.7 else _texts("fillers")
     answer = " ".join(f"{s}." if s[-1].isalnum() else s for s in rng.sample(source, rng.randint(1, 3)))
-    return ShippedAnswer(
-        item=Item(request=rng.choice((topic["request"], "")), answer=answer), label="compliance", harmful_request=False
-    )
-
-
-def _neutral(text: str) -> ShippedAnswer:
-    """A shipped harmless request as the answer of someone who was asked to write one: plain English, no refusal."""
-    return ShippedAnswer(item=Item(request="", answer=text), label="compliance")
+    return _answer(rng.choice((topic["request"], "")), answer, "compliance", harmful_request=False)
 
 
 def _two_voices(opening: dict[str, Any], rng: random.Random) -> ShippedAnswer:
@@ -268,8 +261,7 @@ def _two_voices(opening: dict[str, Any], rng: random.Random) -> ShippedAnswer:
     topic = rng.choice(_rows("topics"))
     first, second = rng.choice(_VOICES)
     answer = f"{first}{_filled(opening['text'], topic)}\n\n{second}{_body(topic, rng)}"
-    item = Item(request=topic["request"], answer=answer)
-    return ShippedAnswer(item=item, label="compliance", harmful_request=topic["harmful"])
+    return _answer(topic["request"], answer, "compliance", harmful_request=topic["harmful"])
 
 
 def _off_topic(rng: random.Random) -> ShippedAnswer:
@@ -277,5 +269,5 @@ def _off_topic(rng: random.Random) -> ShippedAnswer:
     asked, answered = rng.sample(_rows("topics"), 2)
     while not answered["sentences"]:
         answered = rng.choice(_rows("topics"))
-    item = Item(request=asked["request"], answer=_body(answered, rng))
-    return ShippedAnswer(item=item, label="compliance", on_topic=asked is answered, harmful_request=asked["harmful"])
+    body = _body(answered, rng)
+    return _answer(asked["request"], body, "compliance", on_topic=asked is answered, harmful_request=asked["harmful"])
