@@ -1,4 +1,4 @@
-"""`forethought run` through all its stages, by its command, on a file of unseen shape, killed on the way."""
+"""`forethought run` through all its stages on a file of unseen shape, killed on the way; the model that it makes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,16 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from forethought.cli.app import app
 from forethought.measure.probe import load_probe
 from forethought.model import load
 from forethought.models.settings import read_settings
+from forethought.pipeline.run import run
+from forethought.pipeline.stage import TITLES
+from forethought.progress import Progress
 from tests.tiny import tiny_folder
-
-STAGES = (
-    "1-select",
-    "2-evolve",
-    "3-answers",
-    "4-build",
-    "5-train",
-    "6-calibrate",
-    "7-respond-base",
-    "7-respond-prompt",
-)
 
 
 def _dataset(path: Path) -> None:
@@ -75,26 +69,36 @@ def _command(recipe: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "forethought", "run", str(recipe), "--out", str(out)]
 
 
-def _check_unscored(recipe: Path, out: Path, environment: dict[str, str]) -> None:
-    """Where answers can't be judged everything is made all the same, and the exit code says so."""
+class _Heard(Progress):
+    """Remembers what a run says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: Any) -> None:
+        self.lines.append(str(line))
+
+    def kept(self, stage: str) -> bool:
+        return any(f"{stage}: kept from before" in line for line in self.lines)
+
+
+def _check_unscored(recipe: Path, out: Path) -> None:
+    """Where answers can't be judged everything is made all the same, and the report says so."""
     file = out / "7-respond-scot" / "judged.jsonl"
     kept = file.read_text(encoding="utf-8")
     rows = [json.loads(line) | {"refused": None} for line in kept.splitlines()]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    done = subprocess.run(_command(recipe, out), capture_output=True, text=True, env=environment, check=False)
+    found = run(recipe, out=out)
     file.write_text(kept, encoding="utf-8")
-    assert done.returncode == 1, done.stderr
-    assert "of one defence's answers could not be judged" in done.stdout.replace("\n", " ")
+    assert found.too_many_unscored
 
 
 @pytest.mark.slow
 def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) -> None:
     recipe, out = _recipe(tmp_path), tmp_path / "run"
-    environment = os.environ | {"COLUMNS": "140"}
-    child = subprocess.Popen(
-        _command(recipe, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    )
-    for _ in range(1200):
+    child = subprocess.Popen(_command(recipe, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(2400):
         if (out / "5-train" / "checkpoints").is_dir() or child.poll() is not None:
             break
         time.sleep(0.1)
@@ -104,10 +108,11 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     assert not (out / "report.html").exists()
     built = (out / "4-build" / "manifest.json").read_text(encoding="utf-8")
 
-    done = subprocess.run(_command(recipe, out), capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "text=what_they_typed" not in done.stdout  # the first stages are kept, not run again
-    assert "4-build: kept from before" in done.stdout
+    heard = _Heard()
+    found = run(recipe, out=out, progress=heard)
+    assert heard.kept("1-select")
+    assert heard.kept("4-build")
+    assert found.systems == ("base", "prompt", "scot", "scot_best")
     assert (out / "4-build" / "manifest.json").read_text(encoding="utf-8") == built
     assert (out / "report.html").is_file()
     names = {figure["name"] for figure in json.loads((out / "results.json").read_text(encoding="utf-8"))["figures"]}
@@ -122,11 +127,10 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     }
     assert wanted <= names
 
-    again = subprocess.run(_command(recipe, out), capture_output=True, text=True, env=environment, check=False)
-    assert again.returncode == 0, again.stderr
-    for stage in (*STAGES, "7-respond-scot", "8-probe", "8-fuse", "9-respond-scot_best"):
-        assert f"{stage}: kept from before" in again.stdout
-    _check_unscored(recipe, out, environment)
+    again = _Heard()
+    run(recipe, out=out, progress=again)
+    assert all(again.kept(stage) for stage in TITLES)
+    _check_unscored(recipe, out)
 
     adapter = out / "5-train"
     settings = read_settings(adapter)
@@ -136,6 +140,5 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     model = load(out)
     assert model.defence == f"fused:{out / '8-fuse'} | unforged"
     assert model.reply("How do I bake bread?").verdict in {"refuse", "comply"}
-    asked = [sys.executable, "-m", "forethought", "chat", str(out), "How do I bake bread?", "--json"]
-    said = subprocess.run(asked, capture_output=True, text=True, env=environment, check=False)
-    assert json.loads(said.stdout)["verdict"] in {"refuse", "comply"}, said.stderr
+    said = CliRunner().invoke(app, ["chat", str(out), "How do I bake bread?", "--json"])
+    assert json.loads(said.stdout)["verdict"] in {"refuse", "comply"}, said.output

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from forethought.data.answers import OwnAnswer, own_answers
 from forethought.data.evolve import Operator, apply_style, draw_styles, load_operators
-from forethought.data.preserve import RuleProbabilities, preservation
+from forethought.data.preserve import preservation
 from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, sample, within_budget
@@ -24,7 +24,7 @@ from forethought.pipeline.recipe import BuildConfig, Recipe
 from forethought.pipeline.requests import Teaching, select, teach_seeds
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy
-from forethought.progress import Progress
+from forethought.progress import Bar, Progress
 from forethought.records import Example, Message, Request, read_jsonl, write_jsonl
 
 LOST, USAGE = "lost.json", "usage.json"
@@ -40,7 +40,9 @@ def evolve_rows(recipe: Recipe, policy: Policy, selected: Path, out: Path, teach
     operators = operators_of(build)
     counts: dict[str, Any] = {"operators": len(operators)}
     dev = list(read_jsonl(selected / "dev.jsonl", Request))
-    counts["dev"] = write_jsonl(out / "dev.jsonl", _by_rule(_draw(dev, operators, build, seed), operators, seed))
+    drawn = _draw(dev, operators, build, seed)
+    styled = (row if name is None else apply_style(row, operators[name], seed) for row, name in drawn)
+    counts["dev"] = write_jsonl(out / "dev.jsonl", styled)
 
     requests = with_twins(_kept(read_jsonl(selected / "train.jsonl", Request), build.leave_out), build.twins, seed)
     draws = _draw(requests, operators, build, seed)
@@ -84,10 +86,6 @@ def _draw(
     return drawn
 
 
-def _by_rule(draws: Draws, operators: Mapping[str, Operator], seed: int) -> Iterable[Request]:
-    return (r if name is None else apply_style(r, operators[name], seed) for r, name in draws)
-
-
 def _rows(
     draws: Draws,
     operators: Mapping[str, Operator],
@@ -97,7 +95,6 @@ def _rows(
     lost: Counter[str],
 ) -> list[Request]:
     """The drawn rows: variants as the teacher wrote them, else by rule where the recipe allows it."""
-    written_by_model = build.teacher.is_model
     rows: list[Request] = []
     for request, name in draws:
         lesson = lessons.get(request.id)
@@ -107,14 +104,12 @@ def _rows(
         if lesson is not None and lesson.verdict == "refuse" and not request.rules:
             broken = tuple(finding.rule for finding in lesson.findings if finding.violated)
             ruled = request.model_copy(update={"rules": broken})
+        written = lesson.variants if lesson is not None and build.teacher.is_model else None
         if name is None:
             rows.append(ruled)
-        elif lesson is not None and written_by_model:
-            if text := lesson.variants.get(name, ""):
-                rows.append(ruled.restyled(text, name))
-            elif build.teacher.on_failure == "rules":
-                rows.append(apply_style(ruled, operators[name], seed))
-        else:
+        elif written and written.get(name):
+            rows.append(ruled.restyled(written[name], name))
+        elif written is None or build.teacher.on_failure == "rules":
             rows.append(apply_style(ruled, operators[name], seed))
     return rows
 
@@ -137,7 +132,13 @@ def _preserved(
     if not styled:
         return list(rows)
     pairs = [(by_id[row.plain_id], row) for row in styled]
-    found = preservation(pairs, operators, rule_probabilities(policy), beside=seeds)
+    classifier = RuleClassifier(policy)
+
+    def probabilities(texts: Sequence[str]) -> list[dict[str, float]]:
+        rows_of = classifier.probabilities(texts)
+        return [dict(zip(classifier.rules, map(float, row), strict=True)) for row in rows_of]
+
+    found = preservation(pairs, operators, probabilities, beside=seeds)
     causes = {id(row): cause for row, cause in zip(styled, found, strict=True)}
     lost.update(f"variant: {cause}" for cause in causes.values() if cause)
     return [row for row in rows if not causes.get(id(row))]
@@ -155,27 +156,13 @@ def _written_twins(requests: Sequence[Request], lessons: Mapping[str, Lesson]) -
     return sorted({twin.id: twin for twin in twins}.values(), key=lambda twin: twin.id)
 
 
-def rule_probabilities(policy: Policy) -> RuleProbabilities:
-    """The rule classifier as `preservation` asks it."""
-    classifier = RuleClassifier(policy)
-
-    def probabilities(texts: Sequence[str]) -> list[dict[str, float]]:
-        found = classifier.probabilities(texts)
-        return [dict(zip(classifier.rules, map(float, row), strict=True)) for row in found]
-
-    return probabilities
-
-
 # Stages 3 and 4: answers of harmless rows, and rows that are taught, verified and fitted to the budget.
 
-OnSteps = Callable[[int], None]
 EXAMPLES, DROPPED, LESSONS = "examples.jsonl", "dropped.jsonl", "lessons.jsonl"
 ASKED = "asked.jsonl"
 
 
-def answer_rows(
-    recipe: Recipe, evolved: Path, out: Path, on_total: OnSteps, on_done: OnSteps, asked: Path | None = None
-) -> dict[str, Any]:
+def answer_rows(recipe: Recipe, evolved: Path, out: Path, bar: Bar, asked: Path | None = None) -> dict[str, Any]:
     """The target model's own answers to some harmless train rows, where the recipe wants them.
 
     `asked`: where every answer is kept as it comes, for other runs with the same model and length as well.
@@ -190,9 +177,9 @@ def answer_rows(
         return {"answers": 0}
     from forethought.models.local import LocalModel
 
-    on_total(len(chosen))
+    bar.total(len(chosen))
     model = LocalModel.load(recipe.model)
-    answers = own_answers(model, chosen, asked or out / ASKED, build.own_answer_tokens, on_done)
+    answers = own_answers(model, chosen, asked or out / ASKED, build.own_answer_tokens, bar.advance)
     write_jsonl(file, (OwnAnswer(request_id=key, answer=text, complies=True) for key, text in answers.items()))
     return {"answers": len(answers), "not_used": len(chosen) - len(answers)}
 
@@ -321,10 +308,7 @@ def data_stages(
         return DataFolders(selected, evolved, stages.pass_over(_ANSWERS, answerer), stages.pass_over(_BUILD, {}))
     with progress.bar(stages.title(_ANSWERS)) as bar:
         answered = stages.run(
-            _ANSWERS,
-            answerer,
-            lambda out: answer_rows(recipe, evolved, out, bar.total, bar.advance, own_answers),
-            keep_partial=True,
+            _ANSWERS, answerer, lambda out: answer_rows(recipe, evolved, out, bar, own_answers), keep_partial=True
         )
     with progress.bar(stages.title(_BUILD)):
         built = stages.run(_BUILD, {}, lambda out: build_rows(recipe, policy, evolved, answered, out))

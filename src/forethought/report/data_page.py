@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
 from forethought.policy import Policy
@@ -161,36 +163,17 @@ def _counts(counts: Counter[tuple[str, bool]], titles: Mapping[str, str]) -> tup
 
 
 def _lengths(words: Counter[int]) -> Lengths:
-    ordered = sorted(words.items())
-    bins = Counter(_bin(length) for length, count in ordered for _ in range(count))
-    names = [_bin(edge - 1) for edge in _EDGES] + [_bin(_EDGES[-1])]
-    filled = [place for place, name in enumerate(names) if bins[name]]
+    lengths, rows = np.array(sorted(words.items())).T
+    found, _ = np.histogram(lengths, [0, *_EDGES, np.inf], weights=rows)
+    names = [f"{low}-{high - 1}" for low, high in pairwise((0, *_EDGES))] + [f"{_EDGES[-1]}+"]
+    filled = np.flatnonzero(found)
+    median, ninety = np.quantile(lengths, [0.5, 0.9], weights=rows, method="inverted_cdf")
     return Lengths(
-        median=_quantile(ordered, 0.5),
-        ninety=_quantile(ordered, 0.9),
-        longest=ordered[-1][0],
-        bins=tuple((name, bins[name]) for name in names[filled[0] : filled[-1] + 1]),
+        median=int(median),
+        ninety=int(ninety),
+        longest=int(lengths[-1]),
+        bins=tuple((names[place], int(found[place])) for place in range(filled[0], filled[-1] + 1)),
     )
-
-
-def _bin(length: int) -> str:
-    low = 0
-    for edge in _EDGES:
-        if length < edge:
-            return f"{low}-{edge - 1}"
-        low = edge
-    return f"{low}+"
-
-
-def _quantile(ordered: list[tuple[int, int]], share: float) -> int:
-    """The shortest length that at least this share of the texts do not exceed."""
-    total = sum(count for _, count in ordered)
-    passed = 0
-    for length, count in ordered:
-        passed += count
-        if passed >= share * total:
-            return length
-    return ordered[-1][0]
 
 
 class _Reservoirs:
