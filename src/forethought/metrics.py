@@ -139,9 +139,9 @@ def _effective(value: float, variance: float, clusters: int, n: int) -> float:
     return min(size, float(n))
 
 
-def wilson(value: float, size: float, freedom: float = math.inf, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (1927) for a share at an effective sample size, with Student's quantile."""
-    z = student.ppf(0.5 + confidence / 2, freedom)
+def wilson(value: float, size: float, freedom: float = math.inf) -> tuple[float, float]:
+    """Wilson's 95 % score interval (1927) for a share at an effective sample size, with Student's quantile."""
+    z = student.ppf(0.975, freedom)
     middle = (value + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z / (1 + z**2 / size) * math.sqrt(max(0.0, value * (1 - value) / size + z**2 / (4 * size**2)))
     return max(0.0, min(middle - half, value)), min(1.0, max(middle + half, value))

@@ -19,9 +19,18 @@ from inspect_ai.model import GenerateConfig, Model, ModelOutput, ModelUsage, Res
 from inspect_ai.util import JSONSchema
 
 from forethought.errors import ConfigError, ModelError
-from forethought.models.asking import Limiter, open_model
 from forethought.models.calls import run_calls
-from forethought.models.callspec import Call, CallResults, CallSettings, Price, Progress, Reject, content_key, cost_of
+from forethought.models.callspec import (
+    Call,
+    CallProgress,
+    CallResults,
+    CallSettings,
+    Price,
+    Reject,
+    content_key,
+    cost_of,
+)
+from forethought.models.client import Limiter, open_model
 from forethought.records import Message
 from tests.mock_teacher import MockTeacher, Reply, Script, counts_of, server_process
 
@@ -122,7 +131,7 @@ def test_too_many_requests_lower_the_concurrency_and_lose_nothing(tmp_path: Path
     def script(messages: list[dict[str, str]], number: int) -> Reply:
         return Reply(status=429, seconds=0.02) if teacher_of[0].running > 6 else Reply("ok", seconds=0.2)
 
-    seen: list[Progress] = []
+    seen: list[CallProgress] = []
     with MockTeacher(script) as teacher:
         teacher_of.append(teacher)
         settings = FAST.model_copy(
@@ -169,7 +178,7 @@ def test_a_busy_server_is_waited_for_as_long_as_was_chosen_where_inspects_own_re
 def test_calls_do_not_stay_in_memory(tmp_path: Path) -> None:
     found: list[int] = []
 
-    def told(progress: Progress) -> None:
+    def told(progress: CallProgress) -> None:
         if progress.done == progress.total:
             gc.collect()
             found.append(sum(isinstance(one, ModelEvent) for one in gc.get_objects()))
@@ -319,7 +328,7 @@ def test_trap_11_a_run_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path)
 
 
 def test_progress_tells_rows_tokens_and_cost(tmp_path: Path) -> None:
-    seen: list[Progress] = []
+    seen: list[CallProgress] = []
     settings = FAST.model_copy(update={"price": Price(input=2.0, output=8.0), "concurrency": 1})
     results, _ = _run(_echo, 4, tmp_path / "j", settings, on_progress=seen.append)
     assert [(progress.done, progress.total) for progress in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]

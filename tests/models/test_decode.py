@@ -1,8 +1,12 @@
-"""Decoding: what transformers would write, and a verdict that is steered and measured."""
+"""Decoding: what transformers would write, greedy or drawn, in any company, and a verdict that is steered."""
 
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +14,13 @@ import torch
 from transformers import LlamaConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from forethought.models.decode import VERDICT_TOKENS, Decoder, Row, VerdictTokens
-from tests.tiny import tiny_model, tiny_tokenizer
+from forethought.models import prefix
+from forethought.models.conversation import Conversation, Response
+from forethought.models.decode import VERDICT_TOKENS, Decoder, Draws, Row, VerdictTokens, drawn, draws_for, in_order
+from forethought.models.local import LocalModel
+from forethought.models.prefix import MIN_SHARED, Node, passes, share
+from tests.scripted import as_messages
+from tests.tiny import tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 PROMPTS = ("Hello", "What is the capital of Norway, and how many people live there?", "Name three kinds of pasta.", "a")
 NO_END = frozenset({0})
@@ -228,3 +237,263 @@ def test_closing_before_a_verdict_is_led(tokenizer: Any, verdict: VerdictTokens)
     _scripted(tokenizer, "Intent: hi\n</think>" + " and" * (VERDICT_TOKENS + 20)).run([row], verdict)
     assert row.led
     assert "</think>" not in tokenizer.decode(row.made[: row.verdict_at])
+
+
+class _Fixed(random.Random):
+    """Says one number."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self._number = number
+
+    def random(self) -> float:
+        return self._number
+
+
+def _fixed(number: float, temperature: float = 1.0) -> Draws:
+    return Draws(temperature, _Fixed(number))
+
+
+@pytest.mark.parametrize(("number", "token"), [(0.0, 0), (0.49, 0), (0.51, 2), (0.74, 2), (0.76, 3), (0.999999, 3)])
+def test_a_token_is_found_by_the_inverse_of_its_distribution(number: float, token: int) -> None:
+    """Probabilities .5, 0, .25, .25: the borders lie at .5 and .75, and the second is never drawn."""
+    logits = torch.tensor([[math.log(2.0), -math.inf, 0.0, 0.0]])
+    assert drawn(logits, [_fixed(number)]) == [token]
+
+
+def test_what_is_impossible_is_not_drawn_at_the_border() -> None:
+    assert drawn(torch.tensor([[-math.inf, 0.0, -math.inf]]), [_fixed(0.0)]) == [1]
+
+
+def test_temperature_divides_the_logits() -> None:
+    """Log-odds of ln 4 at temperature 2 are ln 2: the first token has two thirds. Rows keep their own."""
+    logits = torch.tensor([[math.log(4.0), 0.0]]).repeat(4, 1)
+    numbers = [_fixed(0.66, 2.0), _fixed(0.67, 2.0), _fixed(0.79, 1.0), _fixed(0.81, 1.0)]
+    assert drawn(logits, numbers) == [0, 1, 0, 1]
+
+
+def test_tokens_come_as_often_as_they_are_likely() -> None:
+    draws = draws_for(1.0, 5, [1, 2])
+    assert draws is not None
+    logits = torch.tensor([[math.log(6.0), math.log(3.0), 0.0]])
+    count = Counter(drawn(logits, [draws])[0] for _ in range(4000))
+    # Standard error of a share of .6 among 4,000 is .008.
+    assert [count[token] / 4000 for token in range(3)] == pytest.approx([0.6, 0.3, 0.1], abs=0.03)
+
+
+def test_no_draws_at_temperature_0() -> None:
+    assert draws_for(0.0, 3, [1]) is None
+
+
+def _rows(tokenizer: Any, seeds: tuple[int, ...] = (0, 0, 0, 0), temperature: float = 1.0) -> list[Row]:
+    prompts = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in PROMPTS]
+    return [
+        Row(place, prompt, 8 + place, draws=draws_for(temperature, seed, prompt))
+        for place, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+    ]
+
+
+def _made(model: Any, tokenizer: Any, rows: list[Row], batch_size: int = 128) -> list[list[int]]:
+    Decoder(model, tokenizer, NO_END, batch_size).run(rows)
+    return [row.made for row in rows]
+
+
+def test_a_sample_is_the_same_in_any_company(model: Any, tokenizer: Any) -> None:
+    together = _made(model, tokenizer, _rows(tokenizer))
+    assert _made(model, tokenizer, _rows(tokenizer), batch_size=2) == together
+    for place, row in enumerate(_rows(tokenizer)):
+        assert _made(model, tokenizer, [row]) == [together[place]]
+
+
+def test_seeds_and_prompts_are_drawn_apart(model: Any, tokenizer: Any) -> None:
+    one, other = (_made(model, tokenizer, _rows(tokenizer, (seed,) * 4)) for seed in (0, 1))
+    assert all(first != second for first, second in zip(one, other, strict=True))
+    prompt = [5, 6, 7]
+    first, second = draws_for(1.0, 0, prompt), draws_for(1.0, 0, [*prompt, 8])
+    assert first is not None
+    assert second is not None
+    assert first.random.random() != second.random.random()
+
+
+def test_greedy_rows_are_untouched_beside_sampled_ones(model: Any, tokenizer: Any) -> None:
+    alone = _made(model, tokenizer, _rows(tokenizer, temperature=0.0))
+    mixed = _rows(tokenizer)
+    for place in (0, 2):
+        mixed[place].draws = None
+    made = _made(model, tokenizer, mixed)
+    assert [made[0], made[2]] == [alone[0], alone[2]]
+    assert made[1] != alone[1]
+
+
+def test_the_verdict_is_read_and_not_drawn(model: Any, tokenizer: Any) -> None:
+    """Log-odds are those of a plain forward at temperature 1 over the sampled thought; the threshold decides."""
+    ids = {text: tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (" refuse", " comply")}
+    lead = tuple(tokenizer("\nVerdict:", add_special_tokens=False)["input_ids"])
+    close = tuple(tokenizer("\n</think>\n", add_special_tokens=False)["input_ids"])
+    verdict = VerdictTokens("Verdict:", lead, ids[" refuse"], ids[" comply"], "</think>", close)
+    thoughts = set()
+    for seed in range(6):
+        prompt = list(tokenizer(PROMPTS[1], add_special_tokens=False)["input_ids"])
+        row = Row(0, prompt, 3, watch=True, think_budget=7, draws=draws_for(3.0, seed, prompt))
+        Decoder(model, tokenizer, NO_END).run([row], verdict)
+        with torch.no_grad():
+            logits = model(torch.tensor([row.prompt + row.made[: row.verdict_at]])).logits[0, -1]
+        odds = float(logits[verdict.refuse[0]] - logits[verdict.comply[0]])
+        assert row.log_odds == pytest.approx(odds, abs=1e-4)
+        assert row.refuses == (odds >= 0.0)
+        thoughts.add(tuple(row.made[:7]))
+    assert len(thoughts) > 3
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> LocalModel:
+    return LocalModel.load(str(tiny_folder()), tiny_adapter(tmp_path_factory.mktemp("a")), dtype="float32")
+
+
+def _asked(seed: int, temperature: float = 1.0) -> Conversation:
+    return Conversation(messages=as_messages("Hello"), think_budget=6, temperature=temperature, sample_seed=seed)
+
+
+def test_seeded_conversations_are_samples(thinker: LocalModel) -> None:
+    replies = thinker.reply([_asked(0), _asked(1), _asked(0), _asked(0, 0.0)], 4, threshold=math.inf)
+    assert replies == thinker.reply([_asked(0), _asked(1), _asked(0), _asked(0, 0.0)], 4, threshold=math.inf)
+    first, second, again, greedy = (reply for reply in replies if isinstance(reply, Response))
+    assert first == again
+    assert len({first.reasoning_text, second.reasoning_text, greedy.reasoning_text}) == 3
+    (plain,) = thinker.reply([Conversation(messages=as_messages("Hello"), think_budget=6)], 4, threshold=math.inf)
+    assert isinstance(plain, Response)
+    assert (greedy.reasoning_text, greedy.answer) == (plain.reasoning_text, plain.answer)
+
+
+def test_samples_behind_one_prompt_are_not_answered_as_one(tmp_path: Path) -> None:
+    """The base's answers are asked once a prompt where they are greedy, and once a sample where they are not."""
+    model = LocalModel.load(str(tiny_folder()))
+    replies = model.reply([_asked(seed) for seed in range(4)] + [_asked(3, 0.0), _asked(4, 0.0)], 6)
+    answers = [reply.answer for reply in replies if isinstance(reply, Response)]
+    assert len(set(answers[:4])) == 4
+    assert answers[4] == answers[5]
+
+
+def test_known_greedy_answers_are_not_given_for_samples(tmp_path: Path) -> None:
+    model = LocalModel.load(str(tiny_folder()))
+    model.known_answers = {(model.prompt_text(as_messages("Hello")), 4): Response(answer="known")}
+    replies = model.reply([_asked(0), _asked(0, 0.0)], 4)
+    assert [reply.answer == "known" for reply in replies if isinstance(reply, Response)] == [False, True]
+
+
+def test_a_greedy_conversation_is_dumped_as_before() -> None:
+    """Keys of stored answers and seeds of other draws are made of dumps."""
+    greedy = Conversation(messages=as_messages("Hello"))
+    assert set(greedy.model_dump()) == {"messages", "prefill", "think_budget"}
+    sampled = _asked(2)
+    assert Conversation.model_validate_json(sampled.model_dump_json()) == sampled
+    assert len({one.model_dump_json() for one in (greedy, sampled, _asked(3), _asked(2, 0.5))}) == 4
+
+
+def _prompts(rng: random.Random) -> list[list[int]]:
+    """Prompts of 1 to 150 tokens: alone, sharing one beginning, sharing two, and equal to another's."""
+
+    def some(n: int) -> list[int]:
+        return [rng.randrange(20, 1000) for _ in range(n)]
+
+    head, long = some(20), some(90)
+    prompts = [some(1), some(2), some(150), head, head + some(3)]
+    prompts += [head + some(rng.randrange(1, 12)) for _ in range(6)]
+    prompts += [head + long + some(rng.randrange(0, 9)) for _ in range(6)]
+    other = some(47)  # what comes before differs in length within one level
+    prompts += [other + some(rng.randrange(1, 12)) for _ in range(4)]
+    return [*prompts, prompts[7], prompts[13]]
+
+
+@pytest.mark.parametrize(("batch_size", "most_tokens"), [(128, None), (4, None), (1, None), (6, 300), (128, 10)])
+def test_refilled_rows_are_what_generate_writes(
+    model: Any, tokenizer: Any, batch_size: int, most_tokens: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever runs beside a row, moves into its slot or shares its beginning, in however small a buffer."""
+    monkeypatch.setattr(prefix, "_ROOM", 4)  # it has to be moved and grown many times
+    monkeypatch.setattr(prefix, "PASS_TOKENS", 200)
+    rng = random.Random(3)
+    prompts = _prompts(rng)
+    rows = [Row(place, prompt, max_new=rng.randrange(1, 30)) for place, prompt in enumerate(prompts)]
+    done = list(Decoder(model, tokenizer, NO_END, batch_size, most_tokens=most_tokens).stream(iter(in_order(rows))))
+    assert sorted(row.index for row in done) == list(range(len(rows)))
+    for row in rows:
+        assert row.made == _generated(model, row.prompt, row.max_new, end=0), row.index
+
+
+def test_rows_are_given_back_before_all_are_taken(model: Any, tokenizer: Any) -> None:
+    """A stream of any length is held a batch at a time."""
+    taken: list[int] = []
+
+    def endless() -> Iterator[Row]:
+        for number in range(10_000):
+            taken.append(number)
+            yield Row(number, [30 + number % 7, 50, 60], max_new=2)
+
+    stream = Decoder(model, tokenizer, NO_END, batch_size=8).stream(endless())
+    first = [next(stream) for _ in range(3)]
+    assert all(len(row.made) == 2 for row in first)
+    assert len(taken) <= 8 + 1
+
+
+def test_rows_side_by_side_are_bounded_by_tokens(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    own = prefix.Slots.next_token
+
+    def watched(self: prefix.Slots) -> Any:
+        mask, positions = own(self)
+        seen.append((mask.shape[0], mask.shape[1]))
+        return mask, positions
+
+    monkeypatch.setattr(prefix.Slots, "next_token", watched)
+    rows = [Row(n, [40 + n] * (10 + 10 * n), max_new=5) for n in range(12)]
+    Decoder(model, tokenizer, NO_END, most_tokens=400).run(rows)
+    assert all(len(row.made) == 5 for row in rows)
+    assert max(count * span for count, span in seen) <= 400
+    assert max(count for count, _ in seen) > 4  # short ones run side by side
+
+
+def test_shared_beginnings_are_read_once() -> None:
+    head, middle = list(range(100, 140)), list(range(200, 230))
+    rows = [[*head, *middle, 1, 2], [*head, 7], [*head, *middle, 3], [5, 6], [*head, *middle, 1, 2]]
+    levels = share(rows)
+    nodes = [node for level in levels for node in level]
+    assert sum(len(node.tokens) for node in nodes) == 40 + 30 + 2 + 1 + 1 + 2 + 2
+    for place, row in enumerate(rows):
+        (end,) = [node for node in nodes if place in node.rows]
+        path = end.path()
+        assert [token for node in path for token in node.tokens] == row
+        assert [node.start for node in path] == [sum(len(n.tokens) for n in path[:i]) for i in range(len(path))]
+    # A parent is filled before its children.
+    level_of = {id(node): number for number, level in enumerate(levels) for node in level}
+    assert all(level_of[id(node.parent)] < level_of[id(node)] for node in nodes if node.parent is not None)
+
+
+def test_short_beginnings_and_capped_ones_are_not_shared() -> None:
+    head = list(range(100, 100 + MIN_SHARED - 1))
+    assert [len(level) for level in share([[*head, 1], [*head, 2]])] == [2]
+    head.append(99)
+    assert [len(level) for level in share([[*head, 1], [*head, 2]])] == [1, 2]
+    assert [len(level) for level in share([[*head, 1], [*head, 2]], [len(head), len(head) - 1])] == [2]
+
+
+def test_long_prompts_come_first_and_like_ones_together() -> None:
+    prompts = [[1] * 5, [2] * 400, [3] * 300, [2] * 410, [1] * 6, [4] * 30, [1] * 200, [5] * 900]
+    ordered = [row.index for row in in_order([Row(n, prompt, 1) for n, prompt in enumerate(prompts)])]
+    assert ordered == [7, 1, 3, 2, 0, 4, 6, 5]
+
+
+def _lengths(overhead: int, lengths: list[int], start: int = 0) -> list[list[int]]:
+    nodes = [Node([1] * length, None, start) for length in lengths]
+    return sorted(sorted(len(node.tokens) for node in one) for one in passes(nodes, overhead))
+
+
+def test_nodes_are_divided_so_that_padding_and_passes_cost_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Together 4 x 50 = 200; apart 10 + 2 x 5 and 10 + 2 x 50: 130.
+    assert _lengths(10, [5, 50, 4, 49]) == [[4, 5], [49, 50]]
+    assert _lengths(100, [5, 50, 4, 49]) == [[4, 5, 49, 50]]
+    monkeypatch.setattr(prefix, "PASS_TOKENS", 100)
+    assert _lengths(1000, [40, 40, 40]) == [[40], [40, 40]]
+    assert _lengths(1000, [40, 40, 40], start=60) == [[40], [40], [40]]
+    assert _lengths(1000, [400]) == [[400]]
+    assert list(passes([], 10)) == []

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from forethought.attacks.base import Attack, Attacked, Given, Wanted
 from forethought.attacks.catalogue import attack_request, why_not
 from forethought.attacks.rewritten import REFUSED, UNCHANGED, Unfit, read_rewrite
-from forethought.models.callspec import Call, CallSettings, Progress, Reject
+from forethought.models.callspec import Call, CallProgress, CallSettings, Reject
 from forethought.models.conversation import Able
 from forethought.records import Record, Request
 from forethought.store import Store, locked, read_store
@@ -144,7 +144,7 @@ def attacker(
     model: str | Model,
     journal: Path,
     settings: CallSettings = ATTACKER_SETTINGS,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[CallProgress], None] | None = None,
 ) -> AskAttacker:
     """Asks a model through the one runner of model calls: concurrent, journalled, in bounded time.
 

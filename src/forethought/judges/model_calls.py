@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from forethought.errors import ModelError
 from forethought.judges.base import JUDGE_SETTINGS, Item, Measure, Verdict, judge_the_rest, not_judged
-from forethought.models.callspec import Call, CallSettings, Progress, Reject
+from forethought.models.callspec import Call, CallProgress, CallSettings, Reject
 from forethought.records import Message
 from forethought.refusal import refusal_outcome
 
@@ -180,7 +180,7 @@ def ask(
     settings: CallSettings,
     read: Callable[[str, str], T | Reject],
     schema: ResponseSchema | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[CallProgress], None] | None = None,
 ) -> dict[str, T | Reject]:
     """What was read from each call's answer, by key, in order; a Reject holds the cause where nothing could be read.
 
@@ -199,7 +199,7 @@ def ask(
         found[key] = read(key, text)
         return found[key]
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: CallProgress) -> None:
         nonlocal answered, done_when_answered
         answers = progress.usage.calls + progress.usage.reused
         if answers > answered:

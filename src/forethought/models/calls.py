@@ -20,7 +20,21 @@ from typing import Any, Generic
 from inspect_ai.model import Model, ResponseSchema
 
 from forethought.errors import ConfigError, ModelError
-from forethought.models.asking import (
+from forethought.models.callspec import (
+    Accept,
+    Answer,
+    Call,
+    CallProgress,
+    CallResults,
+    CallSettings,
+    Reject,
+    T,
+    Usage,
+    content_key,
+    cost_of,
+    price_of,
+)
+from forethought.models.client import (
     Connection,
     Failure,
     chat_message,
@@ -28,20 +42,6 @@ from forethought.models.asking import (
     open_model,
     side_by_side,
     wait_s,
-)
-from forethought.models.callspec import (
-    Accept,
-    Answer,
-    Call,
-    CallResults,
-    CallSettings,
-    Progress,
-    Reject,
-    T,
-    Usage,
-    content_key,
-    cost_of,
-    price_of,
 )
 from forethought.records import Message
 from forethought.store import Store
@@ -61,7 +61,7 @@ def run_calls(
     settings: CallSettings,
     accept: Accept[T],
     schema: ResponseSchema | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[CallProgress], None] | None = None,
 ) -> CallResults[T]:
     """Asks a model everything, each call until its answer is accepted.
 
@@ -91,7 +91,7 @@ class _Run(Generic[T]):
         settings: CallSettings,
         accept: Accept[T],
         schema: ResponseSchema | None,
-        on_progress: Callable[[Progress], None] | None,
+        on_progress: Callable[[CallProgress], None] | None,
     ) -> None:
         self._model, self._calls, self._journal, self._settings = model, calls, journal, settings
         self._accept, self._on_progress = accept, on_progress
@@ -233,7 +233,7 @@ class _Run(Generic[T]):
         if self._on_progress is not None:
             usage = self._usage()
             rate = self._asked_for / max(usage.seconds, 1e-9)
-            self._on_progress(Progress(self._done, len(self._calls), usage, rate, self._connection.limit))
+            self._on_progress(CallProgress(self._done, len(self._calls), usage, rate, self._connection.limit))
 
 
 def _again(text: str, rejection: Reject) -> tuple[Message, Message]:

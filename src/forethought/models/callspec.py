@@ -155,7 +155,7 @@ class Reject:
 
 
 @dataclass(frozen=True)
-class Progress:
+class CallProgress:
     """Where a run stands."""
 
     done: int

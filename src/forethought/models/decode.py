@@ -20,23 +20,20 @@ import torch
 from forethought.models.prefix import Node, Slots, read, share
 
 
+@dataclass(frozen=True)
 class Draws:
-    """The random numbers of one row."""
+    """The random numbers of one row, and its temperature: 1 samples as the model predicts, less is nearer to greedy."""
 
-    def __init__(self, temperature: float, seed: int, prompt: Sequence[int]) -> None:
-        """`temperature` above 0 divides the logits: 1 samples as the model predicts, less is nearer to greedy."""
-        self.temperature = temperature
-        said = f"{seed}:{temperature!r}:{','.join(map(str, prompt))}"
-        self._random = random.Random(hashlib.sha256(said.encode()).digest())
-
-    def number(self) -> float:
-        """The next one, uniform in [0, 1)."""
-        return self._random.random()
+    temperature: float
+    random: random.Random
 
 
 def draws_for(temperature: float, seed: int, prompt: Sequence[int]) -> Draws | None:
     """A row's draws; None for a temperature of 0, which is greedy."""
-    return Draws(temperature, seed, prompt) if temperature > 0 else None
+    if temperature <= 0:
+        return None
+    said = f"{seed}:{temperature!r}:{','.join(map(str, prompt))}"
+    return Draws(temperature, random.Random(hashlib.sha256(said.encode()).digest()))
 
 
 def drawn(logits: torch.Tensor, draws: Sequence[Draws]) -> list[int]:
@@ -46,7 +43,7 @@ def drawn(logits: torch.Tensor, draws: Sequence[Draws]) -> list[int]:
     """
     temperatures = torch.tensor([one.temperature for one in draws], dtype=torch.float64, device=logits.device)
     cumulative = (logits.double() / temperatures[:, None]).softmax(-1).cumsum(-1)  # B V
-    numbers = torch.tensor([one.number() for one in draws], dtype=torch.float64, device=logits.device)
+    numbers = torch.tensor([one.random.random() for one in draws], dtype=torch.float64, device=logits.device)
     # To the right: the first token whose border lies above the number, so that none of probability 0 is drawn.
     found = torch.searchsorted(cumulative, (numbers * cumulative[:, -1])[:, None], right=True)
     return [int(token) for token in found[:, 0].clamp(max=logits.shape[-1] - 1).tolist()]
@@ -61,6 +58,8 @@ def drawn(logits: torch.Tensor, draws: Sequence[Draws]) -> list[int]:
 # thought ends in a verdict with a probability. One that rambles on after its verdict, or
 # stops there, is closed: every verdict is acted on.
 
+_TAIL = 8
+"""Last tokens of a turn in which the verdict's anchor, or the closing marker, may end."""
 VERDICT_TOKENS = 48
 """Room for the verdict's rules and reasons, the closing marker included."""
 
@@ -123,11 +122,10 @@ class Steering:
         end_ids: frozenset[int],
         verdict: VerdictTokens | None = None,
         threshold: float = 0.0,
-        tail_tokens: int = 8,
     ) -> None:
         """`threshold`: a watched row refuses when its log-odds are at least this."""
         self._tokenizer, self._end_ids = tokenizer, end_ids
-        self._verdict, self._threshold, self._tail = verdict, threshold, tail_tokens
+        self._verdict, self._threshold = verdict, threshold
 
     def step(self, row: Row, logits: torch.Tensor, proposed: int) -> None:
         """Adds one token to a row, and says on it whether it is done. `logits` of shape (vocabulary,).
@@ -191,8 +189,8 @@ class Steering:
 
     def _tail_of(self, row: Row, *further: int) -> str:
         """The end of the model's own turn."""
-        made = row.made[-self._tail :]
-        n_before = min(self._tail - len(made), row.opened)
+        made = row.made[-_TAIL:]
+        n_before = min(_TAIL - len(made), row.opened)
         before = row.prompt[-n_before:] if n_before else []
         return self._text([*before, *made, *further])
 

@@ -21,7 +21,8 @@ from inspect_ai.model import ChatMessageAssistant, ContentReasoning, Model, Mode
 from pydantic import Field
 
 from forethought.errors import ConfigError, ModelError
-from forethought.models.asking import (
+from forethought.models.callspec import ClientSettings
+from forethought.models.client import (
     Connection,
     Failure,
     chat_message,
@@ -30,7 +31,6 @@ from forethought.models.asking import (
     side_by_side,
     wait_s,
 )
-from forethought.models.callspec import ClientSettings
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import parse

@@ -24,8 +24,8 @@ from forethought.data.teachers.llm import estimate, lessons_from_model
 from forethought.data.teachers.read import TeachTask, lessons_from_dataset
 from forethought.errors import ConfigError, StageError
 from forethought.manifest import write_json
-from forethought.models.asking import open_model
 from forethought.models.callspec import CallSettings, Price, Usage, price_of
+from forethought.models.client import open_model
 from forethought.pipeline.recipe import BuildConfig, DataConfig, TeacherConfig
 from forethought.policy import Policy
 from forethought.progress import Progress

@@ -23,7 +23,7 @@ from forethought.data.teach import INTENT_WORDS, MAX_REQUEST_CHARACTERS, Lesson
 from forethought.data.teachers.read import TeachTask, read_lesson
 from forethought.errors import ConfigError
 from forethought.models.calls import run_calls
-from forethought.models.callspec import Call, CallSettings, Price, Progress, Usage, cost_of
+from forethought.models.callspec import Call, CallProgress, CallSettings, Price, Usage, cost_of
 from forethought.policy import Policy, Rule
 from forethought.records import Message, Record, Request
 
@@ -135,7 +135,7 @@ def lessons_from_model(
     model: str | Model,
     journal: Path,
     settings: CallSettings,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[CallProgress], None] | None = None,
 ) -> tuple[dict[str, Lesson], Counter[str], Usage]:
     """(lessons by request id, causes, usage).
 
