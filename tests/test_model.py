@@ -51,6 +51,7 @@ def test_a_trained_folder_says_how_it_came_to_its_verdict(thinker: Model) -> Non
     assert thinker.threshold == 0.5
     assert reply.threshold == pytest.approx(1 / (1 + math.exp(-0.5)))
     assert reply.probability is not None
+    assert reply.threshold is not None
     assert reply.verdict == ("refuse" if reply.probability >= reply.threshold else "comply")
     assert reply.thought
     assert reply.tokens.thought > 0
