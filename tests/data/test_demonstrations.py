@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from forethought.data import demonstrations
 from forethought.data.demonstrations import (
     DIMS,
     choose_demonstrations,
@@ -63,7 +64,7 @@ def test_lengths_of_the_papers_demonstrations_vary() -> None:
 # Choosing
 
 
-def test_one_of_each_cluster_is_chosen_the_one_nearest_its_centre() -> None:
+def test_one_of_each_cluster_is_chosen_the_one_nearest_its_centre(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three clusters on a line, worked out by hand: the middle one of each is nearest the mean."""
     shown = _about("a1", "a2", "a3", "b1", "b2", "b3", "c1", "c2", "c3")
     places = {"a": 0.0, "b": 10.0, "c": 20.0}
@@ -71,7 +72,8 @@ def test_one_of_each_cluster_is_chosen_the_one_nearest_its_centre() -> None:
     def on_a_line(texts: Sequence[str]) -> NDArray[np.float64]:
         return np.array([[places[text[0]] + 0.1 * int(text[1])] for text in texts])
 
-    chosen = choose_demonstrations(_operator(shown), k=3, embed=on_a_line)
+    monkeypatch.setattr(demonstrations, "lsa_embed", on_a_line)
+    chosen = choose_demonstrations(_operator(shown), k=3)
     assert [one.rewritten for one in chosen] == ["a2", "b2", "c2"]
 
 

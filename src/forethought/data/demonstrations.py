@@ -9,7 +9,7 @@ Texts are embedded without a model or a network: TF-IDF and a truncated SVD (lat
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,6 @@ HELD = 0.8
 """Share of an evaluation request's content words in a styled text from which it counts as a variant of it."""
 _FEWEST_WORDS = 3
 _FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".txt")
-Embed = Callable[[Sequence[str]], NDArray[np.float64]]
-"""Texts to vectors of unit length, shape (texts, dims). A text's vector may depend on the texts beside it."""
 DIMS = 64
 """Most dimensions of an embedded text."""
 
@@ -69,7 +67,6 @@ def choose_demonstrations(
     seed: int = 0,
     against: Sequence[Request] = (),
     folder: Path | None = None,
-    embed: Embed = lsa_embed,
 ) -> tuple[Demonstration, ...]:
     """At most k varied demonstrations of the operator's pool, none of them near a request of `against`.
 
@@ -77,7 +74,7 @@ def choose_demonstrations(
     All usable ones where the pool holds no more than k. In the order of the pool.
     Raises InputError for a pool that can't be read.
     """
-    return _nearest_centroids(usable_demonstrations(operator_pool(operator, folder), against), k, seed, embed)
+    return _nearest_centroids(usable_demonstrations(operator_pool(operator, folder), against), k, seed)
 
 
 def operator_pool(operator: Operator, folder: Path | None = None) -> tuple[Demonstration, ...]:
@@ -142,14 +139,14 @@ def _near(shown: Pieces, tested: Pieces) -> bool:
     return held >= HELD or jaccard(shown, tested) >= NEAR
 
 
-def _nearest_centroids(pool: Sequence[Demonstration], k: int, seed: int, embed: Embed) -> tuple[Demonstration, ...]:
+def _nearest_centroids(pool: Sequence[Demonstration], k: int, seed: int) -> tuple[Demonstration, ...]:
     if len(pool) <= k:
         return tuple(pool)
     if k < 1:
         return ()
     from sklearn.cluster import KMeans
 
-    vectors = embed([shown.rewritten for shown in pool])
+    vectors = lsa_embed([shown.rewritten for shown in pool])
     distinct = len(np.unique(vectors, axis=0))
     centres = KMeans(min(k, distinct), random_state=seed, n_init=10).fit(vectors).cluster_centers_
     distances = np.linalg.norm(vectors[:, None, :] - centres[None, :, :], axis=2)  # (pool, centres)

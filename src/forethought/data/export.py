@@ -347,7 +347,6 @@ class BuildFacts(Record):
     commit: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, Any] = Field(default_factory=dict)
-    licence_note: str = "Each source keeps its own licence; whoever shares this set has to keep to all of them."
 
 
 def card(build: BuildFacts) -> str:

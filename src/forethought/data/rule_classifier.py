@@ -14,11 +14,11 @@ some thirty short texts a second on a core.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -71,7 +71,6 @@ class RuleClassifier:
         without it) and is meant for thousands of texts, not millions. Raises ConfigError
         when fewer than two rules have an example.
         """
-        self.kind = kind
         self.rules = policy.rule_ids
         """The columns of `probabilities`, in the policy's order."""
         own = _own_rows(policy)
@@ -252,20 +251,13 @@ def cached_features(features: EmbeddedFeatures, texts: Sequence[str]) -> NDArray
     """Features of training texts, from the cache folder where these very texts were read before."""
     key = hashlib.sha256("\x1e".join([f"1 {LAYER} {_MAX_TOKENS} {_BATCH}", *texts]).encode()).hexdigest()[:16]
     file = cache_folder() / "rule-features" / f"{key}.npy"
-    if (kept := _read(file, len(texts))) is not None:
-        return kept
+    with contextlib.suppress(OSError, ValueError, EOFError):  # there is none, or what stands there is damaged
+        kept: NDArray[np.float32] = np.load(file, allow_pickle=False)
+        if kept.ndim == 2 and len(kept) == len(texts):
+            return kept
     found = features(texts)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{key}.part-{os.getpid()}.npy")
     np.save(part, found)
     os.replace(part, file)
     return found
-
-
-def _read(file: Path, n_texts: int) -> NDArray[np.float32] | None:
-    """A cached array; None where there is none, or what stands there is damaged."""
-    try:
-        kept: NDArray[np.float32] = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return kept if kept.ndim == 2 and len(kept) == n_texts else None

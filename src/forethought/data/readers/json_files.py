@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import ijson
 
@@ -118,7 +118,8 @@ class _Part(NamedTuple):
     """Where it stands."""
     path: Path
     """What that makes of its rows' category and label."""
-    kind: Literal["list", "rows"]
+    is_list: bool
+    """False for an object of rows by id."""
 
 
 class _Recoded:
@@ -137,20 +138,20 @@ class _Recoded:
 
 def _stream(name: str, opener: Opener, is_list: bool) -> Iterator[Row]:
     """Rows of a large file: its lists one by one, or of the whole where no plan of lists fits it."""
-    plan = [_Part((), (), "list")] if is_list else _plan(_outline(name, opener), (), ())
-    if plan is None or len(plan) > _TABLES:
-        with open_text(name, opener) as file:
-            yield from _walk(json.load(file))
+    plan = [_Part((), (), True)] if is_list else _plan(_outline(name, opener), (), ())
+    if plan is not None and len(plan) <= _TABLES:
+        for part in plan:
+            yield from _stream_part(name, opener, part)
         return
-    for part in plan:
-        yield from _stream_part(name, opener, part)
+    with open_text(name, opener) as file:
+        yield from _walk(json.load(file))
 
 
 def _stream_part(name: str, opener: Opener, part: _Part) -> Iterator[Row]:
     with open_text(name, opener) as file:
         source = _Recoded(file)
         try:
-            if part.kind == "list":
+            if part.is_list:
                 items = ijson.items(source, ".".join((*part.keys, "item")), use_float=True)
                 yield from _walk_list(items, part.path)
             else:
@@ -206,11 +207,11 @@ def _plan(node: Any, keys: Path, path: Path) -> list[_Part] | None:
         return None
     children = [node[key] for key, _ in below]
     if all(isinstance(child, dict) and child and _branches(child, path) is None for child in children):
-        return None if any(_is_table_object(child) for child in children) else [_Part(keys, path, "rows")]
+        return None if any(_is_table_object(child) for child in children) else [_Part(keys, path, False)]
     plan: list[_Part] = []
     for key, longer in below:
         child, place = node[key], (*keys, key)
-        found = [_Part(place, longer, "list")] if isinstance(child, list) else _plan(child, place, longer)
+        found = [_Part(place, longer, True)] if isinstance(child, list) else _plan(child, place, longer)
         if found is None:
             return None
         plan += found
