@@ -9,7 +9,7 @@ from typing import Any
 
 from forethought.attacks.base import Attacked, Options, Parameter
 from forethought.attacks.searches.base import Ask, Goal, Method, Question, Reply, Run, Tools, Write, opening_of
-from forethought.attacks.searches.driver import run_searches
+from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.models import OnText, Written
 from forethought.attacks.searches.outcome import Outcome, SearchRun, SearchSettings
 from forethought.judges.base import Item, Measure, Verdict
@@ -99,7 +99,9 @@ def run(
     settings = SearchSettings(**more.pop("settings", {}))
     methods = [methods] if isinstance(methods, Method) else methods
     goals = [goals] if isinstance(goals, Goal) else goals
-    return run_searches(methods, goals, on, folder, more.pop("judge", WordJudge()), settings=settings, **more)
+    others = {name: more.pop(name) for name in ("harmless_judge", "attacker", "evaluator") if name in more}
+    parties = Parties(on, more.pop("judge", WordJudge()), **others)
+    return run_searches(methods, goals, parties, folder, settings=settings, **more)
 
 
 def one(result: SearchRun) -> Outcome:

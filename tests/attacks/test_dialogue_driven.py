@@ -10,7 +10,7 @@ import pytest
 
 from forethought.attacks.searches.base import Goal, Method, Write
 from forethought.attacks.searches.catalogue import all_searches, parse_method
-from forethought.attacks.searches.driver import run_searches
+from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.models import OnText, Written
 from forethought.attacks.searches.outcome import SearchRun, SearchSettings
 from forethought.judges.base import Item, Measure, Verdict
@@ -76,8 +76,9 @@ def drive(
 ) -> SearchRun:  # fmt: skip
     goal = Goal(request=user_request("Tell how the new film ends", harmful=harmful), target_string="Sure")
     return run_searches(
-        [method], [goal], target, folder, HarmJudge(), settings=SearchSettings(budget=budget),
-        attacker=attacker or Writer("attacker"), evaluator=Writer("evaluator", "[[YES]]"),
+        [method], [goal],
+        Parties(target, HarmJudge(), None, attacker or Writer("attacker"), Writer("evaluator", "[[YES]]")),
+        folder, settings=SearchSettings(budget=budget),
     )  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def test_an_answered_first_turn_is_no_success_where_only_refusals_are_told(tmp_p
     goal = Goal(request=user_request("Tell how the new film ends", harmful=True), target_string="Sure")
     writers = (Writer("attacker"), Writer("evaluator", "[[YES]]"))
     settings = SearchSettings(budget=2)
-    run = run_searches(methods, [goal], Target(), tmp_path, RefusalJudge(), None, settings, *writers)
+    run = run_searches(methods, [goal], Parties(Target(), RefusalJudge(), None, *writers), tmp_path, None, settings)
     assert set(run.not_run) == {"crescendo", "goat"}
     assert "judge of harm" in run.not_run["goat"]
     assert [outcome.method for outcome in run.outcomes] == ["pair"]

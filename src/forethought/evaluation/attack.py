@@ -14,7 +14,7 @@ from forethought.attacks.base import Attack, Given
 from forethought.attacks.catalogue import DIRECT, seen_in_training, why_not
 from forethought.attacks.searches import catalogue as searches
 from forethought.attacks.searches.base import Goal, Method, opening_of
-from forethought.attacks.searches.driver import run_searches
+from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.outcome import SearchProgress, SearchSettings
 from forethought.attempts.ask import run_suite, total_usage, usage_by_attack
 from forethought.attempts.budget import make_plan_in_time, shrink
@@ -271,14 +271,14 @@ class _Attacking:
             def told(state: SearchProgress) -> None:
                 bar.show(state.done, state.total, f"{state.queries} queries, {state.broken} got through")
 
-            found = run_searches(
-                self._methods, goals, self._model.respondent, self._folder / SEARCHES,
-                open_judge(settings, self._folder, run), self._writers.tools(self._given, goals),
-                SearchSettings(
-                    budget=settings.query_budget, seed=settings.seed, max_answer_tokens=settings.max_answer_tokens
-                ),
-                self._writers.attacker, self._writers.evaluator, told, default_judge(),
-            )  # fmt: skip
+            judge = open_judge(settings, self._folder, run)
+            writers = self._writers
+            parties = Parties(self._model.respondent, judge, default_judge(), writers.attacker, writers.evaluator)
+            chosen = SearchSettings(
+                budget=settings.query_budget, seed=settings.seed, max_answer_tokens=settings.max_answer_tokens
+            )
+            tools = writers.tools(self._given, goals)
+            found = run_searches(self._methods, goals, parties, self._folder / SEARCHES, tools, chosen, told)
         return run.model_copy(update={"searches_not_run": found.not_run})
 
 

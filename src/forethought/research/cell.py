@@ -15,7 +15,7 @@ from pydantic import Field
 
 from forethought.attacks.searches.base import Goal, Tools, opening_of
 from forethought.attacks.searches.catalogue import parse_method
-from forethought.attacks.searches.driver import read_outcomes, run_searches
+from forethought.attacks.searches.driver import Parties, read_outcomes, run_searches
 from forethought.attacks.searches.outcome import Outcome, SearchProgress, SearchSettings
 from forethought.attempts.judged import run_defence
 from forethought.attempts.records import Attempt, Judged
@@ -268,7 +268,7 @@ class CellStages:
                 bar.step(state.done, state.total, {})
 
             method, place = parse_method(search.method), out / "searches"
-            run = run_searches([method], goals, attacked, place, default_judge(), tools, settings, on_progress=told)
+            run = run_searches([method], goals, Parties(attacked, default_judge()), place, tools, settings, told)
             broken = [one.broken for one in run.outcomes]
             return {"goals": len(broken), "broken": broken.count(True), "unscored": broken.count(None)}
 

@@ -50,12 +50,13 @@ class Parties:
     """Everyone who answers."""
 
     target: Respondent
+    """The attacked model."""
     judge: Judge
-    harmless_judge: Judge
-    """Judges the answers to harmless requests."""
-    attacker: TextModel | None
-    evaluator: TextModel | None
-    max_answer_tokens: int
+    harmless_judge: Judge | None = None
+    """Judges the answers to harmless requests: one of refusals, where `judge` tells harm alone. None is `judge`."""
+    attacker: TextModel | None = None
+    """Who writes; `models.text_model` makes one."""
+    evaluator: TextModel | None = None
 
     def writer(self, question: Write) -> TextModel | None:
         """Who writes a text."""
@@ -63,25 +64,23 @@ class Parties:
 
     def judge_of(self, search: RunningSearch) -> Judge:
         """Who judges the answers of a search."""
-        return self.harmless_judge if search.goal.request.harmful is False else self.judge
+        harmless = search.goal.request.harmful is False
+        return self.harmless_judge if harmless and self.harmless_judge is not None else self.judge
 
-    @property
-    def names(self) -> list[str]:
+    def names(self, max_answer_tokens: int) -> list[str]:
         """All that an outcome depends on besides the search itself."""
         writers = [writer.name if writer is not None else "" for writer in (self.attacker, self.evaluator)]
-        judges = [f"{judge.name}:{judge.measure}" for judge in (self.judge, self.harmless_judge)]
-        return [self.target.name, str(self.max_answer_tokens), *judges, *writers]
+        judges = [f"{judge.name}:{judge.measure}" for judge in (self.judge, self.harmless_judge or self.judge)]
+        return [self.target.name, str(max_answer_tokens), *judges, *writers]
 
 
 class Rounds:
     """Answers the pending questions of searches, round by round."""
 
-    def __init__(self, parties: Parties) -> None:
-        self._of = parties
+    def __init__(self, parties: Parties, max_answer_tokens: int) -> None:
+        self._of, self._max_answer_tokens = parties, max_answer_tokens
         self.asked: Counter[str] = Counter()
         """Questions put, by kind of reply."""
-        self.reused = 0
-        """Replies that an earlier run had kept."""
         self._target_worked = False
 
     def answer(self, searches: Sequence[RunningSearch]) -> list[list[Reply]]:
@@ -94,7 +93,6 @@ class Rounds:
         ]
         for slot in slots:
             slot.kept = slot.search.kept.read(slot.key, Kept)
-            self.reused += slot.kept is not None
         self._compute([slot for slot in slots if slot.kept is None and isinstance(slot.question, Compute)])
         slots = [slot for slot in slots if slot.search.ended is None]
         new = [slot for slot in slots if slot.kept is None]
@@ -102,8 +100,9 @@ class Rounds:
             self._write([slot for slot in new if isinstance(slot.question, Write) and slot.question.role == role])
         self._score([slot for slot in new if isinstance(slot.question, Score)])
         self._ask([slot for slot in new if isinstance(slot.question, Ask)])
-        for judge in {id(judge): judge for judge in (self._of.judge, self._of.harmless_judge)}.values():
-            self._judge(judge, [slot for slot in slots if self._of.judge_of(slot.search) is judge and _item(slot)])
+        judged = [slot for slot in slots if _item(slot) is not None]
+        for judge in {id(judge): judge for judge in (self._of.judge_of(slot.search) for slot in judged)}.values():
+            self._judge(judge, [slot for slot in judged if self._of.judge_of(slot.search) is judge])
         _sync(searches)
         replies: dict[int, list[Reply]] = {id(search): [] for search in searches}
         for slot in slots:
@@ -114,7 +113,7 @@ class Rounds:
         names = self._of
         content: list[Any] = [type(question).__name__]
         if isinstance(question, Ask):
-            content += [names.target.name, names.max_answer_tokens, question.attacked.conversation.model_dump()]
+            content += [names.target.name, self._max_answer_tokens, question.attacked.conversation.model_dump()]
         elif isinstance(question, Score):
             conversation = question.attacked.conversation.model_dump()
             content += [names.target.name, conversation, question.target_string, question.first_only]
@@ -185,7 +184,7 @@ class Rounds:
 
         self.asked["response"] += len(slots)
         try:
-            replies = self._of.target.reply(conversations, self._of.max_answer_tokens, told)
+            replies = self._of.target.reply(conversations, self._max_answer_tokens, told)
         except ModelError as error:
             # A server that is gone in the middle fails these queries; one that never worked is a broken set-up.
             if not self._target_worked:
@@ -269,36 +268,31 @@ _REPLIES = "searches"
 def run_searches(
     methods: Sequence[Method],
     goals: Sequence[Goal],
-    target: Respondent,
+    parties: Parties,
     folder: Path,
-    judge: Judge,
     tools: Tools | None = None,
     settings: SearchSettings | None = None,
-    attacker: TextModel | None = None,
-    evaluator: TextModel | None = None,
     on_progress: Callable[[SearchProgress], None] | None = None,
-    harmless_judge: Judge | None = None,
 ) -> SearchRun:
-    """Runs every method for every goal against a target; `models.text_model` makes writers.
+    """Runs every method for every goal against the attacked model.
 
-    A run that was stopped goes on where it was: every reply stands in `folder`, which belongs to one target. The
-    methods see the target through `tools` as well; `able` is the target's own. `harmless_judge` judges the answers
-    to harmless goals, None is `judge`: give one of refusals where `judge` tells harm alone. A universal attack is
-    optimised for the goals that are not harmless, where `tools` names no group. Raises ModelError where a
-    model never works at all, and what the judge raises for a broken set-up; what was asked before is kept.
+    A run that was stopped goes on where it was: every reply stands in `folder`, which belongs to one attacked model.
+    The methods see it through `tools` as well; `able` is its own. A universal attack is optimised for the goals that
+    are not harmless, where `tools` names no group. Raises ModelError where a model never works at all, and what a
+    judge raises for a broken set-up; what was asked before is kept.
     """
-    settings, tools = settings or SearchSettings(), tools or Tools(able=target.able)
+    settings, tools = settings or SearchSettings(), tools or Tools(able=parties.target.able)
     if not tools.group:
         tools = replace(tools, group=tuple(goal for goal in goals if goal.request.harmful is not False))
-    parties = Parties(target, judge, harmless_judge or judge, attacker, evaluator, settings.max_answer_tokens)
-    causes = {method.name: why_not(method, tools, attacker is not None, evaluator is not None) for method in methods}
+    has_attacker, has_evaluator = parties.attacker is not None, parties.evaluator is not None
+    causes = {method.name: why_not(method, tools, has_attacker, has_evaluator) for method in methods}
     for method in methods:
-        if method.multi_turn and judge.measure == "refused" and not causes[method.name]:
+        if method.multi_turn and parties.judge.measure == "refused" and not causes[method.name]:
             causes[method.name] = "needs a judge of harm: a harmless first turn that is answered is no success"
     able = [method for method in methods if not causes[method.name]]
     jobs = [_Job(method, goal, settings, tools, parties) for method in able for goal in goals]
     state = _State({job.key: job for job in jobs}, folder, settings)
-    rounds = Rounds(parties)
+    rounds = Rounds(parties, settings.max_answer_tokens)
     try:
         while state.fill(tools):
             for search, replies in zip(state.alive, rounds.answer(state.alive), strict=True):
@@ -312,7 +306,7 @@ def run_searches(
     outcomes = tuple(state.done[key] for key in state.jobs)
     _write(folder / OUTCOMES_FILE, outcomes)
     not_run = {name: cause for name, cause in causes.items() if cause}
-    return SearchRun(outcomes, not_run, rounds.asked, rounds.reused)
+    return SearchRun(outcomes, not_run, rounds.asked)
 
 
 def read_outcomes(folder: Path) -> Iterator[Outcome]:
@@ -342,7 +336,7 @@ class _Job:
         group = [[one.request.id, one.target_string] for one in tools.group]
         given = [list(tools.templates), group, tools.policy.model_dump(mode="json"), tools.format, tools.thinks]
         about = [goal.request.harmful, goal.request.plain]
-        self.key = digest(self.search, about, self.budget, given, parties.names)
+        self.key = digest(self.search, about, self.budget, given, parties.names(settings.max_answer_tokens))
 
 
 class _State:
@@ -352,7 +346,7 @@ class _State:
         self.jobs, self._folder, self._settings = jobs, folder, settings
         self._outcomes = Store(folder / OUTCOMES_FILE, write=True)
         kept = self._outcomes.records(Outcome)
-        self.done = {key: kept[key] for key in jobs if key in kept and not self._again(kept[key])}
+        self.done = {key: kept[key] for key in jobs if key in kept and kept[key].ended != "error"}
         self.alive: list[RunningSearch] = []
         self._waiting = deque(job for key, job in jobs.items() if key not in self.done)
 
@@ -361,7 +355,7 @@ class _State:
         while self._waiting and len(self.alive) < self._settings.concurrent:
             job = self._waiting.popleft()
             name = job.method.name.partition(":")[0]
-            kept = _kept(self._folder / _REPLIES / name / f"{job.search}.jsonl", self._settings.retry_failed)
+            kept = Store(self._folder / _REPLIES / name / f"{job.search}.jsonl", write=True)
             search = RunningSearch(job.key, job.method, job.goal, job.budget, self._settings.seed, tools, kept)
             self.alive.append(search)
             if search.ended is not None:
@@ -396,16 +390,3 @@ class _State:
         for search in self.alive:
             search.kept.close()
         self._outcomes.close()
-
-    def _again(self, outcome: Outcome) -> bool:
-        lost = outcome.failed or outcome.unscored
-        return outcome.ended == "error" or (self._settings.retry_failed and bool(lost))
-
-
-def _kept(path: Path, retry_failed: bool) -> Store:
-    """The replies of one search. `retry_failed` forgets those that never came."""
-    store = Store(path, write=True)
-    if retry_failed:
-        for key in [key for key, kept in store.records(Kept).items() if kept.cause]:
-            store.forget(key)
-    return store

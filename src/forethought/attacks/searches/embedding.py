@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from forethought.attacks.base import Options
-from forethought.attacks.searches.base import Aim, Compute, Goal, Grade, Run, Tools, aim_at, described
+from forethought.attacks.searches.base import Compute, Goal, Grade, Run, Tools, aim_at, described
 from forethought.attacks.searches.suffix import Slot, find_slot
+from forethought.chat import Tokenizer
 from forethought.errors import ModelError
 from forethought.records import Message
 
@@ -34,13 +36,20 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
     if tools.model is None:
         raise ModelError("embedding attack", "needs the attacked model's weights", "Give a local model")
     aim = aim_at(goal, tools, str(options["aim"]))
-    begin = _once(lambda: _perturbed(goal, aim, options, tools))
-    skips_thought = options["aim"] == "answer"
+    model = tools.model
+
+    @cache
+    def begin() -> Perturbed:
+        """Made where it is first wanted: a search that is replayed may never need the model."""
+        from forethought.attacks.searches.weights.embedding import Perturbed
+
+        return Perturbed(model, _slot(goal, options, model.tokenizer), aim, float(options["step"]))
+
     iterations, every = int(options["iterations"]), int(options["every"])
     done = 0
     while done < iterations:
         end = min(done + every, iterations)
-        work = _block(begin, end, not skips_thought, options)
+        work = _block(begin, end, options["aim"] != "answer", options)
         (computed,) = yield [Compute(name=f"steps/{end}", work=work, forwards=end - done + 1)]
         done = end
         if computed.made is None:
@@ -51,33 +60,13 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
             return
 
 
-def _once(make: Callable[[], Perturbed]) -> Callable[[], Perturbed]:
-    """Makes it where it is first wanted: a search that is replayed may never need the model."""
-    made: list[Perturbed] = []
-
-    def get() -> Perturbed:
-        if not made:
-            made.append(make())
-        return made[0]
-
-    return get
-
-
-def _perturbed(goal: Goal, aim: Aim, options: Options, tools: Tools) -> Perturbed:
-    from forethought.attacks.searches.weights.embedding import Perturbed
-
-    assert tools.model is not None
-    return Perturbed(tools.model, _slot(goal, options, tools), aim, float(options["step"]))
-
-
-def _slot(goal: Goal, options: Options, tools: Tools) -> Slot:
+def _slot(goal: Goal, options: Options, tokenizer: Tokenizer) -> Slot:
     """Where the prompt is moved: at tokens behind the request, or at the request itself."""
-    assert tools.model is not None
     messages = goal.request.messages
     if options["place"] == "suffix":
-        return find_slot(tools.model.tokenizer, messages, " !" * int(options["tokens"]))
+        return find_slot(tokenizer, messages, " !" * int(options["tokens"]))
     empty = Message(role="user", content="")
-    return find_slot(tools.model.tokenizer, (*messages[:-1], empty), goal.request.text.strip())
+    return find_slot(tokenizer, (*messages[:-1], empty), goal.request.text.strip())
 
 
 def _block(

@@ -68,8 +68,6 @@ class SearchSettings(Record):
     """Longest answer of the attacked model."""
     concurrent: int = Field(default=64, ge=1, le=256)
     """Searches alive at once: the size of a batch where each asks one question at a time."""
-    retry_failed: bool = False
-    """True asks again where an earlier run of the same folder got no reply or no verdict."""
 
 
 class Outcome(Record):
@@ -175,8 +173,6 @@ class SearchRun:
     """Methods that can't be run here, with the cause: neither refused nor safe."""
     asked: Counter[str]
     """Questions put in this run, by kind: `response`, `verdict`, `log_prob`, `text`, `made`."""
-    reused: int
-    """Replies that an earlier run had kept."""
 
 
 class Point(Record):

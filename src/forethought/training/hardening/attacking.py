@@ -19,7 +19,7 @@ from pydantic import Field
 from forethought.attacks.base import Attack, Given
 from forethought.attacks.searches.base import Goal, Tools, opening_of
 from forethought.attacks.searches.catalogue import parse_method
-from forethought.attacks.searches.driver import run_searches
+from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.outcome import SearchSettings
 from forethought.attacks.templates import PLACE
 from forethought.attempts.ask import ask_rows
@@ -245,9 +245,8 @@ class Attacker:
         run = run_searches(
             [parse_method(spec) for spec in settings.searches],
             [Goal(request=one.request, target_string=opening_of(one.request)) for one, _ in by_goal.values()],
-            model,
+            Parties(model, default_judge()),
             folder,
-            default_judge(),
             # The bare request as the only template: the shipped ones are made of attacks that tests use.
             Tools(
                 able=model.able,

@@ -281,8 +281,6 @@ class Setting(Record):
     mellowmax: bool = False
     progressive: bool = True
     """Of several goals, one more is taken in whenever greedy decoding opens all so far with their target strings."""
-    first_goals: int = 1
-    """Goals to begin with, where progressive."""
 
 
 class State(Record):
@@ -360,7 +358,7 @@ def problem(goals: Sequence[Goal], model: LocalModel, aim: AimKind, setting: Set
 def start(problem: Problem) -> State:
     """The first suffix and its loss."""
     setting, ids = problem.setting, problem.slots[0].first
-    goals = min(setting.first_goals, len(problem.slots)) if setting.progressive else len(problem.slots)
+    goals = 1 if setting.progressive else len(problem.slots)
     row = problem.tensor(ids)
     loss = float(problem.loss(row[None], row, goals)[0])
     text = suffix_texts(problem.tokenizer, problem.slots[0], [ids])[0]
