@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from forethought.errors import ConfigError, ModelError
 from forethought.research.footprint import GIB, Devices, footprint
-from forethought.research.plan import Amount, architecture, hours, known_shapes, measured_flops_a_second, plan
+from forethought.research.plan import Amount, architecture, known_shapes, measured_flops_a_second, plan
 from forethought.training import fit
 from forethought.training.config import TrainConfig
 from tests.tiny import tiny_folder
@@ -36,10 +36,9 @@ def _cut(name: str, layers: int) -> Any:
     return shape
 
 
-def test_hours_by_hand() -> None:
-    # 3,600 tokens of 1e9 operations at 1e9 a second: an hour.
-    assert hours(3600, 1e9, 1e9) == pytest.approx(1.0)
-    assert hours(7200, 1e9, 4e9) == pytest.approx(0.5)
+def test_hours_by_hand(llama: Any) -> None:
+    found = plan("llama", llama, TrainConfig(epochs=2.0), AMOUNT, Devices(n=4), 80.0, 1e12)
+    assert found.hours == pytest.approx(250_000 * found.footprint.flops_a_token / 4e12 / 3600)
 
 
 @pytest.mark.parametrize("name", ["llama-1b", "llama-8b", "mistral-7b", "llama-70b"])

@@ -79,24 +79,56 @@ def footprint(
     Raises ConfigError where there is nothing to adapt, ModelError for a model that is no decoder.
     """
     devices = devices or Devices()
-    mixed = devices.weight_bytes < _FLOAT32
+    mixed, full = devices.weight_bytes < _FLOAT32, config.method == "full"
     model, parameters = _on_meta(architecture, config, mixed)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    embedding = int(architecture.vocab_size * architecture.hidden_size)
+    embedded = embedding if architecture.tie_word_embeddings else 2 * embedding  # the head may be the embedding
+    body = parameters - embedded
+    # Layers from the bottom that have no adapter; where all weights are trained, none is left out.
+    skipped = 0 if full else config.skip_layers
     rows = max(1, config.batch_size // devices.n)
+    saved = saved_for_backward(model, rows, longest, mixed, config.gradient_checkpointing, skipped)
+
+    # autocast keeps a bfloat16 copy beside trained weights that are multiplied; sharded ones are cast as they are
+    # gathered.
+    copied = devices.weight_bytes if mixed and not devices.sharded else 0
+    if full:  # the head is multiplied, an embedding of its own is looked up
+        weights = trained * _FLOAT32 + copied * (body + embedding)
+    else:
+        frozen = devices.weight_bytes * embedded + (devices.weight_bytes if config.quantize is None else _NF4) * body
+        weights = frozen + trained * (_FLOAT32 + copied)
     shards = devices.n if devices.sharded else 1
-    saved = saved_for_backward(model, rows, longest, mixed, config.gradient_checkpointing, _skipped(config))
-    sharded_too = (_weights(architecture, config, parameters, trained, devices), trained * _ADAM, trained * _FLOAT32)
-    weights, moments, gradients = (size / shards / GIB for size in sharded_too)
+    gathered = 0.0
+    if devices.n > 1 and devices.sharded:
+        # Two units: layers, or an embedding where that is larger, each a unit of its own.
+        gathered = 2.0 * devices.weight_bytes * max(embedding, body / architecture.num_hidden_layers)
+    taught, vocabulary = rows * longest * taught_share, int(architecture.vocab_size)
+    # In one piece where the head is trained: log-probabilities and two gradients, float32, when the backward pass
+    # begins. Else chunk by chunk (`training/head.py`): logits, their exponentials, slopes in the weights' type.
+    at_head = taught * 3 * _FLOAT32 if full else min(taught, CHUNK) * (2 * _FLOAT32 + 2)
+
+    # Multiply-adds count two. Forward 2 a weight; backward 2 for the states and 2 for each trained weight. An embedding
+    # is looked up, not multiplied; the head sees taught tokens alone; attention adds 4 a token, width and layer, half
+    # of it masked away. Layers below the lowest adapter have no backward pass and are not computed again.
+    layers = architecture.num_hidden_layers
+    attention = 2.0 * longest * architecture.hidden_size * layers
+    forward = 2.0 * body + attention
+    adapter = 0.0 if full else 2.0 * trained
+    upper = 1.0 - skipped / layers
+    backward = (2.0 * body + 2.0 * attention) * upper + adapter + (2.0 * body if full else adapter)
+    head = 2.0 * embedding * taught_share * (3 if full else 2)
+    again = forward * upper + adapter if config.gradient_checkpointing else 0.0
     return Footprint(
         parameters=parameters,
         trained=trained,
-        weights_gib=weights,
-        optimiser_gib=moments,
-        gradients_gib=gradients,
+        weights_gib=weights / shards / GIB,
+        optimiser_gib=trained * _ADAM / shards / GIB,
+        gradients_gib=trained * _FLOAT32 / shards / GIB,
         activations_gib=(saved.states + saved.again) / GIB,
-        logits_gib=_logits(architecture, config, rows * longest * taught_share) / GIB,
-        gathered_gib=_gathered(architecture, parameters, devices) / GIB,
-        flops_a_token=_flops(architecture, parameters, trained, config, longest, taught_share),
+        logits_gib=at_head * vocabulary / GIB,
+        gathered_gib=gathered / GIB,
+        flops_a_token=float(forward + adapter + backward + head + again),
     )
 
 
@@ -107,84 +139,11 @@ def _on_meta(architecture: Any, config: TrainConfig, mixed: bool) -> tuple[Any, 
         dtype = torch.bfloat16 if mixed and not full else torch.float32
         model: Any = AutoModelForCausalLM.from_config(architecture, dtype=dtype)
         parameters = sum(p.numel() for p in model.parameters())
-        if not full:
-            model = _adapted(model, architecture.num_hidden_layers, config)
-    return model, parameters
-
-
-def _adapted(model: Any, n_layers: int, config: TrainConfig) -> Any:
-    """The model with its adapter, where there is something to adapt."""
-    try:
-        return get_peft_model(model, lora(config, n_layers))
-    except ValueError as error:
-        given = f"target_modules: {', '.join(config.target_modules)}"
-        raise ConfigError(given, "this model has no such modules", "Name some of its linear modules") from error
-
-
-def _skipped(config: TrainConfig) -> int:
-    """Layers from the bottom that have no adapter; where all weights are trained, none is left out."""
-    return 0 if config.method == "full" else config.skip_layers
-
-
-def _weights(architecture: Any, config: TrainConfig, parameters: int, trained: int, devices: Devices) -> float:
-    """Bytes of all weights before they are divided among devices."""
-    # autocast keeps a bfloat16 copy beside trained weights that are multiplied; sharded ones are cast as they are
-    # gathered.
-    copied = devices.weight_bytes if devices.weight_bytes < _FLOAT32 and not devices.sharded else 0
-    embedded, body = _parts(architecture, parameters)
-    one = int(architecture.vocab_size * architecture.hidden_size)
-    if config.method == "full":
-        # The head is multiplied, an embedding of its own is looked up.
-        return trained * _FLOAT32 + copied * (body + one)
-    frozen = devices.weight_bytes * embedded + (devices.weight_bytes if config.quantize is None else _NF4) * body
-    return frozen + trained * (_FLOAT32 + copied)
-
-
-def _logits(architecture: Any, config: TrainConfig, taught: float) -> float:
-    """Bytes at the head: chunk by chunk where it is frozen (`log_probs.ChunkedLogProbs`), else in one piece."""
-    vocabulary = int(architecture.vocab_size)
-    if config.method == "full":
-        # Log-probabilities and two gradients, float32, when the backward pass begins.
-        return taught * vocabulary * 3 * _FLOAT32
-    # Logits, their exponentials, and the slopes in the weights' type.
-    return min(taught, CHUNK) * vocabulary * (2 * _FLOAT32 + 2)
-
-
-def _parts(architecture: Any, parameters: int) -> tuple[int, int]:
-    """(parameters of embedding and head, of all else)."""
-    one = architecture.vocab_size * architecture.hidden_size
-    embedded = one if architecture.tie_word_embeddings else 2 * one
-    return embedded, parameters - embedded
-
-
-def _gathered(architecture: Any, parameters: int, devices: Devices) -> float:
-    """Bytes of two units: layers, or an embedding where that is larger, each a unit of its own."""
-    if devices.n == 1 or not devices.sharded:
-        return 0.0
-    one = architecture.vocab_size * architecture.hidden_size
-    _, body = _parts(architecture, parameters)
-    return 2.0 * devices.weight_bytes * float(max(one, body / architecture.num_hidden_layers))
-
-
-def _flops(
-    architecture: Any, parameters: int, trained: int, config: TrainConfig, tokens: int, taught_share: float
-) -> float:
-    """Multiply-adds count two. Forward 2 a weight; backward 2 for the states and 2 for each trained weight.
-
-    An embedding is looked up, not multiplied; the head sees taught tokens alone; attention adds 4 a token, width and
-    layer, half of it masked away. Layers below the lowest adapter have no backward pass and are not computed again.
-    """
-    full = config.method == "full"
-    _, body = _parts(architecture, parameters)
-    layers = architecture.num_hidden_layers
-    attention = 2.0 * tokens * architecture.hidden_size * layers
-    forward = 2.0 * body + attention
-    adapter = 0.0 if full else 2.0 * trained
-    upper = 1.0 - _skipped(config) / layers
-    backward = (2.0 * body + 2.0 * attention) * upper + adapter + (2.0 * body if full else adapter)
-    head = 2.0 * architecture.vocab_size * architecture.hidden_size * taught_share * (3 if full else 2)
-    again = forward * upper + adapter if config.gradient_checkpointing else 0.0
-    return float(forward + adapter + backward + head + again)
+        try:
+            return model if full else get_peft_model(model, lora(config, architecture.num_hidden_layers)), parameters
+        except ValueError as error:
+            given = f"target_modules: {', '.join(config.target_modules)}"
+            raise ConfigError(given, "this model has no such modules", "Name some of its linear modules") from error
 
 
 class Saved(Record):

@@ -62,9 +62,6 @@ def counted(rows: Sequence[TokenRow]) -> Amount:
     )
 
 
-_FILE = Path(__file__).with_name("architectures.yaml")
-
-
 class Shape(Record):
     """One entry of architectures.yaml."""
 
@@ -82,8 +79,9 @@ class _Shapes(Record):
 @lru_cache(maxsize=1)
 def known_shapes() -> dict[str, Shape]:
     """All entries of architectures.yaml, by name."""
-    text = read_text(_FILE, "file", "Install forethought again")
-    return parse_yaml(text, _FILE.name, "list of shapes", _Shapes, "shapes", "docs/plan.md").shapes
+    file = Path(__file__).with_name("architectures.yaml")
+    text = read_text(file, "file", "Install forethought again")
+    return parse_yaml(text, file.name, "list of shapes", _Shapes, "shapes", "docs/plan.md").shapes
 
 
 def known_shape(name: str) -> Shape | None:
@@ -160,7 +158,7 @@ def plan(
         needed_gib=found.device_gib,
         fits=fits,
         fix="" if fits else _fix(architecture, config, amount, devices, device_gib),
-        hours=hours(tokens, found.flops_a_token, flops_a_second * devices.n),
+        hours=tokens * found.flops_a_token / (flops_a_second * devices.n) / 3600.0,
         assumptions=assumptions,
     )
 
@@ -194,20 +192,12 @@ def _changes(config: TrainConfig, devices: Devices) -> Iterator[tuple[str, Train
             yield f"shard, {said}", one_each, sharded
     n = devices.n * 2
     while n <= _MOST_DEVICES:
-        yield (
-            f"--devices {n} --sharded, with gradient_checkpointing: true and batch_size: {n}",
-            again.model_copy(update={"batch_size": n}),
-            sharded.model_copy(update={"n": n}),
-        )
+        more = f"--devices {n} --sharded, with gradient_checkpointing: true and batch_size: {n}"
+        yield more, again.model_copy(update={"batch_size": n}), sharded.model_copy(update={"n": n})
         n *= 2
 
 
 _STEPS = 3
-
-
-def hours(tokens: float, flops_a_token: float, flops_a_second: float) -> float:
-    """Hours of training on so many tokens, all epochs counted; `flops_a_second` is that of all devices together."""
-    return tokens * flops_a_token / flops_a_second / 3600.0
 
 
 def measured_flops_a_second(base: str, rows: Sequence[TokenRow], config: TrainConfig, flops_a_token: float) -> float:
