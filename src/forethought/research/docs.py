@@ -24,18 +24,10 @@ from forethought.judges.catalogue import entries
 from forethought.judges.known import known_error
 from forethought.policy import load_policy, shipped_policies
 from forethought.records import user_request
+from forethought.research.titles import TITLES
 from forethought.training.methods.catalogue import all_methods
 
 PROBE = user_request("How do I bake bread?", harmful=False)
-_ATTACKS = {
-    "linguistic": "the words are changed",
-    "contextual": "what stands around them is changed",
-    "encoding": "written in another alphabet, cipher, program or picture",
-    "template": "put into a longer frame",
-    "reasoning": "aimed at the thought",
-    "rewriter": "rewritten by an attacker model",
-}
-_DEFENCES = {"prompt": "Prompts: words around the request", "wrapper": "Wrappers: code around the model"}
 
 
 def write_docs(folder: Path) -> None:
@@ -63,7 +55,7 @@ def attacks_page() -> str:
         attacks=list(all_attacks().values()),
         searches=list(all_searches().values()),
         suites=[load_suite(name) for name in suite_names()],
-        kinds=_ATTACKS,
+        kinds=TITLES.attacks,
         paper={parse_attack(name).name.split(":")[0] for name in PAPER},
         probe=PROBE.text,
         cost=_cost,
@@ -73,7 +65,7 @@ def attacks_page() -> str:
 def defences_page() -> str:
     """`docs/defences.md`."""
     defences, methods = list(all_defences().values()), list(all_methods().values())
-    return _page("defences", defences=defences, methods=methods, kinds=_DEFENCES)
+    return _page("defences", defences=defences, methods=methods, kinds=TITLES.defences)
 
 
 def judge_table() -> str:

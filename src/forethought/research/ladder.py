@@ -31,27 +31,12 @@ from forethought.research.figures import missing_of, sweep_figures
 from forethought.research.report import PAGE
 from forethought.research.rows import SweepRow, gain, sign_of, turned, two_digits
 from forethought.research.sweep import run_sweep
+from forethought.research.titles import TITLES
 
 PLOT = "gains.svg"
-_FIGURES = (
-    ("auroc_unseen", "AUROC, unseen styles"),
-    ("youden_unseen", "Youden's J, unseen styles"),
-    ("auroc_lookalike", "AUROC, look-alikes"),
-    ("refused_ordinary", "Ordinary requests refused"),
-    ("rule_named_right", "Rule named right"),
-    ("reasoning_tokens_harmless", "Tokens of thought, harmless"),
-)
 _GAINS = (("auroc_unseen", "AUROC"), ("youden_unseen", "J"))
 _PANELS = (("auroc_unseen", "AUROC, unseen styles"), ("youden_unseen", "Youden's J, unseen styles"))
 _COLOURS = {1: ONE, 0: SOFT, -1: BEST}
-_TABLE = (
-    ("auroc_unseen", "AUROC\nunseen"),
-    ("auroc_direct", "AUROC\ndirect"),
-    ("auroc_lookalike", "AUROC\nalike"),
-    ("youden_unseen", "J\nunseen"),
-    ("refused_ordinary", "FR\nordin"),
-    ("rule_named_right", "rule\nright"),
-)
 _NARROW = ("auroc_unseen", "youden_unseen", "refused_ordinary")
 _STYLES = {1: "green", 0: "", -1: "red"}
 WIDE = 130
@@ -185,7 +170,7 @@ def _differences(row: SweepRow, ending: str) -> dict[str, Figure]:
 def ladder_table(steps: Sequence[Step], reference: str, width: int | None = None) -> Table:
     """The table, the steps in the order given; those that are missing are told below it. `width` is the terminal's."""
     wide = (Console().width if width is None else width) >= WIDE
-    columns = [(name, heading) for name, heading in _TABLE if wide or name in _NARROW]
+    columns = [(name, heading) for name, heading in TITLES.ladder_table.items() if wide or name in _NARROW]
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), caption_justify="left", caption_style="dim",
         caption=_caption(steps, reference),
@@ -294,7 +279,7 @@ def write_ladder_page(
             "step",
             *(f"{heading}: gain over {reference}" for _, heading in _GAINS),
             *(f"{heading}: gain over the step before" for _, heading in _GAINS),
-            *(heading for _, heading in _FIGURES),
+            *(heading for _, heading in TITLES.ladder_page.items()),
         ],
         parts=[(name, [_line(one) for one in members]) for name, members in groupby(there, key=lambda one: one.part)],
         missing=[(one.defence, one.missing) for one in steps if one.missing],
@@ -310,7 +295,7 @@ def _line(step: Step) -> dict[str, object]:
         "step": step.defence,
         "why": step.why,
         "before": step.before,
-        "cells": [interval(step.figures.get(stem)) for stem, _ in _FIGURES],
+        "cells": [interval(step.figures.get(stem)) for stem, _ in TITLES.ladder_page.items()],
         "over": [(gain(one), one is not None and sign_of(one) != 0) for one in over],
         "since": [(gain(one), one is not None and sign_of(one) != 0) for one in since],
     }

@@ -33,11 +33,12 @@ from forethought.research.rows import (
     to_best,
     two_digits,
 )
-from forethought.research.table import COLUMNS, goal_lines, reasons, unscored
+from forethought.research.table import goal_lines, reasons, unscored
+from forethought.research.titles import TITLES
 
 ROWS, PAGE = "rows.jsonl", "report.html"
 _MEASURES = ((RANKED_BY, "Youden's J, unseen styles"), ("auroc_unseen", "AUROC, unseen styles"))
-_TITLES = {column.stem: column.long.rsplit(" (", 1)[0] for column in COLUMNS}
+_TITLES = {column.stem: column.long.rsplit(" (", 1)[0] for column in TITLES.columns}
 _LEVELS = 4
 """Steps of colour in the heat map from 0 to 1, and as many below."""
 
@@ -100,7 +101,7 @@ def write_sweep_page(
         path,
         "sweep",
         title,
-        headings=[column.long for column in COLUMNS],
+        headings=[column.long for column in TITLES.columns],
         sections=[_section(base, means, unseen, reasoning) for base, means in by_base(rows).items()],
         unseen=list(unseen),
         notes=list(notes),
@@ -141,7 +142,7 @@ def _line(one: DefenceMeans) -> dict[str, Any]:
     return {
         "label": one.label,
         "title": one.title,
-        "cells": [_cell(one.mean(column.stem)) for column in COLUMNS],
+        "cells": [_cell(one.mean(column.stem)) for column in TITLES.columns],
         "training": ("-" if tokens is None else short_count(tokens), "-" if minutes is None else f"{minutes:.1f}"),
         "seeds": len(one.runs),
     }

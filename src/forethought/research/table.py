@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -22,50 +21,10 @@ from forethought.research.rows import (
     short_count,
     two_digits,
 )
+from forethought.research.titles import TITLES
 
 WIDE = 112
 """Columns of a terminal from which every figure has a column of its own."""
-
-
-class Column(NamedTuple):
-    """A figure as a column."""
-
-    stem: str
-    """Name of the figure."""
-    short: str
-    """Heading at the terminal."""
-    long: str
-    """Heading on the page."""
-
-
-COLUMNS = (
-    Column("auroc_unseen", "AUROC\nunseen", "AUROC, unseen styles (high)"),
-    Column("asr_matched", "ASR at\nequal\nFR", "Attack success at one false-refusal rate for all (low)"),
-    Column(RANKED_BY, "J unseen\n95 %", "Youden's J, unseen styles (high)"),
-    Column("refused_styled_harmless", "FR\nunseen", "Harmless refused, unseen styles (low)"),
-    Column("asr_unseen", "ASR\nunseen", "Attack success, unseen styles (low)"),
-    Column("asr_direct", "ASR\ndirect", "Attack success, direct (low)"),
-    Column("asr_reasoning", "ASR\nreason", "Attack success, attacks on reasoning (low)"),
-    Column("asr_gcg", "ASR\nGCG", "Attack success, GCG (low)"),
-    Column("refused_lookalike", "FR\nalike", "Look-alikes refused (low)"),
-    Column("refused_ordinary", "FR\nordin", "Ordinary requests refused (low)"),
-    Column("capability", "capab", "Capability (high)"),
-)
-# Two figures in a cell, one above the other, where a terminal is too narrow for all columns.
-_STACKED = (
-    ("auroc_unseen", "asr_matched", "AUROC\nASR at\nequal FR"),
-    (RANKED_BY, "", "J unseen\n95 %"),
-    ("asr_unseen", "asr_direct", "ASR\nunseen,\ndirect"),
-    ("asr_reasoning", "asr_gcg", "ASR\nreason,\nGCG"),
-    ("refused_styled_harmless", "refused_lookalike", "FR\nunseen,\nalike"),
-    ("refused_ordinary", "capability", "FR ord.,\ncapa-\nbility"),
-)
-# In no two of these does one answer stand twice.
-_COUNTED = {
-    "asr_unseen": "ASR unseen", "refused_styled_harmless": "FR unseen", "asr_direct": "ASR direct",
-    "asr_reasoning": "ASR reasoning", "asr_gcg": "ASR GCG", "refused_lookalike": "FR look-alikes",
-    "refused_ordinary": "FR ordinary", "capability": "capability",
-}  # fmt: skip
 
 
 def sweep_table(rows: Sequence[SweepRow], width: int | None = None) -> Table:
@@ -104,7 +63,7 @@ def unscored(means: Sequence[DefenceMeans]) -> list[str]:
     lost = answers = 0
     weak = []
     for one in means:
-        for stem, name in _COUNTED.items():
+        for stem, name in TITLES.counted.items():
             mean = one.mean(stem)
             if mean is None:
                 continue
@@ -125,13 +84,13 @@ def spread(mean: Mean) -> str:
 
 def _headings(wide: bool) -> list[str]:
     if not wide:
-        return [heading for _, _, heading in _STACKED]
-    return [*(column.short for column in COLUMNS), "train\ntokens", "train\nmin"]
+        return [heading for _, _, heading in TITLES.stacked]
+    return [*(column.short for column in TITLES.columns), "train\ntokens", "train\nmin"]
 
 
 def _wide(one: DefenceMeans) -> list[str]:
     cells = []
-    for column in COLUMNS:
+    for column in TITLES.columns:
         value, interval, range_ = _parts(one, column.stem)
         cells.append("\n".join(filter(None, [f"{value} {interval}".rstrip(), range_])))
     return [*cells, "-" if one.tokens is None else short_count(one.tokens), _minutes(one.minutes)]
@@ -139,7 +98,7 @@ def _wide(one: DefenceMeans) -> list[str]:
 
 def _narrow(one: DefenceMeans) -> list[str]:
     cells = []
-    for first, second, _ in _STACKED:
+    for first, second, _ in TITLES.stacked:
         value, interval, range_ = _parts(one, first)
         cells.append(f"{value}{range_}\n{''.join(_parts(one, second)[::2]) if second else interval}")
     return cells
@@ -187,7 +146,9 @@ def _caption(means: Sequence[DefenceMeans], wide: bool) -> Text:
     ]
     if any(len(one.runs) > 1 for one in means):
         lines.append("Means over seeds; ±: half the range over seeds.")
-    if any((mean := one.mean(column.stem)) is not None and not mean.scored for one in means for column in COLUMNS):
+    if any(
+        (mean := one.mean(column.stem)) is not None and not mean.scored for one in means for column in TITLES.columns
+    ):
         lines.append("?: no answer could be scored.")
     lines += [f"{line}." for line in unscored(means)]
     lines += [f"Missing: {label}: {why}" for label, why in reasons(means)]

@@ -15,7 +15,7 @@ from forethought.metrics import Figure
 from forethought.model import load_local
 from forethought.progress import Progress
 from forethought.records import Request, Split
-from forethought.report.page import AMBER, GREEN, HARMFUL, INK, LINE, ONE, PINK, PURPLE, SOFT, TEAL, shown, write_page
+from forethought.report.page import INK, LINE, SOFT, shown, write_page
 from forethought.report.plots import Plot, Series, axes_of, dots, errors, told
 from forethought.report.results import write_results
 from forethought.report.tables import interval
@@ -23,6 +23,7 @@ from forethought.research.inside.look import NEAR, Inside, Table, look_inside, t
 from forethought.research.inside.probes import Probed
 from forethought.research.inside.sample import LOOKALIKE, STYLED, draw, main_group, own_split, shipped_split
 from forethought.research.inside.thoughts import Swap, Thought, need_thoughts
+from forethought.research.titles import TITLES
 
 SHIPPED = "shipped"
 
@@ -109,40 +110,9 @@ def _parts(requests: str, text_column: str | None, progress: Progress) -> dict[S
 # What tables, plots and page show.
 
 _MOST_EXAMPLES = 24
-_SWAPS = (
-    ("inside_follow_to_harmless", "Harmful request, harmless intent: verdict goes over to comply"),
-    ("inside_shift_to_harmless", "Change of its log-odds, mean"),
-    ("inside_control_harmful", "Control, another harmful intent: verdict changes sides"),
-    ("inside_control_shift_harmful", "Change of its log-odds, mean"),
-    ("inside_follow_to_harmful", "Harmless request, harmful intent: verdict goes over to refuse"),
-    ("inside_shift_to_harmful", "Change of its log-odds, mean"),
-    ("inside_control_harmless", "Control, another harmless intent: verdict changes sides"),
-    ("inside_control_shift_harmless", "Change of its log-odds, mean"),
-)
-_BARS = (
-    ("inside_follow_to_harmless", "harmful request, harmless intent: now complies", ONE),
-    ("inside_control_harmful", "harmful request, another harmful intent (control)", SOFT),
-    ("inside_follow_to_harmful", "harmless request, harmful intent: now refuses", ONE),
-    ("inside_control_harmless", "harmless request, another harmless intent (control)", SOFT),
-)
-_CELLS = (
-    ("both_right", GREEN, "intent and verdict right"),
-    ("intent_wrong", AMBER, "intent wrong, verdict right"),
-    ("verdict_wrong", PURPLE, "intent right, verdict wrong"),
-    ("both_wrong", HARMFUL, "both wrong"),
-    ("unscored", LINE, "no verdict"),
-)
-AREAS = (
-    ("inside_auroc_own", ONE, "o", "verdict, own thought"),
-    ("inside_auroc_empty", SOFT, "s", "verdict, no thought"),
-    ("inside_auroc_other", PINK, "x", "verdict, another's thought"),
-    ("inside_probe_prompt_base", GREEN, "v", "probe before the thought, base weights"),
-    ("inside_probe_prompt_trained", TEAL, "^", "probe before the thought, trained weights"),
-    ("inside_probe_verdict_base", AMBER, "<", "probe at the verdict, base weights"),
-    ("inside_probe_verdict_trained", PURPLE, ">", "probe at the verdict, trained weights"),
-)
-"""Stem of a figure, its colour and mark, and how it is called: for plot and tables."""
-_LINES = {("prompt", "base"): 3, ("prompt", "trained"): 4, ("verdict", "base"): 5, ("verdict", "trained"): 6}
+_AREAS = {one.stem: one for one in TITLES.areas}
+_OWN = TITLES.areas[0].stem
+"""The model's verdict with its own thought."""
 
 
 def group_title(group: str) -> str:
@@ -157,13 +127,12 @@ def table_title(table: Table) -> str:
 
 
 def _total(table: Table) -> int:
-    return sum(int(getattr(table, cell)) for cell, _, _ in _CELLS)
+    return sum(int(getattr(table, one.stem)) for one in TITLES.failures)
 
 
 def groups_of_figures(figures: Sequence[Figure]) -> list[str]:
     """Groups with an AUROC of the model's verdict: direct, look-alikes, each style, and their mean last."""
-    stem = f"{AREAS[0][0]}_"
-    found = [one.name.removeprefix(stem) for one in figures if one.name.startswith(stem)]
+    found = [one.name.removeprefix(f"{_OWN}_") for one in figures if one.name.startswith(f"{_OWN}_")]
     order = {DIRECT.name: 0, LOOKALIKE: 1, STYLED: 3}
     return sorted(found, key=lambda group: order.get(group, 2))
 
@@ -171,14 +140,14 @@ def groups_of_figures(figures: Sequence[Figure]) -> list[str]:
 def swap_lines(figures: Sequence[Figure]) -> list[tuple[str, str]]:
     """(what, figure as text) about swapped intents; none for a kind of swap that no two thoughts allowed."""
     by_name = {one.name: one for one in figures if one.n or one.unscored}
-    return [(title, interval(by_name[name])) for name, title in _SWAPS if name in by_name]
+    return [(title, interval(by_name[name])) for name, title in TITLES.swaps.items() if name in by_name]
 
 
 def area_lines(figures: Sequence[Figure]) -> list[tuple[str, list[str]]]:
     """(group, AUROC of each verdict and probe as text)."""
     by_name = {one.name: one for one in figures}
     return [
-        (group_title(group), [interval(by_name.get(f"{stem}_{group}")) for stem, *_ in AREAS])
+        (group_title(group), [interval(by_name.get(f"{stem}_{group}")) for stem in _AREAS])
         for group in groups_of_figures(figures)
     ]
 
@@ -198,14 +167,14 @@ def inside_plots(inside: Inside) -> dict[str, Plot]:
 
 def swap_bars(figures: Mapping[str, Figure]) -> Plot:
     """Shares of verdicts that change sides: with an intent from the other side, and from the request's own."""
-    bars = [(figures[name], title, colour) for name, title, colour in _BARS if name in figures and figures[name].n]
-    shares, titles = [one for one, _, _ in bars], [title for _, title, _ in bars]
+    bars = [one for one in TITLES.bars if one.stem in figures and figures[one.stem].n]
+    shares, titles = [figures[one.stem] for one in bars], [one.title for one in bars]
 
     def draw() -> Any:
         canvas, axis = axes_of(0.5 * len(bars) + 0.9)
         axis.barh(
             range(len(bars)), [one.value for one in shares], 0.6, xerr=errors(shares),
-            color=[colour for _, _, colour in bars], alpha=0.6, error_kw={"ecolor": INK, "elinewidth": 0.8},
+            color=[one.drawn for one in bars], alpha=0.6, error_kw={"ecolor": INK, "elinewidth": 0.8},
         )  # fmt: skip
         axis.set_yticks(range(len(bars)), titles)
         axis.invert_yaxis()
@@ -222,9 +191,9 @@ def failure_bars(tables: Sequence[Table]) -> Plot:
     def draw() -> Any:
         canvas, axis = axes_of(0.34 * len(tables) + 1.3)
         starts = [0.0] * len(tables)
-        for cell, colour, title in _CELLS:
-            shares = [getattr(table, cell) / max(1, _total(table)) for table in tables]
-            axis.barh(range(len(tables)), shares, 0.7, left=starts, color=colour, label=title)
+        for cell in TITLES.failures:
+            shares = [getattr(table, cell.stem) / max(1, _total(table)) for table in tables]
+            axis.barh(range(len(tables)), shares, 0.7, left=starts, color=cell.drawn, label=cell.title)
             starts = [start + share for start, share in zip(starts, shares, strict=True)]
         axis.set_yticks(range(len(tables)), [table_title(table) for table in tables])
         axis.invert_yaxis()
@@ -239,14 +208,14 @@ def failure_bars(tables: Sequence[Table]) -> Plot:
 
 def layer_lines(probed: Sequence[Probed], figures: Mapping[str, Figure], group: str) -> Plot:
     """AUROC of each probe by layer on a group of held-out requests; the model's own verdict there as a line across."""
-    own = figures.get(f"{AREAS[0][0]}_{group}")
+    own = figures.get(f"{_OWN}_{group}")
+    lines = [(one, _AREAS[f"inside_probe_{one.position}_{one.weights}"]) for one in probed]
 
     def draw() -> Any:
         canvas, axis = axes_of(3.6)
-        for one in probed:
-            _, colour, mark, title = AREAS[_LINES[one.position, one.weights]]
+        for one, look in lines:
             areas = list(one.by_layer.values())
-            axis.plot(list(one.by_layer), areas, color=colour, marker=mark, markersize=4, label=title)
+            axis.plot(list(one.by_layer), areas, color=look.drawn, marker=look.mark, markersize=4, label=look.title)
         if own is not None and own.n:
             axis.axhline(own.value, color=SOFT, linewidth=1, linestyle="--", label="the model's own verdict")
         axis.set_xticks(sorted({layer for one in probed for layer in one.by_layer}))
@@ -255,17 +224,15 @@ def layer_lines(probed: Sequence[Probed], figures: Mapping[str, Figure], group: 
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         return canvas
 
-    best = "; ".join(
-        f"{AREAS[_LINES[one.position, one.weights]][3]} {max(one.by_layer.values()):.2f}" for one in probed
-    )
+    best = "; ".join(f"{look.title} {max(one.by_layer.values()):.2f}" for one, look in lines)
     return Plot("layers", f"AUROC of probes by layer, {group_title(group).lower()}. At their best layer: {best}.", draw)
 
 
 def area_dots(figures: Mapping[str, Figure], groups: Sequence[str]) -> Plot:
     """AUROC of verdicts and probes by group of requests, with intervals."""
     series = [
-        Series(title, colour, mark, [figures.get(f"{stem}_{group}") for group in groups])
-        for stem, colour, mark, title in AREAS
+        Series(one.title, one.drawn, one.mark, [figures.get(f"{one.stem}_{group}") for group in groups])
+        for one in TITLES.areas
     ]
     titles = [group_title(group) for group in groups]
 
@@ -301,7 +268,7 @@ def write_inside_page(
         tables=[_line(table) for table in inside.tables],
         near=f"{NEAR:.2f}",
         probed=[(one.position, one.weights, one.layer, f"{one.auroc_dev:.2f}") for one in inside.probed],
-        headings=[title for *_, title in AREAS],
+        headings=[one.title for one in TITLES.areas],
         areas=area_lines(inside.figures),
         missing=sorted(inside.missing.items()),
         without=sum(one.log_odds is None for one in inside.thoughts),
