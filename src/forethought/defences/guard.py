@@ -1,6 +1,6 @@
 """A guard around a model: one that reads the request, one that reads the answer, or both; and the model as its own.
 
-Any judge of harm can read answers: guard models (`judges/guards/`), graders, the embedded judge. Requests
+Any judge of harm can read answers: guard models (`judges/guards.py`), graders, the embedded judge. Requests
 are read by a model that is given the policy's rules (`PolicyChecker`), in the way of Llama Guard
 (Inan et al., arXiv 2312.06674). A spec names them: `guard:harm`, `guard:llama-guard@FOLDER`,
 `guard:judge=harm,requests=openai/NAME`. In self-examination the model is asked whether the answer that it wrote is

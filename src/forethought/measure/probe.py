@@ -4,7 +4,7 @@ A model knows what is harmful before it writes a word, and harmful requests are 
 (Zou et al., arXiv 2310.01405; Arditi et al., arXiv 2406.11717). A probe reads the state at the prompt's last token, of
 the base model or of the weights that were trained to think; nothing of the model is trained. What stands behind that
 token, such as a prefill, it doesn't see. Defences decide by one (`defences/probe.py`, `defences/fused.py`), and an
-auxiliary loss keeps one's outputs right (`train/methods/headed.py`).
+auxiliary loss keeps one's outputs right (`training/methods/headed.py`).
 
 Stored as `probe.json` beside `probe.safetensors`: a probe from a stranger can be wrong, and can't run code.
 """
