@@ -97,3 +97,10 @@ def test_a_layout_that_is_not_valid_says_where(tmp_path: Path, text: str, fault:
     (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=fault):
         find_layout(str(tmp_path / "own.yaml"))
+
+
+def test_a_file_whose_rows_ask_nothing_is_an_error(tmp_path: Path) -> None:
+    """No row of it is malformed: an empty request is left out where the layout allows it."""
+    (tmp_path / "own.yaml").write_text("name: own\ntitle: Mine\nrequest: [ask]\nblank: left out\n", encoding="utf-8")
+    with pytest.raises(InputError, match="holds no request"):
+        load_benchmark(str(write_lines(tmp_path / "rows.jsonl", [{"ask": ""}])), layout=str(tmp_path / "own.yaml"))

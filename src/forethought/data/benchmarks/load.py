@@ -82,8 +82,9 @@ def load_benchmark(
     else:
         _read_laid_out(source, chosen, harmful, skip_bad, found)
     if not found.behaviors:
-        more = f"; {len(found.malformed)} rows are malformed, the first is {found.malformed[0]}"
-        rule = "holds no request" + (more if found.malformed else "")
+        rule = "holds no request"
+        if found.malformed:
+            rule += f"; {len(found.malformed)} rows are malformed, the first is {found.malformed[0]}"
         raise InputError(source, rule, "Check that its request column is filled, or name another --layout")
     return Benchmark(
         name=chosen.name if chosen else benchmark_name(source),
