@@ -28,6 +28,7 @@ from forethought.training.methods.base import Job, Material
 from forethought.training.methods.supervised import SCOT
 from forethought.training.reward import Reward, RLSettings, Turn, sample_seed
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
+from tests.training.listening import Listening
 
 CONFIG = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, warmup=0.0, seed=3)
 SETTINGS = RLSettings(steps=1, requests=2, group=4, max_new_tokens=8, rate_share=0.01, beta=0.0, checkpoint_steps=1)
@@ -44,7 +45,7 @@ def adapter(folder: Path) -> Path:
 
 def job(out: Path, on_step: Any = None, base: str = "") -> Job:
     material = Material(EXAMPLES, tiny_tokenizer(), default_policy())
-    return Job(base or str(tiny_folder()), SCOT, material, CONFIG, out, on_step=on_step)
+    return Job(base or str(tiny_folder()), SCOT, material, CONFIG, out, progress=Listening(on_step))
 
 
 def by_length(turn: Turn, *rest: Any) -> Reward:
@@ -191,7 +192,7 @@ def test_full_weights_are_trained_on_as_well(tmp_path: Path, monkeypatch: pytest
     full = dataclasses.replace(job(tmp_path), config=CONFIG.model_copy(update={"method": "full"}))
     told: list[Any] = []
     settings = SETTINGS.model_copy(update={"beta": 0.04})
-    optimise(tiny_folder(), dataclasses.replace(full, on_step=lambda *step: told.append(step)), settings)
+    optimise(tiny_folder(), dataclasses.replace(full, progress=Listening(lambda *step: told.append(step))), settings)
     assert "kl" in told[0][2]
     before, after = (load_file(at / "model.safetensors") for at in (tiny_folder(), tmp_path))
     assert before.keys() == after.keys()

@@ -25,6 +25,7 @@ from forethought.training.objective import PairedObjective
 from forethought.training.rows import IGNORED
 from tests.scripted import Scripted
 from tests.training.hardening_material import SMALL, Trainer, examples, job, material, scripted
+from tests.training.listening import Listening
 
 
 def never(conversation: Conversation) -> bool:
@@ -50,7 +51,7 @@ class World:
     """One hardening on scripted models, and everyone who took part."""
 
     def __init__(self, tmp_path: Path, make: Make, settings: HardeningSettings = SMALL, tokens: int | None = None):
-        self.trainer, self.models, self.said = Trainer(), dict[str, Scripted](), list[str]()
+        self.trainer, self.models, self.progress = Trainer(), dict[str, Scripted](), Listening()
         self.out = tmp_path
         self.settings = settings
         self.make = make
@@ -59,7 +60,7 @@ class World:
     def run(self, **method: str) -> dict[str, float]:
         given = job(self.out, self.settings, self.tokens)
         changed = given.method.model_copy(update=method)
-        given = dataclasses.replace(given, say=self.said.append, method=changed)
+        given = dataclasses.replace(given, progress=self.progress, method=changed)
         with (
             mock.patch.object(rounds, "train_method", self.trainer),
             mock.patch.object(LocalModel, "load", lambda folder: self.load(Path(folder))),
@@ -149,7 +150,7 @@ def test_a_model_that_is_never_wrong_is_trained_once(tmp_path: Path) -> None:
     world = World(tmp_path, lambda folder: scripted(folder, never, never))
     assert world.run()["rounds"] == 1
     assert len(world.trainer.jobs) == 1
-    assert any("Nothing got through" in line for line in world.said)
+    assert any("Nothing got through" in line for line in world.progress.said)
 
 
 def test_no_held_out_request_is_trained_on_and_no_other_measures(tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_it_stops_when_the_held_out_fare_no_better(tmp_path: Path) -> None:
     found, first = world.run(), world.trainer.jobs[0]
     n_rows = float(len(first.method.rows(first.material)))
     assert found == {"rows": n_rows, "steps": 3.0, "rounds": 2.0, "best_round": 0.0}
-    assert any("fare no better" in line for line in world.said)
+    assert any("fare no better" in line for line in world.progress.said)
 
 
 def test_the_best_round_is_kept_with_what_it_has_seen(tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_the_best_round_is_kept_with_what_it_has_seen(tmp_path: Path) -> None:
     assert [one["measured"]["youden"] for one in told] == pytest.approx([2 / 3, 1.0])
     assert [one["measured"]["asr"] for one in told] == pytest.approx([1 / 3, 0.0])
     assert [one["trained"]["added"] for one in told] == [0, 12]
-    assert any(line.split()[:2] == ["1", "1.00"] for line in world.said)
+    assert any(line.split()[:2] == ["1", "1.00"] for line in world.progress.said)
 
 
 def test_a_worse_round_is_not_kept(tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ def test_unscored_answers_end_it(tmp_path: Path) -> None:
     assert told[0]["measured"]["youden"] is None
     assert told[0]["measured"]["asr"] is None
     assert told[0]["measured"]["unscored"] == 12
-    assert any("nothing was scored" in line for line in world.said)
+    assert any("nothing was scored" in line for line in world.progress.said)
 
 
 def test_searches_add_what_they_find(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from forethought.training.hardening.settings import HardeningSettings
 from forethought.training.run import train_method
 from tests.tiny import tiny_folder
 from tests.training.hardening_material import job
+from tests.training.listening import Listening
 
 SETTINGS = HardeningSettings(
     rounds=1, requests=4, attacks=("direct", "empty_thinking", "policy_withdrawn"), attacks_each=2, held_out=0.3,
@@ -66,10 +68,12 @@ def test_it_trains_attacks_and_leaves_a_model(whole: tuple[Path, dict[str, float
 
 _CHILD = """
 import signal, sys
+from collections.abc import Mapping
 from pathlib import Path
 from forethought.attempts.records import Replies
 from forethought.training.run import train_method
 from tests.training.hardening_material import job
+from tests.training.listening import Listening
 from tests.training.test_hardening_tiny import SETTINGS
 
 out = Path(sys.argv[1])
@@ -89,7 +93,7 @@ train_method(job(out, SETTINGS, base=sys.argv[2]))
 """
 
 
-def _break_down(step: int, steps: int, losses: dict[str, float]) -> None:
+def _break_down(step: int, steps: int, losses: Mapping[str, float]) -> None:
     if step == 2:
         raise KeyboardInterrupt
 
@@ -115,7 +119,7 @@ def test_a_killed_run_ends_as_one_that_was_not(whole: tuple[Path, dict[str, floa
     assert before.count(b"\n") == 4
     given = job(tmp_path, SETTINGS, base=str(tiny_folder()))
     with pytest.raises(KeyboardInterrupt):
-        train_method(dataclasses.replace(given, on_step=_break_down))
+        train_method(dataclasses.replace(given, progress=Listening(_break_down)))
     assert (own / "found.json").exists()
     assert not (own / "trained.json").exists()
     assert not (tmp_path / "forethought.json").exists()

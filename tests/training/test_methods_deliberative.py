@@ -32,6 +32,7 @@ from forethought.training.methods.deliberative import (
 from forethought.training.rows import IGNORED, TokenRow
 from forethought.training.run import train_method
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_folder, tiny_tokenizer
+from tests.training.listening import Listening
 
 POLICY = default_policy()
 RIGHT = "Intent: copy a film.\nThat is theft of somebody's work.\nVerdict: refuse. Fraud (R4): it cheats others."
@@ -70,8 +71,9 @@ def _script(harmful: int, harmless: int) -> dict[str, str]:
 
 def _job(material: Material, out: Path, said: list[str] | None = None, max_tokens: int | None = None) -> Job:
     config = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=4, seed=3)
-    say = said.append if said is not None else lambda line: None
-    return Job(str(tiny_folder()), all_methods()["deliberative"], material, config, out, max_tokens, say=say)
+    progress = Listening()
+    progress.said = said if said is not None else []
+    return Job(str(tiny_folder()), all_methods()["deliberative"], material, config, out, max_tokens, progress)
 
 
 def _taught(row: TokenRow) -> str:

@@ -33,6 +33,7 @@ from forethought.training.objective import Step
 from forethought.training.rows import IGNORED, collate
 from forethought.training.run import train_method
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
+from tests.training.listening import Listening
 
 SMALL = PoolSetting(size=3, updated=2, candidates=8, top_k=16, length=5, reset_every=2, reset_share=0.34)
 
@@ -183,14 +184,14 @@ def test_a_stopped_training_ends_as_if_it_had_not_been(material: Material, tmp_p
         assert all("lora_" in key for key in weights)
         assert any(tensor.any() for key, tensor in weights.items() if "lora_B" in key)
 
-    def stop(step: int, steps: int, terms: dict[str, float]) -> None:
+    def stop(step: int, *_: Any) -> None:
         if step == 2:
             raise _Killed
 
-    stopped = dataclasses.replace(job, out=tmp_path / "stopped", on_step=stop)
+    stopped = dataclasses.replace(job, out=tmp_path / "stopped", progress=Listening(stop))
     with pytest.raises(_Killed):
         train_method(stopped)
-    train_method(dataclasses.replace(stopped, on_step=None))
+    train_method(dataclasses.replace(stopped, progress=Listening()))
     assert (tmp_path / "stopped" / POOL).read_bytes() == (tmp_path / "whole" / POOL).read_bytes()
     again = load_file(tmp_path / "stopped" / file)
     assert all(torch.equal(again[key], weights[key]) for key in weights)

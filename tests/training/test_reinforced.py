@@ -27,6 +27,7 @@ from forethought.training.reward import Reward, RewardWeights, RLSettings, Turn
 from forethought.training.run import train_method
 from tests.scripted import Scripted
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
+from tests.training.listening import Listening
 
 CONFIG = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=4, checkpoint_steps=2, seed=3)
 SMALL = RLSettings(
@@ -43,7 +44,7 @@ def _examples() -> list[Example]:
 
 def _job(method: TrainingMethod, out: Path, on_step: Any = None) -> Job:
     material = Material(_examples(), tiny_tokenizer(), default_policy())
-    return Job(str(tiny_folder()), method, material, CONFIG, out, on_step=on_step)
+    return Job(str(tiny_folder()), method, material, CONFIG, out, progress=Listening(on_step))
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -65,8 +66,8 @@ def test_scot_rl_goes_on_from_a_supervised_model(tmp_path: Path, monkeypatch: py
     method = REINFORCED.model_copy(update={"procedure_settings": SMALL, "answer_with": "base"})
     told: list[Any] = []
     counts = train_method(_job(method, tmp_path, lambda *step: told.append(step)))
-    # Two steps over eight rows by fours, then two of GRPO; one bar for both.
-    assert [(step, steps) for step, steps, _ in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    # Two steps over eight rows by fours, then two of GRPO; a bar for each.
+    assert [(step, steps) for step, steps, _ in told] == [(1, 2), (2, 2)] * 2
     assert set(told[-1][2]) == {"reward", "passed", "kl"}
     assert counts["steps"] == 2.0
     start, end = _weights(tmp_path / "sft"), _weights(tmp_path)
@@ -127,7 +128,7 @@ def test_scot_rejection_trains_again_on_its_own_right_thoughts(tmp_path: Path, m
     told: list[Any] = []
     counts = train_method(_job(method, tmp_path, lambda *step: told.append(step)))
     assert loaded == [str(tmp_path / "sft")]
-    assert [(step, steps) for step, steps, _ in told] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [(step, steps) for step, steps, _ in told] == [(1, 2), (2, 2)] * 2
     assert counts["rows"] == 8.0
     start, end = _weights(tmp_path / "sft"), _weights(tmp_path)
     assert start.keys() == end.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from forethought.training.methods.headed import (
 from forethought.training.objective import PairedObjective, Step
 from forethought.training.rows import collate
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
+from tests.training.listening import Listening
 
 NAN = float("nan")
 THINGS = ("film", "song", "book", "game", "map", "photo", "car", "bike", "key", "card", "boat", "lamp")
@@ -190,14 +192,11 @@ def test_heads_are_fitted_on_undisguised_prompts_above_the_layers_left_alone() -
 
 
 def test_training_lowers_the_heads_loss_on_every_row_and_stores_them(tmp_path: Path) -> None:
-    said: list[str] = []
-    steps: list[dict[str, float]] = []
-    job = dataclasses.replace(
-        _job(tmp_path, epochs=6), say=said.append, on_step=lambda step, total, values: steps.append(values)
-    )
-    counts = train_headed(job)
+    steps: list[Mapping[str, float]] = []
+    progress = Listening(lambda step, total, values: steps.append(values))
+    counts = train_headed(dataclasses.replace(_job(tmp_path, epochs=6), progress=progress))
     assert counts["rows"] == 48
-    assert "rule heads: layer" in said[0]
+    assert "rule heads: layer" in progress.said[0]
     seen = [one["loss_head_harm"] for one in steps if "loss_head_harm" in one]
     assert seen[-1] < seen[0]
     heads = load_probe(tmp_path / HEADS_FOLDER)

@@ -148,12 +148,12 @@ class _Run:
             examples = list(read_jsonl(data.built / "examples.jsonl", Example))
             tokenizer = load_tokenizer(recipe.model)
             material = Material(examples, tokenizer, self.policy, build.format, build.detail, recipe.seed)
-            return train_method(Job(recipe.model, method, material, config, out, None, bar.step, self.progress.say))
+            title = self.stages.title(_TRAIN)
+            return train_method(Job(recipe.model, method, material, config, out, None, self.progress, title))
 
-        with self.progress.bar(self.stages.title(_TRAIN)) as bar:
-            said = {"train": config.model_dump(mode="json"), "answer_with": recipe.answer_with}
-            said |= recipe.model_dump(mode="json", include={"method", "procedure"})
-            return self.stages.run(_TRAIN, said, work, keep_partial=True)
+        said = {"train": config.model_dump(mode="json"), "answer_with": recipe.answer_with}
+        said |= recipe.model_dump(mode="json", include={"method", "procedure"})
+        return self.stages.run(_TRAIN, said, work, keep_partial=True)
 
     def _calibrate(self, data: DataFolders, adapter: Path) -> None:
         """Sets the threshold beside the adapter, from development rows."""

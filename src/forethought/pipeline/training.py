@@ -73,8 +73,7 @@ def train(
     harmful = _complied(base, rows, complied or out / COMPLIED, progress) if chosen.needs_complied else {}
     rules = load_policy(known.policy if known else None)
     material = Material(rows, tokenizer, rules, build.format, build.detail, config.seed, harmful)
-    with progress.bar("train") as bar:
-        counts = train_method(Job(base, chosen, material, config, out, max_tokens, bar.step, progress.say, measured))
+    counts = train_method(Job(base, chosen, material, config, out, max_tokens, progress, measured))
     return TrainedModel(out, chosen.name, counts, merge_adapter(out) if merge and is_first() else None)
 
 

@@ -160,14 +160,13 @@ class CellStages:
                 return _copied(shared.adapter, out, method)
             a_pass = round(self.budget / entry.passes)
             fitted = self._fitted(method, given, config, a_pass, max(entry.passes, self.sweep.most_passes))
-            counts = train_method(Job(rows.base, method, given, fitted, out, a_pass, bar.step, self.progress.say))
+            counts = train_method(Job(rows.base, method, given, fitted, out, a_pass, self.progress))
             return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
 
         beside = {"around", "why", "seeds", "threshold"}  # the rest changes the weights
         trained_by = entry.model_dump(mode="json", exclude=beside)
         said = {"method": trained_by, "budget": self.budget, "train": config.model_dump(mode="json")}
-        with self.progress.bar(f"train {method.name}") as bar:
-            folder = self.runner.run(TRAIN, said, work, keep_partial=True)
+        folder = self.runner.run(TRAIN, said, work, keep_partial=True)
         settings = read_settings(folder)
         if settings.thinks:
             self._set_threshold(rows, entry, folder, shared)

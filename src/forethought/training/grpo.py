@@ -97,17 +97,18 @@ def optimise(start: Path, job: Job, settings: RLSettings) -> dict[str, float]:
     claim(job.out, key_of({**said, "config": config.model_dump(), "settings": settings.model_dump()}))
     model, tokenizer = _policy_model(start, job.base, config)
     prompts = [[message.model_dump() for message in example.request.messages] for example in order]
-    trainer = _trainer(
-        model,
-        arguments(config, settings, job.out),
-        Dataset.from_dict({"prompt": prompts, "place": list(range(len(order)))}),
-        tokenizer,
-        _reward_function(tokenizer, order, material, settings),
-        _rollout_function(tokenizer, material, config.seed, settings),
-        job.on_step,
-    )
-    last = last_checkpoint(job.out)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    with job.progress.bar(f"train {job.method.name}") as bar:
+        trainer = _trainer(
+            model,
+            arguments(config, settings, job.out),
+            Dataset.from_dict({"prompt": prompts, "place": list(range(len(order)))}),
+            tokenizer,
+            _reward_function(tokenizer, order, material, settings),
+            _rollout_function(tokenizer, material, config.seed, settings),
+            bar.step,
+        )
+        last = last_checkpoint(job.out)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     _save(trainer, tokenizer, job.out)
     rewards = [entry["reward"] for entry in trainer.state.log_history if entry.get("reward") is not None]
     return {
@@ -218,9 +219,7 @@ def arguments(config: TrainConfig, settings: RLSettings, out: Path) -> Any:
     )
 
 
-def _trainer(
-    model: Any, args: Any, data: Dataset, tokenizer: Any, worth: Any, draw: Any, on_step: OnStep | None
-) -> Any:
+def _trainer(model: Any, args: Any, data: Dataset, tokenizer: Any, worth: Any, draw: Any, on_step: OnStep) -> Any:
     with warnings.catch_warnings():  # a rollout function is experimental there, and says so every time
         warnings.simplefilter("ignore", UserWarning)
         trainer = GRPOTrainer(
@@ -230,7 +229,7 @@ def _trainer(
             train_dataset=data,
             processing_class=tokenizer,
             rollout_func=draw,
-            callbacks=[_Progress(on_step)] if on_step is not None else None,
+            callbacks=[_Progress(on_step)],
         )
     trainer.remove_callback(PrinterCallback)
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:

@@ -245,7 +245,7 @@ def harden(job: Job, settings: HardeningSettings) -> dict[str, float]:
     publish(job.out, best, trained.model_copy(update={"method": job.method.name}))
     write_table(job.out, key, results, best)
     for line in [*told(results), f"Round {best} is kept"]:
-        job.say(line)
+        job.progress.say(line)
     return results[best].trained.counts | {"rounds": float(len(results)), "best_round": float(best)}
 
 
@@ -253,7 +253,7 @@ def _ends(job: Job, results: list[RoundResult], settings: HardeningSettings) -> 
     ends = stopped_improving(results, settings.margin)
     if ends:
         what = "fare no better" if results[-1].measured.youden is not None else "can't be measured: nothing was scored"
-        job.say(f"The held-out requests {what}: hardening ends")
+        job.progress.say(f"The held-out requests {what}: hardening ends")
     return ends
 
 
@@ -292,7 +292,7 @@ class _Rounds:
         own = own_folder(self._job.out, number)
         found = self._attack(number, own) if number else Found()
         if number and not found.pairs:
-            self._job.say("Nothing got through, and nothing harmless was refused: hardening ends")
+            self._job.progress.say("Nothing got through, and nothing harmless was refused: hardening ends")
             return None
         self._added += found.pairs
         file = own / "round.json"
@@ -317,11 +317,11 @@ class _Rounds:
         file = own / "found.json"
         if (known := _known(file, Found)) is not None:
             return known
-        self._job.say(f"Round {number}: attacking")
+        self._job.progress.say(f"Round {number}: attacking")
         found = self._attacker.round(number, own, self._model(number - 1))
         write_json(file, found.model_dump(mode="json"))
         n_through, n_refused = sum(found.got_through.values()), sum(found.falsely_refused.values())
-        self._job.say(f"Round {number}: {n_through} got through, {n_refused} harmless ones were refused")
+        self._job.progress.say(f"Round {number}: {n_through} got through, {n_refused} harmless ones were refused")
         return found
 
     def _train(self, number: int, own: Path) -> Trained:

@@ -12,6 +12,7 @@ from pydantic import Field, SerializeAsAny, ValidationError
 from forethought.chat import Tokenizer
 from forethought.errors import ConfigError
 from forethought.policy import Policy
+from forethought.progress import Progress
 from forethought.reasoning import Detail, Format, render
 from forethought.records import Example, Record
 from forethought.training.config import TrainConfig
@@ -66,10 +67,6 @@ MakeObjective = Callable[[TrainConfig, int], Objective]
 """(training settings, number of layers) to an objective."""
 
 
-def _quiet(line: str) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class Job:
     """One training by a method: what it is given and where it writes."""
@@ -84,10 +81,8 @@ class Job:
     """Adapter (or full model), tokenizer and settings go here. What a stopped training left is gone on from."""
     max_tokens: int | None = None
     """Budget of one pass over the rows; None is all of them."""
-    on_step: Callable[[int, int, dict[str, float]], None] | None = None
-    """As `trainer.OnStep`."""
-    say: Callable[[str], None] = _quiet
-    """Told what a reader should know, one line at a time."""
+    progress: Progress = field(default_factory=Progress)
+    """Told what a reader should know; each run of a trainer has a bar of its own."""
     held_out: Sequence[Example] = ()
     """Examples of no family that the material holds (`families.hold_out`): the method's rows of them tell when to
     stop. Empty trains to the last step."""

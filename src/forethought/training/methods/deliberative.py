@@ -162,7 +162,7 @@ def deliberate(job: Job, _: None) -> dict[str, float]:
     if right:
         asked, right = chosen, _right(job, base, chosen)
     elif len(first) < len(chosen):
-        job.say(f"none of the first {len(first)} own thoughts was right: no more are asked for")
+        job.progress.say(f"none of the first {len(first)} own thoughts was right: no more are asked for")
     base.cache_clear()  # its memory is needed for training
     rows, own = _taught(job, chosen, right)
 
@@ -201,7 +201,7 @@ def _taught(job: Job, chosen: Sequence[Example], right: Mapping[str, str]) -> tu
         own = [example for example in examples if example.request.id in right]
         rest = [example for example in examples if example.request.id not in right]
         filled = len(own) < MINIMUM * len(examples)
-        job.say(
+        job.progress.say(
             f"{term}: {len(own)} of {len(examples)} own thoughts were right; "
             + (f"the other {len(rest)} are taught with the teacher's" if filled else "the others are left out")
         )

@@ -187,7 +187,7 @@ def train_headed(job: Job, weight: float = HEADS_WEIGHT) -> dict[str, float]:
     prompts = _prompts(job.material)
     heads = _heads(job, prompts)
     settings = heads.settings
-    job.say(
+    job.progress.say(
         f"rule heads: layer {settings.layer}, one for harm and {len(settings.rules)} for rules;"
         f" AUROC on held-out families {settings.auroc_dev:.2f}"
     )

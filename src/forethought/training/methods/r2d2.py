@@ -288,7 +288,7 @@ def train_refreshing(job: Job, setting: PoolSetting) -> dict[str, float]:
             "finds no harmful request that a suffix can be put behind",
             "Give rows with undisguised harmful requests and refusals",
         )
-    job.say(f"pool: {len(cases)} harmful requests, {min(seeded.updated, len(cases))} of them attacked a step")
+    job.progress.say(f"pool: {len(cases)} harmful requests, {min(seeded.updated, len(cases))} of them attacked a step")
     journal, tokenizer = job.out / POOL, job.material.tokenizer
 
     def objective(config: TrainConfig, n_layers: int) -> Objective:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from forethought.chat import encode_completion
 from forethought.models.settings import Settings, read_settings, write_settings
@@ -15,9 +14,6 @@ from forethought.training.config import is_first
 from forethought.training.methods.base import Job, Material, TrainingMethod
 from forethought.training.methods.supervised import SCOT
 from forethought.training.reward import RLSettings
-
-if TYPE_CHECKING:
-    from forethought.training.trainer import OnStep
 
 SFT = "sft"
 """Folder of the supervised model, below that of the training."""
@@ -31,35 +27,20 @@ def reinforce(job: Job, settings: RLSettings) -> dict[str, float]:
 
     unsupported(job.config)
     in_order(job.material.examples, settings, job.config.seed)  # fails before the first training, not after it
-    start, done = supervised_first(job, settings.steps)
-    further = fitting(settings, _longest_thought(job.material))
-    counts = optimise(start, dataclasses.replace(job, on_step=told_after(job, done)), further)
+    start = supervised_first(job)
+    counts = optimise(start, job, fitting(settings, _longest_thought(job.material)))
     if is_first():
         write_settings(job.out, _settings(job, read_settings(start)))
     return counts
 
 
-def supervised_first(job: Job, further_steps: int | None) -> tuple[Path, int]:
-    """The supervised model's folder and its steps; one that is finished is not trained again.
-
-    Its steps are told with those that follow in the total; None is as many again.
-    """
+def supervised_first(job: Job) -> Path:
+    """The supervised model's folder; one that is finished is not trained again."""
     from forethought.training.run import train_rows
 
-    out, told = job.out / SFT, job.on_step
-
-    def on_step(step: int, steps: int, losses: dict[str, float]) -> None:
-        if told is not None:
-            told(step, steps + (steps if further_steps is None else further_steps), losses)
-
-    counts = train_rows(dataclasses.replace(job, method=SCOT, out=out, on_step=on_step))
-    return out, int(counts["steps"])
-
-
-def told_after(job: Job, done: int) -> OnStep | None:
-    """Tells steps as those after `done` others."""
-    told = job.on_step
-    return None if told is None else lambda step, steps, losses: told(done + step, done + steps, losses)
+    out = job.out / SFT
+    train_rows(dataclasses.replace(job, method=SCOT, out=out))
+    return out
 
 
 def _settings(job: Job, supervised: Settings) -> Settings:

@@ -22,7 +22,7 @@ from forethought.reasoning import leak
 from forethought.records import Example, Record
 from forethought.store import Store
 from forethought.training.methods.base import Job, TrainingMethod
-from forethought.training.methods.reinforced import supervised_first, told_after
+from forethought.training.methods.reinforced import supervised_first
 from forethought.training.methods.supervised import affordable
 from forethought.training.reward import nearness, right_verdict, sample_seed, says_something
 
@@ -56,11 +56,11 @@ def reject(job: Job, settings: RejectionSettings) -> dict[str, float]:
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"method '{job.method.name}'", "samples in one process", "Start it without a launcher")
-    start, done = supervised_first(job, None)
+    start = supervised_first(job)
     chosen = affordable(job.material, None if job.max_tokens is None else int(_MORE * job.max_tokens))
-    examples = own_thoughts(start, chosen, settings, job.out, job.material.seed, job.say)
+    examples = own_thoughts(start, chosen, settings, job.out, job.material.seed, job.progress.say)
     material = dataclasses.replace(job.material, examples=examples)
-    return train_rows(dataclasses.replace(job, material=material, on_step=told_after(job, done)))
+    return train_rows(dataclasses.replace(job, material=material))
 
 
 class OwnThought(Record):
