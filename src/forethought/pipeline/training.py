@@ -17,7 +17,7 @@ from forethought.training.config import Tracker, TrainConfig, is_first, small_mo
 from forethought.training.held_out import hold_out
 from forethought.training.methods.base import Job, Material, TrainingMethod
 from forethought.training.methods.catalogue import get_method
-from forethought.training.run import COMPLIED, complied_answers, harmful_requests, read_examples, train_method
+from forethought.training.run import COMPLIED, complied_answers, read_examples, train_method
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def train(
     if held_out is not None:
         rows, measured = hold_out(rows, held_out)
     tokenizer = load_tokenizer(base)
-    harmful = _complied(base, rows, complied or out / COMPLIED, progress) if chosen.needs_complied else {}
+    harmful = complied_answers(base, rows, complied or out / COMPLIED, progress) if chosen.needs_complied else {}
     rules = load_policy(known.policy if known else None)
     material = Material(rows, tokenizer, rules, build.format, build.detail, config.seed, harmful)
     counts = train_method(Job(base, chosen, material, config, out, max_tokens, progress, measured))
@@ -106,13 +106,3 @@ def _adjusted(config: TrainConfig, packing: bool | None, trackers: Sequence[str]
     given = {"packing": packing, "trackers": tuple(trackers) or None}
     changed = {name: value for name, value in given.items() if value is not None}
     return TrainConfig.model_validate({**config.model_dump(), **changed}) if changed else config
-
-
-def _complied(base: str, rows: Sequence[Example], file: Path, progress: Progress) -> dict[str, str]:
-    """The base model's own answers to the harmful requests, as far as they comply; says how many."""
-    requests = harmful_requests(rows)
-    with progress.bar("own answers") as bar:
-        bar.total(len(requests))
-        found = complied_answers(base, requests, file, bar.advance)
-    progress.say(f"The base model complies with {len(found)} of {len(requests)} harmful requests: {file}")
-    return found

@@ -25,7 +25,7 @@ from forethought.records import Example, Request, read_jsonl
 from forethought.research.config import Benchmark, Sweep
 from forethought.store import locked
 from forethought.training.methods.base import Material
-from forethought.training.run import COMPLIED, complied_answers, harmful_requests
+from forethought.training.run import COMPLIED, complied_answers
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,9 @@ class Setting:
         return Material(self.examples, tokenizer, self.policy, self.build.format, self.build.detail, self.seed, answers)
 
     def _complied(self, progress: Progress) -> dict[str, str]:
-        requests = harmful_requests(self.examples)
         file = self.folder / f"{self.key}-{COMPLIED}"
-        with progress.bar("own answers") as bar, locked(file.with_suffix(".lock"), wait=True):
-            bar.total(len(requests))
-            return complied_answers(self.base, requests, file, bar.advance)
+        with locked(file.with_suffix(".lock"), wait=True):
+            return complied_answers(self.base, self.examples, file, progress)
 
 
 def prepare_setting(

@@ -13,7 +13,7 @@ import json
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +30,7 @@ from forethought.manifest import file_hash, key_of
 from forethought.models.local import LocalModel
 from forethought.models.settings import THINK_BUDGET, Settings, write_settings
 from forethought.models.weights import cache_folder, resolve_model
+from forethought.progress import Progress
 from forethought.reasoning import VERDICT_ANCHOR
 from forethought.records import Example, Request, read_jsonl
 from forethought.training import rows as rows_module
@@ -121,18 +122,20 @@ def harmful_requests(examples: Sequence[Example]) -> list[Request]:
     return list({e.request.id: e.request for e in examples if e.term == "refusal"}.values())
 
 
-def complied_answers(
-    base: str, requests: Sequence[Request], file: Path, on_done: Callable[[int], None] | None = None
-) -> dict[str, str]:
-    """The base model's own answers that comply, by request id; what refuses or is garbled is left out.
+def complied_answers(base: str, examples: Sequence[Example], file: Path, progress: Progress) -> dict[str, str]:
+    """The base model's own complying answers to harmful requests, by request id; what refuses or is garbled is left out.
 
     All answers are kept in `file` batch by batch: a later call asks only for what is missing, and loads no model where
     nothing is. Raises ModelError for a base that can't be loaded.
     """
-    kept = kept_answers(requests, file)
-    if kept is not None:
-        return kept
-    return own_answers(LocalModel.load(base), requests, file, COMPLIED_TOKENS, on_done)
+    requests = harmful_requests(examples)
+    with progress.bar("own answers") as bar:
+        bar.total(len(requests))
+        found = kept_answers(requests, file)
+        if found is None:
+            found = own_answers(LocalModel.load(base), requests, file, COMPLIED_TOKENS, bar.advance)
+    progress.say(f"The base model complies with {len(found)} of {len(requests)} harmful requests: {file}")
+    return found
 
 
 def method_rows(method: TrainingMethod, material: Material, max_tokens: int | None = None) -> list[TokenRow]:
