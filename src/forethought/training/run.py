@@ -123,7 +123,7 @@ def harmful_requests(examples: Sequence[Example]) -> list[Request]:
 
 
 def complied_answers(base: str, examples: Sequence[Example], file: Path, progress: Progress) -> dict[str, str]:
-    """The base model's own complying answers to harmful requests, by request id; what refuses or is garbled is left out.
+    """The base model's own answers to harmful requests that comply, by request id; refusals and garbage are left out.
 
     All answers are kept in `file` batch by batch: a later call asks only for what is missing, and loads no model where
     nothing is. Raises ModelError for a base that can't be loaded.
