@@ -73,7 +73,7 @@ def train(
     harmful = complied_answers(base, rows, complied or out / COMPLIED, progress) if chosen.needs_complied else {}
     rules = load_policy(known.policy if known else None)
     material = Material(rows, tokenizer, rules, build.format, build.detail, config.seed, harmful)
-    counts = train_method(Job(base, chosen, material, config, out, max_tokens, progress, measured))
+    counts = train_method(Job(base, chosen, material, config, out, max_tokens, progress, held_out=measured))
     return TrainedModel(out, chosen.name, counts, merge_adapter(out) if merge and is_first() else None)
 
 

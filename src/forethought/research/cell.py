@@ -160,7 +160,8 @@ class CellStages:
                 return _copied(shared.adapter, out, method)
             a_pass = round(self.budget / entry.passes)
             fitted = self._fitted(method, given, config, a_pass, max(entry.passes, self.sweep.most_passes))
-            counts = train_method(Job(rows.base, method, given, fitted, out, a_pass, self.progress))
+            job = Job(rows.base, method, given, fitted, out, a_pass, self.progress, f"train {method.name}")
+            counts = train_method(job)
             return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
 
         beside = {"around", "why", "seeds", "threshold"}  # the rest changes the weights

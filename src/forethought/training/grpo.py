@@ -97,7 +97,7 @@ def optimise(start: Path, job: Job, settings: RLSettings) -> dict[str, float]:
     claim(job.out, key_of({**said, "config": config.model_dump(), "settings": settings.model_dump()}))
     model, tokenizer = _policy_model(start, job.base, config)
     prompts = [[message.model_dump() for message in example.request.messages] for example in order]
-    with job.progress.bar(f"train {job.method.name}") as bar:
+    with job.progress.bar(job.title) as bar:
         trainer = _trainer(
             model,
             arguments(config, settings, job.out),

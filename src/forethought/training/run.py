@@ -77,7 +77,7 @@ def train_rows(job: Job) -> dict[str, float]:
     if settings.thinks:
         budget = think_budget(rows, job.material.tokenizer)
         settings = settings.model_copy(update={"think_budget": budget})
-    with job.progress.bar(f"train {job.method.name}") as bar:
+    with job.progress.bar(job.title) as bar:
         counts = train(job.base, rows, job.config, job.out, bar.step, objective, held_out)
     if is_first():  # of several processes one writes
         write_settings(job.out, settings)

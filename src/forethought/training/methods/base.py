@@ -83,6 +83,8 @@ class Job:
     """Budget of one pass over the rows; None is all of them."""
     progress: Progress = field(default_factory=Progress)
     """Told what a reader should know; each run of a trainer has a bar of its own."""
+    title: str = "train"
+    """Of those bars."""
     held_out: Sequence[Example] = ()
     """Examples of no family that the material holds (`families.hold_out`): the method's rows of them tell when to
     stop. Empty trains to the last step."""
