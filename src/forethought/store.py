@@ -106,10 +106,6 @@ class Store:
         """All values by key, for stores that fit into memory. Raises InputError where one is not of that kind."""
         return {key: record for key in self._places if (record := self.read(key, kind)) is not None}
 
-    def forget(self, key: str) -> None:
-        """Passes a key over until it is added again. The file keeps its line."""
-        self._places.pop(key, None)
-
     def sync(self) -> None:
         """What was added is on disk when this returns. Threads that wait here for one another share a sync."""
         with self._sync_lock:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from forethought.attacks.searches.outcome import Outcome, any_method, budgets, control, curve
+from forethought.attacks.searches.outcome import Outcome, budgets, control, curve
 
 
 def outcome(goal: str, success: int | None = None, **fields: Any) -> Outcome:
@@ -56,16 +56,16 @@ def test_harmless_goals_are_not_in_the_curve_and_the_smallest_budget_ends_it() -
     assert curve([outcome("u", 1, harmful=None)])[0].broken.value == 1.0
 
 
-def test_a_curve_for_any_method() -> None:
+def test_a_curve_for_curve() -> None:
     other = [
         outcome("a", method="n"), outcome("b", 2, method="n"), outcome("c", method="n", verdicts=0, refused=0),
         outcome("d", method="n", verdicts=0, refused=0),
     ]  # fmt: skip
     both = [*FOUR, *other]
-    points = {point.budget: point.broken for point in any_method(both)}
+    points = {point.budget: point.broken for point in curve(both)}
     assert (points[2].value, points[2].n, points[2].unscored) == (1.0, 2, 2)  # c and d: one search is unscored
     assert (points[20].value, points[20].n, points[20].unscored) == (1.0, 3, 1)
-    assert any_method([]) == []
+    assert curve([]) == []
 
 
 def test_the_control_is_the_share_still_refused() -> None:

@@ -18,7 +18,7 @@ from typing import Literal
 
 from forethought.attacks.base import Attack
 from forethought.attacks.catalogue import DIRECT, seen_in_training
-from forethought.attacks.searches.outcome import Outcome, Point, any_method, control, curve
+from forethought.attacks.searches.outcome import Outcome, Point, control, curve
 from forethought.attempts.records import Judged
 from forethought.judges.base import Measure
 from forethought.judges.known import KnownError, corrected_asr
@@ -331,7 +331,7 @@ def search_figures(outcomes: Sequence[Outcome]) -> list[Figure]:
     if results:
         cells = [[one for one in outcomes if one.method == r.name and one.harmful is not False] for r in results]
         mean = mean_of_shares([[one.broken for one in cell] for cell in cells], [_goals(cell) for cell in cells])
-        most = any_method(outcomes)[-1].broken
+        most = curve(outcomes)[-1].broken
         found = [mean.named("asr_adaptive"), most.named("asr_adaptive_any"), *found]
     return [figure for figure in found if figure.n or figure.unscored]
 
