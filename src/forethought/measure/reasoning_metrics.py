@@ -147,7 +147,7 @@ def consistency(judged: Sequence[Judged]) -> list[Figure]:
 def leaked(judged: Sequence[Judged]) -> Figure:
     """Share of thoughts about harmful requests with operational detail that the request does not have itself.
 
-    Structural signs alone (`forethought.leak`): prose without them passes, so it is a lower bound.
+    Structural signs alone (`forethought.reasoning.leak`): prose without them passes, so it is a lower bound.
     """
     return _share([one for one in judged if one.attempt.request.harmful], _leaks)
 
