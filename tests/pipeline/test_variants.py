@@ -26,7 +26,7 @@ def _tasks(tmp_path: Path, *left_out: str) -> set[str]:
     out.mkdir()
     select(DATA, default_policy(), selected, lambda *_: None)
     recipe = Recipe(name="x", data=DATA, build=BuildConfig(leave_out=left_out))
-    teaching = Teaching(journal=tmp_path / "journal.jsonl", progress=Progress(), on_progress=lambda *_: None)
+    teaching = Teaching(journal=tmp_path / "journal.jsonl", progress=Progress())
     evolve_rows(recipe, default_policy(), selected, out, teaching)
     rows = read_jsonl(out / "train.jsonl", Request)
     return {task for row in rows if row.harmful is False for task in row.categories}

@@ -28,8 +28,8 @@ from forethought.records import Example, Record, Request, read_jsonl
 from forethought.report.data_page import DataSummary, summarise, write_data_page
 
 _RECIPES = {".yaml", ".yml"}
+_DATA = "train.parquet"
 DATASET, CARD, MANIFEST, PAGE, CAUSES = "dataset", "README.md", "manifest.json", "report.html", "dropped.json"
-_EXPORTS: dict[str, Kind] = {"train.parquet": "parquet"}
 
 
 class BuildSettings(Record):
@@ -154,9 +154,8 @@ def build_dataset(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Pat
         shutil.copyfile(folders.built / name, out / name)
     shutil.copyfile(folders.selected / OVERLAPS, out / OVERLAPS)
     build = recipe.build
-    for name, kind in _EXPORTS.items():
-        rows = read_jsonl(out / EXAMPLES, Example)
-        export(rows, policy, build.format, build.detail, recipe.seed, kind, out / name, include_partial=True)
+    rows = read_jsonl(out / EXAMPLES, Example)
+    export(rows, policy, build.format, build.detail, recipe.seed, "parquet", out / _DATA, include_partial=True)
     facts = _facts(recipe, policy, folders)
     (out / CARD).write_text(card(facts), encoding="utf-8")
     _write_manifest(recipe, out, facts, stages)
@@ -268,7 +267,7 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
         commit=git_commit(),
         versions=versions(),
         machine=machine(),
-        files={"default": "train.parquet"},
+        files={"default": _DATA},
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from forethought.models.callspec import CallSettings, Price, Usage, price_of
 from forethought.models.client import open_model
 from forethought.pipeline.recipe import BuildConfig, DataConfig, TeacherConfig
 from forethought.policy import Policy
-from forethought.progress import Progress
+from forethought.progress import Bar, Progress
 from forethought.records import Request, Split, write_jsonl
 
 
@@ -39,8 +39,8 @@ class Teaching:
     journal: Path
     """Where every answer is kept as soon as it is there; it outlives a stage whose settings changed."""
     progress: Progress
-    on_progress: Callable[[Any], None] | None = None
-    """Told where the calls stand, as a progress bar's `calls` takes it."""
+    bar: Bar = field(default_factory=Bar)
+    """Shows where the calls stand."""
 
 
 def teach_seeds(
@@ -69,7 +69,7 @@ def teach_seeds(
     expected = estimate(tasks, policy, settings, price_of(opened, settings.price))
     if not teaching.progress.agree(expected):
         raise StageError("the teacher's cost", "was not agreed to", "Choose another teacher, or --limit the sources")
-    return lessons_from_model(tasks, policy, build.teacher.name, teaching.journal, settings, teaching.on_progress)
+    return lessons_from_model(tasks, policy, build.teacher.name, teaching.journal, settings, teaching.bar.calls)
 
 
 def call_settings(teacher: TeacherConfig) -> CallSettings:
@@ -159,7 +159,7 @@ def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, c
             kept = {row.id for row in (*rows, *others)}
             apart += [row for row in (*found, *harmless[split]) if row.id not in kept]
         capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
-        ready[split] = [*capped, *_capped_by_source(others, data.max_harmless)]
+        ready[split] = [*capped, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
     # What is not trained on for its rule is tested: the domain that nobody has seen is the larger for it.
     counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out)
     extra = {"skipped": skipped.total(), "unsure_of_rule": unsure, "held_out_by_rule": len(apart)}
@@ -232,9 +232,7 @@ def _write_apart(
     return {"train": len(train), "dev": len(dev), "test": len(test), "removed": sum(removed.values())}
 
 
-def _capped_by_source(requests: Sequence[Request], most: int | None) -> list[Request]:
-    if most is None:
-        return list(requests)
+def _capped_by_source(requests: Sequence[Request], most: int) -> list[Request]:
     names = dict.fromkeys(request.source for request in requests)
     return [r for name in names for r in sample([q for q in requests if q.source == name], most)]
 

@@ -301,7 +301,7 @@ def data_stages(
     settings = build.model_dump(mode="json", exclude=_NOT_PART_OF_A_ROW)
     config = {"build": settings, "seed": str(recipe.seed), "styles": styles}
     with progress.bar(stages.title("2-evolve")) as bar:
-        teaching = Teaching(journal=stages.folder / JOURNAL, progress=progress, on_progress=bar.calls)
+        teaching = Teaching(journal=stages.folder / JOURNAL, progress=progress, bar=bar)
         evolved = stages.run("2-evolve", config, lambda out: evolve_rows(recipe, policy, selected, out, teaching))
     answerer = {"model": recipe.model if build.answers == "own" else None}
     if not rows and not stages.finished(_BUILD):
