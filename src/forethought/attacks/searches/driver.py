@@ -25,7 +25,7 @@ from forethought.attacks.searches.outcome import (
     broken_by,
     rating_of,
 )
-from forethought.attacks.searches.running import Kept, ReplyKind, RunningSearch, digest
+from forethought.attacks.searches.running import ReplyKind, RunningSearch, StoredReply, digest
 from forethought.errors import ModelError
 from forethought.judges.base import Item, Judge, Verdict
 from forethought.models.conversation import Failed, Respondent, Response
@@ -35,14 +35,14 @@ _SYNC_THREADS = 8
 
 
 @dataclass
-class _Slot:
+class _Pending:
     """A question of a search on its way to a reply."""
 
     search: RunningSearch
     question: Question
     key: str
-    kept: Kept | None = None
-    verdict: Kept | None = None
+    kept: StoredReply | None = None
+    verdict: StoredReply | None = None
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,12 @@ class Rounds:
         A search whose Compute raises has broken down, and gets none. Raises ModelError where a model never worked.
         """
         slots = [
-            _Slot(search, question, self._key(search, question)) for search in searches for question in search.pending
+            _Pending(search, question, self._key(search, question))
+            for search in searches
+            for question in search.pending
         ]
         for slot in slots:
-            slot.kept = slot.search.kept.read(slot.key, Kept)
+            slot.kept = slot.search.kept.read(slot.key, StoredReply)
         self._compute([slot for slot in slots if slot.kept is None and isinstance(slot.question, Compute)])
         slots = [slot for slot in slots if slot.search.ended is None]
         new = [slot for slot in slots if slot.kept is None]
@@ -127,10 +129,10 @@ class Rounds:
         said = digest(content)
         return digest(said, search.ordinal(said))
 
-    def _keep(self, slot: _Slot, kind: ReplyKind, value: Any, cause: str = "") -> None:
-        slot.kept = slot.search.keep(slot.key, Kept(kind=kind, value=value, cause=cause))
+    def _keep(self, slot: _Pending, kind: ReplyKind, value: Any, cause: str = "") -> None:
+        slot.kept = slot.search.keep(slot.key, StoredReply(kind=kind, value=value, cause=cause))
 
-    def _compute(self, slots: Iterable[_Slot]) -> None:
+    def _compute(self, slots: Iterable[_Pending]) -> None:
         for slot in slots:
             assert isinstance(slot.question, Compute)
             if slot.search.ended is not None:
@@ -141,7 +143,7 @@ class Rounds:
                 slot.search.break_down(error)
             self.asked["made"] += 1
 
-    def _write(self, slots: Sequence[_Slot]) -> None:
+    def _write(self, slots: Sequence[_Pending]) -> None:
         questions = [slot.question for slot in slots if isinstance(slot.question, Write)]
         if not questions:
             return
@@ -161,7 +163,7 @@ class Rounds:
             if slot.kept is None:
                 self._keep(slot, "text", None, f"the {questions[0].role} gave no text")
 
-    def _score(self, slots: Sequence[_Slot]) -> None:
+    def _score(self, slots: Sequence[_Pending]) -> None:
         questions = [slot.question for slot in slots if isinstance(slot.question, Score)]
         if not questions:
             return
@@ -170,7 +172,7 @@ class Rounds:
             self._keep(slot, "log_prob", None if failed else found, found.cause if isinstance(found, Failed) else "")
         self.asked["log_prob"] += len(slots)
 
-    def _ask(self, slots: Sequence[_Slot]) -> None:
+    def _ask(self, slots: Sequence[_Pending]) -> None:
         conversations = [slot.question.attacked.conversation for slot in slots if isinstance(slot.question, Ask)]
         if not conversations:
             return
@@ -194,7 +196,7 @@ class Rounds:
         for place, reply in enumerate(replies):  # for those who tell only at the end
             told(place, reply)
 
-    def _judge(self, judge: Judge, slots: Sequence[_Slot]) -> None:
+    def _judge(self, judge: Judge, slots: Sequence[_Pending]) -> None:
         """Verdicts on all answers; equal ones of a round are judged once."""
         waiting: dict[str, Item] = {}
         keys = []
@@ -202,7 +204,7 @@ class Rounds:
             item = _item(slot)
             assert item is not None
             keys.append(digest("Verdict", judge.name, judge.measure, item.model_dump(mode="json")))
-            slot.verdict = slot.search.kept.read(keys[-1], Kept)
+            slot.verdict = slot.search.kept.read(keys[-1], StoredReply)
             if slot.verdict is None:
                 waiting[keys[-1]] = item
         found = dict(zip(waiting, judge.judge(list(waiting.values())), strict=True)) if waiting else {}
@@ -210,10 +212,10 @@ class Rounds:
         for slot, key in zip(slots, keys, strict=True):
             if slot.verdict is None:
                 verdict = found[key]
-                kept = Kept(kind="verdict", value=verdict.model_dump(mode="json"), cause=verdict.cause)
+                kept = StoredReply(kind="verdict", value=verdict.model_dump(mode="json"), cause=verdict.cause)
                 slot.verdict = slot.search.keep(key, kept)
 
-    def _reply(self, slot: _Slot) -> Reply:
+    def _reply(self, slot: _Pending) -> Reply:
         question, kept = slot.question, slot.kept
         if isinstance(question, Ask | Grade) and slot.verdict is not None:
             reply = self._judged(slot, slot.verdict)
@@ -230,7 +232,7 @@ class Rounds:
         slot.search.spent(reply)
         return reply
 
-    def _judged(self, slot: _Slot, kept: Kept) -> Reply:
+    def _judged(self, slot: _Pending, kept: StoredReply) -> Reply:
         verdict = Verdict.model_validate(kept.value)
         measure = self._of.judge_of(slot.search).measure
         broken, cause = broken_by(verdict, measure, slot.search.goal.request.harmful)
@@ -244,7 +246,7 @@ class Rounds:
         )
 
 
-def _item(slot: _Slot) -> Item | None:
+def _item(slot: _Pending) -> Item | None:
     """What a judge is given: the answer alone, beside what is really asked; None where there is nothing to judge."""
     asked = slot.search.goal.request.plain
     if isinstance(slot.question, Grade):

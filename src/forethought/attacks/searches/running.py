@@ -34,7 +34,7 @@ _KINDS = (Ask, Score, Grade, Write, Compute)
 ReplyKind = Literal["response", "verdict", "log_prob", "text", "made"]
 
 
-class Kept(Record):
+class StoredReply(Record):
     """One reply as it stands on disk, under the hash of all that it depends on."""
 
     kind: ReplyKind
@@ -79,10 +79,10 @@ class RunningSearch:
         except Exception as error:
             self.break_down(error)
 
-    def keep(self, key: str, reply: Kept) -> Kept:
+    def keep(self, key: str, reply: StoredReply) -> StoredReply:
         """Keeps a reply, and gives it back as it will be read: a search sees the same on its first run and later."""
         self.kept.add(key, reply)
-        return Kept.model_validate_json(reply.model_dump_json())
+        return StoredReply.model_validate_json(reply.model_dump_json())
 
     def ordinal(self, content: str) -> int:
         """How often this search has asked the same before."""
