@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ JUDGES = (Entry("never", ("refused",), "nothing refuses", lambda opening: Never(
 @pytest.fixture(autouse=True)
 def _forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test adds is gone after it."""
-    monkeypatch.setattr(extensions, "_added", extensions.defaultdict(list))
+    monkeypatch.setattr(extensions, "_added", defaultdict(list))
 
 
 def test_an_attack_of_a_users_file_is_known_by_name(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_the_catalogue_holds_what_was_promised() -> None:
         "safety_conversational", "policy_prompt", "fused", "guard", "self_examination", "paraphrase", "perplexity",
         "probe", "headed_thought", "self_consistency", "smooth_llm", "unforged",
     ]  # fmt: skip
-    every = {**all_defences(), **all_methods()}
+    every: dict[str, Any] = {**all_defences(), **all_methods()}
     assert len({one.title for one in every.values()}) == len(every) == len(all_defences()) + len(all_methods())
     for name, one in every.items():
         assert one.paper or name == "none"

@@ -22,7 +22,7 @@ TEMPLATES = ("chatml", "llama3", "mistral", "gemma", "plain")
 
 def _attacked(name: str, text: str = ASKED, fmt: Format = "think") -> str:
     given = Given(policy=default_policy(), format=fmt)
-    attacked = parse_attack(name).apply(user_request(text), random.Random(0), given)
+    attacked = parse_attack(name).apply(Attacked(request=user_request(text)), random.Random(0), given)
     assert isinstance(attacked, Attacked)
     return attacked.text
 

@@ -235,7 +235,7 @@ def test_a_log_beside_only_is_told(studied: tuple[Path, Path]) -> None:
         ({"styles": ["poems"]}, "needs attacker"),
     ],
 )
-def test_what_can_not_be_asked_is_told_at_once(asked: dict[str, list[str]], told: str) -> None:
+def test_what_can_not_be_asked_is_told_at_once(asked: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         asked_otherwise(Sweep.model_validate(_content()), **asked)
 
