@@ -442,7 +442,7 @@ def test_mapping_can_be_guessed_from_rows_alone() -> None:
     assert guess_mapping([{"goal": KNOT, "target": "Sure, here is how"}], {}, "x") == ColumnMapping(text="goal")
 
 
-SETS = {
+SETS: dict[str, tuple[int, str | set[str] | None]] = {
     "harmful/star1.json": (1000, "question"),
     "harmful/advbench.csv": (520, "goal"),
     "harmful/harmbench_val.csv": (80, "Behavior"),
@@ -453,6 +453,13 @@ SETS = {
     "benign/alpaca_999.json": (999, "instruction"),
     "benign/self_instruct_seeds.jsonl": (175, "instruction"),
     "benign/gsm8k_train_2000.jsonl": (2000, "question"),
+    "benign/gpteacher_codegen_400.json": (400, "instruction"),
+    "benign/gpteacher_roleplay_400.json": (400, "instruction"),
+    "benign/instructionwild_en.jsonl": (429, "instruction"),
+    "benign/instructionwild_zh.jsonl": (429, "instruction"),
+    "benign/self_instruct_user.jsonl": (252, "instruction"),
+    "benign/vicuna_bench.jsonl": (80, None),  # its turns are conversations
+    "harmful/xsafety": (3000, {"text", "column_1"}),  # files without a header: lines, or tables of one column
 }
 
 
@@ -463,7 +470,7 @@ def test_every_development_set_is_read_whole_without_a_flag(shared: Path, name: 
     harmful = name.startswith("harmful")
     requests = list(load_requests(SourceSpec(path=str(shared / name)), harmful, lambda _, m: shown.append(m)))
     assert len(requests) == count
-    assert {mapping.text for mapping in shown} == {column}
+    assert {mapping.text for mapping in shown} == (column if isinstance(column, set) else {column})
     assert {request.harmful for request in requests} == {harmful}
     assert all(request.text.strip() for request in requests)
 
