@@ -14,6 +14,7 @@ from forethought.errors import ConfigError, InputError
 from forethought.extensions import add_file, by_name
 from forethought.judges.catalogue import get_judge
 from forethought.records import user_request
+from forethought.training.methods.catalogue import all_methods, get_method
 
 ATTACK = """
 from forethought.attacks.base import Attack, by_rule
@@ -33,6 +34,12 @@ class Never:
 
 
 JUDGES = (Entry("never", ("refused",), "nothing refuses", lambda opening: Never()),)
+"""
+
+METHOD = """
+from forethought.training.methods.catalogue import all_methods
+
+METHODS = (all_methods()["scot"].model_copy(update={"name": "mine", "title": "Mine"}),)
 """
 
 
@@ -83,3 +90,10 @@ def test_two_of_one_name_are_an_error(tmp_path: Path) -> None:
         add_file(attacks, tmp_path / name, "ATTACKS")
     with pytest.raises(ConfigError, match="'whispered': is listed by two files"):
         by_name(extensions.listed(attacks, "ATTACKS"))
+
+
+def test_a_training_method_is_named_by_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "my_method.py"
+    file.write_text(METHOD, encoding="utf-8")
+    assert get_method(str(file)).name == "mine"
+    assert all_methods()["mine"].title == "Mine"
