@@ -15,7 +15,7 @@ from forethought.cli.data import bar, overlap_view, spark, summary_view
 from forethought.data.dedupe import overlaps as find_overlaps
 from forethought.data.teach import reason_about
 from forethought.records import user_request
-from forethought.report.data_page import Count, DataSummary, Lengths, bars, columns, summarise, write_data_page
+from forethought.report.data_page import Count, DataSummary, Lengths, summarise, write_data_page
 from tests.report.examples import POLICY, ROWS, SECRET, answered, refusal, summary
 from tests.shell import run_here
 
@@ -122,14 +122,18 @@ def test_page_says_where_a_row_has_no_answer(tmp_path: Path) -> None:
     assert "none: the row teaches the reasoning alone" in (tmp_path / "page.html").read_text("utf-8")
 
 
-def test_bars_are_in_percent_of_the_longest_and_the_rest_is_summed() -> None:
-    counts = [Count(label="a", harmful=30, harmless=10), *[Count(label=str(n), harmless=4) for n in range(50)]]
-    drawn = bars(counts)
-    assert (drawn[0]["harmful_percent"], drawn[0]["harmless_percent"]) == (75.0, 25.0)
-    assert drawn[1]["harmless_percent"] == 10.0
-    assert (drawn[-1]["label"], drawn[-1]["rows"], drawn[-1]["harmless_percent"]) == ("11 others", 44, 0.0)
+def test_bars_are_in_percent_of_the_longest_and_the_rest_is_summed(tmp_path: Path) -> None:
+    counts = (Count(label="a", harmful=30, harmless=10), *[Count(label=str(n), harmless=4) for n in range(50)])
     lengths = Lengths(median=1, ninety=1, longest=1, bins=(("0-4", 8), ("5-9", 2)))
-    assert [column["percent"] for column in columns(lengths)] == [100.0, 25.0]
+    found = summary().model_copy(update={"sources": counts, "lengths": {"request": lengths}})
+    write_data_page(tmp_path / "page.html", found)
+    page = (tmp_path / "page.html").read_text("utf-8")
+    drawn = '<span class="harmful" style="width:{}%"></span><span class="harmless" style="width:{}%">'
+    for widths in ((75.0, 25.0), (0.0, 10.0)):
+        assert drawn.format(*widths) in page
+    rest = page[page.index("11 others: 0 harmful, 44 harmless") :]
+    assert drawn.format(0.0, 0.0) in rest[: rest.index("</div>")]
+    assert re.findall(r'<div style="height:(.*?)%"', page) == ["100.0", "25.0"]
 
 
 def test_terminal_bars() -> None:

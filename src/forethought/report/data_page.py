@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -220,94 +220,9 @@ def _sample(example: Example, show_harmful: bool) -> Sample:
     )
 
 
-_BARS = 40
-"""Longest list of bars; the rest is summed, and drawn as no bar: it would dwarf the others."""
-
-
 def write_data_page(path: Path, summary: DataSummary) -> None:
     """Writes the page, whole or not at all."""
-    write_page(
-        path,
-        "data",
-        summary.facts.get("name") or "Built set",
-        summary=summary,
-        tiles=_tiles(summary),
-        panels=[(title, bars(getattr(summary, panel))) for panel, title in _PANELS.items()],
-        histograms=[(name, lengths, columns(lengths)) for name, lengths in summary.lengths.items()],
-        dropped=_single(summary.dropped),
-        lost=_single(summary.facts.get("lost") or {}),
-        removed=_single(summary.facts.get("removed") or {}),
-        evaluation=_evaluation(summary.facts),
-        facts=_made(summary.facts),
-        redacted=any(sample.redacted for sample in summary.samples),
-    )
-
-
-def bars(counts: Sequence[Count]) -> list[dict[str, Any]]:
-    """Bars with their two parts in percent of the longest; beyond the first, the rest is one line without a bar."""
-    most = max((count.rows for count in counts), default=0) or 1
-    drawn = [_bar(count, 100 / most) for count in counts[:_BARS]]
-    if rest := counts[_BARS:]:
-        harmful, harmless = sum(count.harmful for count in rest), sum(count.harmless for count in rest)
-        drawn.append(_bar(Count(label=f"{len(rest)} others", harmful=harmful, harmless=harmless), 0.0))
-    return drawn
-
-
-def _bar(count: Count, percent: float) -> dict[str, Any]:
-    """`percent` is what one row is of the longest bar."""
-    widths = {f"{side}_percent": round(percent * getattr(count, side), 2) for side in ("harmful", "harmless")}
-    return {**count.model_dump(), "rows": count.rows, **widths}
-
-
-def columns(lengths: Lengths) -> list[dict[str, Any]]:
-    """Columns of a histogram with their height in percent of the highest."""
-    most = max(count for _, count in lengths.bins)
-    return [{"label": name, "count": count, "percent": round(100 * count / most, 2)} for name, count in lengths.bins]
-
-
-def _tiles(summary: DataSummary) -> list[tuple[str, str]]:
-    share = summary.verified_share
-    styled = f"{summary.styled / summary.rows:.0%}" if summary.rows else "-"
-    tiles = [
-        ("rows", f"{summary.rows:,}"),
-        ("harmful, refused", f"{summary.harmful:,}"),
-        ("harmless, answered", f"{summary.harmless:,}"),
-        ("restyled", styled),
-        ("passed verification", "-" if share is None else f"{share:.1%}"),
-        ("reasoning alone", f"{summary.thought_only:,}"),
-    ]
-    if summary.cut:
-        tiles.append(("answer cut", f"{summary.cut:,}"))
-    return tiles
-
-
-def _single(counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    most = max(counts.values(), default=0) or 1
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [{"label": name, "rows": count, "percent": round(100 * count / most, 2)} for name, count in ordered]
-
-
-def _evaluation(facts: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Evaluation sets with how many requests they have, and how many of this set's were removed for them."""
-    found = facts.get("overlaps") or {}
-    sets = facts.get("evaluation") or {}
-    return [(name, [f"{size:,}", f"{found.get(name, 0):,}"]) for name, size in sets.items()]
-
-
-def _made(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    policy = " ".join(str(facts.get(key) or "") for key in ("policy_name", "policy_version", "policy_hash")).strip()
-    usage = facts.get("usage") or {}
-    calls = f"{usage['calls']:,} calls" if usage.get("calls") else ""
-    kept = facts.get("intent_kept")
-    rows = [
-        ("policy", policy),
-        ("teacher", ", ".join(part for part in (str(facts.get("teacher") or ""), calls) if part)),
-        (
-            "intent kept by rewriting",
-            "" if kept is None else f"{kept:.1%} of {facts.get('intent_checked', 0):,} checked",
-        ),
-        ("seed", "" if facts.get("seed") is None else str(facts["seed"])),
-        ("commit", str(facts.get("commit") or "")),
-        ("command", str(facts.get("command") or "")),
-    ]
-    return [(name, value) for name, value in rows if value]
+    panels = [(title, getattr(summary, panel)) for panel, title in _PANELS.items()]
+    redacted = any(sample.redacted for sample in summary.samples)
+    title = summary.facts.get("name") or "Built set"
+    write_page(path, "data", title, summary=summary, facts=summary.facts, panels=panels, redacted=redacted)
