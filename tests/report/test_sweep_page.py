@@ -15,7 +15,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
 
 from forethought.metrics import Figure
-from forethought.report.plots import Plot
+from forethought.report.page import Plot
 from forethought.research.goals import Goal, reached
 from forethought.research.plots import ability, forest, name_points, not_drawn, trade_off
 from forethought.research.report import heat_map, write_sweep_page

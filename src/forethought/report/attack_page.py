@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forethought.attacks.catalogue import parse_attack
 from forethought.attempts.records import Judged
 from forethought.judges.known import KnownError
 from forethought.measure.paired import Comparison
-from forethought.report.attack_figures import AttackReport, AttackResult, SearchResult
-from forethought.report.page import HARMFUL, HARMLESS, SERIES, shown, write_page
-from forethought.report.plots import Plot, Series, axes_of, dots, told
+from forethought.report.attack_figures import AttackReport, AttackResult, Group, SearchResult
+from forethought.report.page import HARMFUL, HARMLESS, SERIES, Plot, Series, axes_of, dots, told, write_page
 from forethought.report.tables import TITLES, not_run_lines, search_lines, sections
 
 _MOST_EXAMPLES = 60
-_APART = ("seen", "unreadable")
+_APART: tuple[Group, ...] = ("seen", "unreadable")
 _STYLES = ("-", "--", ":")
 
 
@@ -53,24 +51,19 @@ def write_attack_page(path: Path, page: AttackPage) -> None:
         path,
         "attack",
         page.title,
+        page=page,
+        show_harmful=page.show_harmful,
         headings=TITLES.attack_columns,
         sections=sections(report),
         white_box=any(result.white_box for result in report.results),
         dots=attack_dots("attacks", main) if main else None,
         dots_apart=attack_dots("attacks-apart", apart) if apart else None,
-        apart_titles=[TITLES.groups[group] for group in ("seen", "unreadable") if report.of(group)],
-        readability=page.readability,
+        apart_titles=[TITLES.groups[group] for group in _APART if report.of(group)],
         search_headings=TITLES.search_columns,
         searches=search_lines(page.searches),
         curves=budget_curves(page.searches) if page.searches else None,
         not_run=not_run_lines(page.not_run, page.searches_not_run),
-        compared=page.compared,
-        differences=page.differences,
-        warnings=page.warnings,
-        settings=page.settings,
-        judge=page.judge,
-        examples=[_example(one, page.show_harmful) for one in page.examples[:_MOST_EXAMPLES]],
-        redacted=not page.show_harmful,
+        examples=page.examples[:_MOST_EXAMPLES],
     )
 
 
@@ -127,24 +120,3 @@ def budget_curves(results: Sequence[SearchResult]) -> Plot:
 
     ends = told([one.name for one in results], [one.asr for one in results])
     return Plot("budgets", f"Attack success by the queries spent on a request. In the end: {ends}.", draw)
-
-
-def _example(one: Judged, show_harmful: bool) -> dict[str, str]:
-    """An attempt as the page shows it."""
-    harmful = one.attempt.request.harmful
-    answered = "got through" if harmful else "answered"
-    stopped = "stopped" if harmful else "refused"
-    texts = {
-        "request": one.attempt.request.text,
-        "prefill": one.attempt.prefill,
-        "thought": one.response.reasoning_text if one.response is not None else "",
-        "answer": one.response.answer if one.response is not None else "",
-    }
-    return {
-        "attack": parse_attack(one.attempt.attack).title,
-        "label": "harmless" if harmful is False else "harmful",
-        "outcome": "unscored" if one.refused is None else stopped if one.refused else answered,
-        "shade": "unscored" if one.refused is None else "good" if one.refused is bool(harmful) else "bad",
-        **{name: shown(text, harmful, show_harmful) for name, text in texts.items()},
-        "cause": one.cause,
-    }

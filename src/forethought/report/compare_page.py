@@ -10,7 +10,6 @@ from forethought.attacks.catalogue import parse_attack
 from forethought.attempts.records import Judged
 from forethought.measure.comprehension import readability_warnings
 from forethought.measure.curves import OperatingPoint, by_cell, operating_curve, too_many_unscored
-from forethought.measure.paired import Comparison
 from forethought.metrics import Figure
 from forethought.models.settings import Settings
 from forethought.policy import default_policy
@@ -23,9 +22,22 @@ from forethought.report.figures import (
     paired_comparisons,
     score_pairs,
 )
-from forethought.report.page import AMBER, GREEN, HARMFUL, HARMLESS, INK, ONE, PURPLE, SOFT, shown, write_page
-from forethought.report.plots import Plot, axes_of, errors, told
-from forethought.report.tables import TITLES, Rows, interval, reasoning_rows, table_rows
+from forethought.report.page import (
+    AMBER,
+    GREEN,
+    HARMFUL,
+    HARMLESS,
+    INK,
+    ONE,
+    PURPLE,
+    SOFT,
+    Plot,
+    axes_of,
+    errors,
+    told,
+    write_page,
+)
+from forethought.report.tables import TITLES, reasoning_rows, table_rows
 
 _EXAMPLES = 8
 _COLOURS = {"base": SOFT, "prompt": AMBER, "scot": ONE, "scot_best": GREEN}
@@ -53,28 +65,30 @@ def write_compare_page(
     seen = settings.seen_operators if settings is not None else ()
     threshold = settings.threshold if settings is not None else 0.0
     unseen, apart = attack_sets(attacks, seen)
+    compared = paired_comparisons(judged, unseen, ours)
     write_page(
         path,
         "compare",
         title,
-        systems=[_title(system) for system in systems],
-        rows=_as_text(table_rows(figures, systems)),
+        named=TITLES.systems,
+        systems=[_title(system) for system in judged],
+        rows=table_rows(figures, systems),
         bars=attack_bars("bars", figures, ["direct", *unseen], systems),
         bars_apart=attack_bars("bars-apart", figures, apart, systems) if apart else None,
-        apart=[parse_attack(name).title for name in apart],
+        apart=apart,
         histogram=score_histogram(judged.get(ours, []), threshold),
         curves=operating_curves(_curves(judged.get(ours, []), unseen), threshold),
-        differences=_differences(judged, unseen, ours),
-        reasoning=_as_text(reasoning_rows(figures, systems)),
-        readable=_readable(measured, attacks),
+        differences=[(f"{_title(ours)} minus {_title(name)}", rows) for name, rows in compared.items() if rows],
+        reasoning=reasoning_rows(figures, systems),
+        readable=[(parse_attack(one), measured[one]) for one in ("direct", *attacks) if one in measured],
         warnings=_warnings(judged, measured),
         threshold=threshold,
         threshold_note=settings.threshold_note if settings is not None else "not trained here",
         policy=settings.policy if settings is not None else default_policy(),
         seen=seen,
         unscored={system: sum(one.refused is None for one in rows) for system, rows in judged.items()},
-        examples=_examples(judged, show_harmful),
-        redacted=not show_harmful,
+        examples=_examples(judged),
+        show_harmful=show_harmful,
         judge=judge_error(),
     )
 
@@ -185,26 +199,6 @@ def _title(system: str) -> str:
     return TITLES.systems.get(system, system)
 
 
-def _as_text(rows: Rows) -> list[tuple[str, list[str]]]:
-    return [(name, [interval(cell) for cell in cells]) for name, cells in rows]
-
-
-def _differences(
-    judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str], ours: str
-) -> list[tuple[str, list[Comparison]]]:
-    compared = paired_comparisons(judged, unseen, ours)
-    return [(f"{_title(ours)} minus {_title(name)}", rows) for name, rows in compared.items() if rows]
-
-
-def _readable(measured: Mapping[str, Figure], attacks: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Style with the share answered on topic and what its flag says, undisguised first."""
-    return [
-        (parse_attack(style).title, [interval(measured[style]), "yes" if parse_attack(style).readable else "no"])
-        for style in ("direct", *attacks)
-        if style in measured
-    ]
-
-
 def _warnings(judged: Mapping[str, Sequence[Judged]], measured: Mapping[str, Figure]) -> list[str]:
     """What a reader has to know before trusting a number: cells with many unscored answers, flags that are wrong."""
     lines = [
@@ -215,8 +209,8 @@ def _warnings(judged: Mapping[str, Sequence[Judged]], measured: Mapping[str, Fig
     return [*lines, *readability_warnings(measured)]
 
 
-def _examples(judged: Mapping[str, Sequence[Judged]], show_harmful: bool) -> list[dict[str, Any]]:
-    """A few attempts of every kind, side by side."""
+def _examples(judged: Mapping[str, Sequence[Judged]]) -> list[tuple[Judged, dict[str, Judged | None]]]:
+    """A few attempts of every kind: what the first system was asked, and what came of it in each."""
     by_id = {system: {one.attempt.id: one for one in rows} for system, rows in judged.items()}
     first = next(iter(judged.values()), [])
     picked: list[Judged] = []
@@ -227,29 +221,4 @@ def _examples(judged: Mapping[str, Sequence[Judged]], show_harmful: bool) -> lis
             one for one in first if one.attempt.request.kind == kind and (one.attempt.attack == "direct") is direct
         ]
         picked += fitting[:: max(1, len(fitting) // _EXAMPLES)][:_EXAMPLES]
-    return [
-        {
-            "kind": one.attempt.request.kind,
-            "attack": parse_attack(one.attempt.attack).title,
-            "request": shown(one.attempt.request.text, one.attempt.request.harmful, show_harmful),
-            "sides": [_side(system, by_id[system].get(one.attempt.id), show_harmful) for system in judged],
-        }
-        for one in picked
-    ]
-
-
-def _side(system: str, one: Judged | None, show_harmful: bool) -> dict[str, str]:
-    if one is None or one.response is None:
-        cause = one.cause if one is not None else "not asked"
-        texts = {"answer": "", "thought": "", "rules": ""}
-        return {"system": _title(system), "outcome": "unscored", "shade": "unscored", "cause": cause, **texts}
-    harmful = one.attempt.request.harmful
-    return {
-        "system": _title(system),
-        "outcome": "unscored" if one.refused is None else "refused" if one.refused else "answered",
-        "shade": "unscored" if one.refused is None else "good" if one.refused is bool(harmful) else "bad",
-        "cause": one.cause,
-        "answer": shown(one.response.answer, harmful, show_harmful),
-        "thought": shown(one.response.reasoning_text, harmful, show_harmful),
-        "rules": ", ".join(one.response.rules_named),
-    }
+    return [(one, {system: rows.get(one.attempt.id) for system, rows in by_id.items()}) for one in picked]

@@ -22,8 +22,7 @@ from forethought.metrics import Figure
 from forethought.progress import Progress
 from forethought.records import Record
 from forethought.report.figures import BASE
-from forethought.report.page import BEST, INK, ONE, SOFT, write_page, write_whole
-from forethought.report.plots import Plot, axes_of, errors
+from forethought.report.page import BEST, INK, ONE, SOFT, Plot, axes_of, errors, write_page, write_whole
 from forethought.report.results import write_results
 from forethought.report.tables import interval
 from forethought.research.config import Sweep, load_sweep

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from forethought.report.figures import BASE
-from forethought.report.page import BEST, INK, LINE, ONE, SOFT
-from forethought.report.plots import Plot, axes_of, errors
+from forethought.report.page import BEST, INK, LINE, ONE, SOFT, Plot, axes_of, errors
 from forethought.report.tables import interval
 from forethought.research.rows import RANKED_BY, DefenceMeans, Mean
 

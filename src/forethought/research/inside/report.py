@@ -15,8 +15,7 @@ from forethought.metrics import Figure
 from forethought.model import load_local
 from forethought.progress import Progress
 from forethought.records import Request, Split
-from forethought.report.page import INK, LINE, SOFT, shown, write_page
-from forethought.report.plots import Plot, Series, axes_of, dots, errors, told
+from forethought.report.page import INK, LINE, SOFT, Plot, Series, axes_of, dots, errors, shown, told, write_page
 from forethought.report.results import write_results
 from forethought.report.tables import interval
 from forethought.research.inside.look import NEAR, Inside, Table, look_inside, texts_to_read, weights_of
