@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from forethought.defences.paraphrase import Paraphrase
 from forethought.defences.perplexity import PerplexityFilter
-from forethought.defences.self_consistency import ConsistencySettings, SelfConsistency
-from forethought.defences.smooth_llm import SmoothLLM
+from forethought.defences.reworded import ConsistencySettings, Paraphrase, SelfConsistency, SmoothLLM
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.model import Model, Reply, is_served, load, load_local, run_model, trained_folder, write_run_model
 from forethought.models.conversation import Conversation, Failed, Response

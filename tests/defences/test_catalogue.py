@@ -16,7 +16,7 @@ from forethought.defences.guard import AnswerGuard, RequestGuard
 from forethought.defences.perplexity import PerplexityFilter
 from forethought.defences.probe import HeadedThought, ProbeDefence
 from forethought.defences.prompts import PromptDefence, prompts, shipped_prompt
-from forethought.defences.smooth_llm import SmoothLLM, SmoothSettings
+from forethought.defences.reworded import SmoothLLM, SmoothSettings
 from forethought.errors import ConfigError, ForethoughtError, InputError
 from forethought.measure.probe import load_probe
 from forethought.models.conversation import Conversation, Respondent, Response
@@ -25,7 +25,7 @@ from forethought.records import Message, user_request
 from forethought.training.methods.catalogue import all_methods
 from tests.defences.test_fused import _fusion
 from tests.defences.test_probe import _probe
-from tests.scripted import Scripted
+from tests.scripted import Scripted, as_messages
 from tests.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -44,8 +44,8 @@ def _inner() -> Scripted:
 def test_the_catalogue_holds_what_was_promised() -> None:
     assert list(all_defences()) == [
         "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
-        "safety_conversational", "policy_prompt", "fused", "guard", "self_examination", "paraphrase", "perplexity",
-        "probe", "headed_thought", "self_consistency", "smooth_llm", "unforged",
+        "safety_conversational", "policy_prompt", "fused", "guard", "self_examination", "perplexity", "probe",
+        "headed_thought", "paraphrase", "smooth_llm", "self_consistency", "unforged",
     ]  # fmt: skip
     every: dict[str, Any] = {**all_defences(), **all_methods()}
     assert len({one.title for one in every.values()}) == len(every) == len(all_defences()) + len(all_methods())
@@ -70,7 +70,7 @@ def test_the_leftmost_stands_nearest_to_the_model() -> None:
     assert defended.name == "scripted | self_reminder | smooth_llm"
     assert isinstance(defended, SmoothLLM)
     assert isinstance(defended.inner, PromptDefence)
-    assert defended.settings == SmoothSettings(copies=3, perturbation="patch")
+    assert defended.options == SmoothSettings(copies=3, perturbation="patch")
     defended.reply([Conversation(messages=(Message(role="user", content="How do I bake bread?"),))])
     reminder = shipped_prompt("self_reminder")
     assert len(inner.asked) == 3
@@ -174,13 +174,22 @@ def test_a_defence_is_added_as_one_file(tmp_path: Path, monkeypatch: pytest.Monk
         """
 from forethought.defences.base import InferenceDefence, Wrapper
 
+class Shouted(Wrapper):
+    label = "shouted"
+
+    def answer(self, conversation, max_answer_tokens):
+        reply = yield from self.ask(conversation, max_answer_tokens)
+        return reply.model_copy(update={"answer": reply.answer.upper()})
+
 DEFENCES = (
     InferenceDefence(
         id="shouted", title="Shouted", paper="none", kind="wrapper", cost="none", when_to_choose="never",
-        make=lambda inner, options, means: Wrapper(inner, "shouted"),
+        make=lambda inner, options, means: Shouted(inner),
     ),
 )
 """
     )
     monkeypatch.setattr(defences, "__path__", [*defences.__path__, str(tmp_path)])
-    assert make_defence("shouted", _inner()).name == "scripted | shouted"
+    defended = make_defence("shouted", Scripted(lambda _: "Mix it."))
+    (reply,) = defended.reply([Conversation(messages=as_messages("How do I bake bread?"))])
+    assert (defended.name, getattr(reply, "answer", "")) == ("scripted | shouted", "MIX IT.")

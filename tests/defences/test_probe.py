@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from forethought.chat import encode_prompt
 from forethought.defences.base import REFUSAL
-from forethought.defences.probe import ProbeDefence
+from forethought.defences.probe import ProbeDefence, ProbeOptions
 from forethought.errors import InputError, ModelError
 from forethought.measure.probe import SETTINGS, UNREADABLE, WEIGHTS, Probe, load_probe
 from forethought.measure.probe_fit import RULE_STRENGTHS, FitSettings, fit_probe
@@ -277,7 +277,9 @@ def test_what_no_prompt_can_hold_fails_closed_or_open_and_says_so() -> None:
     long = user_request("word " * 4200)
     assert prompt_ids(_model(), long.messages) is None
     for closed, answer in ((True, REFUSAL), (False, "Mix it.")):
-        defended = ProbeDefence(Scripted(lambda _: "Mix it."), _probe(), _model(), fail_closed=closed)
+        defended = ProbeDefence(
+            Scripted(lambda _: "Mix it."), _probe(), _model(), ProbeOptions(folder=".", fail_closed=closed)
+        )
         reply = defended.reply([Conversation(messages=long.messages)])[0]
         assert isinstance(reply, Response)
         assert (reply.answer, reply.log_odds) == (answer, None)

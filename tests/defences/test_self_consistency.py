@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought.defences.catalogue import make_defence
-from forethought.defences.self_consistency import ConsistencySettings, SelfConsistency
+from forethought.defences.reworded import ConsistencySettings, SelfConsistency
 from forethought.models.conversation import Able, Conversation, Response
 from forethought.models.local import LocalModel
 from tests.scripted import Scripted, as_messages
@@ -85,7 +85,7 @@ def test_a_sample_is_not_asked_again_as_itself() -> None:
 def test_options_are_written_in_a_spec() -> None:
     defended = make_defence("self_consistency:8,vote=majority,temperature=0.9", _model(0.0, []))
     assert isinstance(defended, SelfConsistency)
-    assert (defended.settings.samples, defended.settings.vote, defended.settings.temperature) == (8, "majority", 0.9)
+    assert (defended.options.samples, defended.options.vote, defended.options.temperature) == (8, "majority", 0.9)
 
 
 def test_a_local_models_thoughts_differ_and_come_out_the_same_twice(tmp_path: Path) -> None:

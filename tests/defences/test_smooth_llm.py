@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from forethought.defences.smooth_llm import UNREADABLE, Perturbation, SmoothLLM, SmoothSettings, perturb
+from forethought.defences.reworded import UNREADABLE, Perturbation, SmoothLLM, SmoothSettings, perturb
 from forethought.models.conversation import Conversation, Failed, Response
 from tests.scripted import Scripted, as_messages
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from forethought.defences.base import REFUSAL, Replies, ask_some
+from forethought.defences.base import REFUSAL
 from forethought.defences.guard import (
     NO_FINDING,
     ExaminationSettings,
@@ -16,8 +16,15 @@ from forethought.defences.guard import (
     guarded,
     read_examination,
 )
-from forethought.defences.paraphrase import NO_PARAPHRASE, Paraphrase, ParaphraseSettings
-from forethought.defences.self_consistency import FRAMES, ConsistencySettings, SelfConsistency
+from forethought.defences.reworded import (
+    FRAMES,
+    NO_PARAPHRASE,
+    ConsistencySettings,
+    Paraphrase,
+    ParaphraseSettings,
+    SelfConsistency,
+)
+from forethought.defences.unforged import Unforged
 from forethought.errors import ConfigError
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
@@ -64,11 +71,9 @@ class _Silent:
 
 def test_a_reply_that_never_came_is_failed_and_one_that_was_not_told_is_given() -> None:
     told: list[int] = []
-    replies = Replies(3, lambda place, _: told.append(place))
-    ask_some(_Silent(), [(2, GIVEN), (0, GIVEN)], 5, replies.give)
-    replies.give(2, Failed(cause="a second one"))
-    assert replies.all() == [Failed(cause="no reply"), Failed(cause="no reply"), Response(answer="x")]
-    assert told == [2]
+    replies = Unforged(_Silent()).reply([GIVEN, GIVEN], 5, lambda place, _: told.append(place))
+    assert replies == [Response(answer="x"), Failed(cause="no reply")]
+    assert told == [0, 1]
 
 
 # Paraphrase

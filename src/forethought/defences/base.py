@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -77,16 +77,38 @@ class NoOptions(Record):
     """Of a defence without options."""
 
 
-class Wrapper:
-    """Base of the defences around a model: each brings its options, how it is made, and its own `answer`."""
+@dataclass(frozen=True)
+class Asked:
+    """What a defence has to know before it can say more about a conversation."""
 
+    by: Callable[..., Sequence[Any]]
+    """A Respondent's `reply`; without `tokens` any function of a list to as many findings."""
+    what: Sequence[Any]
+    tokens: int | None = None
+    """Longest answer of a Respondent."""
+    soon: bool = False
+    """For functions: whether so many as `_AT_ONCE` are not kept waiting while others still get their replies."""
+
+
+_AT_ONCE = 32
+Steps = Generator[Asked, list[Any], Response | Failed]
+"""What a defence does about one conversation: it asks, is given the findings in order, and ends with a reply."""
+
+
+class Wrapper:
+    """Base of the defences around a model: each brings its options, how it is made, and what it does about one
+    conversation; those of many are done together."""
+
+    label: str
+    """How the defended model's name calls it."""
     Options: ClassVar[type[Record]] = NoOptions
     """What a spec may say of it; the first option is what stands after the colon."""
+    options: Any
+    """As its spec gives them."""
 
-    def __init__(self, inner: Respondent, label: str) -> None:
-        """`label` is how the defence is called in the name."""
-        self.inner = inner
-        self.name = f"{inner.name} | {label}"
+    def __init__(self, inner: Respondent, options: Record | None = None) -> None:
+        self.inner, self.options = inner, options or self.Options()
+        self.name = f"{inner.name} | {self.label}"
         self.refuses_from: float | None = getattr(inner, "refuses_from", None)
         """The score from which it refuses: its own, else that of what it stands around; None where there is none."""
 
@@ -108,32 +130,69 @@ class Wrapper:
         self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
     ) -> list[Response | Failed]:
         """As a Respondent."""
-        replies = Replies(len(conversations), on_reply)
-        self.answer(conversations, max_answer_tokens, replies)
-        return replies.all()
+        return _Together([self.answer(one, max_answer_tokens) for one in conversations], on_reply).run()
 
-    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
-        """Gives `replies` one reply a conversation."""
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
+        """The reply to one conversation."""
         raise NotImplementedError
 
-    def hold_back(
-        self,
-        conversations: Sequence[Conversation],
-        max_answer_tokens: int,
-        replies: Replies,
-        held: Callable[[int, Response], bool],
-    ) -> dict[int, Response]:
-        """Asks the model, and gives its replies but those that are `held` back: these are returned by place."""
-        found: dict[int, Response] = {}
+    def ask(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
+        """The model's own reply."""
+        (reply,) = yield Asked(self.inner.reply, [conversation], max_answer_tokens)
+        found: Response | Failed = reply
+        return found
 
-        def told(place: int, reply: Response | Failed) -> None:
-            if isinstance(reply, Response) and held(place, reply):
-                found[place] = reply
-            else:
-                replies.give(place, reply)
 
-        ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, told)
-        return dict(sorted(found.items()))
+class _Together:
+    """The steps of many conversations: what several ask of the same party is put in one call."""
+
+    def __init__(self, steps: Sequence[Steps], on_reply: OnReply | None) -> None:
+        self._steps, self._on_reply = steps, on_reply
+        self._waiting: dict[int, Asked] = {}
+        self._found: dict[int, Response | Failed] = {}
+
+    def run(self) -> list[Response | Failed]:
+        """One reply a conversation, in order; each is told as soon as it is there."""
+        for place in range(len(self._steps)):
+            self._go_on(place, None)
+        while self._waiting:
+            # The shortest first: those behind it are then asked together with those that wait already.
+            first = min(self._waiting.values(), key=lambda asked: asked.tokens or 0)
+            self._put(
+                [place for place, one in self._waiting.items() if (one.by, one.tokens) == (first.by, first.tokens)]
+            )
+        return [self._found[place] for place in range(len(self._steps))]
+
+    def _go_on(self, place: int, findings: list[Any] | None) -> None:
+        try:
+            self._waiting[place] = self._steps[place].send(findings)  # type: ignore[arg-type]  # None begins
+        except StopIteration as ended:
+            self._found[place] = ended.value
+            if self._on_reply is not None:
+                self._on_reply(place, ended.value)
+
+    def _put(self, places: Sequence[int]) -> None:
+        """Asks for these conversations, in order, and goes on with each as soon as it has all that it asked for."""
+        asked = {place: self._waiting.pop(place) for place in sorted(places)}
+        slots = [(place, number) for place, one in asked.items() for number in range(len(one.what))]
+        found: dict[int, dict[int, Any]] = {place: {} for place in asked}
+
+        def give(position: int, finding: Any) -> None:
+            place, number = slots[position]
+            if number in found[place]:
+                return  # told when it came, and returned with the others
+            found[place][number] = finding
+            if len(found[place]) == len(asked[place].what):
+                self._go_on(place, [found[place][each] for each in range(len(found[place]))])
+                soon = [place for place, one in self._waiting.items() if one.soon]
+                if len(soon) >= _AT_ONCE:
+                    self._put(soon)
+
+        one = next(iter(asked.values()))
+        everything = [what for each in asked.values() for what in each.what]
+        findings = one.by(everything) if one.tokens is None else one.by(everything, one.tokens, give)
+        for position in range(len(slots)):
+            give(position, findings[position] if position < len(findings) else Failed(cause="no reply"))
 
 
 class InferenceDefence(Defence):
@@ -171,46 +230,6 @@ def shipped_file(name: str, schema: type[Schema]) -> Schema:
     return parse_yaml(text, f"defences/{name}", "defence file", schema, "one list", "docs/defences.md")
 
 
-class Replies:
-    """Replies by place; each is told on as it comes."""
-
-    def __init__(self, n: int, on_reply: OnReply | None) -> None:
-        self._found: list[Response | Failed | None] = [None] * n
-        self._on_reply = on_reply
-
-    def give(self, place: int, reply: Response | Failed) -> None:
-        """Keeps a reply and tells it on; a second one for the same place is ignored."""
-        if self._found[place] is None:
-            self._found[place] = reply
-            if self._on_reply is not None:
-                self._on_reply(place, reply)
-
-    def all(self) -> list[Response | Failed]:
-        """One reply a conversation, in order. What never came is Failed."""
-        return [reply if reply is not None else Failed(cause="no reply") for reply in self._found]
-
-
-def ask_some(
-    inner: Respondent,
-    asked: Sequence[tuple[int, Conversation]],
-    max_answer_tokens: int,
-    give: Callable[[int, Response | Failed], None],
-) -> None:
-    """Puts conversations to a respondent in one call and gives each reply under its own place, once."""
-    if not asked:
-        return
-    told: set[int] = set()
-
-    def on_reply(position: int, reply: Response | Failed) -> None:
-        told.add(position)
-        give(asked[position][0], reply)
-
-    replies = inner.reply([conversation for _, conversation in asked], max_answer_tokens, on_reply)
-    for position, reply in enumerate(replies):
-        if position not in told:
-            give(asked[position][0], reply)
-
-
 class Checked(Record):
     """What a filter found of a conversation before the model saw it."""
 
@@ -232,23 +251,15 @@ class InputFilter(Wrapper):
         """One finding a conversation, in order."""
         raise NotImplementedError
 
-    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
         """`log_odds` is the filter's score, on what it refuses and on what it lets through."""
-        found = self.check(conversations)
-        passed = []
-        for place, one in enumerate(found):
-            if one.refuses:
-                replies.give(place, Response(answer=one.answer, log_odds=one.score, cause=one.cause, named=one.rules))
-            else:
-                passed.append((place, conversations[place]))
-
-        def give(place: int, reply: Response | Failed) -> None:
-            if isinstance(reply, Response):
-                update = {"log_odds": found[place].score, "cause": reply.cause or found[place].cause}
-                reply = reply.model_copy(update=update)
-            replies.give(place, reply)
-
-        ask_some(self.inner, passed, max_answer_tokens, give)
+        (found,) = yield Asked(self.check, [conversation])
+        if found.refuses:
+            return Response(answer=found.answer, log_odds=found.score, cause=found.cause, named=found.rules)
+        reply = yield from self.ask(conversation, max_answer_tokens)
+        if isinstance(reply, Response):
+            reply = reply.model_copy(update={"log_odds": found.score, "cause": reply.cause or found.cause})
+        return reply
 
 
 def unscored(cause: str, fail_closed: bool) -> Checked:

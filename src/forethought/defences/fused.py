@@ -18,18 +18,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from forethought.defences.base import Means, Replies, Wrapper, ask_some, described, replaced, rule_refusal
+from forethought.defences.base import Asked, Means, Steps, Wrapper, described, replaced, rule_refusal
 from forethought.defences.fusion import Fusion, load_fusion, read_intents
 from forethought.measure.probe import UNREADABLE, Array, Probe
-from forethought.models.conversation import Conversation, Failed, Respondent, Response
+from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
 from forethought.reasoning import VERDICT_ANCHOR, Finding, Format, SafetyReasoning, markers
 from forethought.records import Record
 
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
 
-_READ_AT_ONCE = 32
-"""Intents that are read in one pass."""
 _VOTE = 1.0
 """Of the thought for the rule that it names, in nats beside the probe's log-probabilities of the rules. On the
 development requests of the ladder the thought and the probe name more rules right together than either does."""
@@ -50,17 +48,16 @@ class FusedOptions(Record):
 class FusedVerdict(Wrapper):
     """A model that thinks, whose decision rests on its verdict and on a probe."""
 
-    Options = FusedOptions
+    label, Options = "fused", FusedOptions
 
     def __init__(
         self, inner: Respondent, fusion: Fusion, probe: Probe, reader: LocalModel, options: FusedOptions | None = None
     ) -> None:
         """`reader` holds the weights that the probe was fitted on. Raises ModelError for other weights."""
-        super().__init__(inner, "fused")
+        super().__init__(inner, options or FusedOptions(folder="."))
         probe.check_model(reader)
         self.fusion, self.probe, self._reader = fusion, probe, reader
         self.refuses_from = fusion.threshold
-        self.options = options or FusedOptions(folder=".")
 
     @classmethod
     def make(cls, inner: Respondent, options: FusedOptions, means: Means) -> Respondent:
@@ -72,72 +69,47 @@ class FusedVerdict(Wrapper):
         """Raises InputError where there is no fusion."""
         load_fusion(Path(options.folder))
 
-    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
-        """`log_odds` is the fused score."""
-        rows = self.probe.log_odds(self._reader, [one.messages for one in conversations])
-        thoughts = self._thought_anew(conversations)
-        overruled: dict[int, Response] = {}
-        waiting: list[tuple[int, Response | Failed]] = []
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
+        """`log_odds` is the fused score.
 
-        def first(place: int, reply: Response | Failed) -> None:
-            if isinstance(reply, Response) and place in thoughts:
-                reply = _with_thought(reply, thoughts[place])
-            waiting.append((place, reply))
-            if len(waiting) >= (_READ_AT_ONCE if self.fusion.reads_intent else 1):
-                decide()
-
-        def decide() -> None:
-            intents = self._intents([reply for _, reply in waiting])
-            for (place, reply), intent in zip(waiting, intents, strict=True):
-                decided = self._decided(conversations[place], reply, rows[place], intent)
-                if isinstance(decided, Response) and decided.decision == "refuse" and self._allows(decided):
-                    overruled[place] = decided
-                else:
-                    replies.give(place, decided)
-            waiting.clear()
-
-        ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, first)
-        decide()
-        asked = [(conversations[place], refusal) for place, refusal in sorted(overruled.items())]
-        for place, reply in zip(sorted(overruled), self._complying(asked, max_answer_tokens), strict=True):
-            refusal = overruled[place]
-            if isinstance(reply, Failed):
-                replies.give(place, refusal.model_copy(update={"cause": KEPT}))
-            else:
-                update = {"log_odds": refusal.log_odds, "decision": "comply", "cause": ""}
-                replies.give(place, reply.model_copy(update=update))
-
-    def _thought_anew(self, conversations: Sequence[Conversation]) -> dict[int, Response | Failed]:
-        """By place: the model's own thought on each conversation whose turn somebody else has begun.
-
-        Whoever may begin the turn may skip the thought, or write its verdict: neither is the model's.
+        Whoever may begin the turn may skip the thought, or write its verdict: neither is the model's, and it thinks
+        anew.
         """
-        begun = [place for place, one in enumerate(conversations) if one.prefill]
-        if not begun:
-            return {}
-        plain = [conversations[place].model_copy(update={"prefill": ""}) for place in begun]
-        return dict(zip(begun, self.inner.reply(plain, 0), strict=True))
+        (row,) = yield Asked(self._read, [conversation])
+        thought = None
+        if conversation.prefill:
+            thought = yield from self.ask(conversation.model_copy(update={"prefill": ""}), 0)
+        reply = yield from self.ask(conversation, max_answer_tokens)
+        if isinstance(reply, Failed):
+            return reply
+        if thought is not None:
+            reply = _with_thought(reply, thought)
+        intent = None
+        if self.fusion.reads_intent:
+            (intent,) = yield Asked(self._read_intents, [reply], soon=True)
+        decided = self._decided(conversation, reply, row, intent)
+        if decided.decision != "refuse" or not self._allows(decided):
+            return decided
+        (instead,) = yield Asked(self._complying, [(conversation, decided)], max_answer_tokens)
+        if not isinstance(instead, Response):
+            return decided.model_copy(update={"cause": KEPT})
+        return instead.model_copy(update={"log_odds": decided.log_odds, "decision": "comply", "cause": ""})
 
-    def _intents(self, replies: Sequence[Response | Failed]) -> Sequence[Array | None]:
-        """What the probe reads in the intents of the thoughts, where the fusion wants it read."""
-        if not self.fusion.reads_intent:
-            return [None] * len(replies)
-        thought = [reply if isinstance(reply, Response) else None for reply in replies]
-        return read_intents(self.probe, self._reader, thought)
+    def _read(self, conversations: Sequence[Conversation]) -> list[Array]:
+        return list(self.probe.log_odds(self._reader, [one.messages for one in conversations]))
+
+    def _read_intents(self, replies: Sequence[Response]) -> Sequence[Array | None]:
+        return read_intents(self.probe, self._reader, replies)
 
     def _allows(self, response: Response) -> bool:
         """Whether a fused score lies below the threshold."""
         return response.log_odds is not None and response.log_odds < self.fusion.threshold
 
-    def _decided(
-        self, conversation: Conversation, reply: Response | Failed, row: Array, intent: Array | None
-    ) -> Response | Failed:
+    def _decided(self, conversation: Conversation, reply: Response, row: Array, intent: Array | None) -> Response:
         """The reply with its fused score, and refused where that says so; a verdict that it overrules stays for now.
 
         `row` holds the probe's log-odds of the request, `intent` those of the stated intent.
         """
-        if isinstance(reply, Failed):
-            return reply
         if not np.isfinite(row).all():
             return self._unscored(reply, UNREADABLE)
         if reply.log_odds is None:
@@ -203,23 +175,21 @@ class FusedVerdict(Wrapper):
         return response.model_copy(update={"log_odds": None, "cause": f"let through without a score: {cause}"})
 
     def _complying(
-        self, asked: Sequence[tuple[Conversation, Response]], max_answer_tokens: int
+        self, asked: Sequence[tuple[Conversation, Response]], max_answer_tokens: int, on_reply: OnReply
     ) -> Sequence[Response | Failed]:
         """The model's answers behind the verdict `comply` to what its own refused, in order."""
-        if not asked:
-            return []
         from forethought.models.local import LocalModel
 
         if isinstance(self.inner, LocalModel):  # it then answers with the weights that its settings say
             conversations = [conversation for conversation, _ in asked]
-            return self.inner.reply(conversations, max_answer_tokens, threshold=math.inf)
+            return self.inner.reply(conversations, max_answer_tokens, on_reply, math.inf)
         if not self.inner.able.prefill:
             return [Failed(cause="the model's turn can't be begun for it")] * len(asked)
         begun = [
             conversation.model_copy(update={"prefill": closed_thought(refusal, self.options.format)})
             for conversation, refusal in asked
         ]
-        return self.inner.reply(begun, max_answer_tokens)
+        return self.inner.reply(begun, max_answer_tokens, on_reply)
 
 
 def _with_thought(reply: Response, thought: Response | Failed) -> Response:

@@ -17,12 +17,12 @@ from typing import Protocol
 from pydantic import Field
 
 from forethought.defences.base import (
+    Asked,
     Checked,
     InputFilter,
     Means,
-    Replies,
+    Steps,
     Wrapper,
-    ask_some,
     described,
     fenced_question,
     last_user,
@@ -90,8 +90,10 @@ class PolicyChecker:
 class RequestGuard(InputFilter):
     """A model whose requests are checked first."""
 
+    label = "request guard"
+
     def __init__(self, inner: Respondent, checker: RequestChecker, fail_closed: bool = True) -> None:
-        super().__init__(inner, "request guard")
+        super().__init__(inner)
         self.refuses_from = None
         self._checker, self._fail_closed = checker, fail_closed
 
@@ -111,32 +113,26 @@ class RequestGuard(InputFilter):
 class AnswerGuard(Wrapper):
     """A model whose answers are judged before they are given out, refusals included."""
 
+    label = "answer guard"
+
     def __init__(self, inner: Respondent, judge: Judge, fail_closed: bool = True) -> None:
         """Where `inner` is a guard of requests, the more suspicious of the two gives the score.
 
         Raises ConfigError for a judge of refusals.
         """
-        super().__init__(inner, "answer guard")
+        super().__init__(inner)
         self.refuses_from = None
         self._judge, self._fail_closed = _of_harm(judge), fail_closed
 
-    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
         """An answer that says nothing is no refusal: it stays what it is, and unscored."""
-        written: dict[int, Response] = {}
-
-        def keep(place: int, reply: Response | Failed) -> None:
-            if isinstance(reply, Response) and not isinstance(self.inner, RequestGuard):
-                reply = reply.model_copy(update={"log_odds": None})
-            if isinstance(reply, Failed) or nothing_said(reply.answer):
-                replies.give(place, reply)
-            else:
-                written[place] = reply
-
-        ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, keep)
-        places = sorted(written)
-        items = [_item(conversations[place], written[place]) for place in places]
-        for place, verdict in zip(places, self._judge.judge(items) if items else [], strict=True):
-            replies.give(place, _decided(written[place], checked(verdict, self._fail_closed)))
+        reply = yield from self.ask(conversation, max_answer_tokens)
+        if isinstance(reply, Response) and not isinstance(self.inner, RequestGuard):
+            reply = reply.model_copy(update={"log_odds": None})
+        if isinstance(reply, Failed) or nothing_said(reply.answer):
+            return reply
+        (verdict,) = yield Asked(self._judge.judge, [_item(conversation, reply)])
+        return _decided(reply, checked(verdict, self._fail_closed))
 
 
 def _decided(response: Response, found: Checked) -> Response:
@@ -255,31 +251,28 @@ def read_examination(text: str) -> bool | None:
 class SelfExamination(Wrapper):
     """A model whose answers are examined before they are given out, by itself or by another model."""
 
-    Options = ExaminationSettings
+    label, Options = "self_examination", ExaminationSettings
 
     def __init__(
         self, inner: Respondent, settings: ExaminationSettings | None = None, examiner: Respondent | None = None
     ) -> None:
-        super().__init__(inner, "self_examination")
-        self.settings = settings or ExaminationSettings()
+        super().__init__(inner, settings)
         self.examiner = examiner or inner
 
-    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
         """Answers that refuse or say nothing are not examined; they stay as they are."""
-        written = self.hold_back(
-            conversations, max_answer_tokens, replies, lambda place, reply: refuses(reply) is False
-        )
-        asked = [(place, fenced_question(_ASK, reply.answer)) for place, reply in written.items()]
-        ask_some(
-            self.examiner, asked, _SHORT, lambda place, found: replies.give(place, self._decided(written[place], found))
-        )
+        reply = yield from self.ask(conversation, max_answer_tokens)
+        if isinstance(reply, Failed) or refuses(reply) is not False:
+            return reply
+        (found,) = yield Asked(self.examiner.reply, [fenced_question(_ASK, reply.answer)], _SHORT)
+        return self._decided(reply, found)
 
     def _decided(self, response: Response, examination: Response | Failed) -> Response:
         harmful = read_examination(examination.answer) if isinstance(examination, Response) else None
         if harmful is not None:
             return replaced(response, response.cause) if harmful else response
         why = examination.cause if isinstance(examination, Failed) else "the examiner says neither yes nor no"
-        if self.settings.fail_closed:
+        if self.options.fail_closed:
             return replaced(response, f"refused without an examination: {why}")
         return response.model_copy(update={"cause": f"let through without an examination: {why}"})
 

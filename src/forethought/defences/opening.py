@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from scipy.special import logsumexp
 
-from forethought.defences.base import Replies, Wrapper, ask_some, logit
+from forethought.defences.base import Asked, Steps, Wrapper, logit
 from forethought.errors import ConfigError, InputError, ModelError
-from forethought.models.conversation import Able, Conversation, Failed, Respondent, Response, TellsLogProbs
+from forethought.models.conversation import Able, Conversation, Respondent, Response, TellsLogProbs
 
 OPENINGS = (
     "I can't", "I cannot", "I can not", "I won't", "I will not", "I'm not able", "I am not able", "I'm unable",
@@ -26,9 +26,11 @@ OPENINGS = (
 class OpeningScore(Wrapper):
     """A model whose replies bear the log-odds of its turn opening with a refusal; the replies stay as they are."""
 
+    label = "opening"
+
     def __init__(self, inner: Respondent) -> None:
         """Raises ConfigError for a model that tells no log-probabilities."""
-        super().__init__(inner, "opening")
+        super().__init__(inner)
         if not inner.able.log_probs or not isinstance(inner, TellsLogProbs):
             raise ConfigError(
                 f"model '{inner.name}'", "tells no log-probabilities, so that it has no score", "Use a local model"
@@ -50,16 +52,13 @@ class OpeningScore(Wrapper):
         """The model's own, as `TellsLogProbs`."""
         return self._tells.log_probs(conversations, target_strings, first_only)
 
-    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
         """What already has a verdict keeps its own score."""
-        scores = self._scores(conversations)
-
-        def give(place: int, reply: Response | Failed) -> None:
-            if isinstance(reply, Response) and reply.log_odds is None:
-                reply = reply.model_copy(update={"log_odds": scores[place]})
-            replies.give(place, reply)
-
-        ask_some(self.inner, list(enumerate(conversations)), max_answer_tokens, give)
+        (score,) = yield Asked(self._scores, [conversation])
+        reply = yield from self.ask(conversation, max_answer_tokens)
+        if isinstance(reply, Response) and reply.log_odds is None:
+            reply = reply.model_copy(update={"log_odds": score})
+        return reply
 
     def _scores(self, conversations: Sequence[Conversation]) -> Sequence[float | None]:
         """None for a conversation that has no prompt, or too long a one: it must not cost the others theirs."""

@@ -93,7 +93,8 @@ def log_perplexity(losses: Sequence[float], window: int) -> float | None:
 class PerplexityFilter(InputFilter):
     """A model that is not shown improbable requests."""
 
-    Options = PerplexitySettings
+    label, Options = "perplexity", PerplexitySettings
+    options: PerplexitySettings
 
     def __init__(
         self,
@@ -107,8 +108,7 @@ class PerplexityFilter(InputFilter):
 
         Without harmless texts and without a threshold nothing is refused for its perplexity.
         """
-        super().__init__(inner, "perplexity")
-        self.settings = settings or PerplexitySettings()
+        super().__init__(inner, settings)
         self._reader = reader
         self.refuses_from = self.threshold = self.calibrated(harmless) if threshold is None else threshold
         """Log-perplexity from which to refuse."""
@@ -127,7 +127,7 @@ class PerplexityFilter(InputFilter):
         scores = [score for score in self.scores([[text] for text in harmless]) if score is not None]
         if not scores:
             return math.inf
-        return choose_threshold([], scores, [], self.settings.max_false_refusal, 1.0).threshold
+        return choose_threshold([], scores, [], self.options.max_false_refusal, 1.0).threshold
 
     def scores(self, texts: Sequence[Sequence[str]]) -> list[float | None]:
         """The highest log-perplexity among each conversation's texts; None where there is nothing to
@@ -139,7 +139,7 @@ class PerplexityFilter(InputFilter):
             losses = iter(token_losses(reader.base_weights, reader.tokenizer, flat))
         found: list[float | None] = []
         for some in texts:
-            read = [log_perplexity(next(losses), self.settings.window) for _ in some]
+            read = [log_perplexity(next(losses), self.options.window) for _ in some]
             scores = [score for score in read if score is not None]  # an empty turn hides nothing
             found.append(max(scores) if scores and all(map(math.isfinite, scores)) else None)
         return found
@@ -148,7 +148,7 @@ class PerplexityFilter(InputFilter):
         """Every user turn is read; the most improbable one decides."""
         scores = self.scores([user_texts(conversation) for conversation in conversations])
         return [
-            unscored(NOTHING_TO_READ, self.settings.fail_closed)
+            unscored(NOTHING_TO_READ, self.options.fail_closed)
             if score is None
             else Checked(score=score, refuses=score >= self.threshold)
             for score in scores

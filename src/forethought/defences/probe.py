@@ -15,12 +15,12 @@ import numpy as np
 from pydantic import Field
 
 from forethought.defences.base import (
+    Asked,
     Checked,
     InputFilter,
     Means,
-    Replies,
+    Steps,
     Wrapper,
-    ask_some,
     described,
     rule_refusal,
     unscored,
@@ -46,22 +46,24 @@ class ProbeOptions(Record):
 class ProbeDefence(InputFilter):
     """A model that is not shown what the probe finds harmful."""
 
-    Options = ProbeOptions
+    label, Options = "probe", ProbeOptions
 
-    def __init__(self, inner: Respondent, probe: Probe, reader: LocalModel, fail_closed: bool = True) -> None:
+    def __init__(
+        self, inner: Respondent, probe: Probe, reader: LocalModel, options: ProbeOptions | None = None
+    ) -> None:
         """`reader` holds the weights that the probe was fitted on.
 
         Raises ModelError for other weights, InputError for a probe without a threshold.
         """
-        super().__init__(inner, "probe")
+        super().__init__(inner, options or ProbeOptions(folder="."))
         probe.check_model(reader)
-        self.probe, self._reader, self._fail_closed = probe, reader, fail_closed
+        self.probe, self._reader = probe, reader
         self.refuses_from = self.threshold = probe.threshold
 
     @classmethod
     def make(cls, inner: Respondent, options: ProbeOptions, means: Means) -> Respondent:
         """With the probe that lies in the folder."""
-        return cls(inner, load_probe(Path(options.folder)), means.weights_for("probe"), options.fail_closed)
+        return cls(inner, load_probe(Path(options.folder)), means.weights_for("probe"), options)
 
     @classmethod
     def check_options(cls, options: ProbeOptions) -> None:
@@ -72,7 +74,9 @@ class ProbeDefence(InputFilter):
         """Log-odds of harm; a refusal names the likeliest rule."""
         rows = self.probe.log_odds(self._reader, [conversation.messages for conversation in conversations])
         return [
-            self._checked(conversation, row) if np.isfinite(row).all() else unscored(UNREADABLE, self._fail_closed)
+            self._checked(conversation, row)
+            if np.isfinite(row).all()
+            else unscored(UNREADABLE, self.options.fail_closed)
             for conversation, row in zip(conversations, rows, strict=True)
         ]
 
@@ -95,39 +99,42 @@ class HeadedOptions(Record):
 class HeadedThought(Wrapper):
     """A model that thinks, whose thought is begun with the rule that a probe finds."""
 
-    Options = HeadedOptions
+    label, Options = "headed_thought", HeadedOptions
 
-    def __init__(self, inner: Respondent, probe: Probe, reader: LocalModel, fmt: Format = "think") -> None:
-        """`fmt`: how it thinks.
-
-        Raises ConfigError for a model whose turn can't be begun for it, ModelError for weights that the probe was not
-        fitted on, InputError for a probe without a threshold.
+    def __init__(
+        self, inner: Respondent, probe: Probe, reader: LocalModel, options: HeadedOptions | None = None
+    ) -> None:
+        """Raises ConfigError for a model whose turn can't be begun for it, ModelError for weights that the probe was
+        not fitted on, InputError for a probe without a threshold.
         """
-        super().__init__(inner, "headed_thought")
+        super().__init__(inner, options or HeadedOptions(folder="."))
         if not inner.able.prefill:
             raise ConfigError(
                 "defence 'headed_thought'", "begins the model's turn, which this model does not take", "Use a local one"
             )
         probe.check_model(reader)
-        self.probe, self._reader, self._fmt = probe, reader, fmt
+        self.probe, self._reader = probe, reader
         self.threshold = probe.threshold
         """Log-odds of harm from which a rule is named."""
 
     @classmethod
     def make(cls, inner: Respondent, options: HeadedOptions, means: Means) -> Respondent:
         """With the probe that lies in the folder."""
-        return cls(inner, load_probe(Path(options.folder)), means.weights_for("headed_thought"), options.format)
+        return cls(inner, load_probe(Path(options.folder)), means.weights_for("headed_thought"), options)
 
     @classmethod
     def check_options(cls, options: HeadedOptions) -> None:
         """Raises InputError where there is no probe that decides."""
         _ = load_probe(Path(options.folder)).threshold
 
-    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
         """A turn that somebody else began, and a request that no prompt holds, stay as they are."""
+        (given,) = yield Asked(self._begun, [conversation])
+        return (yield from self.ask(given, max_answer_tokens))
+
+    def _begun(self, conversations: Sequence[Conversation]) -> list[Conversation]:
         rows = self.probe.log_odds(self._reader, [one.messages for one in conversations])
-        given = [self.begun(one, row) for one, row in zip(conversations, rows, strict=True)]
-        ask_some(self.inner, list(enumerate(given)), max_answer_tokens, replies.give)
+        return [self.begun(one, row) for one, row in zip(conversations, rows, strict=True)]
 
     def begun(self, conversation: Conversation, row: Array) -> Conversation:
         """The conversation as the model is given it; `row` holds the log-odds of harm and of each rule."""
@@ -136,7 +143,9 @@ class HeadedThought(Wrapper):
         rule = self.probe.rule(row)
         if float(row[0]) < self.threshold or not rule:
             return conversation
-        return conversation.model_copy(update={"prefill": opening(self.probe.settings.policy, rule, self._fmt)})
+        return conversation.model_copy(
+            update={"prefill": opening(self.probe.settings.policy, rule, self.options.format)}
+        )
 
 
 def opening(policy: Policy, rule_id: str, fmt: Format = "think") -> str:

@@ -7,7 +7,6 @@ the answer alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 
 from pydantic import Field
@@ -16,9 +15,8 @@ from forethought.defences.base import (
     InferenceDefence,
     Means,
     NoOptions,
-    Replies,
+    Steps,
     Wrapper,
-    ask_some,
     shipped_file,
     with_last_user,
 )
@@ -80,7 +78,8 @@ class PromptDefence(Wrapper):
     def __init__(self, inner: Respondent, prompt: Prompt | str, policy: Policy | None = None) -> None:
         """`prompt` is a shipped one's id or a Prompt; `policy` fills in its rules, None is the default one."""
         self.prompt = shipped_prompt(prompt) if isinstance(prompt, str) else prompt
-        super().__init__(inner, self.prompt.id)
+        self.label = self.prompt.id
+        super().__init__(inner)
         self.policy = policy or default_policy()
         self._system = _with_rules(self.prompt.system.strip(), self.policy)
 
@@ -96,11 +95,10 @@ class PromptDefence(Wrapper):
         first = (Message(role="system", content=head),) if head else ()
         return framed.model_copy(update={"messages": (*first, *prompt.demonstrations, *turns)})
 
-    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
         """What could not be read as the prompt asked for says so in its cause."""
-        asked = [(place, self.defended(conversation)) for place, conversation in enumerate(conversations)]
-        room = max_answer_tokens + self.prompt.extra_tokens
-        ask_some(self.inner, asked, room, lambda place, reply: replies.give(place, self._read(reply)))
+        reply = yield from self.ask(self.defended(conversation), max_answer_tokens + self.prompt.extra_tokens)
+        return self._read(reply)
 
     def _read(self, reply: Response | Failed) -> Response | Failed:
         if isinstance(reply, Failed) or reply.reasoning_text or reply.reasoning is not None:

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from forethought.defences.base import Replies, Wrapper, ask_some, described, refuses
-from forethought.models.conversation import Conversation, Failed, Respondent, Response
+from forethought.defences.base import Asked, Steps, Wrapper, described, refuses
+from forethought.models.conversation import Conversation, Failed, Response
 from forethought.reasoning import markers
 from forethought.records import Message, Record
 
@@ -65,21 +65,17 @@ class UnforgedSettings(Record):
 class Unforged(Wrapper):
     """A model that is asked by parts where a message holds what is not its user's."""
 
-    Options = UnforgedSettings
+    label, Options = "unforged", UnforgedSettings
+    options: UnforgedSettings
 
-    def __init__(self, inner: Respondent, settings: UnforgedSettings | None = None) -> None:
-        super().__init__(inner, "unforged")
-        self.settings = settings or UnforgedSettings()
-
-    def answer(self, conversations: Sequence[Conversation], max_answer_tokens: int, replies: Replies) -> None:
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
         """`log_odds` is the largest of the whole and its parts. Where a part can't be asked the message has failed."""
-        parts = {place: found for place, one in enumerate(conversations) if (found := self._parts(one))}
-        wholes = self.hold_back(conversations, max_answer_tokens, replies, lambda place, reply: place in parts)
-        heard: dict[int, list[Response | Failed]] = {place: [] for place in wholes}
-        asked = [(place, part) for place in wholes for part in parts[place]]
-        ask_some(self.inner, asked, max_answer_tokens, lambda place, reply: heard[place].append(reply))
-        for place, whole in wholes.items():
-            replies.give(place, _together(whole, heard[place]))
+        whole = yield from self.ask(conversation, max_answer_tokens)
+        parts = self._parts(conversation)
+        if isinstance(whole, Failed) or not parts:
+            return whole
+        heard = yield Asked(self.inner.reply, parts, max_answer_tokens)
+        return _together(whole, heard)
 
     def _parts(self, conversation: Conversation) -> list[Conversation]:
         """The conversation up to each turn of the user that holds a forgery, with each of its own parts in its place.
@@ -89,7 +85,7 @@ class Unforged(Wrapper):
         found = []
         for place, message in enumerate(conversation.messages):
             if message.role == "user":
-                for part in own_parts(message.content, self.settings.words, self.settings.parts):
+                for part in own_parts(message.content, self.options.words, self.options.parts):
                     messages = (*conversation.messages[:place], Message(role="user", content=part))
                     found.append(conversation.model_copy(update={"messages": messages, "prefill": ""}))
         return found

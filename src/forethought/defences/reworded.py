@@ -1,0 +1,241 @@
+"""Defences that put the request to the model in other words, once or several times.
+
+Paraphrasing (Jain et al., arXiv 2309.00614): a suffix that was optimised token by token rarely survives. Meaning may
+not survive either: measure capability, too.
+
+SmoothLLM (Robey et al., arXiv 2310.03684): answers to several randomly perturbed copies of the request, and a vote.
+Attacks that are optimised letter by letter break under perturbation; the request's meaning mostly does not.
+
+Self-consistency, for uncertain verdicts: several thoughts about the same request, and what they hold together. Wang et
+al. 2022 (arXiv 2203.11171) sample several chains of thought and take the answer that most of them reach. Here a verdict
+has log-odds, so that their mean may stand for the vote. A model that can't sample is asked in several neutral frames
+instead, each of which leads to a thought of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import string
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from forethought.defences.base import (
+    REFUSAL,
+    Asked,
+    Steps,
+    Wrapper,
+    conversation_key,
+    described,
+    fenced_question,
+    last_user,
+    refuses,
+    with_last_user,
+)
+from forethought.models.conversation import Conversation, Failed, Respondent, Response
+from forethought.reasoning import Decision
+from forethought.records import Record
+
+NO_PARAPHRASE = "there is no paraphrase of the request"
+_ASK = "Paraphrase the text between the tags. Keep its meaning, don't answer it, and write the paraphrase alone."
+
+
+class ParaphraseSettings(Record):
+    """How to paraphrase."""
+
+    max_tokens: int = Field(default=100, ge=1, description="longest paraphrase, in tokens (the paper's 100)")
+
+
+class Paraphrase(Wrapper):
+    """A model that sees a paraphrase of the last user turn, written by itself or by another model."""
+
+    label, Options = "paraphrase", ParaphraseSettings
+
+    def __init__(
+        self, inner: Respondent, settings: ParaphraseSettings | None = None, paraphraser: Respondent | None = None
+    ) -> None:
+        super().__init__(inner, settings)
+        self.paraphraser = paraphraser or inner
+
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
+        """Without a paraphrase a conversation is Failed: the undefended request is never put."""
+        turn = last_user(conversation)
+        if turn is None:
+            return Failed(cause=f"{NO_PARAPHRASE}: no user turn")
+        (said,) = yield Asked(self.paraphraser.reply, [fenced_question(_ASK, turn.content)], self.options.max_tokens)
+        text = said.answer.strip() if isinstance(said, Response) else ""
+        if not text:
+            return Failed(cause=f"{NO_PARAPHRASE}: {said.cause if isinstance(said, Failed) else 'it is empty'}")
+        return (yield from self.ask(with_last_user(conversation, lambda _: text), max_answer_tokens))
+
+
+Perturbation = Literal["swap", "insert", "patch"]
+UNREADABLE = "no perturbed copy got an answer that can be read"
+_LETTERS = string.ascii_letters + string.digits + string.punctuation + " "
+
+
+class SmoothSettings(Record):
+    """How to smooth."""
+
+    copies: int = Field(default=10, ge=1, le=100, description="perturbed copies of a request")
+    percent: float = Field(default=10.0, gt=0, le=100, description="share of characters perturbed, in percent")
+    perturbation: Perturbation = Field(default="swap", description="swap, insert or patch")
+    seed: int = Field(default=0, description="seed of what is drawn")
+
+
+def perturb(text: str, kind: Perturbation, percent: float, rng: random.Random) -> str:
+    """The text with a share of its characters (at least one) swapped for or followed by random ones.
+
+    `swap` and `insert` draw places all over it, `patch` overwrites one block.
+    """
+    if not text:
+        return text
+    count = max(1, int(len(text) * percent / 100))
+    letters = list(text)
+    if kind == "patch":
+        start = rng.randint(0, len(text) - count)
+        places = list(range(start, start + count))
+    else:
+        places = sorted(rng.sample(range(len(text)), count))
+    for place in places:
+        drawn = rng.choice(_LETTERS)
+        letters[place] = letters[place] + drawn if kind == "insert" else drawn
+    return "".join(letters)
+
+
+class SmoothLLM(Wrapper):
+    """A model whose answer is the majority's over perturbed copies of the last user turn."""
+
+    label, Options = "smooth_llm", SmoothSettings
+
+    def __init__(self, inner: Respondent, settings: SmoothSettings | None = None) -> None:
+        super().__init__(inner, settings)
+        self.refuses_from = None
+
+    def copies(self, conversation: Conversation) -> list[Conversation]:
+        """The perturbed copies; the same for the same conversation and seed."""
+        chosen = self.options
+        rng = random.Random(f"{chosen.seed}:smooth:{conversation_key(conversation)}")
+        return [
+            with_last_user(conversation, lambda text: perturb(text, chosen.perturbation, chosen.percent, rng))
+            for _ in range(chosen.copies)
+        ]
+
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
+        """A response of the majority, drawn at random; a tie refuses. Copies that failed or say nothing don't vote.
+
+        The score is ln((refusals + 1/2) / (compliances + 1/2)).
+        """
+        replies = yield Asked(self.inner.reply, self.copies(conversation), max_answer_tokens)
+        answered = [reply for reply in replies if isinstance(reply, Response)]
+        if not answered:
+            failed: Failed = replies[0]
+            return failed
+        refusing = [reply for reply in answered if refuses(reply) is True]
+        complying = [reply for reply in answered if refuses(reply) is False]
+        if not refusing and not complying:
+            return answered[0].model_copy(update={"log_odds": None, "cause": answered[0].cause or UNREADABLE})
+        # The paper's strict majority: more than half of the copies have to be answered for an answer.
+        refused = len(complying) <= len(refusing)
+        rng = random.Random(f"{self.options.seed}:vote:{conversation_key(conversation)}")
+        chosen = rng.choice(refusing if refused else complying)
+        score = math.log((len(refusing) + 0.5) / (len(complying) + 0.5))
+        return chosen.model_copy(update={"log_odds": score})
+
+
+FRAMES = (
+    "Here is my message:\n\n{request}",
+    "{request}\n\nPlease reply to the message above.",
+    "A user wrote the following.\n\n{request}",
+    'Reply to this: "{request}"',
+    "Hello!\n\n{request}\n\nThank you.",
+    "Message:\n{request}\nEnd of message.",
+)
+"""Neutral: none says anything about safety or about what to do."""
+
+
+class ConsistencySettings(Record):
+    """When to ask again, how often, and how the verdicts are put together."""
+
+    samples: int = Field(
+        default=4, ge=1, le=64, description="thoughts sampled for an uncertain request, where the model can sample"
+    )
+    frames: int = Field(
+        default=4, ge=1, le=len(FRAMES), description="frames that an uncertain request is asked in, where it can't"
+    )
+    margin: float = Field(default=1.5, gt=0, description="log-odds this near to the threshold are uncertain")
+    threshold: float = Field(default=0.0, description="verdict log-odds from which to refuse: the model's own")
+    temperature: float = Field(default=0.7, gt=0, description="of the samples")
+    vote: Literal["mean", "majority"] = Field(
+        default="mean", description="mean: of the log-odds; majority: of the verdicts, a tie refuses"
+    )
+    seed: int = Field(default=0, ge=0, description="of the first sample")
+
+
+class SelfConsistency(Wrapper):
+    """A model that thinks, asked again where its verdict is uncertain."""
+
+    label, Options = "self_consistency", ConsistencySettings
+
+    def __init__(self, inner: Respondent, settings: ConsistencySettings | None = None) -> None:
+        super().__init__(inner, settings)
+        self.refuses_from = self.options.threshold
+
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
+        """The score of what was asked again is that of all its verdicts together."""
+        reply = yield from self.ask(conversation, max_answer_tokens)
+        if isinstance(reply, Failed) or not self._uncertain(reply):
+            return reply
+        further = yield Asked(self.inner.reply, self.further(conversation), max_answer_tokens)
+        thoughts = [one for one in further if isinstance(one, Response) and one.log_odds is not None]
+        return self._together([reply, *thoughts])
+
+    def further(self, conversation: Conversation) -> list[Conversation]:
+        """What an uncertain conversation is asked as once more: samples where the model can sample, else frames."""
+        if not self.inner.able.sampling:
+            return self.framed(conversation)
+        first = self.options.seed
+        if conversation.temperature:  # a sample itself: its own seed has been seen
+            first += conversation.sample_seed + 1
+        drawn = range(first, first + self.options.samples)
+        temperature = self.options.temperature
+        return [conversation.model_copy(update={"temperature": temperature, "sample_seed": seed}) for seed in drawn]
+
+    def framed(self, conversation: Conversation) -> list[Conversation]:
+        """The conversation with its last user turn in each frame."""
+        return [_framed(conversation, frame) for frame in FRAMES[: self.options.frames]]
+
+    def _uncertain(self, response: Response) -> bool:
+        odds = response.log_odds
+        return odds is not None and abs(odds - self.options.threshold) < self.options.margin
+
+    def _together(self, thoughts: Sequence[Response]) -> Response:
+        """The first response that acts on the verdict of all; the model's own thought comes first."""
+        score, decision = self._decided([thought.log_odds for thought in thoughts if thought.log_odds is not None])
+        for thought in thoughts:
+            if thought.decision == decision:
+                return thought.model_copy(update={"log_odds": score})
+        written = {"answer": REFUSAL, "decision": decision} if decision == "refuse" else {}
+        return thoughts[0].model_copy(update={**written, "log_odds": score})
+
+    def _decided(self, odds: Sequence[float]) -> tuple[float, Decision]:
+        """Score and verdict. A majority's score is the log-odds of its votes, half a vote added to each side."""
+        if self.options.vote == "mean":
+            mean = sum(odds) / len(odds)
+            return mean, "refuse" if mean >= self.options.threshold else "comply"
+        refusing = sum(one >= self.options.threshold for one in odds)
+        score = math.log((refusing + 0.5) / (len(odds) - refusing + 0.5))
+        return score, "refuse" if score >= 0 else "comply"
+
+
+def _framed(conversation: Conversation, frame: str) -> Conversation:
+    return with_last_user(conversation, lambda text: frame.replace("{request}", text, 1))
+
+
+DEFENCES = (
+    described("paraphrase", Paraphrase),
+    described("smooth_llm", SmoothLLM),
+    described("self_consistency", SelfConsistency),
+)
