@@ -16,8 +16,7 @@ from pathlib import Path
 from forethought.attacks.catalogue import DIRECT
 from forethought.attacks.prepare import Preparation
 from forethought.attacks.suites import load_suite, suite_attacks
-from forethought.attempts.ask import run_suite
-from forethought.attempts.judged import judge_run
+from forethought.attempts.ask import judge_run, run_suite
 from forethought.attempts.logs import write_logs
 from forethought.attempts.plan import make_plan
 from forethought.attempts.records import read_judged

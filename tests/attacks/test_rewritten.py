@@ -154,9 +154,8 @@ def scripted(texts: Mapping[str, str | Unfit], asked: list[Wanted]) -> AskAttack
 
 
 def test_without_an_attacker_it_is_not_run_and_the_rest_is() -> None:
-    planned = prepare([parse_attack("translate:ta"), parse_attack("base64")], [user_request(PROBE)])
-    assert [(one.attack, one.attacked is None) for one in planned] == [("translate:ta", True), ("base64", False)]
-    assert [one.cause for one in planned] == ["needs an attacker model", ""]
+    assert prepare(parse_attack("translate:ta"), [user_request(PROBE)]) == [Unfit("needs an attacker model")]
+    assert isinstance(prepare(parse_attack("base64"), [user_request(PROBE)])[0], Attacked)
 
 
 def test_a_composition_of_two_rewriters_takes_two_rounds_and_asks_each_text_once(tmp_path: Path) -> None:
@@ -164,44 +163,46 @@ def test_a_composition_of_two_rewriters_takes_two_rounds_and_asks_each_text_once
     asked: list[Wanted] = []
     ask = scripted({"past tense": "How did people bake?", "translate to Tamil": TAMIL}, asked)
     kept = Rewrites(tmp_path / "r.jsonl", "m")
-    planned = prepare(attacks, [user_request(PROBE)], Preparation(0, rewrites=kept, ask=ask))
-    assert [one.attacked.text for one in planned if one.attacked] == [TAMIL, "How did people bake?", TAMIL]
+
+    def prepared(how: Preparation) -> list[Attacked | Unfit]:
+        return [one for attack in attacks for one in prepare(attack, [user_request(PROBE)], how)]
+
+    planned = prepared(Preparation(0, rewrites=kept, ask=ask))
+    assert [one.text for one in planned if isinstance(one, Attacked)] == [TAMIL, "How did people bake?", TAMIL]
     assert [one.rewriter for one in asked] == ["past tense", "translate to Tamil", "translate to Tamil"]
-    assert asked[2].original == "How did people bake?"
-    assert "bake bread" in asked[1].original
+    assert asked[1].original == "How did people bake?"
+    assert "bake bread" in asked[2].original
     again: list[Wanted] = []
     later = Rewrites(tmp_path / "r.jsonl", "m")
-    assert prepare(attacks, [user_request(PROBE)], Preparation(0, rewrites=later, ask=scripted({}, again))) == planned
+    assert prepared(Preparation(0, rewrites=later, ask=scripted({}, again))) == planned
     assert again == []
-    assert (
-        prepare(attacks, [user_request(PROBE)], Preparation(0, rewrites=later)) == planned
-    )  # no attacker, and none needed
+    assert prepared(Preparation(0, rewrites=later)) == planned  # no attacker, and none needed
 
 
 def test_what_the_attacker_refuses_is_not_run_with_its_cause() -> None:
     asked: list[Wanted] = []
     requests = [user_request(PROBE), user_request("Why is the sky blue?")]
     planned = prepare(
-        [parse_attack("poems | base64")], requests, Preparation(0, ask=scripted({"poem": Unfit(REFUSED)}, asked))
+        parse_attack("poems | base64"), requests, Preparation(0, ask=scripted({"poem": Unfit(REFUSED)}, asked))
     )
-    assert [(one.attacked, one.cause) for one in planned] == [(None, REFUSED)] * 2
-    silent = prepare([parse_attack("poems")], requests, Preparation(0, ask=scripted({}, asked)))
-    assert [one.cause for one in silent] == [NO_TEXT] * 2
+    assert planned == [Unfit(REFUSED)] * 2
+    silent = prepare(parse_attack("poems"), requests, Preparation(0, ask=scripted({}, asked)))
+    assert silent == [Unfit(NO_TEXT)] * 2
 
 
 def test_a_model_without_prefill_is_not_attacked_through_it() -> None:
     attacks = [parse_attack("answer_prefill"), parse_attack("budget_cut"), parse_attack("base64 | empty_thinking")]
-    planned = prepare(attacks, [user_request(PROBE)])
-    assert [one.attacked for one in planned] == [None] * 3
-    able = prepare(attacks, [user_request(PROBE)], Preparation(0, able=Able(prefill=True, budget=True)))
-    assert all(one.attacked is not None for one in able)
+    able = Preparation(0, able=Able(prefill=True, budget=True))
+    for attack in attacks:
+        assert isinstance(prepare(attack, [user_request(PROBE)])[0], Unfit)
+        assert isinstance(prepare(attack, [user_request(PROBE)], able)[0], Attacked)
 
 
 def test_what_is_prepared_is_what_a_single_attack_gives() -> None:
     attack = parse_attack("distractors")
     requests = [user_request(PROBE), user_request("Why is the sky blue?", harmful=True)]
-    planned = prepare([attack], requests, Preparation(5))
-    assert [one.attacked for one in planned] == [attack_request(attack, request, 5) for request in requests]
+    planned = prepare(attack, requests, Preparation(5))
+    assert planned == [attack_request(attack, request, 5) for request in requests]
 
 
 def test_texts_are_kept_by_model_and_content(tmp_path: Path) -> None:
@@ -263,10 +264,10 @@ def test_an_attacker_model_is_asked_through_the_one_runner(tmp_path: Path, monke
     requests = [user_request(PROBE), user_request("Why is the sky blue?")]
     with MockTeacher(script) as server:
         ask = attacker("openai-api/mock/attacker", tmp_path / "j", settings.model_copy(update={"base_url": server.url}))
-        planned = prepare([parse_attack("past_tense")], requests, Preparation(0, ask=ask))
-        assert planned[0].attacked is not None
-        assert planned[0].attacked.text == "How did people bake?"
-        assert (planned[1].attacked, planned[1].cause) == (None, REFUSED)
+        planned = prepare(parse_attack("past_tense"), requests, Preparation(0, ask=ask))
+        assert isinstance(planned[0], Attacked)
+        assert planned[0].text == "How did people bake?"
+        assert planned[1] == Unfit(REFUSED)
         assert len(server.bodies) == 4
         assert "only to rewrite it" in json.dumps(server.bodies[-1]["messages"])
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from forethought.attempts.draw import CAPABILITY, HELD_OUT_RULES, plan_attempts, reasoning_attempts
+from forethought.attempts.plan import CAPABILITY, HELD_OUT_RULES, plan_attempts, reasoning_attempts
 from forethought.attempts.records import Attempt
 from forethought.data.shipped import SAMPLE, accepted_answers
 from forethought.errors import ConfigError

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from forethought.attempts.judged import run_defence
+from forethought.attempts.ask import run_defence
 from forethought.attempts.records import Attempt, Judged
 from forethought.models.local import LocalModel
 from forethought.records import Message, Request, user_request

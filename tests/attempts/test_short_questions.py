@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forethought.attempts.draw import CAPABILITY, further_attempts, right_answers, sample_questions
+from forethought.attempts.plan import CAPABILITY, further_attempts, right_answers, sample_questions
 from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers
 from forethought.records import user_request
 from tests.judged import judged_one

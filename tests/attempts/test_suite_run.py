@@ -33,7 +33,7 @@ def test_attempts_of_all_attacks_are_one_batch(tmp_path: Path) -> None:
     model, told = Scripted(answer), list[int]()
     counts = run_suite(tmp_path, model, 17, told.append)
     assert len(model.calls) == 1
-    assert (counts.attempts, counts.answered, counts.failed, counts.prompt_tokens) == (24, 24, 0, 120)
+    assert (counts.answered, counts.failed) == (24, 0)
     assert model.limits == [17]
     assert sum(told) == 24
     assert Counter(lines(tmp_path)) == {row.asked: 1 for row in rows(tmp_path)}
@@ -44,7 +44,7 @@ def test_windows_hold_so_many_and_no_conversation_is_asked_twice(tmp_path: Path)
     model, told = Scripted(answer), list[int]()
     counts = run_suite(tmp_path, model, on_progress=told.append, window=3)
     assert [len(call) for call in model.calls] == [3, 3, 2]
-    assert (counts.attempts, counts.answered) == (16, 8)
+    assert counts.answered == 8
     assert sum(told) == 16
     again = Scripted(answer)
     assert run_suite(tmp_path, again, on_progress=told.append).reused == 8
@@ -82,7 +82,7 @@ def test_a_reply_that_is_told_twice_is_kept_once(tmp_path: Path) -> None:
 
     plan(tmp_path)
     counts = run_suite(tmp_path, Twice(answer))
-    assert (counts.answered, counts.answer_tokens) == (8, 56)
+    assert counts.answered == 8
     assert len(lines(tmp_path)) == 8
 
 
@@ -134,7 +134,6 @@ def test_a_server_that_stays_away_stops_the_run_and_the_rest_is_not_asked(tmp_pa
     counts = run_suite(tmp_path, Scripted(server), window=4)
     assert counts.stopped == "the model stopped answering"
     assert counts.answered == 6
-    assert counts.attempts == 24
     assert server.asked == 16  # two whole windows without an answer after the mixed one
     with Replies(tmp_path) as replies:
         causes = Counter(reply.cause for row in rows(tmp_path) if isinstance(reply := replies.get(row.asked), Failed))

@@ -11,7 +11,7 @@ import pytest
 
 from forethought import model as model_module
 from forethought.attacks.catalogue import BY_RULE
-from forethought.attempts.judged import run_defence
+from forethought.attempts.ask import run_defence
 from forethought.evaluation import over_refusal as over_refusal_module
 from forethought.evaluation.over_refusal import kind_of, load_set, over_refusal_figures, plan, unscored_causes
 from forethought.judges.base import Item, Verdict

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from forethought.attempts.draw import HELD_OUT_RULES
+from forethought.attempts.plan import HELD_OUT_RULES
 from forethought.attempts.records import Judged
 from forethought.measure.comprehension import readable_styles
 from forethought.measure.curves import by_cell

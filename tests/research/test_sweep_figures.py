@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from forethought.attacks.searches.outcome import Outcome
-from forethought.attempts.draw import CAPABILITY, further_attempts
+from forethought.attempts.plan import CAPABILITY, further_attempts
 from forethought.attempts.records import Judged
 from forethought.data.shipped import FURTHER, accepted_answers
 from forethought.metrics import Figure

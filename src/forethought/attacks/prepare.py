@@ -61,17 +61,6 @@ AskAttacker = Callable[[Sequence[Wanted]], Mapping[str, str | Unfit]]
 NO_TEXT = "the attacker gave no text"
 
 
-class Planned(Record):
-    """A request under an attack, or why it could not be put under it."""
-
-    attack: str
-    request: Request
-    """As it was before the attack."""
-    attacked: Attacked | None
-    cause: str = ""
-    """Why it is not run: neither refused nor safe, and in no mean."""
-
-
 @dataclass(frozen=True)
 class Preparation:
     """How requests are put under attacks here."""
@@ -86,50 +75,43 @@ class Preparation:
     """None without an attacker model: attacks that need one use the texts in `rewrites`, and the rest is not run."""
 
 
-def prepare(attacks: Sequence[Attack], requests: Sequence[Request], how: Preparation | None = None) -> list[Planned]:
-    """Every request under every attack, attack by attack, in order.
+def prepare(attack: Attack, requests: Sequence[Request], how: Preparation | None = None) -> list[Attacked | Unfit]:
+    """Every request under an attack, in order, or why it could not be put under it: neither refused nor safe then.
 
     Raises ConfigError and InputError for options and files that can't be used.
     """
     how = how or Preparation()
     known = {**how.given.rewrites, **(how.rewrites.texts if how.rewrites is not None else {})}
-    failed: dict[str, str] = {}
+    has_texts = how.ask is not None or bool(known)
+    if blocked := why_not(attack, has_texts, how.able.prefill, how.able.budget, how.given.files):
+        return [Unfit(blocked)] * len(requests)
+    failed: dict[str, Unfit] = {}
     """Why a text could not be had, by its key."""
-    has_texts, able, files = how.ask is not None or bool(known), how.able, how.given.files
-    blocked = {one.name: why_not(one, has_texts, able.prefill, able.budget, files) for one in attacks}
-    pairs = [(attack, request) for attack in attacks for request in requests]
-    outcomes: list[Attacked | Wanted | None] = [None] * len(pairs)
-    waiting = [place for place, (attack, _) in enumerate(pairs) if not blocked[attack.name]]
-    while waiting:
+    done: dict[int, Attacked | Unfit] = {}
+    while len(done) < len(requests):
         given = replace(how.given, rewrites=known)
-        for place in waiting:
-            outcomes[place] = attack_request(*pairs[place], how.seed, given)
-        texts = {place: one for place in waiting if isinstance(one := outcomes[place], Wanted)}
-        wanted = {one.key: one for one in texts.values() if one.key not in failed}
-        if how.ask is None or not wanted:
-            break
-        answers = how.ask(list(wanted.values()))
-        unfit = {key: said.cause for key in wanted if isinstance(said := answers.get(key, Unfit(NO_TEXT)), Unfit)}
-        fit = {key: (one.rewriter, str(answers[key])) for key, one in wanted.items() if key not in unfit}
-        failed |= unfit
+        wanted: dict[str, Wanted] = {}
+        for place, request in enumerate(requests):
+            outcome = done.get(place) or attack_request(attack, request, how.seed, given)
+            if not isinstance(outcome, Wanted):
+                done[place] = outcome
+            elif outcome.key in failed:
+                done[place] = failed[outcome.key]
+            else:
+                wanted[outcome.key] = outcome
+        answers = how.ask(list(wanted.values())) if how.ask is not None and wanted else {}
+        missing = Unfit("needs an attacker model" if how.ask is None else NO_TEXT)
+        fit = {}
+        for key, one in wanted.items():
+            said = answers.get(key, missing)
+            if isinstance(said, Unfit):
+                failed[key] = said
+            else:
+                fit[key] = (one.rewriter, said)
         known |= {key: text for key, (_, text) in fit.items()}
         if how.rewrites is not None:
             how.rewrites.add(fit)
-        waiting = [place for place, one in texts.items() if one.key not in failed]
-    return [
-        _planned(attack, request, blocked[attack.name], outcome, failed)
-        for (attack, request), outcome in zip(pairs, outcomes, strict=True)
-    ]
-
-
-def _planned(
-    attack: Attack, request: Request, blocked: str, outcome: Attacked | Wanted | None, failed: Mapping[str, str]
-) -> Planned:
-    attacked = outcome if isinstance(outcome, Attacked) else None
-    cause = blocked
-    if isinstance(outcome, Wanted):
-        cause = failed.get(outcome.key, "needs an attacker model")
-    return Planned(attack=attack.name, request=request, attacked=attacked, cause=cause)
+    return [done[place] for place in range(len(requests))]
 
 
 ATTACKER_SETTINGS = CallSettings(temperature=0.0, attempts=3, timeout_s=120, max_retries=3)

@@ -48,7 +48,7 @@ _DEMONSTRATIONS = 8  # as many as the SCoT paper shows
 
 @dataclass(frozen=True)
 class Unfit:
-    """Why an attacker's text can't be used."""
+    """Why a text of an attacker, or a request under an attack, can't be had."""
 
     cause: str
     """Few different values: it is counted."""

@@ -1,4 +1,4 @@
-"""A plan put to a model: many attempts of all attacks at once, each reply kept as it comes, and none asked twice."""
+"""A plan put to a model, and what it answered put to judges: each reply kept as it comes, and none asked twice."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from pathlib import Path
 from pydantic import Field
 
 from forethought.attempts.plan import PlanSummary, write_plan
-from forethought.attempts.records import Attempt, PlannedAttempt, Replies, planned
+from forethought.attempts.records import Attempt, Judged, PlannedAttempt, Replies, planned, read_judged, verdicts_file
 from forethought.errors import ConfigError, ModelError, StageError
+from forethought.judges.base import Item, Judge, Verdict
+from forethought.judges.catalogue import default_judge
 from forethought.manifest import write_json
 from forethought.models.callspec import Price, cost_of
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
-from forethought.records import Record
+from forethought.records import Message, Record
+from forethought.store import Store, locked
 
 WINDOW = 4096
 """Conversations put to the model at once: dozens of batches, so that the emptying of the last one weighs little."""
@@ -27,27 +30,21 @@ _DEAD_WINDOWS = 2
 """So many windows in a row without one response, and a run stops: what is left waits for the next run."""
 _SETTINGS_FILE = "run.json"
 _STOPPED = "the model stopped answering"
+OnProgress = Callable[[int], None]
+"""Told of so many attempts more that are done."""
 
 
 class RunCounts(Record):
-    """What a run did."""
+    """What a run did, in conversations."""
 
-    attempts: int = 0
-    """Of the plan, those that can be run."""
-    not_run: int = 0
-    """Of the plan, those that can't."""
     reused: int = 0
-    """Conversations whose response was there already."""
+    """Whose response was there already."""
     answered: int = 0
-    """Conversations that got one in this run."""
+    """That got one in this run."""
     failed: int = 0
-    """Conversations that got none, in spite of a second try."""
+    """That got none, in spite of a second try."""
     causes: dict[str, int] = Field(default_factory=dict)
     """Why."""
-    prompt_tokens: int = 0
-    """Of this run, as are the rest."""
-    reasoning_tokens: int = 0
-    answer_tokens: int = 0
     seconds: float = 0.0
     stopped: str = ""
     """Why the run ended before the plan did; empty where it didn't. What was not asked is unscored."""
@@ -57,7 +54,7 @@ def run_suite(
     folder: Path,
     respondent: Respondent,
     max_answer_tokens: int = 128,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress | None = None,
     window: int = WINDOW,
 ) -> RunCounts:
     """Asks all of a folder's plan that has no response yet.
@@ -76,7 +73,7 @@ def ask_rows(
     respondent: Respondent,
     rows: Sequence[Attempt],
     max_answer_tokens: int,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress | None = None,
     what: str = "",
 ) -> None:
     """Plans these attempts in a folder and asks all of them; a run that was stopped goes on where it was.
@@ -100,72 +97,60 @@ class _Run:
     respondent: Respondent
     max_answer_tokens: int
     kept: Replies
-    on_progress: Callable[[int], None] | None
+    on_progress: OnProgress | None
     window: int
-    counts: Counter[str] = field(default_factory=Counter)
-    """By the fields of `RunCounts`."""
+    answered: int = 0
+    reused: int = 0
     causes: dict[str, str] = field(default_factory=dict)
     """By conversation that has no response after its last asking."""
     stopped: str = ""
     dead: int = 0
     """Windows in a row without a response."""
 
-    def __post_init__(self) -> None:
-        self._start, self._had = time.monotonic(), len(self.kept)
-        self._lock = threading.Lock()
-
     def go(self) -> RunCounts:
         """Everything without a response, and what failed once more, unless nothing was answered: it may be back."""
-        self._ask_all(self._pending())
-        if self.causes and self.counts["answered"] and not self.stopped:
+        start, self._had, self._lock = time.monotonic(), len(self.kept), threading.Lock()
+        self._ask_all()
+        reused = self.reused
+        if self.causes and self.answered and not self.stopped:
             self.dead, self.on_progress = 0, None
-            self._ask_all(self._failed(set(self.causes)))
+            self._ask_all()
         return RunCounts(
-            **self.counts,
+            reused=reused,
+            answered=self.answered,
             failed=len(self.causes),
             causes=dict(Counter(self.causes.values()).most_common()),
-            seconds=time.monotonic() - self._start,
+            seconds=time.monotonic() - start,
             stopped=self.stopped,
         )
 
+    def _ask_all(self) -> None:
+        waiting = self._pending()
+        while not self.stopped and (part := list(islice(waiting, self.window))):
+            self._ask(dict(part))
+
     def _pending(self) -> Iterator[tuple[str, Conversation]]:
-        """Conversations to ask, each once however many attempts share it. Counts the plan on the way."""
+        """Conversations to ask, each once however many attempts share it."""
         seen: set[str] = set()
         for row in planned(self.folder):
             if row.cause:
-                self.counts["not_run"] += 1
                 continue
-            self.counts["attempts"] += 1
             asked = row.asked
             if asked in seen:
                 self._progress()
-                continue
-            seen.add(asked)
-            if asked in self.kept:
-                self.counts["reused"] += 1
+            elif asked in self.kept:
+                self.reused += 1
                 self._progress()
-                continue
-            yield asked, row.conversation
-
-    def _failed(self, open_ids: set[str]) -> Iterator[tuple[str, Conversation]]:
-        for row in planned(self.folder):
-            if not row.cause and (asked := row.asked) in open_ids:
-                open_ids.remove(asked)
+            else:
                 yield asked, row.conversation
+            seen.add(asked)
 
     def _progress(self) -> None:
         if self.on_progress is not None:
             self.on_progress(1)
 
-    def _ask_all(self, conversations: Iterator[tuple[str, Conversation]]) -> None:
-        while part := list(islice(conversations, self.window)):
-            self._ask(dict(part))
-            if self.stopped:
-                self._count_rest(conversations)
-                return
-
     def _ask(self, part: dict[str, Conversation]) -> None:
-        before, keys = self.counts["answered"], list(part)
+        before, keys = self.answered, list(part)
         told: set[int] = set()
 
         def on_reply(place: int, reply: Response | Failed) -> None:
@@ -175,14 +160,14 @@ class _Run:
         try:
             replies = list(self.respondent.reply(list(part.values()), self.max_answer_tokens, on_reply))
         except ModelError as error:
-            if not self.counts["answered"] and not self._had:
+            if not self.answered and not self._had:
                 raise
             self.stopped = str(error)  # it answered before: what is left waits, unscored, for the next run
             replies = [Failed(cause=str(error))] * len(part)
         for place, reply in enumerate(replies):
             if place not in told:
                 self._keep(keys[place], reply)
-        self.dead = 0 if self.counts["answered"] > before else self.dead + 1
+        self.dead = 0 if self.answered > before else self.dead + 1
         if self.dead >= _DEAD_WINDOWS:
             self.stopped = _STOPPED
 
@@ -194,16 +179,8 @@ class _Run:
                 self.causes[asked] = reply.cause
             else:
                 self.causes.pop(asked, None)
-                self.counts["answered"] += 1
-                for name in ("prompt_tokens", "reasoning_tokens", "answer_tokens"):
-                    self.counts[name] += getattr(reply, name)
+                self.answered += 1
             self._progress()
-
-    def _count_rest(self, conversations: Iterator[tuple[str, Conversation]]) -> None:
-        """Goes through what won't be asked, so that the plan is counted whole."""
-        self.on_progress = None
-        for _ in conversations:
-            pass
 
 
 def _check_settings(folder: Path, settings: dict[str, object], n_replies: int) -> None:
@@ -216,56 +193,84 @@ def _check_settings(folder: Path, settings: dict[str, object], n_replies: int) -
     write_json(path, settings)
 
 
-# What a run cost: queries, tokens and, where a price is known, dollars, by attack.
-
-
-class AttackUsage(Record):
-    """What one attack cost, or all of them."""
-
-    attempts: int = 0
-    queries: int = 0
-    """Conversations that were answered; attempts that share one are asked once, and the first attack is charged."""
-    unanswered: int = 0
-    """Attempts without a response."""
-    prompt_tokens: int = 0
-    reasoning_tokens: int = 0
-    answer_tokens: int = 0
-    cost: float | None = None
-    """US dollars; None where no price is known."""
-
-
-def usage_by_attack(folder: Path, price: Price | None = None) -> dict[str, AttackUsage]:
-    """By attack, in the order of their names, what a folder's replies cost."""
-    counts: dict[str, dict[str, int]] = {}
-    charged: set[str] = set()
+def cost_in_all(folder: Path, price: Price | None) -> float | None:
+    """US dollars for a folder's replies: each conversation is asked once, and counts once. None without a price."""
+    read, written = 0, 0
     with Replies(folder) as replies:
-        for row in planned(folder):
-            if row.cause:
-                continue
-            count = counts.setdefault(row.attack, dict.fromkeys(AttackUsage.model_fields, 0))
-            count["attempts"] += 1
-            asked = row.asked
-            if asked in charged:
-                continue
+        for asked in {row.asked for row in planned(folder) if not row.cause}:
             reply = replies.get(asked)
-            if isinstance(reply, Failed):
-                count["unanswered"] += 1
-                continue
-            charged.add(asked)
-            count["queries"] += 1
-            for name in ("prompt_tokens", "reasoning_tokens", "answer_tokens"):
-                count[name] += int(getattr(reply, name))
-    return {attack: _priced(count, price) for attack, count in sorted(counts.items())}
+            if isinstance(reply, Response):
+                read += reply.prompt_tokens
+                written += reply.reasoning_tokens + reply.answer_tokens
+    return cost_of(read, written, 0, price)
 
 
-def total_usage(by_attack: dict[str, AttackUsage], price: Price | None = None) -> AttackUsage:
-    """All attacks together."""
-    names = AttackUsage.model_fields
-    return _priced(
-        {name: sum(getattr(one, name) for one in by_attack.values()) for name in names if name != "cost"}, price
-    )
+# The replies of a run, judged: any number of judges, at any time, without asking the model again.
 
 
-def _priced(count: dict[str, int], price: Price | None) -> AttackUsage:
-    written = count["reasoning_tokens"] + count["answer_tokens"]
-    return AttackUsage.model_validate({**count, "cost": cost_of(count["prompt_tokens"], written, 0, price)})
+def judge_run(folder: Path, judge: Judge, batch: int = 256, on_progress: OnProgress | None = None) -> None:
+    """Judges what a folder's plan was answered and keeps the verdicts in `folder`/judged/JUDGE.jsonl.
+
+    The answer alone is judged, never the reasoning. Harmless requests are judged by refusal: by `judge` where it
+    measures refusal, else by the default judge. Verdicts that are there are kept, those that
+    were left undecided are tried again. `on_progress(n)`: n more attempts are judged. Raises StageError where
+    another process judges into the same file.
+    """
+    path = verdicts_file(folder, judge.name)
+    plain = judge if judge.measure == "refused" else default_judge()
+    with locked(path.with_suffix(".lock")), Replies(folder) as replies, Store(path, write=True) as verdicts:
+        waiting = _unjudged(folder, replies, verdicts, on_progress)
+        while part := list(islice(waiting, batch)):
+            for chosen in [judge] if judge is plain else [judge, plain]:
+                rows = [one for one in part if chosen is (plain if one[0].request.harmful is False else judge)]
+                found = chosen.judge([item for _, item in rows]) if rows else []
+                for (row, _), verdict in zip(rows, found, strict=True):
+                    if verdicts.read(row.id, Verdict) != verdict:
+                        verdicts.add(row.id, verdict)
+            if on_progress is not None:
+                on_progress(len(part))
+
+
+def _unjudged(
+    folder: Path, replies: Replies, verdicts: Store, on_progress: OnProgress | None
+) -> Iterator[tuple[PlannedAttempt, Item]]:
+    for row in planned(folder):
+        if row.cause:
+            continue
+        reply, known = replies.get(row.asked), verdicts.read(row.id, Verdict)
+        if isinstance(reply, Response) and (known is None or known.cause):
+            yield row, Item(request=row.request.plain, conversation=row.request.messages, answer=reply.answer)
+        elif on_progress is not None:
+            on_progress(1)
+
+
+def run_defence(
+    name: str,
+    respondent: Respondent,
+    attempts: Sequence[Attempt],
+    log_dir: Path,
+    system: str | None = None,
+    max_answer_tokens: int = 32,
+    on_progress: OnProgress | None = None,
+) -> list[Judged]:
+    """Puts every attempt to a defence and judges the answers, in the plan's order.
+
+    Plan, replies and verdicts stand in `log_dir`, and logs for `inspect view` beside them. A run that was stopped
+    goes on where it was; what failed is asked again by the next run. `on_progress(n)` is told of attempts as they
+    finish. Raises StageError when the model stops answering on the way, ModelError when it never answers.
+    """
+    rows = [_with_system(attempt, system) if system else attempt for attempt in attempts]
+    ask_rows(log_dir, respondent, rows, max_answer_tokens, on_progress, f"evaluation of {name}")
+    judge = default_judge()
+    judge_run(log_dir, judge)
+    from forethought.attempts.logs import write_logs  # inspect's log module takes half a second to import
+
+    write_logs(log_dir, log_dir, name, judge.name)
+    found = {one.attempt.id: one for one in read_judged(log_dir, judge.name)}
+    return [found[attempt.id].model_copy(update={"attempt": attempt}) for attempt in attempts]
+
+
+def _with_system(attempt: Attempt, system: str) -> Attempt:
+    """A defence's system prompt stands before the conversation."""
+    turns = (Message(role="system", content=system), *attempt.request.messages)
+    return attempt.model_copy(update={"request": attempt.request.model_copy(update={"messages": turns})})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,18 @@ from inspect_ai.model import (
 )
 from inspect_ai.scorer import Score
 
-from forethought.attempts.records import Judged, read_judged, read_replies
+from forethought.attempts.records import Judged, read_judged
 from forethought.judges.base import Verdict
 from forethought.manifest import now, versions
 from forethought.models.callspec import Price, cost_of
 from forethought.models.conversation import Response
-from forethought.records import Message
 
 SHARD = 2000
 """Attempts a log: `inspect view` opens one at a time."""
 UNSCORED = "unscored"
+_TURNS: dict[str, Callable[..., ChatMessage]] = {
+    "system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant,
+}  # fmt: skip
 
 
 def write_logs(
@@ -66,7 +68,7 @@ def write_logs(
     """
     out.mkdir(parents=True, exist_ok=True)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
-    rows = read_replies(folder) if judge_name is None else read_judged(folder, judge_name)
+    rows = read_judged(folder, judge_name)
     paths: list[Path] = []
     while part := list(islice(rows, shard)):
         path = out / f"{stem}-{len(paths) + 1:04}.eval"
@@ -77,12 +79,6 @@ def write_logs(
     for stale in sorted(set(out.glob(f"{stem}-[0-9][0-9][0-9][0-9].eval")) - set(paths)):
         stale.unlink()
     return paths
-
-
-def read_logged(paths: Sequence[Path]) -> Iterator[EvalSample]:
-    """The samples of logs, one log in memory at a time."""
-    for path in paths:
-        yield from read_eval_log(str(path)).samples or []
 
 
 def _content(part: Sequence[Judged], judge_name: str | None, price: Price | None) -> str:
@@ -105,17 +101,11 @@ def _log(
 ) -> EvalLog:
     time = now()
     undecided = sum(one.verdict is None or bool(one.verdict.cause) for one in part)
-    score = (
-        [
-            EvalScore(
-                name=judge_name,
-                scorer=judge_name,
-                scored_samples=len(part) - undecided,
-                unscored_samples=undecided,
-            )
-        ]
-        if judge_name
-        else []
+    score = EvalScore(
+        name=judge_name or "",
+        scorer=judge_name or "",
+        scored_samples=len(part) - undecided,
+        unscored_samples=undecided,
     )
     return EvalLog(
         status="success",
@@ -131,29 +121,14 @@ def _log(
             metadata={"content": content},
         ),
         stats=EvalStats(started_at=time, completed_at=time),
-        results=EvalResults(total_samples=len(part), completed_samples=len(part), scores=score),
+        results=EvalResults(
+            total_samples=len(part), completed_samples=len(part), scores=[score] if judge_name is not None else []
+        ),
         samples=[_sample(one, model, judge_name, price) for one in part],
     )
 
 
 def _sample(one: Judged, model: str, judge_name: str | None, price: Price | None) -> EvalSample:
-    attempt, response = one.attempt, one.response
-    output = _output(model, response) if response is not None else ModelOutput(model=model, error=one.cause)
-    messages = [_chat(message) for message in attempt.request.messages]
-    return EvalSample(
-        id=attempt.id,
-        epoch=1,
-        input=messages,
-        target="",
-        messages=[*messages, output.choices[0].message] if output.choices else messages,
-        output=output,
-        scores={judge_name: _score(one)} if judge_name else None,
-        metadata=_metadata(one, price),
-        model_usage={model: output.usage} if output.usage is not None else {},
-    )
-
-
-def _metadata(one: Judged, price: Price | None) -> dict[str, Any]:
     attempt, response = one.attempt, one.response
     about: dict[str, Any] = {
         "attack": attempt.attack,
@@ -170,7 +145,19 @@ def _metadata(one: Judged, price: Price | None) -> dict[str, Any]:
     if response is not None:
         written = response.reasoning_tokens + response.answer_tokens
         about["cost"] = cost_of(response.prompt_tokens, written, 0, price)
-    return about
+    output = _output(model, response) if response is not None else ModelOutput(model=model, error=one.cause)
+    messages = [_TURNS[message.role](content=message.content) for message in attempt.request.messages]
+    return EvalSample(
+        id=attempt.id,
+        epoch=1,
+        input=messages,
+        target="",
+        messages=[*messages, output.choices[0].message] if output.choices else messages,
+        output=output,
+        scores={judge_name: _score(one)} if judge_name else None,
+        metadata=about,
+        model_usage={model: output.usage} if output.usage is not None else {},
+    )
 
 
 def _score(one: Judged) -> Score:
@@ -203,11 +190,3 @@ def _output(model: str, response: Response) -> ModelOutput:
         usage=usage,
         metadata={"response": response.model_dump(mode="json")},
     )
-
-
-def _chat(message: Message) -> ChatMessage:
-    if message.role == "system":
-        return ChatMessageSystem(content=message.content)
-    if message.role == "assistant":
-        return ChatMessageAssistant(content=message.content)
-    return ChatMessageUser(content=message.content)

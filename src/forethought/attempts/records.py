@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from forethought.errors import StageError
 from forethought.judges.base import Verdict
@@ -46,8 +45,10 @@ class Attempt(Record):
 
     @property
     def asked(self) -> str:
-        """Content id of all that the model is given: attempts that share it are asked once."""
-        return conversation_id(self.conversation)
+        """Content id of all that the model is given, 16 hexadecimal digits: attempts that share it are asked once."""
+        joined = "\x1e".join(f"{m.role}\x1f{m.content}" for m in self.request.messages)
+        joined += f"\x1d{self.prefill}\x1d{self.think_budget}"
+        return hashlib.sha256(joined.encode("utf-8")).hexdigest()[:16]
 
 
 class PlannedAttempt(Attempt):
@@ -76,13 +77,6 @@ class Judged(Record):
     """All that the judge said; None where it was not asked."""
 
 
-def conversation_id(conversation: Conversation) -> str:
-    """Content id of all that a model is given, 16 hexadecimal digits."""
-    joined = "\x1e".join(f"{m.role}\x1f{m.content}" for m in conversation.messages)
-    joined += f"\x1d{conversation.prefill}\x1d{conversation.think_budget}"
-    return hashlib.sha256(joined.encode("utf-8")).hexdigest()[:16]
-
-
 def planned(folder: Path) -> Iterator[PlannedAttempt]:
     """The rows of a folder's plan, one by one. Raises InputError where there is none, or a line is damaged."""
     return read_jsonl(folder / PLAN_FILE, PlannedAttempt)
@@ -96,14 +90,16 @@ LOCK_FILE = "run.lock"
 NOT_ASKED = "not asked: the run ended before its turn"
 
 
-class Replies:
+class Replies(ExitStack):
     """What came back, by `Attempt.asked`; responses are read from disk as they are wanted.
 
-    Responses are kept for good; failures are kept apart, and asked again.
+    Responses are kept for good; failures are kept apart, and asked again. Closed, all is on disk, and the folder free
+    for the next run.
     """
 
     def __init__(self, folder: Path, write: bool = False) -> None:
         """Raises StageError where it is to write and another run does so, InputError for a damaged line."""
+        super().__init__()
         self._lock = threading.Lock()
         with ExitStack() as stack:
             if write:
@@ -112,7 +108,7 @@ class Replies:
             if write:
                 _keep_open_failures(folder / FAILURES_FILE, self._responses)
             self._failures = stack.enter_context(Store(folder / FAILURES_FILE, write))
-            self._stack = stack.pop_all()
+            self.push(stack.pop_all())
 
     def get(self, asked: str) -> Response | Failed:
         """The response, or why there is none."""
@@ -137,18 +133,6 @@ class Replies:
                 self._responses.add(asked, reply)
             return True
 
-    def close(self) -> None:
-        """All on disk, and the folder free for the next run."""
-        self._stack.close()
-
-    def __enter__(self) -> Replies:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _keep_open_failures(path: Path, responses: Store) -> None:
     """Failures of earlier runs that have no response yet, each once, so that the file doesn't grow run by run."""
@@ -165,33 +149,25 @@ def verdicts_file(folder: Path, judge_name: str) -> Path:
     return folder / JUDGED_FOLDER / f"{slug}.jsonl"
 
 
-def read_judged(folder: Path, judge_name: str) -> Iterator[Judged]:
+def read_judged(folder: Path, judge_name: str | None = None) -> Iterator[Judged]:
     """All attempts of the plan that can be run, in its order, with what was said and what the judge found.
 
-    An attempt without a response or a verdict is unscored, with the cause. Attempts that can't be run are left
-    out: `PlanSummary.not_run` counts them. `Judged.refused` is the judge's; what a judge of harm says of harmful
-    requests stands in `Judged.verdict`. Raises StageError where this judge has not judged here.
+    An attempt without a response or a verdict is unscored, with the cause; without a judge all of them are. Attempts
+    that can't be run are left out: `PlanSummary.not_run` counts them. `Judged.refused` is the judge's; what a judge of
+    harm says of harmful requests stands in `Judged.verdict`. Raises StageError where this judge has not judged here.
     """
-    path = verdicts_file(folder, judge_name)
-    if not path.is_file():
+    path = verdicts_file(folder, judge_name or "")
+    if judge_name is not None and not path.is_file():
         raise StageError(path, f"there are no verdicts of the judge '{judge_name}'", "Judge the run with it first")
     with Replies(folder) as replies, Store(path) as verdicts:
         for row in planned(folder):
-            if not row.cause:
-                yield _judged(row, replies.get(row.asked), verdicts.read(row.id, Verdict))
-
-
-def read_replies(folder: Path) -> Iterator[Judged]:
-    """The same before any judge: what was said, and no verdict."""
-    with Replies(folder) as replies:
-        for row in planned(folder):
-            if not row.cause:
-                yield _judged(row, replies.get(row.asked), None)
-
-
-def _judged(row: PlannedAttempt, reply: Response | Failed, verdict: Verdict | None) -> Judged:
-    if isinstance(reply, Failed):
-        return Judged(attempt=row.attempt, response=None, refused=None, cause=reply.cause)
-    if verdict is None:
-        return Judged(attempt=row.attempt, response=reply, refused=None, cause=NOT_JUDGED)
-    return Judged(attempt=row.attempt, response=reply, refused=verdict.refused, cause=verdict.cause, verdict=verdict)
+            if row.cause:
+                continue
+            reply, verdict = replies.get(row.asked), verdicts.read(row.id, Verdict)
+            if isinstance(reply, Failed):
+                yield Judged(attempt=row.attempt, response=None, refused=None, cause=reply.cause)
+            else:
+                found = verdict or Verdict(cause=NOT_JUDGED)
+                yield Judged(
+                    attempt=row.attempt, response=reply, refused=found.refused, cause=found.cause, verdict=verdict
+                )

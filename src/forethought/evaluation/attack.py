@@ -16,7 +16,7 @@ from forethought.attacks.searches import catalogue as searches
 from forethought.attacks.searches.base import Goal, Method, opening_of
 from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.outcome import SearchProgress, SearchSettings
-from forethought.attempts.ask import run_suite, total_usage, usage_by_attack
+from forethought.attempts.ask import cost_in_all, run_suite
 from forethought.attempts.budget import make_plan_in_time, shrink
 from forethought.attempts.plan import PlanSummary, make_plan
 from forethought.errors import ConfigError
@@ -223,8 +223,8 @@ class _Attacking:
             bar.total(summary.attempts)
             counts = run_suite(folder, meter, settings.max_answer_tokens, meter.telling(bar))
         rate = counts.answered / counts.seconds if counts.answered and counts.seconds else None
-        usage = total_usage(usage_by_attack(folder, settings.price), settings.price)
-        spent = "" if usage.cost is None else f", ${usage.cost:.2f} in all"
+        cost = cost_in_all(folder, settings.price)
+        spent = "" if cost is None else f", ${cost:.2f} in all"
         speed = f" at {rate:.1f}/s" if rate else ""
         self._say(
             f"{counts.answered} answered{speed}, {counts.reused} from an earlier run, {counts.failed} failed{spent}"
@@ -235,7 +235,7 @@ class _Attacking:
             self._say(f"Stopped: {counts.stopped}. What was not asked is unscored; the same call goes on", "yellow")
         if settings.control:
             self._writers.run_control(folder / CONTROL, self._attacks, harmless, self._given)
-        return run.model_copy(update={"says": says.lstrip(", "), "attempts_per_s": rate or held, "cost": usage.cost})
+        return run.model_copy(update={"says": says.lstrip(", "), "attempts_per_s": rate or held, "cost": cost})
 
     def _plan(self, meter: Meter) -> tuple[PlanSummary, str, list[Behavior]]:
         """(the plan, what is known of its time, the harmless requests kept)."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forethought.attacks.catalogue import parse_attack
-from forethought.attempts.draw import plan_attempts
-from forethought.attempts.judged import run_defence
+from forethought.attempts.ask import run_defence
+from forethought.attempts.plan import plan_attempts
 from forethought.attempts.records import Attempt, Judged
 from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError

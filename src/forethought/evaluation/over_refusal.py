@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from forethought.attacks.catalogue import DIRECT, apply_attack
-from forethought.attempts.judged import run_defence
+from forethought.attempts.ask import run_defence
 from forethought.attempts.records import Attempt, Judged
 from forethought.data.answers import false_refusals
 from forethought.data.columns import guess_mapping

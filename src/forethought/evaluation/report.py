@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from forethought.attacks.catalogue import parse_attack
 from forethought.attacks.searches.driver import read_outcomes
 from forethought.attacks.searches.outcome import Outcome
-from forethought.attempts.judged import judge_run
+from forethought.attempts.ask import judge_run
 from forethought.attempts.logs import write_logs
 from forethought.attempts.plan import SUMMARY_FILE, PlanSummary
 from forethought.attempts.records import read_judged, verdicts_file

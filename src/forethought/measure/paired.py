@@ -22,7 +22,7 @@ from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from forethought.attempts.draw import CAPABILITY, right_answers
+from forethought.attempts.plan import CAPABILITY, right_answers
 from forethought.attempts.records import Judged
 from forethought.measure.curves import by_cell, complied, matched_gap, refused, scores, seeds, styled
 from forethought.metrics import (

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from forethought.attempts.draw import HELD_OUT_RULES
+from forethought.attempts.plan import HELD_OUT_RULES
 from forethought.attempts.records import Judged
 from forethought.measure.comprehension import Background
 from forethought.measure.curves import seeds

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from forethought.attacks.catalogue import BY_RULE
-from forethought.attempts.draw import plan_attempts
-from forethought.attempts.judged import run_defence
+from forethought.attempts.ask import run_defence
+from forethought.attempts.plan import plan_attempts
 from forethought.attempts.records import Attempt, Judged
 from forethought.data.sources import SourceSpec
 from forethought.defences.catalogue import check_spec

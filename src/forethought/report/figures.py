@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from forethought.attacks.catalogue import DIRECT, parse_attack, seen_in_training
-from forethought.attempts.draw import CAPABILITY, HELD_OUT_RULES, right_answers
+from forethought.attempts.plan import CAPABILITY, HELD_OUT_RULES, right_answers
 from forethought.attempts.records import Judged
 from forethought.judges import DEFAULT_JUDGE
 from forethought.judges.known import KnownError, corrected_asr, known_error

@@ -17,7 +17,7 @@ from forethought.attacks.searches.base import Goal, Tools, opening_of
 from forethought.attacks.searches.catalogue import parse_method
 from forethought.attacks.searches.driver import Parties, read_outcomes, run_searches
 from forethought.attacks.searches.outcome import Outcome, SearchProgress, SearchSettings
-from forethought.attempts.judged import run_defence
+from forethought.attempts.ask import run_defence
 from forethought.attempts.records import Attempt, Judged
 from forethought.errors import StageError
 from forethought.judges.catalogue import default_judge

@@ -11,7 +11,7 @@ from scipy.stats import ttest_1samp
 
 from forethought.attacks.catalogue import parse_attack, seen_in_training
 from forethought.attacks.searches.outcome import Outcome
-from forethought.attempts.draw import CAPABILITY, right_answers
+from forethought.attempts.plan import CAPABILITY, right_answers
 from forethought.attempts.records import Judged
 from forethought.measure.comprehension import readable_styles
 from forethought.measure.curves import Cells, asr_matched, by_cell, complied, refused, seeds, styled

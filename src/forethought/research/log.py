@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from forethought.attempts.draw import CAPABILITY, right_answers
+from forethought.attempts.plan import CAPABILITY, right_answers
 from forethought.attempts.records import Attempt, Judged
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, key_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.attacks.base import Given
-from forethought.attempts.draw import further_attempts, plan_attempts, reasoning_attempts
+from forethought.attempts.plan import further_attempts, plan_attempts, reasoning_attempts
 from forethought.attempts.records import Attempt
 from forethought.data.classify import rules_by_name
 from forethought.data.dedupe import remove_duplicates

@@ -23,7 +23,7 @@ from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.outcome import SearchSettings
 from forethought.attacks.templates import PLACE
 from forethought.attempts.ask import ask_rows
-from forethought.attempts.records import Judged, PlannedAttempt, read_replies
+from forethought.attempts.records import Judged, PlannedAttempt, read_judged
 from forethought.judges.base import Item
 from forethought.judges.catalogue import default_judge
 from forethought.metrics import share, youden
@@ -277,4 +277,4 @@ def _replies(folder: Path, model: Respondent, rows: Sequence[PlannedAttempt], li
     if not rows:
         return {}
     ask_rows(folder, model, rows, limit)
-    return {one.attempt.id: one for one in read_replies(folder)}
+    return {one.attempt.id: one for one in read_judged(folder)}

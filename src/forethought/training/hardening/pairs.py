@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from forethought.attacks.base import Attack, Attacked, Given
 from forethought.attacks.linguistic import augmented
 from forethought.attacks.prepare import Preparation, prepare
+from forethought.attacks.rewritten import Unfit
 from forethought.attempts.records import PlannedAttempt
 from forethought.data.evolve import sentence
 from forethought.errors import InputError
@@ -183,13 +184,14 @@ def deal(
     for attack in attacks:
         both = dealt[attack.name]
         requests = [one.request for couple in both for one in couple]
-        planned = prepare([attack], requests, Preparation(seed, given, able))
+        planned = prepare(attack, requests, Preparation(seed, given, able))
         for (harmful, harmless), first, second in zip(both, planned[::2], planned[1::2], strict=True):
-            if first.attacked is None or second.attacked is None:
-                not_run[f"{attack.name}: {first.cause or second.cause}"] += 1
-                continue
-            sides = (Case(example=harmful, attacked=first.attacked), Case(example=harmless, attacked=second.attacked))
-            pairs.append(Pair(attack=attack.name, harmful=sides[0], harmless=sides[1]))
+            if isinstance(first, Attacked) and isinstance(second, Attacked):
+                sides = (Case(example=harmful, attacked=first), Case(example=harmless, attacked=second))
+                pairs.append(Pair(attack=attack.name, harmful=sides[0], harmless=sides[1]))
+            else:
+                cause = next(one.cause for one in (first, second) if isinstance(one, Unfit))
+                not_run[f"{attack.name}: {cause}"] += 1
     return pairs, not_run
 
 
