@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from forethought.data.readers import Row, json_files, read_rows
+from forethought.data import json_files
+from forethought.data.files import Row
+from forethought.data.readers import read_rows
 from forethought.errors import InputError
 
 Write = Callable[[str, str | bytes], Path]

@@ -15,9 +15,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from forethought.data.readers.files import WORDS, Row
-from forethought.data.readers.json_files import is_turns
-from forethought.data.readers.tables import words_in
+from forethought.data.files import WORDS, Row, words_in
+from forethought.data.json_files import is_turns
 from forethought.errors import InputError
 from forethought.records import Message, Record
 

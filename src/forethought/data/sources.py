@@ -26,7 +26,8 @@ from forethought.data.columns import (
     transcript,
     turns_of,
 )
-from forethought.data.readers import Row, read_rows
+from forethought.data.files import Row
+from forethought.data.readers import read_rows
 from forethought.data.shipped import shipped_requests
 from forethought.errors import InputError
 from forethought.records import Message, Record, Request, Split

@@ -9,7 +9,8 @@ from typing import Literal
 
 import yaml
 
-from forethought.data.readers import Row, read_rows
+from forethought.data.files import Row
+from forethought.data.readers import read_rows
 from forethought.errors import InputError
 from forethought.judges.base import Item, Measure, data_text
 from forethought.records import Record

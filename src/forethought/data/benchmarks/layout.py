@@ -16,7 +16,7 @@ from pydantic import Field
 
 from forethought.data.benchmarks.behaviors import CONTEXT_END, Behavior
 from forethought.data.columns import categories_of, flat, is_blank, messages_of, sound, turns_of
-from forethought.data.readers import Row
+from forethought.data.files import Row
 from forethought.errors import ConfigError, InputError
 from forethought.records import Message, Record, Request
 from forethought.yamlfile import parse_yaml, read_text

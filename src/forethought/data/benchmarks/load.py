@@ -21,7 +21,8 @@ from forethought.data.benchmarks.layout import (
     requests_a_row,
 )
 from forethought.data.columns import flat
-from forethought.data.readers import BY_LIBRARY, Row, read_numbered, read_rows
+from forethought.data.files import Row
+from forethought.data.readers import BY_LIBRARY, read_numbered, read_rows
 from forethought.data.sources import SHIPPED, SourceSpec, load_requests
 from forethought.errors import ConfigError, InputError
 

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 import yaml
 
-from forethought.data.readers import Row, read_rows
+from forethought.data.files import Row
+from forethought.data.readers import read_rows
 from forethought.errors import InputError
 from forethought.records import Record
 

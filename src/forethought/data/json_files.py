@@ -6,22 +6,22 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TextIO
 
 import ijson
 
-from forethought.data.readers.files import (
-    MEND,
+from forethought.data.files import (
     NOT_UTF_8,
     WORDS,
+    DataFile,
     Numbered,
-    OnBad,
-    Opener,
     Row,
+    column_names,
     is_damaged,
-    open_text,
+    is_header,
+    words_in,
 )
-from forethought.data.readers.tables import column_names, is_header, words_in
 from forethought.errors import InputError
 
 WHOLE = 32 << 20
@@ -38,10 +38,10 @@ Path = tuple[str, ...]
 """The keys on the way to a row."""
 
 
-def read_jsonl(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]:
+def read_jsonl(file: DataFile) -> Iterator[Numbered]:
     """A row a line; a string is a request, and a list of turns a conversation."""
-    with open_text(name, opener) as file:
-        for number, line in enumerate(file, start=1):
+    with file.text() as opened:
+        for number, line in enumerate(opened, start=1):
             if not line.strip():
                 continue
             try:
@@ -56,41 +56,28 @@ def read_jsonl(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]:
             elif fault is None and isinstance(value, dict | str):
                 yield number, value if isinstance(value, dict) else {"text": value}
             else:
-                on_bad(InputError(f"{name}, line {number}", fault or "is neither an object nor a text", MEND))
+                file.bad(number, fault or "is neither an object nor a text")
 
 
-def read_json(name: str, opener: Opener, on_bad: OnBad) -> Iterator[Numbered]:
+def read_json(file: DataFile) -> Iterator[Numbered]:
     """Rows of any nesting. Objects one after another, under the name .json, are read as well."""
-    with open_text(name, opener) as file:
-        head = file.read(1 << 16)
-        text = head + file.read(WHOLE)
+    with file.text() as opened:
+        head = opened.read(1 << 16)
+        text = head + opened.read(WHOLE)
     start = head.lstrip()
     line, _, more = start.partition("\n")
     try:
         if more.strip() and _is_json(line):  # JSON lines
-            yield from read_jsonl(name, opener, on_bad)
+            yield from read_jsonl(file)
         elif len(text) > WHOLE:
             del text
-            yield from ((0, row) for row in _stream(name, opener, start[:1] == "["))
+            yield from ((0, row) for row in _stream(file, start[:1] == "["))
         elif start:
-            yield from ((0, row) for row in _walk_whole(name, text))
+            yield from ((0, row) for row in _walk_whole(file.name, text))
     except json.JSONDecodeError as error:
-        raise InputError(f"{name}, line {error.lineno}", f"is not JSON ({error.msg})", "Mend the line") from None
+        raise InputError(f"{file.name}, line {error.lineno}", f"is not JSON ({error.msg})", "Mend the line") from None
     except RecursionError:
-        raise InputError(name, "is nested too deeply", "Write it as JSON lines") from None
-
-
-def _walk_whole(name: str, text: str) -> Iterator[Row]:
-    try:
-        loaded = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg != "Extra data" or text.lstrip()[:1] not in '{["':
-            raise
-        yield from _one_after_another(text)
-        return
-    if is_damaged(text):
-        raise InputError(name, "is UTF-8 at first and something else later", "Save it as UTF-8")
-    yield from _walk(loaded)
+        raise InputError(file.name, "is nested too deeply", "Write it as JSON lines") from None
 
 
 def _is_json(text: str) -> bool:
@@ -101,14 +88,23 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _one_after_another(text: str) -> Iterator[Row]:
-    """Objects that each take several lines, with nothing but space between them."""
-    decoder, place = json.JSONDecoder(), 0
-    while place < len(text):
-        value, place = decoder.raw_decode(text, place)
-        yield from _walk_list([value])
-        while place < len(text) and text[place] in " \t\r\n,":
-            place += 1
+def _walk_whole(name: str, text: str) -> Iterator[Row]:
+    """Rows of a text: of one document, or of objects that each take several lines, with nothing but space between."""
+    try:
+        loaded = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data" or text.lstrip()[:1] not in '{["':
+            raise
+        decoder, place = json.JSONDecoder(), 0
+        while place < len(text):
+            value, place = decoder.raw_decode(text, place)
+            yield from _walk_list([value])
+            while place < len(text) and text[place] in " \t\r\n,":
+                place += 1
+        return
+    if is_damaged(text):
+        raise InputError(name, "is UTF-8 at first and something else later", "Save it as UTF-8")
+    yield from _walk(loaded)
 
 
 class _Part(NamedTuple):
@@ -136,55 +132,49 @@ class _Recoded:
         return text.encode("utf-8", "surrogateescape")
 
 
-def _stream(name: str, opener: Opener, is_list: bool) -> Iterator[Row]:
-    """Rows of a large file: its lists one by one, or of the whole where no plan of lists fits it."""
-    plan = [_Part((), (), True)] if is_list else _plan(_outline(name, opener), (), ())
-    if plan is not None and len(plan) <= _TABLES:
-        for part in plan:
-            yield from _stream_part(name, opener, part)
-        return
-    with open_text(name, opener) as file:
-        yield from _walk(json.load(file))
-
-
-def _stream_part(name: str, opener: Opener, part: _Part) -> Iterator[Row]:
-    with open_text(name, opener) as file:
-        source = _Recoded(file)
+@contextmanager
+def _recoded(file: DataFile) -> Iterator[_Recoded]:
+    """The file for ijson. What it can't read is an error that names the place."""
+    with file.text() as opened:
+        source = _Recoded(opened)
         try:
+            yield source
+        except ijson.JSONError:
+            place = f"{file.name}, at or before line {source.lines}"
+            fix = "Mend it (NaN is no JSON: write null), or write JSON lines"
+            raise InputError(place, "is not JSON", fix) from None
+
+
+def _stream(file: DataFile, is_list: bool) -> Iterator[Row]:
+    """Rows of a large file: its lists one by one, or of the whole where no plan of lists fits it."""
+    plan = [_Part((), (), True)] if is_list else _plan(_outline(file), (), ())
+    if plan is None or len(plan) > _TABLES:
+        with file.text() as opened:
+            yield from _walk(json.load(opened))
+        return
+    for part in plan:
+        with _recoded(file) as source:
             if part.is_list:
                 items = ijson.items(source, ".".join((*part.keys, "item")), use_float=True)
                 yield from _walk_list(items, part.path)
             else:
                 for _, value in ijson.kvitems(source, ".".join(part.keys), use_float=True):
                     yield from _walk(value, part.path)
-        except ijson.JSONError:
-            raise _broken(name, source) from None
 
 
-def _broken(name: str, source: _Recoded) -> InputError:
-    return InputError(
-        f"{name}, at or before line {source.lines}",
-        "is not JSON",
-        "Mend it (NaN is no JSON: write null), or write JSON lines",
-    )
-
-
-def _outline(name: str, opener: Opener) -> Any:
+def _outline(file: DataFile) -> Any:
     """The document with the first items of its lists and objects alone: its shape, in little memory."""
     root: list[Any] = []
     stack: list[Any] = [root]
     keys: list[str] = [""]
-    with open_text(name, opener) as file:
-        source = _Recoded(file)
-        try:
-            for event, value in ijson.basic_parse(source, use_float=True):
-                if event in ("end_map", "end_array"):
-                    stack.pop()
-                    keys.pop()
-                    continue
-                if event == "map_key":
-                    keys[-1] = value
-                    continue
+    with _recoded(file) as source:
+        for event, value in ijson.basic_parse(source, use_float=True):
+            if event == "map_key":
+                keys[-1] = value
+            elif event in ("end_map", "end_array"):
+                stack.pop()
+                keys.pop()
+            else:
                 node: Any = {} if event == "start_map" else [] if event == "start_array" else value
                 parent = stack[-1]
                 kept = parent is not None and len(parent) < _FEW  # else it is left out, with all below it
@@ -195,8 +185,6 @@ def _outline(name: str, opener: Opener) -> Any:
                 if event.startswith("start_"):
                     stack.append(node if kept else None)
                     keys.append("")
-        except ijson.JSONError:
-            raise _broken(name, source) from None
     return root[0]
 
 
