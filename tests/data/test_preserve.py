@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from forethought.data.classify import RuleClassifier
 from forethought.data.evolve import evolve, load_operators
 from forethought.data.preserve import (
     ANSWERED,
@@ -21,7 +22,6 @@ from forethought.data.preserve import (
     preservation,
     same_rules,
 )
-from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import shipped_requests
 from forethought.policy import default_policy
 from forethought.records import Request, user_request

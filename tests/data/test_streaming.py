@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 
 from forethought.data import classify
-from forethought.data.classify import assign
-from forethought.data.read import CHUNK, Tally, read_requests, with_rules
-from forethought.data.sources import SourceSpec, hash_sample, load_requests
+from forethought.data.classify import CHUNK, assign, with_rules
+from forethought.data.sources import SourceSpec, Tally, hash_sample, load_requests, read_requests
 from forethought.errors import ConfigError, InputError
 from forethought.policy import Policy, default_policy
 from forethought.records import Request, read_jsonl, user_request
@@ -167,7 +166,7 @@ def test_the_classifier_is_fitted_once_and_only_where_it_is_needed(monkeypatch: 
         fitted.append(len(labelled))
         return Scripted()
 
-    monkeypatch.setattr(classify, "new_classifier", new)
+    monkeypatch.setattr(classify, "RuleClassifier", new)
     known = [user_request(f"How {n}?", harmful=True, categories=("Fraud",)) for n in range(10)]
     harmless = [user_request(f"Why {n}?", harmful=False) for n in range(10)]
     assert len(list(with_rules([*known, *harmless], default_policy(), classified.append))) == 20

@@ -19,7 +19,7 @@ from forethought.cli.terminal import Terminal, console, quiet, say
 
 if TYPE_CHECKING:
     from forethought.data.dedupe import OverlapReport
-    from forethought.data.read import Reading
+    from forethought.data.sources import Reading
     from forethought.report.data_page import Count, DataSummary, Lengths, Sample
 
 BuildArgument = Annotated[Path, typer.Argument(help="Folder of `forethought build` or `run`, or its dataset folder.")]
@@ -76,7 +76,7 @@ def read(
 
     Harmful samples are redacted. A label column in the set wins over --harmless, row by row.
     """
-    from forethought.data.read import read_requests
+    from forethought.data.sources import read_requests
     from forethought.records import write_jsonl
 
     columns = ({"text": text_column} if text_column else {}) | options.column_overrides(column)

@@ -1,4 +1,4 @@
-"""Any refusal or instruction set as Requests, by a small column mapping that is guessed and shown."""
+"""Any refusal or instruction set as a stream of Requests, by a small column mapping that is guessed and shown."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 import heapq
 import itertools
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from forethought.data.files import Row
 from forethought.data.readers import read_rows
 from forethought.data.shipped import shipped_requests
 from forethought.errors import InputError
+from forethought.policy import Policy, load_policy
+from forethought.progress import Bar, Progress
 from forethought.records import Message, Record, Request, Split
 
 SHIPPED = "shipped:"
@@ -55,11 +57,15 @@ class SourceSpec(Record):
     """True: malformed rows are counted and left out. False: the first is an error that names its line."""
 
 
+def _untold(what: object, which: object) -> None:
+    """For a caller that wants to hear neither of mappings nor of rows left out."""
+
+
 def load_requests(
     spec: SourceSpec,
     harmful: bool | None,
-    on_mapping: OnMapping | None = None,
-    on_skip: OnSkip | None = None,
+    on_mapping: OnMapping = _untold,
+    on_skip: OnSkip = _untold,
     only: bool | None = None,
 ) -> Iterator[Request]:
     """Streams a source as Requests; memory does not grow with the source.
@@ -74,7 +80,7 @@ def load_requests(
     if spec.path.startswith(SHIPPED):
         requests: Iterable[Request] = shipped_requests(spec.path.removeprefix(SHIPPED))
     else:
-        requests = _Reader(spec, harmful, on_skip or (lambda cause, where: None)).requests(on_mapping)
+        requests = _read(spec, harmful, on_mapping, on_skip)
     if only is not None:
         requests = (request for request in requests if request.harmful is only)
     return iter(requests) if spec.limit is None else iter(hash_sample(requests, spec.limit))
@@ -100,60 +106,47 @@ def hash_sample(requests: Iterable[Request], most: int) -> list[Request]:
     return [request for _, _, request in sorted(kept, key=lambda entry: -entry[1])]
 
 
-class _Reader:
-    """Reads the rows of one source as requests."""
+def _read(spec: SourceSpec, harmful: bool | None, on_mapping: OnMapping, on_skip: OnSkip) -> Iterator[Request]:
+    """The requests of all files of a source."""
 
-    def __init__(self, spec: SourceSpec, harmful: bool | None, on_skip: OnSkip) -> None:
-        self._spec, self._harmful, self._on_skip = spec, harmful, on_skip
-
-    def requests(self, on_mapping: OnMapping | None) -> Iterator[Request]:
-        """The requests of all files of the source."""
-        found = opposite = 0
-        label: str | None = None
-        pairs = read_rows(self._spec.path, self._bad)
-        for name, rows in itertools.groupby(pairs, key=lambda pair: pair[0]):
-            stream = (row for _, row in rows)
-            head = list(itertools.islice(stream, _HEAD))
-            mapping = guess_mapping(head, self._spec.columns, name)
-            if on_mapping is not None:
-                on_mapping(name, mapping)
-            source = Path(name).name
-            own = not self._spec.columns and all(_own_request(row, source, self._harmful) for row in head)
-            for number, row in enumerate(itertools.chain(head, stream), start=1):
-                kept = _own_request(row, source, self._harmful) if own else None
-                for request in self._of_row(row, f"{name}, row {number}", source, mapping) if kept is None else [kept]:
-                    found += 1
-                    if mapping.label and not own and {request.harmful, self._harmful} == {True, False}:
-                        opposite, label = opposite + 1, mapping.label
-                    yield request
-        if not found:
-            raise InputError(
-                self._spec.path, "holds no request", "Check that its text column is filled, or name another column"
-            )
-        if opposite == found:
-            said, announced = ("harmless", "harmful") if self._harmful else ("harmful", "harmless")
-            option = "with" if self._harmful else "without"
-            raise InputError(
-                f"{self._spec.path}: column '{label}'",
-                f"says {said} for all {found} requests, and the set is read as {announced}",
-                f"Read it as {said} ({option} --harmless), or name another label column",
-            )
-
-    def _bad(self, error: InputError) -> None:
-        if not self._spec.skip_bad:
+    def bad(error: InputError) -> None:
+        if not spec.skip_bad:
             raise error
-        self._on_skip("malformed", f"{error.value}: {error.rule}")
+        on_skip("malformed", f"{error.value}: {error.rule}")
 
-    def _of_row(self, row: Row, place: str, source: str, mapping: ColumnMapping) -> list[Request]:
-        """Mostly one, several where the row's text is a list, none where it has no text."""
-        try:
-            found = _requests(flat(row), mapping, source, self._harmful)
-        except InputError as error:
-            self._bad(InputError(f"{place}: {error.value}", error.rule, error.fix))
-            return []
-        if not found:
-            self._on_skip("no text", place)
-        return found
+    found = opposite = 0
+    label: str | None = None
+    for name, rows in itertools.groupby(read_rows(spec.path, bad), key=lambda pair: pair[0]):
+        stream = (row for _, row in rows)
+        head = list(itertools.islice(stream, _HEAD))
+        mapping = guess_mapping(head, spec.columns, name)
+        on_mapping(name, mapping)
+        source = Path(name).name
+        own = not spec.columns and all(_own_request(row, source, harmful) for row in head)
+        for number, row in enumerate(itertools.chain(head, stream), start=1):
+            place = f"{name}, row {number}"
+            kept = _own_request(row, source, harmful) if own else None
+            try:
+                requests = [kept] if kept is not None else _requests(flat(row), mapping, source, harmful)
+            except InputError as error:
+                bad(InputError(f"{place}: {error.value}", error.rule, error.fix))
+                continue
+            if not requests:
+                on_skip("no text", place)
+            for request in requests:
+                found += 1
+                if mapping.label and not own and {request.harmful, harmful} == {True, False}:
+                    opposite, label = opposite + 1, mapping.label
+                yield request
+    if not found:
+        raise InputError(spec.path, "holds no request", "Check that its text column is filled, or name another column")
+    if opposite == found:
+        said, announced, option = ("harmless", "harmful", "with") if harmful else ("harmful", "harmless", "without")
+        raise InputError(
+            f"{spec.path}: column '{label}'",
+            f"says {said} for all {found} requests, and the set is read as {announced}",
+            f"Read it as {said} ({option} --harmless), or name another label column",
+        )
 
 
 def _own_request(row: Row, source: str, harmful: bool | None) -> Request | None:
@@ -170,13 +163,8 @@ def _own_request(row: Row, source: str, harmful: bool | None) -> Request | None:
     if not request.messages or request.messages[-1].role != "user" or not request.text.strip():
         return None
     label = request.harmful if request.harmful is not None else harmful
-    return request.model_copy(
-        update={
-            "harmful": label,
-            "source": request.source or source,
-            "kind": request.kind or _kind(label),
-        }
-    )
+    filled = {"harmful": label, "source": request.source or source, "kind": request.kind or _kind(label)}
+    return request.model_copy(update=filled)
 
 
 def _kind(harmful: bool | None) -> str:
@@ -195,7 +183,12 @@ def _requests(row: Row, mapping: ColumnMapping, source: str, harmful: bool | Non
     }
     answer = _answer(row.get(mapping.answer)) if mapping.answer else None
     if mapping.messages is not None:
-        asked = [_conversation(row.get(mapping.messages), mapping.messages)]
+        cell = row.get(mapping.messages)
+        turns = [] if is_blank(cell) else turns_of(cell)
+        if turns is None:
+            column = f"column '{mapping.messages}'"
+            raise InputError(column, "does not hold conversations", "It needs a list of role and content")
+        asked = [messages_of(turns)]
     else:
         text = row.get(mapping.text or "")
         asked = [_asked(one, row, mapping) for one in (text if isinstance(text, list) else [text])]
@@ -209,15 +202,6 @@ def _requests(row: Row, mapping: ColumnMapping, source: str, harmful: bool | Non
             reply = answer if answer is not None else replies[-1] if replies else None
             requests.append(Request(messages=(*before, *messages), answer=reply, **shared))
     return requests
-
-
-def _conversation(value: object, column: str) -> list[Message]:
-    if is_blank(value):
-        return []
-    turns = turns_of(value)
-    if turns is None:
-        raise InputError(f"column '{column}'", "does not hold conversations", "It needs a list of role and content")
-    return messages_of(turns)
 
 
 def _asked(text: object, row: Row, mapping: ColumnMapping) -> list[Message]:
@@ -263,8 +247,8 @@ def load_split(
     harmful: bool,
     held_out_share: float,
     dev_share: float,
-    on_mapping: OnMapping | None = None,
-    on_skip: OnSkip | None = None,
+    on_mapping: OnMapping = _untold,
+    on_skip: OnSkip = _untold,
 ) -> dict[Split, list[Request]]:
     """The requests of some sources by split; of a source with labels, those of the side asked for.
 
@@ -276,9 +260,9 @@ def load_split(
     for spec in specs:
         if spec.path.startswith(SHIPPED):
             drawn = {request.id for request in load_requests(spec, harmful)}
-            for split in parts:
+            for split, part in parts.items():
                 rows = shipped_requests(spec.path.removeprefix(SHIPPED), split)
-                parts[split] += [request for request in rows if request.id in drawn]
+                part += [request for request in rows if request.id in drawn]
             continue
         rows = list(load_requests(spec, harmful, on_mapping, on_skip, only=harmful))
         if not rows:
@@ -287,13 +271,10 @@ def load_split(
                 spec.path, f"holds no {kind} request", "Check its label column, or list it on the other side"
             )
         for row in rows:
-            parts[_split_of(row, held_out_share, dev_share)].append(row)
+            place = int(row.id, 16) / 16 ** len(row.id)
+            split = "test" if place < held_out_share else "dev" if place < held_out_share + dev_share else "train"
+            parts[split].append(row)
     return parts
-
-
-def _split_of(request: Request, held_out_share: float, dev_share: float) -> Split:
-    place = int(request.id, 16) / 16 ** len(request.id)
-    return "test" if place < held_out_share else "dev" if place < held_out_share + dev_share else "train"
 
 
 def cap_per_rule(requests: Sequence[Request], most: int) -> list[Request]:
@@ -324,3 +305,120 @@ def within_budget(lengths: Sequence[int], budget: int, seed: int = 0) -> list[in
             chosen.append(place)
             spent += lengths[place]
     return sorted(chosen)
+
+
+# A source with its rules, and what was counted on the way.
+
+_SHOWN_EVERY = 500
+"""Rows between two words about how many there are."""
+
+
+class Tally:
+    """Counts of a stream, and a sample of it: every request has the same chance to be in it."""
+
+    def __init__(self, samples: int = 5, seed: int = 0) -> None:
+        self.total = 0
+        self.by_label: Counter[bool | None] = Counter()
+        self.by_rule: Counter[str] = Counter()
+        """Harmful requests by the first of their rules."""
+        self.repeated = 0
+        """Requests that stand there before, word for word."""
+        self._samples = samples
+        self._rng = random.Random(seed)
+        self._reservoir: list[tuple[int, Request]] = []
+        self._seen: set[int] = set()
+
+    @property
+    def sample(self) -> list[Request]:
+        """The sample, in the order of the stream."""
+        return [request for _, request in sorted(self._reservoir, key=lambda entry: entry[0])]
+
+    def through(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """The same requests, counted as they pass."""
+        for request in requests:
+            self._add(request)
+            yield request
+
+    def _add(self, request: Request) -> None:
+        self.by_label[request.harmful] += 1
+        if request.harmful:
+            self.by_rule.update(request.rules[:1])
+        short = int(request.id, 16)  # six bytes of the content hash: a tenth of the text's memory
+        self.repeated += short in self._seen
+        self._seen.add(short)
+        if len(self._reservoir) < self._samples:
+            self._reservoir.append((self.total, request))
+        else:
+            place = self._rng.randrange(self.total + 1)  # algorithm R (Vitter 1985)
+            if place < self._samples:
+                self._reservoir[place] = (self.total, request)
+        self.total += 1
+
+
+class Reading:
+    """The requests of a source, each with its rules; what was counted stands here when they have passed.
+
+    Every pass reads the source anew, and memory does not grow with it.
+    """
+
+    def __init__(self, spec: SourceSpec, policy: Policy, harmful: bool | None, progress: Progress) -> None:
+        self.policy = policy
+        self._spec, self._harmful, self._progress = spec, harmful, progress
+        self._start()
+
+    def _start(self) -> None:
+        self.tally = Tally()
+        """Requests by label and by rule, and a sample of them."""
+        self.skipped: Counter[str] = Counter()
+        """Rows left out, by cause."""
+        self.malformed: list[str] = []
+        """Where malformed rows stand, and what is wrong with them."""
+        self.classified = 0
+        """Requests whose rules the classifier decided; those of the others stood in the source."""
+
+    def __iter__(self) -> Generator[Request, None, None]:
+        from forethought.data.classify import with_rules  # NumPy comes with it
+
+        self._start()
+        with self._progress.bar("rows") as bar:
+            bar.total(None)
+            rows = self._rows(bar)
+            drawn = rows if self._spec.limit is None else hash_sample(rows, self._spec.limit)
+            yield from self.tally.through(with_rules(drawn, self.policy, self._classify))
+
+    def _rows(self, bar: Bar) -> Iterator[Request]:
+        source = self._spec.model_copy(update={"limit": None})
+        rows = load_requests(source, self._harmful, self._progress.mapping, self._skip)
+        for number, row in enumerate(rows, start=1):
+            if number % _SHOWN_EVERY == 0:
+                bar.advance(_SHOWN_EVERY)
+            yield row
+
+    def _classify(self, count: int) -> None:
+        self.classified += count
+
+    def _skip(self, cause: str, where: str) -> None:
+        self.skipped[cause] += 1
+        if cause == "malformed":
+            self.malformed.append(where)
+
+
+def read_requests(
+    source: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    harmful: bool | None = True,
+    limit: int | None = None,
+    skip_bad: bool = False,
+    policy: Policy | str | Path | None = None,
+    progress: Progress | None = None,
+) -> Reading:
+    """Reads a file, a folder, a set of the hub or a shipped one (`shipped:harmful`), in any of the formats known.
+
+    `columns` names columns by noun (`{"text": "my_column"}`) where the guess is wrong. `harmful` is said of rows
+    without a label of their own. At most `limit` requests are drawn, by content hash. `skip_bad` leaves malformed rows
+    out; else the first raises InputError, when it is reached.
+    """
+    spec = SourceSpec(path=str(source), columns=dict(columns or {}), limit=limit, skip_bad=skip_bad)
+    rules = policy if isinstance(policy, Policy) else load_policy(policy)
+    return Reading(spec, rules, harmful, progress or Progress())

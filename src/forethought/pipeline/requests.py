@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forethought.data.classify import assign, best_kind, new_classifier, rules_by_name
+from forethought.data.classify import RuleClassifier, assign, best_kind, rules_by_name
 from forethought.data.dedupe import (
     decontaminate,
     evaluation_set,
@@ -202,7 +202,7 @@ def _ruled(
             for r, (sure, choices) in zip(harmful["train"], first["train"], strict=True)
             if len(r.rules or sure) == 1 and not choices
         ]
-        classifier = new_classifier(policy, known, best_kind(n_open))
+        classifier = RuleClassifier(policy, known, best_kind(n_open))
     found = {split: assign(rows, policy, classifier, floor) for split, rows in harmful.items()}
     return (
         {split: one.requests for split, one in found.items()},

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from forethought.data.answers import OwnAnswer, own_answers
+from forethought.data.classify import RuleClassifier
 from forethought.data.evolve import Operator, apply_style, draw_styles, load_operators
 from forethought.data.preserve import preservation
-from forethought.data.rule_classifier import RuleClassifier
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, sample, within_budget
 from forethought.data.teach import Answer, Lesson, teach, verify
