@@ -326,7 +326,7 @@ def test_a_server_that_dies_midway_costs_little_time_and_no_verdict(tmp_path: Pa
     assert all(verdict.harmful for verdict in scored)
     causes = Counter(verdict.cause for verdict in verdicts if verdict.harmful is None)
     assert sum(causes.values()) + len(scored) == 200
-    assert set(causes) == {STOPPED_ANSWERING}
+    assert set(causes) == {f"{STOPPED_ANSWERING} (every call fails: no connection)"}
     # With a server again, only the rest is paid for.
     grades, server = graded("harmbench", always('{"reason": "so", "shown": "no"}'), items(200), tmp_path / "j")
     assert len(server.bodies) == 200 - len(scored)

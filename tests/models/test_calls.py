@@ -30,7 +30,7 @@ from forethought.models.callspec import (
     content_key,
     cost_of,
 )
-from forethought.models.client import Limiter, open_model
+from forethought.models.client import Server, open_model
 from forethought.records import Message
 from tests.mock_teacher import MockTeacher, Reply, Script, counts_of, server_process
 
@@ -399,92 +399,82 @@ def test_a_server_on_this_machine_needs_no_key_and_one_elsewhere_does(
             open_model(MOCK, url)
 
 
-# The limiter
+# How many calls a server takes
 
 
-def _round(limiter: Limiter, seconds: float = 1.0) -> None:
+def _round(server: Server, seconds: float = 1.0) -> None:
     """One call for every place, all at once."""
+    for epoch in [server.enter() for _ in range(server.limit)]:
+        server.answered(epoch, seconds)
+        server.leave()
 
-    async def go() -> None:
-        epochs = [await limiter.enter() for _ in range(limiter.limit)]
-        for epoch in epochs:
-            limiter.answered(epoch, seconds)
-            limiter.leave()
 
-    asyncio.run(go())
+def _server(start: int, most: int) -> Server:
+    return Server(get_model("mockllm/model", memoize=False), start, most)
 
 
 def test_a_chosen_concurrency_is_where_it_starts_and_its_bound() -> None:
-    limiter = Limiter(start=100, most=100)
-    _round(limiter)
-    assert limiter.limit == 100
+    server = _server(start=100, most=100)
+    _round(server)
+    assert server.limit == 100
 
 
 def test_it_doubles_until_the_first_cut_then_grows_by_steps() -> None:
-    limiter = Limiter(start=16, most=128)
-    limits = [limiter.limit]
+    server = _server(start=16, most=128)
+    limits = [server.limit]
     for _ in range(3):
-        _round(limiter)
-        limits.append(limiter.limit)
+        _round(server)
+        limits.append(server.limit)
     assert limits == [16, 32, 64, 128]
-    limiter.refused(asyncio.run(limiter.enter()))
-    limiter.leave()
-    assert limiter.limit == 64
-    _round(limiter)
-    assert limiter.limit == 64 + 12
+    server.refused(server.enter())
+    server.leave()
+    assert server.limit == 64
+    _round(server)
+    assert server.limit == 64 + 12
 
 
 def test_one_burst_is_one_cut_and_old_calls_say_nothing_about_the_new_limit() -> None:
-    limiter = Limiter(start=40, most=40)
-    epochs = [asyncio.run(limiter.enter()) for _ in range(40)]
+    server = _server(start=40, most=40)
+    epochs = [server.enter() for _ in range(40)]
     for epoch in epochs[:20]:
-        limiter.refused(epoch)
-    assert limiter.limit == 20
+        server.refused(epoch)
+    assert server.limit == 20
     for epoch in epochs[20:]:
-        limiter.answered(epoch, 1.0)
-    assert limiter.limit == 20
+        server.answered(epoch, 1.0)
+    assert server.limit == 20
 
 
 def test_slow_answers_lower_it_and_quick_ones_raise_it_again() -> None:
-    limiter = Limiter(start=50, most=50)
-    _round(limiter, 1.0)
-    _round(limiter, 2.9)
-    assert limiter.limit == 50
-    _round(limiter, 3.1)
-    assert limiter.limit == 40
-    _round(limiter, 1.0)
-    assert limiter.limit == 45
+    server = _server(start=50, most=50)
+    _round(server, 1.0)
+    _round(server, 2.9)
+    assert server.limit == 50
+    _round(server, 3.1)
+    assert server.limit == 40
+    _round(server, 1.0)
+    assert server.limit == 45
 
 
 def test_it_never_falls_below_one_and_grows_only_when_it_was_full() -> None:
-    limiter = Limiter(start=2, most=64)
+    server = _server(start=2, most=64)
     for _ in range(5):
-        limiter.refused(asyncio.run(limiter.enter()))
-        limiter.leave()
-    assert limiter.limit == 1
-    idle = Limiter(start=20, most=64)
+        server.refused(server.enter())
+        server.leave()
+    assert server.limit == 1
+    idle = _server(start=20, most=64)
     for _ in range(40):  # one at a time
-        idle.answered(asyncio.run(idle.enter()), 1.0)
+        idle.answered(idle.enter(), 1.0)
         idle.leave()
     assert idle.limit == 20
 
 
-def test_waiting_calls_enter_in_order_and_a_cancelled_one_loses_no_place() -> None:
-    async def go() -> list[str]:
-        limiter, order = Limiter(start=1, most=1), []
-
-        async def one(name: str) -> None:
-            await limiter.enter()
-            order.append(name)
-            await asyncio.sleep(0)
-            limiter.leave()
-
-        await limiter.enter()
-        tasks = [asyncio.create_task(one(name)) for name in "abc"]
-        await asyncio.sleep(0)
-        limiter.leave()  # wakes a, which is cancelled before it runs
-        tasks[0].cancel()
-        await asyncio.wait_for(asyncio.gather(*tasks[1:]), timeout=2)
-        return order
-
-    assert asyncio.run(go()) == ["b", "c"]
+def test_after_a_failure_one_call_at_a_time_tries_until_one_is_answered() -> None:
+    server = _server(start=4, most=4)
+    epochs = [server.enter() for _ in range(4)]
+    assert [server.broke(epoch, call) for call, epoch in enumerate(epochs)] == [True, False, False, False]
+    for _ in epochs:
+        server.leave()
+    trial = server.enter()
+    assert not server.is_free
+    server.answered(trial, 1.0)
+    assert server.is_free

@@ -29,8 +29,6 @@ REFUSED_TO_JUDGE = "the judge refused to judge"
 NO_REASONING = "no reasoning to judge"
 TOO_LONG = "too long for the judge"
 STOPPED_ANSWERING = "the judge stopped answering"
-_SILENT = 20
-"""So many calls settled one after another without any answer, and the rest is not asked."""
 _MOST_CHARACTERS = 60_000
 """Longest text that is sent, about 15,000 tokens. A longer one is not cut: the harm may stand in what is left out."""
 _MARKERS = re.compile(
@@ -184,39 +182,24 @@ def ask(
 ) -> dict[str, T | Reject]:
     """What was read from each call's answer, by key, in order; a Reject holds the cause where nothing could be read.
 
-    A server that dies midway leaves the calls that it did not answer rejected: without an end to it each of them
-    would wait through all its retries, an hour for a thousand. Raises ModelError when the model never answered at
-    all: then the set-up is broken.
+    A server that dies midway leaves the calls that it did not answer rejected. Raises ModelError when the model never
+    answered at all: then the set-up is broken.
     """
     if not calls:
         return {}
     from forethought.models.calls import run_calls  # inspect takes a second to import
 
     found: dict[str, T | Reject] = {}
-    answered = done_when_answered = 0
 
     def accept(key: str, text: str) -> T | Reject:
         found[key] = read(key, text)
         return found[key]
 
-    def watch(progress: CallProgress) -> None:
-        nonlocal answered, done_when_answered
-        answers = progress.usage.calls + progress.usage.reused
-        if answers > answered:
-            answered, done_when_answered = answers, progress.done
-        if on_progress is not None:
-            on_progress(progress)
-        if answered and progress.done - done_when_answered >= _SILENT:
-            raise ModelError("judge", STOPPED_ANSWERING, "Check its server, then judge again: answers so far are kept")
-
     try:
-        results = run_calls(model, calls, journal, settings, accept, schema, watch)
+        results = run_calls(model, calls, journal, settings, accept, schema, on_progress)
     except ModelError as error:
-        if not answered:
+        if not found:
             raise
-        cause = error.rule if error.rule == STOPPED_ANSWERING else f"{STOPPED_ANSWERING} ({error.rule})"
-        return {call.key: found.get(call.key, Reject(cause)) for call in calls}
-    return {
-        call.key: results.values[call.key] if call.key in results.values else Reject(results.dropped[call.key])
-        for call in calls
-    }
+        return {call.key: found.get(call.key, Reject(f"{STOPPED_ANSWERING} ({error.rule})")) for call in calls}
+    dropped = {key: Reject(cause) for key, cause in results.dropped.items()}
+    return {call.key: (results.values | dropped)[call.key] for call in calls}

@@ -10,15 +10,14 @@ or causes, which a journal of calls must count.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import functools
 import ipaddress
+import itertools
 import os
 import random
 import re
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,7 +35,7 @@ from inspect_ai.model import (
 )
 from tenacity import RetryError
 
-from forethought.errors import ForethoughtError, ModelError
+from forethought.errors import ModelError
 from forethought.models.callspec import ClientSettings
 from forethought.records import Message
 
@@ -49,6 +48,8 @@ SLOW = 3.0
 """A round whose median answer takes this many times the best round's is a sign of overload."""
 LEAST_ROUND = 4
 """Fewest answers by which a round is judged."""
+_LEAST_PATIENCE = 3
+"""Calls, or retries where there are more, that may fail one after another before a server is given up."""
 _DENIED = {401: "access denied (401)", 403: "access denied (403)", 404: "not found (404)"}
 _LONGEST_WAIT_S = 600.0
 _STARTS_A_SERVER = {"vllm": "VLLM_BASE_URL", "sglang": "SGLANG_BASE_URL"}
@@ -152,20 +153,13 @@ def config_of(settings: ClientSettings, max_tokens: int, **more: Any) -> Generat
 
 async def side_by_side(works: Iterable[Coroutine[Any, Any, None]]) -> None:
     """All of them at once. The first that fails ends the others, and raises its own error."""
+    tasks = [asyncio.ensure_future(work) for work in works]
     try:
-        async with asyncio.TaskGroup() as tasks:
-            for work in works:
-                tasks.create_task(work)
-    except BaseExceptionGroup as group:
-        raise _first_error(group) from None
-
-
-def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Our own error where the group has one, else its first."""
-    flat: list[BaseException] = []
-    for error in group.exceptions:
-        flat.append(_first_error(error) if isinstance(error, BaseExceptionGroup) else error)
-    return next((error for error in flat if isinstance(error, ForethoughtError)), flat[0])
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass(frozen=True)
@@ -221,37 +215,37 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-class Limiter:
-    """Lets calls in, and moves its limit by how they end: additive increase, multiplicative decrease.
+class Server:
+    """One server and how it does: how many calls it takes at once, and whether it answers at all.
 
-    For one event loop.
+    Its limit moves by how calls end: additive increase, multiplicative decrease. After a failure it is tried with one
+    call at a time. For one event loop.
     """
 
-    def __init__(self, start: int, most: int, least: int = 1) -> None:
-        """Begins at `start` calls, never above `most` nor below `least`."""
-        self.limit = start
-        self.running = 0
-        self._most, self._least = most, least
+    def __init__(self, model: Model, start: int, most: int) -> None:
+        """Begins at `start` calls, and never takes more than `most`."""
+        self.model, self.limit, self.running, self._most = model, start, 0, most
+        self.failed: set[int] = set()
+        """Calls that it failed on since it last answered; of those in flight together, one."""
+        self.denials: set[int] = set()
+        """Calls that it denied since it last answered."""
+        self.resting = False
+        """Whether it is given time after a failure."""
+        self.last: Failure | None = None
+        """The last failure."""
         self._epoch = 0
-        """Number of cuts so far: a call that began before the last one says nothing about the limit now."""
+        """Number of cuts and failures so far: a call that began before the last one says nothing about now."""
         self._seconds: list[float] = []
         self._peak = 0
         self._best: float | None = None
-        self._waiting: list[asyncio.Future[None]] = []
 
-    async def enter(self) -> int:
-        """Waits for a place; returns the epoch to hand back to `answered` or `refused`."""
-        while self.running >= self.limit:
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(place)
-            try:
-                await place
-            except asyncio.CancelledError:
-                if place in self._waiting:
-                    self._waiting.remove(place)
-                else:
-                    self._wake()  # it was let in and won't come: the next one may
-                raise
+    @property
+    def is_free(self) -> bool:
+        """Whether it takes a call now."""
+        return not self.resting and self.running < (1 if self.failed else self.limit)
+
+    def enter(self) -> int:
+        """Takes a place; returns the epoch to hand back to how the call ends."""
         self.running += 1
         self._peak = max(self._peak, self.running)
         return self._epoch
@@ -259,12 +253,13 @@ class Limiter:
     def leave(self) -> None:
         """Gives the place back, whatever became of the call."""
         self.running -= 1
-        self._wake()
 
     def answered(self, epoch: int, seconds: float) -> None:
         """A call got its answer in `seconds`. After a full round the limit may rise, or fall if it got slow."""
+        self.denials.clear()
         if epoch != self._epoch:
             return
+        self.failed.clear()
         self._seconds.append(seconds)
         if len(self._seconds) < max(self.limit, LEAST_ROUND):
             return
@@ -275,68 +270,129 @@ class Limiter:
         if median > SLOW * self._best:
             self._cut(0.8)
         elif was_full:
-            grown = self.limit * 2 if self._epoch == 0 else self.limit + max(1, self._most // 10)
-            self.limit = min(grown, self._most)
-            self._wake()
+            self.limit = min(self.limit * 2 if self._epoch == 0 else self.limit + max(1, self._most // 10), self._most)
 
     def refused(self, epoch: int) -> None:
         """The provider said: too many requests. One cut for all calls that were in flight together."""
         if epoch == self._epoch:
             self._cut(0.5)
 
+    def broke(self, epoch: int, call: int) -> bool:
+        """A call failed as others may; whether it is the first of those in flight together."""
+        if epoch != self._epoch:
+            return False
+        self.failed.add(call)
+        self._cut(1.0)
+        return True
+
     def _cut(self, factor: float) -> None:
-        self.limit = max(int(self.limit * factor), self._least)
+        self.limit = max(int(self.limit * factor), 1)
         self._epoch += 1
         self._new_round()
 
     def _new_round(self) -> None:
         self._seconds, self._peak = [], self.running
 
-    def _wake(self) -> None:
-        free = self.limit - self.running
-        for place in self._waiting[: max(free, 0)]:
-            if not place.done():
-                place.set_result(None)
-        del self._waiting[: max(free, 0)]
 
+class Client:
+    """A model behind one or several servers: who asks waits for a place at one that is well, and for its retries.
 
-Ask = Callable[[Sequence[ChatMessage], GenerateConfig], Awaitable[ModelOutput | Failure]]
+    A server that fails gives its calls to the others, rests and is tried again now and then. Where it is the only one,
+    or all fail, they are given up.
+    """
 
-
-class Connection:
-    """A model and how many calls of it run at once. It is asked once a call: to retry is the caller's."""
-
-    def __init__(self, model: Model, concurrency: int | None) -> None:
-        """`concurrency` None starts at `START` calls and grows to at most `MOST`."""
-        self.model = model
-        self.workers = concurrency or MOST
+    def __init__(self, models: Sequence[Model], settings: ClientSettings) -> None:
+        """Of `settings` the retries and the concurrency: None starts at `START` calls a server and grows to `MOST`."""
+        most = settings.concurrency or MOST
+        self.workers = most * len(models)
         """Most calls that ever run at once."""
-        self._limiter = Limiter(START if concurrency is None else concurrency, self.workers)
+        self.worked = False
+        """Whether anything was ever answered."""
+        self.servers = [Server(model, settings.concurrency or START, most) for model in models]
+        self._settings = settings
+        self._rng = random.Random(0)
+        self._numbers = itertools.count()
+        self._line, self._changed = asyncio.Lock(), asyncio.Event()
+        self._enough = 1
+
+    def begin(self, enough: int = 1) -> None:
+        """Before a run: servers get a new chance. After `enough` calls denied on end one is not asked any more."""
+        self._enough = enough
+        for server in self.servers:
+            server.running, server.resting, server.last = 0, False, None
+            server.failed.clear()
+            server.denials.clear()
 
     @property
-    def limit(self) -> int:
-        """Calls allowed at once now."""
-        return self._limiter.limit
+    def gone(self) -> Failure | None:
+        """Why nobody is asked any more; None while somebody is."""
+        all_gone = all(self._denies(one) or self._is_given_up(one) for one in self.servers)
+        return next((one.last for one in self.servers if one.last is not None), None) if all_gone else None
 
-    @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[Ask]:
-        """Waits for a place among the calls, and gives what asks within it."""
-        epoch = await self._limiter.enter()
-        try:
-            yield functools.partial(self._ask, epoch)
-        finally:
-            self._limiter.leave()
+    async def ask(self, chat: Sequence[ChatMessage], config: GenerateConfig) -> ModelOutput | Failure:
+        """An output; a failure where a call is not to be made again, was made too often, or nobody is left to ask."""
+        call, tries = next(self._numbers), 0
+        while (server := await self._place()) is not None:
+            output = await self._ask(server, call, tries, chat, config)
+            if not isinstance(output, Failure):
+                return output
+            if output.hopeless and self._denies(server) and not self.gone:
+                continue  # no other call is made there
+            tries += 1
+            if not output.retry or tries > self._settings.max_retries:
+                return output
+            if output.rate_limited:  # the server is well, the call came too early: its place is free meanwhile
+                await asyncio.sleep(wait_s(tries - 1, self._settings.backoff_s, output, self._rng))
+        return self.gone or Failure("no server answers", retry=False)
 
-    async def _ask(self, epoch: int, chat: Sequence[ChatMessage], config: GenerateConfig) -> ModelOutput | Failure:
-        began = time.monotonic()
+    async def _place(self) -> Server | None:
+        """The well server with most room, once one has some, for who waits longest; None where all are given up."""
+        async with self._line:
+            while not self.gone:
+                free = [one for one in self.servers if one.is_free and not self._denies(one)]
+                if free:
+                    return max(free, key=lambda one: (not one.failed, one.limit - one.running))
+                await self._changed.wait()
+        return None
+
+    async def _ask(
+        self, server: Server, call: int, tries: int, chat: Sequence[ChatMessage], config: GenerateConfig
+    ) -> ModelOutput | Failure:
+        began, epoch = time.monotonic(), server.enter()
         try:
             # A task of its own: inspect notes each call in a transcript of the context that first makes one, and what
             # a task has set ends with it. In ours every call of a run would stay in memory.
-            output = await asyncio.create_task(self.model.generate(list(chat), config=config))
+            output = await asyncio.create_task(server.model.generate(list(chat), config=config))
         except Exception as error:
-            failure = failure_of(error, self.model)
-            if failure.rate_limited:
-                self._limiter.refused(epoch)
+            failure = server.last = failure_of(error, server.model)
+            if failure.hopeless:
+                server.denials.add(call)
+            elif failure.rate_limited:
+                server.refused(epoch)
+            elif failure.retry and server.broke(epoch, call) and self._settings.max_retries:
+                server.resting = True
+                turn = max(len(server.failed) - 1, tries)
+                pause = wait_s(turn, self._settings.backoff_s, failure, self._rng)
+                asyncio.get_running_loop().call_later(pause, self._rested, server)
             return failure
-        self._limiter.answered(epoch, time.monotonic() - began)
+        finally:
+            server.leave()
+            self._tell()
+        server.answered(epoch, time.monotonic() - began)
+        self.worked = True
         return output
+
+    def _denies(self, server: Server) -> bool:
+        """Whether a server is not asked at all: a wrong key, address or name."""
+        return len(server.denials) >= self._enough
+
+    def _is_given_up(self, server: Server) -> bool:
+        return len(server.failed) > max(self._settings.max_retries, _LEAST_PATIENCE)
+
+    def _rested(self, server: Server) -> None:
+        server.resting = False
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
