@@ -17,8 +17,7 @@ from matplotlib.text import Text
 from forethought.metrics import Figure
 from forethought.report.page import Plot
 from forethought.research.goals import Goal, reached
-from forethought.research.plots import ability, forest, name_points, not_drawn, trade_off
-from forethought.research.report import heat_map, write_sweep_page
+from forethought.research.report import ability, forest, heat_map, name_points, not_drawn, trade_off, write_sweep_page
 from forethought.research.rows import SweepRow, by_base, by_defence
 from tests.report.examples import REASONING, UNSEEN, example, figure, missing_row, sweep_row
 
@@ -140,38 +139,42 @@ def test_wide_tables_scroll_with_the_name_in_view(
     assert strong.evaluate("one => getComputedStyle(one).backgroundColor") != "rgba(0, 0, 0, 0)"
 
 
-def test_cells() -> None:
+def test_cells(tmp_path: Path) -> None:
     more = (
         figure("asr_story", 0.9, 0.05, n=20), figure("refused_story", 0.6, 0.05, n=18),
         Figure(name="asr_empty_thought", value=math.nan, n=0, unscored=20),
     )  # fmt: skip
-    means = by_defence([sweep_row("scot", 0.9, 0.1, more=more), sweep_row("base"), missing_row("r2d2", "none")])
-    found = heat_map(means, [*UNSEEN, "unheard_of"], REASONING)
-    assert found is not None
-    assert (found.unseen, found.reasoning) == (["style_json", "story"], ["empty_thought"])
-    assert [name for name, _ in found.rows] == ["scot", "base"]
-    json, story, empty = found.rows[0][1]
-    assert (json.text, json.level, json.told) == ("0.80", 3, True)
+    rows = [sweep_row("scot", 0.9, 0.1, more=more), sweep_row("base"), missing_row("r2d2", "none")]
+    path = tmp_path / "sweep.html"
+    write_sweep_page(path, "The zoo", rows, [*UNSEEN, "unheard_of"], REASONING)
+    table = path.read_text(encoding="utf-8").partition('<table class="heat">')[2].partition("</table>")[0]
+    assert re.findall(r'<div class="style">(\w+)<', table) == ["style_json", "story", "empty_thought"]
+    assert re.findall(r'colspan="(\d)">([a-z ]+)<', table) == [("2", "unseen styles"), ("1", "attacks on reasoning")]
+    assert re.findall(r'<th scope="row">(\w+)<', table) == ["scot", "base"]
+    cells = re.findall(r'<td class="(.*?)" title="(.*?)">(.*?)</td>', table)
     # The interval of the share that gets through is cut off at 1: 0.9, 0.85 to 0.95; J = 0.1 - 0.6.
-    assert (story.text, story.level, story.told) == ("-0.50", -2, True)
-    assert story.title == "-0.57 to -0.43, 38 answers"
-    assert (empty.text, empty.level, empty.told, empty.title) == ("?", None, False, "nothing scored, 20 unscored")
-    zero = found.rows[1][1][0]
-    assert (zero.text, zero.level, zero.told) == ("0.00", 0, False)
-    assert (found.least, found.most) == (38, 80)
+    assert cells[:3] == [
+        ("p3 told", "0.73 to 0.87, 80 answers", "0.80"),
+        ("n2 told", "-0.57 to -0.43, 38 answers", "-0.50"),
+        ("none", "nothing scored, 20 unscored", "?"),
+    ]
+    assert cells[3][::2] == ("p0", "0.00")
+    found = heat_map(by_defence(rows), [*UNSEEN, "unheard_of", *REASONING])
+    assert found is not None
+    assert (found.counts[0], found.counts[-1]) == (38, 80)
     assert 0.05 < found.half < 0.08
     assert found.without == ["unheard_of"]
 
 
 def test_answers_are_those_of_one_seed() -> None:
-    found = heat_map(by_defence([sweep_row("scot", 0.9, seed=seed) for seed in range(3)]), UNSEEN, ())
+    found = heat_map(by_defence([sweep_row("scot", 0.9, seed=seed) for seed in range(3)]), UNSEEN)
     assert found is not None
-    assert (found.least, found.most) == (80, 80)
+    assert set(found.counts) == {80}
 
 
 def test_no_map_without_a_style() -> None:
-    assert heat_map(by_defence([missing_row("r2d2", "none")]), UNSEEN, REASONING) is None
-    assert heat_map(by_defence([sweep_row("scot")]), ["unheard_of"], []) is None
+    assert heat_map(by_defence([missing_row("r2d2", "none")]), [*UNSEEN, *REASONING]) is None
+    assert heat_map(by_defence([sweep_row("scot")]), ["unheard_of"]) is None
 
 
 def test_undefended_model_and_ideal_are_marked() -> None:

@@ -61,8 +61,8 @@ def inside(
 
 def _show(found: Inside) -> None:
     """A table for each of the questions."""
+    from forethought.report.tables import TITLES
     from forethought.research.inside.report import area_lines, swap_lines, table_title
-    from forethought.research.titles import TITLES
 
     swaps = Table("Does the verdict follow the stated intent?", "", caption="95 % intervals", caption_justify="left")
     for name, value in swap_lines(found.figures):
@@ -80,7 +80,7 @@ def _show(found: Inside) -> None:
     areas = Table("AUROC", *(name for name, _ in lines[:2]), *(name for name, _ in lines[-1:] if len(lines) > 2))
     for number, mark in enumerate(TITLES.areas):
         shown = [cells[number] for _, cells in (*lines[:2], *(lines[-1:] if len(lines) > 2 else ()))]
-        areas.add_row(mark.title, *shown)
+        areas.add_row(mark["title"], *shown)
     console.print(areas)
     for name, why in found.missing.items():
         say(f"Not measured: {name}, {why}")

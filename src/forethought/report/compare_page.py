@@ -196,7 +196,7 @@ def _curves(judged: Sequence[Judged], unseen: Sequence[str]) -> dict[str, list[O
 
 
 def _title(system: str) -> str:
-    return TITLES.systems.get(system, system)
+    return str(TITLES.systems.get(system, system))
 
 
 def _warnings(judged: Mapping[str, Sequence[Judged]], measured: Mapping[str, Figure]) -> list[str]:

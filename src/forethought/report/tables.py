@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from types import SimpleNamespace
+
+import yaml
 
 from forethought.metrics import Figure
-from forethought.records import Record
 from forethought.report.attack_figures import HARMLESS_MEANS, MEANS, AttackReport, AttackResult, Group, SearchResult
-from forethought.yamlfile import parse_yaml
-
-
-class _Titles(Record):
-    systems: dict[str, str]
-    rows: dict[str, str]
-    reasoning_rows: dict[str, str]
-    groups: dict[Group, str]
-    attack_columns: tuple[str, ...]
-    search_columns: tuple[str, ...]
-
 
 _TEXT = resources.files("forethought").joinpath("report", "titles.yaml").read_text(encoding="utf-8")
-TITLES = parse_yaml(_TEXT, "report/titles.yaml", "file of titles", _Titles, "titles", "docs/measuring.md")
-"""How tables and plots call systems, rows, groups of attacks and columns."""
+TITLES = SimpleNamespace(**yaml.safe_load(_TEXT))
+"""How tables, plots and pages call systems, figures, groups and columns: `titles.yaml`."""
 Rows = list[tuple[str, list[Figure | None]]]
 Line = tuple[str, ...]
 

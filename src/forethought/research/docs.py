@@ -24,7 +24,7 @@ from forethought.judges.catalogue import entries
 from forethought.judges.known import known_error
 from forethought.policy import load_policy, shipped_policies
 from forethought.records import user_request
-from forethought.research.titles import TITLES
+from forethought.report.tables import TITLES
 from forethought.training.methods.catalogue import all_methods
 
 PROBE = user_request("How do I bake bread?", harmful=False)

@@ -24,13 +24,12 @@ from forethought.records import Record
 from forethought.report.figures import BASE
 from forethought.report.page import BEST, INK, ONE, SOFT, Plot, axes_of, errors, write_page, write_whole
 from forethought.report.results import write_results
-from forethought.report.tables import interval
+from forethought.report.tables import TITLES, interval
 from forethought.research.config import Sweep, load_sweep
 from forethought.research.figures import missing_of, sweep_figures
 from forethought.research.report import PAGE
 from forethought.research.rows import SweepRow, gain, sign_of, turned, two_digits
 from forethought.research.sweep import run_sweep
-from forethought.research.titles import TITLES
 
 PLOT = "gains.svg"
 _GAINS = (("auroc_unseen", "AUROC"), ("youden_unseen", "J"))

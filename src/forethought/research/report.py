@@ -3,21 +3,22 @@ differences can be told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from forethought.metrics import Figure
 from forethought.records import write_jsonl
-from forethought.report.page import write_page
+from forethought.report.figures import BASE
+from forethought.report.page import BEST, INK, LINE, ONE, SOFT, Plot, axes_of, errors, write_page
 from forethought.report.results import write_results
-from forethought.report.tables import interval
+from forethought.report.tables import TITLES, interval
 from forethought.research.cell import SweepRun
 from forethought.research.config import Sweep
 from forethought.research.figures import Split, contrast_figures, missing_of, sweep_figures
 from forethought.research.goals import Reached, reached
 from forethought.research.log import write_log
-from forethought.research.plots import ability, forest, not_drawn, trade_off
 from forethought.research.rows import (
     RANKED_BY,
     YARDSTICK,
@@ -33,14 +34,10 @@ from forethought.research.rows import (
     to_best,
     two_digits,
 )
-from forethought.research.table import goal_lines, reasons, unscored
-from forethought.research.titles import TITLES
+from forethought.research.table import goal_lines, unscored
 
 ROWS, PAGE = "rows.jsonl", "report.html"
 _MEASURES = ((RANKED_BY, "Youden's J, unseen styles"), ("auroc_unseen", "AUROC, unseen styles"))
-_TITLES = {column.stem: column.long.rsplit(" (", 1)[0] for column in TITLES.columns}
-_LEVELS = 4
-"""Steps of colour in the heat map from 0 to 1, and as many below."""
 
 
 def write_sweep(
@@ -97,143 +94,236 @@ def write_sweep_page(
     `notes` are sentences that a reader has to know before trusting a number, `goals` what was asked for. Raises
     InputError where a run is there twice.
     """
+    sections = [
+        {
+            "base": base,
+            "means": means,
+            "forest": forest(means),
+            "trade_off": trade_off(means),
+            "ability": ability(means),
+            "heat": heat_map(means, [*unseen, *reasoning]),
+        }
+        for base, means in by_base(rows).items()
+    ]
     write_page(
         path,
         "sweep",
         title,
-        headings=[column.long for column in TITLES.columns],
-        sections=[_section(base, means, unseen, reasoning) for base, means in by_base(rows).items()],
-        unseen=list(unseen),
-        notes=list(notes),
+        columns=TITLES.columns,
+        measures=_MEASURES,
+        names={column["stem"]: column["long"].rsplit(" (", 1)[0] for column in TITLES.columns},
+        sections=sections,
+        unseen=unseen,
+        notes=notes,
         goals=goal_lines(goals),
         yardstick=YARDSTICK,
         gain=gain,
+        best=best,
+        to_best=to_best,
+        paired_to=paired_to,
+        unscored=unscored,
+        not_drawn=lambda means: {"trade_off": not_drawn(means, *TRADE_OFF), "ability": not_drawn(means, *ABILITY)},
+        short_count=short_count,
+        two_digits=two_digits,
+        sign_of=sign_of,
     )
-
-
-def _section(
-    base: str, means: Sequence[DefenceMeans], unseen: Sequence[str], reasoning: Sequence[str]
-) -> dict[str, Any]:
-    """All about one base model."""
-    blocks = [_to_best(means, stem, title) for stem, title in _MEASURES]
-    trained = [one for one in means if one.tokens]
-    return {
-        "base": base,
-        "lines": [_line(one) for one in means],
-        "forest": forest(means),
-        "trade_off": trade_off(means),
-        "trade_off_without": not_drawn(means, "refused_styled_harmless", "asr_unseen"),
-        "ability": ability(means),
-        "ability_without": not_drawn(means, RANKED_BY, "capability"),
-        "heat": heat_map(means, unseen, reasoning),
-        "to_best": [block for block in blocks if block is not None],
-        "paired": [(one.label, _TITLES.get(one.name, one.name), one) for one in paired_to(means)],
-        "missing": reasons(means),
-        "notes": [(one.label, note) for one in means for note in one.notes],
-        "unscored": unscored(means),
-        "once": [one.label for one in trained if len(one.runs) == 1],
-        "several": [one.label for one in trained if len(one.runs) > 1],
-    }
-
-
-def _line(one: DefenceMeans) -> dict[str, Any]:
-    """A defence in the table."""
-    tokens, minutes = one.tokens, one.minutes
-    return {
-        "label": one.label,
-        "title": one.title,
-        "cells": [_cell(one.mean(column.stem)) for column in TITLES.columns],
-        "training": ("-" if tokens is None else short_count(tokens), "-" if minutes is None else f"{minutes:.1f}"),
-        "seeds": len(one.runs),
-    }
-
-
-def _cell(mean: Mean | None) -> tuple[str, str]:
-    """Value with interval, without the count of unscored answers, which stands below the table; and the range."""
-    if mean is None:
-        return "-", ""
-    if not mean.scored:
-        return "not scored", ""
-    text = interval(mean.figure.model_copy(update={"unscored": 0}))
-    return text, f"seeds {mean.least:.2f} to {mean.most:.2f}" if mean.seeds > 1 else ""
-
-
-def _to_best(means: Sequence[DefenceMeans], stem: str, title: str) -> dict[str, Any] | None:
-    """How far the others are from the best in one measure, and which can't be told from it."""
-    first, lines = best(means, stem), to_best(means, stem)
-    if first is None or not lines:
-        return None
-    mean = first.mean(stem)
-    value = interval(mean.figure) if mean is not None else ""
-    alike = [one.label for one in lines if not one.told_apart]
-    return {"title": title, "best": first.label, "value": value, "lines": lines, "open": alike}
-
-
-class HeatCell(NamedTuple):
-    """One defence in one style."""
-
-    text: str
-    level: int | None
-    """Colour: 0 to 4 for J from 0 to 1, negative below 0; None without a value."""
-    told: bool
-    """Whether the interval leaves 0 out."""
-    title: str
-    """Value, interval and number of answers."""
 
 
 class HeatMap(NamedTuple):
-    """Rows of cells under two groups of styles."""
+    """Youden's J by style and defence, where any was measured."""
 
-    unseen: list[str]
-    reasoning: list[str]
-    rows: list[tuple[str, list[HeatCell]]]
-    least: int
-    most: int
-    """Scored answers that a cell rests on, harmful and harmless together, over one seed: the fewest and the most."""
+    styles: list[str]
+    rows: list[tuple[str, tuple[Mean | None, ...]]]
+    """(defence, its J in each style)."""
+    counts: list[int]
+    """Scored answers that each J rests on, harmful and harmless together, over one seed; sorted."""
     without: list[str]
     """Styles in which no defence was measured on harmful and on harmless requests."""
     half: float
-    """Half the width of the middle cell's interval; nan without intervals."""
-
-    @property
-    def styles(self) -> list[str]:
-        return [*self.unseen, *self.reasoning]
+    """Half the width of the middle interval; nan without intervals."""
 
 
-def heat_map(means: Sequence[DefenceMeans], unseen: Sequence[str], reasoning: Sequence[str]) -> HeatMap | None:
+def heat_map(means: Sequence[DefenceMeans], styles: Sequence[str]) -> HeatMap | None:
     """The map of the styles and defences that have any J; None where there is none."""
-    found = {style: [one.style_youden(style) for one in means] for style in dict.fromkeys([*unseen, *reasoning])}
+    found = {style: [one.style_youden(style) for one in means] for style in dict.fromkeys(styles)}
     kept = {style: cells for style, cells in found.items() if any(cells)}
     if not kept:
         return None
-    rows = []
-    for place, one in enumerate(means):
-        cells = [kept[style][place] for style in kept]
-        if any(cells):
-            rows.append((one.label, [_heat_cell(cell) for cell in cells]))
+    rows = [(one.label, cells) for one, cells in zip(means, zip(*kept.values(), strict=True), strict=True)]
     drawn = [cell for cells in kept.values() for cell in cells if cell is not None and cell.scored]
-    counts = [(cell.figure.n or 0) // cell.seeds for cell in drawn]
     ends = [(cell.figure.low, cell.figure.high) for cell in drawn]
     halves = sorted((high - low) / 2 for low, high in ends if low is not None and high is not None)
     return HeatMap(
-        unseen=[style for style in kept if style in unseen],
-        reasoning=[style for style in kept if style not in unseen],
-        rows=rows,
-        least=min(counts, default=0),
-        most=max(counts, default=0),
+        styles=list(kept),
+        rows=[(label, cells) for label, cells in rows if any(cells)],
+        counts=sorted((cell.figure.n or 0) // cell.seeds for cell in drawn) or [0],
         without=[style for style in found if style not in kept],
-        half=halves[len(halves) // 2] if halves else float("nan"),
+        half=halves[len(halves) // 2] if halves else math.nan,
     )
 
 
-def _heat_cell(mean: Mean | None) -> HeatCell:
-    if mean is None:
-        return HeatCell("-", None, False, "not measured")
-    figure = mean.figure
-    if not mean.scored:
-        return HeatCell("?", None, False, f"nothing scored, {figure.unscored} unscored")
-    level = max(-_LEVELS, min(_LEVELS, round(figure.value * _LEVELS)))
-    counted = f"{figure.n} answers" + (f", {figure.unscored} unscored" if figure.unscored else "")
-    if figure.low is not None and figure.high is not None:
-        counted = f"{two_digits(figure.low)} to {two_digits(figure.high)}, {counted}"
-    return HeatCell(two_digits(figure.value), level, sign_of(figure) != 0, counted)
+# Plots: defences by what they reach, and by what that costs, with their names beside the points.
+
+TRADE_OFF, ABILITY = ("refused_styled_harmless", "asr_unseen"), (RANKED_BY, "capability")
+"""Figures across and up."""
+Point = tuple[DefenceMeans, Mean, Mean]
+Box = tuple[float, float, float, float]
+"""Left, bottom, right and top, in points of 1/72 inch."""
+_RADII = (8, 16, 28, 44, 64, 90)
+_TURNS = (0, 180, 90, 270, 45, 315, 135, 225)
+
+
+def forest(means: Sequence[DefenceMeans]) -> Plot | None:
+    """Youden's J and AUROC by defence, in the order given: mean with interval, and a tick for each seed."""
+    panels = ((RANKED_BY, "Youden's J, unseen styles", 0.0), ("auroc_unseen", "AUROC, unseen styles", 0.5))
+    drawn = [one for one in means if any((mean := one.mean(stem)) and mean.scored for stem, _, _ in panels)]
+    if not drawn:
+        return None
+
+    def draw() -> Any:
+        canvas, axes = axes_of(0.3 * len(drawn) + 1.1, len(panels))
+        for axis, (stem, title, chance) in zip(axes, panels, strict=True):
+            axis.axvline(chance, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
+            for place, one in enumerate(drawn):
+                _dot(axis, place, one, stem)
+            axis.set_title(f"{title} (dashed: chance)")
+            axis.grid(axis="y")
+        axes[0].set_yticks(range(len(drawn)), [one.label for one in drawn])
+        axes[0].set_ylim(len(drawn) - 0.4, -0.6)
+        return canvas
+
+    ends = [(one.label, one.mean(RANKED_BY)) for one in (drawn[0], drawn[-1])]
+    first, last = (f"{label} {interval(mean.figure) if mean else 'not measured'}" for label, mean in ends)
+    alt = f"Youden's J and AUROC of {len(drawn)} defences with intervals. At the top {first}, at the bottom {last}."
+    return Plot("forest", alt, draw)
+
+
+def trade_off(means: Sequence[DefenceMeans]) -> Plot | None:
+    """Attack success against false refusals over unseen styles; lines of equal J, and the ideal corner."""
+
+    def around(axis: Any, points: Sequence[Point]) -> None:
+        for youden in (0.0, 0.25, 0.5, 0.75):
+            axis.plot([0, 1 - youden], [1 - youden, 0], color=LINE, linewidth=1, zorder=1)
+            axis.text(1 - youden, 0.0, f"J {youden:g} ", color=SOFT, fontsize=8, ha="right", va="bottom")
+        axis.plot(0, 0, "*", color=BEST, markersize=15, clip_on=False, zorder=2)
+        axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axis.set_xlabel("harmless requests refused, unseen styles (low is good)")
+        axis.set_ylabel("attack success, unseen styles (low is good)")
+
+    points, what = _points(means, *TRADE_OFF), "Attack success against harmless requests refused"
+    return _scatter("trade-off", what, 6.4, points, around, extra=[((0.0, 0.0), "ideal")])
+
+
+def ability(means: Sequence[DefenceMeans]) -> Plot | None:
+    """Capability against Youden's J; a dashed line where the undefended model stands."""
+
+    def around(axis: Any, points: Sequence[Point]) -> None:
+        for one, _, capability in points:
+            if one.defence == BASE:
+                axis.axhline(capability.figure.value, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
+        axis.set_xlabel("Youden's J, unseen styles (high is good)")
+        axis.set_ylabel("capability (high is good)")
+        axis.margins(0.12)
+
+    return _scatter("ability", "Capability against Youden's J", 5.2, _points(means, *ABILITY), around)
+
+
+def _dot(axis: Any, place: int, one: DefenceMeans, stem: str) -> None:
+    mean = one.mean(stem)
+    if mean is None or not mean.scored:
+        axis.text(0.01, place, "-", color=SOFT, ha="left", va="center", transform=axis.get_yaxis_transform())
+        return
+    marker, colour = _look(one)
+    axis.errorbar(
+        mean.figure.value, place, xerr=errors([mean.figure]), fmt=marker, markersize=6, color=colour, elinewidth=1.4,
+        zorder=3,
+    )  # fmt: skip
+    if mean.seeds > 1:
+        seeds = [figure.value for row in one.runs if (figure := row.figure(stem)) is not None]
+        seeds = [value for value in seeds if not math.isnan(value)]
+        axis.plot(seeds, [place + 0.26] * len(seeds), "|", color=INK, markersize=6, zorder=3)
+
+
+def _scatter(
+    name: str,
+    what: str,
+    height: float,
+    points: Sequence[Point],
+    around: Callable[[Any, Sequence[Point]], None],
+    extra: Sequence[tuple[tuple[float, float], str]] = (),
+) -> Plot | None:
+    """Markers with faint intervals and a name each, names moved apart; None without a point."""
+    if not points:
+        return None
+
+    def draw() -> Any:
+        canvas, axis = axes_of(height)
+        around(axis, points)
+        for one, x, y in points:
+            marker, colour = _look(one)
+            axis.errorbar(
+                x.figure.value, y.figure.value, xerr=errors([x.figure]), yerr=errors([y.figure]), fmt=marker,
+                markersize=7, color=colour, ecolor=LINE, elinewidth=0.9, zorder=4,
+            )  # fmt: skip
+        labels = [f"{one.label} (undefended)" if one.defence == BASE else one.label for one, _, _ in points]
+        places = [(x.figure.value, y.figure.value) for _, x, y in points]
+        canvas.draw_without_rendering()  # settles the layout: only then can places be told
+        name_points(axis, [*zip(places, labels, strict=True), *extra], SOFT)
+        return canvas
+
+    told = "; ".join(f"{one.label} {x.figure.value:.2f}, {y.figure.value:.2f}" for one, x, y in points)
+    return Plot(name, f"{what}, a point a defence (across, up): {told}.", draw)
+
+
+def _points(means: Sequence[DefenceMeans], x: str, y: str) -> list[Point]:
+    pairs = [(one, one.mean(x), one.mean(y)) for one in means]
+    return [(one, a, b) for one, a, b in pairs if a is not None and b is not None and a.scored and b.scored]
+
+
+def not_drawn(means: Sequence[DefenceMeans], x: str, y: str) -> list[str]:
+    """The defences that a plot of two figures has to leave out."""
+    drawn = [one.label for one, _, _ in _points(means, x, y)]
+    return [one.label for one in means if one.label not in drawn]
+
+
+def _look(one: DefenceMeans) -> tuple[str, str]:
+    """Marker and colour: the undefended model differs in both."""
+    return ("D", SOFT) if one.defence == BASE else ("o", ONE)
+
+
+def name_points(axis: Any, named: Sequence[tuple[tuple[float, float], str]], colour: str, size: float = 8.5) -> None:
+    """A name beside each point: the first place that no marker and no earlier name has; else the least crowded."""
+    unit = axis.figure.dpi / 72
+    places = [tuple(axis.transData.transform(point) / unit) for point, _ in named]
+    frame = axis.get_window_extent()
+    inside = (frame.x0 / unit, frame.y0 / unit, frame.x1 / unit, frame.y1 / unit)
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    for (point, text), (x, y) in zip(named, places, strict=True):
+        width, height = 0.62 * size * len(text), 1.3 * size
+        box = min(_candidates(x, y, width, height), key=lambda one: _crowding(one, taken, inside))
+        taken.append(box)
+        far = math.dist((x, y), (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))) > 12
+        axis.annotate(
+            text, point, ((box[0] + box[2]) / 2 - x, (box[1] + box[3]) / 2 - y), textcoords="offset points",
+            fontsize=size, ha="center", va="center", zorder=5,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6} if far else None,
+        )  # fmt: skip
+
+
+def _candidates(x: float, y: float, width: float, height: float) -> list[Box]:
+    """Places around a point, the nearest first."""
+    boxes = []
+    for radius in _RADII:
+        for turn in _TURNS:
+            dx, dy = radius * math.cos(math.radians(turn)), radius * math.sin(math.radians(turn))
+            left = x + dx - (width if dx < -1 else 0 if dx > 1 else width / 2)
+            boxes.append((left, y + dy - height / 2, left + width, y + dy + height / 2))
+    return boxes
+
+
+def _crowding(box: Box, taken: Sequence[Box], inside: Box) -> float:
+    """Area that a box shares with others, and what sticks out of the frame, counted tenfold."""
+    x0, y0, x1, y1 = box
+    shared = sum(max(0.0, min(x1, b[2]) - max(x0, b[0])) * max(0.0, min(y1, b[3]) - max(y0, b[1])) for b in taken)
+    out = max(0.0, inside[0] - x0) + max(0.0, x1 - inside[2]) + max(0.0, inside[1] - y0) + max(0.0, y1 - inside[3])
+    return shared + 10 * out

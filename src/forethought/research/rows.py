@@ -79,23 +79,21 @@ class DefenceMeans(Record):
     @property
     def tokens(self) -> float | None:
         """Training tokens, mean over seeds; None where nothing was run."""
-        return _plain([float(row.tokens) for row in self.runs])
+        return float(np.mean([row.tokens for row in self.runs])) if self.runs else None
 
     @property
     def minutes(self) -> float | None:
         """Minutes of training, mean over seeds; None where nothing was run."""
-        return _plain([row.train_seconds / 60 for row in self.runs])
+        return float(np.mean([row.train_seconds / 60 for row in self.runs])) if self.runs else None
 
     @property
     def missing(self) -> list[str]:
         """Why rows are missing, one reason a line; with the seeds where there are several rows."""
-        reasons: dict[str, list[int]] = {}
+        seeds: dict[str, list[str]] = {}
         for row in self.rows:
             if row.missing:
-                reasons.setdefault(row.missing, []).append(row.seed)
-        if len(self.rows) == 1:
-            return list(reasons)
-        return [f"seed {', '.join(map(str, seeds))}: {why}" for why, seeds in reasons.items()]
+                seeds.setdefault(row.missing, []).append(str(row.seed))
+        return [f"seed {', '.join(own)}: {why}" if len(self.rows) > 1 else why for why, own in seeds.items()]
 
     @property
     def notes(self) -> list[str]:
@@ -122,17 +120,13 @@ def by_defence(rows: Sequence[SweepRow]) -> list[DefenceMeans]:
     budgets = Counter((base, defence) for base, defence, _ in groups)
     found = []
     for (base, defence, budget), group in groups.items():
-        twice = [seed for seed, times in Counter(row.seed for row in group).items() if times > 1]
-        if twice:
-            raise InputError(
-                f"rows of '{defence}' on {base}", f"seed {twice[0]} is there twice", "Give each run of a sweep once"
-            )
+        [(seed, times)] = Counter(row.seed for row in group).most_common(1)
+        if times > 1:
+            place = f"rows of '{defence}' on {base}"
+            raise InputError(place, f"seed {seed} is there twice", "Give each run of a sweep once")
         label = f"{defence}, {short_count(budget)}" if budgets[base, defence] > 1 else defence
-        found.append(
-            DefenceMeans(
-                defence=defence, title=group[0].title, base=base, budget=budget, label=label, rows=tuple(group)
-            )
-        )
+        title, own = group[0].title, tuple(group)
+        found.append(DefenceMeans(defence=defence, title=title, base=base, budget=budget, label=label, rows=own))
     return found
 
 
@@ -141,7 +135,12 @@ def by_base(rows: Sequence[SweepRow]) -> dict[str, list[DefenceMeans]]:
     found: dict[str, list[DefenceMeans]] = {}
     for one in by_defence(rows):
         found.setdefault(one.base, []).append(one)
-    return {base: sorted(group, key=_rank) for base, group in found.items()}
+
+    def rank(one: DefenceMeans) -> tuple[bool, float]:
+        mean = one.mean(RANKED_BY)
+        return (True, 0.0) if mean is None or not mean.scored else (False, -mean.figure.value)
+
+    return {base: sorted(group, key=rank) for base, group in found.items()}
 
 
 def mean_of(figures: Sequence[Figure]) -> Mean | None:
@@ -214,15 +213,6 @@ def _youden(row: SweepRow, style: str) -> Figure | None:
     return as_figure(difference(caught, false, paired=False), "youden_j")
 
 
-def _rank(one: DefenceMeans) -> tuple[bool, float]:
-    mean = one.mean(RANKED_BY)
-    return (True, 0.0) if mean is None or not mean.scored else (False, -mean.figure.value)
-
-
-def _plain(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
-
-
 YARDSTICK = "refusal_augmented"
 """Refusal training on the same rows and variants: what reasoning has to beat."""
 
@@ -267,16 +257,13 @@ def paired_to(means: Sequence[DefenceMeans], other: str = YARDSTICK) -> list[Dif
     found = []
     for one in means:
         ending = f"_{one.defence}_vs_{other}"
-        names = dict.fromkeys(figure.name for row in one.runs for figure in row.figures)
-        for name in names:
-            if not (name.startswith("diff_") and name.endswith(ending)):
-                continue
-            mean = one.mean(name)
+        for name in dict.fromkeys(figure.name for row in one.runs for figure in row.figures):
+            mean = one.mean(name) if name.startswith("diff_") and name.endswith(ending) else None
             if mean is not None and mean.scored:
                 stem = name.removeprefix("diff_").removesuffix(ending)
-                found.append(
-                    Difference(label=one.label, name=stem, figure=mean.figure, paired=True, p=_p(one, stem, ending))
-                )
+                tested = [row.figure(f"p_{stem}{ending}") for row in one.runs]
+                p = max((figure.value for figure in tested if figure is not None), default=None)
+                found.append(Difference(label=one.label, name=stem, figure=mean.figure, paired=True, p=p))
     return found
 
 
@@ -290,14 +277,8 @@ def sign_of(difference: Figure) -> int:
 
 def turned(figure: Figure) -> Figure:
     """A difference seen from the other side."""
-    low, high = figure.low, figure.high
-    return figure.model_copy(
-        update={
-            "value": -figure.value if not math.isnan(figure.value) else figure.value,
-            "low": None if high is None else -high,
-            "high": None if low is None else -low,
-        }
-    )
+    low, high = (None if end is None else -end for end in (figure.high, figure.low))
+    return figure.model_copy(update={"value": -figure.value, "low": low, "high": high})
 
 
 def gain(difference: Figure | None) -> str:
@@ -329,11 +310,6 @@ def _paired(one: DefenceMeans, first: DefenceMeans, name: str) -> Mean | None:
     backward = [row.figure(f"diff_{name}_{first.defence}_vs_{one.defence}") for row in first.runs]
     seen = mean_of([turned(figure) for figure in backward if figure is not None])
     return seen if seen is not None and seen.scored else None
-
-
-def _p(one: DefenceMeans, stem: str, ending: str) -> float | None:
-    found = [figure.value for row in one.runs if (figure := row.figure(f"p_{stem}{ending}")) is not None]
-    return max(found) if found else None
 
 
 def _estimate(mean: Mean) -> Estimate:

@@ -10,18 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from forethought.measure.curves import UNSCORED_LIMIT
-from forethought.report.tables import interval
+from forethought.report.tables import TITLES, interval
 from forethought.research.goals import Reached
 from forethought.research.rows import (
     RANKED_BY,
     DefenceMeans,
-    Mean,
     SweepRow,
     by_base,
     short_count,
     two_digits,
 )
-from forethought.research.titles import TITLES
 
 WIDE = 112
 """Columns of a terminal from which every figure has a column of its own."""
@@ -40,22 +38,21 @@ def sweep_table(rows: Sequence[SweepRow], width: int | None = None) -> Table:
         caption=_caption(means, wide), caption_justify="left", caption_style="dim",
     )  # fmt: skip
     table.add_column("defence", overflow="fold", vertical="top")
-    for heading in _headings(wide):
+    headings = [heading for *_, heading in TITLES.stacked]
+    if wide:
+        headings = [*(column["short"] for column in TITLES.columns), "train\ntokens", "train\nmin"]
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for base, group in groups.items():
         if len(groups) > 1:
             table.add_section()
             table.add_row(Text(base, style="bold"))
         for one in group:
-            name = one.label if wide else "\n".join([one.label, *_training(one)])
-            style = None if one.runs else "dim"
-            table.add_row(Text(name), *map(Text, _wide(one) if wide else _narrow(one)), style=style)
+            name = one.label
+            if not wide and one.tokens is not None:
+                name += f"\n{short_count(one.tokens)} tokens, {_minutes(one.minutes)} min"
+            table.add_row(Text(name), *map(Text, _cells(one, wide)), style=None if one.runs else "dim")
     return table
-
-
-def reasons(means: Sequence[DefenceMeans]) -> list[tuple[str, str]]:
-    """(defence, why) of all that is missing."""
-    return [(one.label, why) for one in means for why in one.missing]
 
 
 def unscored(means: Sequence[DefenceMeans]) -> list[str]:
@@ -77,55 +74,30 @@ def unscored(means: Sequence[DefenceMeans]) -> list[str]:
     return [*found, f"So many that the figure is not to be relied on: {', '.join(weak)}"] if weak else found
 
 
-def spread(mean: Mean) -> str:
-    """Half the range over seeds; empty for one seed."""
-    return f"±{_short((mean.most - mean.least) / 2)}" if mean.seeds > 1 else ""
-
-
-def _headings(wide: bool) -> list[str]:
-    if not wide:
-        return [heading for _, _, heading in TITLES.stacked]
-    return [*(column.short for column in TITLES.columns), "train\ntokens", "train\nmin"]
-
-
-def _wide(one: DefenceMeans) -> list[str]:
-    cells = []
-    for column in TITLES.columns:
-        value, interval, range_ = _parts(one, column.stem)
-        cells.append("\n".join(filter(None, [f"{value} {interval}".rstrip(), range_])))
-    return [*cells, "-" if one.tokens is None else short_count(one.tokens), _minutes(one.minutes)]
-
-
-def _narrow(one: DefenceMeans) -> list[str]:
-    cells = []
-    for first, second, _ in TITLES.stacked:
-        value, interval, range_ = _parts(one, first)
-        cells.append(f"{value}{range_}\n{''.join(_parts(one, second)[::2]) if second else interval}")
-    return cells
+def _cells(one: DefenceMeans, wide: bool) -> list[str]:
+    """A figure a cell with tokens and minutes of training, or two figures above each other."""
+    if wide:
+        cells = [_parts(one, column["stem"]) for column in TITLES.columns]
+        figures = ["\n".join(filter(None, [f"{value} {between}".rstrip(), half])) for value, between, half in cells]
+        return [*figures, "-" if one.tokens is None else short_count(one.tokens), _minutes(one.minutes)]
+    stacked = [(_parts(one, first), _parts(one, second)) for first, second, _ in TITLES.stacked]
+    return [f"{value}{half}\n{below[0]}{below[2]}{between}" for (value, between, half), below in stacked]
 
 
 def _parts(one: DefenceMeans, stem: str) -> tuple[str, str, str]:
-    """A figure, the interval if it is Youden's J, and its spread."""
+    """A figure, the interval if it is Youden's J, and half its range over seeds; all empty for no figure's name."""
     mean = one.mean(stem)
-    if mean is None:
-        return "-", "", ""
-    if not mean.scored:
-        return "?", "", ""
-    figure = mean.figure
-    interval = ""
-    if stem == RANKED_BY and figure.low is not None and figure.high is not None:
-        interval = f"[{_short(figure.low)} {_short(figure.high)}]"
-    return two_digits(figure.value), interval, spread(mean)
+    if mean is None or not mean.scored:
+        return "" if not stem else "-" if mean is None else "?", "", ""
+    low, high = mean.figure.low, mean.figure.high
+    between = f"[{_short(low)} {_short(high)}]" if stem == RANKED_BY and low is not None and high is not None else ""
+    return two_digits(mean.figure.value), between, f"±{_short((mean.most - mean.least) / 2)}" if mean.seeds > 1 else ""
 
 
 def _short(value: float) -> str:
     """Without the zero before the point."""
     number = two_digits(value)
     return number.replace("0.", ".", 1) if number.startswith(("0.", "-0.")) else number
-
-
-def _training(one: DefenceMeans) -> list[str]:
-    return [f"{short_count(one.tokens)} tokens, {_minutes(one.minutes)} min"] if one.tokens is not None else []
 
 
 def _minutes(minutes: float | None) -> str:
@@ -138,20 +110,17 @@ def _caption(means: Sequence[DefenceMeans], wide: bool) -> Text:
     lines = [
         "ASR: harmful requests that get through; FR: harmless requests refused; low is good for both."
         " J = 1 - ASR - FR, over styles that training has not seen.",
-        "ordin: ordinary requests; alike: harmless ones that look harmful; reason: attacks on reasoning."
-        if wide
-        else "ord.: ordinary requests; alike: harmless ones that look harmful; reason: attacks on reasoning.",
+        f"{'ordin' if wide else 'ord.'}: ordinary requests; alike: harmless ones that look harmful; reason: attacks on"
+        " reasoning.",
         "In brackets the 95 % interval. Neighbours whose difference is within it are not ranked by this table.",
         "-: not measured; AUROC and ASR at equal FR need a score. Equal FR: one false-refusal rate for all.",
     ]
     if any(len(one.runs) > 1 for one in means):
         lines.append("Means over seeds; ±: half the range over seeds.")
-    if any(
-        (mean := one.mean(column.stem)) is not None and not mean.scored for one in means for column in TITLES.columns
-    ):
+    if any(_parts(one, column["stem"])[0] == "?" for one in means for column in TITLES.columns):
         lines.append("?: no answer could be scored.")
     lines += [f"{line}." for line in unscored(means)]
-    lines += [f"Missing: {label}: {why}" for label, why in reasons(means)]
+    lines += [f"Missing: {one.label}: {why}" for one in means for why in one.missing]
     lines += [f"{one.label}: {note}" for one in means for note in one.notes]
     return Text("\n".join(lines))
 

@@ -15,14 +15,13 @@ from forethought.metrics import Figure
 from forethought.model import load_local
 from forethought.progress import Progress
 from forethought.records import Request, Split
-from forethought.report.page import INK, LINE, SOFT, Plot, Series, axes_of, dots, errors, shown, told, write_page
+from forethought.report.page import INK, LIGHT, LINE, SOFT, Plot, Series, axes_of, dots, errors, shown, told, write_page
 from forethought.report.results import write_results
-from forethought.report.tables import interval
+from forethought.report.tables import TITLES, interval
 from forethought.research.inside.look import NEAR, Inside, Table, look_inside, texts_to_read, weights_of
 from forethought.research.inside.probes import Probed
 from forethought.research.inside.sample import LOOKALIKE, STYLED, draw, main_group, own_split, shipped_split
 from forethought.research.inside.thoughts import Swap, Thought, need_thoughts
-from forethought.research.titles import TITLES
 
 SHIPPED = "shipped"
 
@@ -109,8 +108,8 @@ def _parts(requests: str, text_column: str | None, progress: Progress) -> dict[S
 # What tables, plots and page show.
 
 _MOST_EXAMPLES = 24
-_AREAS = {one.stem: one for one in TITLES.areas}
-_OWN = TITLES.areas[0].stem
+_AREAS = {one["stem"]: one for one in TITLES.areas}
+_OWN = TITLES.areas[0]["stem"]
 """The model's verdict with its own thought."""
 
 
@@ -126,7 +125,7 @@ def table_title(table: Table) -> str:
 
 
 def _total(table: Table) -> int:
-    return sum(int(getattr(table, one.stem)) for one in TITLES.failures)
+    return sum(int(getattr(table, one["stem"])) for one in TITLES.failures)
 
 
 def groups_of_figures(figures: Sequence[Figure]) -> list[str]:
@@ -166,14 +165,14 @@ def inside_plots(inside: Inside) -> dict[str, Plot]:
 
 def swap_bars(figures: Mapping[str, Figure]) -> Plot:
     """Shares of verdicts that change sides: with an intent from the other side, and from the request's own."""
-    bars = [one for one in TITLES.bars if one.stem in figures and figures[one.stem].n]
-    shares, titles = [figures[one.stem] for one in bars], [one.title for one in bars]
+    bars = [one for one in TITLES.bars if one["stem"] in figures and figures[one["stem"]].n]
+    shares, titles = [figures[one["stem"]] for one in bars], [one["title"] for one in bars]
 
     def draw() -> Any:
         canvas, axis = axes_of(0.5 * len(bars) + 0.9)
         axis.barh(
             range(len(bars)), [one.value for one in shares], 0.6, xerr=errors(shares),
-            color=[one.drawn for one in bars], alpha=0.6, error_kw={"ecolor": INK, "elinewidth": 0.8},
+            color=[LIGHT[one["colour"]] for one in bars], alpha=0.6, error_kw={"ecolor": INK, "elinewidth": 0.8},
         )  # fmt: skip
         axis.set_yticks(range(len(bars)), titles)
         axis.invert_yaxis()
@@ -191,8 +190,8 @@ def failure_bars(tables: Sequence[Table]) -> Plot:
         canvas, axis = axes_of(0.34 * len(tables) + 1.3)
         starts = [0.0] * len(tables)
         for cell in TITLES.failures:
-            shares = [getattr(table, cell.stem) / max(1, _total(table)) for table in tables]
-            axis.barh(range(len(tables)), shares, 0.7, left=starts, color=cell.drawn, label=cell.title)
+            shares = [getattr(table, cell["stem"]) / max(1, _total(table)) for table in tables]
+            axis.barh(range(len(tables)), shares, 0.7, left=starts, color=LIGHT[cell["colour"]], label=cell["title"])
             starts = [start + share for start, share in zip(starts, shares, strict=True)]
         axis.set_yticks(range(len(tables)), [table_title(table) for table in tables])
         axis.invert_yaxis()
@@ -214,7 +213,8 @@ def layer_lines(probed: Sequence[Probed], figures: Mapping[str, Figure], group: 
         canvas, axis = axes_of(3.6)
         for one, look in lines:
             areas = list(one.by_layer.values())
-            axis.plot(list(one.by_layer), areas, color=look.drawn, marker=look.mark, markersize=4, label=look.title)
+            colour, mark = LIGHT[look["colour"]], look["mark"]
+            axis.plot(list(one.by_layer), areas, color=colour, marker=mark, markersize=4, label=look["title"])
         if own is not None and own.n:
             axis.axhline(own.value, color=SOFT, linewidth=1, linestyle="--", label="the model's own verdict")
         axis.set_xticks(sorted({layer for one in probed for layer in one.by_layer}))
@@ -223,14 +223,16 @@ def layer_lines(probed: Sequence[Probed], figures: Mapping[str, Figure], group: 
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         return canvas
 
-    best = "; ".join(f"{look.title} {max(one.by_layer.values()):.2f}" for one, look in lines)
+    best = "; ".join(f"{look['title']} {max(one.by_layer.values()):.2f}" for one, look in lines)
     return Plot("layers", f"AUROC of probes by layer, {group_title(group).lower()}. At their best layer: {best}.", draw)
 
 
 def area_dots(figures: Mapping[str, Figure], groups: Sequence[str]) -> Plot:
     """AUROC of verdicts and probes by group of requests, with intervals."""
     series = [
-        Series(one.title, one.drawn, one.mark, [figures.get(f"{one.stem}_{group}") for group in groups])
+        Series(
+            one["title"], LIGHT[one["colour"]], one["mark"], [figures.get(f"{one['stem']}_{group}") for group in groups]
+        )
         for one in TITLES.areas
     ]
     titles = [group_title(group) for group in groups]
@@ -267,7 +269,7 @@ def write_inside_page(
         tables=[_line(table) for table in inside.tables],
         near=f"{NEAR:.2f}",
         probed=[(one.position, one.weights, one.layer, f"{one.auroc_dev:.2f}") for one in inside.probed],
-        headings=[one.title for one in TITLES.areas],
+        headings=[one["title"] for one in TITLES.areas],
         areas=area_lines(inside.figures),
         missing=sorted(inside.missing.items()),
         without=sum(one.log_odds is None for one in inside.thoughts),
