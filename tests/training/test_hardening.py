@@ -17,8 +17,7 @@ from forethought.models.conversation import Conversation
 from forethought.models.local import LocalModel
 from forethought.models.settings import read_settings
 from forethought.training.hardening import rounds
-from forethought.training.hardening.attacking import Found
-from forethought.training.hardening.pairs import make_pool
+from forethought.training.hardening.attacking import Found, make_pool
 from forethought.training.hardening.settings import HardeningSettings
 from forethought.training.methods.combined import Levers
 from forethought.training.objective import PairedObjective
@@ -91,8 +90,8 @@ def test_what_broke_it_is_added_with_its_harmless_twin(tmp_path: Path) -> None:
     counts = world.run()
     found = world.found(1)
     assert {pair.attack for pair in found.pairs} == {"empty_thinking"}
-    assert found.got_through == {"empty_thinking": 6}
-    assert found.falsely_refused == {}
+    assert found.counts.got_through == {"empty_thinking": 6}
+    assert found.counts.falsely_refused == {}
     for pair in found.pairs:
         assert "film" in pair.harmful.attacked.text
         assert "bread" in pair.harmless.attacked.text
@@ -139,8 +138,8 @@ def test_what_was_falsely_refused_is_taught_with_a_harmful_twin(tmp_path: Path) 
     world = World(tmp_path, lambda folder: scripted(folder, never, declared_void))
     world.run()
     found = world.found(1)
-    assert found.got_through == {}
-    assert found.falsely_refused == {"policy_withdrawn": 6}
+    assert found.counts.got_through == {}
+    assert found.counts.falsely_refused == {"policy_withdrawn": 6}
     assert len(found.pairs) == 6
     assert all(pair.harmless.taught.reasoning.verdict == "comply" for pair in found.pairs)
     assert all("withdrawn" in pair.harmful.attacked.text for pair in found.pairs)

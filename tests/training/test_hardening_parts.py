@@ -9,6 +9,7 @@ import pytest
 
 from forethought.attacks.base import Attacked, Given
 from forethought.attacks.catalogue import parse_attack, seen_in_training
+from forethought.attacks.prepare import Preparation
 from forethought.attacks.suites import load_suite, suite_attacks
 from forethought.attempts.records import Attempt, Judged
 from forethought.chat import encode_completion, encode_prompt
@@ -18,14 +19,19 @@ from forethought.policy import default_policy
 from forethought.records import user_request
 from forethought.training.hardening.attacking import (
     Answered,
+    Case,
     Heard,
     Measured,
+    Pair,
+    carried_over,
+    couples,
+    deal,
     hear,
+    make_pool,
     measure,
 )
-from forethought.training.hardening.pairs import Case, Pair, carried_over, couples, deal, make_pool
 from forethought.training.hardening.rounds import RoundResult, Trained, best_round, round_rows, stopped_improving
-from forethought.training.hardening.settings import HELD_OUT_REASONING, TRAINED_REASONING, shown_by
+from forethought.training.hardening.settings import TRAINED_REASONING, shown_by
 from forethought.training.methods.base import Material
 from forethought.training.methods.combined import PLAIN, Levers
 from forethought.training.methods.verdict import Emphasis
@@ -38,11 +44,13 @@ ABLE = Able(prefill=True, budget=True)
 
 def test_each_reasoning_attack_is_trained_or_held_out_and_no_training_shows_a_held_out_one() -> None:
     suite = {attack.name for attack in suite_attacks(load_suite("reasoning"))} - {"direct"}
-    assert {*TRAINED_REASONING, *HELD_OUT_REASONING} == suite
+    assert suite.issuperset(TRAINED_REASONING)
+    held_out = suite.difference(TRAINED_REASONING)
+    assert len(held_out) == 10
     seen = shown_by((*TRAINED_REASONING, "best_of_n", "random_search"))
     assert all(seen_in_training(parse_attack(name), seen) for name in TRAINED_REASONING)
-    assert not any(seen_in_training(parse_attack(name), seen) for name in HELD_OUT_REASONING)
-    families = [{name.partition(":")[0] for name in side} for side in (TRAINED_REASONING, HELD_OUT_REASONING)]
+    assert not any(seen_in_training(parse_attack(name), seen) for name in held_out)
+    families = [{name.partition(":")[0] for name in side} for side in (TRAINED_REASONING, held_out)]
     assert families[0].isdisjoint(families[1])
 
 
@@ -107,10 +115,10 @@ def test_all_attacks_are_dealt_as_often() -> None:
     rows = examples()
     attacks = [parse_attack(name) for name in ("direct", "closing_tag", "empty_thinking", "self_check")]
     drawn = list(zip(rows[:8], rows[10:18], strict=True))
-    pairs, not_run = deal(drawn, attacks, 2, 0, Given(), ABLE)
+    pairs, not_run = deal(drawn, attacks, 2, Preparation(0, Given(), ABLE))
     assert Counter(pair.attack for pair in pairs) == {attack.name: 4 for attack in attacks}
     assert not not_run
-    unable, causes = deal(drawn, attacks, 2, 0, Given(), Able())
+    unable, causes = deal(drawn, attacks, 2, Preparation(0, Given(), Able()))
     assert "empty_thinking" not in {pair.attack for pair in unable}
     assert causes == {"empty_thinking: needs a model whose turn can be prefilled": 4}
 
@@ -177,7 +185,7 @@ def test_no_reply_is_unscored() -> None:
     (found,) = hear(
         [Judged(attempt=attempt, response=None, refused=None, cause="no server")], default_policy(), "think"
     )
-    assert found == Heard(refused=None, cause="no server")
+    assert found == Heard(refused=None)
 
 
 def _pair(attack: str, thing: str = "red", prefill: str = "") -> Pair:

@@ -121,7 +121,6 @@ def test_a_killed_run_ends_as_one_that_was_not(whole: tuple[Path, dict[str, floa
     with pytest.raises(KeyboardInterrupt):
         train_method(dataclasses.replace(given, progress=Listening(_break_down)))
     assert (own / "found.json").exists()
-    assert not (own / "trained.json").exists()
     assert not (tmp_path / "forethought.json").exists()
     counts = train_method(given)
     assert answers.read_bytes().startswith(before)

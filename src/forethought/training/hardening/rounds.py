@@ -18,9 +18,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from forethought.attacks.base import Given
 from forethought.attacks.catalogue import parse_attack
@@ -29,10 +28,9 @@ from forethought.errors import ConfigError, InputError, ModelError
 from forethought.manifest import key_of, write_json
 from forethought.models.conversation import Respondent
 from forethought.models.local import LocalModel
-from forethought.models.settings import SETTINGS_FILE, Settings, read_settings, write_settings
+from forethought.models.settings import SETTINGS_FILE, read_settings, write_settings
 from forethought.records import AnyRecord, Example, Record
-from forethought.training.hardening.attacking import Attacker, Counts, Found, Measured
-from forethought.training.hardening.pairs import Pair, make_pool
+from forethought.training.hardening.attacking import Attacker, Counts, Found, Measured, Pair, make_pool
 from forethought.training.hardening.settings import HardeningSettings, shown_by
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.combined import PLAIN, Levers
@@ -42,58 +40,6 @@ from forethought.training.run import train_method
 
 TABLE_FILE = "hardening.json"
 """In the training's folder: its rounds, and which of them is the result."""
-_OWN = "hardening"
-"""In a round's folder: plans, replies and results, which are no part of the model."""
-
-
-def round_folder(out: Path, number: int) -> Path:
-    """Where a round's model stands."""
-    return out / f"round-{number}"
-
-
-def own_folder(out: Path, number: int) -> Path:
-    """Where a round's attacks, rows and results stand."""
-    return round_folder(out, number) / _OWN
-
-
-def claim(out: Path, key: str) -> None:
-    """Marks the folder as this hardening's. Raises ModelError where rounds of another one stand there."""
-    path = out / TABLE_FILE
-    if path.is_file():
-        if read_json(path).get("key") != key:
-            rule = "holds the rounds of another hardening (other model, rows or settings)"
-            raise ModelError(out, rule, "Give another folder")
-        return
-    write_json(path, {"key": key, "best": None, "rounds": []})
-
-
-def write_table(out: Path, key: str, results: Sequence[RoundResult], best: int | None) -> None:
-    """Writes the rounds so far; `best` None is a hardening that goes on."""
-    rounds = [one.model_dump(mode="json") for one in results]
-    write_json(out / TABLE_FILE, {"key": key, "best": best, "rounds": rounds})
-
-
-def publish(out: Path, number: int, settings: Settings) -> None:
-    """A round's model becomes the result: its files are copied, and the settings are written last."""
-    for file in sorted(round_folder(out, number).iterdir()):
-        if file.is_file() and file.name != SETTINGS_FILE and not file.name.endswith(".part"):
-            part = out / f"{file.name}.part"
-            shutil.copyfile(file, part)
-            os.replace(part, out / file.name)
-    write_settings(out, settings)
-
-
-def read_json(path: Path) -> Any:
-    """What one of these files holds. Raises InputError for a damaged one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        raise InputError(path, "is damaged", "Delete the folder and train again") from None
-
-
-def _known(file: Path, kind: type[AnyRecord]) -> AnyRecord | None:
-    """What an earlier run kept; None where it did not come so far."""
-    return kind.model_validate(read_json(file)) if file.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -189,6 +135,16 @@ class RoundResult(Record):
     """Attacks of this round and the held-out measure; of the last run, where one was stopped."""
 
 
+class Table(Record):
+    """What a hardening has come to: the file `hardening.json`."""
+
+    key: str
+    """Of all that it depends on."""
+    best: int | None = None
+    """The round that is the result; None where it goes on."""
+    rounds: tuple[RoundResult, ...] = ()
+
+
 def best_round(results: Sequence[RoundResult]) -> int:
     """The round with the highest J; of equal ones the earliest. An unmeasured one is the last choice."""
     return max(range(len(results)), key=lambda place: (_value(results[place]), -place))
@@ -230,36 +186,26 @@ def harden(job: Job, settings: HardeningSettings) -> dict[str, float]:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"method '{job.method.name}'", "runs in one process", "Start it without accelerate launch")
-    key = _key(job, settings)
     rounds = _Rounds(job, settings)
-    claim(job.out, key)
-    results: list[RoundResult] = []
-    while len(results) <= settings.rounds and not (results and _ends(job, results, settings)):
-        result = rounds.next(len(results))
+    table = _begun(job, settings)
+    while len(table.rounds) <= settings.rounds and not (table.rounds and _ends(job, table.rounds, settings)):
+        result = rounds.next(len(table.rounds))
         if result is None:
             break
-        results.append(result)
-        write_table(job.out, key, results, None)
-    best = best_round(results)
-    trained = read_settings(round_folder(job.out, best))
-    publish(job.out, best, trained.model_copy(update={"method": job.method.name}))
-    write_table(job.out, key, results, best)
-    for line in [*told(results), f"Round {best} is kept"]:
+        table = table.model_copy(update={"best": None, "rounds": (*table.rounds, result)})
+        write_json(job.out / TABLE_FILE, table.model_dump(mode="json"))
+    best = best_round(table.rounds)
+    rounds.publish(best)
+    write_json(job.out / TABLE_FILE, table.model_copy(update={"best": best}).model_dump(mode="json"))
+    for line in [*told(table.rounds), f"Round {best} is kept"]:
         job.progress.say(line)
-    return results[best].trained.counts | {"rounds": float(len(results)), "best_round": float(best)}
+    return table.rounds[best].trained.counts | {"rounds": float(len(table.rounds)), "best_round": float(best)}
 
 
-def _ends(job: Job, results: list[RoundResult], settings: HardeningSettings) -> bool:
-    ends = stopped_improving(results, settings.margin)
-    if ends:
-        what = "fare no better" if results[-1].measured.youden is not None else "can't be measured: nothing was scored"
-        job.progress.say(f"The held-out requests {what}: hardening ends")
-    return ends
-
-
-def _key(job: Job, settings: HardeningSettings) -> str:
+def _begun(job: Job, settings: HardeningSettings) -> Table:
+    """What stands in the folder of this hardening. Raises ModelError where rounds of another one stand there."""
     material = job.material
-    return key_of(
+    key = key_of(
         {
             "base": job.base,
             "examples": [example.model_dump(mode="json") for example in material.examples],
@@ -270,6 +216,30 @@ def _key(job: Job, settings: HardeningSettings) -> str:
             "settings": settings.model_dump(mode="json"),
         }
     )
+    found = _kept(job.out / TABLE_FILE, Table) or Table(key=key)
+    if found.key != key:
+        rule = "holds the rounds of another hardening (other model, rows or settings)"
+        raise ModelError(job.out, rule, "Give another folder")
+    write_json(job.out / TABLE_FILE, found.model_dump(mode="json"))
+    return found
+
+
+def _kept(file: Path, kind: type[AnyRecord]) -> AnyRecord | None:
+    """What an earlier run kept; None where it did not come so far. Raises InputError for a damaged file."""
+    if not file.is_file():
+        return None
+    try:
+        return kind.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, ValidationError):
+        raise InputError(file, "is damaged", "Delete the folder and train again") from None
+
+
+def _ends(job: Job, results: Sequence[RoundResult], settings: HardeningSettings) -> bool:
+    ends = stopped_improving(results, settings.margin)
+    if ends:
+        what = "fare no better" if results[-1].measured.youden is not None else "can't be measured: nothing was scored"
+        job.progress.say(f"The held-out requests {what}: hardening ends")
+    return ends
 
 
 class _Rounds:
@@ -284,76 +254,50 @@ class _Rounds:
         self._attacker = Attacker(self._pool, attacks, settings, given, material.seed)
         rows = [settings.levers.row(material, example) for example in self._pool.trainable]
         self._budget = job.max_tokens if job.max_tokens is not None else sum(row.tokens for row in rows)
-        self._added: list[Pair] = []
         self._loaded: tuple[int, Respondent] | None = None
 
+    def folder(self, number: int) -> Path:
+        """Where a round's model stands, and in `hardening` there its attacks: plans, replies and what came of them."""
+        return self._job.out / f"round-{number}"
+
     def next(self, number: int) -> RoundResult | None:
-        """A round, or what an earlier run kept of it; None where the attacks found nothing to add."""
-        own = own_folder(self._job.out, number)
-        found = self._attack(number, own) if number else Found()
-        if number and not found.pairs:
+        """Does a round; None where the attacks found nothing to add."""
+        found = [self._found(each) for each in range(1, number + 1)]
+        if found and not found[-1].pairs:
             self._job.progress.say("Nothing got through, and nothing harmless was refused: hardening ends")
             return None
-        self._added += found.pairs
-        file = own / "round.json"
-        if (known := _known(file, RoundResult)) is not None:
-            return known
-        trained = self._train(number, own)
-        start = time.monotonic()
-        measured = self._attacker.held_out(own / "held-out", self._model(number))
-        result = RoundResult(
+        trained = self._train(number, [pair for one in found for pair in one.pairs])
+        start, last = time.monotonic(), found[-1] if found else Found()
+        measured = self._attacker.held_out(self.folder(number) / "hardening" / "held-out", self._model(number))
+        return RoundResult(
             round=number,
             measured=measured,
-            pairs=found.asked,
-            attacks=Counts.model_validate(found.model_dump(include=set(Counts.model_fields))),
+            pairs=last.asked,
+            attacks=last.counts,
             trained=trained,
-            seconds_attack=found.seconds + time.monotonic() - start,
+            seconds_attack=last.seconds + time.monotonic() - start,
         )
-        write_json(file, result.model_dump(mode="json"))
-        return result
 
-    def _attack(self, number: int, own: Path) -> Found:
-        """Attacks the model of the round before."""
-        file = own / "found.json"
-        if (known := _known(file, Found)) is not None:
+    def _found(self, number: int) -> Found:
+        """What a round's attacks on the model of the round before came to; asked once, and kept."""
+        own = self.folder(number) / "hardening"
+        if (known := _kept(own / "found.json", Found)) is not None:
             return known
         self._job.progress.say(f"Round {number}: attacking")
         found = self._attacker.round(number, own, self._model(number - 1))
-        write_json(file, found.model_dump(mode="json"))
-        n_through, n_refused = sum(found.got_through.values()), sum(found.falsely_refused.values())
+        write_json(own / "found.json", found.model_dump(mode="json"))
+        n_through, n_refused = (sum(n.values()) for n in (found.counts.got_through, found.counts.falsely_refused))
         self._job.progress.say(f"Round {number}: {n_through} got through, {n_refused} harmless ones were refused")
         return found
 
-    def _train(self, number: int, own: Path) -> Trained:
-        """Trains the base model on the round's rows, and writes which attacks they showed it."""
-        file = own / "trained.json"
-        if (known := _known(file, Trained)) is not None:
-            return known
+    def _train(self, number: int, added: Sequence[Pair]) -> Trained:
+        """Trains the base model on the round's rows: SCoT, with the levers of the settings; the model answers as the
+        hardened one will. Writes which attacks its rows showed it."""
         self._loaded = None
         gc.collect()  # the model that was attacked makes room for the one that is trained
-        start, folder = time.monotonic(), round_folder(self._job.out, number)
+        start, job, folder = time.monotonic(), self._job, self.folder(number)
         share, levers = self._settings.added_share, self._settings.levers
-        chosen = round_rows(self._job.material, self._pool.trainable, self._added, self._budget, share, levers)
-        counts = train_method(self._round_job(number, chosen))
-        settings = read_settings(folder)
-        seen = tuple(sorted({*settings.seen_operators, *shown_by(chosen.attacks)} - {"direct"}))
-        write_settings(folder, settings.model_copy(update={"seen_operators": seen}))
-        trained = Trained(
-            rows=len(chosen.rows),
-            added=chosen.added,
-            left_out=chosen.left_out,
-            tokens=sum(row.tokens for row in chosen.rows),
-            seconds=time.monotonic() - start,
-            counts=counts,
-        )
-        write_json(file, trained.model_dump(mode="json"))
-        return trained
-
-    def _round_job(self, number: int, chosen: RoundRows) -> Job:
-        """The job of one run of the trainer: SCoT, with the levers of the settings, over exactly these rows; the model
-        answers as the hardened one will."""
-        job, levers = self._job, self._settings.levers
-        material = dataclasses.replace(job.material, examples=chosen.examples)
+        chosen = round_rows(job.material, self._pool.trainable, added, self._budget, share, levers)
 
         def rows(given: Material) -> list[TokenRow]:
             return list(chosen.rows) if given.examples is chosen.examples else levers.rows(given)  # others are held out
@@ -361,13 +305,32 @@ class _Rounds:
         name = job.method.name if number else SCOT.name
         update = {"name": name, "rows": rows, "procedure": levers.procedure}
         update |= {"answer_with": job.method.answer_with, "by_row": False}
+        material = dataclasses.replace(job.material, examples=chosen.examples)
         method = SCOT.model_copy(update=update)
-        return dataclasses.replace(
-            job, method=method, material=material, out=round_folder(job.out, number), max_tokens=None
+        counts = train_method(dataclasses.replace(job, method=method, material=material, out=folder, max_tokens=None))
+        settings = read_settings(folder)
+        seen = tuple(sorted({*settings.seen_operators, *shown_by(chosen.attacks)} - {"direct"}))
+        write_settings(folder, settings.model_copy(update={"seen_operators": seen}))
+        return Trained(
+            rows=len(chosen.rows),
+            added=chosen.added,
+            left_out=chosen.left_out,
+            tokens=sum(row.tokens for row in chosen.rows),
+            seconds=time.monotonic() - start,
+            counts=counts,
         )
 
     def _model(self, number: int) -> Respondent:
         """The model of a round, loaded once."""
         if self._loaded is None or self._loaded[0] != number:
-            self._loaded = (number, LocalModel.load(str(round_folder(self._job.out, number))))
+            self._loaded = (number, LocalModel.load(str(self.folder(number))))
         return self._loaded[1]
+
+    def publish(self, number: int) -> None:
+        """A round's model becomes the result: its files are copied, and the settings are written last."""
+        folder = self.folder(number)
+        for file in sorted(folder.iterdir()):
+            if file.is_file() and file.name != SETTINGS_FILE:
+                shutil.copyfile(file, self._job.out / file.name)
+        settings = read_settings(folder).model_copy(update={"method": self._job.method.name})
+        write_settings(self._job.out, settings)

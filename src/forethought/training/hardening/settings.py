@@ -32,20 +32,8 @@ TRAINED_REASONING = (
     "h_cot",
     "policy_withdrawn",
 )
-"""What hardening attacks with by default."""
-HELD_OUT_REASONING = (
-    "less_thinking",
-    "comply_thinking",
-    "fake_turn",
-    "fake_turn:plain",
-    "self_check",
-    "cot_hijacking",
-    "cot_hijacking:200",
-    "budget_cut",
-    "budget_cut:4",
-    "overthink",
-)
-"""The rest of the suite `reasoning`: neither trained on nor used to choose a round."""
+"""What hardening attacks with by default. The rest of the suite `reasoning` is neither trained on nor used to choose a
+round."""
 _NEAR = {"best_of_n": ("misspelling",)}
 """Searches whose rows show the model a static attack as well: best-of-n shuffles the letters of words."""
 
