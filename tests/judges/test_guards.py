@@ -14,10 +14,24 @@ from typing import Any
 import pytest
 
 from forethought.errors import ConfigError, InputError, ModelError
+from forethought.judges import guards
 from forethought.judges.base import EMPTY, Item, Measure, Verdict
 from forethought.judges.catalogue import get_judge
-from forethought.judges.guard_formats import GUARDS, OFF_FORM, Finding, GuardFormat, GuardPrompt, guard_format
-from forethought.judges.guards import CONTROVERSIAL, NOT_SAID, Guard, ServedGuard
+from forethought.judges.guards import (
+    CONTROVERSIAL,
+    GUARDS,
+    NOT_SAID,
+    OFF_FORM,
+    PROMPT_TOO_LONG,
+    UNSURE_FORM,
+    Finding,
+    Guard,
+    GuardFormat,
+    GuardPrompt,
+    LocalGuard,
+    ServedGuard,
+    guard_format,
+)
 from forethought.models.callspec import CallSettings, Reject
 from forethought.policy import default_policy
 from forethought.records import Message
@@ -345,9 +359,9 @@ def _varied(count: int) -> list[Item]:
 
 
 @pytest.mark.parametrize("name", ["wildguard", "llama-guard", "qwen3guard", "shieldgemma"])
-def test_batched_decisions_equal_the_plain_forward(name: str) -> None:
-    from forethought.judges.guard_local import LocalGuard
-
+def test_batched_decisions_equal_the_plain_forward(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "LEAST_MASS", 0.0)
+    monkeypatch.setattr(guards, "_BATCH", 3)
     model, tokenizer, template = tiny_model(), tiny_tokenizer(), guard_format(name)
     prompts = [prompt for one_item in _varied(5) for prompt in template.prompts(one_item)][:7]
 
@@ -356,7 +370,7 @@ def test_batched_decisions_equal_the_plain_forward(name: str) -> None:
             return Finding(categories=(text,))
 
     listening = Listening(**template.model_dump() | {"tail_tokens": min(template.tail_tokens, 4)})
-    answers = LocalGuard(model, tokenizer, batch_size=3, least_mass=0.0).ask(listening, prompts)
+    answers = LocalGuard(model, tokenizer).ask(listening, prompts)
     for prompt, answer in zip(prompts, answers, strict=True):
         assert isinstance(answer, Finding)
         if template.prompt:
@@ -383,24 +397,7 @@ def test_batched_decisions_equal_the_plain_forward(name: str) -> None:
             assert answer.categories in ((said,), (OFF_FORM,))
 
 
-def test_a_batched_tail_equals_the_plain_forward() -> None:
-    from forethought.judges.guard_local import _Batch
-
-    model, tokenizer = tiny_model(), tiny_tokenizer()
-    rows = [tokenizer(text)["input_ids"] for text in ("one two three", "one", "one two three four five six")]
-    batch = _Batch(model, tokenizer, frozenset(), [list(ids) for ids in rows])
-    for step in range(5):
-        logits = batch._read()
-        for row, ids in enumerate(rows):
-            assert logits[row].tolist() == pytest.approx(_plain(model, ids).tolist(), abs=1e-3)
-            grown = [int(logits[row].argmax()), 5 + row] if (step + row) % 2 else [int(logits[row].argmax())]
-            ids += grown  # chunks of different lengths leave holes in the cache
-            batch._waiting[row] = grown
-
-
 def test_a_model_about_to_say_something_else_is_unscored() -> None:
-    from forethought.judges.guard_local import UNSURE_FORM
-
     for name in sorted(GUARDS):
         verdicts = get_judge(f"{name}@{tiny_folder()}").judge([item(), item("")])
         assert [verdict.harmful for verdict in verdicts] == [None, None]
@@ -426,10 +423,8 @@ def _leaning(texts: Sequence[str]) -> Any:
 
 
 def _local(name: str, *texts: str, count: int = 1, measure: Measure = "harmful") -> list[Verdict]:
-    from forethought.judges.guard_local import LocalGuard
-
     # Only the first token of a label is read off a pass: the rest of it is given.
-    return Guard(name, LocalGuard(_leaning(texts), tiny_tokenizer(), batch_size=8), measure).judge(_varied(count))
+    return Guard(name, LocalGuard(_leaning(texts), tiny_tokenizer()), measure).judge(_varied(count))
 
 
 def _first(text: str) -> str:
@@ -474,8 +469,6 @@ def test_a_local_qwen3guard_and_shieldgemma() -> None:
 
 
 def test_a_guards_template_has_to_show_request_and_answer() -> None:
-    from forethought.judges.guard_local import LocalGuard
-
     deaf, pieces = tiny_tokenizer(), tiny_tokenizer()
     deaf.chat_template = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}judge:"
     with pytest.raises(ModelError, match="does not show"):
@@ -485,8 +478,6 @@ def test_a_guards_template_has_to_show_request_and_answer() -> None:
 
 
 def test_marks_of_the_tokenizer_are_broken_in_texts() -> None:
-    from forethought.judges.guard_local import LocalGuard
-
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["~~TURN~~"], special_tokens=True)
     guard, template = LocalGuard(tiny_model(), tokenizer), guard_format("qwen3guard")
@@ -498,8 +489,6 @@ def test_marks_of_the_tokenizer_are_broken_in_texts() -> None:
 
 
 def test_a_prompt_longer_than_the_guard_reads_is_unscored() -> None:
-    from forethought.judges.guard_local import PROMPT_TOO_LONG
-
     long = item(" ".join(f"Step {n} takes {n} minutes." for n in range(1200)))
     verdicts = get_judge(f"llama-guard@{tiny_folder()}").judge([long, item()])
     assert verdicts[0].cause == PROMPT_TOO_LONG
@@ -507,8 +496,6 @@ def test_a_prompt_longer_than_the_guard_reads_is_unscored() -> None:
 
 def test_folders_that_are_no_guard_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
-
-    from forethought.judges.guard_local import LocalGuard
 
     with pytest.raises(ModelError, match="holds no model"):
         LocalGuard.load(tmp_path / "none")
