@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from forethought.judges.trained import train_judge
     from forethought.measure.capability import CapabilityConfig
     from forethought.model import Model, Reply, load
-    from forethought.pipeline.build import BuildSettings, build, export_build, inspect_build
+    from forethought.pipeline import BuildSettings
+    from forethought.pipeline.build import build, export_build, inspect_build
     from forethought.pipeline.run import run
     from forethought.pipeline.training import train
     from forethought.policy import Policy, load_policy
@@ -48,7 +49,7 @@ _WHERE = {
     "Reply": "model",
     "run": "pipeline.run",
     "build": "pipeline.build",
-    "BuildSettings": "pipeline.build",
+    "BuildSettings": "pipeline",
     "train": "pipeline.training",
     "calibrate": "evaluation.calibrate",
     "attack": "evaluation.attack",

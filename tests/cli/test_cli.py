@@ -61,6 +61,14 @@ def test_every_command_has_help(run: Run, command: str) -> None:
     assert "--help" in result.out
 
 
+def test_options_of_a_settings_record_have_its_names_limits_and_texts(run: Run, tmp_path: Path) -> None:
+    shown = " ".join(run("attack", "--help").out.replace("│", " ").split())
+    for said in ("--attack SPEC", "--skip-bad", "Queries of a search for one request. [default: 100]", "given again."):
+        assert said in shown
+    assert run("compare", "a=b", "c=d", "--n", "1").code == 2
+    _assert_one_line(run("attack", "embedded", "--minutes", "0"), "minutes = 0.0", "greater than 0")
+
+
 def test_help_names_every_command_and_where_to_start(run: Run) -> None:
     result = run("--help")
     assert result.code == 0

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from forethought.attempts.records import planned
-from forethought.cli.attack import _tell
+from forethought.cli.evaluation import show_attack
 from forethought.cli.terminal import Terminal
 from forethought.errors import ConfigError, ForethoughtError, InputError
 from forethought.evaluation.attack import attack as attack_model
@@ -24,7 +24,6 @@ from forethought.evaluation.attack import rejudge
 from forethought.evaluation.inputs import AttackSettings, chosen_attacks, chosen_requests
 from forethought.evaluation.report import RunRecord, default_folder, read_run, write_run
 from forethought.model import is_served, load
-from forethought.models.callspec import Price
 from forethought.models.local import LocalModel
 from tests.tiny import tiny_adapter, tiny_folder
 
@@ -44,7 +43,7 @@ def attack(
     opened = load(model, adapter=adapter, defence=defence)
     progress = Terminal(max_cost=1.0, yes=yes)
     found = attack_model(opened, settings, out=out, progress=progress)
-    _tell(found)
+    show_attack(found)
     return int(found.too_many_unscored)
 
 
@@ -105,7 +104,7 @@ def test_rejudging_loads_no_model(
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(LocalModel, "load", load)
-    _tell(rejudge(base, AttackSettings(judge="keywords")))
+    show_attack(rejudge(base, AttackSettings(judge="keywords")))
     assert {path.stem for path in (base / "judged").glob("*.jsonl")} >= {"keywords"}
     assert "Figures:" in capsys.readouterr().out
 
@@ -177,7 +176,7 @@ def test_a_paid_model_is_not_asked_without_a_yes(tmp_path: Path, monkeypatch: py
     with pytest.raises(ConfigError, match="--yes"):
         attack("mockllm/model", tmp_path / "run", yes=False)
     assert not (tmp_path / "run" / "replies.jsonl").exists()
-    attack("mockllm/model", tmp_path / "run", yes=False, price=Price(input=0.01, output=0.01), n=2)
+    attack("mockllm/model", tmp_path / "run", yes=False, price_in=0.01, price_out=0.01, n=2)
     assert "cost" in _figures(tmp_path / "run")
 
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forethought.cli.calibrate import calibrate as calibrate_cli
+from forethought.cli.evaluation import calibrate as calibrate_cli
 from forethought.data.shipped import shipped_requests
 from forethought.errors import InputError, ModelError
 from forethought.evaluation import calibrate as module

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from forethought.cli.train import _show_methods
 from forethought.training import methods
 from forethought.training.methods.catalogue import get_method
+from tests.shell import run_here
 
 NEW = """
 from forethought.training.methods.base import TrainingMethod
@@ -25,15 +25,12 @@ METHODS = (
 """
 
 
-def test_a_new_method_is_one_new_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_new_method_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "parrot.py").write_text(NEW, encoding="utf-8")
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     try:
         assert get_method("parrot").title == "SCoT said twice"
-        _show_methods()
-        assert "SCoT said twice" in capsys.readouterr().out
+        assert "SCoT said twice" in run_here("train", "--list-methods").out
     finally:
         sys.modules.pop("forethought.training.methods.parrot")
 

@@ -12,25 +12,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from forethought.cli.attack import attack
-from forethought.cli.benchmark import benchmark
-from forethought.cli.build import build
-from forethought.cli.calibrate import calibrate
-from forethought.cli.capability import capability
-from forethought.cli.chat import chat
-from forethought.cli.compare import compare
-from forethought.cli.data import data_app
-from forethought.cli.doctor import doctor
-from forethought.cli.inside import inside
+from forethought.cli.data import benchmark, data_app
+from forethought.cli.doctor import doctor, policy
+from forethought.cli.evaluation import attack, calibrate, capability, compare, over_refusal
 from forethought.cli.judge import judge_app
-from forethought.cli.ladder import ladder
-from forethought.cli.over_refusal import over_refusal
-from forethought.cli.plan import plan
-from forethought.cli.policy import policy
-from forethought.cli.run import run
-from forethought.cli.study import study
-from forethought.cli.sweep import sweep
-from forethought.cli.train import train
+from forethought.cli.pipeline import build, chat, run, train
+from forethought.cli.research import inside, ladder, plan, study, sweep
 from forethought.errors import ForethoughtError
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

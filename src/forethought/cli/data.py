@@ -1,8 +1,10 @@
-"""`forethought data`: everything about data sets. Without a subcommand it reads a source."""
+"""`forethought data`, `benchmark`: everything about data sets. Without a subcommand `data` reads a source."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -15,16 +17,21 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from forethought.cli import options
-from forethought.cli.terminal import Terminal, console, quiet, say
+from forethought.cli.terminal import Terminal, console, quiet, say, show_table
 
 if TYPE_CHECKING:
+    from forethought.data.benchmarks.behaviors import Behavior
     from forethought.data.dedupe import OverlapReport
     from forethought.data.sources import Reading
-    from forethought.report.data_page import Count, DataSummary, Lengths, Sample
+    from forethought.report.data_page import Count, DataSummary, Lengths
 
 BuildArgument = Annotated[Path, typer.Argument(help="Folder of `forethought build` or `run`, or its dataset folder.")]
 _SHOWN_BAD = 3
 """Malformed rows that are named one by one; the others are counted."""
+_SAMPLES = 5
+_WIDTH = 200
+"""Longest sample, in characters."""
+_LABELS = ("harmful", "harmless", "unlabelled")
 _BAR = 24
 """Longest bar, in characters."""
 _PARTS = " ▏▎▍▌▋▊▉█"
@@ -53,13 +60,9 @@ data_app = typer.Typer(
 def read(
     source: options.Source,
     text_column: options.TextColumn = None,
-    column: Annotated[
+    columns: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NOUN=NAME",
-            help="Column for one of text, messages, history, system, answer, category, label, context, where the"
-            " guess is wrong; can be given again.",
-        ),
+        options.column("one of text, messages, history, system, answer, category, label, context"),
     ] = None,
     harmless: Annotated[
         bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")
@@ -79,9 +82,9 @@ def read(
     from forethought.data.sources import read_requests
     from forethought.records import write_jsonl
 
-    columns = ({"text": text_column} if text_column else {}) | options.column_overrides(column)
+    named = ({"text": text_column} if text_column else {}) | options.column_overrides(columns)
     reading = read_requests(
-        source, columns=columns, harmful=not harmless, limit=limit, skip_bad=skip_bad, policy=policy,
+        source, columns=named, harmful=not harmless, limit=limit, skip_bad=skip_bad, policy=policy,
         progress=Terminal(),
     )  # fmt: skip
     with closing(iter(reading)) as requests:
@@ -101,26 +104,30 @@ def _show(reading: Reading, show: bool) -> None:
 
     tally = reading.tally
     say(f"{tally.total} requests, {tally.by_label[True]} harmful; rules by the classifier for {reading.classified}")
-    notes = {
-        "without a label": tally.by_label[None],
-        "repeated word for word": tally.repeated,
-        "rows without text left out": reading.skipped["no text"],
-        "malformed rows left out": reading.skipped["malformed"],
-    }
-    if any(notes.values()):
-        say("; ".join(f"{count} {what}" for what, count in notes.items() if count))
-    for where in reading.malformed[:_SHOWN_BAD]:
-        say(f"  {where}")
-    table = Table("rule", "requests")
-    for rule in reading.policy.rules:
-        if tally.by_rule[rule.id]:
-            table.add_row(f"{rule.id} {rule.title}", str(tally.by_rule[rule.id]))
-    if tally.by_rule:
-        console.print(table)
+    _show_notes(
+        {
+            "without a label": tally.by_label[None],
+            "repeated word for word": tally.repeated,
+            "rows without text left out": reading.skipped["no text"],
+            "malformed rows left out": reading.skipped["malformed"],
+        },
+        reading.malformed,
+    )
+    rules = [(f"{r.id} {r.title}", str(tally.by_rule[r.id])) for r in reading.policy.rules if tally.by_rule[r.id]]
+    if rules:
+        show_table(("rule", "requests"), rules)
     for request in tally.sample:
         text = redact(request.text) if request.harmful is not False and not show else request.text
         label = {True: "harmful", False: "harmless", None: "unlabelled"}[request.harmful]
         console.print(f"  {label} {escape(' '.join(text.split()))}", highlight=False)
+
+
+def _show_notes(notes: Mapping[str, int], malformed: Sequence[str]) -> None:
+    """What is there, where anything is, and the first malformed rows by name."""
+    if any(notes.values()):
+        say("; ".join(f"{count} {what}" for what, count in notes.items() if count))
+    for where in malformed[:_SHOWN_BAD]:
+        say(f"  {where}")
 
 
 @data_app.command()
@@ -161,10 +168,8 @@ def operators(
     """Checks and lists the styles that requests are rewritten in, each with an example."""
     from forethought.data.evolve import load_operators, operator_table
 
-    table = Table("name", "kind", "", "languages", "shown", "an example", box=None, pad_edge=False)
-    for row in operator_table(load_operators(folder)):
-        table.add_row(*map(escape, row))
-    console.print(table)
+    columns = ("name", "kind", "", "languages", "shown", "an example")
+    show_table(columns, operator_table(load_operators(folder)), box=None, pad_edge=False)
 
 
 @data_app.command()
@@ -219,6 +224,95 @@ def mine(
     say(f"{len(found)} false refusals: {out}")
 
 
+def benchmark(
+    file: Annotated[
+        str | None,
+        typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME@split. Left out: the layouts."),
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="A layout's name or YAML file, where it isn't recognised by its columns.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None, options.column("text, messages, category, label, ..., instead of a layout")
+    ] = None,
+    harmful: Annotated[
+        bool | None,
+        typer.Option("--harmful/--harmless", help="Label of rows of which the benchmark says nothing."),
+    ] = None,
+    skip_bad: options.SkipBad = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Draw so many, strata in proportion.")] = None,
+    by: Annotated[str, typer.Option(help="Strata: category, attack or a tag; several joined by commas.")] = "category",
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    show: options.ShowHarmful = False,
+) -> None:
+    """Shows how a benchmark is understood: its layout, what is counted in which group, a few redacted rows.
+
+    Examples:
+
+      forethought benchmark harmbench_behaviors_text_all.csv
+
+      forethought benchmark my_benchmark.csv --column text=ask --column category=area --harmful
+    """
+    if file is None:
+        _show_layouts()
+        return
+    from forethought.data.benchmarks.behaviors import sample
+    from forethought.data.benchmarks.load import load_benchmark
+
+    read = load_benchmark(file, layout, options.column_overrides(columns), harmful, skip_bad)
+    behaviors = list(read.behaviors) if limit is None else sample(read.behaviors, limit, seed, by)
+    for line in read.columns:
+        say(line)
+    drawn = "" if len(behaviors) == len(read.behaviors) else f", {len(behaviors)} drawn"
+    say(f"{len(read.behaviors)} behaviours{drawn}")
+    _show_notes(
+        {
+            "unlabelled": read.by_label[None],
+            "with a context": sum(bool(one.context) for one in read.behaviors),
+            "with a reference": sum(one.reference is not None for one in read.behaviors),
+            "repeated and kept once": read.repeated,
+            "with another row's id, renamed": read.renamed,
+            "without text left out": read.without_text,
+            "malformed rows left out": len(read.malformed),
+        },
+        read.malformed,
+    )
+    _show_counts(behaviors, by)
+    for behavior in sample(behaviors, _SAMPLES, seed, by):
+        console.print(f"  {escape(_line(behavior, show))}", highlight=False)
+
+
+def _show_layouts() -> None:
+    """The layouts that ship, with the columns by which each is recognised."""
+    from forethought.data.benchmarks.layout import layouts
+
+    rows = []
+    for layout in layouts().values():
+        signs = [", ".join(sign.columns) + ("*" if sign.named else "") for sign in layout.signatures]
+        rows.append((layout.name, layout.title, layout.paper, "\n".join(signs)))
+    caption = "* where the file's name says so as well"
+    show_table(("layout", "what", "paper", "recognised by"), rows, whole=1, caption=caption)
+
+
+def _show_counts(behaviors: Sequence[Behavior], by: str) -> None:
+    """Counts by label, a row for each group of `by` and kind."""
+    names = [name.strip() for name in by.split(",") if name.strip()] or ["category"]
+    cells = Counter((*(one.says(name) for name in ("kind", *names)), one.says("label")) for one in behaviors)
+    rows = [
+        [*(part or "-" for part in group), *(str(cells[(*group, label)] or "") for label in _LABELS)]
+        for group in dict.fromkeys(key[:-1] for key in sorted(cells))
+    ]
+    show_table(("kind", *names, *_LABELS), rows)
+
+
+def _line(behavior: Behavior, show: bool) -> str:
+    """One behaviour on a line; what isn't known to be harmless is redacted unless asked."""
+    from forethought.report.page import redact
+
+    told = behavior.asked if show or behavior.request.harmful is False else redact(behavior.asked)
+    return f"{behavior.id} {behavior.says('label')}: {textwrap.shorten(told, _WIDTH, placeholder=' ...')}"
+
+
 def bar(value: float, most: float, width: int = _BAR) -> str:
     """A bar of blocks, in eighths of a character; anything above zero can be seen."""
     eighths = round(8 * width * value / most) if most else 0
@@ -234,34 +328,30 @@ def spark(counts: Sequence[int]) -> str:
 
 def summary_view(summary: DataSummary) -> RenderableType:
     """The summary as tables for the terminal."""
-    parts: list[RenderableType] = [_headline(summary)]
-    for title, counts in (
-        ("rule broken", summary.rules),
-        ("style", summary.operators),
-        ("source", summary.sources),
-        ("kind", summary.kinds),
-    ):
-        if counts:
-            parts.append(_count_table(title, counts))
-    if summary.lengths:
-        parts.append(_length_table(summary.lengths))
-    if summary.dropped:
-        parts.append(_plain_table("dropped because", summary.dropped))
-    if lost := summary.facts.get("lost"):
-        parts.append(_plain_table("lost while teaching", lost))
-    if removed := summary.facts.get("removed"):
-        parts.append(_plain_table("removed because", removed))
-    parts += [_sample_line(sample) for sample in summary.samples[:8]]
-    return Group(*parts)
-
-
-def _headline(summary: DataSummary) -> Text:
     share = summary.verified_share
     verified = "" if share is None else f", {share:.1%} of the taught rows passed verification"
-    return Text(
+    headline = (
         f"{summary.rows:,} rows: {summary.harmful:,} harmful, {summary.harmless:,} harmless, "
         f"{summary.styled:,} restyled, {summary.thought_only:,} with the reasoning alone{verified}"
     )
+    parts: list[RenderableType] = [Text(headline)]
+    groups = {
+        "rule broken": summary.rules, "style": summary.operators, "source": summary.sources, "kind": summary.kinds
+    }  # fmt: skip
+    parts += [_count_table(title, counts) for title, counts in groups.items() if counts]
+    if summary.lengths:
+        parts.append(_length_table(summary.lengths))
+    causes = {
+        "dropped because": summary.dropped,
+        "lost while teaching": summary.facts.get("lost"),
+        "removed because": summary.facts.get("removed"),
+    }
+    parts += [_plain_table(title, counts) for title, counts in causes.items() if counts]
+    for sample in summary.samples[:8]:
+        style = f" as {sample.operator}" if sample.operator else ""
+        line = f"{sample.verdict}  {sample.kind}{style}: {' '.join(sample.request.split())}"
+        parts.append(Text(line, overflow="ellipsis"))
+    return Group(*parts)
 
 
 def _count_table(title: str, counts: Sequence[Count]) -> Table:
@@ -290,11 +380,6 @@ def _plain_table(title: str, counts: dict[str, int]) -> Table:
     for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         table.add_row(escape(name), f"{count:,}", bar(count, most))
     return table
-
-
-def _sample_line(sample: Sample) -> Text:
-    style = f" as {sample.operator}" if sample.operator else ""
-    return Text(f"{sample.verdict}  {sample.kind}{style}: {' '.join(sample.request.split())}", overflow="ellipsis")
 
 
 def overlap_view(report: OverlapReport, pairs: int = 20) -> RenderableType:

@@ -1,4 +1,4 @@
-"""`forethought doctor`: what is there, what is missing, and how to get it."""
+"""`forethought doctor`, `policy`: what is there, what is missing and how to get it, and the rules that hold."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import importlib.util
 import platform
 import shutil
 import sys
-from typing import NamedTuple
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import typer
 
-from forethought.cli.terminal import console
+from forethought.cli.terminal import console, say, show_table
 
 _OPTIONAL = {
     "vllm": "larger inference, in an environment of its own",
@@ -65,3 +66,20 @@ def _needed() -> list[_Check]:
 def _optional(package: str) -> _Check:
     there = importlib.util.find_spec(package) is not None
     return _Check(package, "installed" if there else f"not installed (optional: {_OPTIONAL[package]})")
+
+
+def policy(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="A policy file, or the name of one that ships. Left out: the default, and which ship."),
+    ] = None,
+) -> None:
+    """Checks a policy file and shows its rules."""
+    from forethought.policy import load_policy, shipped_policies
+
+    rules = load_policy(file)
+    title = f"{rules.name} {rules.version}, hash {rules.hash}"
+    rows = [(rule.id, rule.title, rule.description) for rule in rules.rules]
+    show_table(("id", "title", "what it forbids"), rows, title=title)
+    if file is None:
+        say(f"Policies that ship: {', '.join(shipped_policies())}.")

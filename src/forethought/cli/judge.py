@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 from typer.core import TyperGroup
 
 from forethought.cli import options
-from forethought.cli.terminal import console, say
+from forethought.cli.terminal import say, show_table
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -59,12 +58,7 @@ GuardMeasure = Annotated[Measure, typer.Option(help="What a guard that decides b
 Journal = Annotated[Path, typer.Option(help="Where a model's answers are kept: judging again pays nothing.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Address of the model's OpenAI-compatible server.")]
 _JOURNAL = Path("judge-calls.jsonl")
-Column = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NOUN=NAME", help="Column of answer, request or label, where the guess is wrong; can be given again."
-    ),
-]
+ColumnNames = Annotated[list[str] | None, options.column("answer, request or label")]
 Positive = Annotated[
     list[str] | None,
     typer.Option(help="Label value that means refused (or harmful); can be given again. All others then mean not."),
@@ -79,7 +73,7 @@ def train(
     files: Annotated[list[str], typer.Argument(help="Labelled files: answer, label and, better, request.")],
     out: Annotated[Path, typer.Option(help="Folder for the judge.")],
     measure: Annotated[Measure, typer.Option(help="What the labels say.")] = "refused",
-    column: Column = None,
+    columns: ColumnNames = None,
     positive: Positive = None,
     full_only: FullOnly = False,
     without_shipped: Annotated[
@@ -100,7 +94,7 @@ def train(
     from forethought.judges.trained import train_judge
 
     model = train_judge(
-        files, out, measure, _columns(column, positive), partial_counts=not full_only,
+        files, out, measure, _columns(columns, positive), partial_counts=not full_only,
         with_shipped=not without_shipped, seed=seed,
     )  # fmt: skip
     rows = ", ".join(f"{source} {n}" for source, n in model.settings.rows.items())
@@ -112,7 +106,7 @@ def train(
 def evaluate(
     judge: JudgeArgument,
     files: Annotated[list[str], typer.Argument(help="Labelled files that the judge was not trained on.")],
-    column: Column = None,
+    columns: ColumnNames = None,
     positive: Positive = None,
     full_only: FullOnly = False,
     max_unscored: Annotated[
@@ -138,7 +132,7 @@ def evaluate(
     from forethought.judges.evaluate import evaluate_judge
 
     opened = get_judge(judge, measure, journal, base_url)
-    found, beside = evaluate_judge(opened, files, _columns(column, positive), not full_only)
+    found, beside = evaluate_judge(opened, files, _columns(columns, positive), not full_only)
     if json_output:
         _print_json([*found, *beside])
     else:
@@ -160,7 +154,7 @@ def robustness(
     files: Annotated[
         list[str] | None, typer.Argument(help="Labelled files whose full compliances to probe. Default: shipped ones.")
     ] = None,
-    column: Column = None,
+    columns: ColumnNames = None,
     positive: Positive = None,
     measure: GuardMeasure = "harmful",
     journal: Journal = _JOURNAL,
@@ -176,22 +170,27 @@ def robustness(
     from forethought.judges.evaluate import probe_judge
 
     opened = get_judge(judge, measure, journal, base_url)
-    results = probe_judge(opened, files or (), _columns(column, positive))
+    results = probe_judge(opened, files or (), _columns(columns, positive))
     if json_output:
         _print_json(results)
         return
-    table = Table("probe", "flipped", "95 %", "n", "became unscored", "ms an answer")
-    for result in results:
-        value, interval = _cells(result.flips)
-        speed = f"{1000 * result.s_per_answer:.1f}"
-        table.add_row(result.probe, value, interval, str(result.flips.n), str(result.became_unscored), speed)
-    console.print(table)
+    rows = [
+        (
+            result.probe,
+            *_cells(result.flips),
+            str(result.flips.n),
+            str(result.became_unscored),
+            f"{1000 * result.s_per_answer:.1f}",
+        )
+        for result in results
+    ]
+    show_table(("probe", "flipped", "95 %", "n", "became unscored", "ms an answer"), rows)
 
 
-def _columns(column: list[str] | None, positive: list[str] | None) -> Columns:
+def _columns(columns: list[str] | None, positive: list[str] | None) -> Columns:
     from forethought.judges.labelled import Columns
 
-    named = options.column_overrides(column, known=("answer", "request", "label"))
+    named = options.column_overrides(columns, known=("answer", "request", "label"))
     return Columns(**named, positive=tuple(positive or ()))
 
 
@@ -204,11 +203,9 @@ def _show(found: Sequence[Evaluation], beside: Sequence[Evaluation]) -> None:
     """A table a source: the judge's figures, and the keyword list's beside them."""
     for number, evaluation in enumerate(found):
         pair = [evaluation, *beside[number : number + 1]]
-        table = Table(escape(evaluation.source), *(cell for one in pair for cell in (one.judge, "95 %")))
-        for name in _SHOWN:
-            table.add_row(name, *(cell for one in pair for cell in _cells(one.figure(name))))
-        table.add_row("unscored", *(cell for one in pair for cell in (f"{one.unscored} of {one.n}", "")))
-        console.print(table)
+        rows = [(name, *(cell for one in pair for cell in _cells(one.figure(name)))) for name in _SHOWN]
+        rows.append(("unscored", *(cell for one in pair for cell in (f"{one.unscored} of {one.n}", ""))))
+        show_table((escape(evaluation.source), *(cell for one in pair for cell in (one.judge, "95 %"))), rows)
     speed = next((e.answers_per_s for e in found if e.answers_per_s), None)
     if speed:
         say(f"{speed:.0f} answers a second")

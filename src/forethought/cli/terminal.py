@@ -7,10 +7,11 @@ that --help stays quick.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich import box, progress
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +22,7 @@ from forethought.errors import ConfigError
 from forethought.progress import Bar, Cost, Progress
 
 if TYPE_CHECKING:
+    from forethought.evaluation.compare import Comparison
     from forethought.metrics import Figure
 
 console = Console()
@@ -48,6 +50,17 @@ def quiet() -> None:
 def say(line: str, style: str | None = None) -> None:
     """One line as it is: never wrapped, its brackets no markup, its numbers not coloured."""
     console.print(escape(line), highlight=False, soft_wrap=True, style=style)
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], whole: int = 0, **how: Any) -> None:
+    """Prints a table of texts, whose brackets are no markup. The first `whole` columns are not wrapped; `how` is what
+    rich's `Table` takes."""
+    table = Table(**how)
+    for place, column in enumerate(columns):
+        table.add_column(column, no_wrap=place < whole)
+    for row in rows:
+        table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
+    console.print(table)
 
 
 class _DrawnBar(Bar):
@@ -125,3 +138,12 @@ class Terminal(Progress):
             texts = [interval(cell) for cell in cells]
             table.add_row(title, *(text.replace(" (", "\n(") if narrow else text for text in texts))
         self.console.print(table)
+
+    def comparison(self, found: Comparison) -> None:
+        """The table and where all is written. Exits with 1 where too many answers could not be judged."""
+        self.table(found.figures, found.systems)
+        say(f"Report: {found.page}")
+        say(f"Figures: {found.results}")
+        if found.too_many_unscored:
+            say(f"{found.unscored:.1%} of one system's answers could not be judged: see the page", "red")
+            raise typer.Exit(1)

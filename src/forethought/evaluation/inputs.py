@@ -26,52 +26,67 @@ SHIPPED = "shipped"
 _COPYRIGHT = "copyright"
 
 
-class AttackSettings(Record):
+class AttackSettings(Record, use_attribute_docstrings=True):
     """What is put to a model, by whom it is written and rated, and who judges."""
 
     suite: str | None = None
-    """`quick`, `paper`, `reasoning`, `adaptive`, `all` or a YAML file; None is `quick`, unless attacks are named."""
+    """quick, paper, reasoning, adaptive, all or a YAML file. Default: quick, unless attacks are named."""
     attacks: tuple[str, ...] = ()
-    """Attacks and searches by what suites write, besides the suite's; or .py files that list `ATTACKS`."""
+    """An attack or search, options and composition included (docs/attacks.md), besides the suite's; or a .py file of
+    yours that lists ATTACKS."""
     benchmarks: tuple[str, ...] = ()
-    """Files of any layout, or `shipped`; empty is the shipped requests."""
+    """A benchmark of any layout, or `shipped`. Default: the shipped requests."""
     harmless: tuple[str, ...] = ()
-    """The control; empty is the benchmark's own, else the shipped one."""
+    """Harmless requests, the control. Default: the benchmark's own, else shipped."""
     layout: str | None = None
+    """The benchmark's layout, where it isn't recognised."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """By noun, the benchmark's column."""
+    """The benchmark's column of a noun, instead of a layout, as `forethought benchmark` has it."""
     skip_bad: bool = False
-    """Malformed rows are left out and named, and are no error."""
+    """Leave malformed rows out and name them; else the first is an error."""
     by: str = "category"
-    """Strata of the sample: `category`, `attack` or a tag."""
+    """Strata of the sample: category, attack or a tag."""
     n: int = Field(default=50, ge=1)
     """Most requests of each label under an attack."""
     minutes: float | None = Field(default=None, gt=0)
-    """The sample is shrunk, all attacks alike, to what fits; searches come on top. None is no limit."""
+    """Shrink the sample, all attacks alike, to what fits in so many minutes. Searches come on top."""
     attacker: str | None = None
-    """A model that translates, rewrites and searches; None: what needs one is not run."""
+    """A model that translates, rewrites and searches. Without: what needs one is not run."""
     attacker_base_url: str | None = None
+    """Address of the attacker's server."""
     evaluator: str | None = None
-    """A model that rates for searches; None: the attacker."""
+    """A model that rates for searches. Default: the attacker."""
     templates: Path | None = None
     """A local file of jailbreak templates."""
     persuasion: Path | None = None
     """A local file of persuasion techniques."""
     judge: str = DEFAULT_JUDGE
+    """A judge's name (`forethought judge --help`), its folder, or ROLE@MODEL."""
     judge_base_url: str | None = None
-    price: Price | None = None
-    """The attacked model's; None where it is not known."""
+    """Address of the judge's server."""
+    price_in: float | None = Field(default=None, ge=0)
+    """US dollars for a million input tokens of the attacked model."""
+    price_out: float | None = Field(default=None, ge=0)
+    """US dollars for a million output tokens of the attacked model."""
     query_budget: int = Field(default=100, ge=1)
     """Queries of a search for one request."""
     goals: int = Field(default=10, ge=1)
     """Most requests of each label that searches are run for."""
     max_answer_tokens: int = Field(default=64, ge=1)
+    """Longest answer, in tokens."""
     seed: int = 0
     """Of the sample, the attacks and the searches."""
     compare: Path | None = None
     """Another run's folder, such as the base model's: paired differences."""
     control: bool = False
     """Measure on a trained model's base which styles can be read."""
+
+    @property
+    def price(self) -> Price | None:
+        """The attacked model's; None where it is not known."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return Price(input=self.price_in, output=self.price_out)
 
 
 @dataclass(frozen=True)

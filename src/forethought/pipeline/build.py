@@ -10,61 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from forethought.data.dedupe import OverlapReport
 from forethought.data.export import BuildFacts, Exported, Kind, SourceFacts, card, export
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json
 from forethought.models.callspec import Usage
 from forethought.models.machine import machine
+from forethought.pipeline import BuildSettings
 from forethought.pipeline.recipe import Recipe, build_recipe, changed, load_recipe
 from forethought.pipeline.requests import OVERLAPS, REMOVED
 from forethought.pipeline.rows import DROPPED, EXAMPLES, LOST, USAGE, DataFolders, all_sources, data_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy, load_policy
 from forethought.progress import Progress
-from forethought.records import Example, Record, Request, read_jsonl
+from forethought.records import Example, Request, read_jsonl
 from forethought.report.data_page import DataSummary, summarise, write_data_page
 
 _RECIPES = {".yaml", ".yml"}
 _DATA = "train.parquet"
 DATASET, CARD, MANIFEST, PAGE, CAUSES = "dataset", "README.md", "manifest.json", "report.html", "dropped.json"
-
-
-class BuildSettings(Record):
-    """What is wanted instead of the recipe's settings; None and empty leave those."""
-
-    harmless: tuple[str, ...] = ()
-    """Harmless datasets in place of the shipped ones."""
-    text_column: str | None = None
-    """Column that holds the requests, where the guess is wrong."""
-    teacher: str | None = None
-    """`rules`, `own`, or a model as inspect-ai names it."""
-    base_url: str | None = None
-    """Address of the teacher's OpenAI-compatible server."""
-    concurrency: int | None = Field(default=None, ge=1)
-    """Teacher calls at once."""
-    price_in: float | None = Field(default=None, ge=0)
-    """US dollars for a million input tokens."""
-    price_out: float | None = Field(default=None, ge=0)
-    policy: Path | None = None
-    answers: str | None = None
-    """Of harmless rows: `own` (the model's), `source` (the dataset's), `none`."""
-    model: str | None = None
-    """Target model, for its own answers."""
-    format: str | None = None
-    detail: str | None = None
-    variants: float | None = Field(default=None, ge=0)
-    """Restyled rows beside each original."""
-    twins: float | None = Field(default=None, ge=0, le=1)
-    """Share of harmful rows that get a harmless look-alike."""
-    operator_folder: Path | None = None
-    against: tuple[str, ...] = ()
-    """Evaluation sets that no row may be near."""
-    limit: int | None = Field(default=None, ge=1)
-    """At most so many requests from each source."""
-    seed: int | None = None
 
 
 @dataclass(frozen=True)

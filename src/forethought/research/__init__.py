@@ -1,1 +1,36 @@
 """`forethought sweep`: many defences on the same data, budget and attacks, resumable, in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from forethought.records import Record
+
+
+class PlanSettings(Record, use_attribute_docstrings=True):
+    """What is planned for, besides the recipe."""
+
+    model: str | None = None
+    """In the recipe's place: llama-1b, llama-8b, mistral-7b or llama-70b (no weights needed), or a folder."""
+    examples: Path | None = None
+    """Built rows (examples.jsonl), to count. Default: the recipe's token budget."""
+    rows: int | None = Field(default=None, ge=1)
+    """Rows, without examples. Default: the budget, or the sources' limits."""
+    row_tokens: int | None = Field(default=None, ge=1)
+    """Mean tokens of a row, without examples. Default: of shipped requests."""
+    longest: int = Field(default=1024, ge=2)
+    """Tokens of the longest row, without examples."""
+    devices: int = Field(default=1, ge=1)
+    """Devices that share the run."""
+    sharded: bool = False
+    """Weights divided among devices: FSDP2, ZeRO-3."""
+    device_gib: float = Field(default=80.0, gt=0)
+    """Memory of a device, in GiB."""
+    tflops: float = Field(default=989.0, gt=0)
+    """Peak of a device, 10^12 operations a second. Default: H100, bfloat16."""
+    mfu: float = Field(default=0.35, gt=0, le=1)
+    """Share of the peak that training reaches."""
+    measure: bool = False
+    """Train three steps here and take the rate from them; with examples."""

@@ -30,6 +30,7 @@ from forethought.pipeline.recipe import BuildConfig, Recipe, load_recipe
 from forethought.pipeline.rows import operators_of
 from forethought.policy import load_policy
 from forethought.records import Example, Record, Request, read_jsonl
+from forethought.research import PlanSettings
 from forethought.research.footprint import Devices, Footprint, footprint
 from forethought.training.config import TrainConfig
 from forethought.training.rows import IGNORED, TokenRow, tokenize
@@ -221,31 +222,6 @@ def measured_flops_a_second(base: str, rows: Sequence[TokenRow], config: TrainCo
 
 
 # From a recipe to its plan.
-
-
-class PlanSettings(Record):
-    """What is planned for, besides the recipe."""
-
-    model: str | None = None
-    """Instead of the recipe's: a folder, or a known shape (`llama-70b`), which needs no weights."""
-    examples: Path | None = None
-    """Built rows, which are counted."""
-    rows: int | None = Field(default=None, ge=1)
-    """How many, where there are no examples; None is what the recipe's budget or its sources' limits give."""
-    row_tokens: int | None = Field(default=None, ge=1)
-    """Mean tokens of a row, where there are no examples; None is what shipped requests give."""
-    longest: int = Field(default=1024, ge=2)
-    """Tokens of the longest row, where there are no examples."""
-    devices: int = Field(default=1, ge=1)
-    sharded: bool = False
-    """Weights are divided among devices."""
-    device_gib: float = Field(default=80.0, gt=0)
-    tflops: float = Field(default=989.0, gt=0)
-    """Peak of one device, in 10^12 operations a second."""
-    mfu: float = Field(default=0.35, gt=0, le=1)
-    """Share of the peak that training reaches."""
-    measure: bool = False
-    """Three steps are trained on the examples here, and the rate is taken from them."""
 
 
 def plan_recipe(recipe: Recipe | Path, settings: PlanSettings | None = None) -> Plan:

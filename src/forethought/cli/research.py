@@ -1,0 +1,339 @@
+"""`forethought sweep`, `study`, `ladder`, `inside`, `plan`: defences compared, looked into and planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forethought.cli import options
+from forethought.cli.terminal import Terminal, console, quiet, say, show_table
+from forethought.errors import ConfigError
+from forethought.research import PlanSettings
+
+if TYPE_CHECKING:
+    from forethought.research.config import Sweep
+    from forethought.research.inside.look import Inside
+    from forethought.research.plan import Plan
+    from forethought.research.sweep import SweepReport
+
+Results = Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside the page.")]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Show the cells and exit; nothing is run.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Do the cells of this defence alone and show nothing; can be given again. For a cluster."),
+]
+SoFar = Annotated[bool, typer.Option("--so-far", help="Report what is done; the rest is listed as missing.")]
+Kept = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of another run of the same file, or of its committed log: cells that are not done here are taken "
+        "from there."
+    ),
+]
+Sets = list[str] | None
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(help="A sweep (.yaml): bases, methods, seeds, budgets and attacks.")],
+    out: options.Out = None,
+    results: Results = None,
+    plan: PlanOption = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Defences worked on at once, each in a process with its share of cores or GPUs.")
+    ] = 1,
+    only: Only = None,
+    so_far: SoFar = False,
+    kept: Kept = None,
+    yes: options.Yes = False,
+) -> None:
+    """Trains and attacks many defences on the same base, rows, budget and requests, and compares them.
+
+    Data is built once for each base and seed. Every stage of every defence is kept: a sweep that
+    was stopped goes on where it was, and one with a method more does that method alone. A defence
+    that can't be trained is listed with its reason. Ends with a table, a page and figures.
+    Exits with 1 where a defence is missing, or more than two in a hundred answers of a cell could
+    not be judged.
+
+    Examples:
+
+      forethought sweep recipes/zoo.yaml
+
+      forethought sweep recipes/zoo.yaml --plan
+    """
+    quiet()
+    from forethought.research.config import load_sweep
+    from forethought.research.sweep import run_sweep
+
+    chosen, progress = load_sweep(file), Terminal(max_cost=1.0, yes=yes)
+    _shown_or_partly_done(chosen, out, plan, only, kept, progress)
+    _tell(
+        run_sweep(chosen, out, results=results, so_far=so_far, kept=kept, file=file, workers=workers, progress=progress)
+    )
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="The study, a sweep (.yaml).")] = Path("recipes/study.yaml"),
+    benchmark: Annotated[
+        Sets,
+        typer.Option(help="Requests to put to the defences instead: with labels, or harmful ones. Again for more."),
+    ] = None,
+    benchmark_harmless: Annotated[
+        Sets, typer.Option(help="Harmless requests beside --benchmark, where that has no labels.")
+    ] = None,
+    benchmark_lookalikes: Annotated[
+        Sets, typer.Option(help="Harmless requests that look harmful, as the safe half of XSTest.")
+    ] = None,
+    style: Annotated[
+        Sets,
+        typer.Option(help="Styles instead of the study's, as `forethought attack` names them. Again for more."),
+    ] = None,
+    templates: Annotated[
+        Path | None, typer.Option(help="A file of templates of yours, each of which is a style, as [cyan]{request}[/].")
+    ] = None,
+    out: options.Out = None,
+    results: Results = None,
+    plan: PlanOption = False,
+    only: Only = None,
+    so_far: SoFar = False,
+    kept: Kept = None,
+    yes: options.Yes = False,
+) -> None:
+    """Compares reasoning with the other defences, on the study's requests or on yours.
+
+    With --benchmark, --style or --templates nothing is trained otherwise: the defences of the study, trained
+    where they are not yet, are put to your requests or styles. Requests near a training row are
+    left out and counted. Styles near a trained one are reported apart.
+
+    Examples:
+
+      forethought study
+
+      forethought study --so-far --kept results/study
+
+      forethought study --benchmark my_requests.csv
+
+      forethought study --benchmark harmful.txt --benchmark-harmless harmless.txt
+    """
+    quiet()
+    from forethought.research.config import load_sweep
+    from forethought.research.sweep import asked_otherwise, run_sweep
+
+    chosen = asked_otherwise(
+        load_sweep(file), benchmark or (), benchmark_harmless or (), benchmark_lookalikes or (), style or (), templates
+    )
+    progress = Terminal(max_cost=1.0, yes=yes)
+    _shown_or_partly_done(chosen, out, plan, only, kept, progress)
+    # What somebody else asked stands beside the study's own.
+    beside = f"asked-{chosen.evaluate.asks}" if chosen.evaluate.asks else ""
+    _tell(run_sweep(chosen, out, results=results, report_in=beside, so_far=so_far, kept=kept, progress=progress))
+
+
+def _shown_or_partly_done(
+    chosen: Sweep, out: Path | None, plan: bool, only: list[str] | None, kept: Path | None, progress: Terminal
+) -> None:
+    """Ends here where the cells are only to be shown, or those of some defences done."""
+    if plan:
+        _show_cells(chosen)
+        raise typer.Exit
+    if only:
+        from forethought.research.sweep import run_defences
+
+        if kept is not None:
+            raise ConfigError(f"--kept {kept}", "has no use beside --only, which reports nothing", "Leave one out")
+        raise typer.Exit(int(not run_defences(chosen, out, only, progress)))
+
+
+def _tell(found: SweepReport) -> None:
+    """The table, the goals, what is in doubt, and where all is written. Exits with 1 where it is incomplete."""
+    from forethought.research.table import goal_table, sweep_table
+
+    console.print(sweep_table(found.rows, console.width))
+    if found.goals:
+        console.print(goal_table(found.goals))
+    for defence, cells in found.doubtful:
+        worst = max(cells, key=cells.__getitem__)
+        say(
+            f"{defence}: more than two in a hundred answers could not be judged in {len(cells)} cells,"
+            f" {cells[worst]:.0%} in {worst}",
+            "yellow",
+        )
+    say(f"Report: {found.page}")
+    say(f"Figures: {found.results}")
+    raise typer.Exit(int(not found.complete))
+
+
+def _show_cells(chosen: Sweep) -> None:
+    """What would be run, without running it."""
+    rows = []
+    trained = {entry.label for entry in chosen.methods}
+    untrained = [name for name in chosen.defences if name not in trained]
+    for base in chosen.bases:
+        for seed in chosen.seeds:
+            for name in untrained if seed == chosen.seeds[0] else ():  # all seeds are put to the same requests
+                rows.append((name, base, "any", "none"))
+            for budget in chosen.budgets:
+                for entry in chosen.methods:
+                    if seed in (entry.seeds or chosen.seeds):
+                        lent = f"those of {entry.weights_of}" if entry.weights_of else f"{budget:,}"
+                        rows.append((entry.label, base, str(seed), lent))
+    show_table(("defence", "base", "seed", "training tokens"), rows, box=None)
+
+
+def ladder(
+    folder: Annotated[Path, typer.Argument(help="A folder of sweeps (.yaml), run in the order of their names.")] = Path(
+        "recipes/ladder"
+    ),
+    out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/FOLDER. Run again to resume.")] = None,
+    results: options.RunResults = None,
+    so_far: SoFar = False,
+    kept: Kept = None,
+    yes: options.Yes = False,
+) -> None:
+    """Changes one thing at a time in a recipe, and shows what each change gave.
+
+    Each sweep of the folder is run as `forethought sweep` would run it, all in one folder: a step
+    that stands in several is trained once, and a ladder that was stopped goes on where it was.
+    Ends with a table of all steps beside the one that they are set against, and one results file.
+
+    Example:
+
+      forethought ladder recipes/ladder --results results/ladder.json
+    """
+    quiet()
+    from forethought.research.ladder import ladder_table, load_ladder, run_ladder
+
+    root = out or Path("runs") / folder.resolve().name
+    target = results or root / "results.json"
+    found = run_ladder(load_ladder(folder), root, target, Terminal(max_cost=1.0, yes=yes), so_far, kept)
+    console.print(ladder_table(found.steps, found.reference, console.width))
+    say(f"Report: {found.page}")
+    say(f"Figures: {target}")
+    raise typer.Exit(int(any(one.missing for one in found.steps)))
+
+
+def inside(
+    model: Annotated[str, typer.Argument(help="A run folder, or a trained folder of a model that thinks.")],
+    requests: Annotated[
+        str, typer.Option(help="`shipped`, or a labelled set of yours, split by family: half of it fits the probes.")
+    ] = "shipped",
+    style: Annotated[
+        list[str] | None,
+        typer.Option(help="An attack to disguise requests with; can be repeated. Default: readable, unseen ones."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=2, help="At most so many held-out requests of each kind.")] = 50,
+    fit_limit: Annotated[int, typer.Option(min=2, help="At most so many of each kind to fit probes on.")] = 200,
+    text_column: options.TextColumn = None,
+    seed: Annotated[int, typer.Option(help="Of the sample and of who lends an intent.")] = 0,
+    show: options.ShowHarmful = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of figures and page. Default: runs/inside/NAME.")] = None,
+) -> None:
+    """What a model's verdict rests on: its thought, or what it knew before.
+
+    Four questions. Does the verdict follow the stated intent, when another request's is written
+    into the thought? Do disguised requests fail in the intent, or in the verdict after a right
+    intent? How much of the verdict can a linear probe decode before the first word? And what is
+    the verdict worth with the model's own thought, without one, and with another's?
+
+    Writes inside.json and inside.html.
+
+    Examples:
+
+      forethought inside runs/quickstart
+
+      forethought inside runs/quickstart --style role_play --style style_json --limit 100
+    """
+    quiet()
+    from forethought.research.inside.report import inside as look_inside
+
+    run = look_inside(
+        model, requests, style or (), limit=limit, fit_limit=fit_limit, text_column=text_column, seed=seed,
+        show_harmful=show, out=out, progress=Terminal(),
+    )  # fmt: skip
+    _show_inside(run.found)
+    say(f"Figures: {run.results}")
+    say(f"Page: {run.page}")
+    say(f"Plots by themselves: {run.plots}")
+
+
+def _show_inside(found: Inside) -> None:
+    """A table for each of the questions."""
+    from forethought.report.tables import TITLES
+    from forethought.research.inside.report import area_lines, swap_lines, table_title
+
+    if swaps := swap_lines(found.figures):
+        question = "Does the verdict follow the stated intent?"
+        show_table((question, ""), swaps, caption="95 % intervals", caption_justify="left")
+    else:
+        say("No intent could be swapped: right verdicts with a stated intent all stand on one side.")
+    failures = [
+        (
+            table_title(one),
+            *map(str, (one.both_right, one.intent_wrong, one.verdict_wrong, one.both_wrong, one.unscored)),
+        )
+        for one in found.tables
+    ]
+    columns = ("Where requests fail", "both right", "intent wrong", "verdict wrong", "both wrong", "no verdict")
+    show_table(columns, failures)
+    lines = area_lines(found.figures)
+    lines = [*lines[:2], *lines[2:][-1:]]
+    areas = [(mark["title"], *(cells[number] for _, cells in lines)) for number, mark in enumerate(TITLES.areas)]
+    show_table(("AUROC", *(name for name, _ in lines)), areas)
+    for name, why in found.missing.items():
+        say(f"Not measured: {name}, {why}")
+
+
+@options.spelled_out(PlanSettings)
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe (.yaml).")],
+    settings: PlanSettings,
+    json_output: options.Json = False,
+) -> None:
+    """What training a recipe takes, before it is run: parameters, steps, memory of a device, hours.
+
+    Shapes are enough: no weights are loaded, and nothing is trained unless --measure is given.
+    Says whether it fits, and if not, what would make it fit.
+
+    Examples:
+
+      forethought plan recipes/quickstart.yaml
+
+      forethought plan recipes/quickstart.yaml --model llama-70b --devices 8 --sharded
+    """
+    quiet()
+    from forethought.research.plan import plan_recipe
+
+    found = plan_recipe(recipe, settings)
+    if json_output:
+        console.print_json(found.model_dump_json())
+    else:
+        _show_plan(found)
+
+
+def _show_plan(found: Plan) -> None:
+    """The plan as a table, whether it fits, and what was assumed."""
+    part = found.footprint
+    spread = f"{found.devices.n}" + (", sharded" if found.devices.sharded else "")
+    lines = (
+        ("model", found.model),
+        ("parameters", f"{part.parameters:,}"),
+        ("trained parameters", f"{part.trained:,}"),
+        ("rows, tokens", f"{found.rows:,}, {found.tokens:,} (all epochs)"),
+        ("steps", f"{found.steps:,}"),
+        ("devices", spread),
+        ("weights, GiB a device", f"{part.weights_gib:.2f}"),
+        ("optimiser", f"{part.optimiser_gib:.2f}"),
+        ("activations", f"{part.activations_gib:.2f}"),
+        ("logits", f"{part.logits_gib:.2f}"),
+        ("gradients, after those", f"{part.gradients_gib:.2f}"),
+        ("gathered weights", f"{part.gathered_gib:.2f}"),
+        ("at most, GiB a device", f"{found.needed_gib:.2f} of {found.device_gib:g}"),
+        ("hours", f"{found.hours:.2g} ({found.hours * 3600:,.0f} s)"),
+    )
+    show_table(("", ""), lines, show_header=False)
+    verdict = "Fits." if found.fits else f"Does not fit. What would: {found.fix}"
+    say(verdict, "green" if found.fits else "yellow")
+    say("Assumed:")
+    for assumption in found.assumptions:
+        say(f"  - {assumption}")
