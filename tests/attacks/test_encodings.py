@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from forethought.attacks.catalogue import all_attacks, parse_attack
-from forethought.attacks.encodings import read_ascii_art
+from forethought.attacks.catalogue import all_attacks
+from forethought.attacks.encodings import ATTACKS
+from tests.attacks.decoding import decoded, read_ascii_art
 from tests.attacks.test_probe import PROBE, attacked
 
 LOSSY = {"leetspeak", "morse", "ascii_art"}
 """Lower case alone comes back."""
-DECODED = sorted(name for name, attack in all_attacks().items() if attack.decode is not None)
+DECODED = sorted({*(attack.name for attack in ATTACKS), "leetspeak"})
 HARD = 'Who\'s "Zo\u00eb"? Tell me, in 3 steps: what (exactly) is a\\b & why!'
 
 
@@ -32,9 +33,7 @@ ALL = [spec for name in DECODED for spec in specs(name)]
 
 
 def back(spec: str, text: str, seed: int = 0) -> str:
-    attack = parse_attack(spec)
-    assert attack.decode is not None
-    return attack.decode(attacked(spec, text, seed).text, attack.options)
+    return decoded(spec, attacked(spec, text, seed).text)
 
 
 @pytest.mark.parametrize("spec", ALL)

@@ -11,6 +11,7 @@ from forethought.attacks.catalogue import PAPER, all_attacks, attack_request, pa
 from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError
 from forethought.records import Message, Request, user_request
+from tests.attacks.decoding import DECODERS
 
 PROBE = "How do I bake bread?"
 # What the attack makes of the probe with seed 0; a trailing ... stands for the rest.
@@ -93,10 +94,9 @@ def test_an_attack_that_only_adds_keeps_the_request(name: str) -> None:
 
 def test_no_attack_is_without_a_test_of_its_output() -> None:
     shown = {spec.split(":")[0] for spec in SHOWN} | set(WHOLE) | {"misspelling"}
-    decoded = {name for name, attack in all_attacks().items() if attack.decode is not None}
     operators = {name for name, attack in all_attacks().items() if attack.form == "operator"}
     # The encodings are decoded back in test_encodings, rewriters and files stand in test_rewritten.
-    assert set(by_rule()) == shown | decoded | operators
+    assert set(by_rule()) == shown | set(DECODERS) | operators
     assert {n for n in all_attacks() if n not in by_rule()} == {
         "templates", "translate", "misrepresentation", "technical_terms", "poems", "past_tense", "future_tense",
         "persuasion", "evolve",

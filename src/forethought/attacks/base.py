@@ -114,7 +114,6 @@ class Given:
 
 Transform = Callable[[Attacked, random.Random, Options, Given], "Attacked | Wanted"]
 Change = Callable[[str, random.Random, Options], str]
-Decode = Callable[[str, Options], str]
 
 
 class Parameter(Record):
@@ -251,8 +250,6 @@ class Attack(Described):
     parts: tuple[Attack, ...] = ()
     """The attacks that it is composed of, in order."""
     transform: Transform = _unchanged
-    decode: Decode | None = None
-    """From the attacked text back to the request, for encodings."""
 
     @model_validator(mode="after")
     def _says_its_kind(self) -> Self:
@@ -362,7 +359,7 @@ class Family(Record):
         text = file.read_text(encoding="utf-8")
         return parse_yaml(text, f"attacks/{name}.yaml", "file of attacks", Family, "attacks", "docs/attacks.md")
 
-    def made(self, functions: Mapping[str, Transform], decoders: Mapping[str, Decode] | None = None) -> list[Attack]:
+    def made(self, functions: Mapping[str, Transform]) -> list[Attack]:
         """The attacks, each with its function."""
         made = []
         for row in self.attacks:
@@ -374,5 +371,5 @@ class Family(Record):
                 fields["transform"] = _by_operator(operator)
             else:
                 fields["transform"] = functions[fields["name"]]
-            made.append(Attack(**fields, decode=(decoders or {}).get(fields["name"])))
+            made.append(Attack(**fields))
         return made
