@@ -19,8 +19,18 @@ from forethought.attacks.searches.autodan import (
     with_better_words,
     words_of,
 )
-from forethought.attacks.searches.base import Ask, Goal, Question, Reply, Score, Tools, Write, aim_at, tokens_of
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import (
+    Ask,
+    Goal,
+    Question,
+    Reply,
+    Score,
+    Tools,
+    Write,
+    aim_at,
+    parse_method,
+    tokens_of,
+)
 from forethought.attacks.templates import PLACE, fill_template, prototypes
 from forethought.models.conversation import Able, Response
 from forethought.records import user_request

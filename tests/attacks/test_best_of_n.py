@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.linguistic import augmented, noised, recased, scrambled
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import parse_method
 from tests.attacks.searching import goal, one, run, target
 
 BEST_OF_N = parse_method("best_of_n")

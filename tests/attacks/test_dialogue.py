@@ -8,7 +8,7 @@ import random
 import pytest
 
 from forethought.attacks.rewritten import EMPTY, REFUSED, Unfit
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import parse_method
 from forethought.attacks.searches.crescendo import FORM as CRESCENDO_FORM
 from forethought.attacks.searches.dialogue import (
     NOT_JSON,

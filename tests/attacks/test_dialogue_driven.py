@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.attacks.searches.base import Goal, Method, Write
-from forethought.attacks.searches.catalogue import all_searches, parse_method
+from forethought.attacks.searches.base import Goal, Method, Write, all_searches, parse_method
 from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.models import OnText, Written
 from forethought.attacks.searches.outcome import SearchRun, SearchSettings

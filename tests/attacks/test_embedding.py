@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from forethought.attacks.searches.base import Aim, Compute, Goal, Grade, Question, Reply, Tools, aim_at
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Aim, Compute, Goal, Grade, Question, Reply, Tools, aim_at, parse_method
 from forethought.attacks.searches.suffix import Slot, encode_text, find_slot
 from forethought.attacks.searches.weights.embedding import Perturbed
 from forethought.chat import encode_prompt

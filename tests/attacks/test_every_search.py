@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.attacks.searches.base import Tools
-from forethought.attacks.searches.catalogue import all_searches, parse_method
+from forethought.attacks.searches.base import Tools, all_searches, parse_method
 from forethought.attacks.searches.models import NO_LOG_PROBS, LocalWriter, text_model
 from forethought.attacks.searches.outcome import Outcome
 from forethought.models.local import LocalModel

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from forethought.attacks.base import Options
-from forethought.attacks.searches.base import Ask, Compute, Goal, Question, Reply, Tools
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Ask, Compute, Goal, Question, Reply, Tools, parse_method
 from forethought.attacks.searches.gcg import (
     _LIVE,
     _STATES,

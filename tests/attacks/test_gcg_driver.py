@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from forethought.attacks.searches import gcg
-from forethought.attacks.searches.base import Goal, Tools
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Goal, Tools, parse_method
 from forethought.attacks.searches.driver import OUTCOMES_FILE
 from forethought.attacks.searches.weights import gcg as gcg_step
 from forethought.records import user_request

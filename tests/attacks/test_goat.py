@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forethought.attacks.searches.base import Goal
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Goal, parse_method
 from tests.attacks.played import FAILED, play, scored, text_of, with_history, writes
 
 GOAT = parse_method("goat")

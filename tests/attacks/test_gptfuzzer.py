@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.attacks.searches.base import Tools, Write
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Tools, Write, parse_method
 from forethought.attacks.searches.gptfuzzer import MUTATORS, Node, Pool, read_mutant
 from forethought.attacks.searches.models import Written
 from forethought.judges.base import Item, Verdict

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forethought.attacks.rewritten import EMPTY
-from forethought.attacks.searches.base import Goal, Reply
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Goal, Reply, parse_method
 from forethought.records import user_request
 from tests.attacks.played import FAILED, Played, play, scored, text_of, with_history, writes
 

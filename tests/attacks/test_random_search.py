@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from forethought.attacks.searches.base import Ask, Goal, Question, Reply, Score, Tools
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Ask, Goal, Question, Reply, Score, Tools, parse_method
 from forethought.attacks.searches.random_search import (
     PATIENCE,
     alphabet,

@@ -11,8 +11,7 @@ import pytest
 from inspect_ai.model import ModelOutput, get_model
 
 from forethought.attacks.rewritten import EMPTY
-from forethought.attacks.searches.base import Write
-from forethought.attacks.searches.catalogue import all_searches, parse_method
+from forethought.attacks.searches.base import Write, all_searches, parse_method
 from forethought.attacks.searches.models import LocalWriter, RemoteWriter, Written, text_model
 from forethought.attacks.suites import load_suite
 from forethought.errors import ConfigError, ModelError

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forethought.attacks.searches.base import Ask, Reply
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Ask, Reply, parse_method
 from tests.attacks.played import FAILED, Played, play, scored, text_of, writes
 
 TAP = parse_method("tap")

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from forethought.attacks.base import Attack, Option
 from forethought.attacks.catalogue import parse_attack
 from forethought.attacks.rewritten import read_techniques
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import parse_method
 from forethought.attacks.templates import read_templates
 from forethought.errors import ConfigError
 from forethought.records import Record

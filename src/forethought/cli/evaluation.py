@@ -33,7 +33,7 @@ def _list(wanted: bool) -> None:
     if not wanted:
         return
     from forethought.attacks.catalogue import all_attacks
-    from forethought.attacks.searches.catalogue import all_searches
+    from forethought.attacks.searches.base import all_searches
 
     rows = [(one.name, str(one.kind), one.title, ", ".join(one.needs)) for one in all_attacks().values()]
     rows += [(one.name, "search", one.title, ", ".join(one.needs)) for one in all_searches().values()]

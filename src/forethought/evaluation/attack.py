@@ -12,7 +12,7 @@ from rich.table import Table
 
 from forethought.attacks.base import Attack, Given
 from forethought.attacks.catalogue import DIRECT, seen_in_training, why_not
-from forethought.attacks.searches import catalogue as searches
+from forethought.attacks.searches import base as searches
 from forethought.attacks.searches.base import Goal, Method, opening_of
 from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.outcome import SearchProgress, SearchSettings

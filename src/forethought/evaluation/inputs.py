@@ -106,7 +106,7 @@ def chosen_attacks(settings: AttackSettings) -> tuple[list[Attack], list[Method]
     """
     from forethought import attacks as package
     from forethought.attacks.catalogue import parse_attack
-    from forethought.attacks.searches.catalogue import all_searches, parse_method
+    from forethought.attacks.searches.base import all_searches, parse_method
     from forethought.attacks.suites import load_suite, suite_attacks
 
     named = settings.suite or (None if settings.attacks else "quick")

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from forethought.attacks.searches.base import Goal, Tools, opening_of
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Goal, Tools, opening_of, parse_method
 from forethought.attacks.searches.driver import Parties, read_outcomes, run_searches
 from forethought.attacks.searches.outcome import Outcome, SearchProgress, SearchSettings
 from forethought.attempts.ask import run_defence

@@ -333,7 +333,7 @@ def load_sweep(path: Path) -> Sweep:
 def check(sweep: Sweep) -> None:
     """Raises ConfigError for whatever would fail hours later: unknown methods, prompts, wrappers, attacks, options."""
     from forethought.attacks.catalogue import parse_attack, unmet
-    from forethought.attacks.searches.catalogue import parse_method
+    from forethought.attacks.searches.base import parse_method
     from forethought.defences.catalogue import check_spec
     from forethought.defences.prompts import shipped_prompt
     from forethought.pipeline.fitting import FITS

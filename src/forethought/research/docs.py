@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from forethought.attacks.base import Attack, Attacked, Given
 from forethought.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack
-from forethought.attacks.searches.catalogue import all_searches
+from forethought.attacks.searches.base import all_searches
 from forethought.attacks.suites import load_suite, suite_names
 from forethought.data.evolve import load_operators, operator_table
 from forethought.defences.catalogue import all_defences

@@ -11,18 +11,24 @@ that thinks first never begins with "Sure": its turn opens with a thought, and t
 `answer` is the opening of the answer right at the start of the turn, as the attacks were published: it skips the
 thought. `think` is a whole thought that finds nothing wrong, and the opening behind it. `verdict` is the one word that
 decides, behind such a thought. `auto` is `verdict` for a model that thinks and `answer` for another.
+
+A module lists its search under `METHODS`; its title, options and texts stand in the YAML file beside it. What works on
+a model's weights stands in `weights`, and is loaded by a search that runs: no list needs torch.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from forethought.attacks.base import Attacked, Described, Family, Options
+from forethought.attacks import searches
+from forethought.attacks.base import Attacked, Described, Family, Options, find
 from forethought.data.teach import intent_of
+from forethought.extensions import by_name, listed
 from forethought.judges.base import Verdict
 from forethought.models.conversation import Able, Response
 from forethought.policy import Policy, default_policy
@@ -35,6 +41,12 @@ if TYPE_CHECKING:
 Need = Literal["gradients", "log_probs", "attacker", "evaluator", "templates"]
 """White-box gradients, log-probabilities of a text, an attacker, one that rates, a template file."""
 Writer = Literal["attacker", "evaluator"]
+
+
+def digest(*parts: Any) -> str:
+    """32 hexadecimal digits of anything that JSON holds."""
+    joined = json.dumps(parts, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(joined.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 class Ask(Record):
@@ -103,6 +115,10 @@ class Reply:
     """Of a Score: natural logarithm, summed over the tokens."""
     text: str | None = None
     """Of a Write."""
+    tokens: int = 0
+    """Of a Write, prompt and text, where the writer counts them."""
+    cost: float | None = None
+    """Of a Write, in US dollars; None where no price is known."""
     made: Mapping[str, Any] | None = None
     """Of a Compute."""
     cause: str = ""
@@ -159,33 +175,54 @@ class Method(Described):
     search: Search
 
 
-@lru_cache(maxsize=1)
-def _shared_options() -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in Family.read("searches/options").parameters}
-
-
 def described(file: str, **functions: Search) -> list[Method]:
     """The searches of the YAML file beside a module, each with its function.
 
     An option that is only named there is one of `options.yaml`.
     """
+    shared = {row["name"]: row for row in Family.read("searches/options").parameters}
     methods = []
     for row in Family.read(f"searches/{file}").searches:
         rows = [*row["parameters"], *row.get("more", ())]
-        parameters = [_shared_options()[one] if isinstance(one, str) else one for one in rows]
+        parameters = [shared[one] if isinstance(one, str) else one for one in rows]
         fields = {key: value for key, value in row.items() if key != "more"}
         methods.append(Method(**{**fields, "parameters": parameters, "search": functions[row["name"]]}))
     return methods
+
+
+def all_searches() -> dict[str, Method]:
+    """The searches of every module of this package and of files added to it, by name."""
+    return by_name(listed(searches, "METHODS"))
+
+
+def parse_method(spec: str) -> Method:
+    """The search that a suite names: `NAME`, `NAME:VALUE` (its first option), `NAME:option=value,option=value`.
+
+    Raises ConfigError for an unknown search or option, and for a value out of range.
+    """
+    name, _, written = spec.partition(":")
+    return find("search", name.strip(), all_searches()).with_options(written)
+
+
+def why_not(method: Method, tools: Tools, attacker: bool, evaluator: bool) -> str:
+    """Why a search can't be run here, or empty."""
+    if "gradients" in method.needs and tools.model is None:
+        return "needs the model's weights"
+    if "log_probs" in method.needs and not tools.able.log_probs:
+        return "needs a model that tells log-probabilities"
+    if "attacker" in method.needs and not attacker:
+        return "needs an attacker model"
+    if "evaluator" in method.needs and not evaluator:
+        return "needs an evaluator model"
+    if "templates" in method.needs and not tools.templates:
+        return "needs a local file of templates"
+    return ""
 
 
 def opening_of(request: Request) -> str:
     """A target string for a request whose benchmark gives none: "Sure, here is" as GCG has it (arXiv 2307.15043)."""
     text = request.plain.strip().rstrip(".?!")
     return f"Sure, here is {text[:1].lower()}{text[1:]}"
-
-
-_CHARACTERS_OF_TOKEN = 4.0
-"""Of English text, where no tokenizer is at hand."""
 
 
 @dataclass(frozen=True)
@@ -239,4 +276,4 @@ def tokens_of(text: str, tools: Tools) -> int:
     """Tokens of a text, at least 1: the attacked model's where it is at hand, else estimated from the characters."""
     if tools.model is not None:
         return max(1, len(tools.model.tokenizer(text, add_special_tokens=False)["input_ids"]))
-    return max(1, round(len(text) / _CHARACTERS_OF_TOKEN))
+    return max(1, round(len(text) / 4))

@@ -8,41 +8,46 @@ names of the models, the judge for verdicts, and for what is computed from weigh
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from forethought.attacks.searches.base import Ask, Compute, Goal, Grade, Method, Question, Reply, Score, Tools, Write
-from forethought.attacks.searches.catalogue import why_not
+from forethought.attacks.searches.base import (
+    Ask,
+    Compute,
+    Goal,
+    Grade,
+    Method,
+    Question,
+    Reply,
+    Score,
+    Tools,
+    Write,
+    digest,
+    why_not,
+)
 from forethought.attacks.searches.models import TextModel, Written, log_probs_of
 from forethought.attacks.searches.outcome import (
     Outcome,
+    ReplyKind,
+    RunningSearch,
     SearchProgress,
     SearchRun,
     SearchSettings,
+    StoredReply,
     broken_by,
     rating_of,
 )
-from forethought.attacks.searches.running import ReplyKind, RunningSearch, StoredReply, digest
 from forethought.errors import ModelError
 from forethought.judges.base import Item, Judge, Verdict
 from forethought.models.conversation import Failed, Respondent, Response
 from forethought.store import Store, read_store, rewrite
 
 _SYNC_THREADS = 8
-
-
-@dataclass
-class _Pending:
-    """A question of a search on its way to a reply."""
-
-    search: RunningSearch
-    question: Question
-    key: str
-    kept: StoredReply | None = None
-    verdict: StoredReply | None = None
+AQuestion = TypeVar("AQuestion", bound=Question)
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,6 @@ class Parties:
     """Who writes; `models.text_model` makes one."""
     evaluator: TextModel | None = None
 
-    def writer(self, question: Write) -> TextModel | None:
-        """Who writes a text."""
-        return self.attacker if question.role == "attacker" else self.evaluator
-
     def judge_of(self, search: RunningSearch) -> Judge:
         """Who judges the answers of a search."""
         harmless = search.goal.request.harmful is False
@@ -74,11 +75,47 @@ class Parties:
         return [self.target.name, str(max_answer_tokens), *judges, *writers]
 
 
+@dataclass
+class _Slot(Generic[AQuestion]):
+    """A question of a search on its way to a reply."""
+
+    search: RunningSearch
+    question: AQuestion
+    key: str
+    kept: StoredReply | None = None
+    verdict: StoredReply | None = None
+
+    def keep(self, kind: ReplyKind, value: Any, cause: str = "") -> None:
+        """The reply, or why there is none."""
+        self.kept = self.search.keep(self.key, StoredReply(kind=kind, value=value, cause=cause))
+
+    @property
+    def response(self) -> Response | None:
+        """Of an Ask, where it got one."""
+        there = isinstance(self.question, Ask) and self.kept is not None and self.kept.value is not None
+        return Response.model_validate(self.kept.value) if there and self.kept is not None else None
+
+    @property
+    def item(self) -> Item | None:
+        """What a judge is given: the answer alone, beside what is really asked; None where nothing is to be judged."""
+        asked = self.search.goal.request.plain
+        if isinstance(self.question, Grade):
+            return Item(request=asked, conversation=self.question.request.messages, answer=self.question.answer)
+        if isinstance(self.question, Ask) and (response := self.response) is not None:
+            return Item(request=asked, conversation=self.question.attacked.messages, answer=response.answer)
+        return None
+
+
+def _of(slots: Sequence[_Slot[Any]], kind: type[AQuestion]) -> list[_Slot[AQuestion]]:
+    """Those of a kind that have no reply yet, and whose search has not broken down."""
+    return [one for one in slots if isinstance(one.question, kind) and one.kept is None and one.search.ended is None]
+
+
 class Rounds:
     """Answers the pending questions of searches, round by round."""
 
     def __init__(self, parties: Parties, max_answer_tokens: int) -> None:
-        self._of, self._max_answer_tokens = parties, max_answer_tokens
+        self._parties, self._max_answer_tokens = parties, max_answer_tokens
         self.asked: Counter[str] = Counter()
         """Questions put, by kind of reply."""
         self._target_worked = False
@@ -88,105 +125,91 @@ class Rounds:
 
         A search whose Compute raises has broken down, and gets none. Raises ModelError where a model never worked.
         """
-        slots = [
-            _Pending(search, question, self._key(search, question))
-            for search in searches
-            for question in search.pending
-        ]
+        slots = [_Slot(one, question, self._key(one, question)) for one in searches for question in one.pending]
         for slot in slots:
             slot.kept = slot.search.kept.read(slot.key, StoredReply)
-        self._compute([slot for slot in slots if slot.kept is None and isinstance(slot.question, Compute)])
-        slots = [slot for slot in slots if slot.search.ended is None]
-        new = [slot for slot in slots if slot.kept is None]
-        for role in ("attacker", "evaluator"):
-            self._write([slot for slot in new if isinstance(slot.question, Write) and slot.question.role == role])
-        self._score([slot for slot in new if isinstance(slot.question, Score)])
-        self._ask([slot for slot in new if isinstance(slot.question, Ask)])
-        judged = [slot for slot in slots if _item(slot) is not None]
-        for judge in {id(judge): judge for judge in (self._of.judge_of(slot.search) for slot in judged)}.values():
-            self._judge(judge, [slot for slot in judged if self._of.judge_of(slot.search) is judge])
-        _sync(searches)
+        self._compute(_of(slots, Compute))
+        for role, writer in (("attacker", self._parties.attacker), ("evaluator", self._parties.evaluator)):
+            self._write(role, writer, [slot for slot in _of(slots, Write) if slot.question.role == role])
+        self._score(_of(slots, Score))
+        self._ask(_of(slots, Ask))
+        judged = [(slot, item) for slot in slots if slot.search.ended is None and (item := slot.item) is not None]
+        judges = [self._parties.judge_of(slot.search) for slot, _ in judged]
+        for judge in {id(judge): judge for judge in judges}.values():
+            self._judge(judge, [one for one, its in zip(judged, judges, strict=True) if its is judge])
+        with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # a disk takes many syncs in hardly more time than one
+            list(pool.map(lambda search: search.kept.sync(), searches))
         replies: dict[int, list[Reply]] = {id(search): [] for search in searches}
         for slot in slots:
-            replies[id(slot.search)].append(self._reply(slot))
+            if slot.search.ended is None:
+                replies[id(slot.search)].append(self._reply(slot))
         return [replies[id(search)] for search in searches]
 
     def _key(self, search: RunningSearch, question: Question) -> str:
-        names = self._of
+        target = self._parties.target.name
         content: list[Any] = [type(question).__name__]
         if isinstance(question, Ask):
-            content += [names.target.name, self._max_answer_tokens, question.attacked.conversation.model_dump()]
+            content += [target, self._max_answer_tokens, question.attacked.conversation.model_dump()]
         elif isinstance(question, Score):
             conversation = question.attacked.conversation.model_dump()
-            content += [names.target.name, conversation, question.target_string, question.first_only]
+            content += [target, conversation, question.target_string, question.first_only]
         elif isinstance(question, Write):
-            writer = names.writer(question)
+            writer = self._parties.attacker if question.role == "attacker" else self._parties.evaluator
             content += [writer.name if writer is not None else "", question.model_dump()]
         elif isinstance(question, Compute):
-            content += [names.target.name, question.name, search.past]
+            content += [target, question.name, search.past]
         else:
             content += [question.model_dump()]
         said = digest(content)
         return digest(said, search.ordinal(said))
 
-    def _keep(self, slot: _Pending, kind: ReplyKind, value: Any, cause: str = "") -> None:
-        slot.kept = slot.search.keep(slot.key, StoredReply(kind=kind, value=value, cause=cause))
-
-    def _compute(self, slots: Iterable[_Pending]) -> None:
+    def _compute(self, slots: Sequence[_Slot[Compute]]) -> None:
         for slot in slots:
-            assert isinstance(slot.question, Compute)
             if slot.search.ended is not None:
-                continue
+                continue  # another work of it has just failed
             try:
-                self._keep(slot, "made", slot.question.work())
+                slot.keep("made", slot.question.work())
             except Exception as error:
                 slot.search.break_down(error)
             self.asked["made"] += 1
 
-    def _write(self, slots: Sequence[_Pending]) -> None:
-        questions = [slot.question for slot in slots if isinstance(slot.question, Write)]
-        if not questions:
-            return
-        writer = self._of.writer(questions[0])
-
+    def _write(self, role: str, writer: TextModel | None, slots: Sequence[_Slot[Write]]) -> None:
         def told(place: int, written: Written) -> None:
             value = written.model_dump(exclude={"cause"}) if written.text is not None else None
-            self._keep(slots[place], "text", value, written.cause)
+            slots[place].keep("text", value, written.cause)
 
-        if writer is None:
-            for place in range(len(slots)):
-                told(place, Written(text=None, cause=f"there is no {questions[0].role}"))
-            return
-        writer.write(questions, told)
-        self.asked["text"] += len(slots)
+        if writer is not None and slots:
+            writer.write([slot.question for slot in slots], told)
+            self.asked["text"] += len(slots)
         for slot in slots:
             if slot.kept is None:
-                self._keep(slot, "text", None, f"the {questions[0].role} gave no text")
+                slot.keep("text", None, f"there is no {role}" if writer is None else f"the {role} gave no text")
 
-    def _score(self, slots: Sequence[_Pending]) -> None:
-        questions = [slot.question for slot in slots if isinstance(slot.question, Score)]
-        if not questions:
+    def _score(self, slots: Sequence[_Slot[Score]]) -> None:
+        if not slots:
             return
-        for slot, found in zip(slots, log_probs_of(self._of.target, questions), strict=True):
-            failed = isinstance(found, Failed)
-            self._keep(slot, "log_prob", None if failed else found, found.cause if isinstance(found, Failed) else "")
+        for slot, found in zip(slots, log_probs_of(self._parties.target, [one.question for one in slots]), strict=True):
+            if isinstance(found, Failed):
+                slot.keep("log_prob", None, found.cause)
+            else:
+                slot.keep("log_prob", found)
         self.asked["log_prob"] += len(slots)
 
-    def _ask(self, slots: Sequence[_Pending]) -> None:
-        conversations = [slot.question.attacked.conversation for slot in slots if isinstance(slot.question, Ask)]
-        if not conversations:
+    def _ask(self, slots: Sequence[_Slot[Ask]]) -> None:
+        if not slots:
             return
 
         def told(place: int, reply: Response | Failed) -> None:
-            slot = slots[place]
-            if slot.kept is None:
-                failed = isinstance(reply, Failed)
-                value = None if failed else reply.model_dump(mode="json")
-                self._keep(slot, "response", value, reply.cause if isinstance(reply, Failed) else "")
+            if slots[place].kept is None:
+                if isinstance(reply, Failed):
+                    slots[place].keep("response", None, reply.cause)
+                else:
+                    slots[place].keep("response", reply.model_dump(mode="json"))
 
         self.asked["response"] += len(slots)
         try:
-            replies = self._of.target.reply(conversations, self._max_answer_tokens, told)
+            conversations = [slot.question.attacked.conversation for slot in slots]
+            replies = self._parties.target.reply(conversations, self._max_answer_tokens, told)
         except ModelError as error:
             # A server that is gone in the middle fails these queries; one that never worked is a broken set-up.
             if not self._target_worked:
@@ -196,71 +219,36 @@ class Rounds:
         for place, reply in enumerate(replies):  # for those who tell only at the end
             told(place, reply)
 
-    def _judge(self, judge: Judge, slots: Sequence[_Pending]) -> None:
+    def _judge(self, judge: Judge, judged: Sequence[tuple[_Slot[Any], Item]]) -> None:
         """Verdicts on all answers; equal ones of a round are judged once."""
+        keys = [digest("Verdict", judge.name, judge.measure, item.model_dump(mode="json")) for _, item in judged]
         waiting: dict[str, Item] = {}
-        keys = []
-        for slot in slots:
-            item = _item(slot)
-            assert item is not None
-            keys.append(digest("Verdict", judge.name, judge.measure, item.model_dump(mode="json")))
-            slot.verdict = slot.search.kept.read(keys[-1], StoredReply)
+        for key, (slot, item) in zip(keys, judged, strict=True):
+            slot.verdict = slot.search.kept.read(key, StoredReply)
             if slot.verdict is None:
-                waiting[keys[-1]] = item
+                waiting[key] = item
         found = dict(zip(waiting, judge.judge(list(waiting.values())), strict=True)) if waiting else {}
         self.asked["verdict"] += len(found)
-        for slot, key in zip(slots, keys, strict=True):
+        for key, (slot, _) in zip(keys, judged, strict=True):
             if slot.verdict is None:
-                verdict = found[key]
-                kept = StoredReply(kind="verdict", value=verdict.model_dump(mode="json"), cause=verdict.cause)
-                slot.verdict = slot.search.keep(key, kept)
+                value = found[key].model_dump(mode="json")
+                slot.verdict = slot.search.keep(key, StoredReply(kind="verdict", value=value, cause=found[key].cause))
 
-    def _reply(self, slot: _Pending) -> Reply:
-        question, kept = slot.question, slot.kept
-        if isinstance(question, Ask | Grade) and slot.verdict is not None:
-            reply = self._judged(slot, slot.verdict)
-        elif kept is None or kept.value is None:
+    def _reply(self, slot: _Slot[Any]) -> Reply:
+        if slot.verdict is not None:
+            verdict, search = Verdict.model_validate(slot.verdict.value), slot.search
+            measure = self._parties.judge_of(search).measure
+            broken, cause = broken_by(verdict, measure, search.goal.request.harmful)
+            rating = rating_of(verdict, measure, broken)
+            return Reply(response=slot.response, verdict=verdict, broken=broken, rating=rating, cause=cause)
+        kept = slot.kept
+        if kept is None or kept.value is None:
             return Reply(cause=kept.cause if kept is not None else "there is nothing to judge")
-        elif isinstance(question, Score):
+        if isinstance(slot.question, Score):
             return Reply(log_prob=kept.value)
-        elif isinstance(question, Compute):
+        if isinstance(slot.question, Compute):
             return Reply(made=kept.value)
-        else:
-            reply = Reply(text=kept.value["text"])
-            slot.search.spent(reply, kept.value.get("tokens", 0), kept.value.get("cost"))
-            return reply
-        slot.search.spent(reply)
-        return reply
-
-    def _judged(self, slot: _Pending, kept: StoredReply) -> Reply:
-        verdict = Verdict.model_validate(kept.value)
-        measure = self._of.judge_of(slot.search).measure
-        broken, cause = broken_by(verdict, measure, slot.search.goal.request.harmful)
-        response = Response.model_validate(slot.kept.value) if slot.kept is not None else None
-        return Reply(
-            response=response,
-            verdict=verdict,
-            broken=broken,
-            rating=rating_of(verdict, measure, broken),
-            cause=cause,
-        )
-
-
-def _item(slot: _Pending) -> Item | None:
-    """What a judge is given: the answer alone, beside what is really asked; None where there is nothing to judge."""
-    asked = slot.search.goal.request.plain
-    if isinstance(slot.question, Grade):
-        return Item(request=asked, conversation=slot.question.request.messages, answer=slot.question.answer)
-    if isinstance(slot.question, Ask) and slot.kept is not None and slot.kept.value is not None:
-        response = Response.model_validate(slot.kept.value)
-        return Item(request=asked, conversation=slot.question.attacked.messages, answer=response.answer)
-    return None
-
-
-def _sync(searches: Sequence[RunningSearch]) -> None:
-    """All files at once: a disk takes many syncs in hardly more time than one."""
-    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        list(pool.map(lambda search: search.kept.sync(), searches))
+        return Reply(text=kept.value["text"], tokens=kept.value.get("tokens", 0), cost=kept.value.get("cost"))
 
 
 OUTCOMES_FILE = "outcomes.jsonl"
@@ -287,78 +275,68 @@ def run_searches(
     if not tools.group:
         tools = replace(tools, group=tuple(goal for goal in goals if goal.request.harmful is not False))
     has_attacker, has_evaluator = parties.attacker is not None, parties.evaluator is not None
-    causes = {method.name: why_not(method, tools, has_attacker, has_evaluator) for method in methods}
+    not_run = {}
     for method in methods:
-        if method.multi_turn and parties.judge.measure == "refused" and not causes[method.name]:
-            causes[method.name] = "needs a judge of harm: a harmless first turn that is answered is no success"
-    able = [method for method in methods if not causes[method.name]]
-    jobs = [_Job(method, goal, settings, tools, parties) for method in able for goal in goals]
-    state = _State({job.key: job for job in jobs}, folder, settings)
+        cause = why_not(method, tools, has_attacker, has_evaluator)
+        if not cause and method.multi_turn and parties.judge.measure == "refused":
+            cause = "needs a judge of harm: a harmless first turn that is answered is no success"
+        if cause:
+            not_run[method.name] = cause
+    able = [method for method in methods if method.name not in not_run]
     rounds = Rounds(parties, settings.max_answer_tokens)
-    try:
-        while state.fill(tools):
+    with _State(folder, settings, tools) as state:
+        for method in able:
+            for goal in goals:
+                state.add(method, goal, parties.names(settings.max_answer_tokens))
+        while state.fill():
             for search, replies in zip(state.alive, rounds.answer(state.alive), strict=True):
                 if search.ended is None:
                     search.go_on(replies)
             state.settle()
             if on_progress is not None:
                 on_progress(state.progress())
-    finally:
-        state.close()
-    outcomes = tuple(state.done[key] for key in state.jobs)
+    outcomes = tuple(state.done[key] for key in state.keys)
     _write(folder / OUTCOMES_FILE, outcomes)
-    not_run = {name: cause for name, cause in causes.items() if cause}
     return SearchRun(outcomes, not_run, rounds.asked)
 
 
-def read_outcomes(folder: Path) -> Iterator[Outcome]:
-    """The outcomes in a folder, one for each method and goal, the latest; also of a run that was stopped.
+class _State(ExitStack):
+    """Which searches wait, live and are done. Closed, all files are; what is in them is kept."""
 
-    Raises InputError for a damaged file.
-    """
-    latest = {(one.method, one.goal): one for one in read_store(folder / OUTCOMES_FILE, Outcome).values()}
-    yield from latest.values()
+    def __init__(self, folder: Path, settings: SearchSettings, tools: Tools) -> None:
+        super().__init__()
+        self._folder, self._settings, self._tools = folder, settings, tools
+        self._outcomes = self.enter_context(Store(folder / OUTCOMES_FILE, write=True))
+        self._known = self._outcomes.records(Outcome)
+        self.keys: dict[str, None] = {}
+        self.done: dict[str, Outcome] = {}
+        self.alive: list[RunningSearch] = []
+        self._waiting: deque[Callable[[], RunningSearch]] = deque()
 
-
-def _write(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """In the order of the run, behind those of other methods and goals: the same run gives the same bytes."""
-    mine = {(one.method, one.goal) for one in outcomes}
-    others = [one for one in read_outcomes(path.parent) if (one.method, one.goal) not in mine]
-    rewrite(path, ((one.key, one) for one in [*others, *outcomes]))
-
-
-class _Job:
-    """One method for one goal."""
-
-    def __init__(self, method: Method, goal: Goal, settings: SearchSettings, tools: Tools, parties: Parties) -> None:
-        self.method, self.goal = method, goal
-        self.budget = settings.budget or method.queries
-        options = dict(sorted(method.options.items()))
-        self.search = digest(method.name, options, goal.request.id, goal.target_string, settings.seed)
+    def add(self, method: Method, goal: Goal, names: Sequence[str]) -> None:
+        """One method for one goal more; one that an earlier run has carried out is done."""
+        settings, tools = self._settings, self._tools
+        budget, options = settings.budget or method.queries, dict(sorted(method.options.items()))
+        search = digest(method.name, options, goal.request.id, goal.target_string, settings.seed)
         group = [[one.request.id, one.target_string] for one in tools.group]
         given = [list(tools.templates), group, tools.policy.model_dump(mode="json"), tools.format, tools.thinks]
-        about = [goal.request.harmful, goal.request.plain]
-        self.key = digest(self.search, about, self.budget, given, parties.names(settings.max_answer_tokens))
+        key = digest(search, [goal.request.harmful, goal.request.plain], budget, given, names)
 
+        def start() -> RunningSearch:
+            file = self._folder / _REPLIES / method.name.partition(":")[0] / f"{search}.jsonl"
+            return RunningSearch(key, method, goal, budget, settings.seed, tools, Store(file, write=True))
 
-class _State:
-    """Which searches wait, live and are done."""
+        if key in self._known and self._known[key].ended != "error":
+            self.done[key] = self._known[key]
+        elif key not in self.keys:
+            self._waiting.append(start)
+        self.keys[key] = None
 
-    def __init__(self, jobs: dict[str, _Job], folder: Path, settings: SearchSettings) -> None:
-        self.jobs, self._folder, self._settings = jobs, folder, settings
-        self._outcomes = Store(folder / OUTCOMES_FILE, write=True)
-        kept = self._outcomes.records(Outcome)
-        self.done = {key: kept[key] for key in jobs if key in kept and kept[key].ended != "error"}
-        self.alive: list[RunningSearch] = []
-        self._waiting = deque(job for key, job in jobs.items() if key not in self.done)
-
-    def fill(self, tools: Tools) -> bool:
+    def fill(self) -> bool:
         """Starts searches until as many live as may; False where all are done."""
         while self._waiting and len(self.alive) < self._settings.concurrent:
-            job = self._waiting.popleft()
-            name = job.method.name.partition(":")[0]
-            kept = Store(self._folder / _REPLIES / name / f"{job.search}.jsonl", write=True)
-            search = RunningSearch(job.key, job.method, job.goal, job.budget, self._settings.seed, tools, kept)
+            search = self._waiting.popleft()()
+            self.callback(search.kept.close)
             self.alive.append(search)
             if search.ended is not None:
                 self.settle()
@@ -380,15 +358,25 @@ class _State:
         done = self.done.values()
         return SearchProgress(
             done=len(done),
-            total=len(self.jobs),
+            total=len(self.keys),
             alive=len(self.alive),
             queries=sum(one.queries for one in done) + sum(search.queries for search in self.alive),
             broken=sum(one.broken is True for one in done) + sum(search.broken for search in self.alive),
             unscored=sum(one.broken is None for one in done),
         )
 
-    def close(self) -> None:
-        """Closes all files; what is in them is kept."""
-        for search in self.alive:
-            search.kept.close()
-        self._outcomes.close()
+
+def read_outcomes(folder: Path) -> Iterator[Outcome]:
+    """The outcomes in a folder, one for each method and goal, the latest; also of a run that was stopped.
+
+    Raises InputError for a damaged file.
+    """
+    latest = {(one.method, one.goal): one for one in read_store(folder / OUTCOMES_FILE, Outcome).values()}
+    yield from latest.values()
+
+
+def _write(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """In the order of the run, behind those of other methods and goals: the same run gives the same bytes."""
+    mine = {(one.method, one.goal) for one in outcomes}
+    others = [one for one in read_outcomes(path.parent) if (one.method, one.goal) not in mine]
+    rewrite(path, ((one.key, one) for one in [*others, *outcomes]))

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from forethought.attacks.rewritten import EMPTY
-from forethought.attacks.searches.base import Score, Write
-from forethought.attacks.searches.running import digest
+from forethought.attacks.searches.base import Score, Write, digest
 from forethought.errors import ForethoughtError, ModelError
 from forethought.models.conversation import Conversation, Failed, Respondent, Response, TellsLogProbs
 from forethought.records import Message, Record

@@ -25,8 +25,7 @@ from forethought.attacks.base import Attack, Attacked, Given
 from forethought.attacks.linguistic import augmented
 from forethought.attacks.prepare import Preparation, prepare
 from forethought.attacks.rewritten import Unfit
-from forethought.attacks.searches.base import Goal, Tools, opening_of
-from forethought.attacks.searches.catalogue import parse_method
+from forethought.attacks.searches.base import Goal, Tools, opening_of, parse_method
 from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.outcome import SearchSettings
 from forethought.attacks.templates import PLACE
