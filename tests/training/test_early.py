@@ -14,7 +14,7 @@ from forethought.errors import ConfigError, InputError
 from forethought.training.config import EarlyStop, TrainConfig
 from forethought.training.fit import check_settings, train
 from forethought.training.forward import add_taught_head
-from forethought.training.held_out import HeldOutRows, Standing, standing
+from forethought.training.held_out import HeldOutRows, stale
 from forethought.training.methods.hidden_states import CircuitBreakerObjective
 from forethought.training.objective import PairedObjective, paired_loss
 from forethought.training.rows import TokenRow, collate
@@ -57,27 +57,37 @@ def _history(*losses: tuple[float, float]) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("losses", "expected"),
     [
-        ([], Standing(0, 0)),
-        ([(2.0, 1.0)], Standing(10, 0)),
-        ([(2.0, 1.0), (1.5, 1.2)], Standing(20, 0)),
-        # Neither falls: stale. One of them falls: not stale, and the sum says which is best.
-        ([(2.0, 1.0), (2.1, 1.0), (2.0, 1.1)], Standing(10, 2)),
-        ([(2.0, 1.0), (2.5, 0.9), (2.5, 0.8)], Standing(10, 0)),
-        ([(2.0, 1.0), (2.1, 1.0), (1.9, 1.0), (1.9, 1.0)], Standing(30, 1)),
+        ([], 0),
+        ([(2.0, 1.0)], 0),
+        ([(2.0, 1.0), (1.5, 1.2)], 0),
+        # Neither falls: stale. One of them falls: not stale.
+        ([(2.0, 1.0), (2.1, 1.0), (2.0, 1.1)], 2),
+        ([(2.0, 1.0), (2.5, 0.9), (2.5, 0.8)], 0),
+        ([(2.0, 1.0), (2.1, 1.0), (1.9, 1.0), (1.9, 1.0)], 1),
     ],
 )
-def test_standing_by_hand(losses: list[tuple[float, float]], expected: Standing) -> None:
-    assert standing(_history(*losses), EarlyStop(), 1.0) == expected
+def test_what_is_stale_by_hand(losses: list[tuple[float, float]], expected: int) -> None:
+    assert stale(_history(*losses)) == expected
 
 
-def test_what_counts_as_a_gain_and_as_best_is_set() -> None:
+def test_what_counts_as_a_gain_is_set() -> None:
     history = _history((2.0, 1.0), (1.95, 1.0), (1.85, 1.3))
-    assert standing(history, EarlyStop(), 1.0) == Standing(20, 0)
+    assert stale(history) == 0
     # Below the best by a tenth or more; the best stays 2.0 until then.
-    assert standing(history, EarlyStop(min_delta=0.1), 1.0) == Standing(20, 0)
-    assert standing(history[:4], EarlyStop(min_delta=0.1), 1.0) == Standing(20, 1)
-    # Harmless rows at a tenth of the weight: 1.85 + 0.13 is least.
-    assert standing(history, EarlyStop(), 0.1) == Standing(30, 0)
+    assert stale(history, 0.1) == 0
+    assert stale(history[:4], 0.1) == 1
+
+
+@pytest.mark.parametrize(("weight", "best"), [(1.0, 4), (0.1, 6)])
+def test_the_kept_step_has_the_least_of_both_terms_as_they_are_weighed(
+    weight: float, best: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums of 3, 2.95 and 3.15; with harmless rows at a tenth of the weight 2.1, 2.05 and 1.98."""
+    left = iter([(2.0, 1.0), (1.95, 1.0), (1.85, 1.3)])
+    monkeypatch.setattr(HeldOutRows, "__call__", lambda *_: dict(zip(("refusal", "benign"), next(left), strict=True)))
+    config = FITTED.model_copy(update={"epochs": 1, "benign_weight": weight})
+    counts = train(str(tiny_folder()), make_rows(), config, tmp_path, held_out=HELD)
+    assert (counts["kept_step"], counts["stopped_early"]) == (best, 0)
 
 
 def test_training_ends_when_nothing_is_gained_and_the_best_weights_are_kept(
@@ -96,14 +106,13 @@ def test_training_ends_when_nothing_is_gained_and_the_best_weights_are_kept(
     assert steps == list(range(1, 11))
     assert measure.asked == 5
     assert counts["steps"] == 10
-    expected = {"best_step": 4, "kept_step": 4, "stopped_early": 1, "held_out_refusal": 2.0, "held_out_benign": 5.0}
+    expected = {"kept_step": 4, "stopped_early": 1, "held_out_refusal": 2.0, "held_out_benign": 5.0}
     assert {name: counts[name] for name in expected} == expected
     saved = load_file(tmp_path / "adapter_model.safetensors")
     best = at_step_4[0]
     assert all(torch.equal(value, best[name]) for name, value in saved.items())
     last = load_file(tmp_path / "checkpoints" / "checkpoint-10" / "adapter_model.safetensors")
     assert any(not torch.equal(value, last[name]) for name, value in saved.items())
-    assert not (tmp_path / "step.json").exists()
 
 
 def test_measuring_changes_nothing_of_a_training_that_goes_on_gaining(

@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from forethought.errors import ConfigError, ModelError, reason_of
 from forethought.manifest import key_of, write_json
 from forethought.models.weights import resolve_dtype, resolve_model
-from forethought.training.config import TrainConfig, is_first
+from forethought.training.config import EarlyStop, TrainConfig, is_first
 from forethought.training.forward import add_taught_head, pack_attention, suit_attention
-from forethought.training.held_out import HeldOutRows, HeldOutStop, copy_best
+from forethought.training.held_out import HeldOutRows, HeldOutStop, best_counts
 from forethought.training.objective import Objective, PairedObjective
 from forethought.training.rows import TokenRow, collate
 from forethought.training.streamed import RowSet
@@ -53,7 +53,8 @@ def train(
     `held_out` is rows of both terms: training ends as `config.early_stop` says (None: as its defaults say), and the
     weights that were best on them are saved.
     Returns counts: rows, tokens, steps, the share of time spent waiting for data, the last value of each loss term, and
-    of held-out rows the best step's losses, which step's weights were kept and whether training was ended early.
+    of held-out rows the best step's losses, which step that is (its weights are kept) and whether training was ended
+    early.
     Raises ModelError for a base model that can't be loaded, and where `out` holds checkpoints of another training;
     ConfigError for settings that don't go together or need what is not there.
     """
@@ -63,39 +64,43 @@ def train(
     said = [base, rows.key, config.model_dump(), repr(objective), held_out and RowSet.of(held_out).key]
     claim(out, key_of(said))
     model, tokenizer = _load(base, config, max(rows.lengths.tolist(), default=0))
+    measure = None if held_out is None else HeldOutRows(held_out, tokenizer.pad_token_id, config.batch_size)
+    stop = config.early_stop or EarlyStop()
     trainer = ObjectiveTrainer(
         model=model,
-        args=arguments(config, out),
+        args=arguments(config, out, None if measure is None else stop.every),
         train_dataset=rows.trained,
+        eval_dataset=None if measure is None else rows.trained,  # asked for, and not looked at: `measure` has its own
         processing_class=tokenizer,
         data_collator=partial(collate, pad_id=tokenizer.pad_token_id),
         peft_config=lora(config, model.config.num_hidden_layers) if config.method == "lora" else None,
         callbacks=[
             *([Progress(on_step)] if on_step is not None else []),
             *tracker_callbacks(config.trackers, out),
+            *([] if measure is None else [HeldOutStop(stop)]),
         ],
         objective=objective,
+        measure=measure,
+        benign_weight=config.benign_weight,
         sampler=PairedSampler(rows.lengths.tolist(), rows.terms.tolist(), config.batch_size, config.seed),
     )
     if config.initial_noise and config.method == "lora":
         disturb(trainer.model, config.initial_noise, config.seed)
-    stop = None
-    if held_out is not None:
-        stop = HeldOutStop(trainer, HeldOutRows(held_out, tokenizer.pad_token_id, config.batch_size), config, out)
-        trainer.add_callback(stop)
     trainer.remove_callback(PrinterCallback)  # progress goes to `on_step`, not to the terminal
     last = last_checkpoint(out)
     began = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     seconds = time.perf_counter() - began
-    kept = _save(trainer, tokenizer, stop, out)
+    trainer.save_model(str(out))
+    if is_first():
+        tokenizer.save_pretrained(str(out))
     return {
         "rows": float(len(rows)),
         "tokens": float(rows.tokens * config.epochs),
         "steps": float(trainer.state.global_step),
         "data_wait_share": trainer.data_wait_s / seconds,
         **_last_terms(trainer.state.log_history),
-        **kept,
+        **({} if measure is None else best_counts(trainer.state)),
     }
 
 
@@ -117,21 +122,6 @@ def check_settings(config: TrainConfig, objective: Objective, held_out: Sequence
             "this objective may look at states row by row, which packed rows have not",
             "Set packing: false",
         )
-
-
-def _save(trainer: ObjectiveTrainer, tokenizer: Any, stop: HeldOutStop | None, out: Path) -> dict[str, float]:
-    """Saves the weights, the best where something was held out, and returns what is to be said of those."""
-    best = stop.best(trainer.state) if stop is not None else None
-    if best is None:
-        trainer.save_model(str(out))
-    elif is_first():
-        copy_best(best, out)
-    if is_first():
-        tokenizer.save_pretrained(str(out))
-    if stop is None:
-        return {}
-    counts = stop.counts(trainer.state)
-    return counts | {"kept_step": counts["best_step"] if best is not None else float(trainer.state.global_step)}
 
 
 def _load(base: str, config: TrainConfig, longest: int) -> tuple[Any, Any]:

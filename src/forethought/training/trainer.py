@@ -23,7 +23,7 @@ from trl import SFTConfig, SFTTrainer
 from forethought.errors import ConfigError
 from forethought.models.weights import has_fast_bfloat16
 from forethought.training.config import Tracker, TrainConfig, is_first
-from forethought.training.held_out import PREFIX
+from forethought.training.held_out import PREFIX, HeldOutRows
 from forethought.training.objective import Objective, Step
 
 
@@ -122,6 +122,8 @@ def shard_on_cpu(accelerator: Any) -> bool:
     return True
 
 
+BEST_BY = "eval_total"
+"""What transformers chooses the best step by."""
 OnStep = Callable[[int, int, dict[str, float]], None]
 """(steps done, steps in all, last value of each term of the loss as `loss_TERM`)."""
 
@@ -129,9 +131,19 @@ OnStep = Callable[[int, int, dict[str, float]], None]
 class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's SFT trainer, whose loss is an Objective's and whose rows come from a PairedSampler."""
 
-    def __init__(self, *args: Any, objective: Objective, sampler: PairedSampler, **kwargs: Any) -> None:
-        self._objective = objective
-        self._sampler = sampler
+    control: Any
+
+    def __init__(
+        self,
+        *args: Any,
+        objective: Objective,
+        sampler: PairedSampler,
+        measure: HeldOutRows | None = None,
+        benign_weight: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        self._objective, self._sampler = objective, sampler
+        self._measure, self._benign_weight = measure, benign_weight
         self._terms: dict[str, list[float]] = defaultdict(list)
         self.data_wait_s = 0.0
         """Seconds in which nothing was done but wait for the next batch."""
@@ -156,6 +168,26 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         for name, value in values.items():
             self._terms[name].append(value)
         return (loss, {}) if return_outputs else loss
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The held-out losses of the model as it stands; the random state of training is not touched.
+
+        Returned is what the best step has the least of: refusal + weight * benign.
+        """
+        assert self._measure is not None
+        model = self.model_wrapped
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                losses = {term: round(value, 6) for term, value in self._measure(model).items()}
+        finally:
+            model.train(was_training)
+        self.log({PREFIX + term: value for term, value in losses.items()})
+        metrics = {BEST_BY: sum(loss * (self._benign_weight if term == "benign" else 1.0)
+                                for term, loss in losses.items())}  # fmt: skip
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if not self.control.should_training_stop:  # transformers asks after a step, and a run may have ended before
@@ -286,8 +318,9 @@ def shared_arguments(config: TrainConfig, out: Path) -> dict[str, Any]:
     }
 
 
-def arguments(config: TrainConfig, out: Path) -> SFTConfig:
-    """TRL's arguments for a config.
+def arguments(config: TrainConfig, out: Path, measured: int | None = None) -> SFTConfig:
+    """TRL's arguments for a config; with held-out rows, which are `measured` every so many steps, the best step's
+    weights are those that are left, and each measured step has a checkpoint.
 
     The batch is divided among processes, so that a recipe means the same on one device and on many.
     Raises ConfigError where it can't be divided.
@@ -298,7 +331,12 @@ def arguments(config: TrainConfig, out: Path) -> SFTConfig:
         num_train_epochs=config.epochs,
         lr_scheduler_type="cosine",
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-        save_steps=config.checkpoint_steps,
+        save_steps=measured or config.checkpoint_steps,
+        eval_strategy="steps" if measured else "no",
+        eval_steps=measured,
+        load_best_model_at_end=bool(measured),
+        metric_for_best_model=BEST_BY if measured else None,
+        greater_is_better=False if measured else None,
         logging_steps=5,
         report_to=reported_to(config.trackers),
         run_name=out.name,
