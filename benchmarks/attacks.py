@@ -29,7 +29,7 @@ from forethought.attempts.ask import run_suite
 from forethought.attempts.plan import make_plan
 from forethought.attempts.records import planned
 from forethought.cli.terminal import quiet
-from forethought.data.benchmarks.behaviors import Behavior, sample
+from forethought.data.behaviors import Behavior, sample
 from forethought.data.shipped import shipped_requests
 from forethought.metrics import Figure
 from forethought.models.conversation import Conversation, Failed

@@ -20,7 +20,7 @@ from forethought.attempts.ask import judge_run, run_suite
 from forethought.attempts.logs import write_logs
 from forethought.attempts.plan import make_plan
 from forethought.attempts.records import read_judged
-from forethought.data.benchmarks.behaviors import Behavior
+from forethought.data.behaviors import Behavior
 from forethought.judges.rules import Rules
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 from forethought.models.machine import peak_gib

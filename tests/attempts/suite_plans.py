@@ -8,7 +8,7 @@ from typing import Any
 from forethought.attacks.catalogue import parse_attack
 from forethought.attempts.plan import PlanSummary, make_plan
 from forethought.attempts.records import PlannedAttempt, planned
-from forethought.data.benchmarks.behaviors import CONTEXT_END, Behavior
+from forethought.data.behaviors import CONTEXT_END, Behavior
 from forethought.models.conversation import Conversation
 from forethought.records import user_request
 from tests.tiny import REFUSE_TEXT

@@ -14,7 +14,7 @@ from forethought.attacks.prepare import Preparation
 from forethought.attempts.ask import run_suite
 from forethought.attempts.budget import Fit, fit, make_plan_in_time, shrink
 from forethought.attempts.plan import PlanSummary
-from forethought.data.benchmarks.behaviors import Behavior
+from forethought.data.behaviors import Behavior
 from forethought.errors import InputError, ModelError
 from forethought.models.conversation import Conversation, Failed
 from tests.attempts.suite_plans import answer, behavior, rows

@@ -18,7 +18,7 @@ from forethought.attacks.base import Attack
 from forethought.attacks.prepare import Preparation
 from forethought.attempts.ask import RunCounts, run_suite
 from forethought.attempts.plan import PlanSummary, make_plan
-from forethought.data.benchmarks.behaviors import Behavior, sample
+from forethought.data.behaviors import Behavior, sample
 from forethought.errors import InputError, ModelError
 from forethought.manifest import key_of, write_json
 from forethought.models.conversation import Respondent

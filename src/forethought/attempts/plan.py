@@ -24,7 +24,7 @@ from forethought.attacks.catalogue import DIRECT, apply_attack, parse_attack
 from forethought.attacks.prepare import Preparation, prepare
 from forethought.attacks.rewritten import Unfit
 from forethought.attempts.records import PLAN_FILE, Attempt, Judged, PlannedAttempt
-from forethought.data.benchmarks.behaviors import Behavior
+from forethought.data.behaviors import Behavior
 from forethought.data.dedupe import remove_duplicates
 from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers
 from forethought.data.sources import sample

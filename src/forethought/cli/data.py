@@ -20,7 +20,7 @@ from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say, show_table
 
 if TYPE_CHECKING:
-    from forethought.data.benchmarks.behaviors import Behavior
+    from forethought.data.behaviors import Behavior
     from forethought.data.dedupe import OverlapReport
     from forethought.data.sources import Reading
     from forethought.report.data_page import Count, DataSummary, Lengths
@@ -256,8 +256,8 @@ def benchmark(
     if file is None:
         _show_layouts()
         return
-    from forethought.data.benchmarks.behaviors import sample
-    from forethought.data.benchmarks.load import load_benchmark
+    from forethought.data.behaviors import sample
+    from forethought.data.benchmarks import load_benchmark
 
     read = load_benchmark(file, layout, options.column_overrides(columns), harmful, skip_bad)
     behaviors = list(read.behaviors) if limit is None else sample(read.behaviors, limit, seed, by)
@@ -267,7 +267,7 @@ def benchmark(
     say(f"{len(read.behaviors)} behaviours{drawn}")
     _show_notes(
         {
-            "unlabelled": read.by_label[None],
+            "unlabelled": sum(one.request.harmful is None for one in read.behaviors),
             "with a context": sum(bool(one.context) for one in read.behaviors),
             "with a reference": sum(one.reference is not None for one in read.behaviors),
             "repeated and kept once": read.repeated,
@@ -284,7 +284,7 @@ def benchmark(
 
 def _show_layouts() -> None:
     """The layouts that ship, with the columns by which each is recognised."""
-    from forethought.data.benchmarks.layout import layouts
+    from forethought.data.benchmarks import layouts
 
     rows = []
     for layout in layouts().values():

@@ -39,7 +39,7 @@ from forethought.models.callspec import cost_of
 from forethought.progress import Progress
 
 if TYPE_CHECKING:
-    from forethought.data.benchmarks.behaviors import Behavior
+    from forethought.data.behaviors import Behavior
 
 _ALL_THE_TIME = 1e9
 _PILOT_FROM = 200

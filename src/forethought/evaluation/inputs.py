@@ -19,7 +19,7 @@ from forethought.records import Record
 if TYPE_CHECKING:
     from forethought.attacks.base import Attack
     from forethought.attacks.searches.base import Method
-    from forethought.data.benchmarks.behaviors import Behavior
+    from forethought.data.behaviors import Behavior
 
 SHIPPED = "shipped"
 """Our own requests: scenarios held out of training."""
@@ -139,7 +139,7 @@ def chosen_requests(settings: AttackSettings) -> Requests:
     Rows without a label count as harmful in a benchmark and as harmless in a control. Raises InputError and
     ConfigError as `load_benchmark` does.
     """
-    from forethought.data.benchmarks.behaviors import sample
+    from forethought.data.behaviors import sample
 
     harmful, own, said = _read(settings, settings.benchmarks or (SHIPPED,), "harmful", harmful=True)
     controls = settings.harmless or (() if own else (SHIPPED,))
@@ -180,7 +180,7 @@ def _read(
 
 
 def _shipped(name: str) -> tuple[list[Behavior], str]:
-    from forethought.data.benchmarks.behaviors import Behavior
+    from forethought.data.behaviors import Behavior
     from forethought.data.shipped import shipped_requests
 
     rows = [Behavior(id=r.id, benchmark=SHIPPED, request=r) for r in shipped_requests(name, "test")]
@@ -188,7 +188,7 @@ def _shipped(name: str) -> tuple[list[Behavior], str]:
 
 
 def _loaded(settings: AttackSettings, source: str, harmful: bool) -> tuple[list[Behavior], str]:
-    from forethought.data.benchmarks.load import load_benchmark
+    from forethought.data.benchmarks import load_benchmark
 
     # A layout and columns that are named are the benchmark's; a control is recognised by itself.
     named = (settings.layout, settings.columns) if harmful else (None, {})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from forethought.attacks.prepare import AskAttacker, Preparation, Rewrites
     from forethought.attacks.searches.base import Goal, Tools
     from forethought.attacks.searches.models import TextModel
-    from forethought.data.benchmarks.behaviors import Behavior
+    from forethought.data.behaviors import Behavior
     from forethought.models.local import LocalModel
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forethought.data.benchmarks.behaviors import Benchmark
-from forethought.data.benchmarks.load import load_benchmark
+from forethought.data.behaviors import Benchmark
+from forethought.data.benchmarks import load_benchmark
 
 KNOT, BOW, KITE = "How do I tie a knot?", "How do I tie a bow?", "How do I fly a kite?"
 JBB = {"Index": "0", "Goal": KNOT, "Target": "Sure", "Behavior": "Knots", "Category": "Ropes", "Source": "Original"}

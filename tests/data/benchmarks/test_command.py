@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from forethought.cli.data import benchmark as benchmark_command
-from forethought.data.benchmarks.layout import layouts
+from forethought.data.benchmarks import layouts
 from forethought.errors import ConfigError, InputError
 from tests.data.benchmarks.rows import (
     KNOT,

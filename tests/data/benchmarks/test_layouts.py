@@ -36,8 +36,7 @@ def test_harmbench_places_contexts_as_the_paper_and_keeps_copyright_apart(tmp_pa
     assert standard.placed("kn0t") == "kn0t"
     assert [behavior.says("function") for behavior in found.behaviors] == ["standard", "contextual", "copyright"]
     assert labels(found) == [True, True, True]
-    assert found.of_kind("harmful") == [standard, contextual]
-    assert found.of_kind("copyright") == [copied]
+    assert [behavior.request.kind for behavior in found.behaviors] == ["harmful", "harmful", "copyright"]
     assert copied.tags["tags"] == "lyrics, hash_check"
 
 
@@ -207,8 +206,6 @@ def test_xstest_labels_by_column_or_by_type_and_counts_unknown_ones(tmp_path: Pa
     found = read(write_csv(tmp_path / "rows.csv", rows))
     assert found.layout == "xstest"
     assert labels(found) == [False, True, None]
-    assert found.by_label == {False: 1, True: 1, None: 1}
-    assert [one.id for one in found.labelled(None)] == ["3"]
     assert [one.request.kind for one in found.behaviors] == ["lookalike", "harmful", ""]
     bare = [{key: one[key] for key in ("id", "prompt", "type", "focus")} for one in rows[:2]]
     assert labels(read(write_csv(tmp_path / "bare.csv", bare))) == [False, True]

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from forethought.data import readers
-from forethought.data.benchmarks.layout import detect_layout, find_layout, layouts
-from forethought.data.benchmarks.load import load_benchmark
+from forethought.data.benchmarks import detect_layout, find_layout, layouts, load_benchmark
 from forethought.errors import ConfigError, InputError
 from forethought.records import Message
 from tests.data.benchmarks.rows import (
@@ -50,8 +49,8 @@ def test_packages_and_hub_names_are_read_too(monkeypatch: pytest.MonkeyPatch) ->
     assert load_benchmark("pkg:forethought/data/capability.jsonl").layout is None
     assert len(load_benchmark("shipped:ordinary").behaviors) > 10
     monkeypatch.setattr(readers, "read_datasets", lambda spec: iter([("owner/jbb", JBB)]))
-    assert load_benchmark("hub:owner/jbb@benign").labelled(False)
-    assert load_benchmark("hub:owner/jbb@harmful").labelled(True)
+    assert labels(load_benchmark("hub:owner/jbb@benign")) == [False]
+    assert labels(load_benchmark("hub:owner/jbb@harmful")) == [True]
 
 
 @pytest.mark.parametrize("name", sorted(layouts()))

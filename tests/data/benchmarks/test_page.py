@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forethought.data.benchmarks.layout import layouts
+from forethought.data.benchmarks import layouts
 from tests.data.benchmarks.rows import (
     KNOT,
     labels,

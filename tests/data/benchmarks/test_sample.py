@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.benchmarks.behaviors import Behavior, sample
+from forethought.data.behaviors import Behavior, sample
 from forethought.errors import ConfigError
 from forethought.records import user_request
 from tests.data.benchmarks.rows import (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from pydantic import Field
 
@@ -51,16 +52,17 @@ class Behavior(Record):
         return known[name] if name in known else self.tags.get(name, "")
 
 
-class Benchmark(Record):
+@dataclass
+class Benchmark:
     """A benchmark as it was read, with all that was left out."""
 
     name: str
-    layout: str | None
+    layout: str | None = None
     """Name of the layout; None where the columns were guessed or named by the user."""
-    columns: tuple[str, ...]
+    columns: list[str] = field(default_factory=list)
     """How the columns were understood, a line a file."""
-    behaviors: tuple[Behavior, ...]
-    malformed: tuple[str, ...] = ()
+    behaviors: list[Behavior] = field(default_factory=list)
+    malformed: list[str] = field(default_factory=list)
     """Rows that were skipped because the user asked for it: place and fault."""
     without_text: int = 0
     """Rows, or languages of a row, that ask nothing."""
@@ -68,19 +70,19 @@ class Benchmark(Record):
     """Rows that stand there before in every respect; each is kept once."""
     renamed: int = 0
     """Rows whose id was another row's: they got `~2` and so on."""
+    _by_id: dict[str, list[Behavior]] = field(default_factory=dict, repr=False)
 
-    @property
-    def by_label(self) -> Counter[bool | None]:
-        """How many behaviours are harmful, harmless and unlabelled."""
-        return Counter(behavior.request.harmful for behavior in self.behaviors)
-
-    def labelled(self, harmful: bool | None) -> list[Behavior]:
-        """The behaviours with one label; None is those without."""
-        return [behavior for behavior in self.behaviors if behavior.request.harmful is harmful]
-
-    def of_kind(self, *kinds: str) -> list[Behavior]:
-        """The behaviours of some kinds: HarmBench's `copyright` rows never stand in a mean with `harmful` ones."""
-        return [behavior for behavior in self.behaviors if behavior.request.kind in kinds]
+    def add(self, behavior: Behavior) -> None:
+        """Keeps a behaviour once, under an id that no other has."""
+        known = self._by_id.setdefault(behavior.id, [])
+        if behavior in known:
+            self.repeated += 1
+            return
+        known.append(behavior)
+        if len(known) > 1:
+            self.renamed += 1
+            behavior = behavior.model_copy(update={"id": f"{behavior.id}~{len(known)}"})
+        self.behaviors.append(behavior)
 
 
 def sample(behaviors: Sequence[Behavior], n: int, seed: int, by: str = "category") -> list[Behavior]:
@@ -99,7 +101,16 @@ def sample(behaviors: Sequence[Behavior], n: int, seed: int, by: str = "category
         raise ConfigError(f"a sample of {n}", "is empty", "Draw at least 1")
     names = [name.strip() for name in by.split(",") if name.strip()]
     if len(behaviors) > 0:
-        _check(behaviors, names)
+        known = [
+            "category",
+            "label",
+            "kind",
+            "attack",
+            *sorted({tag for behavior in behaviors for tag in behavior.tags}),
+        ]
+        if unknown := [name for name in names if name not in known]:
+            fix = f"Use one of {', '.join(known)}"
+            raise ConfigError(f"'{unknown[0]}'", "is nothing that these behaviours have", fix)
     strata: dict[tuple[str, ...], list[tuple[str, str, int]]] = defaultdict(list)
     for place, behavior in enumerate(behaviors):
         stratum = tuple(behavior.says(name) for name in ("label", "kind", *names))
@@ -120,11 +131,3 @@ def _rank(behavior: Behavior, seed: int) -> tuple[str, str]:
 
     own = digest(f"{behavior.request.id}\x1f{behavior.request.operator or ''}")
     return (digest(behavior.request.family) if behavior.request.family else own), own
-
-
-def _check(behaviors: Sequence[Behavior], names: Sequence[str]) -> None:
-    tags = sorted({tag for behavior in behaviors for tag in behavior.tags})
-    known = ["category", "label", "kind", "attack", *tags]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"'{name}'", "is nothing that these behaviours have", f"Use one of {', '.join(known)}")
