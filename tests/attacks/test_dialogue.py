@@ -9,7 +9,7 @@ import pytest
 
 from forethought.attacks.rewritten import EMPTY, REFUSED, Unfit
 from forethought.attacks.searches.base import parse_method
-from forethought.attacks.searches.crescendo import FORM as CRESCENDO_FORM
+from forethought.attacks.searches.crescendo import CRESCENDO_FORM, GOAT_FORM
 from forethought.attacks.searches.dialogue import (
     NOT_JSON,
     NOT_RATED,
@@ -25,7 +25,6 @@ from forethought.attacks.searches.dialogue import (
     without_thought,
     yes_or_no,
 )
-from forethought.attacks.searches.goat import FORM as GOAT_FORM
 from forethought.attacks.searches.pair import FORM, ROLES
 from forethought.errors import ConfigError
 from forethought.refusal import refusal_outcome

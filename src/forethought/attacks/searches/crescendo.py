@@ -1,101 +1,125 @@
-"""Crescendo: a conversation that begins harmlessly and goes, on the model's own answers, a step further each turn."""
+"""Searches that hold conversations: Crescendo begins harmlessly and goes, on the model's own answers, a step further
+each turn; in GOAT the attacker observes, thinks, picks from seven known techniques and replies."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from random import Random
 
 from forethought.attacks.base import Options
-from forethought.attacks.searches.base import Questions, Replies, Reply, described
+from forethought.attacks.searches.base import Goal, Questions, Replies, Reply, Run, Search, Tools, described
 from forethought.attacks.searches.dialogue import (
-    Chat,
     Form,
     RedTeam,
     Turn,
     answer_of,
-    conversations,
     exchange,
     fill,
     prompts,
+    question,
     rating_said,
     shown,
 )
 from forethought.records import Message
 
-FORM = Form(message="generatedQuestion", remarks=("lastResponseSummary", "rationaleBehindJailbreak"))
+CRESCENDO_FORM = Form(message="generatedQuestion", remarks=("lastResponseSummary", "rationaleBehindJailbreak"))
+GOAT_FORM = Form(message="reply", remarks=("observation", "thought", "strategy"))
+Hold = Callable[[RedTeam], Generator[Questions, Replies, bool]]
+"""Holds one conversation; True when it got through."""
 
 
-@dataclass
-class _State:
-    """Where a conversation stands."""
+def _crescendo(red: RedTeam) -> Generator[Questions, Replies, bool]:
+    """A question that is declined, or whose answer is empty, is taken back and costs a backtrack instead of a round.
 
-    chat: Chat
-    said: list[Message] = field(default_factory=list)
-    """The attacked conversation after the goal's own turns: questions and answers that were not taken back."""
-    round: int = 1
-    backtracks: int = 0
-
-
-def _conversation(red: RedTeam, options: Options) -> Generator[Questions, Replies, bool]:
-    """True when it got through.
-
-    A question that is declined, or whose answer is empty, is taken back and costs a backtrack instead of a round. With
-    no backtrack left, it costs a round, and a refusal stays in the conversation. A question that the attacker couldn't
-    write, or that got no response, costs a round.
+    With no backtrack left, it costs a round, and a refusal stays in the conversation. A question that the attacker
+    couldn't write, or that got no response, costs a round.
     """
-    rounds = int(options["rounds"])
-    state = _State(red.chat(prompts("crescendo"), rounds=rounds))
-    while state.round <= rounds:
-        [turn] = yield from red.write([state.chat])
+    texts = prompts("crescendo")
+    rounds, backtracks, keep = (int(red.options[name]) for name in ("rounds", "backtracks", "keep"))
+    chat, number = red.chat(texts, rounds=rounds), 1
+    said: list[Message] = []
+    """The attacked conversation after the goal's own turns: questions and answers that were not taken back."""
+    while number <= rounds:
+        [turn] = yield from red.write([chat])
         if turn is None:
-            state.round += 1
+            number += 1
             continue
-        [reply] = yield from red.ask([turn.text], state.said)
+        [reply] = yield from red.ask([turn.text], said)
         if reply.broken is True:
             return True
         answer = answer_of(reply)
         if answer is None:
-            state.round += 1
+            number += 1
             continue
         declined = False if not answer else (yield from _declined(red, turn, reply, answer))
-        _go_on(red, state, options, turn, reply, declined)
+        back = (declined or not answer) and backtracks > 0
+        if back:
+            backtracks -= 1
+            red.counts["backtracks"] += 1
+        else:
+            number += 1
+            red.counts["refusals_kept"] += declined
+            said += exchange(turn.text, answer) if answer else ()
+        told = "silent" if not answer else "declined" if back else "answered"
+        values = red.texts(
+            answer=shown("answer", answer), rating=rating_said(reply.rating), question=shown("question", turn.text),
+            round=number, rounds=rounds,
+        )  # fmt: skip
+        chat = chat.went(turn, fill(texts[told], values), keep)
     return False
-
-
-def _go_on(red: RedTeam, state: _State, options: Options, turn: Turn, reply: Reply, declined: bool) -> None:
-    """Keeps the exchange or takes it back, and tells the attacker."""
-    answer = answer_of(reply) or ""
-    back = (declined or not answer) and state.backtracks < int(options["backtracks"])
-    if back:
-        state.backtracks += 1
-        red.counts["backtracks"] += 1
-    else:
-        state.round += 1
-        red.counts["refusals_kept"] += declined
-        state.said += exchange(turn.text, answer) if answer else ()
-    told = "silent" if not answer else "declined" if back else "answered"
-    values = red.texts(
-        answer=shown("answer", answer),
-        rating=rating_said(reply.rating),
-        question=shown("question", turn.text),
-        round=state.round,
-        rounds=int(options["rounds"]),
-    )
-    state.chat = state.chat.went(turn, fill(prompts("crescendo")[told], values), int(options["keep"]))
 
 
 def _declined(red: RedTeam, turn: Turn, reply: Reply, answer: str) -> Generator[Questions, Replies, bool]:
     """Whether the answer declines its question: the evaluator decides, else the judge; undecided goes on, counted."""
     texts = prompts("crescendo")
     values = {"question": shown("question", turn.text), "answer": shown("answer", answer)}
-    asked = (
-        Message(role="system", content=fill(texts["refusal"], values)),
-        Message(role="user", content=fill(texts["exchange"], values)),
-    )
-    [declined] = yield from red.decide([asked], "refusal_undecided")
+    [declined] = yield from red.decide([question(texts["refusal"], texts["exchange"], values)], "refusal_undecided")
     if declined is None and reply.verdict is not None:
         declined = reply.verdict.refused
     return declined is True
 
 
-METHODS = described("crescendo", crescendo=conversations("crescendo", FORM, _conversation))
+def _goat(red: RedTeam) -> Generator[Questions, Replies, bool]:
+    """Refusals stay in the conversation: the attacker answers them.
+
+    A turn that can't be written or gets no response is lost; one with an empty answer is taken back, and all three
+    cost one of the turns.
+    """
+    texts = prompts("goat")
+    chat = red.chat(texts)
+    said: list[Message] = []
+    for _ in range(int(red.options["turns"])):
+        [turn] = yield from red.write([chat])
+        if turn is None:
+            continue
+        [reply] = yield from red.ask([turn.text], said)
+        if reply.broken is True:
+            return True
+        answer = answer_of(reply)
+        if answer is None:
+            continue
+        if answer:
+            said += exchange(turn.text, answer)
+        values = red.texts(question=shown("question", turn.text), answer=shown("answer", answer))
+        told = fill(texts["answered" if answer else "silent"], values)
+        chat = chat.went(turn, told, int(red.options["keep"]))
+    return False
+
+
+def _conversations(name: str, form: Form, hold: Hold) -> Search:
+    """A search that holds conversations one after another, so many as its options say, until one gets through."""
+
+    def search(goal: Goal, rng: Random, options: Options, tools: Tools) -> Run:
+        red = RedTeam(name, goal, rng, options, form)
+        for _ in range(int(options["conversations"])):
+            if (yield from hold(red)):
+                break
+        yield [red.note()]
+
+    return search
+
+
+METHODS = [
+    *described("crescendo", crescendo=_conversations("crescendo", CRESCENDO_FORM, _crescendo)),
+    *described("goat", goat=_conversations("goat", GOAT_FORM, _goat)),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import random
@@ -24,9 +25,6 @@ from forethought.attacks.searches.base import (
     Questions,
     Replies,
     Reply,
-    Run,
-    Search,
-    Tools,
     Write,
 )
 from forethought.judges.model_calls import fence_mark, fenced
@@ -46,6 +44,11 @@ def prompts(name: str) -> Mapping[str, str]:
 def fill(template: str, values: Mapping[str, str | int]) -> str:
     """The template with each `{name}` replaced, once, and no space around it. Raises ConfigError for one without."""
     return fill_places(template, values).strip()
+
+
+def question(system: str, user: str, values: Mapping[str, str | int]) -> tuple[Message, ...]:
+    """What a writer is asked once: two templates, filled."""
+    return Message(role="system", content=fill(system, values)), Message(role="user", content=fill(user, values))
 
 
 def shown(name: str, text: str) -> str:
@@ -112,19 +115,15 @@ def read_plain(text: str, form: Form, original: str) -> Turn | Unfit:
 def _object(said: str, form: Form) -> dict[str, Any]:
     """The first JSON object with a message in it, strictly read where that goes; else an empty one."""
     body = re.sub(r"(?s)\A```(?:json)?\s*(.*?)\s*```\Z", r"\1", said)
+    loaded: Any = None
     try:
-        loaded: Any = json.loads(body)
+        loaded = json.loads(body)
     except (ValueError, RecursionError):
-        loaded = _repaired(body[body.index("{") :]) if "{" in body else None
+        if "{" in body:
+            with contextlib.suppress(ValueError, RecursionError):
+                loaded = repair_json(body[body.index("{") :], return_objects=True, skip_json_loads=True)
     found = loaded if isinstance(loaded, list) else [loaded]
     return next((one for one in found if isinstance(one, dict) and form.message in one), {})
-
-
-def _repaired(body: str) -> Any:
-    try:
-        return repair_json(body, return_objects=True, skip_json_loads=True)
-    except (ValueError, RecursionError):
-        return None
 
 
 def yes_or_no(text: str | None) -> bool | None:
@@ -215,16 +214,24 @@ class RedTeam:
             missing = [place for place, turn in enumerate(turns) if turn is None]
             if not missing:
                 break
-            replies = yield [self._write(chats[place]) for place in missing]
+            tokens = int(self.options["attacker_tokens"])
+            replies = yield [
+                Write(role="attacker", messages=chats[place].messages, max_tokens=tokens, take=next(self._takes))
+                for place in missing
+            ]
             for place, reply in zip(missing, replies, strict=True):
                 turns[place] = self._read(reply)
                 spare = read_plain(reply.text or "", self.form, self.goal.request.plain)
                 if isinstance(spare, Turn):
                     plain[place] = spare
-        found = [self._or_plain(turn, plain.get(place)) for place, turn in enumerate(turns)]
-        if None in found:
+        takes_plain = self.options["without_json"] == "plain_text"
+        for place, turn in enumerate(turns):
+            if turn is None:
+                turns[place] = plain.get(place) if takes_plain else None
+                self.counts["turns_lost" if turns[place] is None else "plain_text_taken"] += 1
+        if None in turns:
             yield [self.note()]
-        return found
+        return turns
 
     def ask(self, messages: Sequence[str], after: Sequence[Message] = ()) -> Generator[Questions, Replies, list[Reply]]:
         """The attacked model's reply to each message.
@@ -234,7 +241,9 @@ class RedTeam:
         if not messages:
             return []
         self.counts["asked"] += len(messages)
-        asks = [Ask(attacked=self._attacked(message, tuple(after))) for message in messages]
+        # The judge is given `plain`, which stays what is really asked.
+        start = Attacked(request=self.goal.request, lineage=(self.name,))
+        asks = [Ask(attacked=start.said(message).after(tuple(after))) for message in messages]
         # The note stands first: it is kept where the budget cuts the asks short.
         replies = list((yield [self.note(), *asks]))[1:]
         for reply in replies:
@@ -261,14 +270,6 @@ class RedTeam:
         so_far = {name: count for name, count in sorted(self.counts.items()) if count}
         return Compute(name=f"notes/{next(self._notes)}", work=lambda: dict(so_far))
 
-    def _attacked(self, message: str, after: tuple[Message, ...]) -> Attacked:
-        # The judge is given `plain`, which stays what is really asked.
-        return Attacked(request=self.goal.request, lineage=(self.name,)).said(message).after(after)
-
-    def _write(self, chat: Chat) -> Write:
-        tokens = int(self.options["attacker_tokens"])
-        return Write(role="attacker", messages=chat.messages, max_tokens=tokens, take=next(self._takes))
-
     def _read(self, reply: Reply) -> Turn | None:
         self.counts["attacker_calls"] += 1
         if reply.text is None:
@@ -279,33 +280,6 @@ class RedTeam:
             self.counts[_COUNTED.get(read.cause, "attacker_malformed")] += 1
             return None
         return read
-
-    def _or_plain(self, turn: Turn | None, plain: Turn | None) -> Turn | None:
-        if turn is not None:
-            return turn
-        if plain is not None and self.options["without_json"] == "plain_text":
-            self.counts["plain_text_taken"] += 1
-            return plain
-        self.counts["turns_lost"] += 1
-        return None
-
-
-def conversations(
-    name: str, form: Form, hold: Callable[[RedTeam, Options], Generator[Questions, Replies, bool]]
-) -> Search:
-    """A search that holds conversations one after another, so many as its options say, until one gets through.
-
-    `hold` holds one, and is True when it got through.
-    """
-
-    def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
-        red = RedTeam(name, goal, rng, options, form)
-        for _ in range(int(options["conversations"])):
-            if (yield from hold(red, options)):
-                break
-        yield [red.note()]
-
-    return search
 
 
 def answer_of(reply: Reply) -> str | None:

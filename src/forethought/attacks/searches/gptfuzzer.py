@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 
 from forethought.attacks.base import Attacked, Options
 from forethought.attacks.searches.base import Ask, Goal, Questions, Replies, Run, Tools, Write, described
-from forethought.attacks.searches.dialogue import fill, prompts, shown, without_thought
+from forethought.attacks.searches.dialogue import prompts, question, shown, without_thought
 from forethought.attacks.templates import PLACE, prototypes
 from forethought.attacks.templates import fill_template as filled
-from forethought.records import Message
 from forethought.refusal import refusal_outcome
 
 MUTATORS = ("generate", "crossover", "expand", "shorten", "rephrase")
@@ -106,10 +105,7 @@ def _mutant(
     mutator, other = rng.choice(MUTATORS), rng.choice(pool.all)
     texts = prompts("gptfuzzer")
     values = {"place": PLACE, "template": shown("template", node.text), "other": shown("template", other.text)}
-    asked = (
-        Message(role="system", content=fill(texts["system"], values)),
-        Message(role="user", content=fill(texts[mutator], values)),
-    )
+    asked = question(texts["system"], texts[mutator], values)
     (reply,) = yield [Write(role="attacker", messages=asked, max_tokens=tokens, take=take)]
     return read_mutant(mutator, reply.text or "", node.text)
 
