@@ -123,10 +123,10 @@ def show_attack(run: AttackRun) -> None:
         say(f"Not run: {name}: {why}", "dim")
     for warning in run.warnings:
         say(warning, "yellow")
-    say(run.control.says, "dim")
+    say(run.readability, "dim")
     for one in run.comparisons:
         say(f"against {run.compared_name}: {one}")
-    if run.compared is not None and not run.comparisons:
+    if run.compared_name and not run.comparisons:
         say(f"No attempt stands in both runs, this one and that of {run.compared_name}: nothing is compared", "yellow")
     say(f"Page: {run.page}")
     say(f"Figures: {run.results}")

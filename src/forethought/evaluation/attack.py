@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from rich.table import Table
 from forethought.attacks.base import Attack, Given
 from forethought.attacks.catalogue import DIRECT, seen_in_training, why_not
 from forethought.attacks.searches import base as searches
-from forethought.attacks.searches.base import Goal, Method, opening_of
+from forethought.attacks.searches.base import Goal, opening_of
 from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.outcome import SearchProgress, SearchSettings
 from forethought.attempts.ask import cost_in_all, run_suite
@@ -27,13 +27,13 @@ from forethought.evaluation.report import (
     AttackRun,
     RunRecord,
     default_folder,
+    open_judge,
     read_run,
     report_run,
     write_run,
 )
 from forethought.evaluation.writers import Meter, Writers
-from forethought.judges.base import Judge
-from forethought.judges.catalogue import default_judge, get_judge
+from forethought.judges.catalogue import default_judge
 from forethought.model import Model, load
 from forethought.models.callspec import cost_of
 from forethought.progress import Progress
@@ -65,7 +65,7 @@ def attack(
     opened = model if isinstance(model, Model) else load(model)
     folder = out or default_folder(opened.where, opened.defence)
     _Attacking(opened, settings, folder, progress).run()
-    return _reported(folder, settings, results, False, show_harmful, progress)
+    return report_run(folder, settings, results, show_harmful, progress)
 
 
 def rejudge(
@@ -80,21 +80,7 @@ def rejudge(
 
     Raises InputError for a folder without a run.
     """
-    return _reported(folder, settings or AttackSettings(), results, True, show_harmful, progress or Progress())
-
-
-def _reported(
-    folder: Path, settings: AttackSettings, results: Path | None, anew: bool, show_harmful: bool, progress: Progress
-) -> AttackRun:
-    run = read_run(folder)
-    judge = open_judge(settings, folder, run)
-    return report_run(settings, folder, run, judge, results, anew, show_harmful, progress)
-
-
-def open_judge(settings: AttackSettings, folder: Path, run: RunRecord) -> Judge:
-    """The run's judge. Raises ConfigError or ModelError where there is none."""
-    policy = run.settings.policy if run.settings is not None else None
-    return get_judge(settings.judge, "harmful", folder / "judge-calls.jsonl", settings.judge_base_url, policy)
+    return report_run(folder, settings or AttackSettings(), results, show_harmful, progress or Progress(), anew=True)
 
 
 @dataclass(frozen=True)
@@ -120,14 +106,22 @@ class _Attacking:
         if settings.compare is not None:
             read_run(settings.compare)
         self._model, self._settings, self._folder, self._progress = model, settings, folder, progress
-        methods: list[Method]
-        static, methods, files = chosen_attacks(settings)
-        self._methods = methods
+        static, self._methods, files = chosen_attacks(settings)
         self._attacks: list[Attack] = list({attack.name: attack for attack in (DIRECT, *static)}.values())
         self._requests: Requests = chosen_requests(settings)
-        self._writers = Writers(settings, folder, model, progress)
-        self._given = _given(model, files)
-        self._causes = self._why_not()
+        known = model.settings
+        given = Given(files=files) if known is None else Given(policy=known.policy, format=known.format, files=files)
+        self._writers = writers = Writers(settings, folder, model, given, progress)
+        able, tools = model.respondent.able, writers.tools()
+        causes = {
+            one.name: why_not(one, writers.there, able.prefill, able.budget, given.files) for one in self._attacks
+        }
+        causes |= {one.name: searches.why_not(one, tools, writers.there, writers.rates) for one in self._methods}
+        self._causes = {name: cause for name, cause in causes.items() if cause}
+        """By name, why an attack or a search can't be run here."""
+        most = settings.goals
+        self._goals = min(most, len(self._requests.harmful)), min(most, len(self._requests.harmless))
+        """Harmful and harmless requests that each search is run for."""
 
     def run(self) -> None:
         """Raises ConfigError where the cost is not agreed to; nothing was asked then."""
@@ -156,21 +150,6 @@ class _Attacking:
     def _say(self, line: str, style: str = "") -> None:
         self._progress.say(f"[{style}]{escape(line)}[/{style}]" if style else escape(line))
 
-    def _why_not(self) -> dict[str, str]:
-        """By name, why an attack or a search can't be run here."""
-        able, writers = self._model.respondent.able, self._writers
-        found = {
-            one.name: why_not(one, writers.there, able.prefill, able.budget, self._given.files) for one in self._attacks
-        }
-        tools = writers.tools(self._given)
-        found |= {one.name: searches.why_not(one, tools, writers.there, writers.rates) for one in self._methods}
-        return {name: cause for name, cause in found.items() if cause}
-
-    def _goals(self) -> tuple[int, int]:
-        """Harmful and harmless requests that each search is run for."""
-        most = self._settings.goals
-        return min(most, len(self._requests.harmful)), min(most, len(self._requests.harmless))
-
     def _plan_table(self, seen: Sequence[str]) -> Table:
         """What will be run on how many requests, and what won't, with the cause."""
         table = Table("attack", "kind", "harmful", "harmless", "", title="Plan", title_justify="left")
@@ -179,7 +158,7 @@ class _Attacking:
             (one.name, one.title, one.kind, counts, "seen in training" if seen_in_training(one, seen) else "")
             for one in self._attacks
         ]
-        rows += [(one.name, one.name, "search", self._goals(), "") for one in self._methods]
+        rows += [(one.name, one.name, "search", self._goals, "") for one in self._methods]
         for name, title, kind, numbers, note in rows:
             cause = self._causes.get(name, "")
             shown = ("-", "-") if cause else tuple(map(str, numbers))
@@ -192,12 +171,13 @@ class _Attacking:
         run = [attack for attack in self._attacks if attack.name not in self._causes]
         methods = [method for method in self._methods if method.name not in self._causes]
         texts = [*self._requests.harmful, *self._requests.harmless]
-        queries = sum(self._goals()) * self._settings.query_budget
+        queries = sum(self._goals) * self._settings.query_budget
         asked = len(run) * len(texts) + queries * len(methods)
         written = sum(len(texts) for attack in run if "attacker" in attack.needs)
         written += sum(queries for method in methods if "attacker" in method.needs)
         writing_is_paid = self._writers.paid and written > 0
-        if not (self._is_paid and asked) and not writing_is_paid:
+        paid = self._model.paid or (self._model.local is None and self._settings.price is not None)
+        if not (paid and asked) and not writing_is_paid:
             return True
         longest = max((len(text.request.text) for text in texts), default=0)
         price = None if writing_is_paid else self._settings.price
@@ -207,10 +187,6 @@ class _Attacking:
         known = "unknown price (give the model's)" if cost is None else f"about ${cost:,.2f}"
         says = f"At most {asked:,} questions to the model and {written:,} texts of the attacker: {known}"
         return self._progress.agree(_Cost(asked + written, cost, says))
-
-    @property
-    def _is_paid(self) -> bool:
-        return self._model.paid or (self._model.local is None and self._settings.price is not None)
 
     def _static(self, run: RunRecord, held: float | None) -> RunRecord:
         """Plans the attacks that don't adapt, within the time where one is given, and asks."""
@@ -234,15 +210,14 @@ class _Attacking:
         if counts.stopped:
             self._say(f"Stopped: {counts.stopped}. What was not asked is unscored; the same call goes on", "yellow")
         if settings.control:
-            self._writers.run_control(folder / CONTROL, self._attacks, harmless, self._given)
+            self._writers.run_control(folder / CONTROL, self._attacks, harmless)
         return run.model_copy(update={"says": says.lstrip(", "), "attempts_per_s": rate or held, "cost": cost})
 
     def _plan(self, meter: Meter) -> tuple[PlanSummary, str, list[Behavior]]:
         """(the plan, what is known of its time, the harmless requests kept)."""
-        settings, writers = self._settings, self._writers
+        settings, how = self._settings, self._writers.preparation
         harmful, harmless = self._requests.harmful, self._requests.harmless
         many = len(self._attacks) * (len(harmful) + len(harmless))
-        how = writers.preparation(self._given, meter.able)
         if settings.minutes is None and many < _PILOT_FROM:
             return make_plan(self._folder, self._attacks, harmful, harmless, how), "", harmless
         seconds = _ALL_THE_TIME if settings.minutes is None else 60 * settings.minutes
@@ -254,7 +229,7 @@ class _Attacking:
             )  # fmt: skip
         kept = shrink(harmless, fit.harmless, settings.seed, by)
         if settings.minutes is None:
-            return summary, f", about {duration(summary.conversations / fit.rate)} at {fit.rate:.1f}/s", kept
+            return summary, f", about {_duration(summary.conversations / fit.rate)} at {fit.rate:.1f}/s", kept
         return summary, f", {fit}", kept
 
     def _search(self, run: RunRecord) -> RunRecord:
@@ -272,24 +247,16 @@ class _Attacking:
                 bar.show(state.done, state.total, f"{state.queries} queries, {state.broken} got through")
 
             judge = open_judge(settings, self._folder, run)
-            writers = self._writers
-            parties = Parties(self._model.respondent, judge, default_judge(), writers.attacker, writers.evaluator)
+            parties = Parties(self._model.respondent, judge, default_judge(), *self._writers.for_searches())
             chosen = SearchSettings(
                 budget=settings.query_budget, seed=settings.seed, max_answer_tokens=settings.max_answer_tokens
             )
-            tools = writers.tools(self._given, goals)
+            tools = self._writers.tools(goals)
             found = run_searches(self._methods, goals, parties, self._folder / SEARCHES, tools, chosen, told)
         return run.model_copy(update={"searches_not_run": found.not_run})
 
 
-def _given(model: Model, files: Mapping[str, Path]) -> Given:
-    """What attacks may use: the model's own policy and format, local files."""
-    if model.settings is None:
-        return Given(files=files)
-    return Given(policy=model.settings.policy, format=model.settings.format, files=files)
-
-
-def duration(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """As people say it."""
     if seconds < 90:
         return f"{seconds:.0f} s"

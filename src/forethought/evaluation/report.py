@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 
@@ -21,6 +20,7 @@ from forethought.attempts.records import read_judged, verdicts_file
 from forethought.errors import ConfigError, InputError
 from forethought.evaluation.inputs import AttackSettings
 from forethought.judges.base import Judge
+from forethought.judges.catalogue import get_judge
 from forethought.judges.known import known_error
 from forethought.manifest import file_hash, input_hashes, write_json
 from forethought.measure.comprehension import readability_warnings, readable_styles
@@ -116,32 +116,11 @@ def write_run(folder: Path, run: RunRecord) -> float | None:
                 f"holds a run of {held.model}" + (", as it was before" if held.model == run.model else ""),
                 "Give another --out, or remove the folder",
             )
-    content: dict[str, Any] = run.model_dump(mode="json")
-    write_json(folder / RUN_FILE, content)
+    write_json(folder / RUN_FILE, run.model_dump(mode="json"))
     return rate
 
 
 # The end of an attack run: judged, summed up, written as page, figures and logs. Asks only the judge.
-
-PAGE, RESULTS, LOGS = "attack.html", "results.json", "logs"
-_MODEL, _OTHER = "model", "compared"
-
-
-@dataclass(frozen=True)
-class _Control:
-    """What decides which styles are readable."""
-
-    measured: Mapping[str, Figure]
-    says: str
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """Another run on the same requests."""
-
-    name: str
-    rows: AttackRows
-    comparisons: list[Comparison] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -156,43 +135,55 @@ class AttackRun:
     report: AttackReport
     outcomes: Sequence[Outcome]
     """What came of each search."""
-    searches: Sequence[SearchResult]
-    """The outcomes by method."""
-    control: _Control
-    compared: _Compared | None
+    measured: Mapping[str, Figure]
+    """By style, how much of it the base model understands; empty where its answers are not there."""
+    readability: str
+    """What decides which styles are readable."""
+    compared_name: str
+    """The other run's model; empty where there is none."""
+    comparisons: Sequence[Comparison]
+    """Paired differences from the other run."""
     results: Path
     """The figures' file."""
 
     @property
     def page(self) -> Path:
         """The page of the run."""
-        return self.folder / PAGE
+        return self.folder / "attack.html"
 
     @property
     def logs(self) -> Path:
         """Logs of inspect-ai: everything that was asked and answered, unredacted."""
-        return self.folder / LOGS
+        return self.folder / "logs"
+
+    @property
+    def searches(self) -> list[SearchResult]:
+        """The outcomes by method."""
+        return search_results(self.outcomes)
 
     @property
     def figures(self) -> list[Figure]:
         """All figures, by stable names (`docs/attacking.md`)."""
-        found = [*self.report.figures(), *search_figures(self.outcomes), *_counts(self.run, self.rows, self.summary)]
-        return found + comparison_figures(self.comparisons, _MODEL, _OTHER)
+        answered = max(1, sum(one.response is not None for one in self.rows.rows))
+        spent = self.rows.tokens["reasoning"] + self.rows.tokens["answer"]
+        counts = [
+            Figure(name="attempts", value=float(self.summary.attempts), unit="attempts"),
+            Figure(name="conversations", value=float(self.summary.conversations), unit="conversations"),
+            share([one.refused is None for one in self.rows.rows]).named("unscored"),
+            Figure(name="tokens", value=spent / answered, n=answered, unit="tokens"),
+        ]
+        if self.run.cost is not None:
+            counts.append(Figure(name="cost", value=self.run.cost, unit="US dollars"))
+        found = [*self.report.figures(), *search_figures(self.outcomes), *counts]
+        return found + comparison_figures(self.comparisons, "model", "compared")
 
     @property
     def warnings(self) -> list[str]:
         """What a reader should know before the table."""
-        return _warnings(self.rows, self.control)
-
-    @property
-    def compared_name(self) -> str:
-        """The other run's model; empty where there is none."""
-        return self.compared.name if self.compared is not None else ""
-
-    @property
-    def comparisons(self) -> list[Comparison]:
-        """Paired differences from the other run."""
-        return self.compared.comparisons if self.compared is not None else []
+        cells = too_many_unscored(self.rows.rows).items()
+        lines = [f"{part:.0%} of the answers in {cell} are unscored" for cell, part in cells]
+        lines += [f"{count} attempts are unscored: {cause}" for cause, count in self.rows.causes.most_common()]
+        return [*lines, *readability_warnings(self.measured)]
 
     @property
     def unscored(self) -> float:
@@ -206,33 +197,52 @@ class AttackRun:
         return self.unscored > UNSCORED_LIMIT
 
 
+def open_judge(settings: AttackSettings, folder: Path, run: RunRecord) -> Judge:
+    """The run's judge. Raises ConfigError or ModelError where there is none."""
+    policy = run.settings.policy if run.settings is not None else None
+    return get_judge(settings.judge, "harmful", folder / "judge-calls.jsonl", settings.judge_base_url, policy)
+
+
 def report_run(
-    settings: AttackSettings,
     folder: Path,
-    run: RunRecord,
-    judge: Judge,
+    settings: AttackSettings,
     results: Path | None,
-    anew: bool,
     show_harmful: bool,
     progress: Progress,
+    anew: bool = False,
 ) -> AttackRun:
     """Judges what has no verdict, `anew` everything, and writes page, figures and logs.
 
     Raises InputError where nothing was asked.
     """
-    summary = _planned(folder)
-    rows = _judged(folder, judge, progress, anew)
+    run = read_run(folder)
+    judge = open_judge(settings, folder, run)
+    if anew:
+        verdicts_file(folder, judge.name).unlink(missing_ok=True)
+    summary, rows = _planned(folder), _judged(folder, judge, progress)
     outcomes = list(read_outcomes(folder / SEARCHES))
-    other = None
-    if settings.compare is not None:
-        other = _Compared(read_run(settings.compare).name, _judged(settings.compare, judge, progress))
-    control = _control(folder, run, rows, judge, other, settings, progress)
-    error = known_error(judge.name, judge.measure)
+    other = None if settings.compare is None else read_run(settings.compare)
+    others = [] if settings.compare is None else _judged(settings.compare, judge, progress).rows
+    measured: dict[str, Figure] = {}
+    whose = ""
+    if run.settings is None:
+        measured, whose = understood(rows.rows), "its own answers"
+    elif other is not None and other.settings is None:
+        measured, whose = understood(others), f"the answers of {other.name}"
+    elif (folder / CONTROL / "plan.json").is_file():
+        measured, whose = understood(_judged(folder / CONTROL, judge, progress).rows), "its base model's answers"
+    if not whose:
+        readability = "a guess by attack: compare with a run of the base model, or ask for a control"
+    elif not readable_styles(measured):
+        readability = "a guess by attack: too few answers to harmless requests tell"
+    else:
+        readability = f"measured on {whose} to harmless requests, else guessed"
     attacks = [parse_attack(name) for name in summary.attacks]
-    report = attack_report(rows.rows, attacks, run.seen, control.measured, error)
+    report = attack_report(rows.rows, attacks, run.seen, measured, known_error(judge.name, judge.measure))
+    comparisons = compare(rows.rows, others, [result.name for result in report.of("unseen")]) if other else []
     done = AttackRun(
-        folder, run, judge, rows, summary, report, outcomes, search_results(outcomes), control,
-        _against(rows, other, report) if other is not None else None, results or folder / RESULTS,
+        folder, run, judge, rows, summary, report, outcomes, measured, f"Which styles it reads is {readability}",
+        other.name if other is not None else "", comparisons, results or folder / "results.json",
     )  # fmt: skip
     _write_figures(done, settings)
     _write_page(done, show_harmful)
@@ -241,73 +251,48 @@ def report_run(
 
 
 def _planned(folder: Path) -> PlanSummary:
-
     path = folder / SUMMARY_FILE
     if not path.is_file():
         raise InputError(folder, "holds no attack run that was asked", "Run it without --rejudge")
     return PlanSummary.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _judged(folder: Path, judge: Judge, progress: Progress, anew: bool = False) -> AttackRows:
-    """All attempts with their verdicts. `anew` forgets the verdicts that this judge has given."""
-
-    if anew:
-        verdicts_file(folder, judge.name).unlink(missing_ok=True)
+def _judged(folder: Path, judge: Judge, progress: Progress) -> AttackRows:
+    """All attempts with their verdicts."""
     with progress.bar("judging") as bar:
         bar.total(_planned(folder).attempts)
         judge_run(folder, judge, on_progress=bar.advance)
     return collect(read_judged(folder, judge.name), judge.measure)
 
 
-def _control(
-    folder: Path,
-    run: RunRecord,
-    rows: AttackRows,
-    judge: Judge,
-    other: _Compared | None,
-    settings: AttackSettings,
-    progress: Progress,
-) -> _Control:
-    """The base model's comprehension by style, from whichever run has its answers."""
-
-    if run.settings is None:
-        measured, whose = understood(rows.rows), "its own answers"
-    elif other is not None and settings.compare is not None and read_run(settings.compare).settings is None:
-        measured, whose = understood(other.rows.rows), f"the answers of {other.name}"
-    elif (folder / CONTROL / "plan.json").is_file():
-        measured, whose = understood(_judged(folder / CONTROL, judge, progress).rows), "its base model's answers"
-    else:
-        return _Control(
-            {},
-            "Which styles it reads is a guess by attack: compare with a run of the base model, or ask for a control",
-        )
-    if not readable_styles(measured):
-        return _Control(
-            measured, "Which styles it reads is a guess by attack: too few answers to harmless requests tell"
-        )
-    return _Control(measured, f"Which styles it reads is measured on {whose} to harmless requests, else guessed")
-
-
-def _against(rows: AttackRows, other: _Compared, report: AttackReport) -> _Compared:
-
-    unseen = [result.name for result in report.of("unseen")]
-    found = compare(rows.rows, other.rows.rows, unseen)
-    return _Compared(other.name, other.rows, found)
-
-
 def _write_page(done: AttackRun, show_harmful: bool) -> None:
-
+    run, summary = done.run, done.summary
+    settings = {
+        "model": run.model,
+        "suite": run.suite or "attacks named one by one",
+        "requests": "; ".join(run.sources),
+        "under each attack": f"{summary.harmful} harmful, {summary.harmless} harmless",
+        "attempts": f"{summary.attempts:,}, {summary.conversations:,} different conversations",
+        "time": run.says or "not limited",
+        "styles seen in training": ", ".join(run.seen)
+        or ("none" if run.settings is not None else "unknown: there is no training manifest"),
+        "judge": f"{done.judge.name} ({done.judge.measure})",
+        "longest answer": f"{run.max_answer_tokens} tokens",
+        "seed": str(run.seed),
+        "tokens": ", ".join(f"{count:,} {name}" for name, count in done.rows.tokens.items()),
+        "cost": "unknown" if run.cost is None else f"${run.cost:.2f}",
+    }
     page = AttackPage(
-        title=f"Attacks on {done.run.name}",
+        title=f"Attacks on {run.name}",
         report=done.report,
-        readability=done.control.says,
+        readability=done.readability,
         searches=done.searches,
-        not_run=done.summary.not_run,
-        searches_not_run=done.run.searches_not_run,
+        not_run=summary.not_run,
+        searches_not_run=run.searches_not_run,
         compared=done.compared_name,
         differences=done.comparisons,
         warnings=done.warnings,
-        settings=_settings(done.run, done.judge, done.rows, done.summary),
+        settings=list(settings.items()),
         judge=known_error(done.judge.name, done.judge.measure),
         examples=done.rows.examples,
         show_harmful=show_harmful,
@@ -321,47 +306,5 @@ def _write_figures(done: AttackRun, settings: AttackSettings) -> None:
     absent = {name: causes for name, causes in done.summary.not_run.items() if name not in ran}
     missing = {f"asr_{slug[name]}": "; ".join(causes) for name, causes in absent.items()}
     files = [*settings.benchmarks, *settings.harmless, *((settings.suite,) if settings.suite else ())]
-    inputs = input_hashes(files)
-    inputs |= {"plan.jsonl": file_hash(done.folder / "plan.jsonl")}
+    inputs = input_hashes(files) | {"plan.jsonl": file_hash(done.folder / "plan.jsonl")}
     write_results(done.results, [done.run.seed], inputs, done.figures, missing)
-
-
-def _counts(run: RunRecord, rows: AttackRows, summary: PlanSummary) -> list[Figure]:
-
-    answered = max(1, sum(one.response is not None for one in rows.rows))
-    spent = rows.tokens["reasoning"] + rows.tokens["answer"]
-    found = [
-        Figure(name="attempts", value=float(summary.attempts), unit="attempts"),
-        Figure(name="conversations", value=float(summary.conversations), unit="conversations"),
-        share([one.refused is None for one in rows.rows]).named("unscored"),
-        Figure(name="tokens", value=spent / answered, n=answered, unit="tokens"),
-    ]
-    if run.cost is not None:
-        found.append(Figure(name="cost", value=run.cost, unit="US dollars"))
-    return found
-
-
-def _warnings(rows: AttackRows, control: _Control) -> list[str]:
-
-    lines = [f"{part:.0%} of the answers in {cell} are unscored" for cell, part in too_many_unscored(rows.rows).items()]
-    causes = [f"{count} attempts are unscored: {cause}" for cause, count in rows.causes.most_common()]
-    return [*lines, *causes, *readability_warnings(control.measured)]
-
-
-def _settings(run: RunRecord, judge: Judge, rows: AttackRows, summary: PlanSummary) -> list[tuple[str, str]]:
-    tokens = ", ".join(f"{count:,} {name}" for name, count in rows.tokens.items())
-    seen = ", ".join(run.seen) or ("none" if run.settings is not None else "unknown: there is no training manifest")
-    return [
-        ("model", run.model),
-        ("suite", run.suite or "attacks named one by one"),
-        ("requests", "; ".join(run.sources)),
-        ("under each attack", f"{summary.harmful} harmful, {summary.harmless} harmless"),
-        ("attempts", f"{summary.attempts:,}, {summary.conversations:,} different conversations"),
-        ("time", run.says or "not limited"),
-        ("styles seen in training", seen),
-        ("judge", f"{judge.name} ({judge.measure})"),
-        ("longest answer", f"{run.max_answer_tokens} tokens"),
-        ("seed", str(run.seed)),
-        ("tokens", tokens),
-        ("cost", "unknown" if run.cost is None else f"${run.cost:.2f}"),
-    ]

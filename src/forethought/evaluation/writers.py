@@ -1,34 +1,36 @@
-"""A model that is asked, with what passes through it counted: for whoever watches."""
+"""The models of an attack run: the attacked one, counted for whoever watches; who writes attacks and rates answers; and
+the base of a trained model, which is the control."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from forethought.errors import ConfigError
+from inspect_ai.model import get_model
+
+from forethought.attacks.base import Attack, Given
+from forethought.attacks.prepare import ATTACKER_SETTINGS, Preparation, Rewrites, attacker
+from forethought.attacks.searches.base import Goal, Tools
+from forethought.attacks.searches.models import TextModel, text_model
+from forethought.attacks.templates import read_templates
+from forethought.attempts.ask import run_suite
+from forethought.attempts.plan import make_plan
+from forethought.data.behaviors import Behavior
+from forethought.errors import ConfigError, ModelError
 from forethought.evaluation.inputs import AttackSettings
 from forethought.model import NO_DEFENCE, Model, is_served, load
-from forethought.models.callspec import Price, cost_of
+from forethought.models.callspec import CallSettings, Price, cost_of
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
+from forethought.models.local import LocalModel
 from forethought.progress import Bar, Progress
-
-if TYPE_CHECKING:
-    from inspect_ai.model import Model as InspectModel
-
-    from forethought.attacks.base import Attack, Given
-    from forethought.attacks.prepare import AskAttacker, Preparation, Rewrites
-    from forethought.attacks.searches.base import Goal, Tools
-    from forethought.attacks.searches.models import TextModel
-    from forethought.data.behaviors import Behavior
-    from forethought.models.local import LocalModel
 
 
 class Meter:
-    """A respondent that counts what passes through it, for whoever watches."""
+    """A respondent that counts what passes through it."""
 
     def __init__(self, inner: Respondent, price: Price | None) -> None:
         self._inner, self._price = inner, price
@@ -49,123 +51,90 @@ class Meter:
             self._start = time.monotonic()
 
         def told(place: int, reply: Response | Failed) -> None:
-            self._count(reply)
+            self.replies += 1
+            if isinstance(reply, Failed):
+                self.failed += 1
+            else:
+                self.tokens_in += reply.prompt_tokens
+                self.tokens_out += reply.reasoning_tokens + reply.answer_tokens
             if on_reply is not None:
                 on_reply(place, reply)
 
         return self._inner.reply(conversations, max_answer_tokens, told)
 
-    @property
-    def note(self) -> str:
-        """Replies a second, and what they cost where that is known."""
-        seconds = max(time.monotonic() - self._start, 0.001)
-        cost = cost_of(self.tokens_in, self.tokens_out, 0, self._price)
-        parts = [f"{self.replies / seconds:.1f}/s"] if self.replies else []
-        parts += [f"${cost:.2f}"] if cost is not None else []
-        return ", ".join([*parts, *([f"{self.failed} failed"] if self.failed else [])])
-
     def telling(self, bar: Bar) -> Callable[[int], None]:
-        """What a run calls with the attempts that are finished: the bar, with this note."""
-        return lambda steps: bar.advance(steps, self.note)
+        """What a run calls with the attempts that are finished: the bar, with replies a second and what they cost."""
 
-    def _count(self, reply: Response | Failed) -> None:
-        self.replies += 1
-        if isinstance(reply, Failed):
-            self.failed += 1
-            return
-        self.tokens_in += reply.prompt_tokens
-        self.tokens_out += reply.reasoning_tokens + reply.answer_tokens
+        def told(steps: int) -> None:
+            rate = self.replies / max(time.monotonic() - self._start, 0.001)
+            cost = cost_of(self.tokens_in, self.tokens_out, 0, self._price)
+            parts = [
+                f"{rate:.1f}/s" if self.replies else "",
+                "" if cost is None else f"${cost:.2f}",
+                f"{self.failed} failed" if self.failed else "",
+            ]
+            bar.advance(steps, ", ".join(part for part in parts if part))
 
-
-# The other models of an attack run: who writes attacks, who rates answers, and the base that is the control.
-
-_REWRITES = "rewrites.jsonl"
-_CALLS = "attacker-calls.jsonl"
+        return told
 
 
 class Writers:
     """The attacker and the evaluator that the settings name; models are opened when they are first needed."""
 
-    def __init__(self, settings: AttackSettings, folder: Path, attacked: Model, progress: Progress) -> None:
+    def __init__(
+        self, settings: AttackSettings, folder: Path, attacked: Model, given: Given, progress: Progress
+    ) -> None:
+        """`given` is what attacks may use of the attacked model."""
         self._settings, self._folder, self._attacked, self._progress = settings, folder, attacked, progress
-
-    @property
-    def there(self) -> bool:
+        self.given = given
+        self.there = settings.attacker is not None
         """Whether there is an attacker."""
-        return self._settings.attacker is not None
-
-    @property
-    def rates(self) -> bool:
+        self.rates = settings.evaluator is not None or self.there
         """Whether there is an evaluator: the attacker where none is named."""
-        return self._settings.evaluator is not None or self.there
-
-    @property
-    def paid(self) -> bool:
+        named = [name for name in (settings.attacker, settings.evaluator) if name is not None]
+        self.paid = not settings.attacker_base_url and any(map(is_served, named))
         """Whether a text of the attacker may cost money."""
-        named = (self._settings.attacker, self._settings.evaluator)
-        return not self._settings.attacker_base_url and any(name is not None and not _local(name) for name in named)
+        self._opened = cache(self._open)
 
     @cached_property
-    def rewrites(self) -> Rewrites | None:
-        """Texts that the attacker wrote in this and in neighbouring runs: each is asked for once."""
-        from forethought.attacks.prepare import Rewrites
+    def preparation(self) -> Preparation:
+        """How attacks are carried out on requests to the attacked model.
 
-        if self._settings.attacker is None:
-            return None
-        return Rewrites(self._folder.parent / _REWRITES, self._settings.attacker)
-
-    @cached_property
-    def ask_for_texts(self) -> AskAttacker | None:
-        """How attacks ask for texts."""
-        from forethought.attacks.prepare import ATTACKER_SETTINGS, attacker
-
-        if self._settings.attacker is None:
-            return None
+        Texts that the attacker wrote in this and in neighbouring runs are asked for once.
+        """
+        name, able = self._settings.attacker, self._attacked.respondent.able
+        if name is None:
+            return Preparation(self._settings.seed, self.given, able)
         settings = ATTACKER_SETTINGS.model_copy(update={"base_url": self._settings.attacker_base_url})
-        return attacker(self._as_inspect(self._settings.attacker), self._folder / _CALLS, settings)
+        writer = name if is_served(name) else get_model(f"forethought/{name}", local=self._opened(name), memoize=False)
+        ask = attacker(writer, self._folder / "attacker-calls.jsonl", settings)
+        rewrites = Rewrites(self._folder.parent / "rewrites.jsonl", name)
+        return Preparation(self._settings.seed, self.given, able, rewrites, ask)
 
-    def preparation(self, given: Given, able: Able) -> Preparation:
-        """How attacks are carried out on requests to a model."""
-        from forethought.attacks.prepare import Preparation
+    def for_searches(self) -> tuple[TextModel | None, TextModel | None]:
+        """(who writes for searches, who rates answers for them)."""
+        names = self._settings.attacker, self._settings.evaluator or self._settings.attacker
+        who_writes, who_rates = (None if name is None else self._text_model(name) for name in names)
+        return who_writes, who_rates
 
-        return Preparation(self._settings.seed, given, able, self.rewrites, self.ask_for_texts)
-
-    @cached_property
-    def attacker(self) -> TextModel | None:
-        """Who writes for searches."""
-        return self._text_model(self._settings.attacker)
-
-    @cached_property
-    def evaluator(self) -> TextModel | None:
-        """Who rates answers for searches."""
-        return self._text_model(self._settings.evaluator or self._settings.attacker)
-
-    def tools(self, given: Given, goals: Sequence[Goal] = ()) -> Tools:
+    def tools(self, goals: Sequence[Goal] = ()) -> Tools:
         """What searches may use of the attacked model."""
-        from forethought.attacks.searches.base import Tools
-        from forethought.attacks.templates import read_templates
-
-        file = given.files.get("templates")
+        given, local, file = self.given, self._attacked.local, self.given.files.get("templates")
         return Tools(
             able=self._attacked.respondent.able,
             policy=given.policy,
             format=given.format,
-            thinks=self._attacked.local is not None and self._attacked.local.thinks,
-            model=self._attacked.local,
+            thinks=local is not None and local.thinks,
+            model=local,
             templates=[template.fill("{request}") for template in read_templates(file)] if file is not None else (),
             group=[goal for goal in goals if goal.request.harmful],
         )
 
-    def run_control(self, folder: Path, attacks: Sequence[Attack], harmless: Sequence[Behavior], given: Given) -> None:
+    def run_control(self, folder: Path, attacks: Sequence[Attack], harmless: Sequence[Behavior]) -> None:
         """Puts the harmless requests to the base model of a trained one, under every attack that it can be put under.
 
         Raises ConfigError where there is no base beside the model.
         """
-        from forethought.attempts.ask import run_suite
-        from forethought.attempts.plan import make_plan
-        from forethought.errors import ModelError
-        from forethought.models.local import LocalModel
-
         local = self._attacked.local
         if local is None or not local.trained:
             return  # a model that was not trained here is its own control
@@ -178,37 +147,21 @@ class Writers:
                 ) from None
             base = LocalModel(local.base_weights, local.tokenizer, None, batch_size=local.batch_size, name="base")
             meter = Meter(base, None)
-            plan = make_plan(folder, attacks, [], harmless, self.preparation(given, base.able))
+            plan = make_plan(folder, attacks, [], harmless, replace(self.preparation, able=base.able))
             with self._progress.bar("control") as bar:
                 bar.total(plan.attempts)
                 run_suite(folder, meter, self._settings.max_answer_tokens, meter.telling(bar))
 
-    def _text_model(self, name: str | None) -> TextModel | None:
-        from forethought.attacks.searches.models import text_model
-        from forethought.models.callspec import CallSettings
-
-        if name is None:
-            return None
-        if _local(name):
+    def _text_model(self, name: str) -> TextModel:
+        if not is_served(name):
             return text_model(self._opened(name))
         url = self._settings.attacker_base_url
         return text_model(name, CallSettings(attempts=1, timeout_s=120, max_retries=3, base_url=url))
 
-    def _as_inspect(self, name: str) -> str | InspectModel:
-        if not _local(name):
-            return name
-        from inspect_ai.model import get_model
-
-        return get_model(f"forethought/{name}", local=self._opened(name), memoize=False)
-
-    def _opened(self, name: str) -> LocalModel:
+    def _open(self, name: str) -> LocalModel:
         """A local model; the attacked one is not loaded twice."""
         if name == self._attacked.where and self._attacked.local is not None:
             return self._attacked.local
         local = load(name, defence=NO_DEFENCE).local
-        assert local is not None  # `_local` told
+        assert local is not None  # it is not served
         return local
-
-
-def _local(name: str) -> bool:
-    return not is_served(name)
