@@ -24,7 +24,7 @@ from forethought.records import Record
 from forethought.report.figures import BASE
 from forethought.report.page import BEST, INK, ONE, SOFT, Plot, axes_of, errors, write_page, write_whole
 from forethought.report.results import write_results
-from forethought.report.tables import TITLES, interval
+from forethought.report.tables import TITLES
 from forethought.research.config import Sweep, load_sweep
 from forethought.research.figures import missing_of, sweep_figures
 from forethought.research.report import PAGE
@@ -32,8 +32,8 @@ from forethought.research.rows import SweepRow, gain, sign_of, turned, two_digit
 from forethought.research.sweep import run_sweep
 
 PLOT = "gains.svg"
-_GAINS = (("auroc_unseen", "AUROC"), ("youden_unseen", "J"))
-_PANELS = (("auroc_unseen", "AUROC, unseen styles"), ("youden_unseen", "Youden's J, unseen styles"))
+_GAINS = {"auroc_unseen": "AUROC", "youden_unseen": "J"}
+"""Figures whose gains are told."""
 _COLOURS = {1: ONE, 0: SOFT, -1: BEST}
 _NARROW = ("auroc_unseen", "youden_unseen", "refused_ordinary")
 _STYLES = {1: "green", 0: "", -1: "red"}
@@ -155,11 +155,8 @@ def _steps(sweep: Sweep, rows: Sequence[SweepRow]) -> list[Step]:
 
 def _differences(row: SweepRow, ending: str) -> dict[str, Figure]:
     """The row's differences with another, by figure."""
-    return {
-        figure.name.removeprefix("diff_").removesuffix(ending): figure
-        for figure in row.figures
-        if figure.name.startswith("diff_") and figure.name.endswith(ending)
-    }
+    held = [figure for figure in row.figures if figure.name.startswith("diff_") and figure.name.endswith(ending)]
+    return {figure.name.removeprefix("diff_").removesuffix(ending): figure for figure in held}
 
 
 # Table, plot and page.
@@ -180,10 +177,12 @@ def ladder_table(steps: Sequence[Step], reference: str, width: int | None = None
     if wide:
         table.add_column("what it changes", overflow="fold", style="dim")
     for step in steps:
-        if step.missing:
-            continue
-        cells = [_plain(step.figures.get(name)) for name, _ in columns]
-        table.add_row(step.defence, *cells, _gain(step.against.get("auroc_unseen")), *([step.why] if wide else []))
+        if not step.missing:
+            held = [step.figures.get(name) for name, _ in columns]
+            cells = ["-" if one is None or math.isnan(one.value) else two_digits(one.value) for one in held]
+            over = step.against.get("auroc_unseen")
+            told = Text(gain(over), style=_STYLES[0 if over is None else sign_of(over)])
+            table.add_row(step.defence, *cells, told, *([step.why] if wide else []))
     return table
 
 
@@ -200,18 +199,14 @@ def _caption(steps: Sequence[Step], reference: str) -> str:
     return "\n".join([gained, *(f"Missing ({why}): {', '.join(names)}." for why, names in reasons.items())])
 
 
-def _plain(figure: Figure | None) -> str:
-    return "-" if figure is None or math.isnan(figure.value) else two_digits(figure.value)
-
-
-def _gain(figure: Figure | None) -> Text:
-    """A gain in green, a loss in red, where the interval excludes nothing at all."""
-    return Text(gain(figure), style=_STYLES[sign_of(figure)] if figure is not None else "")
+def known(figure: Figure | None) -> bool:
+    """Whether there is a number to draw."""
+    return figure is not None and not math.isnan(figure.value)
 
 
 def gains(steps: Sequence[Step], reference: str) -> Plot | None:
     """What each step gains over the reference, and over the step before; None where no step has a gain to draw."""
-    drawn = [one for one in steps if any(_known(one.against.get(stem)) for stem, _ in _PANELS)]
+    drawn = [one for one in steps if any(known(one.against.get(stem)) for stem in _GAINS)]
     if not drawn:
         return None
     lines: list[tuple[str, Step | None]] = []
@@ -219,13 +214,12 @@ def gains(steps: Sequence[Step], reference: str) -> Plot | None:
         lines += [(part, None), *((one.defence, one) for one in members)]
 
     def draw() -> Any:
-        canvas, axes = axes_of(0.24 * len(lines) + 1.1, len(_PANELS))
-        for axis, (stem, title) in zip(axes, _PANELS, strict=True):
+        canvas, axes = axes_of(0.24 * len(lines) + 1.1, len(_GAINS))
+        for axis, stem in zip(axes, _GAINS, strict=True):
             axis.axvline(0.0, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
             for place, (_, step) in enumerate(lines):
-                if step is not None:
-                    _marks(axis, place, step, stem)
-            axis.set_title(f"{title}: gain over {reference}")
+                _marks(axis, place, step, stem)
+            axis.set_title(f"{TITLES.ladder_page[stem]}: gain over {reference}")
             axis.grid(axis="y")
         axes[0].set_yticks(range(len(lines)), [name for name, _ in lines])
         for label, (_, step) in zip(axes[0].get_yticklabels(), lines, strict=True):
@@ -234,27 +228,19 @@ def gains(steps: Sequence[Step], reference: str) -> Plot | None:
         axes[0].set_ylim(len(lines) - 0.4, -0.6)
         return canvas
 
-    stem = _PANELS[0][0]
-    told = "; ".join(f"{one.defence} {gain(one.against.get(stem))}" for one in drawn)
+    told = "; ".join(f"{one.defence} {gain(one.against.get('auroc_unseen'))}" for one in drawn)
     return Plot("ladder", f"Gain of {len(drawn)} steps over {reference} in AUROC over unseen styles: {told}.", draw)
 
 
-def _marks(axis: Any, place: int, step: Step, stem: str) -> None:
+def _marks(axis: Any, place: int, step: Step | None, stem: str) -> None:
     """A dot with its interval for the gain over the reference, a hollow diamond for that over the step before."""
-    over = step.against.get(stem)
-    if over is not None and _known(over):
-        colour = _COLOURS[sign_of(over)]
-        axis.errorbar(
-            over.value, place, xerr=errors([over]), fmt="o", markersize=5, color=colour, elinewidth=1.2, zorder=3
-        )
-    since = step.gained.get(stem)
-    if since is not None and _known(since):
-        colour = _COLOURS[sign_of(since)]
-        axis.plot(since.value, place, "D", markersize=5, markerfacecolor="none", markeredgecolor=colour, zorder=4)
-
-
-def _known(figure: Figure | None) -> bool:
-    return figure is not None and not math.isnan(figure.value)
+    over, since = (step.against.get(stem), step.gained.get(stem)) if step is not None else (None, None)
+    if over is not None and known(over):
+        look = {"fmt": "o", "color": _COLOURS[sign_of(over)], "elinewidth": 1.2, "zorder": 3}
+        axis.errorbar(over.value, place, xerr=errors([over]), markersize=5, **look)
+    if since is not None and known(since):
+        look = {"markerfacecolor": "none", "markeredgecolor": _COLOURS[sign_of(since)], "zorder": 4}
+        axis.plot(since.value, place, "D", markersize=5, **look)
 
 
 def write_ladder_page(
@@ -272,28 +258,13 @@ def write_ladder_page(
         "ladder",
         title,
         reference=reference,
-        gains=drawn,
-        headings=[
-            "step",
-            *(f"{heading}: gain over {reference}" for _, heading in _GAINS),
-            *(f"{heading}: gain over the step before" for _, heading in _GAINS),
-            *(heading for _, heading in TITLES.ladder_page.items()),
-        ],
-        parts=[(name, [_line(one) for one in members]) for name, members in groupby(there, key=lambda one: one.part)],
+        plot_of_gains=drawn,
+        gains=_GAINS,
+        columns=TITLES.ladder_page,
+        parts=[(name, list(members)) for name, members in groupby(there, key=lambda one: one.part)],
         missing=[(one.defence, one.missing) for one in steps if one.missing],
         pages=list(pages),
+        gain=gain,
+        sign_of=sign_of,
     )
     return folder / PAGE
-
-
-def _line(step: Step) -> dict[str, object]:
-    over = [step.against.get(stem) for stem, _ in _GAINS]
-    since = [step.gained.get(stem) for stem, _ in _GAINS]
-    return {
-        "step": step.defence,
-        "why": step.why,
-        "before": step.before,
-        "cells": [interval(step.figures.get(stem)) for stem, _ in TITLES.ladder_page.items()],
-        "over": [(gain(one), one is not None and sign_of(one) != 0) for one in over],
-        "since": [(gain(one), one is not None and sign_of(one) != 0) for one in since],
-    }
