@@ -19,11 +19,17 @@ from forethought.report.attack_page import AttackPage, write_attack_page
 from forethought.report.compare_page import write_compare_page
 from forethought.report.data_page import DataSummary, summarise, write_data_page
 from forethought.report.figures import defence_figures
-from forethought.research.inside.look import Inside, added_figures, failure_figures, run_kinds, tables
-from forethought.research.inside.probes import Probed, probe_figures
+from forethought.research.inside.look import (
+    Inside,
+    Probed,
+    added_figures,
+    failure_figures,
+    probe_figures,
+    run_kinds,
+    tables,
+)
 from forethought.research.inside.report import inside_plots, write_inside_page
-from forethought.research.inside.sample import Asked
-from forethought.research.inside.thoughts import own_thoughts, plan_swaps, run_swaps, swap_figures
+from forethought.research.inside.thoughts import Asked, own_thoughts, plan_swaps, run_swaps, swap_figures
 from forethought.research.ladder import Step, write_ladder_page
 from forethought.research.report import write_sweep_page
 from forethought.research.rows import SweepRow

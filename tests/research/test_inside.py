@@ -13,12 +13,17 @@ from forethought.errors import InputError, ModelError
 from forethought.metrics import Figure
 from forethought.records import Request, user_request
 from forethought.research.inside.look import NEAR, added_figures, failure_figures, others, run_kinds, similarity, tables
-from forethought.research.inside.sample import Asked, Sample, cells, draw, own_split, shipped_split
 from forethought.research.inside.thoughts import (
+    Asked,
+    Sample,
     Thought,
+    cells,
+    draw,
+    own_split,
     own_thoughts,
     plan_swaps,
     run_swaps,
+    shipped_split,
     swap_figures,
     up_to_verdict,
     verdicts,

@@ -14,11 +14,16 @@ from forethought.errors import InputError, ModelError
 from forethought.models.hidden_states import last_states
 from forethought.models.local import LocalModel
 from forethought.records import Request, user_request
-from forethought.research.inside import probes
-from forethought.research.inside.look import NO_BASE, look_inside, texts_to_read, weights_of
-from forethought.research.inside.probes import probe_everywhere, probe_figures
-from forethought.research.inside.sample import Asked, Sample
-from forethought.research.inside.thoughts import Thought
+from forethought.research.inside import look
+from forethought.research.inside.look import (
+    NO_BASE,
+    look_inside,
+    probe_everywhere,
+    probe_figures,
+    texts_to_read,
+    weights_of,
+)
+from forethought.research.inside.thoughts import Asked, Sample, Thought
 from tests.tiny import tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 THINGS = ("film", "song", "book", "game", "map", "photo", "car", "bike", "key", "card", "boat", "lamp")
@@ -59,7 +64,7 @@ def test_the_probe_finds_what_is_there_where_it_is(monkeypatch: pytest.MonkeyPat
             found[layer] = np.array(rows, dtype=np.float32)
         return found
 
-    monkeypatch.setattr(probes, "last_states", states)
+    monkeypatch.setattr(look, "last_states", states)
     held_out = _thoughts(THINGS[8:])
     probed = probe_everywhere(model, _thoughts(THINGS[:5]), _thoughts(THINGS[5:8]), held_out)
     areas = {figure.name: figure.value for figure in probe_figures(held_out, probed)}
@@ -85,7 +90,7 @@ def test_by_layer_an_area_is_of_the_styles_alone_where_there_are_any(
         signs = [(1.0 if "copy a" in text else -1.0) * (1.0 if "JSON" in text else -1.0) for text in texts]
         return {layer: np.array([[sign, 0.0, 0.0, 0.0] for sign in signs], dtype=np.float32) for layer in layers}
 
-    monkeypatch.setattr(probes, "last_states", states)
+    monkeypatch.setattr(look, "last_states", states)
     plain, styled = _thoughts(THINGS[8:]), _in_json(THINGS[8:])
     fit, dev = _in_json(THINGS[:5]), _in_json(THINGS[5:8])
     for held_out, area in (([*plain, *styled], 1.0), (plain, 0.0)):

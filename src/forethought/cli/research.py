@@ -260,20 +260,14 @@ def inside(
 def _show_inside(found: Inside) -> None:
     """A table for each of the questions."""
     from forethought.report.tables import TITLES
-    from forethought.research.inside.report import area_lines, swap_lines, table_title
+    from forethought.research.inside.report import area_lines, swap_lines
 
     if swaps := swap_lines(found.figures):
         question = "Does the verdict follow the stated intent?"
         show_table((question, ""), swaps, caption="95 % intervals", caption_justify="left")
     else:
         say("No intent could be swapped: right verdicts with a stated intent all stand on one side.")
-    failures = [
-        (
-            table_title(one),
-            *map(str, (one.both_right, one.intent_wrong, one.verdict_wrong, one.both_wrong, one.unscored)),
-        )
-        for one in found.tables
-    ]
+    failures = [(one.title, *map(str, one.counts)) for one in found.tables]
     columns = ("Where requests fail", "both right", "intent wrong", "verdict wrong", "both wrong", "no verdict")
     show_table(columns, failures)
     lines = area_lines(found.figures)

@@ -11,17 +11,16 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from forethought.attacks.catalogue import parse_attack
 from forethought.metrics import Figure
 from forethought.report.tables import interval
+from forethought.yamlfile import shipped_yaml
 
 
 def redact(text: str, keep_words: int = 3) -> str:
@@ -40,9 +39,8 @@ def shown(text: str, harmful: bool | None, show_harmful: bool) -> str:
     return text if show_harmful or harmful is False else redact(text)
 
 
-_PALETTE = yaml.safe_load(resources.files("forethought").joinpath("report", "palette.yaml").read_text("utf-8"))
-LIGHT: dict[str, str] = _PALETTE["light"]
-DARK: dict[str, str] = _PALETTE["dark"]
+_PALETTE = shipped_yaml("report/palette.yaml", dict[str, dict[str, str]])
+LIGHT, DARK = _PALETTE["light"], _PALETTE["dark"]
 INK, SOFT, LINE = LIGHT["ink"], LIGHT["soft"], LIGHT["line"]
 ONE, BEST = LIGHT["one"], LIGHT["best"]
 """What a plot is about, and what stands out from it."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from types import SimpleNamespace
-
-import yaml
+from typing import Any
 
 from forethought.metrics import Figure
 from forethought.report.attack_figures import HARMLESS_MEANS, MEANS, AttackReport, AttackResult, Group, SearchResult
+from forethought.yamlfile import shipped_yaml
 
-_TEXT = resources.files("forethought").joinpath("report", "titles.yaml").read_text(encoding="utf-8")
-TITLES = SimpleNamespace(**yaml.safe_load(_TEXT))
+TITLES = SimpleNamespace(**shipped_yaml("report/titles.yaml", dict[str, Any]))
 """How tables, plots and pages call systems, figures, groups and columns: `titles.yaml`."""
 Rows = list[tuple[str, list[Figure | None]]]
 Line = tuple[str, ...]

@@ -14,14 +14,19 @@ from forethought.manifest import input_hashes
 from forethought.metrics import Figure
 from forethought.model import load_local
 from forethought.progress import Progress
-from forethought.records import Request, Split
-from forethought.report.page import INK, LIGHT, LINE, SOFT, Plot, Series, axes_of, dots, errors, shown, told, write_page
+from forethought.report.page import INK, LIGHT, LINE, SOFT, Plot, Series, axes_of, dots, errors, told, write_page
 from forethought.report.results import write_results
 from forethought.report.tables import TITLES, interval
-from forethought.research.inside.look import NEAR, Inside, Table, look_inside, texts_to_read, weights_of
-from forethought.research.inside.probes import Probed
-from forethought.research.inside.sample import LOOKALIKE, STYLED, draw, main_group, own_split, shipped_split
-from forethought.research.inside.thoughts import Swap, Thought, need_thoughts
+from forethought.research.inside.look import NEAR, Inside, Probed, Table, look_inside, texts_to_read, weights_of
+from forethought.research.inside.thoughts import (
+    LOOKALIKE,
+    STYLED,
+    draw,
+    main_group,
+    need_thoughts,
+    own_split,
+    shipped_split,
+)
 
 SHIPPED = "shipped"
 
@@ -59,7 +64,11 @@ def inside(
     that doesn't think, InputError for requests without both labels.
     """
     progress = progress or Progress()
-    parts = _parts(requests, text_column, progress)
+    if requests == SHIPPED:
+        parts = shipped_split()
+    else:
+        spec = SourceSpec(path=requests, columns={"text": text_column} if text_column else {})
+        parts = own_split(load_requests(spec, None, progress.mapping))
     local = load_local(model)
     need_thoughts(local)
     assert local.settings is not None
@@ -98,13 +107,6 @@ def unseen_styles(seen: Sequence[str]) -> list[str]:
     return [one.name for one in known if one.readable and not seen_in_training(one, seen)]
 
 
-def _parts(requests: str, text_column: str | None, progress: Progress) -> dict[Split, list[Request]]:
-    if requests == SHIPPED:
-        return shipped_split()
-    spec = SourceSpec(path=requests, columns={"text": text_column} if text_column else {})
-    return own_split(load_requests(spec, None, progress.mapping))
-
-
 # What tables, plots and page show.
 
 _MOST_EXAMPLES = 24
@@ -117,15 +119,6 @@ def group_title(group: str) -> str:
     """How a group of requests is called."""
     known = {LOOKALIKE: "Look-alikes", STYLED: "Mean over styles"}
     return known.get(group) or parse_attack(group).title
-
-
-def table_title(table: Table) -> str:
-    """Style and label of a two by two table."""
-    return f"{parse_attack(table.style).title}, {'harmful' if table.harmful else 'harmless'}"
-
-
-def _total(table: Table) -> int:
-    return sum(int(getattr(table, one["stem"])) for one in TITLES.failures)
 
 
 def groups_of_figures(figures: Sequence[Figure]) -> list[str]:
@@ -190,17 +183,17 @@ def failure_bars(tables: Sequence[Table]) -> Plot:
         canvas, axis = axes_of(0.34 * len(tables) + 1.3)
         starts = [0.0] * len(tables)
         for cell in TITLES.failures:
-            shares = [getattr(table, cell["stem"]) / max(1, _total(table)) for table in tables]
+            shares = [getattr(table, cell["stem"]) / max(1, sum(table.counts)) for table in tables]
             axis.barh(range(len(tables)), shares, 0.7, left=starts, color=LIGHT[cell["colour"]], label=cell["title"])
             starts = [start + share for start, share in zip(starts, shares, strict=True)]
-        axis.set_yticks(range(len(tables)), [table_title(table) for table in tables])
+        axis.set_yticks(range(len(tables)), [table.title for table in tables])
         axis.invert_yaxis()
         axis.set_xlim(0, 1)
         axis.set_xlabel("share of requests")
         canvas.legend(loc="outside upper left", ncols=3)
         return canvas
 
-    right = "; ".join(f"{table_title(one)} {one.both_right} of {_total(one)}" for one in tables)
+    right = "; ".join(f"{one.title} {one.both_right} of {sum(one.counts)}" for one in tables)
     return Plot("failures", f"Where requests fail, by style and label. Intent and verdict right: {right}.", draw)
 
 
@@ -258,55 +251,24 @@ def write_inside_page(
     show_harmful: bool = False,
 ) -> None:
     """Writes the page, whole or not at all. `plots` is what `inside_plots` drew."""
+    across = [swap for swap in inside.swaps if swap.crosses]
     write_page(
         path,
         "inside",
         title,
-        redacted=not show_harmful,
+        show_harmful=show_harmful,
         plots=plots,
         swaps=swap_lines(inside.figures),
         n_swaps=len(inside.swaps),
-        tables=[_line(table) for table in inside.tables],
+        tables=[(table.title, table.counts) for table in inside.tables],
         near=f"{NEAR:.2f}",
-        probed=[(one.position, one.weights, one.layer, f"{one.auroc_dev:.2f}") for one in inside.probed],
+        probed=inside.probed,
         headings=[one["title"] for one in TITLES.areas],
         areas=area_lines(inside.figures),
         missing=sorted(inside.missing.items()),
         without=sum(one.log_odds is None for one in inside.thoughts),
         n_thoughts=len(inside.thoughts),
-        examples=[_example(swap, show_harmful) for swap in _examples(inside.swaps)],
+        examples=across[:: max(1, len(across) // _MOST_EXAMPLES)][:_MOST_EXAMPLES],
+        group_title=group_title,
         settings=settings,
     )
-
-
-def _line(table: Table) -> tuple[str, list[int]]:
-    cells = [table.both_right, table.intent_wrong, table.verdict_wrong, table.both_wrong, table.unscored]
-    return table_title(table), cells
-
-
-def _examples(swaps: Sequence[Swap]) -> list[Swap]:
-    """Some swaps across sides, spread over all of them."""
-    across = [swap for swap in swaps if swap.crosses]
-    return across[:: max(1, len(across) // _MOST_EXAMPLES)][:_MOST_EXAMPLES]
-
-
-def _example(swap: Swap, show_harmful: bool) -> dict[str, str]:
-    """A swap as the page shows it: each text is redacted by the label of the request that it comes from."""
-    borrower, lender = swap.borrower, swap.lender
-
-    def as_shown(text: str, thought: Thought) -> str:
-        return shown(text, thought.request.harmful, show_harmful)
-
-    return {
-        "label": "harmful" if borrower.request.harmful else "harmless",
-        "style": group_title(borrower.asked.style),
-        "request": as_shown(borrower.request.text, borrower),
-        "own": as_shown(borrower.intent, borrower),
-        "lent": as_shown(lender.intent, lender),
-        "before": _odds(borrower.log_odds),
-        "after": _odds(swap.log_odds),
-    }
-
-
-def _odds(value: float | None) -> str:
-    return "no verdict" if value is None else f"{value:+.1f}"
