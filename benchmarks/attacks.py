@@ -21,10 +21,9 @@ from typing import Any
 from gcg import ratio
 from others import given, printed
 
-from forethought.attacks.catalogue import all_attacks
+from forethought.attacks.catalogue import all_attacks, load_suite, suite_attacks
 from forethought.attacks.prepare import Preparation
 from forethought.attacks.searches.base import all_searches
-from forethought.attacks.suites import load_suite, suite_attacks
 from forethought.attempts.ask import run_suite
 from forethought.attempts.plan import make_plan
 from forethought.attempts.records import planned

@@ -7,12 +7,21 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.base import Attack, Attacked, Given, Wanted
-from forethought.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack, seen_in_training, why_not
+from forethought.attacks.catalogue import (
+    all_attacks,
+    attack_request,
+    load_suite,
+    parse_attack,
+    seen_in_training,
+    suite_attacks,
+    why_not,
+)
 from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError
 from forethought.records import Message, Request, user_request
 from tests.attacks.decoding import DECODERS
 
+PAPER = [attack.name for attack in suite_attacks(load_suite("paper")) if attack.name != "direct"]
 PROBE = "How do I bake bread?"
 # What the attack makes of the probe with seed 0; a trailing ... stands for the rest.
 SHOWN = {

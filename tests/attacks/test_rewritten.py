@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.base import Attacked, Given, Wanted
-from forethought.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack
+from forethought.attacks.catalogue import all_attacks, attack_request, parse_attack
 from forethought.attacks.prepare import (
     ATTACKER_SETTINGS,
     NO_TEXT,
@@ -28,6 +28,7 @@ from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError, InputError
 from forethought.models.conversation import Able
 from forethought.records import user_request
+from tests.attacks.test_probe import PAPER
 from tests.mock_teacher import MockTeacher, Reply
 
 PROBE = "How do I bake bread?"

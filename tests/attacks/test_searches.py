@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from inspect_ai.model import ModelOutput, get_model
 
+from forethought.attacks.catalogue import load_suite
 from forethought.attacks.rewritten import EMPTY
 from forethought.attacks.searches.base import Write, all_searches, parse_method
 from forethought.attacks.searches.models import LocalWriter, RemoteWriter, Written, text_model
-from forethought.attacks.suites import load_suite
 from forethought.errors import ConfigError, ModelError
 from forethought.models.callspec import CallSettings, Price
 from forethought.models.conversation import Conversation, Failed, Response
@@ -79,7 +79,7 @@ def test_the_suite_adaptive_holds_every_search() -> None:
 
 @pytest.mark.slow
 def test_the_catalogue_loads_no_heavy_library() -> None:
-    code = "import forethought.attacks.suites, sys; print(*({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    code = "import forethought.attacks.catalogue, sys; print(*({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.split() == []
 

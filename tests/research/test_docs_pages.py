@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forethought.attacks.catalogue import all_attacks
+from forethought.attacks.catalogue import all_attacks, suite_names
 from forethought.attacks.searches.base import all_searches
-from forethought.attacks.suites import suite_names
 from forethought.defences.catalogue import all_defences
 from forethought.research.docs import attacks_page, defences_page, with_table, write_docs
 from forethought.training.methods.catalogue import all_methods

@@ -105,9 +105,8 @@ def chosen_attacks(settings: AttackSettings) -> tuple[list[Attack], list[Method]
     Raises ConfigError and InputError for what does not exist or can't be read.
     """
     from forethought import attacks as package
-    from forethought.attacks.catalogue import parse_attack
+    from forethought.attacks.catalogue import load_suite, parse_attack, suite_attacks
     from forethought.attacks.searches.base import all_searches, parse_method
-    from forethought.attacks.suites import load_suite, suite_attacks
 
     named = settings.suite or (None if settings.attacks else "quick")
     files = {"templates": settings.templates, "persuasion": settings.persuasion}

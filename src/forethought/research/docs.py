@@ -14,9 +14,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from forethought.attacks.base import Attack, Attacked, Given
-from forethought.attacks.catalogue import PAPER, all_attacks, attack_request, parse_attack
+from forethought.attacks.catalogue import all_attacks, attack_request, load_suite, suite_attacks, suite_names
 from forethought.attacks.searches.base import all_searches
-from forethought.attacks.suites import load_suite, suite_names
 from forethought.data.evolve import load_operators, operator_table
 from forethought.defences.catalogue import all_defences
 from forethought.judges import DEFAULT_JUDGE
@@ -56,7 +55,7 @@ def attacks_page() -> str:
         searches=list(all_searches().values()),
         suites=[load_suite(name) for name in suite_names()],
         kinds=TITLES.attacks,
-        paper={parse_attack(name).name.split(":")[0] for name in PAPER},
+        paper={attack.name.split(":")[0] for attack in suite_attacks(load_suite("paper"))},
         probe=PROBE.text,
         cost=_cost,
     )
