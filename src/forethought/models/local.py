@@ -29,7 +29,7 @@ from forethought.models.conversation import (
     opened_by,
 )
 from forethought.models.decode import Decoder, Row, VerdictTokens, draws_for, in_order
-from forethought.models.likelihood import log_probs
+from forethought.models.prefix import log_probs
 from forethought.models.settings import Settings
 from forethought.models.weights import DType, load_weights
 from forethought.reasoning import VERDICT_ANCHOR, markers, parse

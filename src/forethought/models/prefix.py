@@ -1,4 +1,6 @@
-"""The keys and values of sequences that are decoded side by side, each in a slot of one buffer.
+"""Prompts read once however many share them: for decoding side by side, and for how likely a text is after each.
+
+First the keys and values of sequences that are decoded side by side, each in a slot of one buffer.
 
 All sequences end at the same place and begin where their length puts them. A token is written in place,
 where a cache that grows by concatenation copies everything at every token; a sequence that ends gives its
@@ -326,3 +328,58 @@ def copy_path(path: Sequence[Node], layer: int, keys: torch.Tensor, values: torc
             start = end - len(node.tokens)
             keys[:, start:end], values[:, start:end] = node.past[layer]
             end = start
+
+
+# How likely a model is to say a text: what random search, AutoDAN and judges of the first token ask for.
+#
+# Prompts that begin alike are read once, rows run side by side sorted by length, and logits are computed for the
+# text's own positions alone.
+
+Ids = tuple[int, ...]
+_WAVE = 256
+"""Rows whose shared beginnings are held at once."""
+_LOGITS = 1024
+"""Most positions in one pass that logits are computed for: a vocabulary each."""
+
+
+def log_probs(weights: Any, questions: Sequence[tuple[Ids, Ids]]) -> list[float]:
+    """Of (prompt, target) pairs, the natural log-probability of the target right after the prompt, summed over its
+    tokens. Equal questions are computed once."""
+    # Sorted by tokens, so that a wave holds what begins alike.
+    todo = sorted(set(questions))
+    known: dict[tuple[Ids, Ids], float] = {}
+    for start in range(0, len(todo), _WAVE):
+        wave = todo[start : start + _WAVE]
+        known |= dict(zip(wave, _wave(weights, wave), strict=True))
+    return [known[one] for one in questions]
+
+
+@torch.inference_mode()
+def _wave(weights: Any, wave: Sequence[tuple[Ids, Ids]]) -> list[float]:
+    """Log-probabilities of (prompt, target) pairs."""
+    rows = [[*prompt, *target[:-1]] for prompt, target in wave]
+    # The last token of a prompt predicts the first of the target: its logits are needed for every row.
+    levels = share(rows, [len(prompt) - 1 for prompt, _ in wave])
+    ends = [node for level in levels for node in level if node.rows]
+    read(weights, [[node for node in level if not node.rows] for level in levels])
+    found = [0.0] * len(wave)
+    for nodes in passes(ends, overhead_of(weights)):
+        for node, summed in zip(nodes, _summed(weights, nodes, [wave[n.rows[0]][1] for n in nodes]), strict=True):
+            found[node.rows[0]] = summed
+    return found
+
+
+def _summed(weights: Any, nodes: Sequence[Node], targets: Sequence[Ids]) -> list[float]:
+    """Of nodes side by side that end with what predicts their targets."""
+    firsts = [len(node.tokens) - len(target) for node, target in zip(nodes, targets, strict=True)]
+    low, high = min(firsts), max(len(node.tokens) for node in nodes)
+    if len(nodes) > 1 and len(nodes) * (high - low) > _LOGITS:
+        half = len(nodes) // 2
+        return [*_summed(weights, nodes[:half], targets[:half]), *_summed(weights, nodes[half:], targets[half:])]
+    kept = torch.arange(low, high, device=weights.device)
+    logits = weights(**batch_of(nodes, weights.device), logits_to_keep=kept).logits  # B kept V
+    summed = []
+    for place, (first, target) in enumerate(zip(firsts, targets, strict=True)):
+        own = logits[place, first - low : first - low + len(target)].float().log_softmax(-1)
+        summed.append(float(own[torch.arange(len(target)), torch.tensor(target)].double().sum()))
+    return summed
