@@ -34,8 +34,8 @@ def measure(rows: int, concurrency: int, folder: Path) -> dict[str, float]:
         started = time.monotonic()
         # Imports belong to the runner's start, so they stand on the clock.
         from forethought.data.evolve import load_operators
-        from forethought.data.teachers.llm import PAPER_CALLS, lessons_from_model
-        from forethought.data.teachers.read import TeachTask
+        from forethought.data.llm_teacher import PAPER_CALLS, lessons_from_model
+        from forethought.data.taught import TeachTask
         from forethought.models.callspec import CallSettings
         from forethought.policy import default_policy
         from forethought.records import user_request

@@ -33,4 +33,4 @@ class StageError(ForethoughtError):
 
 def reason_of(error: BaseException) -> str:
     """What another library said, in one line; its kind where it said nothing."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -9,7 +9,6 @@ import yaml
 
 from forethought.data.export import BuildFacts, SourceFacts, card, export
 from forethought.data.teach import reason_about
-from forethought.errors import ConfigError
 from forethought.models.callspec import Usage
 from forethought.policy import default_policy
 from forethought.records import Example, user_request, write_jsonl
@@ -52,11 +51,10 @@ def _front(text: str) -> dict[str, object]:
     return loaded
 
 
-def test_the_front_matter_names_the_files() -> None:
-    front = _front(card(FACTS.model_copy(update={"files": {"default": "a.parquet", "chat": "b.parquet"}})))
+def test_the_front_matter_names_the_file() -> None:
+    front = _front(card(FACTS.model_copy(update={"file": "a.parquet"})))
     assert front["configs"] == [
         {"config_name": "default", "default": True, "data_files": [{"split": "train", "path": "a.parquet"}]},
-        {"config_name": "chat", "data_files": [{"split": "train", "path": "b.parquet"}]},
     ]
     assert front["size_categories"] == ["1K<n<10K"]
     assert front["pretty_name"] == FACTS.name
@@ -110,11 +108,6 @@ def test_markup_in_names_breaks_no_table_and_no_front_matter() -> None:
     assert "# a: b --- &lt;x>" in text
 
 
-def test_files_of_several_formats_are_an_error() -> None:
-    with pytest.raises(ConfigError, match="several formats"):
-        card(FACTS.model_copy(update={"files": {"default": "a.jsonl", "chat": "b.parquet"}}))
-
-
 def _examples(count: int) -> list[Example]:
     rows = []
     for n in range(count):
@@ -131,15 +124,11 @@ def test_datasets_loads_the_folder_by_its_card(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     rows = _examples(40)
     write_jsonl(folder / "examples.jsonl", rows)
-    for name, some in (("train", rows), ("styled", rows[20:])):
-        export(some, POLICY, "think", "short", 0, "parquet", folder / "data" / f"{name}.parquet")
+    export(rows, POLICY, "think", "short", 0, "parquet", folder / "data" / "train.parquet")
     # Neither a report beside the data nor the project's own rows may be taken for it.
     (folder / "overlaps.json").write_text('{"threshold": 1}', encoding="utf-8")
-    files = FACTS.files | {"styled": "data/styled.parquet"}
-    (folder / "README.md").write_text(card(FACTS.model_copy(update={"files": files})), encoding="utf-8")
+    (folder / "README.md").write_text(card(FACTS), encoding="utf-8")
     loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded.num_rows == 40
     assert loaded[39]["operator"] == "slang"
     assert loaded[0]["messages"][-1]["content"].endswith("Sail 0 miles.")
-    styled = datasets.load_dataset(str(folder), "styled", split="train", cache_dir=str(tmp_path / "cache"))
-    assert set(styled["operator"]) == {"slang"}

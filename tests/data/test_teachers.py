@@ -11,8 +11,7 @@ import pytest
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 from forethought.data.evolve import load_operators
-from forethought.data.teach import INTENT_WORDS, Lesson
-from forethought.data.teachers.llm import (
+from forethought.data.llm_teacher import (
     call_for,
     estimate,
     lessons_from_model,
@@ -20,7 +19,7 @@ from forethought.data.teachers.llm import (
     system_prompt,
     user_prompt,
 )
-from forethought.data.teachers.read import (
+from forethought.data.taught import (
     TeachTask,
     clause,
     has_markers,
@@ -29,6 +28,7 @@ from forethought.data.teachers.read import (
     variant_fault,
     with_rule,
 )
+from forethought.data.teach import INTENT_WORDS, Lesson
 from forethought.errors import ConfigError
 from forethought.models.callspec import CallSettings, Price, Reject
 from forethought.policy import default_policy

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from forethought.data.sources import SourceSpec, load_requests
+from forethought.data.taught import lessons_from_dataset, own_lesson
 from forethought.data.teach import fault
-from forethought.data.teachers.read import lessons_from_dataset, own_lesson
 from forethought.policy import default_policy
 from forethought.reasoning import SafetyReasoning
 from forethought.records import Example, Request, user_request

@@ -167,7 +167,10 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
     operators: dict[str, Operator] = {}
     for name, text in texts.items():  # shipped ones first, so that the user's of the same name replaces it
         operator = parse_yaml(text, f"operator {name}", "style", Operator, "name, kind and definition", _PAGE)
-        operators[operator.name] = _with_pool_beside(operator, Path(name).parent)
+        if operator.pool and not re.match(r"[a-z]+:", operator.pool):  # `pkg:` and `hub:` names stay
+            beside = Path(name).parent / Path(operator.pool).expanduser()
+            operator = operator.model_copy(update={"pool": str(beside)})
+        operators[operator.name] = operator
     if names is None:
         return dict(sorted(operators.items()))
     unknown = [name for name in names if name not in operators]
@@ -176,14 +179,6 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
             f"operator '{unknown[0]}'", "there is no such operator", f"Use one of {', '.join(sorted(operators))}"
         )
     return {name: operators[name] for name in names}
-
-
-def _with_pool_beside(operator: Operator, folder: Path) -> Operator:
-    """The operator with the path of its pool made relative to its own file; `pkg:` and `hub:` names stay."""
-    scheme = re.match(r"[a-z]+:", operator.pool or "")
-    if operator.pool is None or scheme or Path(operator.pool).expanduser().is_absolute():
-        return operator
-    return operator.model_copy(update={"pool": str(folder / operator.pool)})
 
 
 def operator_table(operators: dict[str, Operator]) -> list[tuple[str, ...]]:
@@ -235,9 +230,15 @@ def draw_styles(
     apply to one twin is then drawn for neither.
     """
     chosen = list(requests)
-    fitting = _applicable(chosen, operators, beside)
+    by_language = any(ANY_LANGUAGE not in operator.languages for operator in operators.values())
+    pairs: dict[str, list[tuple[Request, str]]] = defaultdict(list)
+    for request in (*chosen, *beside):
+        language = language_of(request.text) if by_language else ANY_LANGUAGE
+        pairs[request.twin or request.id].append((request, language))
     drawn: list[tuple[Request, str | None]] = []
-    for request, names in zip(chosen, fitting, strict=True):
+    for request in chosen:
+        pair = pairs[request.twin or request.id]
+        names = [name for name in sorted(operators) if all(operators[name].applies(*one) for one in pair)]
         rng = random.Random(_key(request, seed))
         count = int(rows_per_seed) + (rng.random() < rows_per_seed % 1)
         plain = rng.random() >= styled_share
@@ -258,25 +259,6 @@ def _key(request: Request, seed: int) -> str:
     return f"{seed}:{request.twin or request.id}"
 
 
-def _applicable(
-    requests: Sequence[Request], operators: dict[str, Operator], beside: Iterable[Request]
-) -> list[list[str]]:
-    """For each request the sorted names of the operators that apply to it and to its twins."""
-    by_language = any(ANY_LANGUAGE not in operator.languages for operator in operators.values())
-    pairs: dict[str, list[tuple[Request, str]]] = defaultdict(list)
-    for request in (*requests, *beside):
-        language = language_of(request.text) if by_language else ANY_LANGUAGE
-        pairs[request.twin or request.id].append((request, language))
-    return [
-        [
-            name
-            for name in sorted(operators)
-            if all(operators[name].applies(other, language) for other, language in pairs[request.twin or request.id])
-        ]
-        for request in requests
-    ]
-
-
 @lru_cache(maxsize=65536)
 def language_of(text: str) -> str:
     """ISO 639 code of the language that a text is in, or `und`.
@@ -292,11 +274,6 @@ def language_of(text: str) -> str:
     words = re.findall(r"\w+", text.lower())
     if lead > _CERTAIN or (lead > _SURE and len(words) >= _FEW and not _ENGLISH & set(words)):
         return best
-    return "en" if _mostly_latin(text) else UNKNOWN
-
-
-def _mostly_latin(text: str) -> bool:
-    """Whether at least half of the letters are Latin; a text without letters counts as Latin."""
     letters = [character for character in text if character.isalpha()]
     latin = sum(unicodedata.name(character, "").startswith("LATIN") for character in letters)
-    return 2 * latin >= len(letters)
+    return "en" if 2 * latin >= len(letters) else UNKNOWN

@@ -13,22 +13,23 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
-from pathlib import Path, PurePath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import yaml
 from jinja2 import Environment, StrictUndefined
 from pydantic import Field
 
-from forethought.errors import ConfigError, InputError, StageError
+from forethought.errors import ConfigError, InputError, StageError, reason_of
 from forethought.models.callspec import Usage
 from forethought.policy import Policy
 from forethought.reasoning import Detail, Format, render
 from forethought.records import Example, Message, Record
 
 Kind = Literal["trl", "messages", "sharegpt", "alpaca", "parquet"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Row = dict[str, Any]
 _BATCH = 1_000
 """Rows of one Parquet row group: what is held in memory at a time."""
@@ -76,12 +77,12 @@ def export(
                 left_out[cause] += 1
             else:
                 harmful[example.term == "refusal"] += 1
-                yield KINDS[kind](example, render(example.reasoning, policy, fmt, detail, seed) + example.answer)
+                yield _row(kind, example, render(example.reasoning, policy, fmt, detail, seed) + example.answer)
 
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
     try:
-        _WRITERS.get(kind, _write_lines)(part, rows())
+        _write(kind, part, rows())
         if not harmful:
             causes = ", ".join(f"{count} {cause}" for cause, count in sorted(left_out.items())) or "the set is empty"
             raise InputError(
@@ -100,8 +101,10 @@ def _left_out(example: Example, kind: Kind, include_partial: bool) -> str | None
         return "without an answer"
     if not include_partial and not example.answer_complete:
         return "with an answer that was cut"
-    if kind in {"sharegpt", "alpaca"} and not _alternates(_turns(example)[1]):
-        return "whose turns this format can't hold"
+    if kind in {"sharegpt", "alpaca"}:
+        roles = [turn.role for turn in _turns(example)[1]]
+        if roles != [("user", "assistant")[place % 2] for place in range(len(roles))]:  # LLaMA-Factory requires that
+            return "whose turns this format can't hold"
     return None
 
 
@@ -112,95 +115,41 @@ def _turns(example: Example) -> tuple[str, list[Message]]:
     return system, messages
 
 
-def _alternates(turns: list[Message]) -> bool:
-    """Whether user and assistant speak in turn, as LLaMA-Factory requires."""
-    return [turn.role for turn in turns] == [("user", "assistant")[place % 2] for place in range(len(turns))]
-
-
-def _trl(example: Example, text: str) -> Row:
-    """TRL's conversational prompt and completion: the loss is on the completion alone."""
-    return {
-        "prompt": [message.model_dump() for message in example.request.messages],
-        "completion": [{"role": "assistant", "content": text}],
-        "answer_complete": example.answer_complete,
-    }
-
-
-def _messages(example: Example, text: str) -> Row:
-    """One conversation a row, as TRL, Axolotl and most fine-tuning services read it."""
-    return {"messages": _conversation(example, text), "answer_complete": example.answer_complete}
-
-
-def _conversation(example: Example, text: str) -> list[dict[str, str]]:
-    turns = [message.model_dump() for message in example.request.messages]
-    return [*turns, {"role": "assistant", "content": text}]
-
-
-def _sharegpt(example: Example, text: str) -> Row:
-    """ShareGPT, as Axolotl and LLaMA-Factory read it."""
-    system, turns = _turns(example)
-    said = [{"from": _ROLES[turn.role], "value": turn.content} for turn in turns]
-    return {
-        "conversations": [*said, {"from": "gpt", "value": text}],
-        "system": system,
-        "answer_complete": example.answer_complete,
-    }
-
-
-def _alpaca(example: Example, text: str) -> Row:
-    """Alpaca; earlier turns stand in `history` as pairs."""
-    system, turns = _turns(example)
-    pairs = [[turns[place].content, turns[place + 1].content] for place in range(0, len(turns) - 1, 2)]
-    return {
-        "instruction": example.request.text,
-        "input": "",
-        "output": text,
-        "history": pairs,
-        "system": system,
-        "answer_complete": example.answer_complete,
-    }
-
-
-def _table_row(example: Example, text: str) -> Row:
-    """The conversation, and what is known of it in columns of its own."""
+def _row(kind: Kind, example: Example, text: str) -> Row:
     request = example.request
-    return {
-        "id": request.id,
-        "messages": _conversation(example, text),
-        "harmful": request.harmful,
-        "rules": list(example.reasoning.violated),
-        "verdict": example.reasoning.verdict,
-        "intent": example.reasoning.intent,
-        "operator": request.operator,
-        "source": request.source,
-        "answer": example.answer,
-        "answer_complete": example.answer_complete,
-    }
+    messages = [message.model_dump() for message in request.messages]
+    answer = {"role": "assistant", "content": text}
+    complete = {"answer_complete": example.answer_complete}
+    if kind == "trl":  # conversational prompt and completion: the loss is on the completion alone
+        return {"prompt": messages, "completion": [answer]} | complete
+    if kind == "messages":  # as TRL, Axolotl and most fine-tuning services read it
+        return {"messages": [*messages, answer]} | complete
+    if kind == "parquet":  # what is known of the conversation in columns of its own
+        known = {"rules": list(example.reasoning.violated), "verdict": example.reasoning.verdict}
+        known |= {"intent": example.reasoning.intent, "operator": request.operator, "source": request.source}
+        whole = {"id": request.id, "messages": [*messages, answer], "harmful": request.harmful}
+        return whole | known | {"answer": example.answer} | complete
+    system, turns = _turns(example)
+    if kind == "sharegpt":  # as Axolotl and LLaMA-Factory read it
+        said = [{"from": _ROLES[turn.role], "value": turn.content} for turn in turns]
+        return {"conversations": [*said, {"from": "gpt", "value": text}], "system": system} | complete
+    # Alpaca; earlier turns stand in `history` as pairs.
+    pairs = [[turns[place].content, turns[place + 1].content] for place in range(0, len(turns) - 1, 2)]
+    return {"instruction": request.text, "input": "", "output": text, "history": pairs, "system": system} | complete
 
 
-KINDS: dict[str, Callable[[Example, str], Row]] = {
-    "trl": _trl,
-    "messages": _messages,
-    "sharegpt": _sharegpt,
-    "alpaca": _alpaca,
-    "parquet": _table_row,
-}
-"""Name of a format to what makes a row of it."""
-
-
-def _write_lines(path: Path, rows: Iterator[Row]) -> None:
+def _write(kind: Kind, path: Path, rows: Iterator[Row]) -> None:
+    if kind == "parquet":
+        _write_parquet(path, rows)
+        return
+    # JSON lines, but for Alpaca: of lines, `datasets` guesses types by the first ten megabytes, and a `history` that is
+    # filled later fails.
+    before, between, after = ("[\n", ",\n", "\n]\n") if kind == "alpaca" else ("", "\n", "\n")
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _write_list(path: Path, rows: Iterator[Row]) -> None:
-    """One JSON list. Of lines, `datasets` guesses types by the first ten megabytes: a `history` filled later fails."""
-    with path.open("w", encoding="utf-8") as file:
-        before = "[\n"
         for row in rows:
             file.write(before + json.dumps(row, ensure_ascii=False))
-            before = ",\n"
-        file.write("\n]\n")
+            before = between
+        file.write(after)
 
 
 def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
@@ -215,10 +164,6 @@ def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for batch in itertools.chain([first], batches):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-
-
-_WRITERS = {"alpaca": _write_list, "parquet": _write_parquet}
-"""Formats that are no JSON lines."""
 
 
 def files_to_push(folder: Path) -> list[Path]:
@@ -263,18 +208,14 @@ def push(folder: Path, name: str, private: bool = True) -> str:
             commit_message="Safety reasoning built with Forethought",
         )
     except errors.HFValidationError as error:
-        raise ConfigError(name, f"is no name of a repository ({_first_line(error)})", "Use owner/name") from None
+        raise ConfigError(name, f"is no name of a repository ({reason_of(error)})", "Use owner/name") from None
     except (http_error, OSError) as error:
         raise StageError(
             f"push to {name}",
-            f"did not succeed ({_first_line(error)})",
+            f"did not succeed ({reason_of(error)})",
             "Check the network, the name and the token's right to write, then run again",
         ) from None
     return str(url)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 # The data card: a README.md that says what the set is made of, and that `datasets` loads it by.
@@ -301,10 +242,8 @@ class BuildFacts(Record):
     name: str
     command: str = ""
     """The command that built it."""
-    files: dict[str, str] = Field(default_factory=lambda: {"default": "data/train.parquet"})
-    """Config of `load_dataset` to the file of its train split, relative to the card; the first is the default.
-
-    All of one format: `datasets` reads every config of a folder with one reader."""
+    file: str = "data/train.parquet"
+    """The rows, as `load_dataset` reads them, relative to the card."""
     sources: tuple[SourceFacts, ...] = ()
     policy_name: str = ""
     policy_version: str = ""
@@ -350,14 +289,17 @@ class BuildFacts(Record):
 
 
 def card(build: BuildFacts) -> str:
-    """The data card: YAML for the hub and `datasets`, then what a person wants to know.
-
-    Raises ConfigError where the files are of several formats, which `datasets` can't load.
-    """
-    if len({PurePath(file).suffix for file in build.files.values()}) > 1:
-        raise ConfigError(
-            ", ".join(build.files.values()), "are of several formats", "Name files of one format, such as Parquet"
-        )
+    """The data card: YAML for the hub and `datasets`, then what a person wants to know."""
+    front = {
+        "pretty_name": build.name,
+        "license": "other",
+        "task_categories": ["text-generation"],
+        "tags": ["safety", "refusal", "reasoning", "forethought"],
+        "size_categories": [next((name for limit, name in _SIZES if build.rows < limit), "n>1M")],
+        "configs": [
+            {"config_name": "default", "default": True, "data_files": [{"split": "train", "path": build.file}]}
+        ],
+    }
     environment = Environment(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
@@ -365,7 +307,7 @@ def card(build: BuildFacts) -> str:
     template = resources.files("forethought").joinpath("data/card.md").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         b=build,
-        front=yaml.safe_dump(_front(build), sort_keys=False, allow_unicode=True),
+        front=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
         sources=[
             (s.path, f"{s.harmful:,}", f"{s.harmless:,}", s.licence, f"`{s.sha256}`" if s.sha256 else "-")
             for s in build.sources
@@ -374,26 +316,6 @@ def card(build: BuildFacts) -> str:
         versions=", ".join(f"{name} {version}" for name, version in build.versions.items()),
         machine=", ".join(f"{key} {value}" for key, value in build.machine.items() if value is not None),
     )
-
-
-def _front(build: BuildFacts) -> dict[str, Any]:
-    size = next((name for limit, name in _SIZES if build.rows < limit), "n>1M")
-    configs = [
-        {
-            "config_name": name,
-            **({"default": True} if number == 0 else {}),
-            "data_files": [{"split": "train", "path": path}],
-        }
-        for number, (name, path) in enumerate(build.files.items())
-    ]
-    return {
-        "pretty_name": build.name,
-        "license": "other",
-        "task_categories": ["text-generation"],
-        "tags": ["safety", "refusal", "reasoning", "forethought"],
-        "size_categories": [size],
-        "configs": configs,
-    }
 
 
 def _counts(counts: Mapping[str, int]) -> list[tuple[str, str]]:

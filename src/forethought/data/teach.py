@@ -11,11 +11,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from pydantic import Field
 
 from forethought.errors import ConfigError
-from forethought.policy import Policy, Rule
+from forethought.policy import Policy
 from forethought.reasoning import Decision, Detail, Finding, Format, SafetyReasoning, leak, parse, render
 from forethought.records import Example, Record, Request
 from forethought.refusal import looks_english, refusal_outcome
@@ -67,10 +68,19 @@ class Lesson(Record):
             intent=self.intent, findings=self.findings, deliberation=self.deliberation, verdict=self.verdict
         )
 
+    def row(self, request: Request) -> Example:
+        """The training row of the request itself."""
+        answered = bool(self.answer)
+        return Example(request=request, reasoning=self.reasoning, answer=self.answer, answer_complete=answered)
+
 
 def intent_of(text: str) -> str:
     """What a request asks, as a verb phrase of at most INTENT_WORDS words: `learn how to ...`."""
-    core = _core_sentence(text)
+    # The sentence that asks: the last question, else the first sentence.
+    flat = " ".join(text.split())
+    sentences = [part.strip() for part in re.split(r"(?<=[.?!])\s+", flat) if part.strip()] or [flat]
+    core = next((part for part in reversed(sentences) if part.endswith("?")), sentences[0])
+    core = core.strip(" \"'").rstrip(".?!")
     if match := _HOW.match(core):
         said = f"learn how to {match['rest']}"
     elif match := _ASK.match(core) or _WANT.match(core):
@@ -87,15 +97,6 @@ def intent_of(text: str) -> str:
         head, _, tail = rest.partition(" ")
         rest = f"{head.lower()} {tail}".strip() if not head.isupper() or len(head) == 1 else rest
     return f"{lowered} {rest}".strip()
-
-
-def _core_sentence(text: str) -> str:
-    """The sentence that asks: the last question, else the first imperative-like sentence, else the first."""
-    flat = " ".join(text.split())
-    sentences = [part.strip() for part in re.split(r"(?<=[.?!])\s+", flat) if part.strip()] or [flat]
-    questions = [part for part in sentences if part.endswith("?")]
-    chosen = questions[-1] if questions else sentences[0]
-    return chosen.strip(" \"'").rstrip(".?!")
 
 
 def reason_about(request: Request, policy: Policy, lesson: Lesson | None = None) -> SafetyReasoning:
@@ -122,7 +123,7 @@ def reason_about(request: Request, policy: Policy, lesson: Lesson | None = None)
 
 def refusal_for(reasoning: SafetyReasoning, policy: Policy, seed: int) -> str:
     """A refusal that names the first rule broken and offers an alternative; wording varies with the seed."""
-    rule: Rule = policy.rule(reasoning.violated[0])
+    rule = policy.rule(reasoning.violated[0])
     rng = random.Random(f"{seed}:refusal:{reasoning.intent}")
     template = rng.choice(_REFUSALS["support" if rule.support else "refusals"])
     filled = {"intent": reasoning.intent, "id": rule.id, "title": rule.title, "alternative": rule.alternative}
@@ -178,7 +179,7 @@ SUPPORT = re.compile(
 """Help to seek: what a supportive refusal names. In English."""
 
 
-class Dropped(Record):
+class Dropped(NamedTuple):
     """A row that must not be trained on, and why."""
 
     example: Example
@@ -187,15 +188,11 @@ class Dropped(Record):
 
 def fault(example: Example, policy: Policy, fmt: Format, detail: Detail) -> str | None:
     """Why a row must not be trained on, or None when it may."""
-    return (
-        _label_fault(example, policy)
-        or _length_fault(example)
-        or _text_fault(example, policy, fmt, detail)
-        or _answer_fault(example, policy)
-    )
+    return _plain_fault(example, policy) or _text_fault(example, policy, fmt, detail) or _answer_fault(example, policy)
 
 
-def _label_fault(example: Example, policy: Policy) -> str | None:
+def _plain_fault(example: Example, policy: Policy) -> str | None:
+    """Whether label and rules agree, and whether it is short enough."""
     reasoning, request = example.reasoning, example.request
     if request.harmful is None:
         return "the request has no label"
@@ -209,10 +206,6 @@ def _label_fault(example: Example, policy: Policy) -> str | None:
         return "the reasoning cites a rule that does not apply"
     if reasoning.verdict == "refuse" and not reasoning.violated:
         return "the refusal names no rule"
-    return None
-
-
-def _length_fault(example: Example) -> str | None:
     if len(example.request.text) > MAX_REQUEST_CHARACTERS:
         return "the request is too long"
     if len(example.reasoning.intent.split()) > MAX_INTENT_WORDS:
@@ -264,12 +257,6 @@ def verify(
     examples: Iterable[Example], policy: Policy, fmt: Format = "think", detail: Detail = "short"
 ) -> tuple[list[Example], list[Dropped]]:
     """(rows that pass, rows dropped with their causes)."""
-    kept: list[Example] = []
-    dropped: list[Dropped] = []
-    for example in examples:
-        cause = fault(example, policy, fmt, detail)
-        if cause is None:
-            kept.append(example)
-        else:
-            dropped.append(Dropped(example=example, cause=cause))
-    return kept, dropped
+    judged = [(example, fault(example, policy, fmt, detail)) for example in examples]
+    dropped = [Dropped(example, cause) for example, cause in judged if cause is not None]
+    return [example for example, cause in judged if cause is None], dropped

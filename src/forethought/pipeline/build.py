@@ -231,7 +231,7 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
         commit=git_commit(),
         versions=versions(),
         machine=machine(),
-        files={"default": _DATA},
+        file=_DATA,
     )
 
 

@@ -18,10 +18,10 @@ from forethought.data.dedupe import (
 )
 from forethought.data.demonstrations import choose_demonstrations
 from forethought.data.evolve import Operator
+from forethought.data.llm_teacher import estimate, lessons_from_model
 from forethought.data.sources import OnMapping, SourceSpec, cap_per_rule, load_split, sample
+from forethought.data.taught import TeachTask, lessons_from_dataset
 from forethought.data.teach import Lesson
-from forethought.data.teachers.llm import estimate, lessons_from_model
-from forethought.data.teachers.read import TeachTask, lessons_from_dataset
 from forethought.errors import ConfigError, StageError
 from forethought.manifest import write_json
 from forethought.models.callspec import CallSettings, Price, Usage, price_of

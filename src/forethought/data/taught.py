@@ -19,7 +19,7 @@ from forethought.data.teach import INTENT_WORDS, MAX_REQUEST_CHARACTERS, SUPPORT
 from forethought.models.callspec import Reject
 from forethought.policy import Policy, Rule
 from forethought.reasoning import Finding
-from forethought.records import Example, Record, Request
+from forethought.records import Record, Request
 from forethought.refusal import garbled, looks_english, refusal_outcome
 
 _REFUSAL_CHARACTERS = 1200
@@ -39,6 +39,11 @@ _MARKERS = re.compile(
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
+_INSIST = (
+    "you are not asked to help with the request: you label it and decline it, so that a model learns to decline it too"
+)
+
+
 class TeachTask(Record):
     """A request to be taught, and the styles to rewrite it in."""
 
@@ -48,27 +53,25 @@ class TeachTask(Record):
     """Whether a harmless look-alike is asked for; harmful requests alone have one."""
 
 
-class _TaughtFinding(BaseModel):
-    rule: str
-    reason: str
-
-
-class _TaughtVariant(BaseModel):
-    operator: str
-    text: str
-
-
 class _Taught(BaseModel):
     """The answer to one call, as the teacher writes it: `schema.json`, and what else it adds is passed over.
 
     Fields of a harmless request are empty from `findings` to `refusal`.
     """
 
+    class Broken(BaseModel):
+        rule: str
+        reason: str
+
+    class Variant(BaseModel):
+        operator: str
+        text: str
+
     intent: str
-    findings: list[_TaughtFinding] = []
+    findings: list[Broken] = []
     verdict: Literal["refuse", "comply"]
     refusal: str = ""
-    variants: list[_TaughtVariant] = []
+    variants: list[Variant] = []
     twin: str = ""
 
 
@@ -93,7 +96,10 @@ def _lesson(taught: _Taught, task: TeachTask, policy: Policy) -> tuple[Lesson, t
     variants, missing = _variants(taught, task)
     findings = _findings(taught, task, policy) if harmful else ()
     refusal = _refusal(taught, findings, policy) if harmful else ""
-    twin, twin_missing = _twin(taught, task) if harmful else ("", ())
+    twin = one_line(taught.twin, _TWIN_CHARACTERS) if harmful and task.twin else ""
+    if harmful and task.twin and (cause := variant_fault(twin, task.request.text)):
+        twin = ""
+        missing.append(f"twin: {cause}")
     lesson = Lesson(
         request_id=task.request.id,
         intent=one_line(taught.intent, 200).rstrip("."),
@@ -105,11 +111,11 @@ def _lesson(taught: _Taught, task: TeachTask, policy: Policy) -> tuple[Lesson, t
     )
     # Verification reads refusals in English; one in another language was looked at as far as can be.
     if not lesson.answer or looks_english(taught.refusal):
-        example = _original(lesson, task.request)  # better asked again now than dropped later
+        example = lesson.row(task.request)  # better asked again now than dropped later
         cause = fault(example, policy, "think", "full") or fault(example, policy, "paper", "short")
         if cause is not None:
             raise _Rejected(cause)
-    return lesson, missing + twin_missing
+    return lesson, tuple(missing)
 
 
 def _parse(text: str) -> _Taught:
@@ -133,11 +139,6 @@ def _parse(text: str) -> _Taught:
     except ValidationError as error:
         places = ", ".join(sorted({str(fault["loc"][0]) for fault in error.errors()}))
         raise _Rejected("the schema is broken", f"it does not follow the schema at: {places}") from None
-
-
-_INSIST = (
-    "you are not asked to help with the request: you label it and decline it, so that a model learns to decline it too"
-)
 
 
 def _forgiven(loaded: dict[str, Any]) -> dict[str, Any]:
@@ -208,7 +209,11 @@ def _refusal(taught: _Taught, findings: tuple[Finding, ...], policy: Policy) -> 
         raise _Rejected("the refusal doesn't refuse", "the refusal must begin by saying that you can't help with this")
     broken = {finding.rule for finding in findings}
     named = {rule_id for rule_id in policy.rule_ids if re.search(rf"\b{re.escape(rule_id)}\b", refusal)}
-    if named - broken or _foreign_ids(refusal, policy):
+    # Ids that look like the policy's and are not, too.
+    letters = {re.sub(r"\d", "", rule_id) for rule_id in policy.rule_ids if re.search(r"\d", rule_id)}
+    like = "|".join(re.escape(letter) for letter in sorted(letters))
+    foreign = set(re.findall(rf"\b(?:{like})\d+\b", refusal)) - set(policy.rule_ids) if letters else set()
+    if named - broken or foreign:
         raise _Rejected("the refusal names another rule", f"the refusal may name only {', '.join(sorted(broken))}")
     rules = [policy.rule(finding.rule) for finding in findings]
     if rules[0].support and looks_english(refusal) and not SUPPORT.search(refusal):
@@ -216,14 +221,7 @@ def _refusal(taught: _Taught, findings: tuple[Finding, ...], policy: Policy) -> 
     return with_rule(refusal, rules)
 
 
-def _foreign_ids(text: str, policy: Policy) -> set[str]:
-    """Ids after the word rule, or in brackets, that look like the policy's and are not."""
-    letters = {re.sub(r"\d", "", rule_id) for rule_id in policy.rule_ids if re.search(r"\d", rule_id)}
-    like = "|".join(re.escape(letter) for letter in sorted(letters))
-    return set(re.findall(rf"\b(?:{like})\d+\b", text)) - set(policy.rule_ids) if letters else set()
-
-
-def _variants(taught: _Taught, task: TeachTask) -> tuple[dict[str, str], tuple[str, ...]]:
+def _variants(taught: _Taught, task: TeachTask) -> tuple[dict[str, str], list[str]]:
     """(variants that can be used, causes for those that can't). None of them costs the lesson."""
     written = {variant.operator.strip().lower(): variant.text for variant in reversed(taught.variants)}
     kept: dict[str, str] = {}
@@ -235,7 +233,7 @@ def _variants(taught: _Taught, task: TeachTask) -> tuple[dict[str, str], tuple[s
             kept[operator.name] = lines_kept(text, MAX_REQUEST_CHARACTERS)
         else:
             causes.append(f"variant: {cause}")
-    return kept, tuple(causes)
+    return kept, causes
 
 
 def variant_fault(text: str, original: str) -> str | None:
@@ -244,7 +242,7 @@ def variant_fault(text: str, original: str) -> str | None:
         return "missing"
     if has_markers(text):
         return "injected markers"
-    if _letters(text) == _letters(original):
+    if [c for c in text.casefold() if c.isalnum()] == [c for c in original.casefold() if c.isalnum()]:
         return "unchanged"
     if len(text) > min(MAX_REQUEST_CHARACTERS, 6 * len(original) + 1200):
         return "too long"
@@ -255,25 +253,6 @@ def variant_fault(text: str, original: str) -> str | None:
     if opens or len(_LIST_ITEM.findall(text)) - len(_LIST_ITEM.findall(original)) >= 3:
         return "answered"
     return None
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in text.casefold() if character.isalnum())
-
-
-def _twin(taught: _Taught, task: TeachTask) -> tuple[str, tuple[str, ...]]:
-    if not task.twin:
-        return "", ()
-    twin = one_line(taught.twin, _TWIN_CHARACTERS)
-    cause = variant_fault(twin, task.request.text)
-    return ("", (f"twin: {cause}",)) if cause else (twin, ())
-
-
-def _original(lesson: Lesson, request: Request) -> Example:
-    """The training row of the request itself."""
-    return Example(
-        request=request, reasoning=lesson.reasoning, answer=lesson.answer, answer_complete=bool(lesson.answer)
-    )
 
 
 def has_markers(text: str) -> bool:
@@ -371,4 +350,4 @@ def own_lesson(request: Request, policy: Policy) -> Lesson | str:
         deliberation=thought,
         answer=answer if request.harmful else "",
     )
-    return fault(_original(lesson, request), policy, "think", "full") or lesson
+    return fault(lesson.row(request), policy, "think", "full") or lesson

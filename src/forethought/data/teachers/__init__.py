@@ -1,1 +1,0 @@
-"""Who writes the lessons: an LLM, the dataset itself, or rules (`forethought.data.teach`)."""
