@@ -25,6 +25,7 @@ from lm_eval.models.huggingface import HFLM
 from forethought.chat import render_prompt
 from forethought.cli.terminal import console
 from forethought.errors import ConfigError, InputError
+from forethought.evaluation.capability import model_key
 from forethought.measure.capability import CapabilityConfig, need_lm_eval
 from forethought.measure.capability.model import ForethoughtLM, base_of, logits_needed, without_reasoning
 from forethought.measure.capability.questions import Kind, Question, QuestionSet
@@ -38,7 +39,7 @@ from forethought.measure.capability.run import (
     score_piece,
     score_set,
 )
-from forethought.measure.capability.summary import ItemScore, model_key
+from forethought.measure.capability.summary import ItemScore
 from forethought.models.conversation import Response
 from forethought.models.local import LocalModel
 from forethought.records import Message
@@ -367,10 +368,10 @@ def test_another_model_prompt_or_option_is_scored_anew(tmp_path: Path) -> None:
 
 def test_a_models_key_follows_its_files(tmp_path: Path) -> None:
     (tmp_path / "adapter_model.safetensors").write_bytes(b"one")
-    before = model_key(tmp_path, "m")
-    assert model_key(tmp_path, "m") == before != model_key(tmp_path, "n")
+    before = model_key(tmp_path)
+    assert model_key(tmp_path) == before != model_key(tmp_path.parent)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"two")
-    assert model_key(tmp_path, "m") != before
+    assert model_key(tmp_path) != before
 
 
 _CHILD = """

@@ -1,15 +1,13 @@
 """What models made of questions, as figures: accuracy against chance, refusals, difference to the base model.
 
-Beside them stand which questions are asked, and what tells one model from another.
+Beside them stands which questions are asked.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest, norm
@@ -57,22 +55,6 @@ def sample_questions(questions: Sequence[Question], limit: int | None, seed: int
             spread.append(((place + 0.5) / len(stratum), drawn, question))
     spread.sort(key=lambda one: one[:2])
     return [question for _, _, question in spread[:limit]]
-
-
-def model_key(folder: Path | None, name: str) -> str:
-    """What tells one model from another: its name, and the contents or size and time of its files.
-
-    Weights above 64 MiB are told by size and time of change: hashing them takes longer than a small run.
-    """
-    seen: list[object] = [name]
-    if folder is not None and folder.is_dir():
-        for file in sorted(folder.rglob("*")):
-            if file.suffix in {".safetensors", ".bin", ".json", ".jinja"}:
-                stat = file.stat()
-                small = stat.st_size < 64 * 2**20
-                mark = hashlib.sha256(file.read_bytes()).hexdigest() if small else str(stat.st_mtime_ns)
-                seen.append((str(file.relative_to(folder)), stat.st_size, mark))
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:12]
 
 
 def chance_level(questions: Sequence[Question]) -> float | None:
