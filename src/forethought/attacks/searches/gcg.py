@@ -10,24 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from forethought.attacks.base import Attacked, Options
-from forethought.attacks.searches.base import (
-    Ask,
-    Compute,
-    Goal,
-    Questions,
-    Replies,
-    Run,
-    Search,
-    Tools,
-    described,
-)
+from forethought.attacks.searches.base import Ask, Compute, Goal, Run, Search, Tools, described
 from forethought.attacks.searches.suffix import user_text
 from forethought.errors import ConfigError
 
@@ -61,17 +51,8 @@ class Optimisation:
         """Made at the first step that is computed and not read from the disk."""
         from forethought.attacks.searches.weights.gcg import Setting, problem
 
-        chosen = self.options
-        setting = Setting(
-            candidates=int(chosen["candidates"]),
-            top_k=int(chosen["top_k"]),
-            length=int(chosen["length"]),
-            init=str(chosen["init"]),
-            buffer=int(chosen["buffer"]),
-            mellowmax=chosen["loss"] == "mellowmax",
-            progressive=chosen.get("progressive", "no") == "yes",
-        )
-        return problem(self.goals, self.model, self.aim, setting, self.seed)
+        chosen = {name: self.options[name] for name in Setting.model_fields if name in self.options}
+        return problem(self.goals, self.model, self.aim, Setting.model_validate(chosen), self.seed)
 
     def compute(self, number: int, before: Made | None) -> Compute:
         """Step `number`, from the state before it; step 0 makes the first state."""
@@ -89,23 +70,6 @@ class Optimisation:
             state = start(made) if before is None else step(made, State.model_validate(before), number)
             self.made[number] = state.model_dump(mode="json")
         return self.made[number]
-
-
-def _single(name: str, aim: AimKind) -> Search:
-    """A search for a suffix of one goal."""
-
-    def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
-        work = Optimisation((goal,), _model(name, tools), aim, options, str(rng.randrange(2**31)))
-        yield from _run(name, goal, work)
-
-    return search
-
-
-def _universal(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
-    """A search that tries the suffix of a whole group of goals on one goal, which need not be among them."""
-    model = _model("gcg_multi", tools)
-    group = tuple(tools.group[: int(options["goals"])]) or (goal,)
-    yield from _run("gcg_multi", goal, _shared(group, model, options))
 
 
 _STATES: WeakKeyDictionary[LocalModel, dict[str, dict[int, Made]]] = WeakKeyDictionary()
@@ -126,56 +90,54 @@ def _shared(group: Sequence[Goal], model: LocalModel, options: Options) -> Optim
     return work
 
 
-def _model(name: str, tools: Tools) -> LocalModel:
-    if tools.model is None:
-        raise ConfigError(f"attack '{name}'", "needs the weights of the model", "Give a local model, or leave it out")
-    return tools.model
-
-
-def _run(name: str, goal: Goal, work: Optimisation) -> Run:
-    steps, early = int(work.options["steps"]), work.options["early_stop"] == "yes"
-    state: Made | None = None
-    asked: str | None = None
-    failed = 0
-    for number in range(steps + 1):
-        found = yield from _computed(work, number, state)
-        failed = failed + 1 if found is None else 0
-        state = found or state
-        if state is None or failed == _FAILURES:
-            return
-        ends = number == steps or (early and state["hit"] and state["goals"] == len(work.goals))
-        if (ends or is_checkpoint(number)) and state["text"] != asked:
-            asked = str(state["text"])
-            (reply,) = yield [Ask(attacked=with_suffix(goal, asked, name))]
-            if reply.broken:
-                return
-        if ends:
-            return
-
-
-def _computed(work: Optimisation, number: int, state: Made | None) -> Generator[Questions, Replies, Made | None]:
-    (reply,) = yield [work.compute(number, state)]
-    if reply.made is None:
-        return None
-    # What was read from the disk needs no computing by the searches that share it.
-    return work.made.setdefault(number, dict(reply.made))
-
-
 def is_checkpoint(step: int) -> bool:
     """Whether the best suffix is put to the model after this step."""
     return step in _EARLY or (step > 0 and step % 100 == 0)
 
 
-def with_suffix(goal: Goal, suffix: str, name: str) -> Attacked:
-    """The goal's request with a suffix behind its last turn."""
-    request = goal.request.restyled(user_text(goal.request.messages, suffix), name)
-    return Attacked(request=request, lineage=(name,))
+def _search(name: str, aim: AimKind) -> Search:
+    """A search for a suffix of one goal, or of a whole group: `gcg_multi` tries that one on a goal which need not be
+    among them."""
+
+    def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
+        model = tools.model
+        if model is None:
+            raise ConfigError(
+                f"attack '{name}'", "needs the weights of the model", "Give a local model, or leave it out"
+            )
+        if name == "gcg_multi":
+            work = _shared(tuple(tools.group[: int(options["goals"])]) or (goal,), model, options)
+        else:
+            work = Optimisation((goal,), model, aim, options, str(rng.randrange(2**31)))
+        steps, early = int(options["steps"]), options["early_stop"] == "yes"
+        state: Made | None = None
+        asked: str | None = None
+        failed = 0
+        for number in range(steps + 1):
+            (reply,) = yield [work.compute(number, state)]
+            failed += 1
+            if reply.made is not None:
+                # What was read from the disk needs no computing by the searches that share it.
+                state, failed = work.made.setdefault(number, dict(reply.made)), 0
+            if state is None or failed == _FAILURES:
+                return
+            ends = number == steps or (early and state["hit"] and state["goals"] == len(work.goals))
+            if (ends or is_checkpoint(number)) and state["text"] != asked:
+                asked = str(state["text"])
+                request = goal.request.restyled(user_text(goal.request.messages, asked), name)
+                (reply,) = yield [Ask(attacked=Attacked(request=request, lineage=(name,)))]
+                if reply.broken:
+                    return
+            if ends:
+                return
+
+    return search
 
 
 METHODS = described(
     "gcg",
-    gcg=_single("gcg", "think"),
-    gcg_think=_single("gcg_think", "think"),
-    gcg_skip=_single("gcg_skip", "skip"),
-    gcg_multi=_universal,
+    gcg=_search("gcg", "think"),
+    gcg_think=_search("gcg_think", "think"),
+    gcg_skip=_search("gcg_skip", "skip"),
+    gcg_multi=_search("gcg_multi", "think"),
 )

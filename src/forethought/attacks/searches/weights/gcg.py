@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -73,23 +74,26 @@ class TargetLoss:
         target: Sequence[int],
         *,
         mellowmax: bool = False,
-        prefix_cache: bool = True,
         context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         """`weights`: a transformers causal language model; `context` is entered for each of its passes.
 
         The model reads head, suffix, tail and target. `mellowmax`: that of the target's negated logits takes the place
-        of the likelihood (nanoGCG's option). `prefix_cache` False computes each sequence whole.
+        of the likelihood (nanoGCG's option).
         """
         self.weights = weights
         self.target = torch.tensor(target, device=weights.device)  # T
         self._head = torch.tensor(head, device=weights.device, dtype=torch.long)
         self._tail = torch.tensor([*tail, *target[:-1]], device=weights.device, dtype=torch.long)
         self._mellowmax = mellowmax
-        self._prefix_cache = prefix_cache
         self._context = context
         self._rows = _GPU_ROWS if weights.device.type == "cuda" else _CPU_ROWS
-        self._head_cache: KeyValues | None = None
+
+    @cached_property
+    def _head_cache(self) -> KeyValues:
+        # Not in inference mode: the gradient's pass reads it too.
+        with torch.inference_mode(False), torch.no_grad():
+            return self._read(self._head, [])
 
     def losses(self, suffixes: torch.Tensor, current: torch.Tensor | None = None) -> torch.Tensor:
         """Loss of each suffix. Shapes (B, n) and (B,).
@@ -99,7 +103,7 @@ class TargetLoss:
         found = torch.empty(len(suffixes), device=self.weights.device)
         shared = suffixes[0] if current is None else current
         with torch.inference_mode(), self._passes():
-            cache = self._extended(shared[:-1]) if self._prefix_cache else []
+            cache = self._read(shared[:-1], self._head_cache) if len(shared) > 1 else self._head_cache
             start = _first_change(suffixes, shared)
             order = start.argsort(stable=True)
             place = 0
@@ -124,14 +128,9 @@ class TargetLoss:
         """
         embed = self.weights.get_input_embeddings()
         with self._passes(), torch.enable_grad():
-            known = self._tail if self._prefix_cache else torch.cat([self._head, self._tail])
-            fixed = embed(known).detach()
             own = embed(suffix).detach().requires_grad_()
-            if self._prefix_cache:
-                logits = self._logits({"inputs_embeds": torch.cat([own, fixed])[None]}, self._head_kv())
-            else:
-                cut = len(self._head)
-                logits = self._logits({"inputs_embeds": torch.cat([fixed[:cut], own, fixed[cut:]])[None]}, [])
+            given = torch.cat([own, embed(self._tail).detach()])[None]
+            logits = self._logits({"inputs_embeds": given}, self._head_cache)
             (by_embedding,) = torch.autograd.grad(self._loss(logits).sum(), own)  # n H
         with torch.no_grad():
             found: torch.Tensor = by_embedding.float() @ embed.weight.float().T
@@ -140,26 +139,19 @@ class TargetLoss:
     def predicted(self, suffix: torch.Tensor) -> bool:
         """Whether greedy decoding writes the target string after this suffix (n)."""
         with torch.inference_mode(), self._passes():
-            ids = torch.cat([suffix, self._tail])[None]
-            cache = self._head_kv() if self._prefix_cache else []
-            logits = self._logits({"input_ids": ids if cache else torch.cat([self._head[None], ids], dim=1)}, cache)
+            logits = self._logits({"input_ids": torch.cat([suffix, self._tail])[None]}, self._head_cache)
             return bool((logits[0].argmax(-1) == self.target).all())
 
     def _batch(self, suffixes: torch.Tensor, cache: KeyValues, start: int) -> torch.Tensor:
-        rows = len(suffixes)
-        if not self._prefix_cache:
-            ids = torch.cat([self._head.expand(rows, -1), suffixes, self._tail.expand(rows, -1)], dim=1)
-            return self._loss(self._logits({"input_ids": ids}, []))
         cut = len(self._head) + start
         known = [(keys[:, :, :cut], values[:, :, :cut]) for keys, values in cache]
-        ids = torch.cat([suffixes[:, start:], self._tail.expand(rows, -1)], dim=1)
+        ids = torch.cat([suffixes[:, start:], self._tail.expand(len(suffixes), -1)], dim=1)
         return self._loss(self._logits({"input_ids": ids}, known))
 
     def _logits(self, given: dict[str, torch.Tensor], known: KeyValues) -> torch.Tensor:
         """Logits that predict the target. Shape (B, T, V)."""
-        cache = Cache(layers=[_Shared(keys, values) for keys, values in known]) if known else None
-        kept = len(self.target)
-        made = self.weights(**given, past_key_values=cache, use_cache=cache is not None, logits_to_keep=kept)
+        cache, kept = Cache(layers=[_Shared(keys, values) for keys, values in known]), len(self.target)
+        made = self.weights(**given, past_key_values=cache, use_cache=True, logits_to_keep=kept)
         logits: torch.Tensor = made.logits[:, -kept:].float()
         return logits
 
@@ -171,16 +163,6 @@ class TargetLoss:
             return torch.logsumexp(-wanted, dim=-1) - torch.log(torch.tensor(float(kept)))
         labels = self.target.repeat(rows)
         return cross_entropy(logits.reshape(rows * kept, -1), labels, reduction="none").view(rows, kept).mean(-1)
-
-    def _head_kv(self) -> KeyValues:
-        if self._head_cache is None:
-            # Not in inference mode: the gradient's pass reads it too.
-            with torch.inference_mode(False), torch.no_grad():
-                self._head_cache = self._read(self._head, [])
-        return self._head_cache
-
-    def _extended(self, suffix: torch.Tensor) -> KeyValues:
-        return self._read(suffix, self._head_kv()) if len(suffix) else self._head_kv()
 
     def _read(self, ids: torch.Tensor, known: KeyValues) -> KeyValues:
         """Keys and values of what is known and some tokens more."""
@@ -278,7 +260,7 @@ class Setting(Record):
     """What it is filled with at first."""
     buffer: int = 0
     """Best suffixes kept; each step goes on from the best of them. 0: from the best of the last step's candidates."""
-    mellowmax: bool = False
+    loss: Literal["cross_entropy", "mellowmax"] = "cross_entropy"
     progressive: bool = True
     """Of several goals, one more is taken in whenever greedy decoding opens all so far with their target strings."""
 
@@ -345,7 +327,7 @@ def problem(goals: Sequence[Goal], model: LocalModel, aim: AimKind, setting: Set
                     slot.head,
                     (*slot.tail, *target.forced),
                     target.wanted,
-                    mellowmax=setting.mellowmax,
+                    mellowmax=setting.loss == "mellowmax",
                     context=model.adapter_off if target.base else contextlib.nullcontext,
                 )
                 for target in targets(goal, model, aim)
@@ -357,16 +339,20 @@ def problem(goals: Sequence[Goal], model: LocalModel, aim: AimKind, setting: Set
 
 def start(problem: Problem) -> State:
     """The first suffix and its loss."""
-    setting, ids = problem.setting, problem.slots[0].first
-    goals = 1 if setting.progressive else len(problem.slots)
+    return _widened(
+        problem, _from(problem, problem.slots[0].first, 1 if problem.setting.progressive else len(problem.slots))
+    )
+
+
+def _from(problem: Problem, ids: Ids, goals: int) -> State:
+    """The state of a search that begins with a suffix, with so many goals taken in."""
     row = problem.tensor(ids)
     loss = float(problem.loss(row[None], row, goals)[0])
     text = suffix_texts(problem.tokenizer, problem.slots[0], [ids])[0]
-    state = State(
+    return State(
         ids=ids, loss=loss, best=ids, best_loss=loss, text=text, goals=goals, hit=_hit(problem, row, goals),
         buffer=((loss, ids),),
     )  # fmt: skip
-    return _widened(problem, state)
 
 
 def step(problem: Problem, state: State, number: int) -> State:
@@ -426,14 +412,7 @@ def _widened(problem: Problem, state: State) -> State:
     """With one goal more, where all so far are reached (Algorithm 2); the losses are of the wider problem then."""
     if not (problem.setting.progressive and state.hit and state.goals < len(problem.slots)):
         return state
-    goals = state.goals + 1
-    row = problem.tensor(state.ids)
-    loss = float(problem.loss(row[None], row, goals)[0])
-    text = suffix_texts(problem.tokenizer, problem.slots[0], [state.ids])[0]
-    return State(
-        ids=state.ids, loss=loss, best=state.ids, best_loss=loss, text=text, goals=goals,
-        hit=_hit(problem, row, goals), buffer=((loss, state.ids),),
-    )  # fmt: skip
+    return _from(problem, state.ids, state.goals + 1)
 
 
 def _kept(
