@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from forethought.attacks.base import Attacked, Family, Options
-from forethought.attacks.rewritten import Rewriter, Unfit
+from forethought.attacks.rewritten import Rewriter
 from forethought.attacks.searches.base import (
     Aim,
     Ask,
@@ -51,17 +51,12 @@ _LEAST = -1e4
 _WORD = re.compile(r"\{request\}|[A-Za-z]+(?:-[A-Za-z]+)*")
 
 
-def _table() -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = {}
-    for group in Family.read("searches/autodan").texts["synonyms"].splitlines():
-        words = group.split()
-        for word in words:
-            found.setdefault(word, []).extend(other for other in words if other != word)
-    return {word: tuple(dict.fromkeys(others)) for word, others in found.items()}
-
-
-SYNONYMS = _table()
+SYNONYMS: dict[str, tuple[str, ...]] = {}
 """Word in lower case to those that may stand for it."""
+for _group in Family.read("searches/autodan").texts["synonyms"].splitlines():
+    for _word in _group.split():
+        _others = (other for other in _group.split() if other != _word)
+        SYNONYMS[_word] = tuple(dict.fromkeys((*SYNONYMS.get(_word, ()), *_others)))
 
 
 def words_of(text: str) -> list[str]:
@@ -193,9 +188,7 @@ class _Writer:
 
     def reword(self, texts: Sequence[str]) -> Generator[Questions, Replies, list[str]]:
         """Each text in other words; by the table where the attacker gave none that can be used."""
-        if not texts:
-            return []
-        if not self.attacker:
+        if not texts or not self.attacker:
             return [reworded(text, self.rng) for text in texts]
         writes = [
             Write(role="attacker", messages=REWORDER.prompt(text), max_tokens=400 + len(text), take=self.takes + place)
@@ -206,11 +199,11 @@ class _Writer:
         # Without an attacker every text would be asked for in vain, generation after generation.
         self.wrote = self.wrote or any(reply.text is not None for reply in replies)
         self.attacker = self.wrote
-        return [self._read(text, reply.text) for text, reply in zip(texts, replies, strict=True)]
-
-    def _read(self, text: str, written: str | None) -> str:
-        made = REWORDER.parse(written, text) if written is not None else Unfit("nothing came back")
-        return placed(made) if isinstance(made, str) and PLACE in made else reworded(text, self.rng)
+        made = []
+        for text, reply in zip(texts, replies, strict=True):
+            read = REWORDER.parse(reply.text, text) if reply.text is not None else None
+            made.append(placed(read) if isinstance(read, str) and PLACE in read else reworded(text, self.rng))
+        return made
 
 
 @dataclass
@@ -255,13 +248,16 @@ class _Fitness:
 def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
     """Breeds templates for one request. The best of a generation is asked unless it has been asked already.
 
-    The first generation is scored in pieces and asked after each, so that a budget below its size has an answer.
+    The first generation is the prototypes, and reworded ones until it is full (the paper's diversification by a model).
+    It is scored in pieces and asked after each, so that a budget below its size has an answer.
     """
     aim = aim_at(goal, tools, str(options["aim"]))
     fitness = _Fitness(goal, aim, tokens_of(aim.target_string, tools))
     writer = _Writer(rng, options["mutate"] == "attacker")
     iterations, size = int(options["iterations"]), int(options["population"])
-    population = yield from _first(prototypes(tools.templates), size, writer)
+    seeds = prototypes(tools.templates)
+    more = [seeds[place % len(seeds)] for place in range(len(seeds), size)]
+    population = [*seeds[:size], *(yield from writer.reword(more))]
     words: dict[str, float] = {}
     for generation in range(iterations):
         fresh = [text for text in dict.fromkeys(population) if text not in fitness.of]
@@ -277,59 +273,32 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
             return
         if not ranked:
             continue  # nothing could be scored: the same population is scored again
+        elites = ranked[: max(1, round(size * float(options["elites"])))]
+        missing = size - len(elites)
         if generation % int(options["sentence_every"]) == 0:
-            population = yield from _exchange(ranked, fitness.of, options, writer)
+            children = _exchanged(ranked, [fitness.of[text] for text in ranked], missing, options, rng)
         else:
             words = momentum(words, ranked, [fitness.of[text] for text in ranked], int(options["words"]))
-            population = yield from _replace(ranked, words, options, writer)
+            others, chance = ranked[len(elites) :] or ranked, float(options["crossover"])
+            parents = [others[place % len(others)] for place in range(missing)]
+            children = [with_better_words(text, words, chance, rng) for text in parents]
+        mutants = [place for place in range(missing) if rng.random() < float(options["mutation"])]
+        made = yield from writer.reword([children[place] for place in mutants])
+        for place, text in zip(mutants, made, strict=True):
+            children[place] = text
+        population = [*elites, *children]
 
 
-def _first(seeds: Sequence[str], size: int, writer: _Writer) -> Generator[Questions, Replies, list[str]]:
-    """The prototypes, and reworded ones until the population is full (the paper's diversification by a model)."""
-    more = [seeds[place % len(seeds)] for place in range(len(seeds), size)]
-    return [*seeds[:size], *(yield from writer.reword(more))]
-
-
-def _elites(options: Options) -> int:
-    return max(1, round(int(options["population"]) * float(options["elites"])))
-
-
-def _exchange(
-    ranked: Sequence[str], fitness: Mapping[str, float], options: Options, writer: _Writer
-) -> Generator[Questions, Replies, list[str]]:
-    """The elites, and children of parents drawn by fitness whose sentences were exchanged."""
-    rng, elites = writer.rng, list(ranked[: _elites(options)])
-    missing = int(options["population"]) - len(elites)
-    parents = select(ranked, [fitness[text] for text in ranked], missing + missing % 2, rng)
+def _exchanged(
+    ranked: Sequence[str], fitness: Sequence[float], number: int, options: Options, rng: random.Random
+) -> list[str]:
+    """So many children of parents drawn by fitness, whose sentences were exchanged."""
+    parents = select(ranked, fitness, number + number % 2, rng)
     children: list[str] = []
     for one, other in zip(parents[::2], parents[1::2], strict=True):
-        pair = (
-            cross(one, other, int(options["points"]), rng)
-            if rng.random() < float(options["crossover"])
-            else (one, other)
-        )
-        children += pair
-    return elites + (yield from _mutate(children[:missing], options, writer))
-
-
-def _replace(
-    ranked: Sequence[str], words: Mapping[str, float], options: Options, writer: _Writer
-) -> Generator[Questions, Replies, list[str]]:
-    """The elites, and the others with words replaced by those that have done well."""
-    elites = list(ranked[: _elites(options)])
-    others = ranked[len(elites) :] or ranked
-    missing = int(options["population"]) - len(elites)
-    parents = [others[place % len(others)] for place in range(missing)]
-    chance = float(options["crossover"])
-    children = [with_better_words(text, words, chance, writer.rng) for text in parents]
-    return elites + (yield from _mutate(children, options, writer))
-
-
-def _mutate(texts: Sequence[str], options: Options, writer: _Writer) -> Generator[Questions, Replies, list[str]]:
-    chosen = [place for place in range(len(texts)) if writer.rng.random() < float(options["mutation"])]
-    made = yield from writer.reword([texts[place] for place in chosen])
-    changed = dict(zip(chosen, made, strict=True))
-    return [changed.get(place, text) for place, text in enumerate(texts)]
+        crosses = rng.random() < float(options["crossover"])
+        children += cross(one, other, int(options["points"]), rng) if crosses else (one, other)
+    return children[:number]
 
 
 METHODS = described("autodan", autodan=search)
