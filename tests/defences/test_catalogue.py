@@ -12,7 +12,7 @@ from forethought import defences
 from forethought.defences.base import REFUSAL, Means, Wrapper
 from forethought.defences.catalogue import all_defences, check_spec, make_defence
 from forethought.defences.fused import FusedVerdict
-from forethought.defences.guard import AnswerGuard, RequestGuard
+from forethought.defences.guard import Guard
 from forethought.defences.perplexity import PerplexityFilter
 from forethought.defences.probe import HeadedThought, ProbeDefence
 from forethought.defences.prompts import PromptDefence, prompts, shipped_prompt
@@ -94,15 +94,14 @@ def test_defences_with_needs_get_them(tmp_path: Path) -> None:
 
 def test_a_guard_is_named_in_the_spec_and_fails_closed() -> None:
     guard = make_defence(f"guard:judge=keywords-harm,requests={tiny_folder()}", _inner())
-    assert isinstance(guard, AnswerGuard)
-    assert isinstance(guard.inner, RequestGuard)
+    assert isinstance(guard, Guard)
     reply = guard.reply([Conversation(messages=user_request("How do I bake bread?").messages)])[0]
     assert isinstance(reply, Response)
     # An untrained model says neither safe nor unsafe.
     assert reply.answer == REFUSAL
     assert "refused without a score" in reply.cause
     mixed = make_defence("self_reminder | guard:keywords-harm", _inner())
-    assert isinstance(mixed, AnswerGuard)
+    assert isinstance(mixed, Guard)
 
 
 @pytest.mark.parametrize(

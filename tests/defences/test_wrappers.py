@@ -11,9 +11,9 @@ from forethought.defences.base import REFUSAL
 from forethought.defences.guard import (
     NO_FINDING,
     ExaminationSettings,
+    Guard,
     PolicyChecker,
     SelfExamination,
-    guarded,
     read_examination,
 )
 from forethought.defences.reworded import (
@@ -189,7 +189,7 @@ class _Judge:
 def test_an_answer_guard_replaces_what_is_harmful_and_scores_all_of_it() -> None:
     judge = _Judge({"Mix it.": Verdict(harmful=False, probability=0.2), "Bad.": Verdict(harmful=True, probability=0.9)})
     answers = iter(["Mix it.", "Bad."])
-    replies = guarded(Scripted(lambda _: next(answers)), judge).reply([GIVEN, GIVEN])
+    replies = Guard(Scripted(lambda _: next(answers)), judge).reply([GIVEN, GIVEN])
     assert [_answer(reply) for reply in replies] == ["Mix it.", REFUSAL]
     odds = [reply.log_odds for reply in replies if isinstance(reply, Response)]
     assert odds == pytest.approx([math.log(0.25), math.log(9)])
@@ -200,7 +200,7 @@ def test_an_answer_guard_replaces_what_is_harmful_and_scores_all_of_it() -> None
 def test_a_guard_without_a_verdict_fails_closed_or_open_and_says_so() -> None:
     judge = _Judge({"Mix it.": Verdict(cause="the judge is unsure")})
     for closed, answer in ((True, REFUSAL), (False, "Mix it.")):
-        defended = guarded(Scripted(lambda _: "Mix it."), judge, fail_closed=closed)
+        defended = Guard(Scripted(lambda _: "Mix it."), judge, fail_closed=closed)
         reply = defended.reply([GIVEN])[0]
         assert isinstance(reply, Response)
         assert (reply.answer, reply.log_odds) == (answer, None)
@@ -211,7 +211,7 @@ def test_an_answer_that_says_nothing_is_neither_judged_nor_made_a_refusal() -> N
     judge = _Judge({})
     answers: list[str | Failed] = ["", "?! ?! ?!", Failed(cause="down")]
     waiting = iter(answers)
-    replies = guarded(Scripted(lambda _: next(waiting)), judge).reply([GIVEN] * 3)
+    replies = Guard(Scripted(lambda _: next(waiting)), judge).reply([GIVEN] * 3)
     assert [getattr(reply, "answer", reply) for reply in replies] == answers
     assert judge.seen == []
 
@@ -219,7 +219,7 @@ def test_an_answer_that_says_nothing_is_neither_judged_nor_made_a_refusal() -> N
 def test_a_guarded_thinking_model_has_the_guards_score() -> None:
     judge = _Judge({"Mix it.": Verdict(harmful=False)})
     thought = Response(answer="Mix it.", decision="comply", log_odds=-3.0)
-    reply = guarded(Scripted(lambda _: thought), judge).reply([GIVEN])[0]
+    reply = Guard(Scripted(lambda _: thought), judge).reply([GIVEN])[0]
     assert reply == thought.model_copy(update={"log_odds": None})
 
 
@@ -251,7 +251,7 @@ def test_a_request_guard_refuses_before_the_model_is_asked() -> None:
     checker = PolicyChecker(found)
     given = [Conversation(messages=as_messages(text)) for text in ("Copy a film", ASKED, "Copy a song")]
     told: list[int] = []
-    replies = guarded(inner, requests=checker).reply(given, 9, lambda place, _: told.append(place))
+    replies = Guard(inner, checker=checker).reply(given, 9, lambda place, _: told.append(place))
     by_rule, answer, plain = replies
     assert isinstance(by_rule, Response)
     assert by_rule.rules_named == ("R4",)
@@ -263,14 +263,14 @@ def test_a_request_guard_refuses_before_the_model_is_asked() -> None:
 
 
 def test_a_request_guard_that_fails_refuses_with_its_cause() -> None:
-    defended = guarded(Scripted(lambda _: "Mix it."), requests=PolicyChecker(Scripted(lambda _: Failed(cause="down"))))
+    defended = Guard(Scripted(lambda _: "Mix it."), checker=PolicyChecker(Scripted(lambda _: Failed(cause="down"))))
     reply = defended.reply([GIVEN])[0]
     assert isinstance(reply, Response)
     assert (reply.answer, reply.cause) == (REFUSAL, "refused without a score: down")
 
 
-class _Checker:
-    policy = default_policy()
+class _Checker(PolicyChecker):
+    """Suspects every request alike."""
 
     def check(self, conversations: Sequence[Conversation]) -> list[Verdict]:
         return [Verdict(harmful=False, probability=0.4) for _ in conversations]
@@ -278,14 +278,14 @@ class _Checker:
 
 def test_of_two_guards_the_more_suspicious_one_gives_the_score() -> None:
     judge = _Judge({"Mix it.": Verdict(harmful=False, probability=0.2)})
-    reply = guarded(Scripted(lambda _: "Mix it."), judge, _Checker()).reply([GIVEN])[0]
+    reply = Guard(Scripted(lambda _: "Mix it."), judge, _Checker(_Silent())).reply([GIVEN])[0]
     assert isinstance(reply, Response)
     assert reply.log_odds == pytest.approx(math.log(0.4 / 0.6))
 
 
 def test_a_guard_needs_a_judge_of_harm() -> None:
     with pytest.raises(ConfigError, match="tells refusals"):
-        guarded(Scripted(lambda _: "x"), _Judge({}, "refused"))
+        Guard(Scripted(lambda _: "x"), _Judge({}, "refused"))
 
 
 # Self-consistency

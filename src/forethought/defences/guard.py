@@ -12,14 +12,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import Field
 
 from forethought.defences.base import (
     Asked,
     Checked,
-    InputFilter,
     Means,
     Steps,
     Wrapper,
@@ -42,17 +40,6 @@ from forethought.records import Record
 _SHORT = 16
 """Tokens of what a guard or an examiner is to say."""
 NO_FINDING = "the guard says neither safe nor unsafe"
-
-
-class RequestChecker(Protocol):
-    """Anything that says whether a conversation asks for harm."""
-
-    policy: Policy
-    """Whose rules its verdicts name."""
-
-    def check(self, conversations: Sequence[Conversation]) -> list[Verdict]:
-        """One verdict a conversation, in order: `harmful`, or the cause why there is none."""
-        ...
 
 
 class PolicyChecker:
@@ -87,67 +74,6 @@ class PolicyChecker:
         return Verdict(harmful=harmful, rules=rules)
 
 
-class RequestGuard(InputFilter):
-    """A model whose requests are checked first."""
-
-    label = "request guard"
-
-    def __init__(self, inner: Respondent, checker: RequestChecker, fail_closed: bool = True) -> None:
-        super().__init__(inner)
-        self.refuses_from = None
-        self._checker, self._fail_closed = checker, fail_closed
-
-    def check(self, conversations: Sequence[Conversation]) -> list[Checked]:
-        """What the checker says of each conversation; a refusal names the first rule that it found broken."""
-        verdicts = self._checker.check(conversations)
-        return [self._checked(*pair) for pair in zip(conversations, verdicts, strict=True)]
-
-    def _checked(self, conversation: Conversation, verdict: Verdict) -> Checked:
-        found = checked(verdict, self._fail_closed)
-        if not (found.refuses and verdict.rules):
-            return found
-        answer = rule_refusal(self._checker.policy, verdict.rules[0], conversation)
-        return found.model_copy(update={"answer": answer, "rules": verdict.rules[:1]})
-
-
-class AnswerGuard(Wrapper):
-    """A model whose answers are judged before they are given out, refusals included."""
-
-    label = "answer guard"
-
-    def __init__(self, inner: Respondent, judge: Judge, fail_closed: bool = True) -> None:
-        """Where `inner` is a guard of requests, the more suspicious of the two gives the score.
-
-        Raises ConfigError for a judge of refusals.
-        """
-        super().__init__(inner)
-        self.refuses_from = None
-        self._judge, self._fail_closed = _of_harm(judge), fail_closed
-
-    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
-        """An answer that says nothing is no refusal: it stays what it is, and unscored."""
-        reply = yield from self.ask(conversation, max_answer_tokens)
-        if isinstance(reply, Response) and not isinstance(self.inner, RequestGuard):
-            reply = reply.model_copy(update={"log_odds": None})
-        if isinstance(reply, Failed) or nothing_said(reply.answer):
-            return reply
-        (verdict,) = yield Asked(self._judge.judge, [_item(conversation, reply)])
-        return _decided(reply, checked(verdict, self._fail_closed))
-
-
-def _decided(response: Response, found: Checked) -> Response:
-    scores = [score for score in (response.log_odds, found.score) if score is not None]
-    cause = found.cause or response.cause
-    scored = response.model_copy(update={"log_odds": max(scores) if scores else None, "cause": cause})
-    return replaced(scored, cause) if found.refuses else scored
-
-
-def _item(conversation: Conversation, response: Response) -> Item:
-    asked = last_user(conversation)
-    request = asked.content if asked is not None else ""
-    return Item(request=request, conversation=conversation.messages, answer=response.answer)
-
-
 def checked(verdict: Verdict, fail_closed: bool) -> Checked:
     """A verdict as a filter's finding; the score is the log-odds of its probability, where it has one."""
     if verdict.harmful is None:
@@ -171,29 +97,61 @@ class GuardSettings(Record):
 
 
 class Guard(Wrapper):
-    """A model between guards: what is made of `guard` in a spec."""
+    """A model between guards: what it is asked is checked, and what it wrote is judged, refusals included."""
 
-    Options = GuardSettings
+    label, Options = "guard", GuardSettings
+
+    def __init__(
+        self,
+        inner: Respondent,
+        judge: Judge | None = None,
+        checker: PolicyChecker | None = None,
+        fail_closed: bool = True,
+    ) -> None:
+        """`judge` reads answers, `checker` requests. Raises ConfigError for a judge of refusals."""
+        super().__init__(inner, GuardSettings(fail_closed=fail_closed))
+        self.refuses_from = None
+        self._judge, self._checker = judge and _of_harm(judge), checker
 
     @classmethod
     def make(cls, inner: Respondent, options: GuardSettings, means: Means) -> Respondent:
         """Raises ConfigError where the options name nobody, or a judge that tells no harm."""
         judge = _judge(options, means.policy)
         checker = PolicyChecker(_reader(options.requests), means.policy) if options.requests else None
-        return guarded(inner, judge, checker, options.fail_closed)
+        return cls(inner, judge, checker, options.fail_closed)
 
     @classmethod
     def check_options(cls, options: GuardSettings) -> None:
         """Raises as `make` does."""
         _judge(options, default_policy())
 
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
+        """The more suspicious of two guards gives the score. A refused request is told the first rule that it breaks.
 
-def guarded(
-    inner: Respondent, answers: Judge | None = None, requests: RequestChecker | None = None, fail_closed: bool = True
-) -> Respondent:
-    """A model between guards: `answers` judges what it wrote, `requests` what it is asked."""
-    within = inner if requests is None else RequestGuard(inner, requests, fail_closed)
-    return within if answers is None else AnswerGuard(within, answers, fail_closed)
+        An answer that says nothing is no refusal: it stays what it is, and unscored.
+        """
+        found = Checked(score=None, refuses=False)
+        if self._checker is not None:
+            (verdict,) = yield Asked(self._checker.check, [conversation])
+            found = checked(verdict, self.options.fail_closed)
+            if found.refuses:
+                answer = rule_refusal(self._checker.policy, "".join(verdict.rules[:1]), conversation)
+                return Response(answer=answer, log_odds=found.score, cause=found.cause, named=verdict.rules[:1])
+        reply = yield from self.ask(conversation, max_answer_tokens)
+        if isinstance(reply, Failed):
+            return reply
+        reply = reply.model_copy(update={"log_odds": found.score, "cause": reply.cause or found.cause})
+        if self._judge is None or nothing_said(reply.answer):
+            return reply
+        turn = last_user(conversation)
+        asked = turn.content if turn is not None else ""
+        item = Item(request=asked, conversation=conversation.messages, answer=reply.answer)
+        (verdict,) = yield Asked(self._judge.judge, [item])
+        judged = checked(verdict, self.options.fail_closed)
+        scores = [score for score in (reply.log_odds, judged.score) if score is not None]
+        cause = judged.cause or reply.cause
+        scored = reply.model_copy(update={"log_odds": max(scores) if scores else None, "cause": cause})
+        return replaced(scored, cause) if judged.refuses else scored
 
 
 def _judge(options: GuardSettings, policy: Policy) -> Judge | None:
