@@ -23,8 +23,9 @@ from forethought.policy import default_policy
 from forethought.records import Example
 from forethought.training import grpo
 from forethought.training.config import TrainConfig
-from forethought.training.grpo import in_order, optimise, roll_out, turn_of, unsupported
+from forethought.training.grpo import in_order, optimise, roll_out, turn_of
 from forethought.training.methods.base import Job, Material
+from forethought.training.methods.reinforced import reinforce
 from forethought.training.methods.supervised import SCOT
 from forethought.training.reward import Reward, RLSettings, Turn, sample_seed
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
@@ -73,9 +74,10 @@ def test_rows_of_both_terms_are_needed_and_torn_labels_are_left_out() -> None:
         in_order([*EXAMPLES[:3], *torn], SETTINGS, 0)
 
 
-def test_settings_that_it_cannot_keep_to_are_an_error() -> None:
+def test_settings_that_it_cannot_keep_to_are_an_error(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"quantize": "4bit"})
     with pytest.raises(ConfigError, match="quantize: 4bit"):
-        unsupported(CONFIG.model_copy(update={"quantize": "4bit"}))
+        reinforce(dataclasses.replace(job(tmp_path), config=config), SETTINGS)
 
 
 # Rollouts

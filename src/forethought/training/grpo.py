@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def roll_out(
     Nothing is steered: verdict, markers and end are drawn like all else, so that each token is the policy's own and
     bears its gradient. The model decodes in evaluation mode and is given back as it was.
     """
-    opening = encode_completion(tokenizer, opening_of(fmt), end=False)
+    opening = encode_completion(tokenizer, _opening(fmt), end=False)
     rows = []
     for place, (messages, seed) in enumerate(zip(conversations, seeds, strict=True)):
         prompt = encode_prompt(tokenizer, messages) + opening
@@ -62,8 +63,7 @@ def roll_out(
     return rows
 
 
-def opening_of(fmt: Format) -> str:
-    """What the model's turn begins with."""
+def _opening(fmt: Format) -> str:
     return markers(fmt)[0] + "\n"
 
 
@@ -72,15 +72,7 @@ def turn_of(tokenizer: Any, completion_ids: Sequence[int], fmt: Format) -> Turn:
     text = str(tokenizer.decode(completion_ids, skip_special_tokens=True))
     thought, closed, _ = text.partition(markers(fmt)[1])
     tokens = len(encode_completion(tokenizer, thought, end=False)) if closed else len(completion_ids)
-    return Turn(text=opening_of(fmt) + text, thought_tokens=tokens)
-
-
-def unsupported(config: TrainConfig) -> None:
-    """Raises ConfigError for settings of supervised training that drawing turns can't keep to."""
-    if config.quantize is not None:
-        raise ConfigError(
-            f"quantize: {config.quantize}", "is not kept while turns are drawn (method 'scot_rl')", "Leave it out"
-        )
+    return Turn(text=_opening(fmt) + text, thought_tokens=tokens)
 
 
 def optimise(start: Path, job: Job, settings: RLSettings) -> dict[str, float]:
@@ -97,19 +89,31 @@ def optimise(start: Path, job: Job, settings: RLSettings) -> dict[str, float]:
     claim(job.out, key_of({**said, "config": config.model_dump(), "settings": settings.model_dump()}))
     model, tokenizer = _policy_model(start, job.base, config)
     prompts = [[message.model_dump() for message in example.request.messages] for example in order]
+    policy = _Policy(tokenizer, order, material, settings, config.seed)
     with job.progress.bar(job.title) as bar:
-        trainer = _trainer(
-            model,
-            arguments(config, settings, job.out),
-            Dataset.from_dict({"prompt": prompts, "place": list(range(len(order)))}),
-            tokenizer,
-            _reward_function(tokenizer, order, material, settings),
-            _rollout_function(tokenizer, material, config.seed, settings),
-            bar.step,
-        )
+        with warnings.catch_warnings():  # a rollout function is experimental there, and says so every time
+            warnings.simplefilter("ignore", UserWarning)
+            trainer = GRPOTrainer(
+                model=model,
+                reward_funcs=policy.worth,
+                args=arguments(config, settings, job.out),
+                train_dataset=Dataset.from_dict({"prompt": prompts, "place": list(range(len(order)))}),
+                processing_class=tokenizer,
+                rollout_func=policy.draw,
+                callbacks=[_Progress(bar.step)],
+            )
+        trainer.remove_callback(PrinterCallback)
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise ConfigError(
+                "a sharded policy", "can't draw turns: our decoder reads whole weights", "Use one process, or DDP"
+            )
         last = last_checkpoint(job.out)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    _save(trainer, tokenizer, job.out)
+    if is_first():  # the trained adapter alone, not the copy that the divergence is taken from; or the full model
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        adapters = {"selected_adapters": ["default"]} if hasattr(trained, "peft_config") else {}
+        trained.save_pretrained(str(job.out), **adapters)
+        tokenizer.save_pretrained(str(job.out))
     rewards = [entry["reward"] for entry in trainer.state.log_history if entry.get("reward") is not None]
     return {
         "rows": float(len(order)),
@@ -118,44 +122,50 @@ def optimise(start: Path, job: Job, settings: RLSettings) -> dict[str, float]:
     } | ({"reward": float(rewards[-1])} if rewards else {})
 
 
-def _reward_function(tokenizer: Any, order: Sequence[Example], material: Material, settings: RLSettings) -> Any:
-    """What TRL calls a reward function; None is a turn without a reward, which moves nothing."""
+@dataclass(frozen=True)
+class _Policy:
+    """What TRL asks about turns: how they are drawn, and what they are worth."""
 
-    def worth(completion_ids: list[list[int]], place: list[int], log_metric: Any, **rest: Any) -> list[float | None]:
+    tokenizer: Any
+    order: Sequence[Example]
+    material: Material
+    settings: RLSettings
+    seed: int
+
+    def worth(self, completion_ids: list[list[int]], place: list[int], log_metric: Any, **rest: Any) -> list[Any]:
+        """Its reward function; None is a turn without a reward, which moves nothing."""
+        given = self.material
         found = [
             reward(
-                turn_of(tokenizer, ids, material.format), order[at], material.policy, material.format, settings.weights
+                turn_of(self.tokenizer, ids, given.format),
+                self.order[at],
+                given.policy,
+                given.format,
+                self.settings.weights,
             )
             for ids, at in zip(completion_ids, place, strict=True)
         ]
         log_metric("passed", sum(one.gate is None for one in found) / len(found))
         return [one.value for one in found]
 
-    return worth
-
-
-def _rollout_function(tokenizer: Any, material: Material, seed: int, settings: RLSettings) -> Any:
-    """What TRL calls a rollout function: one turn for each prompt; a prompt stands there once for each of its turns."""
-
-    def draw(prompts: list[list[dict[str, str]]], trainer: Any) -> dict[str, Any]:
+    def draw(self, prompts: list[list[dict[str, str]]], trainer: Any) -> dict[str, Any]:
+        """Its rollout function: one turn for each prompt; a prompt stands there once for each of its turns."""
         first = trainer.accelerator.process_index * len(prompts)
         step = trainer.state.global_step
         made = roll_out(
             trainer.accelerator.unwrap_model(trainer.model),
-            tokenizer,
+            self.tokenizer,
             [[Message.model_validate(message) for message in prompt] for prompt in prompts],
-            [sample_seed(seed, step, first + place) for place in range(len(prompts))],
-            material.format,
-            settings.temperature,
-            settings.max_new_tokens,
+            [sample_seed(self.seed, step, first + place) for place in range(len(prompts))],
+            self.material.format,
+            self.settings.temperature,
+            self.settings.max_new_tokens,
         )
         return {
             "prompt_ids": [row.prompt for row in made],
             "completion_ids": [row.made for row in made],
             "logprobs": None,  # drawn by the policy that is moved: there is nothing to correct for
         }
-
-    return draw
 
 
 def in_order(examples: Sequence[Example], settings: RLSettings, seed: int) -> list[Example]:
@@ -219,26 +229,6 @@ def arguments(config: TrainConfig, settings: RLSettings, out: Path) -> Any:
     )
 
 
-def _trainer(model: Any, args: Any, data: Dataset, tokenizer: Any, worth: Any, draw: Any, on_step: OnStep) -> Any:
-    with warnings.catch_warnings():  # a rollout function is experimental there, and says so every time
-        warnings.simplefilter("ignore", UserWarning)
-        trainer = GRPOTrainer(
-            model=model,
-            reward_funcs=worth,
-            args=args,
-            train_dataset=data,
-            processing_class=tokenizer,
-            rollout_func=draw,
-            callbacks=[_Progress(on_step)],
-        )
-    trainer.remove_callback(PrinterCallback)
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise ConfigError(
-            "a sharded policy", "can't draw turns: our decoder reads whole weights", "Use one process, or DDP"
-        )
-    return trainer
-
-
 class _Progress(TrainerCallback):  # type: ignore[misc]
     """Tells the caller about steps, with the last mean reward."""
 
@@ -252,13 +242,3 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
             self._told = state.global_step
             told = {key: float(logs[key]) for key in ("reward", "passed", "kl") if logs.get(key) is not None}
             self._on_step(state.global_step, state.max_steps, told)
-
-
-def _save(trainer: Any, tokenizer: Any, out: Path) -> None:
-    """The trained adapter alone (not the copy that the divergence is taken from), or the full model."""
-    if not is_first():
-        return
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    adapters = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
-    model.save_pretrained(str(out), **adapters)
-    tokenizer.save_pretrained(str(out))

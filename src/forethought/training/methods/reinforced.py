@@ -9,6 +9,7 @@ import dataclasses
 from pathlib import Path
 
 from forethought.chat import encode_completion
+from forethought.errors import ConfigError
 from forethought.models.settings import Settings, read_settings, write_settings
 from forethought.training.config import is_first
 from forethought.training.methods.base import Job, Material, TrainingMethod
@@ -23,9 +24,11 @@ _ANSWER_TOKENS = 48
 
 def reinforce(job: Job, settings: RLSettings) -> dict[str, float]:
     """SCoT by example, then GRPO from there."""
-    from forethought.training.grpo import in_order, optimise, unsupported
+    from forethought.training.grpo import in_order, optimise
 
-    unsupported(job.config)
+    if job.config.quantize is not None:
+        value, rule = f"quantize: {job.config.quantize}", f"is not kept while '{job.method.name}' draws turns"
+        raise ConfigError(value, rule, "Leave it out")
     in_order(job.material.examples, settings, job.config.seed)  # fails before the first training, not after it
     start = supervised_first(job)
     counts = optimise(start, job, fitting(settings, _longest_thought(job.material)))
