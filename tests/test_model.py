@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.defences.perplexity import PerplexityFilter
+from forethought.defences.likelihood import PerplexityFilter
 from forethought.defences.reworded import ConsistencySettings, Paraphrase, SelfConsistency, SmoothLLM
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.model import Model, Reply, is_served, load, load_local, run_model, trained_folder, write_run_model

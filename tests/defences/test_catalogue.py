@@ -13,7 +13,7 @@ from forethought.defences.base import REFUSAL, Means, Wrapper
 from forethought.defences.catalogue import all_defences, check_spec, make_defence
 from forethought.defences.fused import FusedVerdict
 from forethought.defences.guard import Guard
-from forethought.defences.perplexity import PerplexityFilter
+from forethought.defences.likelihood import PerplexityFilter
 from forethought.defences.probe import HeadedThought, ProbeDefence
 from forethought.defences.prompts import PromptDefence, prompts, shipped_prompt
 from forethought.defences.reworded import SmoothLLM, SmoothSettings

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from forethought.defences.opening import OPENINGS, OpeningScore
+from forethought.defences.likelihood import OPENINGS, OpeningScore
 from forethought.errors import ConfigError, InputError
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.models.local import LocalModel

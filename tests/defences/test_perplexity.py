@@ -8,9 +8,9 @@ from functools import lru_cache
 import pytest
 import torch
 
-from forethought.defences import perplexity
+from forethought.defences import likelihood
 from forethought.defences.base import REFUSAL
-from forethought.defences.perplexity import (
+from forethought.defences.likelihood import (
     NOTHING_TO_READ,
     PerplexityFilter,
     PerplexitySettings,
@@ -57,7 +57,7 @@ def test_losses_equal_those_worked_out_token_by_token_in_a_batch_of_several_leng
 
 
 def test_a_long_text_is_read_in_pieces_none_of_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perplexity, "_PIECE_TOKENS", 4)
+    monkeypatch.setattr(likelihood, "_PIECE_TOKENS", 4)
     tokenizer = _reader().tokenizer
     ids = tokenizer(TEXTS[2], add_special_tokens=False)["input_ids"]
     pieces = [tokenizer.decode(ids[start : start + 4]) for start in range(0, len(ids), 4)]
@@ -116,7 +116,7 @@ def test_what_has_no_perplexity_fails_closed_or_open_and_says_so() -> None:
 def test_an_empty_turn_hides_nothing_and_a_loss_that_is_no_number_is_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     defended = PerplexityFilter(Scripted(lambda _: "x"), _reader(), threshold=0.0)
     assert defended.scores([["", TEXTS[0]]]) == defended.scores([[TEXTS[0]]])
-    monkeypatch.setattr(perplexity, "token_losses", lambda *_: [[1.0], [math.nan]])
+    monkeypatch.setattr(likelihood, "token_losses", lambda *_: [[1.0], [math.nan]])
     assert defended.scores([["a", "b"]]) == [None]
 
 

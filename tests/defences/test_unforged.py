@@ -9,7 +9,7 @@ import pytest
 
 from forethought.attacks.base import Attacked, Given
 from forethought.attacks.catalogue import parse_attack
-from forethought.defences.unforged import PART_REFUSED, Unforged, own_parts
+from forethought.defences.reworded import PART_REFUSED, Unforged, own_parts
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.policy import default_policy
 from forethought.reasoning import Decision, Format, markers

@@ -23,8 +23,8 @@ from forethought.defences.reworded import (
     Paraphrase,
     ParaphraseSettings,
     SelfConsistency,
+    Unforged,
 )
-from forethought.defences.unforged import Unforged
 from forethought.errors import ConfigError
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response

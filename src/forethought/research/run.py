@@ -12,7 +12,7 @@ from forethought.attempts.records import Judged
 from forethought.data.sources import sample
 from forethought.defences.base import refuses
 from forethought.defences.catalogue import read_step
-from forethought.defences.opening import OpeningScore
+from forethought.defences.likelihood import OpeningScore
 from forethought.errors import ConfigError, ForethoughtError
 from forethought.manifest import write_json
 from forethought.metrics import share, youden
