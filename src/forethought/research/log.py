@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from forethought.attempts.plan import CAPABILITY, right_answers
 from forethought.attempts.records import Attempt, Judged
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, key_of
-from forethought.metrics import Figure
 from forethought.models.conversation import Response
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import read_jsonl, write_jsonl
@@ -85,7 +84,7 @@ def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
 
 def write_log(folder: Path, cells: Sequence[Cell], attacks: Sequence[str]) -> int:
     """Writes attempts and cells of a sweep into `folder`; returns how many attempts there are. `attacks`: styles."""
-    rows = [row for one in cells for row in _rows(one)]
+    rows = [_row(cell, one) for cell in cells for one in (*cell.judged, *cell.questions)]
     part = folder / f"{LOG}.part"
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
     os.replace(part, folder / LOG)
@@ -94,44 +93,35 @@ def write_log(folder: Path, cells: Sequence[Cell], attacks: Sequence[str]) -> in
 
 
 def _without_words(cell: Cell, attacks: Sequence[str]) -> Cell:
-    styles = understood(cell, attacks)
     # The conversation that got through is left out, and causes, which may name a server.
     empty: dict[str, Any] = {"best": None, "best_answer": "", "best_verdict": None, "cause": "", "causes": {}}
     outcomes = {name: tuple(one.model_copy(update=empty) for one in ended) for name, ended in cell.outcomes.items()}
-    of_text, known = _numbers(text_figures(cell)), None if styles is None else _numbers(styles)
+    styles = understood(cell, attacks)
+    of_text, known = (
+        None if figures is None else tuple(figure for figure in figures if not math.isnan(figure.value))
+        for figures in (text_figures(cell), styles)
+    )
     return cell.model_copy(update={"outcomes": outcomes, "of_text": of_text, "understood": known})
 
 
-def _numbers(figures: Sequence[Figure]) -> tuple[Figure, ...]:
-    return tuple(figure for figure in figures if not math.isnan(figure.value))
-
-
-def _rows(cell: Cell) -> Iterator[dict[str, Any]]:
-    place = dict(zip(_PLACE, cell.place, strict=True))
-    for one in (*cell.judged, *cell.questions):
-        row = place | _attempt(one.attempt) | _reply(one)
-        if CAPABILITY in one.attempt.cells and one.response is not None:
-            row |= {"right": right_answers([one])[0], "answer": one.response.answer}
-        yield row
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    return {
+def _row(cell: Cell, one: Judged) -> dict[str, Any]:
+    """A judged attempt as a line of the table."""
+    attempt, said = one.attempt, one.response
+    row = {
+        **dict(zip(_PLACE, cell.place, strict=True)),
         "attack": attempt.attack,
         "cells": list(attempt.cells),
         "attempt": attempt.asked,
         "seed_request": attempt.request.seed_id,
         "harmful": attempt.request.harmful,
         "rules": list(attempt.request.rules),
-    }
-
-
-def _reply(one: Judged) -> dict[str, Any]:
-    said = one.response
-    if said is None:  # why a model failed may name its server
-        return {"refused": one.refused, "unscored_cause": _NO_RESPONSE}
-    return {
         "refused": one.refused,
+    }
+    if said is None:  # why a model failed may name its server
+        return row | {"unscored_cause": _NO_RESPONSE}
+    if CAPABILITY in attempt.cells:
+        row |= {"right": right_answers([one])[0], "answer": said.answer}
+    return row | {
         "unscored_cause": one.cause or None,
         "decision": said.decision,
         "log_odds": said.log_odds,
@@ -166,7 +156,10 @@ class Log:
         cell = self._cells.get(place)
         if cell is None:
             return None
-        rows = list(self._rows(place))
+        table = self._table
+        for name, value in zip(_PLACE, place, strict=True):
+            table = table.filter(pc.equal(table[name], value))
+        rows = table.to_pylist()
         attempts = (*setting.attempts, *setting.questions)
         if cell.key != key or [row["attempt"] for row in rows] != [one.asked for one in attempts]:
             raise ConfigError(
@@ -184,12 +177,6 @@ class Log:
             return pq.read_table(self.folder / LOG)
         except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
             raise InputError(self.folder / LOG, f"can't be read ({error})", "Take it from the run once more") from None
-
-    def _rows(self, place: tuple[str, str, int, int]) -> Iterator[dict[str, Any]]:
-        table = self._table
-        for name, value in zip(_PLACE, place, strict=True):
-            table = table.filter(pc.equal(table[name], value))
-        yield from table.to_pylist()
 
 
 def _judged(attempt: Attempt, row: Mapping[str, Any]) -> Judged:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,17 +109,14 @@ class _Cells:
         self._prepared = prepared
         self._setting = prepared({})
         self._undefended = undefended
+        self._base = cache(lambda: LocalModel.load(self._setting.base))
+        """The base model, loaded where something has to be asked of it."""
         self._weights: dict[tuple[str, int], Trained] = {}
         """By entry and budget: others may share them."""
         self._said: dict[Path, Sequence[Judged]] = {}
         """What weights said with nothing around them."""
         self._probes: dict[Path, Path] = {}
         run.settings.append(self._setting)
-
-    @cached_property
-    def _base(self) -> LocalModel:
-        """The base model, loaded where something has to be asked of it."""
-        return LocalModel.load(self._setting.base)
 
     def undefended(self) -> Cell:
         """The base model, which tells which styles can be read, so that it has to be there."""
@@ -130,37 +127,32 @@ class _Cells:
             if found is not None and understood(found, self._sweep.evaluate.attacks) is not None:
                 self._run.add(found)
                 return found
-        asked = self._measured(cell, stages, self._scored_base, lambda: self._base)
-        self._undefended = asked
-        self._done(asked, stages)
-        return asked
+        self._undefended = self._measured(cell, stages, self._scored_base, self._base)
+        self._done(self._undefended, stages)
+        return self._undefended
 
     def prompted(self) -> None:
         """The best prompt on development requests: chosen before any test."""
-        stages = self._stages(PROMPT)
+        cell, stages = self._cell(PROMPT, "Best prompt"), self._stages(PROMPT)
 
         def work() -> Cell:
             chosen, told = self._best_prompt(stages)
             note = f"{chosen}, chosen by Youden's J on development requests ({told})"
-            cell = self._cell(PROMPT, f"Best prompt: {title_of(chosen)}", note=note)
-            opened = self._opened(chosen, self._setting, self._scored_base, lambda: self._base)
-            return self._measured(cell, stages, opened, lambda: self._base)
+            named = cell.model_copy(update={"title": f"Best prompt: {title_of(chosen)}", "note": note})
+            return self._measured(named, stages, self._opened(chosen, self._scored_base), self._base)
 
-        self._carry_out(self._cell(PROMPT, "Best prompt"), stages, work)
+        self._carry_out(cell, stages, work)
 
     def wrapped(self, spec: str) -> None:
         """A wrapper around the base model."""
         name = wrapper_label(spec)
-        stages = self._stages(name)
-        title = title_of(spec)
+        cell, stages = self._cell(name, title_of(spec), note=spec if spec != name else ""), self._stages(name)
 
         def work() -> Cell:
-            cell = self._cell(name, title, note=spec if spec != name else "")
-            ready = self._fitted(spec, self._setting, stages, lambda: self._base)
-            opened = self._opened(ready, self._setting, lambda scored: self._base, lambda: self._base)
-            return self._measured(cell, stages, opened, lambda: self._base)
+            ready = self._fitted(spec, self._setting, stages, self._base)
+            return self._measured(cell, stages, self._opened(ready, lambda scored: self._base()), self._base)
 
-        self._carry_out(self._cell(name, title), stages, work)
+        self._carry_out(cell, stages, work)
 
     def trained(self, entry: MethodEntry, budget: int) -> None:
         """A training method at a budget."""
@@ -191,7 +183,7 @@ class _Cells:
             weights = {"tokens": found.tokens, "train_seconds": found.seconds, "thinks": found.thinks}
             return measured.model_copy(update=weights | {"trained": True, "seen": found.seen, "note": entry.why})
 
-        self._carry_out(cell, stages, work, settled=False)
+        self._carry_out(cell, stages, work, settled=True)
 
     # Which cells are done here, and which are taken from another run.
 
@@ -202,16 +194,16 @@ class _Cells:
     def _stages(self, name: str, budget: int = 0, after: str = "") -> CellStages:
         return CellStages(self._sweep, self._setting, name, self._progress, budget, after)
 
-    def _carry_out(self, cell: Cell, stages: CellStages, work: Callable[[], Cell], settled: bool = True) -> None:
-        """Does a cell's work, unless it is settled without; where that fails the cell is missing with its reason."""
-        if settled and self._settled(cell, stages):
-            return
-        try:
-            found = work()
-        except ForethoughtError as error:
-            self._failed(cell, stages, error)
-            return
-        self._done(found, stages)
+    def _carry_out(self, cell: Cell, stages: CellStages, work: Callable[[], Cell], settled: bool = False) -> None:
+        """Does a cell's work, unless it is settled without; where that fails the cell is missing with its reason.
+
+        `settled` says that it was looked at already.
+        """
+        if settled or not self._settled(cell, stages):
+            try:
+                self._done(work(), stages)
+            except ForethoughtError as error:
+                self._failed(cell, stages, error)
 
     def _settled(self, cell: Cell, stages: CellStages) -> bool:
         """Whether nothing is to be done for it: it is taken from another run, or what is done so far is told alone, and
@@ -282,14 +274,18 @@ class _Cells:
                 if cell.defence in search.defences and not left(search.name)
             }
             if evaluate.latency is not None and cell.defence != BASE and not left(LATENCY):
-                found["latency"] = stages.latency(timed, lambda: self._base)
+                found["latency"] = stages.latency(timed, self._base)
         return cell.model_copy(update=found)
 
     def _scored_base(self, scored: bool) -> Respondent:
-        return OpeningScore(self._base) if scored else self._base
+        return OpeningScore(self._base()) if scored else self._base()
 
-    def _opened(self, spec: str, rows: Setting, inner: Opened, weights: Callable[[], LocalModel]) -> Opened:
-        """`inner` behind the defences of a spec, which read `weights` and the development rows of a setting."""
+    def _opened(
+        self, spec: str, inner: Opened, rows: Setting | None = None, weights: Callable[[], LocalModel] | None = None
+    ) -> Opened:
+        """`inner` behind the defences of a spec, which read `weights` (None: the base's) and the development rows of a
+        setting (None: this one)."""
+        rows, weights = rows or self._setting, weights or self._base
         return lambda scored: put_around(spec, inner(scored), weights(), rows.dev, rows.policy)
 
     def _opened_trained(
@@ -300,7 +296,7 @@ class _Cells:
             ready = self._fitted(entry.around, rows, stages, model, read_settings(found.adapter).format)
             # A model without a thought can leave all answers to the base: what is around it decides by its states.
             read_alone = entry.answer_with == "base" and not found.thinks
-            return self._opened(ready, rows, lambda scored: self._base if read_alone else model(), model)
+            return self._opened(ready, lambda scored: self._base() if read_alone else model(), rows, model)
         return lambda scored: OpeningScore(model()) if scored and not found.thinks else model()
 
     def _recalling(self, adapter: Path, heard: Sequence[Judged], stages: CellStages) -> LocalModel:
@@ -350,7 +346,7 @@ class _Cells:
             bar.total(len(prompts) * len(rows))
             found = {}
             for prompt in prompts:
-                defended = self._opened(prompt, setting, lambda scored: self._base, lambda: self._base)(False)
+                defended = self._opened(prompt, lambda scored: self._base())(False)
                 found[prompt] = _youden(defended, rows, evaluate.max_answer_tokens, bar.advance)
             write_json(out / "prompts.json", found)
             return found
@@ -373,32 +369,27 @@ class _Cells:
         first, bar, further = (part.strip() for part in spec.partition("|"))
         ready, fit = first, FITS.get(first)
         if fit is not None:
-            ready = self._fitted_first(fit, rows, stages, model, fmt)
+
+            def probe() -> Path:
+                if not fit.trained:
+                    return self._probe(rows, model, fit)
+                fitted_on = probe_rows(fit, rows.train, rows.examples)  # of these weights alone: it lies with them
+                return probe_stage(
+                    "probe", model, fitted_on, rows.dev, rows.policy, stages.runner, self._progress, trained=True
+                )
+
+            if fit.defence == "fused":
+                lent, point = cache(probe), self._sweep.operating_point
+                if fit.trained:
+                    lent()  # a stage before the fusion's
+                dev = development_rows(rows.dev, point, _FUSED_ON)
+                folder = fusion_stage("fuse", fit, lent, model, dev, point, stages.runner, self._progress)
+            else:
+                folder = probe()
+            ready = f"{fit.defence}:{folder}" + ("" if fit.defence == "probe" else f",format={fmt}")
         if beside := unfitted(spec):  # answers are asked for anew where a defence's options change
             stages.runner.depend_on({"around": beside})
         return f"{ready} | {further}" if bar else ready
-
-    def _fitted_first(
-        self, fit: Fit, rows: Setting, stages: CellStages, model: Callable[[], LocalModel], fmt: Format
-    ) -> str:
-        own: Path | None = None
-        if fit.trained:  # of these weights alone, so that it lies with them
-            fitted_on = probe_rows(fit, rows.train, rows.examples)
-            own = probe_stage(
-                "probe", model, fitted_on, rows.dev, rows.policy, stages.runner, self._progress, trained=True
-            )
-
-        def probe() -> Path:
-            return own or self._probe(rows, model, fit)
-
-        if fit.defence == "probe":
-            return f"probe:{probe()}"
-        if fit.defence != "fused":
-            return f"{fit.defence}:{probe()},format={fmt}"
-        point = self._sweep.operating_point
-        dev = development_rows(rows.dev, point, _FUSED_ON)
-        folder = fusion_stage("fuse", fit, probe, model, dev, point, stages.runner, self._progress)
-        return f"fused:{folder},format={fmt}"
 
     def _probe(self, rows: Setting, model: Callable[[], LocalModel], fit: Fit) -> Path:
         """Where the setting's probe lies, one for all defences that read it: of requests, or of requests and their
