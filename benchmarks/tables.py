@@ -16,10 +16,9 @@ from pathlib import Path
 from forethought.metrics import Figure
 from forethought.report.figures import BASE
 from forethought.research.config import MethodEntry, load_sweep, wrapper_label
-from forethought.research.goals import reached
 from forethought.research.ladder import load_ladder
 from forethought.research.rows import gain, turned
-from forethought.research.table import goal_lines
+from forethought.research.table import goal_lines, reached
 
 HEADINGS = {
     "auroc_unseen": "AUROC",

@@ -16,9 +16,10 @@ from matplotlib.text import Text
 
 from forethought.metrics import Figure
 from forethought.report.page import Plot
-from forethought.research.goals import Goal, reached
+from forethought.research.config import Goal
 from forethought.research.report import ability, forest, heat_map, name_points, not_drawn, trade_off, write_sweep_page
 from forethought.research.rows import SweepRow, by_base, by_defence
+from forethought.research.table import reached
 from tests.report.examples import REASONING, UNSEEN, example, figure, missing_row, sweep_row
 
 PLOTS = {"forest": forest, "trade_off": trade_off, "ability": ability}

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from forethought.metrics import Figure
-from forethought.research.goals import Goal, reached
+from forethought.research.config import Goal
+from forethought.research.table import reached
 
 FIGURES = [
     Figure(name="auroc", value=0.97, low=0.95, high=0.99),

@@ -112,7 +112,7 @@ def summarise(
     states: Counter[str] = Counter()
     counts: dict[str, Counter[tuple[str, bool]]] = {panel: Counter() for panel in _PANELS}
     words: dict[str, Counter[int]] = {name: Counter() for name in ("request", "intent", "answer")}
-    drawn = _Reservoirs(seed)
+    rng, drawn, met = random.Random(seed), dict[tuple[str, bool], list[Example]](), Counter[tuple[str, bool]]()
     for example in examples:
         request, harmful = example.request, _is_harmful(example)
         labels[harmful] += 1
@@ -127,7 +127,14 @@ def summarise(
         for name, text in texts.items():
             if text or name != "answer":  # a row may teach the thought alone
                 words[name][len(text.split())] += 1
-        drawn.offer(example)
+        # A few rows of every group, each row with the same chance (algorithm R, Vitter 1985).
+        group = (_kind(example), request.operator is not None)
+        shown_of = drawn.setdefault(group, [])
+        met[group] += 1
+        if len(shown_of) < _PER_GROUP:
+            shown_of.append(example)
+        elif (place := rng.randrange(met[group])) < _PER_GROUP:
+            shown_of[place] = example
     titles = {rule.id: f"{rule.id} {rule.title}" for rule in policy.rules} if policy else {}
     return DataSummary(
         rows=labels.total(),
@@ -139,7 +146,7 @@ def summarise(
         dropped=dict(sorted(dropped.items(), key=lambda item: (-item[1], item[0]))),
         **{panel: _counts(counts[panel], titles) for panel in _PANELS},
         lengths={name: _lengths(found) for name, found in words.items() if found},
-        samples=tuple(_sample(example, show_harmful) for example in drawn.drawn()),
+        samples=tuple(_sample(example, show_harmful) for group in sorted(drawn) for example in drawn[group]),
         facts=dict(facts or {}),
     )
 
@@ -174,27 +181,6 @@ def _lengths(words: Counter[int]) -> Lengths:
         longest=int(lengths[-1]),
         bins=tuple((names[place], int(found[place])) for place in range(filled[0], filled[-1] + 1)),
     )
-
-
-class _Reservoirs:
-    """A few rows of every group, each row with the same chance (algorithm R, Vitter 1985)."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = random.Random(seed)
-        self._groups: dict[tuple[str, bool], list[Example]] = {}
-        self._seen: Counter[tuple[str, bool]] = Counter()
-
-    def offer(self, example: Example) -> None:
-        group = (_kind(example), example.request.operator is not None)
-        rows = self._groups.setdefault(group, [])
-        self._seen[group] += 1
-        if len(rows) < _PER_GROUP:
-            rows.append(example)
-        elif (place := self._rng.randrange(self._seen[group])) < _PER_GROUP:
-            rows[place] = example
-
-    def drawn(self) -> list[Example]:
-        return [example for group in sorted(self._groups) for example in self._groups[group]]
 
 
 def _sample(example: Example, show_harmful: bool) -> Sample:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
@@ -15,7 +15,6 @@ from forethought.manifest import key_of
 from forethought.pipeline.recipe import BuildConfig, DataConfig, OperatingPoint, Recipe
 from forethought.pipeline.rows import fingerprint
 from forethought.records import Record
-from forethought.research.goals import Goal
 from forethought.training.config import TrainConfig
 from forethought.yamlfile import load_extended
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from forethought.training.objective import Objective
 
 
+Settings = TypeVar("Settings", BuildConfig, TrainConfig)
 PROMPT = "prompt"
 """Name of the best prompt among the defences of a sweep."""
 
@@ -196,6 +196,25 @@ class MethodEntry(Record):
         return bool(self.build or self.train or self.objective or self.procedure or self.passes != 1.0)
 
 
+class Goal(Record):
+    """A bound for one figure."""
+
+    figure: str
+    """Its name among the results, such as `auroc_unseen_scot_best`."""
+    least: float | None = None
+    most: float | None = None
+    of: str = ""
+    """Name of a second figure that the bound is a multiple of: `most: 0.5` is then half of that."""
+    why: str = Field(default="", max_length=120)
+    """What it is for, in a few words; for tables."""
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if (self.least is None) == (self.most is None):
+            raise ValueError("a goal has either `least` or `most`")
+        return self
+
+
 class Contrast(Record):
     """A difference of two defences that has a name of its own among the figures."""
 
@@ -295,12 +314,7 @@ class Sweep(Record):
         """
         if "max_tokens" in changes:
             raise ConfigError("build.max_tokens", "a sweep holds rows to its budgets", "Use `passes`, or `budgets`")
-        try:
-            return BuildConfig.model_validate({**self.build.model_dump(), **changes, "max_tokens": None})
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"build.{place}", first["msg"], "See docs/build.md for the fields") from None
+        return _checked(BuildConfig, {**self.build.model_dump(), **changes, "max_tokens": None}, "build", "build")
 
     def recipe(self, base: str, seed: int, build: Mapping[str, Any] | None = None) -> Recipe:
         """What the data stages need for one base and seed."""
@@ -312,6 +326,16 @@ class Sweep(Record):
     def training(self, base: str, seed: int) -> TrainConfig:
         """The training settings for a base, before a method changes them."""
         return self.recipe(base, seed).training.model_copy(update={"seed": seed})
+
+
+def _checked(schema: type[Settings], values: Mapping[str, Any], place: str, page: str) -> Settings:
+    """Raises ConfigError for a bad field of a `place`; the document `page` describes them."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{place}.{field}", first["msg"], f"See docs/{page}.md for the fields") from None
 
 
 def wrapper_label(spec: str) -> str:
@@ -377,12 +401,7 @@ def method_of(sweep: Sweep, entry: MethodEntry, base: str, seed: int) -> tuple[T
     if entry.answer_with:
         method = method.model_copy(update={"answer_with": entry.answer_with})
     settings = {**method.configured(sweep.training(base, seed)).model_dump(), **entry.train}  # `entry` is resolved
-    try:
-        config = TrainConfig.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"method '{entry.name}', train.{place}", first["msg"], "See docs/train.md") from None
+    config = _checked(TrainConfig, settings, f"method '{entry.name}', train", "train")
     return (_with_objective(method, entry.objective, config) if entry.objective else method), config
 
 

@@ -17,7 +17,6 @@ from forethought.report.tables import TITLES, interval
 from forethought.research.cell import SweepRun
 from forethought.research.config import Sweep
 from forethought.research.figures import Split, contrast_figures, missing_of, sweep_figures
-from forethought.research.goals import Reached, reached
 from forethought.research.log import write_log
 from forethought.research.rows import (
     RANKED_BY,
@@ -34,7 +33,7 @@ from forethought.research.rows import (
     to_best,
     two_digits,
 )
-from forethought.research.table import goal_lines, unscored
+from forethought.research.table import Reached, goal_lines, reached, unscored
 
 ROWS, PAGE = "rows.jsonl", "report.html"
 _MEASURES = ((RANKED_BY, "Youden's J, unseen styles"), ("auroc_unseen", "AUROC, unseen styles"))

@@ -21,11 +21,11 @@ from forethought.progress import Progress
 from forethought.report.figures import BASE
 from forethought.research.config import PROMPT, Benchmark, Sweep, check, lenders, wrapper_label
 from forethought.research.figures import missing_of, split_of, sweep_rows
-from forethought.research.goals import Reached
 from forethought.research.log import Log
 from forethought.research.report import PAGE, write_sweep
 from forethought.research.rows import SweepRow
 from forethought.research.run import run_cells
+from forethought.research.table import Reached
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -10,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from forethought.measure.curves import UNSCORED_LIMIT
+from forethought.metrics import Figure
+from forethought.records import Record
 from forethought.report.tables import TITLES, interval
-from forethought.research.goals import Reached
+from forethought.research.config import Goal
 from forethought.research.rows import (
     RANKED_BY,
     DefenceMeans,
@@ -123,6 +127,53 @@ def _caption(means: Sequence[DefenceMeans], wide: bool) -> Text:
     lines += [f"Missing: {one.label}: {why}" for one in means for why in one.missing]
     lines += [f"{one.label}: {note}" for one in means for note in one.notes]
     return Text("\n".join(lines))
+
+
+# What was asked for, set against what was measured.
+
+Outcome = Literal["met", "met, not shown", "missed, not shown", "missed", "not measured"]
+"""`not shown`: the other outcome lies within the 95 % interval. Nothing is said of what has no number."""
+
+
+class Reached(Record):
+    """A goal and how it came out."""
+
+    goal: Goal
+    outcome: Outcome
+    bound: float | None = None
+    """In the figure's own unit; None where the figure that it rests on was not measured."""
+    measured: Figure | None = None
+
+    @property
+    def asked(self) -> str:
+        """The bound in words."""
+        side, bound = ("at least", self.goal.least) if self.goal.least is not None else ("at most", self.goal.most)
+        if not self.goal.of:
+            return f"{side} {bound:g}"
+        return f"{side} {bound:g} times {self.goal.of}" + ("" if self.bound is None else f" ({self.bound:.3g})")
+
+
+def reached(goals: Sequence[Goal], figures: Sequence[Figure]) -> list[Reached]:
+    """Each goal with its outcome, in order. A bound that rests on another figure takes that one's value as it is."""
+    by_name = {figure.name: figure for figure in figures if not math.isnan(figure.value)}
+    found = []
+    for goal in goals:
+        measured, other = by_name.get(goal.figure), by_name.get(goal.of)
+        times = 1.0 if not goal.of else None if other is None else other.value
+        if measured is None or times is None:
+            found.append(Reached(goal=goal, outcome="not measured", measured=measured))
+            continue
+        # As if every goal were a least one: what is asked for at most is turned round.
+        sign, asked = (1.0, goal.least) if goal.least is not None else (-1.0, goal.most)
+        assert asked is not None  # a goal has one of them
+        bound = asked * times
+        ends = [sign * end for end in (measured.low, measured.high) if end is not None]
+        shown = not ends or not min(ends) < sign * bound <= max(ends)
+        met: Outcome = "met" if shown else "met, not shown"
+        missed: Outcome = "missed" if shown else "missed, not shown"
+        outcome = met if sign * measured.value >= sign * bound else missed
+        found.append(Reached(goal=goal, outcome=outcome, bound=bound, measured=measured))
+    return found
 
 
 _STYLES = {"met": "green", "missed": "red"}
