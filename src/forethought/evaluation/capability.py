@@ -183,14 +183,14 @@ def grade_pairs(pairs: Sequence[Pair], grader: str | InspectModel, journal: Path
         for first in ("base", "defended")
     ]
 
-    def read(key: str, text: str) -> Preference | Reject:
+    def read(key: str, text: str) -> str | Reject:
         return preference(text) or Reject("names no answer")
 
-    said: dict[str, Preference | Reject] = ask(grader, calls, journal, _GRADING, read)
+    said = ask(grader, calls, journal, _GRADING, read)
     return [_outcome(said[f"{pair.id}/base"], said[f"{pair.id}/defended"]) for pair in pairs]
 
 
-def _outcome(base_first: Preference | Reject, defended_first: Preference | Reject) -> float | None:
+def _outcome(base_first: str | Reject, defended_first: str | Reject) -> float | None:
     """Which of a pair's answers wins in both orders; one half where neither does."""
     if isinstance(base_first, Reject) or isinstance(defended_first, Reject):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,17 @@ def build_dataset(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Pat
     export(rows, policy, build.format, build.detail, recipe.seed, "parquet", out / _DATA, include_partial=True)
     facts = _facts(recipe, policy, folders)
     (out / CARD).write_text(card(facts), encoding="utf-8")
-    _write_manifest(recipe, out, facts, stages)
+    manifest = {
+        "config": recipe.model_dump(mode="json"),
+        "files": {
+            file.name: file_hash(file) for file in sorted(out.iterdir()) if file.suffix in {".jsonl", ".parquet"}
+        },
+        "facts": facts.model_dump(mode="json"),
+        "seconds": round(stages.seconds, 1),
+        "peak_gib": stages.peak_gib,
+        "finished": now(),
+    }
+    write_json(out / MANIFEST, manifest)
     summary = read_summary(out, policy)
     write_data_page(out / PAGE, summary)
     return out, summary
@@ -165,21 +175,6 @@ def export_build(build: Path, kind: Kind, out: Path, include_partial: bool = Fal
     return export(rows, policy, recipe.build.format, recipe.build.detail, recipe.seed, kind, out, include_partial)
 
 
-def _write_manifest(recipe: Recipe, out: Path, facts: BuildFacts, stages: StageRunner) -> None:
-    hashes = {file.name: file_hash(file) for file in sorted(out.iterdir()) if file.suffix in {".jsonl", ".parquet"}}
-    write_json(
-        out / MANIFEST,
-        {
-            "config": recipe.model_dump(mode="json"),
-            "files": hashes,
-            "facts": facts.model_dump(mode="json"),
-            "seconds": round(stages.seconds, 1),
-            "peak_gib": stages.peak_gib,
-            "finished": now(),
-        },
-    )
-
-
 def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
     """What the card and the report say, gathered from the stages' files."""
     built = _json(folders.built / "manifest.json")["counts"]
@@ -199,22 +194,32 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
     variants = sum(row.operator is not None for row in read_jsonl(folders.evolved / "train.jsonl", Request))
     lost_variants = sum(count for cause, count in lost.items() if cause.startswith("variant: "))
     checked = variants + lost_variants
-    taught = built["rows"] + sum(dropped.values())
+    # The hash of a file that rows came from can be told where the recipe names the file itself.
+    files = {Path(spec.path).name: Path(spec.path) for spec in all_sources(recipe) if Path(spec.path).is_file()}
+    teachers = {"rules": "rules (no language model)", "own": "the dataset's own reasoning"}
     return BuildFacts(
         name=recipe.name,
         command=this_command(),
-        sources=_sources(recipe, sources),
+        sources=tuple(
+            SourceFacts(
+                path=name or "unknown",
+                sha256=file_hash(files[name]) if name in files else "",
+                harmful=counts[True],
+                harmless=counts[False],
+            )
+            for name, counts in sorted(sources.items())
+        ),
         policy_name=policy.name,
         policy_version=policy.version,
         policy_hash=policy.hash,
-        teacher=_TEACHERS.get(recipe.build.teacher.name, recipe.build.teacher.name),
+        teacher=teachers.get(recipe.build.teacher.name, recipe.build.teacher.name),
         usage=Usage.model_validate(usage),
         rows=built["rows"],
         harmful_rows=built["refusal"],
         harmless_rows=built["benign"],
         thought_only=thought_only,
         requests=selected["train"] + sum(_json(folders.selected / REMOVED).values()),
-        taught=taught,
+        taught=built["rows"] + sum(dropped.values()),
         verified=built["rows"],
         rules=dict(rules.most_common()),
         operators=dict(sorted(operators.items())),
@@ -232,23 +237,6 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
         versions=versions(),
         machine=machine(),
         file=_DATA,
-    )
-
-
-_TEACHERS = {"rules": "rules (no language model)", "own": "the dataset's own reasoning"}
-
-
-def _sources(recipe: Recipe, rows: Mapping[str, Counter[bool]]) -> tuple[SourceFacts, ...]:
-    """One entry a file that rows came from, with its hash where the recipe names the file itself."""
-    files = {Path(spec.path).name: Path(spec.path) for spec in all_sources(recipe) if Path(spec.path).is_file()}
-    return tuple(
-        SourceFacts(
-            path=name or "unknown",
-            sha256=file_hash(files[name]) if name in files else "",
-            harmful=counts[True],
-            harmless=counts[False],
-        )
-        for name, counts in sorted(rows.items())
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
+from forethought.models.callspec import CallSettings, Price
 from forethought.models.weights import EMBEDDED
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
@@ -75,6 +76,13 @@ class TeacherConfig(Record):
     def is_model(self) -> bool:
         """Whether a language model teaches."""
         return self.name not in ("rules", "own")
+
+    @property
+    def calls(self) -> CallSettings:
+        """How a model is asked."""
+        known = self.price_in is not None and self.price_out is not None
+        price = Price(input=self.price_in or 0.0, output=self.price_out or 0.0) if known else None
+        return CallSettings(**self.model_dump(include=set(CallSettings.model_fields)), price=price)
 
 
 class BuildConfig(Record):

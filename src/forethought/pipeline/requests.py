@@ -24,9 +24,9 @@ from forethought.data.taught import TeachTask, lessons_from_dataset
 from forethought.data.teach import Lesson
 from forethought.errors import ConfigError, StageError
 from forethought.manifest import write_json
-from forethought.models.callspec import CallSettings, Price, Usage, price_of
+from forethought.models.callspec import Usage, price_of
 from forethought.models.client import open_model
-from forethought.pipeline.recipe import BuildConfig, DataConfig, TeacherConfig
+from forethought.pipeline.recipe import BuildConfig, DataConfig
 from forethought.policy import Policy
 from forethought.progress import Bar, Progress
 from forethought.records import Request, Split, write_jsonl
@@ -64,26 +64,12 @@ def teach_seeds(
         lessons, causes = lessons_from_dataset([request for request in requests if request.harmful], policy)
         return lessons, Counter({f"own reasoning: {cause}": count for cause, count in causes.items()}), Usage()
     tasks = _tasks(requests, draws, _demonstrating(operators, draws, tested, seed, build.demonstration_folder), build)
-    settings = call_settings(build.teacher)
+    settings = build.teacher.calls
     opened = open_model(build.teacher.name, build.teacher.base_url)
     expected = estimate(tasks, policy, settings, price_of(opened, settings.price))
     if not teaching.progress.agree(expected):
         raise StageError("the teacher's cost", "was not agreed to", "Choose another teacher, or --limit the sources")
     return lessons_from_model(tasks, policy, build.teacher.name, teaching.journal, settings, teaching.bar.calls)
-
-
-def call_settings(teacher: TeacherConfig) -> CallSettings:
-    """A recipe's teacher as settings of its calls."""
-    known = teacher.price_in is not None and teacher.price_out is not None
-    return CallSettings(
-        base_url=teacher.base_url,
-        temperature=teacher.temperature,
-        concurrency=teacher.concurrency,
-        attempts=teacher.attempts,
-        timeout_s=teacher.timeout_s,
-        thinking_tokens=teacher.thinking_tokens,
-        price=Price(input=teacher.price_in or 0.0, output=teacher.price_out or 0.0) if known else None,
-    )
 
 
 def _demonstrating(

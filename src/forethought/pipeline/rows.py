@@ -48,7 +48,7 @@ def evolve_rows(recipe: Recipe, policy: Policy, selected: Path, out: Path, teach
     draws = _draw(requests, operators, build, seed)
     tested = [*read_jsonl(selected / "test.jsonl", Request), *dev]
     lessons, lost, usage = teach_seeds(draws, operators, policy, build, teaching, tested, seed)
-    rows = _rows(draws, operators, lessons, build, seed, lost)
+    rows = _rows(draws, operators, lessons, build, seed)
     rows = [*_preserved(requests, rows, operators, policy, lost), *_written_twins(requests, lessons)]
     counts["train"] = write_jsonl(out / "train.jsonl", rows)
     write_jsonl(out / LESSONS, lessons.values())
@@ -92,31 +92,28 @@ def _rows(
     lessons: Mapping[str, Lesson],
     build: BuildConfig,
     seed: int,
-    lost: Counter[str],
 ) -> list[Request]:
     """The drawn rows: variants as the teacher wrote them, else by rule where the recipe allows it."""
+    teacher = build.teacher
     rows: list[Request] = []
     for request, name in draws:
         lesson = lessons.get(request.id)
-        if lesson is None and build.teacher.on_failure == "drop" and _needs_lesson(request, build):
+        # A model teaches every request; a dataset's own reasoning is about its harmful ones.
+        taught = teacher.is_model or (teacher.name == "own" and bool(request.harmful))
+        if lesson is None and teacher.on_failure == "drop" and taught:
             continue  # counted by its cause where the teacher failed
         ruled = request
         if lesson is not None and lesson.verdict == "refuse" and not request.rules:
             broken = tuple(finding.rule for finding in lesson.findings if finding.violated)
             ruled = request.model_copy(update={"rules": broken})
-        written = lesson.variants if lesson is not None and build.teacher.is_model else None
+        written = lesson.variants if lesson is not None and teacher.is_model else None
         if name is None:
             rows.append(ruled)
         elif written and written.get(name):
             rows.append(ruled.restyled(written[name], name))
-        elif written is None or build.teacher.on_failure == "rules":
+        elif written is None or teacher.on_failure == "rules":
             rows.append(apply_style(ruled, operators[name], seed))
     return rows
-
-
-def _needs_lesson(request: Request, build: BuildConfig) -> bool:
-    """A model teaches every request; a dataset's own reasoning is about its harmful ones."""
-    return build.teacher.is_model or (build.teacher.name == "own" and bool(request.harmful))
 
 
 def _preserved(
@@ -189,7 +186,18 @@ def build_rows(recipe: Recipe, policy: Policy, evolved: Path, answered: Path, ou
     build = recipe.build
     lessons = {lesson.request_id: lesson for lesson in read_jsonl(evolved / LESSONS, Lesson)}
     requests = list(read_jsonl(evolved / "train.jsonl", Request))
-    examples = _examples(requests, policy, recipe, lessons, _answers(requests, build, answered / "answers.jsonl"))
+    answers, rng = _answers(requests, build, answered / "answers.jsonl"), random.Random(recipe.seed)
+    examples = [
+        teach(
+            request,
+            policy,
+            recipe.seed,
+            answers.get(request.id),
+            thought_only=bool(request.harmful) and rng.random() >= build.refusal_share,
+            lesson=lessons.get(request.plain_id),
+        )
+        for request in requests
+    ]
     kept, dropped = verify(examples, policy, build.format, build.detail)
     if not kept:
         causes = dict(Counter(row.cause for row in dropped))
@@ -204,28 +212,6 @@ def build_rows(recipe: Recipe, policy: Policy, evolved: Path, answered: Path, ou
     terms = Counter(kept[place].term for place in chosen)
     counts: dict[str, Any] = {"rows": len(chosen), "refusal": terms["refusal"], "benign": terms["benign"]}
     return counts | tokens | {"verified_share": round(len(kept) / len(examples), 4)}
-
-
-def _examples(
-    requests: Sequence[Request],
-    policy: Policy,
-    recipe: Recipe,
-    lessons: Mapping[str, Lesson],
-    answers: Mapping[str, Answer],
-) -> list[Example]:
-    rng = random.Random(recipe.seed)
-    share = recipe.build.refusal_share
-    return [
-        teach(
-            request,
-            policy,
-            recipe.seed,
-            answers.get(request.id),
-            thought_only=bool(request.harmful) and rng.random() >= share,
-            lesson=lessons.get(request.plain_id),
-        )
-        for request in requests
-    ]
 
 
 def _answers(requests: Sequence[Request], build: BuildConfig, own: Path) -> dict[str, Answer]:
