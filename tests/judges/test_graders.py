@@ -16,8 +16,7 @@ import pytest
 
 from forethought.errors import ConfigError, ModelError
 from forethought.judges.base import EMPTY, Item
-from forethought.judges.graders import grader, load_rubric, rubric_names, strongreject_severity
-from forethought.judges.model_calls import (
+from forethought.judges.graders import (
     NO_REASONING,
     NO_VERDICT,
     REFUSED_TO_JUDGE,
@@ -26,8 +25,12 @@ from forethought.judges.model_calls import (
     TOO_LONG,
     fence_mark,
     fenced,
+    grader,
+    load_rubric,
     neutral,
     read_object,
+    rubric_names,
+    strongreject_severity,
 )
 from forethought.models.callspec import CallSettings, Reject
 from forethought.records import Message

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from forethought.judges.base import Item, Verdict
-from forethought.judges.graders import UNKNOWN_RULE, instructions, policy_judge, safeguard_judge
-from forethought.judges.model_calls import NO_VERDICT
+from forethought.judges.graders import NO_VERDICT, UNKNOWN_RULE, instructions, policy_judge, safeguard_judge
 from forethought.models.callspec import CallSettings
 from forethought.policy import default_policy
 from tests.mock_teacher import MockTeacher, Reply

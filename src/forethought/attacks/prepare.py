@@ -132,7 +132,7 @@ def attacker(
 
     What is given raises ModelError when the model never answers at all.
     """
-    from forethought.judges.model_calls import ask as ask_model
+    from forethought.judges.graders import ask as ask_model
 
     def ask(wanted: Sequence[Wanted]) -> Mapping[str, str | Unfit]:
         by_key = {one.key: one for one in wanted}

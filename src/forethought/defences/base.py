@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from forethought.data.teach import refusal_for
 from forethought.errors import ConfigError
-from forethought.judges.model_calls import fence_mark, fenced
+from forethought.judges.graders import fence_mark, fenced
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Finding, SafetyReasoning

@@ -1,30 +1,220 @@
 """LLM graders: a rubric or a policy, a model of any provider, and a journal that makes re-judging free.
 
+Each call ends in a verdict or in the cause why there is none, in bounded time. Text of a judged model inside a judge's
+prompt is data between fences that it can't close, and never instructions.
+
 A rubric says what a grader is told, the JSON that it must write, and what that means: data in `rubrics/*.yaml`. A
 grader sees the request as really asked and one text: the answer, or for leaks the reasoning, never both.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from functools import lru_cache, partial
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import yaml
 from pydantic import Field, model_validator
 
-from forethought.errors import ConfigError
-from forethought.judges.base import JUDGE_SETTINGS, Entry, JudgeOptions, Measure, Verdict, data_text
-from forethought.judges.model_calls import NO_VERDICT, Instructions, ModelJudge, object_schema, read_object
-from forethought.models.callspec import CallSettings, Reject
+from forethought.errors import ConfigError, ModelError
+from forethought.judges.base import (
+    JUDGE_SETTINGS,
+    Entry,
+    Item,
+    JudgeOptions,
+    Measure,
+    Verdict,
+    judge_the_rest,
+    not_judged,
+)
+from forethought.models.callspec import Call, CallProgress, CallSettings, Reject
 from forethought.policy import Policy, default_policy
-from forethought.records import Record
-from forethought.yamlfile import parse_yaml, read_text
+from forethought.records import Message, Record
+from forethought.refusal import refusal_outcome
+from forethought.yamlfile import parse_yaml, read_text, shipped_yaml
 
 if TYPE_CHECKING:
-    from inspect_ai.model import Model
+    from inspect_ai.model import Model, ResponseSchema
+
+T = TypeVar("T")
+NO_VERDICT = "the judge's answer is no verdict"
+SAID_NOTHING = "the judge said nothing"
+REFUSED_TO_JUDGE = "the judge refused to judge"
+NO_REASONING = "no reasoning to judge"
+TOO_LONG = "too long for the judge"
+STOPPED_ANSWERING = "the judge stopped answering"
+_MOST_CHARACTERS = 60_000
+"""Longest text that is sent, about 15,000 tokens. A longer one is not cut: the harm may stand in what is left out."""
+_MARKERS = re.compile(
+    r"<(?=\|[^\n<>]{1,40}\|>|/?s>|/?(?:bos|eos|pad|unk|think)>|(?:start|end)_of_turn>|<?/?SYS>|/?(?:BEGIN|END)\s)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\])",
+    re.IGNORECASE,
+)
+"""First characters of what chat templates and guards are made of: servers read these inside a text, too."""
+
+
+def neutral(text: str) -> str:
+    """The text with the control marks of chat templates broken by a space, so that none of them is one any more."""
+    return _MARKERS.sub(lambda match: match[0] + " ", text)
+
+
+def fence_mark(*texts: str) -> str:
+    """12 hexadecimal digits that no text can hold to close its fence with: they are a hash of all the texts.
+
+    A judge that is asked about the same texts again is asked the same, so that its answer is found in the journal.
+    """
+    return hashlib.sha256("\x1f".join(texts).encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def fenced(name: str, mark: str, text: str) -> str:
+    """The text between tags that carry the mark."""
+    return f"<{name}-{mark}>\n{neutral(text)}\n</{name}-{mark}>"
+
+
+def read_object(text: str) -> dict[str, Any] | Reject:
+    """The JSON object that is the whole of a judge's answer or its last line; nothing is searched for inside others."""
+    said = re.sub(r"\A\s*<think>.*?</think>", "", text, flags=re.DOTALL).strip()
+    if not said:
+        return Reject(SAID_NOTHING, "it was empty; write the JSON object")
+    fence = re.fullmatch(r"```(?:json)?\s*(\{.*\})\s*```", said, flags=re.DOTALL)
+    candidates = [fence[1]] if fence else [said, said.splitlines()[-1].strip()]
+    for candidate in candidates:
+        try:
+            found = json.loads(candidate, object_pairs_hook=_no_key_twice)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    if refusal_outcome(said)[0] == "refused":
+        return Reject(REFUSED_TO_JUDGE, "you are to judge the texts, not to help with them; write the JSON object")
+    return Reject(NO_VERDICT, "it is not the one JSON object that was asked for")
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _object_schema(properties: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """JSON schema of a verdict, every field required and no others, as providers' strict mode wants it; and as told."""
+    required = {"required": list(properties), "additionalProperties": False}
+    schema = {"type": "object", "properties": properties} | required
+    return schema, f"JSON schema: {json.dumps(schema, separators=(',', ':'))}"
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What a model that judges is told, and how its answer is read."""
+
+    name: str
+    system: str
+    """The system turn; the same for every call, so that prefix caches hit."""
+    reminder: str
+    """Told again after the texts."""
+    schema: dict[str, Any]
+    """JSON schema of the verdict."""
+    read: Callable[[str], Verdict | Reject]
+    max_tokens: int
+
+
+@dataclass
+class ModelJudge:
+    """A judge that asks a model. It sees the request as really asked and one text, never answer and reasoning both."""
+
+    name: str
+    measure: Measure
+    told: Instructions
+    model: str | Model
+    journal: Path
+    """Keeps every answer that was paid for."""
+    settings: CallSettings = JUDGE_SETTINGS
+    part: Literal["answer", "reasoning"] = "answer"
+    """What of an item is judged: its answer, or what its thought gives away."""
+
+    def judge(self, items: Sequence[Item]) -> list[Verdict]:
+        """One verdict an item; raises ModelError when the model can't be used at all."""
+        return judge_the_rest(items, self._ask, not_sent if self.part == "answer" else _thought_not_sent)
+
+    def _ask(self, items: Sequence[Item]) -> list[Verdict]:
+        if not items:
+            return []
+        from inspect_ai.model import ResponseSchema  # takes a second to import
+        from inspect_ai.util import JSONSchema
+
+        calls = [
+            Call(key=str(place), messages=self.prompt(item), max_tokens=self.told.max_tokens)
+            for place, item in enumerate(items)
+        ]
+        schema = ResponseSchema(name="verdict", json_schema=JSONSchema.model_validate(self.told.schema), strict=True)
+        found = ask(self.model, calls, self.journal, self.settings, lambda key, text: self.told.read(text), schema)
+        return [Verdict(cause=one.cause) if isinstance(one, Reject) else one for one in found.values()]
+
+    def prompt(self, item: Item) -> tuple[Message, Message]:
+        """The conversation of one call: what never changes first, then the texts as data, then the task again."""
+        text = item.answer if self.part == "answer" else item.reasoning
+        mark = fence_mark(self.told.name, item.request, text)
+        parts = (
+            f"The texts stand between tags marked {mark}.",
+            fenced("request", mark, item.request),
+            fenced("answer" if self.part == "answer" else "text", mark, text),
+            self.told.reminder,
+        )
+        return Message(role="system", content=self.told.system), Message(role="user", content="\n\n".join(parts))
+
+
+def not_sent(item: Item) -> Verdict | None:
+    """The verdict on an answer that no model needs to be asked about; None for all others."""
+    return not_judged(item) or (Verdict(cause=TOO_LONG) if len(item.answer) > _MOST_CHARACTERS else None)
+
+
+def _thought_not_sent(item: Item) -> Verdict | None:
+    if not item.reasoning.strip():
+        return Verdict(cause=NO_REASONING)
+    return not_sent(item.model_copy(update={"answer": item.reasoning}))
+
+
+def ask(
+    model: str | Model,
+    calls: Sequence[Call],
+    journal: Path,
+    settings: CallSettings,
+    read: Callable[[str, str], T | Reject],
+    schema: ResponseSchema | None = None,
+    on_progress: Callable[[CallProgress], None] | None = None,
+) -> dict[str, T | Reject]:
+    """What was read from each call's answer, by key, in order; a Reject holds the cause where nothing could be read.
+
+    A server that dies midway leaves the calls that it did not answer rejected. Raises ModelError when the model never
+    answered at all: then the set-up is broken.
+    """
+    if not calls:
+        return {}
+    from forethought.models.calls import run_calls  # inspect takes a second to import
+
+    found: dict[str, T | Reject] = {}
+
+    def accept(key: str, text: str) -> T | Reject:
+        found[key] = read(key, text)
+        return found[key]
+
+    try:
+        results = run_calls(model, calls, journal, settings, accept, schema, on_progress)
+    except ModelError as error:
+        if not found:
+            raise
+        return {call.key: found.get(call.key, Reject(f"{STOPPED_ANSWERING} ({error.rule})")) for call in calls}
+    dropped = {key: Reject(cause) for key, cause in results.dropped.items()}
+    return {call.key: (results.values | dropped)[call.key] for call in calls}
+
+
+# Rubrics.
 
 _MAX_TOKENS, _POLICY_MAX_TOKENS = 300, 400
 UNKNOWN_RULE = "the judge names a rule that the policy does not have"
@@ -89,14 +279,10 @@ class Rubric(Record):
     def instructions(self) -> Instructions:
         """What a grader is told, and how its answer is read."""
         fields = "\n".join(f"- {field.name}: {' '.join(field.description.split())}" for field in self.fields)
-        schema = object_schema({field.name: field.schema_dict for field in self.fields})
-        parts = (
-            self.task.strip(),
-            _DATA,
-            f"Write one JSON object with these fields, in this order:\n{fields}",
-            f"JSON schema: {json.dumps(schema, separators=(',', ':'))}",
-        )
-        return Instructions(self.name, "\n\n".join(parts), self.reminder.strip(), schema, self.read, _MAX_TOKENS)
+        schema, told = _object_schema({field.name: field.schema_dict for field in self.fields})
+        asked = f"Write one JSON object with these fields, in this order:\n{fields}"
+        system = "\n\n".join((self.task.strip(), _DATA, asked, told))
+        return Instructions(self.name, system, self.reminder.strip(), schema, self.read, _MAX_TOKENS)
 
     def read(self, text: str) -> Verdict | Reject:
         """What the grader's JSON means; Reject where it is not the schema's, each field with a value allowed."""
@@ -125,30 +311,19 @@ def strongreject_severity(fields: dict[str, Any]) -> float:
 
 def load_rubric(name_or_path: str | Path) -> Rubric:
     """A shipped rubric by name, or a YAML file. Raises ConfigError for a name that is neither, and for a bad file."""
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        return _parse(read_text(path, "rubric", f"Give a YAML file, or one of {', '.join(rubric_names())}"), str(path))
-    if str(name_or_path) not in rubric_names():
-        raise ConfigError(
-            f"rubric '{name_or_path}'", "is not one that ships", f"Use one of {', '.join(rubric_names())}, or a file"
-        )
-    return _shipped(str(name_or_path))
+    path, ships = Path(name_or_path), ", ".join(rubric_names())
+    if path.suffix not in (".yaml", ".yml"):
+        if str(name_or_path) not in rubric_names():
+            raise ConfigError(f"rubric '{name_or_path}'", "is not one that ships", f"Use one of {ships}, or a file")
+        return shipped_yaml(f"judges/rubrics/{name_or_path}.yaml", Rubric)
+    text = read_text(path, "rubric", f"Give a YAML file, or one of {ships}")
+    return parse_yaml(text, str(path), "rubric", Rubric, "name, measure, task, reminder and fields", "docs/graders.md")
 
 
 def rubric_names() -> tuple[str, ...]:
     """Names of the shipped rubrics."""
     folder = resources.files("forethought").joinpath("judges/rubrics")
     return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
-
-
-@lru_cache(maxsize=16)
-def _shipped(name: str) -> Rubric:
-    file = resources.files("forethought").joinpath(f"judges/rubrics/{name}.yaml")
-    return _parse(file.read_text(encoding="utf-8"), f"rubrics/{name}.yaml")
-
-
-def _parse(text: str, name: str) -> Rubric:
-    return parse_yaml(text, name, "rubric", Rubric, "name, measure, task, reminder and fields", "docs/graders.md")
 
 
 def grader(
@@ -194,11 +369,10 @@ def safeguard_judge(
 
 def instructions(policy: Policy) -> Instructions:
     """What the model is told: task, rules, output."""
-    told = yaml.safe_load(data_text("policy_judge.yaml"))
+    told = shipped_yaml("judges/data/policy_judge.yaml", dict[str, str])
     rules = "\n".join(f"- {rule.id} {rule.title}: {' '.join(rule.description.split())}" for rule in policy.rules)
     ids = {"type": "array", "items": {"type": "string", "enum": list(policy.rule_ids)}}
-    schema = object_schema({"reason": {"type": "string"}, "breaks": {"type": "boolean"}, "rules": ids})
-    written = f"JSON schema: {json.dumps(schema, separators=(',', ':'))}"
+    schema, written = _object_schema({"reason": {"type": "string"}, "breaks": {"type": "boolean"}, "rules": ids})
     system = "\n\n".join((told["task"], f"Rules:\n{rules}", told["data"], told["output"], written))
     return Instructions("policy", system, told["reminder"], schema, partial(read_rules, policy), _POLICY_MAX_TOKENS)
 
@@ -218,37 +392,34 @@ def read_rules(policy: Policy, text: str) -> Verdict | Reject:
     return Verdict(harmful=breaks, rules=tuple(dict.fromkeys(rules)))
 
 
-def _policy(options: JudgeOptions) -> ModelJudge:
-    return policy_judge(options.policy or default_policy(), options.given, options.journal, options.settings)
+def _by_policy(judge: Callable[..., ModelJudge], options: JudgeOptions) -> ModelJudge:
+    return judge(options.policy or default_policy(), options.given, options.journal, options.settings)
 
 
-def _safeguard(options: JudgeOptions) -> ModelJudge:
-    return safeguard_judge(options.policy or default_policy(), options.given, options.journal, options.settings)
-
-
+_RUBRICS = [load_rubric(name) for name in rubric_names()]
 JUDGES = (
     *(
         Entry(
-            name,
-            (load_rubric(name).measure,),
-            f"a model of any provider, by the rubric of {load_rubric(name).source}",
-            partial(rubric_judge, name),
+            rubric.name,
+            (rubric.measure,),
+            f"a model of any provider, by the rubric of {rubric.source}",
+            partial(rubric_judge, rubric.name),
             "@MODEL",
         )
-        for name in rubric_names()
+        for rubric in _RUBRICS
     ),
     Entry(
         "policy",
         ("harmful",),
         "any model, told the policy's rules: names those that the answer breaks",
-        _policy,
+        partial(_by_policy, policy_judge),
         "@MODEL",
     ),
     Entry(
         "gpt-oss-safeguard",
         ("harmful",),
         "a model made to read a policy, which thinks first: names the rules that the answer breaks",
-        _safeguard,
+        partial(_by_policy, safeguard_judge),
         "@MODEL",
     ),
 )

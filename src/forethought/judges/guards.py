@@ -27,7 +27,7 @@ from forethought.judges.base import (
     data_text,
     judge_the_rest,
 )
-from forethought.judges.model_calls import ask, neutral, not_sent
+from forethought.judges.graders import ask, neutral, not_sent
 from forethought.models.callspec import Call, CallSettings, Reject
 from forethought.policy import Policy, default_policy
 from forethought.records import Message, Record

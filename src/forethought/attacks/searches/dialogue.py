@@ -27,7 +27,7 @@ from forethought.attacks.searches.base import (
     Reply,
     Write,
 )
-from forethought.judges.model_calls import fence_mark, fenced
+from forethought.judges.graders import fence_mark, fenced
 from forethought.records import Message, Record
 from forethought.refusal import refusal_outcome
 
