@@ -14,7 +14,7 @@ import numpy as np
 
 from forethought.errors import ConfigError
 from forethought.judges.base import JUDGE_SETTINGS
-from forethought.judges.model_calls import ask
+from forethought.judges.graders import ask
 from forethought.manifest import input_hashes, key_of
 from forethought.measure.capability import CapabilityConfig, need_lm_eval
 from forethought.measure.capability.questions import QuestionSet, load_questions
