@@ -59,8 +59,6 @@ class Assignment:
     """How many the classifier decided, those it left unsure included."""
     narrowed: int = 0
     """How many of these had a wide category name, among whose rules it chose."""
-    two_rules: int = 0
-    """How many the classifier gave a second rule."""
     classifier: RuleClassifier | None = None
     """The classifier that decided, for a caller that goes on with more requests."""
 
@@ -147,7 +145,6 @@ def _decide(
         rules.append(ids[among[0]])
         if not choices and len(among) > 1 and share[1] >= SECOND_SHARE * share[0]:
             rules.append(ids[among[1]])
-            found.two_rules += 1
     if not sure_enough and not sure:
         found.unsure.append(request)
         return None
@@ -212,7 +209,11 @@ class RuleClassifier:
         if len({row.rule for row in rows}) < 2:
             raise ConfigError(policy.name, "has a single rule: nothing to tell apart", "Add rules or label the set")
         self._embed = EmbeddedFeatures() if kind == "embedded" else None
-        inputs = self._training_inputs([row.text for row in rows], len(own))
+        texts = [row.text for row in rows]
+        inputs: list[Any] = [np.array(texts, dtype=object)]
+        if self._embed is not None:  # the policy's texts and ours are read once, then kept in the cache
+            states = [cached_features(self._embed, texts[: len(own)]), self._embed(texts[len(own) :])]
+            inputs.append(np.vstack(states))
         names = np.array([self.rules.index(row.rule) for row in rows])
         self._models = _fitted(inputs, names)
         self.weights = _weights(inputs, names, [row.family for row in rows])
@@ -229,7 +230,9 @@ class RuleClassifier:
         for start in range(0, len(texts), _CHUNK):
             chunk = [text[:MAX_CHARACTERS] for text in texts[start : start + _CHUNK]]
             scores = _scores(self._models, self._inputs(chunk))
-            found[start : start + _CHUNK] = softmax(_weighted(scores, self.weights), axis=1)
+            found[start : start + _CHUNK] = softmax(
+                sum(w * one for w, one in zip(self.weights, scores, strict=True)), axis=1
+            )
         return found
 
     def predict(self, texts: Sequence[str]) -> list[str]:
@@ -239,13 +242,6 @@ class RuleClassifier:
     def _inputs(self, texts: list[str]) -> list[Any]:
         """What each model takes: the texts, and for the second their hidden states."""
         return [np.array(texts, dtype=object), *([] if self._embed is None else [self._embed(texts)])]
-
-    def _training_inputs(self, texts: list[str], n_own: int) -> list[Any]:
-        """As `_inputs`. The first `n_own` are the policy's and ours: read once, then kept in the cache."""
-        if self._embed is None:
-            return self._inputs(texts)
-        states = np.vstack([cached_features(self._embed, texts[:n_own]), self._embed(texts[n_own:])])
-        return [np.array(texts, dtype=object), states]
 
 
 def _own_rows(policy: Policy) -> list[_Labelled]:
@@ -304,13 +300,6 @@ def _scores(models: list[Any], inputs: list[Any]) -> list[NDArray[np.float64]]:
     return scores
 
 
-def _weighted(scores: list[NDArray[np.float64]], weights: Sequence[float]) -> NDArray[np.float64]:
-    found = np.zeros_like(scores[0])
-    for weight, one in zip(weights, scores, strict=True):
-        found += weight * one
-    return found
-
-
 def _weights(inputs: list[Any], names: NDArray[np.int64], families: list[str]) -> tuple[float, ...]:
     """The weights at which held-out families are least surprising."""
     from scipy.optimize import minimize
@@ -332,7 +321,7 @@ def _weights(inputs: list[Any], names: NDArray[np.int64], families: list[str]) -
     held_out, right = [np.concatenate(parts) for parts in zip(*by_fold, strict=True)], np.concatenate(truth)
 
     def surprise(log_weights: NDArray[np.float64]) -> float:
-        logs = log_softmax(_weighted(held_out, np.exp(log_weights).tolist()), axis=1)
+        logs = log_softmax(sum(w * one for w, one in zip(np.exp(log_weights), held_out, strict=True)), axis=1)
         return -float(logs[np.arange(len(right)), right].mean())
 
     found = minimize(surprise, np.log(start), method="Nelder-Mead").x

@@ -78,14 +78,19 @@ def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> 
     if "messages" in chosen and "messages" not in overrides:
         chosen.pop("text", None) if "text" not in overrides else chosen.pop("messages")
     if "text" not in chosen and "messages" not in chosen:
-        chosen |= _last_resort(rows, columns, chosen, name)
+        # A preferred conversation, as preference sets without a prompt column have it, else the wordiest column.
+        preferred = [column for column in columns if _key(column) == "chosen" and _plausible("messages", column, rows)]
+        if preferred:
+            chosen.pop("answer", None)
+            chosen["messages"] = preferred[0]
+        else:
+            never = WORDS["special"]["never"]
+            free = [column for column in columns if column not in chosen.values() and _key(column) not in never]
+            chosen["text"] = _wordiest(rows, free, columns, name)
     mapping = ColumnMapping.model_validate(chosen)
     if "label" in overrides and not _plausible("label", overrides["label"], rows):
-        raise InputError(
-            f"{name}: column '{mapping.label}'",
-            "holds no labels that can be told",
-            "Use 0 and 1, true and false, or safe and unsafe",
-        )
+        fix = "Use 0 and 1, true and false, or safe and unsafe"
+        raise InputError(f"{name}: column '{mapping.label}'", "holds no labels that can be told", fix)
     return mapping
 
 
@@ -106,7 +111,7 @@ def _candidates(noun: str, columns: list[str]) -> Iterator[str]:
 
 def _plausible(noun: str, column: str, rows: Sequence[Row]) -> bool:
     """Whether what stands in a column can be what its name promises."""
-    present = [row[column] for row in rows if not is_blank(row.get(column))]
+    present = _filled(rows, column)
     checks: dict[str, Callable[[list[Any]], bool]] = {
         "text": lambda values: any(_is_text(value) for value in values),
         "messages": lambda values: all(turns_of(value) is not None for value in values),
@@ -118,6 +123,10 @@ def _plausible(noun: str, column: str, rows: Sequence[Row]) -> bool:
         "context": lambda values: any(isinstance(value, str) for value in values),
     }
     return bool(present) and checks[noun](present)
+
+
+def _filled(rows: Sequence[Row], column: str) -> list[Any]:
+    return [row[column] for row in rows if not is_blank(row.get(column))]
 
 
 def _is_text(value: object) -> bool:
@@ -134,23 +143,11 @@ def _are_labels(values: list[Any], inverted: bool) -> bool:
     return len(strange) * 2 <= len(values) and not numbers
 
 
-def _last_resort(rows: Sequence[Row], columns: list[str], chosen: dict[str, str], name: str) -> dict[str, str]:
-    """A preferred conversation, as preference sets without a prompt column have it, else the wordiest column."""
-    for column in columns:
-        if _key(column) == "chosen" and _plausible("messages", column, rows):
-            chosen.pop("answer", None)
-            return {"messages": column}
-    never = WORDS["special"]["never"]
-    free = [column for column in columns if column not in chosen.values() and _key(column) not in never]
-    return {"text": _wordiest(rows, free, columns, name)}
-
-
 def _wordiest(rows: Sequence[Row], free: list[str], columns: list[str], name: str) -> str:
     """The column that reads most like requests: text of several words, seldom repeated, of moderate length."""
 
     def fitness(column: str) -> float:
-        values = [row[column] for row in rows if not is_blank(row.get(column))]
-        listed = [item for value in values for item in (value if isinstance(value, list) else [value])]
+        listed = [item for value in _filled(rows, column) for item in (value if isinstance(value, list) else [value])]
         worded = [text for text in listed if isinstance(text, str) and words_in(text) >= 3]
         if len(worded) < max(1, len(rows) // 2):
             return 0.0
@@ -160,11 +157,8 @@ def _wordiest(rows: Sequence[Row], free: list[str], columns: list[str], name: st
 
     best = max(free, key=fitness, default="")
     if not best or fitness(best) == 0.0:
-        raise InputError(
-            name,
-            f"no column reads like requests (it has {', '.join(columns) or 'none'})",
-            "Name it: --text-column NAME",
-        )
+        fault = f"no column reads like requests (it has {', '.join(columns) or 'none'})"
+        raise InputError(name, fault, "Name it: --text-column NAME")
     return best
 
 
@@ -202,11 +196,8 @@ def transcript(text: str) -> list[dict[str, str]] | None:
 def pairs_of(value: object) -> list[Any] | None:
     """Earlier turns as a `history` column holds them: turns, or pairs of a prompt and its answer."""
     if isinstance(value, list) and value and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
-        return [
-            {"role": role, "content": said}
-            for pair in value
-            for role, said in zip(("user", "assistant"), pair, strict=True)
-        ]
+        named = [(("user", asked), ("assistant", said)) for asked, said in value]
+        return [{"role": role, "content": text} for pair in named for role, text in pair]
     return turns_of(value)
 
 
@@ -259,16 +250,12 @@ def label_of(value: object, inverted: bool = False) -> bool | None:
     harmful = key in _CELLS["harmful"]
     if harmful or key in _CELLS["harmless"]:
         return harmful is not (inverted and key in _CELLS["bare"])
-    return _label_of_words(re.findall(r"[a-z]+", key))
-
-
-def _label_of_words(words: list[str]) -> bool | None:
-    """The label of a short phrase such as `vanilla_harmful` or `not harmful`; None where it names both or neither."""
+    words = re.findall(r"[a-z]+", key)  # a short phrase such as `vanilla_harmful` or `not harmful`
     if len(words) > 4:
         return None
     harmful = any(word in _CELLS["harmful_words"] for word in words)
     if harmful is any(word in _CELLS["harmless_words"] for word in words):
-        return None
+        return None  # it names both or neither
     return harmful is not any(word in ("not", "non") for word in words)
 
 

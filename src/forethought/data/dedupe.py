@@ -29,11 +29,10 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import snowballstemmer
 from SetSimilaritySearch import SearchIndex
@@ -122,22 +121,19 @@ class _Index:
     """Sets that can be searched for similar ones: the library's index, of no sets as well (which it refuses)."""
 
     def __init__(self, sets: list[frozenset[str]], function: str, threshold: float) -> None:
-        with _no_root_handler():
-            self._index = SearchIndex(sets, function, threshold) if sets else None
+        self._index = _quietly(SearchIndex, sets, function, threshold) if sets else None
 
     def search(self, one: frozenset[str]) -> list[tuple[int, float]]:
         """(place of a set, similarity), in no particular order."""
-        with _no_root_handler():
-            return list(self._index.query(one)) if self._index is not None else []
+        return list(_quietly(self._index.query, one)) if self._index is not None else []
 
 
-@contextmanager
-def _no_root_handler() -> Iterator[None]:
+def _quietly(call: Callable[..., Any], *values: Any) -> Any:
     """The library calls logging.debug, which sets up the root logger for good where it has no handler yet."""
     handler = logging.NullHandler()
     logging.root.addHandler(handler)
     try:
-        yield
+        return call(*values)
     finally:
         logging.root.removeHandler(handler)
 
@@ -195,11 +191,11 @@ def contaminated(
     found = near([pieces(one.plain) for one in requests], [pieces(one.plain) for one in against], threshold)
     return [
         [
-            neighbour
-            for neighbour in neighbours
-            if neighbour.how == "exact" or {request.harmful, against[neighbour.number].harmful} != {True, False}
+            one
+            for one in matches
+            if one.how == "exact" or {request.harmful, against[one.number].harmful} != {True, False}
         ]
-        for request, neighbours in zip(requests, found, strict=True)
+        for request, matches in zip(requests, found, strict=True)
     ]
 
 
@@ -216,17 +212,12 @@ def repeated(requests: Sequence[Request], threshold: float = WITHIN) -> dict[int
             later = requests[place]
             if place <= row or later.harmful is not request.harmful:
                 continue
-            nearer = place not in repeats or similarity > repeats[place].similarity
-            if nearer and _same_request(request, later, compared[row], compared[place]):
+            restyled = request.seed_id == later.seed_id and request.text != later.text
+            here, there = compared[row].words, compared[place].words
+            same = not restyled and min(len(here - there), len(there - here)) < _OWN_WORDS
+            if same and (place not in repeats or similarity > repeats[place].similarity):
                 repeats[place] = Neighbour(row, similarity, how)
     return dict(sorted(repeats.items()))
-
-
-def _same_request(earlier: Request, later: Request, earlier_pieces: Pieces, later_pieces: Pieces) -> bool:
-    if earlier.seed_id == later.seed_id and earlier.text != later.text:
-        return False  # a seed and its restyled form
-    own = (earlier_pieces.words - later_pieces.words, later_pieces.words - earlier_pieces.words)
-    return min(len(words) for words in own) < _OWN_WORDS
 
 
 def remove_duplicates(
@@ -354,6 +345,10 @@ def decontaminate(
 
 
 def _overlap(one: Request, other: Request, neighbour: Neighbour, whole_texts: bool) -> Overlap:
+    def shown(text: str) -> str:
+        words = text.split()
+        return text if whole_texts or len(words) <= _SHOWN_WORDS else " ".join(words[:_SHOWN_WORDS]) + " ..."
+
     return Overlap(
         id=one.id,
         source=one.source,
@@ -361,14 +356,9 @@ def _overlap(one: Request, other: Request, neighbour: Neighbour, whole_texts: bo
         other_source=other.source,
         similarity=round(neighbour.similarity, 4),
         how=neighbour.how,
-        text=_shown(one.plain, whole_texts),
-        other_text=_shown(other.plain, whole_texts),
+        text=shown(one.plain),
+        other_text=shown(other.plain),
     )
-
-
-def _shown(text: str, whole: bool) -> str:
-    words = text.split()
-    return text if whole or len(words) <= _SHOWN_WORDS else " ".join(words[:_SHOWN_WORDS]) + " ..."
 
 
 def known_evaluation_sets() -> dict[str, list[Request]]:
@@ -380,13 +370,12 @@ def known_evaluation_sets() -> dict[str, list[Request]]:
     folders separated as in PATH. Raises ConfigError for one that is not there, InputError
     for one that can't be read: a set that is skipped in silence would be trained on.
     """
-    name = "capability"
     asked = (*accepted_answers(SAMPLE), *accepted_answers(FURTHER))
     sets: dict[str, list[Request]] = {
         "shipped contrast, test": shipped_requests("contrast", "test"),
         "shipped ordinary, test": shipped_requests("ordinary", "test"),
         "shipped calibration": shipped_requests("calibration"),
-        name: [user_request(text, harmful=False, source=name, kind=name) for text in asked],
+        "capability": [user_request(t, harmful=False, source="capability", kind="capability") for t in asked],
     }
     for path in os.environ.get(EVALUATION_SETS, "").split(os.pathsep):
         for source, requests in evaluation_set(path.strip()).items() if path.strip() else ():

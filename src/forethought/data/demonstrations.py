@@ -74,7 +74,22 @@ def choose_demonstrations(
     All usable ones where the pool holds no more than k. In the order of the pool.
     Raises InputError for a pool that can't be read.
     """
-    return _nearest_centroids(usable_demonstrations(operator_pool(operator, folder), against), k, seed)
+    pool = usable_demonstrations(operator_pool(operator, folder), against)
+    if len(pool) <= k:
+        return tuple(pool)
+    if k < 1:
+        return ()
+    from sklearn.cluster import KMeans
+
+    vectors = lsa_embed([shown.rewritten for shown in pool])
+    distinct = len(np.unique(vectors, axis=0))
+    centres = KMeans(min(k, distinct), random_state=seed, n_init=10).fit(vectors).cluster_centers_
+    distances = np.linalg.norm(vectors[:, None, :] - centres[None, :, :], axis=2)  # (pool, centres)
+    chosen: list[int] = []
+    for centre in range(distances.shape[1]):
+        ranked = np.argsort(distances[:, centre], kind="stable")
+        chosen.append(int(next(place for place in ranked if int(place) not in chosen)))
+    return tuple(pool[place] for place in sorted(chosen))
 
 
 def operator_pool(operator: Operator, folder: Path | None = None) -> tuple[Demonstration, ...]:
@@ -111,9 +126,8 @@ def read_pool(spec: str) -> list[Demonstration]:
     for number, row in enumerate(rows, start=1):
         request, rewritten = (str(row.get(column) or "").strip() for column in ("request", "rewritten"))
         if not rewritten:
-            raise InputError(
-                f"{spec}, row {number}", "has no text in the column 'rewritten'", "Fill it or drop the row"
-            )
+            place = f"{spec}, row {number}"
+            raise InputError(place, "has no text in the column 'rewritten'", "Fill it or drop the row")
         pairs.append(Demonstration(request=request, rewritten=rewritten))
     return pairs
 
@@ -137,21 +151,3 @@ def usable_demonstrations(pool: Iterable[Demonstration], against: Sequence[Reque
 def _near(shown: Pieces, tested: Pieces) -> bool:
     held = len(shown.words & tested.words) / len(tested.words) if len(tested.words) >= _FEWEST_WORDS else 0.0
     return held >= HELD or jaccard(shown, tested) >= NEAR
-
-
-def _nearest_centroids(pool: Sequence[Demonstration], k: int, seed: int) -> tuple[Demonstration, ...]:
-    if len(pool) <= k:
-        return tuple(pool)
-    if k < 1:
-        return ()
-    from sklearn.cluster import KMeans
-
-    vectors = lsa_embed([shown.rewritten for shown in pool])
-    distinct = len(np.unique(vectors, axis=0))
-    centres = KMeans(min(k, distinct), random_state=seed, n_init=10).fit(vectors).cluster_centers_
-    distances = np.linalg.norm(vectors[:, None, :] - centres[None, :, :], axis=2)  # (pool, centres)
-    chosen: list[int] = []
-    for centre in range(distances.shape[1]):
-        ranked = np.argsort(distances[:, centre], kind="stable")
-        chosen.append(int(next(place for place in ranked if int(place) not in chosen)))
-    return tuple(pool[place] for place in sorted(chosen))

@@ -70,7 +70,10 @@ def preservation(
 def _fault(seed: str, variant: str, twins: set[str], least: float) -> str | None:
     if refusal_outcome(variant)[0] is None:
         return EMPTY
-    if _refuses(seed, variant):
+    # A refusal to rewrite; a user's own `I can't`, which the seed has too, is none.
+    own = _NEGATED.search(seed.replace("\u2019", "'")) or refusal_outcome(seed)[0] == "refused"
+    said = refusal_outcome(variant)[0] == "refused" and not own
+    if said or (_NOT_REWRITTEN.search(variant) and not _NOT_REWRITTEN.search(seed)):
         return REFUSED
     held = content_held(seed, variant)
     if held < least or any(content_held(twin, variant) > held for twin in twins):
@@ -110,7 +113,8 @@ def content_held(seed: str, variant: str) -> float:
     has common words alone.
     """
     wanted = list(dict.fromkeys(_words(seed)))
-    weights = [_rarity(word) for word in wanted]
+    counts, documents = _document_counts()
+    weights = [max(0.0, math.log(_COMMON * documents / (counts[word] + 1))) for word in wanted]
     if not any(weights):
         weights = [1.0] * len(wanted)
     there = frozenset(_words(variant))
@@ -126,11 +130,6 @@ def _words(text: str) -> list[str]:
 def _document_counts() -> tuple[Counter[str], int]:
     requests = [*shipped_requests("contrast"), *shipped_requests("ordinary")]
     return Counter(word for request in requests for word in set(_words(request.text))), len(requests)
-
-
-def _rarity(word: str) -> float:
-    counts, total = _document_counts()
-    return max(0.0, math.log(_COMMON * total / (counts[word] + 1)))
 
 
 def _found(word: str, there: frozenset[str]) -> float:
@@ -208,19 +207,9 @@ def _words_after(seed: str, variant: str) -> int:
 
 def _asks(seed: str, variant: str) -> bool:
     """Whether a text can be a request: it has a question mark, the seed or its opening word, or words that ask."""
-    if _letters(seed) in _letters(variant):  # a seed that states what is wanted does so in any context
+    plain_seed, plain = ("".join(filter(str.isalnum, text.lower())) for text in (seed, variant))
+    if plain_seed in plain:  # a seed that states what is wanted does so in any context
         return True
     opening = _words(seed)[:1]
     there = frozenset(_words(variant))
     return "?" in variant or bool(_ASKING.search(variant)) or any(_found(word, there) for word in opening)
-
-
-def _letters(text: str) -> str:
-    return "".join(character for character in text.lower() if character.isalnum())
-
-
-def _refuses(seed: str, variant: str) -> bool:
-    """A refusal to rewrite; a user's own `I can't`, which the seed has too, is none."""
-    own = _NEGATED.search(seed.replace("\u2019", "'")) or refusal_outcome(seed)[0] == "refused"
-    said = refusal_outcome(variant)[0] == "refused" and not own
-    return said or bool(_NOT_REWRITTEN.search(variant) and not _NOT_REWRITTEN.search(seed))

@@ -84,10 +84,8 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     """
     if name in _ONE_SPLIT and split not in (None, _ONE_SPLIT[name]):
         return []
-    if name == "calibration":
-        rows = _read("shipped/calibration.jsonl")
-    elif name == "rules":
-        rows = _read("shipped/rule_examples.jsonl")
+    if name in _ONE_SPLIT:
+        rows = _read("shipped/calibration.jsonl" if name == "calibration" else "shipped/rule_examples.jsonl")
     elif name == "trivia":
         rows = [row for row in _read("shipped/trivia.jsonl") if split in (None, _trivia_split(row["family"]))]
     elif name in _SETS:

@@ -266,10 +266,8 @@ def load_split(
             continue
         rows = list(load_requests(spec, harmful, on_mapping, on_skip, only=harmful))
         if not rows:
-            kind = "harmful" if harmful else "harmless"
-            raise InputError(
-                spec.path, f"holds no {kind} request", "Check its label column, or list it on the other side"
-            )
+            fault = f"holds no {'harmful' if harmful else 'harmless'} request"
+            raise InputError(spec.path, fault, "Check its label column, or list it on the other side")
         for row in rows:
             place = int(row.id, 16) / 16 ** len(row.id)
             split = "test" if place < held_out_share else "dev" if place < held_out_share + dev_share else "train"

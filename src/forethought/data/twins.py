@@ -109,7 +109,10 @@ def _act(text: str) -> str | None:
         return None
     found = _HOW_TO.match(intent) or _TEXT_ABOUT.match(intent) or _MAKES.match(intent)
     act = found["act"].strip().rstrip(".?!,;:") if found is not None else ""
-    return _by_third_person(act) if _clean(act) else None
+    if not _clean(act):
+        return None
+    first, *rest = (_PERSONS.get(word.lower(), word) for word in act.split())
+    return " ".join([first.lower(), *rest])
 
 
 def _clean(act: str) -> bool:
@@ -121,8 +124,3 @@ def _clean(act: str) -> bool:
         return False
     # `use it` says nothing by itself; `invent a rumour and spread it` does.
     return words[1] not in WORDS.pointing and not (len(words) <= 4 and WORDS.pointing & set(words))
-
-
-def _by_third_person(act: str) -> str:
-    first, *rest = (_PERSONS.get(word.lower(), word) for word in act.split())
-    return " ".join([first.lower(), *rest])
