@@ -10,7 +10,7 @@ from typing import Any
 from forethought.attacks.base import Attacked, Options, Parameter
 from forethought.attacks.searches.base import Ask, Goal, Method, Question, Reply, Run, Tools, Write, opening_of
 from forethought.attacks.searches.driver import Parties, run_searches
-from forethought.attacks.searches.models import OnText, Written
+from forethought.attacks.searches.models import OnText
 from forethought.attacks.searches.outcome import Outcome, SearchRun, SearchSettings
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.models.conversation import Able, Conversation, Failed, Respondent
@@ -47,10 +47,10 @@ class WordJudge:
 class Pen:
     """A writer: numbers its texts, or says what a rule gives."""
 
-    def __init__(self, rule: Callable[[Write], Written] | None = None, name: str = "pen") -> None:
+    def __init__(self, rule: Callable[[Write], Reply] | None = None, name: str = "pen") -> None:
         self.name = name
         self.asked: list[Write] = []
-        self._rule = rule or (lambda one: Written(text=f"draft {one.take}", tokens=3, cost=0.5))
+        self._rule = rule or (lambda one: Reply(text=f"draft {one.take}", tokens=3, cost=0.5))
 
     def write(self, asked: Sequence[Write], on_text: OnText) -> None:
         self.asked += asked

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from forethought.attacks.searches.base import Goal, Method, Write, all_searches, parse_method
+from forethought.attacks.searches.base import Goal, Method, Reply, Write, all_searches, parse_method
 from forethought.attacks.searches.driver import Parties, run_searches
-from forethought.attacks.searches.models import OnText, Written
+from forethought.attacks.searches.models import OnText
 from forethought.attacks.searches.outcome import SearchRun, SearchSettings
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
@@ -55,7 +55,7 @@ class Writer:
         for place, _ in enumerate(asked):
             self.written += 1
             text = self.text or json.dumps(dict.fromkeys(KEYS, f"Message {self.written}."))
-            on_text(place, Written(text=text))
+            on_text(place, Reply(text=text))
 
 
 class HarmJudge:

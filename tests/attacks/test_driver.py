@@ -12,7 +12,7 @@ import pytest
 from forethought.attacks.base import Attacked, Options
 from forethought.attacks.searches.base import Ask, Compute, Goal, Grade, Reply, Run, Score, Tools, Write
 from forethought.attacks.searches.driver import read_outcomes
-from forethought.attacks.searches.models import NO_LOG_PROBS, Written
+from forethought.attacks.searches.models import NO_LOG_PROBS
 from forethought.attacks.searches.outcome import NO_REFUSALS, SearchProgress, broken_by, rating_of
 from forethought.errors import ConfigError, ModelError
 from forethought.judges.base import Item, Verdict
@@ -127,7 +127,7 @@ def test_writers_are_asked_by_role_in_one_batch_each(tmp_path: Path) -> None:
         texts = yield [Write(role=role, messages=goal.request.messages) for role in roles]
         yield asks(goal, " and ".join(str(reply.text) for reply in texts))
 
-    attacker, evaluator = Pen(lambda one: Written(text="red"), "a"), Pen(lambda one: Written(text="yes"), "e")
+    attacker, evaluator = Pen(lambda one: Reply(text="red"), "a"), Pen(lambda one: Reply(text="yes"), "e")
     on = target()
     result = run(
         method(search), [goal("x"), goal("y")], on, tmp_path, attacker=attacker, evaluator=evaluator

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from forethought.attacks.searches.base import Tools, Write, parse_method
+from forethought.attacks.searches.base import Reply, Tools, Write, parse_method
 from forethought.attacks.searches.gptfuzzer import MUTATORS, Node, Pool, read_mutant
-from forethought.attacks.searches.models import Written
 from forethought.judges.base import Item, Verdict
 from tests.attacks.searching import Pen, WordJudge, goal, one, run, target
 
@@ -71,7 +70,7 @@ def test_a_rewarded_seed_is_chosen_and_its_child_nine_times_in_ten() -> None:
 
 
 def test_all_five_mutators_are_asked_for_and_name_the_place(tmp_path: Path) -> None:
-    pen = Pen(lambda one: Written(text=f"Version {one.take} of {{request}}"))
+    pen = Pen(lambda one: Reply(text=f"Version {one.take} of {{request}}"))
     outcome = one(run(GPTFUZZER, goal(), target(), tmp_path, attacker=pen, tools=TOOLS))
     assert set(map(mutator_of, pen.asked)) == set(MUTATORS)
     assert (outcome.queries, outcome.writes, outcome.ended) == (100, 100, "budget")
@@ -83,7 +82,7 @@ def test_all_five_mutators_are_asked_for_and_name_the_place(tmp_path: Path) -> N
 
 
 def test_the_request_is_put_into_the_mutant_and_a_success_ends_it(tmp_path: Path) -> None:
-    pen = Pen(lambda one: Written(text="Please, {request} Thank you"))
+    pen = Pen(lambda one: Reply(text="Please, {request} Thank you"))
     on = target("garden. Thank you")
     outcome = one(run(GPTFUZZER, goal(), on, tmp_path, attacker=pen, tools=TOOLS, settings={"seed": 3}))
     assert outcome.broken
@@ -110,14 +109,14 @@ def test_what_is_read_of_an_attacker(written: str, mutator: str, mutant: str | N
 
 
 def test_an_attacker_of_no_use_ends_the_search_unscored(tmp_path: Path) -> None:
-    pen = Pen(lambda one: Written(text=None, cause="the attacker is down"))
+    pen = Pen(lambda one: Reply(cause="the attacker is down"))
     outcome = one(run(parse_method("gptfuzzer:tries=7"), goal(), target(), tmp_path, attacker=pen, tools=TOOLS))
     assert (outcome.writes, outcome.queries, outcome.ended) == (7, 0, "end")
     assert (outcome.broken, outcome.cause, outcome.failed) == (None, "the attacker is down", 7)
 
 
 def test_tries_are_counted_in_a_row(tmp_path: Path) -> None:
-    pen = Pen(lambda one: Written(text="{request}" if one.take % 2 else "nothing"))
+    pen = Pen(lambda one: Reply(text="{request}" if one.take % 2 else "nothing"))
     outcome = one(run(parse_method("gptfuzzer:tries=3"), goal(), target(), tmp_path, attacker=pen, tools=TOOLS,
                       settings={"budget": 9}))  # fmt: skip
     assert outcome.queries == 9
@@ -130,11 +129,11 @@ def test_near_successes_join_the_pool_and_are_mutated_on(tmp_path: Path) -> None
                 Verdict(harmful=False, probability=0.8 if "warm" in item.asked else 0.1) for item in items
             ]  # fmt: skip
 
-    pen = Pen(lambda one: Written(text="A warm {request}"))
+    pen = Pen(lambda one: Reply(text="A warm {request}"))
     run(GPTFUZZER, goal(), target(), tmp_path / "near", attacker=pen, tools=TOOLS, judge=Near(),
         settings={"budget": 30})  # fmt: skip
     assert any("A warm {request}" in asked.messages[1].content for asked in pen.asked)
-    cold = Pen(lambda one: Written(text="A cold {request}"))
+    cold = Pen(lambda one: Reply(text="A cold {request}"))
     run(GPTFUZZER, goal(), target(), tmp_path / "far", attacker=cold, tools=TOOLS, judge=Near(),
         settings={"budget": 30})  # fmt: skip
     assert not any("A cold {request}" in asked.messages[1].content for asked in cold.asked)
@@ -142,6 +141,6 @@ def test_near_successes_join_the_pool_and_are_mutated_on(tmp_path: Path) -> None
 
 def test_without_an_attacker_it_is_not_run_and_without_a_file_it_has_templates(tmp_path: Path) -> None:
     assert run(GPTFUZZER, goal(), target(), tmp_path).not_run == {"gptfuzzer": "needs an attacker model"}
-    pen = Pen(lambda one: Written(text="{request}"))
+    pen = Pen(lambda one: Reply(text="{request}"))
     outcome = one(run(GPTFUZZER, goal(), target(), tmp_path, attacker=pen, settings={"budget": 4}))
     assert outcome.queries == 4

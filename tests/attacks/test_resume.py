@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.base import Attacked, Options
-from forethought.attacks.searches.base import Compute, Goal, Run, Score, Tools, Write
+from forethought.attacks.searches.base import Compute, Goal, Reply, Run, Score, Tools, Write
 from forethought.attacks.searches.driver import OUTCOMES_FILE, read_outcomes
-from forethought.attacks.searches.models import OnText, Written
+from forethought.attacks.searches.models import OnText
 from forethought.attacks.searches.outcome import SearchRun
 from forethought.models.conversation import Conversation, Failed
 from tests.attacks.searching import (
@@ -89,11 +89,11 @@ class Noted(Scripted):
 
 class NotedPen(Pen):
     def __init__(self, on: Noted) -> None:
-        super().__init__(lambda one: Written(text=f"draft {one.take}", tokens=2))
+        super().__init__(lambda one: Reply(text=f"draft {one.take}", tokens=2))
         self._on = on
 
     def write(self, asked, on_text: OnText) -> None:  # type: ignore[no-untyped-def]
-        def told(place: int, written: Written) -> None:
+        def told(place: int, written: Reply) -> None:
             self._on.note(f"write {asked[place].messages[0].content} {asked[place].take}")
             on_text(place, written)
             self._on.die()

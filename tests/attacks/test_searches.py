@@ -12,13 +12,14 @@ from inspect_ai.model import ModelOutput, get_model
 
 from forethought.attacks.catalogue import load_suite
 from forethought.attacks.rewritten import EMPTY
-from forethought.attacks.searches.base import Write, all_searches, parse_method
-from forethought.attacks.searches.models import LocalWriter, RemoteWriter, Written, text_model
+from forethought.attacks.searches.base import Reply, Write, all_searches, parse_method
+from forethought.attacks.searches.models import LocalWriter, RemoteWriter, text_model
 from forethought.errors import ConfigError, ModelError
 from forethought.models.callspec import CallSettings, Price
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.records import Message
-from tests.mock_teacher import MockTeacher, Reply
+from tests.mock_teacher import MockTeacher
+from tests.mock_teacher import Reply as Answered
 from tests.scripted import Scripted
 
 
@@ -89,8 +90,8 @@ def write(text: str, take: int = 0, **fields: object) -> Write:
     return Write.model_validate({"role": "attacker", "messages": messages, "take": take, **fields})
 
 
-def written_by(model: object, *asked: Write) -> list[Written]:
-    last: dict[int, Written] = {}
+def written_by(model: object, *asked: Write) -> list[Reply]:
+    last: dict[int, Reply] = {}
     text_model(model).write(asked, last.__setitem__)  # type: ignore[arg-type]
     return [last[place] for place in range(len(asked))]
 
@@ -113,10 +114,10 @@ def test_a_local_model_writes_and_takes_are_numbered_in_its_prompt() -> None:
 
 
 def test_a_model_of_inspect_writes_each_take_apart_with_tokens_and_cost() -> None:
-    def script(messages: list[dict[str, str]], number: int) -> Reply:
-        return Reply("" if "silent" in messages[-1]["content"] else f"text {number}")
+    def script(messages: list[dict[str, str]], number: int) -> Answered:
+        return Answered("" if "silent" in messages[-1]["content"] else f"text {number}")
 
-    told: list[tuple[int, Written]] = []
+    told: list[tuple[int, Reply]] = []
     long, other = "a" * 40, "b" * 40
     with MockTeacher(script) as server:
         settings = CallSettings(base_url=server.url, attempts=1, max_retries=0, price=Price(input=1e6, output=1e6))
@@ -135,12 +136,12 @@ def test_a_model_of_inspect_writes_each_take_apart_with_tokens_and_cost() -> Non
 
 def test_a_server_that_never_answers_is_a_broken_set_up_and_one_that_dies_fails_its_texts() -> None:
     up = [False]
-    with MockTeacher(lambda messages, number: Reply("text") if up[0] else Reply("", status=401)) as server:
+    with MockTeacher(lambda messages, number: Answered("text") if up[0] else Answered("", status=401)) as server:
         writer = RemoteWriter("openai/gpt-4o", CallSettings(base_url=server.url, attempts=1, max_retries=0))
         with pytest.raises(ModelError):
             writer.write([write("a")], lambda place, one: None)
         up[0] = True
-        last: dict[int, Written] = {}
+        last: dict[int, Reply] = {}
         writer.write([write("a")], last.__setitem__)
         assert last[0].text == "text"
         up[0] = False
@@ -157,9 +158,9 @@ def test_a_scripted_model_of_inspect_can_be_given_as_it_is() -> None:
 
 
 def test_prompts_are_sent_whole() -> None:
-    with MockTeacher(lambda messages, number: Reply(json.dumps([m["role"] for m in messages]))) as server:
+    with MockTeacher(lambda messages, number: Answered(json.dumps([m["role"] for m in messages]))) as server:
         writer = RemoteWriter("openai/gpt-4o", CallSettings(base_url=server.url, attempts=1))
-        last: dict[int, Written] = {}
+        last: dict[int, Reply] = {}
         turns = tuple(Message(role=role, content=role) for role in ("system", "user", "assistant", "user"))
         writer.write([Write(role="attacker", messages=turns)], last.__setitem__)
     assert json.loads(str(last[0].text)) == ["system", "user", "assistant", "user"]
@@ -168,7 +169,7 @@ def test_prompts_are_sent_whole() -> None:
 def test_the_writer_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    with MockTeacher(lambda messages, number: Reply("text")) as server:
+    with MockTeacher(lambda messages, number: Answered("text")) as server:
         RemoteWriter("openai/gpt-4o", CallSettings(base_url=server.url, attempts=1)).write(
             [write("a")], lambda *_: None
         )

@@ -29,7 +29,7 @@ from forethought.attacks.searches.base import (
     digest,
     why_not,
 )
-from forethought.attacks.searches.models import TextModel, Written, log_probs_of
+from forethought.attacks.searches.models import TextModel, log_probs_of
 from forethought.attacks.searches.outcome import (
     Outcome,
     ReplyKind,
@@ -174,9 +174,9 @@ class Rounds:
             self.asked["made"] += 1
 
     def _write(self, role: str, writer: TextModel | None, slots: Sequence[_Slot[Write]]) -> None:
-        def told(place: int, written: Written) -> None:
-            value = written.model_dump(exclude={"cause"}) if written.text is not None else None
-            slots[place].keep("text", value, written.cause)
+        def told(place: int, reply: Reply) -> None:
+            value = {"text": reply.text, "tokens": reply.tokens, "cost": reply.cost}
+            slots[place].keep("text", value if reply.text is not None else None, reply.cause)
 
         if writer is not None and slots:
             writer.write([slot.question for slot in slots], told)

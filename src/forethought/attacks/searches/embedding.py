@@ -13,8 +13,7 @@ which comes out the same on the same machine and costs at most one request's ste
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from forethought.attacks.base import Options
@@ -35,8 +34,7 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
     """
     if tools.model is None:
         raise ModelError("embedding attack", "needs the attacked model's weights", "Give a local model")
-    aim = aim_at(goal, tools, str(options["aim"]))
-    model = tools.model
+    aim, model = aim_at(goal, tools, str(options["aim"])), tools.model
 
     @cache
     def begin() -> Perturbed:
@@ -45,13 +43,22 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
 
         return Perturbed(model, _slot(goal, options, model.tokenizer), aim, float(options["step"]))
 
+    def block(end: int) -> dict[str, Any]:
+        perturbed = begin()
+        losses = perturbed.reach(end)
+        thinks = options["aim"] != "answer"
+        said = perturbed.say(thinks, int(options["think_tokens"]), int(options["answer_tokens"]))
+        return {
+            "losses": [round(loss, 6) for loss in losses],
+            "loss": round(perturbed.loss(), 6),
+            "moved": round(float(perturbed.moved.norm(dim=-1).mean()), 6),
+            **said.model_dump(),
+        }
+
     iterations, every = int(options["iterations"]), int(options["every"])
-    done = 0
-    while done < iterations:
+    for done in range(0, iterations, every):
         end = min(done + every, iterations)
-        work = _block(begin, end, options["aim"] != "answer", options)
-        (computed,) = yield [Compute(name=f"steps/{end}", work=work, forwards=end - done + 1)]
-        done = end
+        (computed,) = yield [Compute(name=f"steps/{end}", work=partial(block, end), forwards=end - done + 1)]
         if computed.made is None:
             continue  # the next block takes these steps along
         grade = Grade(request=goal.request, answer=computed.made["answer"], reasoning=computed.made["reasoning"])
@@ -67,23 +74,6 @@ def _slot(goal: Goal, options: Options, tokenizer: Tokenizer) -> Slot:
         return find_slot(tokenizer, messages, " !" * int(options["tokens"]))
     empty = Message(role="user", content="")
     return find_slot(tokenizer, (*messages[:-1], empty), goal.request.text.strip())
-
-
-def _block(
-    begin: Callable[[], Perturbed], end: int, forced_thought: bool, options: Options
-) -> Callable[[], dict[str, Any]]:
-    def work() -> dict[str, Any]:
-        perturbed = begin()
-        losses = perturbed.reach(end)
-        said = perturbed.say(forced_thought, int(options["think_tokens"]), int(options["answer_tokens"]))
-        return {
-            "losses": [round(loss, 6) for loss in losses],
-            "loss": round(perturbed.loss(), 6),
-            "moved": round(float(perturbed.moved.norm(dim=-1).mean()), 6),
-            **said.model_dump(),
-        }
-
-    return work
 
 
 METHODS = described("embedding", embedding=search)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from forethought.attacks.rewritten import EMPTY
-from forethought.attacks.searches.base import Score, Write, digest
+from forethought.attacks.searches.base import Reply, Score, Write, digest
 from forethought.errors import ForethoughtError, ModelError
 from forethought.models.conversation import Conversation, Failed, Respondent, Response, TellsLogProbs
-from forethought.records import Message, Record
+from forethought.records import Message
 from forethought.store import read_store
 
 if TYPE_CHECKING:
@@ -41,18 +42,7 @@ def log_probs_of(target: Respondent, asked: Sequence[Score]) -> list[float | Fai
     return [value if math.isfinite(value) else Failed(cause="the log-probability is not finite") for value in found]
 
 
-class Written(Record):
-    """A text that a writer gave, or why it gave none."""
-
-    text: str | None
-    tokens: int = 0
-    """Prompt and text, where the writer counts them."""
-    cost: float | None = None
-    """US dollars; None where no price is known."""
-    cause: str = ""
-
-
-OnText = Callable[[int, Written], None]
+OnText = Callable[[int, Reply], None]
 """(place in what was asked, what came back); told again where the tokens are known later than the text."""
 
 
@@ -102,13 +92,11 @@ def _numbered(asked: Write) -> tuple[Message, ...]:
     return (*earlier, last.model_copy(update={"content": f"{last.content}\n\n(Draft {asked.take}.)"}))
 
 
-def _written(reply: Response | Failed) -> Written:
+def _written(reply: Response | Failed) -> Reply:
     if isinstance(reply, Failed):
-        return Written(text=None, cause=reply.cause)
+        return Reply(cause=reply.cause)
     tokens = reply.prompt_tokens + reply.reasoning_tokens + reply.answer_tokens
-    if not reply.answer.strip():
-        return Written(text=None, tokens=tokens, cause=EMPTY)
-    return Written(text=reply.answer, tokens=tokens)
+    return Reply(text=reply.answer, tokens=tokens) if reply.answer.strip() else Reply(tokens=tokens, cause=EMPTY)
 
 
 class RemoteWriter:
@@ -127,11 +115,11 @@ class RemoteWriter:
         """See TextModel. A server that is down for a while fails the texts of that while."""
         # The runner asks equal conversations of one run once; samples that are to differ go into different runs.
         waves: dict[tuple[float, int], list[int]] = {}
-        seen: dict[str, int] = {}
+        seen: Counter[Any] = Counter()
         for place, one in enumerate(asked):
-            same = digest([message.model_dump() for message in one.messages], one.max_tokens, one.temperature)
-            seen[same] = seen.get(same, -1) + 1
+            same = (one.messages, one.max_tokens, one.temperature)
             waves.setdefault((one.temperature, seen[same]), []).append(place)
+            seen[same] += 1
         for (temperature, _), places in waves.items():
             self._wave(asked, places, temperature, on_text)
 
@@ -150,7 +138,7 @@ class RemoteWriter:
             if not text.strip():
                 return Reject(EMPTY)
             told.add(int(key))
-            on_text(int(key), Written(text=text))  # its tokens are known at the end
+            on_text(int(key), Reply(text=text))  # its tokens are known at the end
             return text
 
         with tempfile.TemporaryDirectory() as folder:
@@ -161,18 +149,18 @@ class RemoteWriter:
                 if not self._worked and not told:
                     raise
                 for place in set(places) - told:
-                    on_text(place, Written(text=None, cause=error.rule))
+                    on_text(place, Reply(cause=error.rule))
                 return
             answers = read_store(journal, Answer).values()
         self._worked = self._worked or bool(results.values)
         for place in places:
             key = str(place)
             mine = [answer for answer in answers if answer.call == key]
-            used = [sum(getattr(a, n) for a in mine) for n in ("input_tokens", "output_tokens", "cached_tokens")]
-            written = Written(
-                text=results.values.get(key),
-                tokens=used[0] + used[1],
-                cost=cost_of(used[0], used[1], used[2], settings.price),
-                cause=results.dropped.get(key, ""),
+            prompt, wrote, cached = (
+                sum(getattr(one, name) for one in mine) for name in ("input_tokens", "output_tokens", "cached_tokens")
             )
-            on_text(place, written)
+            reply = Reply(
+                text=results.values.get(key), tokens=prompt + wrote, cause=results.dropped.get(key, ""),
+                cost=cost_of(prompt, wrote, cached, settings.price),
+            )  # fmt: skip
+            on_text(place, reply)

@@ -103,7 +103,7 @@ class _Climb:
     """One restart: the best suffix so far, and for what it was asked."""
 
     start: Attacked
-    template: str
+    """The request in its template."""
     aim: Aim
     tokens: int
     """Of the whole target."""
@@ -121,13 +121,9 @@ class _Climb:
         """Of the first token, or of the target's tokens in their geometric mean."""
         return math.exp(min(0.0, self.best / (1 if self.first_only else self.tokens)))
 
-    def attacked(self, suffix: Suffix) -> Attacked:
-        """The request in its template with a suffix behind it."""
-        return self.start.said(self.template + "".join(suffix))
-
     def score(self, suffixes: Sequence[Suffix]) -> Generator[Questions, Replies, bool]:
         """Keeps the best of these suffixes if it beats the best so far. False where none could be scored."""
-        replies = yield [self.aim.score(self.attacked(suffix), self.first_only) for suffix in suffixes]
+        replies = yield [self.aim.score(self._attacked(suffix), self.first_only) for suffix in suffixes]
         self.tried += len(suffixes)
         for suffix, reply in zip(suffixes, replies, strict=True):
             if reply.log_prob is not None and reply.log_prob > self.best:
@@ -136,13 +132,42 @@ class _Climb:
 
     def ask(self) -> Generator[Questions, Replies, bool]:
         """Asks under the best suffix, unless that was done. True where the attack got through."""
-        attacked = self.attacked(self.suffix)
+        attacked = self._attacked(self.suffix)
         if attacked.text in self.asked:
             return False
         (reply,) = yield [Ask(attacked=attacked)]
         if reply.response is not None:
             self.asked.add(attacked.text)
         return bool(reply.broken)
+
+    def go(self, rng: random.Random, options: Options, pieces: Sequence[str]) -> Generator[Questions, Replies, bool]:
+        """All of the restart. True where the attack got through.
+
+        The first suffix is asked before it is climbed from: often the template alone does it, and the smallest budget
+        has an answer then.
+        """
+        if (yield from self.ask()):
+            return True
+        suffixes, silent, next_ask = [self.suffix], 0, int(options["ask_every"])
+        while self.tried < int(options["iterations"]) and silent < PATIENCE:
+            silent = 0 if (yield from self.score(suffixes)) else silent + 1
+            likely = self.first_only and self.probability >= float(options["ask_from"])
+            if likely or self.tried >= next_ask:
+                next_ask = self.tried + int(options["ask_every"])
+                if (yield from self.ask()):
+                    return True
+            if likely and options["objective"] == "first":
+                return False
+            if likely:
+                # A likely first word that led to no such answer: from here on the whole target counts.
+                self.first_only, self.best, suffixes = False, -math.inf, [self.suffix]
+                continue
+            number = pieces_to_change(int(options["change"]), self.probability)
+            suffixes = [changed(self.suffix, number, pieces, rng) for _ in range(int(options["batch"]))]
+        return (yield from self.ask())
+
+    def _attacked(self, suffix: Suffix) -> Attacked:
+        return self.start.said(self.start.text + "".join(suffix))
 
 
 def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Run:
@@ -151,47 +176,17 @@ def search(goal: Goal, rng: random.Random, options: Options, tools: Tools) -> Ru
     templates = prototypes(tools.templates)
     asked: set[str] = set()
     for restart in range(int(options["restarts"])):
+        template = fill_template(templates[restart % len(templates)], goal.request.text)
         climb = _Climb(
-            start=Attacked(request=goal.request, lineage=("random_search",)),
-            template=fill_template(templates[restart % len(templates)], goal.request.text),
+            start=Attacked(request=goal.request, lineage=("random_search",)).said(template),
             aim=aim,
             tokens=tokens_of(aim.target_string, tools),
             suffix=first_suffix(str(options["initial"]), int(options["pieces"]), tools),
             first_only=options["objective"] != "target" and aim.first_decides,
             asked=asked,
         )
-        if (yield from _climb(climb, rng, options, alphabet(tools))):
+        if (yield from climb.go(rng, options, alphabet(tools))):
             return
-
-
-def _climb(
-    climb: _Climb, rng: random.Random, options: Options, pieces: Sequence[str]
-) -> Generator[Questions, Replies, bool]:
-    """One restart. True where the attack got through.
-
-    The first suffix is asked before it is climbed from: often the template alone does it, and the smallest budget has
-    an answer then.
-    """
-    if (yield from climb.ask()):
-        return True
-    suffixes, silent, next_ask = [climb.suffix], 0, int(options["ask_every"])
-    while climb.tried < int(options["iterations"]) and silent < PATIENCE:
-        scored = yield from climb.score(suffixes)
-        silent = 0 if scored else silent + 1
-        likely = climb.probability >= float(options["ask_from"])
-        if (likely and climb.first_only) or climb.tried >= next_ask:
-            next_ask = climb.tried + int(options["ask_every"])
-            if (yield from climb.ask()):
-                return True
-        if likely and climb.first_only:
-            if options["objective"] == "first":
-                return False
-            # A likely first word that led to no such answer: from here on the whole target counts.
-            climb.first_only, climb.best, suffixes = False, -math.inf, [climb.suffix]
-            continue
-        number = pieces_to_change(int(options["change"]), climb.probability)
-        suffixes = [changed(climb.suffix, number, pieces, rng) for _ in range(int(options["batch"]))]
-    return (yield from climb.ask())
 
 
 METHODS = described("random_search", random_search=search)
