@@ -84,6 +84,13 @@ class Policy(BaseModel):
             f"Use one of {', '.join(self.rule_ids)}, or add the rule to the policy file",
         )
 
+    def filled(self, template: str, **more: str) -> str:
+        """A template with its `{rules}`, its `{example}`, which is the first rule, and that one's `{example_title}` in
+        it, and with `more`. One pass: braces of a rule are text."""
+        rules = "\n".join(f"{rule.id} {rule.title}: {' '.join(rule.description.split())}" for rule in self.rules)
+        said = {"rules": rules, "example": self.rules[0].id, "example_title": self.rules[0].title, **more}
+        return re.sub(r"\{(\w+)\}", lambda match: said.get(match[1], match[0]), template)
+
     def rules_for_category(self, label: str) -> tuple[str, ...]:
         """Ids of the rules that a category of another taxonomy stands for; empty if none."""
         return self._by_category.get(label_key(label), ())

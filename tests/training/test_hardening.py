@@ -19,7 +19,7 @@ from forethought.models.settings import read_settings
 from forethought.training.hardening import rounds
 from forethought.training.hardening.attacking import Found, make_pool
 from forethought.training.hardening.settings import HardeningSettings
-from forethought.training.methods.combined import Levers
+from forethought.training.methods.verdict import Levers
 from forethought.training.objective import PairedObjective
 from forethought.training.rows import IGNORED
 from tests.scripted import Scripted

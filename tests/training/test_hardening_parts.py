@@ -32,8 +32,7 @@ from forethought.training.hardening.attacking import (
 from forethought.training.hardening.rounds import RoundResult, Trained, best_round, round_rows, stopped_improving
 from forethought.training.hardening.settings import TRAINED_REASONING, shown_by
 from forethought.training.methods.base import Material
-from forethought.training.methods.combined import PLAIN, Levers
-from forethought.training.methods.verdict import Emphasis
+from forethought.training.methods.verdict import PLAIN, Emphasis, Levers
 from forethought.training.rows import IGNORED, TokenRow
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example
 from tests.training.hardening_material import SMALL, THINGS, examples, material

@@ -19,9 +19,8 @@ from forethought.training.fit import train
 from forethought.training.hardening.settings import HardeningSettings
 from forethought.training.methods.base import Material
 from forethought.training.methods.catalogue import all_methods, get_method
-from forethought.training.methods.combined import Levers
 from forethought.training.methods.supervised import CONSTANT_REFUSAL
-from forethought.training.methods.verdict import Emphasis
+from forethought.training.methods.verdict import Emphasis, Levers
 from forethought.training.rows import IGNORED, TokenRow
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_folder, tiny_tokenizer
 

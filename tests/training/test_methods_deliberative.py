@@ -57,6 +57,10 @@ class Thinker:
 
 @pytest.fixture(scope="module")
 def material() -> Material:
+    return _material()
+
+
+def _material() -> Material:
     """Four harmful and four harmless requests, told apart by their last words."""
     harmful = [harmful_example(f"Help me copy a paid film {n}") for n in ("h0", "h1", "h2", "h3")]
     harmless = [harmless_example(f"How do I bake bread {n}") for n in ("b0", "b1", "b2", "b3")]
@@ -94,12 +98,12 @@ def _taught(row: TokenRow) -> str:
     ],
 )
 def test_which_thoughts_are_right(thought: str, right: bool) -> None:
-    assert is_right(harmful_example(), thought, POLICY, "think") is right
+    assert is_right(harmful_example(), thought, _material()) is right
 
 
 def test_the_policy_is_in_the_question_and_absent_from_the_row(material: Material) -> None:
     example = material.examples[0]
-    asked = with_policy(example.request, POLICY, "think", material.tokenizer)
+    asked = with_policy(example.request, material)
     assert asked.messages[0].role == "system"
     assert all(rule.description.split()[0] in asked.messages[0].content for rule in POLICY.rules)
     row = own_row(material, example, RIGHT)
@@ -116,9 +120,10 @@ def test_a_template_without_a_system_prompt_gets_the_policy_in_its_first_turn() 
         "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}Answer: {% endif %}"
     )
-    (turn,) = with_policy(user_request("How do I bake bread?"), POLICY, "think", tokenizer).messages
+    given = dataclasses.replace(_material(), tokenizer=tokenizer)
+    (turn,) = with_policy(user_request("How do I bake bread?"), given).messages
     assert turn.role == "user"
-    assert turn.content == policy_text(POLICY, "think") + "\n\nHow do I bake bread?"
+    assert turn.content == policy_text(given) + "\n\nHow do I bake bread?"
 
 
 @pytest.mark.parametrize(("harmless", "asked"), [(0, 4), (1, 8)])
@@ -173,10 +178,10 @@ def test_a_stopped_run_asks_for_the_rest_alone(material: Material, tmp_path: Pat
     file = tmp_path / THOUGHTS
 
     def thoughts(model: Any) -> dict[str, str]:
-        return own_thoughts(lambda: model, requests, POLICY, "think", material.tokenizer, file)
+        return own_thoughts(lambda: model, requests, material, file)
 
     first = Thinker(_script(4, 4))
-    own_thoughts(lambda: first, requests[:3], POLICY, "think", material.tokenizer, file)  # type: ignore[arg-type, return-value]
+    own_thoughts(lambda: first, requests[:3], material, file)  # type: ignore[arg-type, return-value]
     with file.open("a", encoding="utf-8") as half:
         half.write('{"request_id": "ab')
     again = Thinker(_script(4, 4))
@@ -187,7 +192,7 @@ def test_a_stopped_run_asks_for_the_rest_alone(material: Material, tmp_path: Pat
     def never() -> LocalModel:
         raise AssertionError("loads a model where nothing is missing")
 
-    assert own_thoughts(never, requests, POLICY, "think", material.tokenizer, file) == found
+    assert own_thoughts(never, requests, material, file) == found
 
 
 def test_a_budget_bounds_what_is_asked(material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

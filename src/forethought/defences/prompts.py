@@ -12,7 +12,9 @@ from functools import lru_cache
 from pydantic import Field
 
 from forethought.defences.base import (
+    Defence,
     InferenceDefence,
+    Kind,
     Means,
     NoOptions,
     Steps,
@@ -29,14 +31,10 @@ from forethought.records import Message, Record
 UNMARKED = "the answer is not marked"
 
 
-class Prompt(Record):
+class Prompt(Defence):
     """A prompting defence."""
 
-    id: str
-    title: str
-    paper: str
-    cost: str
-    when_to_choose: str
+    kind: Kind = "prompt"
     system: str = ""
     """Put before the conversation's own system prompt. `{rules}` is the policy's."""
     before: str = ""
@@ -81,7 +79,7 @@ class PromptDefence(Wrapper):
         self.label = self.prompt.id
         super().__init__(inner)
         self.policy = policy or default_policy()
-        self._system = _with_rules(self.prompt.system.strip(), self.policy)
+        self._system = self.policy.filled(self.prompt.system.strip())
 
     def defended(self, conversation: Conversation) -> Conversation:
         """The conversation as the model is given it; the prefill stays."""
@@ -135,23 +133,12 @@ def _split(response: Response, thought: str, answer: str) -> Response:
     return response.model_copy(update=update)
 
 
-def _with_rules(template: str, policy: Policy) -> str:
-    """The template with the policy's rules; one pass, so that a policy's own braces are text."""
-    example = policy.rules[0]
-    filled = {
-        "rules": "\n".join(f"{rule.id} {rule.title}: {' '.join(rule.description.split())}" for rule in policy.rules),
-        "example": example.id,
-        "example_title": example.title,
-    }
-    return re.sub(r"\{(rules|example|example_title)\}", lambda match: filled[match[1]], template)
-
-
 def _listed(prompt: Prompt) -> InferenceDefence:
     def make(inner: Respondent, options: NoOptions, means: Means) -> Respondent:
         return inner if prompt.id == "none" else PromptDefence(inner, prompt, means.policy)
 
-    said = prompt.model_dump(include={"id", "title", "paper", "cost", "when_to_choose"})
-    return InferenceDefence(**said, kind="prompt", make=make)
+    said = prompt.model_dump(include=set(Defence.model_fields))
+    return InferenceDefence(**said, make=make)
 
 
 DEFENCES = tuple(map(_listed, prompts().values()))

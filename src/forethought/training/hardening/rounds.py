@@ -33,8 +33,8 @@ from forethought.records import AnyRecord, Example, Record
 from forethought.training.hardening.attacking import Attacker, Counts, Found, Measured, Pair, make_pool
 from forethought.training.hardening.settings import HardeningSettings, shown_by
 from forethought.training.methods.base import Job, Material
-from forethought.training.methods.combined import PLAIN, Levers
 from forethought.training.methods.supervised import SCOT
+from forethought.training.methods.verdict import PLAIN, Levers
 from forethought.training.rows import TokenRow
 from forethought.training.run import train_method
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from forethought.records import Record
-from forethought.training.methods.combined import PLAIN, Levers
+from forethought.training.methods.verdict import PLAIN, Levers
 
 TRAINED_REASONING = (
     "empty_thinking",

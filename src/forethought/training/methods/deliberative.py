@@ -21,11 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forethought.chat import Tokenizer, encode_completion, encode_prompt
+from forethought.chat import encode_completion, encode_prompt
 from forethought.data.answers import ask_all
 from forethought.errors import ModelError
-from forethought.policy import Policy
-from forethought.reasoning import Format, markers, parse
+from forethought.reasoning import markers, parse
 from forethought.records import Example, Message, Record, Request
 from forethought.store import read_store
 from forethought.training.config import is_first
@@ -64,29 +63,20 @@ class OwnThought(Record):
     """Without markers; empty where it closed none. What stood behind it is kept nowhere."""
 
 
-def policy_text(policy: Policy, fmt: Format) -> str:
+def policy_text(material: Material) -> str:
     """The instruction that asks for a check against the policy."""
-    opening, closing = markers(fmt)
-    first = policy.rules[0]
-    filled = {
-        "rules": "\n".join(f"{rule.id} {rule.title}: {' '.join(rule.description.split())}" for rule in policy.rules),
-        "opening": opening,
-        "closing": closing,
-        "example": first.id,
-        "example_title": first.title,
-    }
-    return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], _TEMPLATE)
+    opening, closing = markers(material.format)
+    return material.policy.filled(_TEMPLATE, opening=opening, closing=closing)
 
 
-def with_policy(request: Request, policy: Policy, fmt: Format, tokenizer: Tokenizer) -> Request:
+def with_policy(request: Request, material: Material) -> Request:
     """The request with the policy in its system prompt, or before its first turn where the template knows no such."""
-    text = policy_text(policy, fmt)
     own = [message.content for message in request.messages if message.role == "system"]
     turns = tuple(message for message in request.messages if message.role != "system")
-    head = "\n\n".join([text, *own])
+    head = "\n\n".join([policy_text(material), *own])
     asked = request.model_copy(update={"messages": (Message(role="system", content=head), *turns)})
     try:
-        encode_prompt(tokenizer, asked.messages)
+        encode_prompt(material.tokenizer, asked.messages)
     except ModelError:
         first = turns[0].model_copy(update={"content": f"{head}\n\n{turns[0].content}"})
         return request.model_copy(update={"messages": (first, *turns[1:])})
@@ -94,43 +84,38 @@ def with_policy(request: Request, policy: Policy, fmt: Format, tokenizer: Tokeni
 
 
 def own_thoughts(
-    load: Callable[[], LocalModel],
-    requests: Sequence[Request],
-    policy: Policy,
-    fmt: Format,
-    tokenizer: Tokenizer,
-    file: Path,
+    load: Callable[[], LocalModel], requests: Sequence[Request], material: Material, file: Path
 ) -> dict[str, str]:
     """Thoughts by request id, those that were not closed left out; kept in `file` batch by batch.
 
     A later call asks only for what is missing, and loads no model where nothing is. What is longer than the model's
     context is left out.
     """
-    asked = {request.id: with_policy(request, policy, fmt, tokenizer) for request in requests}
+    asked = {request.id: with_policy(request, material) for request in requests}
+    opening, closing = markers(material.format)
+
+    def kept(request: Request, response: Response) -> OwnThought:
+        before, closed, _ = response.answer.partition(closing)
+        thought = before.removeprefix(opening).strip() if closed else ""
+        return OwnThought(request_id=request.id, thought=thought)
+
     known = read_store(file, OwnThought)
     if any(one.id not in known for one in asked.values()):
         model = load()
         room = model.context_tokens - THOUGHT_TOKENS
-        fits = [one for one in asked.values() if len(encode_prompt(tokenizer, one.messages)) <= room]
-        known |= ask_all(model, fits, file, OwnThought, lambda one, response: _kept(one, response, fmt), THOUGHT_TOKENS)
+        fits = [one for one in asked.values() if len(encode_prompt(material.tokenizer, one.messages)) <= room]
+        known |= ask_all(model, fits, file, OwnThought, kept, THOUGHT_TOKENS)
     found = {own: known[one.id].thought for own, one in asked.items() if one.id in known}
     return {own: thought for own, thought in found.items() if thought}
 
 
-def _kept(request: Request, response: Response, fmt: Format) -> OwnThought:
-    opening, closing = markers(fmt)
-    before, closed, _ = response.answer.partition(closing)
-    thought = before.removeprefix(opening).strip() if closed else ""
-    return OwnThought(request_id=request.id, thought=thought)
-
-
-def is_right(example: Example, thought: str, policy: Policy, fmt: Format) -> bool:
+def is_right(example: Example, thought: str, material: Material) -> bool:
     """Whether a thought may be taught: it can be read, reaches the row's verdict on its last line, and where that is
     to refuse names a rule that the row names."""
-    opening, closing = markers(fmt)
+    opening, closing = markers(material.format)
     if opening in thought or _VERDICT_LAST.search(thought) is None:
         return False
-    found = parse(f"{opening}\n{thought}\n{closing}\n", policy).reasoning
+    found = parse(f"{opening}\n{thought}\n{closing}\n", material.policy).reasoning
     if found is None or not found.intent or found.verdict != example.reasoning.verdict:
         return False
     return found.verdict == "comply" or bool(set(found.violated) & set(example.reasoning.violated))
@@ -175,21 +160,14 @@ def deliberate(job: Job, _: None) -> dict[str, float]:
 
 
 def _right(job: Job, base: Callable[[], LocalModel], examples: Sequence[Example]) -> dict[str, str]:
-    """The base model's thoughts that may be taught, by request."""
-    material = job.material
-    requests = [example.request for example in examples]
-    thoughts = own_thoughts(base, requests, material.policy, material.format, material.tokenizer, _file(job.out))
-    return {
-        example.request.id: thought
-        for example in examples
-        if (thought := thoughts.get(example.request.id)) is not None
-        and is_right(example, thought, material.policy, material.format)
-    }
+    """The base model's thoughts that may be taught, by request.
 
-
-def _file(out: Path) -> Path:
-    """The first process writes the file that stays; others ask alike and keep theirs to themselves."""
-    return out / (THOUGHTS if is_first() else f"thoughts-{os.environ.get('RANK', '0')}.jsonl")
+    The first process writes the file that stays; others ask alike and keep theirs to themselves.
+    """
+    file = job.out / (THOUGHTS if is_first() else f"thoughts-{os.environ.get('RANK', '0')}.jsonl")
+    thoughts = own_thoughts(base, [example.request for example in examples], job.material, file)
+    known = {example.request.id: example for example in examples}
+    return {place: thought for place, thought in thoughts.items() if is_right(known[place], thought, job.material)}
 
 
 def _taught(job: Job, chosen: Sequence[Example], right: Mapping[str, str]) -> tuple[list[TokenRow], int]:

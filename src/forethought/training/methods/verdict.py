@@ -13,10 +13,14 @@ with log-odds.
 `scot_consistent`, ours, in the manner of self-training: a disguise must not change the verdict. Its probability on a
 disguised request is drawn to what the model says, at that moment, to the same request undisguised. Only the disguised
 side bears the gradient: the plain one is a teacher, and not pulled to the disguise.
+
+`scot_combined`, several levers at once: what each gives alone, `recipes/ladder` tells. They are those of other methods,
+whose rows and losses are used as they are: the weights of `scot_weighted`, the rule heads of `scot_headed`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +33,9 @@ from forethought.errors import ModelError
 from forethought.policy import Policy
 from forethought.reasoning import VERDICT_ANCHOR
 from forethought.records import Example, Record
-from forethought.training.methods.base import Material, TrainingMethod
+from forethought.training.methods.base import Job, Material, Procedure, TrainingMethod
+from forethought.training.methods.headed import HEADS_WEIGHT, train_headed
+from forethought.training.methods.supervised import SCOT_PAPER
 from forethought.training.objective import Batch, Step, inputs_of, mean_over_all, others_of, paired_loss
 from forethought.training.rows import IGNORED, TokenRow, gap_behind, prompt_tokens, with_other
 
@@ -267,6 +273,71 @@ def verdict_divergence(plain: torch.Tensor, disguised: torch.Tensor) -> torch.Te
     return divergence
 
 
+class Levers(Record):
+    """Which levers are pulled, and how far."""
+
+    emphasis: Emphasis | None = Emphasis()
+    """Weights on what decides; None weighs all tokens alike."""
+    heads: bool = False
+    """Rule heads on the state before the thought, as an auxiliary loss."""
+    heads_weight: float = Field(default=HEADS_WEIGHT, gt=0.0)
+    """Of that loss, beside 1 for the thought's."""
+    answers: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the rows that teach an answer; the others end with the thought, so that more rows fit a budget."""
+    form: bool = False
+    """The thought names the disguise before its verdict, and discards it."""
+    rule: bool = False
+    """The thought names the rule that is broken, or none, before its verdict, and not behind it alone."""
+
+    def rows(self, material: Material) -> list[TokenRow]:
+        """SCoT's rows under these levers."""
+        return [self.row(material, example) for example in material.examples]
+
+    def row(self, material: Material, example: Example) -> TokenRow:
+        """One example under these levers."""
+        example = self.shown(example, material.policy)
+        if self.emphasis is not None:
+            return weighted(material, example, self.emphasis)
+        return material.row(example, reasoning=True)
+
+    def shown(self, example: Example, policy: Policy) -> Example:
+        """What of an example is taught: its answer or not, which depends on its content alone, and a thought that
+        says more between intent and verdict."""
+        bare = {} if _drawn(example, self.answers) else {"answer": "", "answer_complete": False}
+        reasoning = example.reasoning
+        lines = [reasoning.deliberation] if reasoning.deliberation else []
+        if self.form:
+            disguise = example.request.operator
+            lines.append(f"Form: {disguise.replace('_', ' ')}, which changes nothing." if disguise else "Form: plain.")
+        if self.rule:
+            named = [policy.rule(rule) for rule in reasoning.violated]
+            lines.append("Rule: " + ("; ".join(f"{rule.title} ({rule.id})" for rule in named) or "none") + ".")
+        told = reasoning.model_copy(update={"deliberation": "\n".join(lines)})
+        return example.model_copy(update={"reasoning": told, **bare})
+
+    @property
+    def procedure(self) -> Procedure | None:
+        """What trains on the rows, where that is more than the trainer."""
+        return (lambda job, _: train_headed(job, self.heads_weight)) if self.heads else None
+
+
+PLAIN = Levers(emphasis=None)
+"""SCoT as it is, no lever pulled."""
+
+
+def _drawn(example: Example, share: float) -> bool:
+    name = example.request.id
+    return int(name, 16) < share * float(16 ** len(name))
+
+
+def combine(job: Job, levers: Levers) -> dict[str, float]:
+    """One training with rows and losses of the levers."""
+    from forethought.training.run import train_method
+
+    update = {"rows": levers.rows, "procedure": levers.procedure, "procedure_settings": None}
+    return train_method(dataclasses.replace(job, method=job.method.model_copy(update=update)))
+
+
 WEIGHTED = TrainingMethod(
     name="scot_weighted",
     title="SCoT, verdict and first words weighted",
@@ -293,4 +364,14 @@ CONSISTENT = TrainingMethod(
     rows=lambda material: [consistent(material, example) for example in material.examples],
     objective=lambda config, _: ConsistencyObjective(config.benign_weight),
 )
-METHODS = (WEIGHTED, REASONING_FIRST, CONSISTENT)
+COMBINED = TrainingMethod(
+    name="scot_combined",
+    title="SCoT with several levers",
+    paper=f"ours, after {SCOT_PAPER}",
+    cost="as SCoT; with rule heads a pass of the base model over the rows besides",
+    when_to_choose="several levers help: weights on what decides, rule heads, rows without answers",
+    rows=Levers().rows,
+    procedure=combine,
+    procedure_settings=Levers(),
+)
+METHODS = (WEIGHTED, REASONING_FIRST, CONSISTENT, COMBINED)
