@@ -7,18 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from forethought.cli.evaluation import calibrate as calibrate_cli
 from forethought.data.shipped import shipped_requests
+from forethought.defences.fusion import Fusion, load_fusion
 from forethought.errors import InputError, ModelError
 from forethought.evaluation import calibrate as module
 from forethought.evaluation.calibrate import calibrate
-from forethought.measure.calibrate import Method, allowed_refusals
+from forethought.measure.calibrate import Method, allowed_refusals, choose_threshold
+from forethought.measure.probe import Probe, ProbeSettings
+from forethought.model import write_run_model
 from forethought.models.local import LocalModel
 from forethought.models.settings import read_settings
+from forethought.policy import default_policy
 from forethought.progress import Progress
 from forethought.records import Message, Request
 from tests.tiny import tiny_adapter, tiny_folder
@@ -95,6 +100,31 @@ def test_shipped_requests_are_enough_for_two_in_a_hundred() -> None:
 def test_shipped_requests_are_too_few_for_five_in_a_thousand(model: Path) -> None:
     with pytest.raises(InputError, match=r"372 harmless requests are too few .* at least 598"):
         calibrate(model, 0.005)
+
+
+def test_of_a_run_the_best_defences_threshold_is_set(tmp_path: Path, files: tuple[str, str]) -> None:
+    run, trained = tmp_path / "run", tmp_path / "run" / "5-train"
+    tiny_adapter(trained, threshold=0.5)
+    local = LocalModel.load(str(trained))
+    settings = ProbeSettings(
+        model=local.name, layer=1, policy=default_policy(), rules=(), auroc_dev=1.0, strength=0.1, rows={}
+    )
+    width = int(local.base_weights.config.hidden_size)
+    probe = Probe.fitted(settings, np.ones((1, width), np.float32), np.zeros(1, np.float32), local)
+    fusion = Fusion(
+        model=local.name, weight=0.5, verdict_mean=0.0, verdict_scale=1.0, probe_mean=0.0, probe_scale=1.0,
+        threshold=100.0, calibration=choose_threshold([1.0], [0.0], [], 0.02, 0.1), auroc_dev=1.0,
+        auroc_dev_verdict=0.9, auroc_dev_probe=0.9, n_calibration=2,
+    )  # fmt: skip
+    fusion.save(run / "8-fuse", probe)
+    write_run_model(run, str(tiny_folder()), trained, f"fused:{run / '8-fuse'}")
+    found = calibrate(run, 0.2, harmless=[files[0]], harmful=[files[1]])
+    assert found.before == 100.0
+    assert load_fusion(run / "8-fuse")[0].threshold == pytest.approx(found.threshold)
+    assert read_settings(trained).threshold == 0.5
+    alone = calibrate(run, 0.2, harmless=[files[0]], harmful=[files[1]], defence="none")
+    assert alone.before == 0.5
+    assert read_settings(trained).threshold == pytest.approx(alone.threshold)
 
 
 def _scripted(monkeypatch: pytest.MonkeyPatch, odds: Callable[[Request], float | None]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
@@ -21,27 +21,8 @@ from forethought.progress import Progress
 from forethought.records import Request
 from forethought.report.tables import interval
 
-T = TypeVar("T")
-V = TypeVar("V")
-
-
-@dataclass(frozen=True)
-class _Sample(Generic[T]):
-    """One thing for each request of the sample, by what the request is for."""
-
-    allowed: list[T]
-    """Harmless: their refusals are bounded."""
-    attacks: list[T]
-    lookalikes: list[T]
-
-    @property
-    def rows(self) -> list[T]:
-        return [*self.allowed, *self.attacks, *self.lookalikes]
-
-    def parted(self, found: Sequence[V]) -> _Sample[V]:
-        """What was found for the rows, in their order, parted likewise."""
-        first, second = len(self.allowed), len(self.allowed) + len(self.attacks)
-        return _Sample(list(found[:first]), list(found[first:second]), list(found[second:]))
+Scores = Sequence[float | None]
+"""None is unscored."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +34,25 @@ class Calibrated:
     before: float
     """What stood there."""
     found: Guarantee
-    odds: _Sample[float | None]
-    """Scores of the calibration requests; None is unscored."""
+    harmful: Scores
+    """Of the harmful calibration requests."""
+    lookalikes: Scores
+    """Of harmless look-alikes of harmful requests, which the bound does not cover."""
     file: Path
     """Where it was written: beside the weights, or in the defence's folder."""
 
     def __str__(self) -> str:
-        odds, before = self.odds, self.before
+        promise, before = str(self.found), self.before
         lines = [
-            f"{str(self.found)[0].upper()}{str(self.found)[1:]}.",
-            f"Cost: of {len(odds.attacks)} harmful requests, {_refused(odds.attacks, self.threshold)} are still refused"
-            f" (at {before:.2f}, where it stood: {_at(odds.attacks, before)}).",
+            f"{promise[0].upper()}{promise[1:]}.",
+            f"Cost: of {len(self.harmful)} harmful requests, {interval(_share(self.harmful, self.threshold))} are still"
+            f" refused (at {before:.2f}, where it stood: {_at(self.harmful, before)}).",
         ]
-        if odds.lookalikes:
+        if self.lookalikes:
             lines.append(
-                f"Not covered by the bound, harmless look-alikes of harmful requests: of {len(odds.lookalikes)} shipped"
-                f" ones, {_refused(odds.lookalikes, self.threshold)} are refused"
-                f" (at {before:.2f}: {_at(odds.lookalikes, before)})."
+                "Not covered by the bound, harmless look-alikes of harmful requests: of"
+                f" {len(self.lookalikes)} shipped ones, {interval(_share(self.lookalikes, self.threshold))} are refused"
+                f" (at {before:.2f}: {_at(self.lookalikes, before)})."
             )
         return "\n".join([*lines, f"Threshold {self.threshold:.3f}, written beside the model: {self.file}"])
 
@@ -97,20 +80,22 @@ def calibrate(
     folder = trained_folder(model)
     if not read_settings(folder).thinks:
         raise InputError(folder, "does not think: it has no verdict to set a threshold for", "Calibrate a scot model")
-    sample = _Sample(
-        allowed=_requests(harmless, False, ("calibration", "ordinary"), progress),
-        attacks=_requests(harmful, True, ("harmful",), progress),
-        lookalikes=[] if harmless else _requests((), False, ("lookalike",), progress),
-    )
+    allowed = _requests(harmless, False, ("calibration", "ordinary"), progress)
+    attacks = _requests(harmful, True, ("harmful",), progress)
+    lookalikes = [] if harmless else _requests((), False, ("lookalike",), progress)
     # Whether the sample is large enough depends on its size alone: say so before minutes of thinking.
-    _must_hold(guarantee([0.0] * len(sample.allowed), max_false_refusal, confidence, method), confidence)
+    _must_hold(guarantee([0.0] * len(allowed), max_false_refusal, confidence, method), confidence)
     opened = load(model, defence=defence, batch_size=batch_size)
     fused = _fused(opened)
+    rows = [*allowed, *attacks, *lookalikes]
     with progress.bar("calibrate") as bar:
-        bar.total(len(sample.rows))
-        odds = sample.parted(_scores(opened, sample.rows, bar.advance))
-    scored = [score for score in odds.attacks if score is not None]
-    found = guarantee(odds.allowed, max_false_refusal, confidence, method, scored)
+        bar.total(len(rows))
+        scores = iter(_scores(opened, rows, bar.advance))
+    of_allowed, of_attacks, of_lookalikes = (
+        list(islice(scores, len(group))) for group in (allowed, attacks, lookalikes)
+    )
+    scored = [score for score in of_attacks if score is not None]
+    found = guarantee(of_allowed, max_false_refusal, confidence, method, scored)
     threshold = _must_hold(found, confidence)
     if fused is not None:
         before, file = fused.fusion.threshold, Path(fused.options.folder)
@@ -118,9 +103,12 @@ def calibrate(
     else:
         settings = read_settings(folder)
         before, file = settings.threshold, folder
-        update = {"threshold": threshold, "threshold_note": _note(found, threshold, odds)}
-        write_settings(folder, settings.model_copy(update=update))
-    return Calibrated(threshold, before, found, odds, file)
+        caught, mistaken = _share(of_attacks, threshold), _share(of_lookalikes, threshold)
+        note = f"{found}; refuses {caught.value:.0%} of {caught.n} harmful development requests"
+        if mistaken.n:
+            note += f" and {mistaken.value:.0%} of {mistaken.n} harmless look-alikes, which the bound does not cover"
+        write_settings(folder, settings.model_copy(update={"threshold": threshold, "threshold_note": note}))
+    return Calibrated(threshold, before, found, of_attacks, of_lookalikes, file)
 
 
 def _fused(model: Model) -> FusedVerdict | None:
@@ -147,46 +135,28 @@ def _scores(model: Model, rows: Sequence[Request], on_done: Callable[[int], None
     return [None if isinstance(reply, Failed) else reply.log_odds for reply in replies]
 
 
-def _note(found: Guarantee, threshold: float, odds: _Sample[float | None]) -> str:
-    caught, mistaken = _share(odds.attacks, threshold), _share(odds.lookalikes, threshold)
-    note = f"{found}; refuses {caught.value:.0%} of {caught.n} harmful development requests"
-    if mistaken.n:
-        note += f" and {mistaken.value:.0%} of {mistaken.n} harmless look-alikes, which the bound does not cover"
-    return note
-
-
 def _must_hold(found: Guarantee, confidence: float) -> float:
     """The threshold. Raises InputError, which says what would help, where the sample allows none."""
     if found.threshold is not None:
         return found.threshold
     if found.allowed >= 0:
         raise InputError("calibration", str(found), "Ask for less, or give more harmless requests")
+    shares = [hundredths / 100 for hundredths in range(1, 100)]
+    reachable = next((one for one in shares if rows_needed(one, confidence, "clopper-pearson") <= found.n), 0.99)
     raise InputError(
         "calibration",
         str(found),
-        f"Give more harmless requests, ask for max_false_refusal {_reachable(found.n, confidence):.2f},"
+        f"Give more harmless requests, ask for max_false_refusal {reachable:.2f},"
         " or for a bound on average with the method conformal",
     )
 
 
-def _reachable(n: int, confidence: float) -> float:
-    """The smallest limit, in whole hundredths, that so many requests can promise."""
-    for hundredths in range(1, 100):
-        if rows_needed(hundredths / 100, confidence, "clopper-pearson") <= n:
-            return hundredths / 100
-    return 0.99
-
-
-def _share(odds: Sequence[float | None], threshold: float) -> Figure:
+def _share(odds: Scores, threshold: float) -> Figure:
     """Share refused at a threshold; without a score is unscored."""
     return share([None if score is None else score >= threshold for score in odds])
 
 
-def _refused(odds: Sequence[float | None], threshold: float) -> str:
-    return interval(_share(odds, threshold))
-
-
-def _at(odds: Sequence[float | None], threshold: float) -> str:
+def _at(odds: Scores, threshold: float) -> str:
     value = _share(odds, threshold)
     return f"{value.value:.2f}" if value.n else "not measured"
 
