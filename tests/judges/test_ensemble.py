@@ -9,8 +9,7 @@ import pytest
 
 from forethought.errors import ConfigError
 from forethought.judges.base import Item, Measure, Verdict
-from forethought.judges.catalogue import get_judge
-from forethought.judges.ensemble import TIE, Ensemble
+from forethought.judges.catalogue import TIE, Ensemble, get_judge
 
 Y, N, U = True, False, None
 

@@ -31,8 +31,9 @@ class Rules:
     judge it takes whatever does not refuse for a success.
     """
 
+    name = "rules"
+
     def __init__(self, measure: Measure = "refused") -> None:
-        self.name = "rules"
         self.measure: Measure = measure
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
@@ -63,8 +64,9 @@ class Keywords:
     A baseline, kept because published figures rest on it.
     """
 
+    name = "keywords"
+
     def __init__(self, measure: Measure = "refused") -> None:
-        self.name = "keywords"
         self.measure: Measure = measure
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:

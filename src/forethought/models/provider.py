@@ -62,7 +62,7 @@ class ForethoughtAPI(ModelAPI):
         # Loaded at the first request: inspect also builds providers only to look a name up.
         self._load = functools.partial(_load, model_name, Path(adapter) if adapter else None, dtype, batch_size)
         self._waiting: list[tuple[Conversation, int, asyncio.Future[Response]]] = []
-        self._runner: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
 
     def max_connections(self) -> int:
         return MAX_WAITING
@@ -74,41 +74,36 @@ class ForethoughtAPI(ModelAPI):
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
         """One response. Tools are ignored: the models this serves have none."""
-        conversation = _conversation(input, config.reasoning_tokens)
+        limit = config.max_tokens or 128
         future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        self._waiting.append((conversation, config.max_tokens or 128, future))
-        if self._runner is None or self._runner.done():
-            self._runner = asyncio.create_task(self._run_waiting())
-        return _output(self.model_name, await future)
+        self._waiting.append((_conversation(input, config.reasoning_tokens), limit, future))
+        while not future.done():
+            async with self._turn:  # who has it asks for all that wait; they find their responses when it is theirs
+                if not future.done():
+                    await self._ask_waiting(limit)
+        return _output(self.model_name, future.result())
 
-    async def _run_waiting(self) -> None:
-        while self._waiting:
-            known = -1
-            while len(self._waiting) != known and len(self._waiting) < MAX_WAITING:
-                known = len(self._waiting)
-                await asyncio.sleep(_GATHER_S)
-            limit = self._waiting[0][1]  # one limit a run: an answer must not be longer than its own sample allows
-            batch = [one for one in self._waiting if one[1] == limit][:MAX_WAITING]
-            taken = {id(one) for one in batch}
-            self._waiting = [one for one in self._waiting if id(one) not in taken]
-            try:
-                conversations = [conversation for conversation, _, _ in batch]
-                work = functools.partial(self._reply, conversations, limit)
-                replies = await anyio.to_thread.run_sync(work)
-            except BaseException as error:
-                for _, _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                if not isinstance(error, Exception):
-                    raise
-                continue  # those that came in meanwhile still wait for their turn
-            for (_, _, future), reply in zip(batch, replies, strict=True):
-                if future.done():
-                    continue
-                if isinstance(reply, Failed):
-                    future.set_exception(ModelError(self.model_name, reply.cause, "Change that conversation"))
-                else:
-                    future.set_result(reply)
+    async def _ask_waiting(self, limit: int) -> None:
+        """Puts what waits to the model: of one limit, since an answer must not be longer than its sample allows."""
+        known = -1
+        while known < len(self._waiting) < MAX_WAITING:
+            known = len(self._waiting)
+            await asyncio.sleep(_GATHER_S)
+        batch = [one for one in self._waiting if one[1] == limit][:MAX_WAITING]
+        replies: list[Any]
+        try:
+            work = functools.partial(self._reply, [conversation for conversation, _, _ in batch], limit)
+            replies = await anyio.to_thread.run_sync(work)
+        except Exception as error:
+            replies = [error] * len(batch)
+        for (_, _, future), reply in zip(batch, replies, strict=True):
+            if isinstance(reply, Response):
+                future.set_result(reply)
+            elif isinstance(reply, Failed):
+                future.set_exception(ModelError(self.model_name, reply.cause, "Change that conversation"))
+            else:
+                future.set_exception(reply)
+        self._waiting = [one for one in self._waiting if not one[2].done()]
 
     def _reply(self, conversations: Sequence[Conversation], limit: int) -> list[Response | Failed]:
         if self._local is None:
