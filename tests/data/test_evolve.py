@@ -20,7 +20,6 @@ from forethought.data.evolve import (
     Operator,
     apply_style,
     draw_styles,
-    evolve,
     language_of,
     load_operators,
     operator_table,
@@ -31,6 +30,7 @@ from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.records import Request, user_request
+from tests.data.styles import evolve
 
 OPERATORS = load_operators()
 PAPER = {"slang", "uncommon_dialect", "role_play", "evidence_persuasion", "logical_appeal", "expert_endorsement"}

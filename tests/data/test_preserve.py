@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forethought.data.classify import RuleClassifier
-from forethought.data.evolve import evolve, load_operators
+from forethought.data.evolve import load_operators
 from forethought.data.preserve import (
     ANSWERED,
     EMPTY,
@@ -25,6 +25,7 @@ from forethought.data.preserve import (
 from forethought.data.shipped import shipped_requests
 from forethought.policy import default_policy
 from forethought.records import Request, user_request
+from tests.data.styles import evolve
 
 OPERATORS = load_operators()
 SHIPPED = [*shipped_requests("contrast"), *shipped_requests("ordinary")]

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from forethought.data.dedupe import remove_duplicates
-from forethought.data.evolve import evolve, load_operators
+from forethought.data.evolve import load_operators
 from forethought.data.preserve import content_held
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.data.twins import WORDS, twin_of, with_twins
 from forethought.records import Request, user_request
+from tests.data.styles import evolve
 
 HARMFUL = [request.model_copy(update={"twin": "", "family": ""}) for request in shipped_requests("harmful")]
 

@@ -73,7 +73,12 @@ def own_answers(
     on_done: Callable[[int], None] | None = None,
 ) -> dict[str, str]:
     """Answers by request id, without those that refuse or are garbled; kept in `file` batch by batch."""
-    return _complying(ask_all(model, requests, file, OwnAnswer, _own_answer, max_tokens, on_done).values(), requests)
+
+    def keep(request: Request, response: Response) -> OwnAnswer:
+        complies = refusal_outcome(response.answer)[0] == "complied"
+        return OwnAnswer(request_id=request.id, answer=response.answer, complies=complies)
+
+    return _complying(ask_all(model, requests, file, OwnAnswer, keep, max_tokens, on_done).values(), requests)
 
 
 def kept_answers(requests: Sequence[Request], file: Path) -> dict[str, str] | None:
@@ -85,11 +90,6 @@ def kept_answers(requests: Sequence[Request], file: Path) -> dict[str, str] | No
 def _complying(known: Iterable[OwnAnswer], requests: Sequence[Request]) -> dict[str, str]:
     wanted = {request.id for request in requests}
     return {row.request_id: row.answer for row in known if row.complies and row.request_id in wanted}
-
-
-def _own_answer(request: Request, response: Response) -> OwnAnswer:
-    complies = refusal_outcome(response.answer)[0] == "complied"
-    return OwnAnswer(request_id=request.id, answer=response.answer, complies=complies)
 
 
 class Outcome(Record):
@@ -107,18 +107,16 @@ def false_refusals(
 
     Outcomes are kept in `log` batch by batch. Requests not labelled harmless are left out and counted.
     """
+
+    def keep(request: Request, response: Response) -> Outcome:
+        outcome = "refused" if response.decision == "refuse" else refusal_outcome(response.answer)[0]
+        return Outcome(request_id=request.id, refused=None if outcome is None else outcome == "refused")
+
     harmless = list({request.id: request for request in requests if request.harmful is False}.values())
-    known = ask_all(model, harmless, log, Outcome, _answered, _ANSWER_TOKENS, on_done)
+    known = ask_all(model, harmless, log, Outcome, keep, _ANSWER_TOKENS, on_done)
     counts = Counter({"refused": 0, "answered": 0, "unscored": 0})
     names = {True: "refused", False: "answered", None: "unscored"}
     counts.update(names[known[request.id].refused] for request in harmless)
     if left_out := sum(request.harmful is not False for request in requests):
         counts["not labelled harmless"] = left_out
     return [request for request in harmless if known[request.id].refused], counts
-
-
-def _answered(request: Request, response: Response) -> Outcome:
-    if response.decision == "refuse":
-        return Outcome(request_id=request.id, refused=True)
-    outcome = refusal_outcome(response.answer)[0]
-    return Outcome(request_id=request.id, refused=None if outcome is None else outcome == "refused")

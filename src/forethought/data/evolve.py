@@ -196,21 +196,6 @@ def operator_table(operators: dict[str, Operator]) -> list[tuple[str, ...]]:
     ]
 
 
-def evolve(
-    requests: Iterable[Request],
-    operators: dict[str, Operator],
-    rows_per_seed: float,
-    styled_share: float,
-    seed: int,
-    beside: Iterable[Request] = (),
-) -> list[Request]:
-    """The requests in the styles that `draw_styles` gives them, written by rule and template."""
-    return [
-        request if name is None else apply_style(request, operators[name], seed)
-        for request, name in draw_styles(requests, operators, rows_per_seed, styled_share, seed, beside)
-    ]
-
-
 def draw_styles(
     requests: Iterable[Request],
     operators: dict[str, Operator],

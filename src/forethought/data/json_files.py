@@ -33,6 +33,7 @@ _TABLES = 16
 _LOOK = 200
 """Items of a list that are looked at to see what the list is."""
 _KEYS, _TURNS = WORDS["keys"], WORDS["turns"]
+_ROLES, _TEXTS = frozenset(_TURNS["roles"]), frozenset(_TURNS["texts"])
 _LABELS = {word: label for label in ("harmful", "harmless") for word in _KEYS[label]}
 Path = tuple[str, ...]
 """The keys on the way to a row."""
@@ -211,15 +212,9 @@ def _plan(node: Any, keys: Path, path: Path) -> list[_Part] | None:
 
 def is_turns(value: object) -> bool:
     """True for the turns of a conversation: objects that each name a role and hold a text."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(
-            isinstance(turn, dict)
-            and any(key in turn for key in _TURNS["roles"])
-            and any(key in turn for key in _TURNS["texts"])
-            for turn in value
-        )
+    turns = value if isinstance(value, list) else []
+    return bool(turns) and all(
+        isinstance(turn, dict) and _ROLES & turn.keys() and _TEXTS & turn.keys() for turn in turns
     )
 
 
@@ -253,23 +248,19 @@ def _walk_list(items: Iterable[Any], path: Path = ()) -> Iterator[Row]:
 
 def _branches(node: dict[str, Any], path: Path) -> list[tuple[str, Path]] | None:
     """Which keys of an object hold rows further down, with their paths; None where it is a row or a table itself."""
-    if not node or _is_conversation(node) or _is_columns(node) or _is_indexed(node) or _is_mapping(node):
+    if not node or _is_conversation(node) or _is_table_object(node):
         return None
     nested = [key for key, value in node.items() if isinstance(value, list | dict)]
     if len(nested) == len(node):
-        wrapped = [key for key in nested if _is_wrapper(key) and key.lower() not in _KEYS["metadata"]]
-        beside = [
-            key
-            for key in nested
-            if key.lower() not in _KEYS["metadata"] and (_is_table(node[key]) or _has_rows(node[key]))
-        ]
-        kept = beside if wrapped and beside else nested
+        content = [key for key in nested if key.lower() not in _KEYS["metadata"]]
+        beside = [key for key in content if _is_table(node[key]) or _has_rows(node[key])]
+        kept = beside if any(map(_is_wrapper, content)) and beside else nested
         return [(key, (*path, key)) for key in kept]
     if _kept(path):  # a row of a category
         return None
     tables = [key for key in nested if _is_table(node[key]) or (_is_wrapper(key) and _has_rows(node[key]))]
-    named = [key for key in tables if _is_wrapper(key) and key.lower() not in _KEYS["metadata"]]
-    chosen = named or [key for key in tables if key.lower() not in _KEYS["metadata"]]
+    tables = [key for key in tables if key.lower() not in _KEYS["metadata"]]
+    chosen = list(filter(_is_wrapper, tables)) or tables
     # Rows beside a version, a licence or a count: with a single table its name tells nothing.
     lone = len(chosen) == 1 and not _label_of(chosen[0])
     return [(key, path if lone else (*path, key)) for key in chosen] or None
@@ -346,20 +337,16 @@ def _has_rows(value: object) -> bool:
 
 def _is_conversation(node: dict[str, Any]) -> bool:
     """True for a row that holds the turns of a conversation: they are no branch of a tree."""
-    return any(is_turns(value) for value in node.values()) or any(
-        key.lower() in _TURNS["columns"]
-        and isinstance(value, list)
-        and len(value) > 1
-        and all(isinstance(turn, str) for turn in value)
-        for key, value in node.items()
-        if len(node) == 1
-    )
+    if any(is_turns(value) for value in node.values()):
+        return True
+    key, value = next(iter(node.items()), ("", None))
+    listed = isinstance(value, list) and len(value) > 1 and all(isinstance(turn, str) for turn in value)
+    return listed and len(node) == 1 and key.lower() in _TURNS["columns"]
 
 
 def _is_branch(item: dict[str, Any]) -> bool:
     """True for an item of a list that is a tree: lists at the end of every way, never a bare value."""
-    nested = bool(item) and all(isinstance(value, list | dict) for value in item.values())
-    return nested and _ends_in_lists(item) and (_is_columns(item) or not _is_conversation(item))
+    return _ends_in_lists(item) and (_is_columns(item) or not _is_conversation(item))
 
 
 def _ends_in_lists(node: dict[str, Any]) -> bool:
@@ -376,7 +363,8 @@ def _is_columns(node: dict[str, Any]) -> bool:
     if any(key.lower() in _KEYS["text"] for key in node):
         return True
     flat = all(not isinstance(item, list | dict) for value in lists for item in value[:_LOOK])
-    return flat and any(not _is_worded(value) for value in lists) and any(_is_worded(value) for value in lists)
+    worded = [_is_worded(value) for value in lists]
+    return flat and any(worded) and not all(worded)
 
 
 def _is_worded(items: list[Any]) -> bool:
@@ -414,17 +402,16 @@ def _is_grid(head: list[Any]) -> bool:
         return False
     if len({len(cells) for cells in head}) != 1 or any(isinstance(cell, list | dict) for row in head for cell in row):
         return False
-    columns = list(zip(*head[1:] or head, strict=True))
-    return any(_is_worded(list(column)) for column in columns) and not all(
-        _is_worded(list(column)) for column in columns
-    )
+    worded = [_is_worded(list(column)) for column in zip(*head[1:] or head, strict=True)]
+    return any(worded) and not all(worded)
 
 
 def _grid(rows: Iterable[Any], path: Path, header: bool = False) -> Iterator[Row]:
     stream = iter(rows)
     first = next(stream)
-    names = [str(cell) for cell in first] if header or is_header(first) else column_names(len(first))
-    if not (header or is_header(first)):
+    header = header or is_header(first)
+    names = [str(cell) for cell in first] if header else column_names(len(first))
+    if not header:
         stream = itertools.chain([first], stream)
     for cells in stream:
         yield _tagged(dict(zip(names, cells, strict=False)), path)

@@ -20,7 +20,7 @@ from pydantic import Field
 from transformers import AutoConfig
 
 from forethought.chat import Tokenizer
-from forethought.data.evolve import evolve
+from forethought.data.evolve import apply_style, draw_styles
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import sample
 from forethought.data.teach import teach
@@ -344,7 +344,8 @@ def expected_rows(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Expected, Expec
 
     def mean(requests: Sequence[Request], per_seed: float, answer: int) -> Expected:
         rng = random.Random(seed)
-        styled = evolve(sample(requests, _SAMPLED), operators, per_seed, build.styled_share, seed)
+        drawn = draw_styles(sample(requests, _SAMPLED), operators, per_seed, build.styled_share, seed)
+        styled = [row if name is None else apply_style(row, operators[name], seed) for row, name in drawn]
         examples = [teach(row, policy, seed, thought_only=rng.random() >= build.refusal_share) for row in styled]
         rows = [tokenize(example, tokenizer, policy, build.format, build.detail, seed) for example in examples]
         taught = sum(label != IGNORED for row in rows for label in row.labels) / len(rows)
