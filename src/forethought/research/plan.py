@@ -26,7 +26,7 @@ from forethought.data.sources import sample
 from forethought.data.teach import teach
 from forethought.errors import ConfigError, InputError, ModelError, reason_of
 from forethought.models.weights import EMBEDDED, has_fast_bfloat16, load_tokenizer, resolve_model
-from forethought.pipeline.recipe import BuildConfig, Recipe, load_recipe
+from forethought.pipeline.recipe import Recipe, load_recipe
 from forethought.pipeline.rows import operators_of
 from forethought.policy import load_policy
 from forethought.records import Example, Record, Request, read_jsonl
@@ -34,7 +34,7 @@ from forethought.research import PlanSettings
 from forethought.research.footprint import Devices, Footprint, footprint
 from forethought.training.config import TrainConfig
 from forethought.training.rows import IGNORED, TokenRow, tokenize
-from forethought.yamlfile import parse_yaml, read_text
+from forethought.yamlfile import shipped_yaml
 
 _SAMPLED = 60
 """Requests of each term: the mean of their rows' tokens is known to a few per cent."""
@@ -73,16 +73,10 @@ class Shape(Record):
     """Fields of its transformers config, `model_type` among them."""
 
 
-class _Shapes(Record):
-    shapes: dict[str, Shape]
-
-
 @lru_cache(maxsize=1)
 def known_shapes() -> dict[str, Shape]:
     """All entries of architectures.yaml, by name."""
-    file = Path(__file__).with_name("architectures.yaml")
-    text = read_text(file, "file", "Install forethought again")
-    return parse_yaml(text, file.name, "list of shapes", _Shapes, "shapes", "docs/plan.md").shapes
+    return shipped_yaml("research/architectures.yaml", dict[str, dict[str, Shape]])["shapes"]
 
 
 def known_shape(name: str) -> Shape | None:
@@ -103,8 +97,7 @@ def architecture(name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(resolve_model(name))
     except (OSError, ValueError) as error:
-        known = ", ".join(known_shapes())
-        fix = f"Give a folder, a hub name, or one of: {known}"
+        fix = f"Give a folder, a hub name, or one of: {', '.join(known_shapes())}"
         raise ModelError(name, f"has no config ({reason_of(error)})", fix) from error
 
 
@@ -147,7 +140,14 @@ def plan(
     """The plan for training a model of a transformers config; `flops_a_second` is that of one device."""
     found = footprint(architecture, config, amount.longest, amount.taught_share, devices)
     tokens = round(amount.tokens * config.epochs)
-    fits = _fits(found, device_gib)
+    room, fix = (1.0 - HEADROOM) * device_gib, ""
+    if found.device_gib > room:
+        fix = f"no setting makes it fit into {device_gib:g} GiB on up to {_MOST_DEVICES} devices"
+        for said, changed, spread in _changes(config, devices):
+            after = footprint(architecture, changed, amount.longest, amount.taught_share, spread).device_gib
+            if after <= room:
+                fix = f"{said}: {after:.1f} GiB a device"
+                break
     return Plan(
         model=name,
         rows=amount.rows,
@@ -157,27 +157,15 @@ def plan(
         device_gib=device_gib,
         footprint=found,
         needed_gib=found.device_gib,
-        fits=fits,
-        fix="" if fits else _fix(architecture, config, amount, devices, device_gib),
+        fits=not fix,
+        fix=fix,
         hours=tokens * found.flops_a_token / (flops_a_second * devices.n) / 3600.0,
         assumptions=assumptions,
     )
 
 
-def _fits(found: Footprint, device_gib: float) -> bool:
-    return found.device_gib <= (1.0 - HEADROOM) * device_gib
-
-
-def _fix(architecture: Any, config: TrainConfig, amount: Amount, devices: Devices, device_gib: float) -> str:
-    """The first change that makes it fit, those that cost least before those that cost more."""
-    for said, changed, spread in _changes(config, devices):
-        found = footprint(architecture, changed, amount.longest, amount.taught_share, spread)
-        if _fits(found, device_gib):
-            return f"{said}: {found.device_gib:.1f} GiB a device"
-    return f"no setting makes it fit into {device_gib:g} GiB on up to {_MOST_DEVICES} devices"
-
-
 def _changes(config: TrainConfig, devices: Devices) -> Iterator[tuple[str, TrainConfig, Devices]]:
+    """What could make it fit, changes that cost least first."""
     again = config.model_copy(update={"gradient_checkpointing": True})
     sharded = devices.model_copy(update={"sharded": True})
     if not config.gradient_checkpointing:
@@ -238,7 +226,12 @@ def plan_recipe(recipe: Recipe | Path, settings: PlanSettings | None = None) -> 
     shape = architecture(recipe.model)
     rows: list[TokenRow] = []
     if settings.examples is not None:
-        rows, amount_said = _built_rows(recipe, settings.examples)
+        examples = list(read_jsonl(settings.examples, Example))
+        if not examples:
+            raise InputError(settings.examples, "holds no rows", "Build them first: forethought build")
+        tokenizer, amount_said = _tokenizer(recipe)
+        policy, build = load_policy(recipe.policy), recipe.build
+        rows = [tokenize(row, tokenizer, policy, build.format, build.detail, recipe.seed) for row in examples]
         amount = counted(rows)
     else:
         amount, amount_said = _expected_amount(recipe, settings)
@@ -246,7 +239,12 @@ def plan_recipe(recipe: Recipe | Path, settings: PlanSettings | None = None) -> 
     weight_bytes = 4 if settings.measure and not has_fast_bfloat16() else 2
     devices = Devices(n=settings.devices, sharded=settings.sharded, weight_bytes=weight_bytes)
     if settings.measure:
-        rate = _measured_rate(recipe, rows, shape, devices)
+        if recipe.model in known_shapes():
+            raise ConfigError(f"--measure {recipe.model}", "has shapes here and no weights", "Give --tflops and --mfu")
+        if not rows:
+            raise ConfigError("--measure", "trains three steps on real rows", "Give --examples as well")
+        work = footprint(shape, recipe.training, amount.longest, amount.taught_share, devices).flops_a_token
+        rate = measured_flops_a_second(recipe.model, rows, recipe.training, work)
         rate_said = f"{rate / 1e12:.3g} TFLOP/s a device, as three steps on this machine gave"
     else:
         rate = settings.tflops * 1e12 * settings.mfu
@@ -258,27 +256,6 @@ def plan_recipe(recipe: Recipe | Path, settings: PlanSettings | None = None) -> 
         "the peak is a batch of longest rows; padding, loading and saving take no time, nor do devices wait",
     )
     return plan(recipe.model, shape, recipe.training, amount, devices, settings.device_gib, rate, assumptions)
-
-
-def _measured_rate(recipe: Recipe, rows: Sequence[TokenRow], shape: Any, devices: Devices) -> float:
-    """Operations a second of this machine."""
-    if recipe.model in known_shapes():
-        raise ConfigError(f"--measure {recipe.model}", "has shapes here and no weights", "Give --tflops and --mfu")
-    if not rows:
-        raise ConfigError("--measure", "trains three steps on real rows", "Give --examples as well")
-    amount = counted(rows)
-    work = footprint(shape, recipe.training, amount.longest, amount.taught_share, devices).flops_a_token
-    return measured_flops_a_second(recipe.model, rows, recipe.training, work)
-
-
-def _built_rows(recipe: Recipe, file: Path) -> tuple[list[TokenRow], tuple[str, ...]]:
-    """Tokenised examples, and what was assumed for that."""
-    examples = list(read_jsonl(file, Example))
-    if not examples:
-        raise InputError(file, "holds no rows", "Build them first: forethought build")
-    tokenizer, said = _tokenizer(recipe)
-    policy, build = load_policy(recipe.policy), recipe.build
-    return [tokenize(row, tokenizer, policy, build.format, build.detail, recipe.seed) for row in examples], said
 
 
 def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ...]]:
@@ -298,35 +275,29 @@ def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ..
 def _expected_amount(recipe: Recipe, settings: PlanSettings) -> tuple[Amount, tuple[str, ...]]:
     """How much a recipe would build, and what was assumed for that."""
     tokenizer, said = _tokenizer(recipe, its_own=False)
-    terms = expected_rows(recipe, tokenizer)
-    # Where that can't be told, as many of one term as of the other.
-    counts = expected_counts(recipe) or (1.0, 1.0)
-    shares = [count / sum(counts) for count in counts]
+    terms, counts, budget = expected_rows(recipe, tokenizer), expected_counts(recipe), recipe.build.max_tokens
+    # Where it can't be told how many there are of each, as many of one term as of the other.
+    shares = [count / sum(counts) for count in counts] if counts is not None else [0.5, 0.5]
     mean = sum(share * row.tokens for share, row in zip(shares, terms, strict=True))
     taught = sum(share * row.taught for share, row in zip(shares, terms, strict=True)) / mean
     mean = settings.row_tokens or mean
-    rows, how = _row_count(recipe, settings.rows, mean)
+    if settings.rows is not None:
+        rows, how = settings.rows, f"{settings.rows:,} rows, as asked"
+    elif budget is not None and (counts is None or sum(counts) * mean > budget):
+        rows, how = max(1, int(budget / mean)), "all of the recipe's token budget"
+    elif counts is not None:
+        harmful, harmless = (round(count) for count in counts)
+        rows = harmful + harmless
+        how = f"{harmful:,} harmful and {harmless:,} harmless rows by the sources' limits, none dropped"
+    else:
+        rule = "is not set, nor is the limit of each source: how much there is to train on can't be told"
+        fix = "Give --rows; or build them, then give --examples RUN/4-build/examples.jsonl"
+        raise ConfigError("build.max_tokens", rule, fix)
     amount = Amount(rows=rows, tokens=round(rows * mean), longest=settings.longest, taught_share=taught)
     like = "as asked" if settings.row_tokens else "as shipped requests have in the recipe's styles and format"
     lengths = f"rows of {mean:.0f} tokens, {like}, {shares[0]:.0%} of them harmful"
     lengths += f"; the longest {settings.longest}; {taught:.0%} of tokens taught"
     return amount, (how, f"{lengths} (count them: --examples)", *said)
-
-
-def _row_count(recipe: Recipe, asked: int | None, mean: float) -> tuple[int, str]:
-    """(rows, how that is known). Raises ConfigError where it is not."""
-    if asked is not None:
-        return asked, f"{asked:,} rows, as asked"
-    counts, budget = expected_counts(recipe), recipe.build.max_tokens
-    if budget is not None and (counts is None or sum(counts) * mean > budget):
-        return max(1, int(budget / mean)), "all of the recipe's token budget"
-    if counts is None:
-        fix = "Give --rows; or build them, then give --examples RUN/4-build/examples.jsonl"
-        rule = "is not set, nor is the limit of each source: how much there is to train on can't be told"
-        raise ConfigError("build.max_tokens", rule, fix)
-    harmful, harmless = (round(count) for count in counts)
-    told = f"{harmful:,} harmful and {harmless:,} harmless rows by the sources' limits, none dropped"
-    return harmful + harmless, told
 
 
 class Expected(NamedTuple):
@@ -351,18 +322,14 @@ def expected_rows(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Expected, Expec
         taught = sum(label != IGNORED for row in rows for label in row.labels) / len(rows)
         return Expected(sum(row.length for row in rows) / len(rows) + answer, taught + answer)
 
-    harmful = [request for request in shipped_requests("harmful") if request.rules]
-    return (
-        mean(harmful, build.rows_per_harmful, 0),
-        mean(shipped_requests("ordinary"), build.rows_per_harmless, _answer_tokens(build)),
-    )
-
-
-def _answer_tokens(build: BuildConfig) -> int:
-    """Of a harmless row; where few rows have an answer, none."""
+    answer = 0  # of a harmless row; where few rows have one, none
     if build.answers == "source":
-        return _SOURCE_ANSWER
-    return build.own_answer_tokens if build.answers == "own" and build.own_answers is None else 0
+        answer = _SOURCE_ANSWER
+    elif build.answers == "own" and build.own_answers is None:
+        answer = build.own_answer_tokens
+    harmful = [request for request in shipped_requests("harmful") if request.rules]
+    harmless = mean(shipped_requests("ordinary"), build.rows_per_harmless, answer)
+    return mean(harmful, build.rows_per_harmful, 0), harmless
 
 
 def expected_counts(recipe: Recipe) -> tuple[float, float] | None:
