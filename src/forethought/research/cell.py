@@ -29,11 +29,11 @@ from forethought.models.settings import read_settings, write_settings
 from forethought.pipeline.fitting import calibrate, read_calibration, set_threshold, take_over
 from forethought.pipeline.stage import StageRunner
 from forethought.progress import Progress
+from forethought.reasoning import Format
 from forethought.records import Record, read_jsonl, write_jsonl
 from forethought.research.config import MethodEntry, SearchConfig, Sweep, method_of
 from forethought.research.setting import Setting, slug
-from forethought.training.config import TrainConfig
-from forethought.training.methods.base import Job, Material, TrainingMethod
+from forethought.training.methods.base import Job, TrainingMethod
 from forethought.training.run import method_rows, train_method
 
 TRAIN, CALIBRATE, ATTACK, QUESTIONS, LATENCY = "train", "calibrate", "attack", "questions", "latency"
@@ -157,8 +157,12 @@ class CellStages:
             given = rows.material(method.needs_complied, self.progress)
             if shared is not None:
                 return _copied(shared.adapter, out, method)
-            a_pass = round(self.budget / entry.passes)
-            fitted = self._fitted(method, given, config, a_pass, max(entry.passes, self.sweep.most_passes))
+            a_pass, fitted = round(self.budget / entry.passes), config
+            if method.procedure is None:  # a procedure shares its budget out by itself
+                # As many passes as the budget pays for, over the rows that a pass of it is enough for.
+                taken = sum(row.tokens for row in method_rows(method, given, a_pass))
+                most = max(entry.passes, self.sweep.most_passes)
+                fitted = config.model_copy(update={"epochs": round(min(most, max(1.0, self.budget / taken)), 2)})
             job = Job(rows.base, method, given, fitted, out, a_pass, self.progress, f"train {method.name}")
             counts = train_method(job)
             return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
@@ -178,17 +182,6 @@ class CellStages:
             thinks=settings.thinks,
             seen=settings.seen_operators,
         )
-
-    def _fitted(
-        self, method: TrainingMethod, material: Material, config: TrainConfig, a_pass: int, most_passes: float
-    ) -> TrainConfig:
-        """The settings with as many passes as the budget pays for, over the rows that `a_pass` tokens are enough for. A
-        procedure shares its budget out by itself."""
-        if method.procedure is not None:
-            return config
-        taken = sum(row.tokens for row in method_rows(method, material, a_pass))
-        passes = min(most_passes, max(1.0, self.budget / taken))
-        return config.model_copy(update={"epochs": round(passes, 2)})
 
     def _set_threshold(self, rows: Setting, entry: MethodEntry, adapter: Path, shared: Trained | None) -> None:
         """The entry's own, or the operating point on development rows, which shared weights have thought about."""
@@ -254,14 +247,9 @@ class CellStages:
 
         def work(out: Path) -> dict[str, Any]:
             attacked, reader = opened(), read()
-            thinking = reader.thinking
-            tools = Tools(
-                able=attacked.able,
-                policy=self.setting.policy,
-                format=thinking.format if thinking is not None else "think",
-                thinks=thinking is not None,
-                model=reader,
-            )
+            format_: Format = reader.thinking.format if reader.thinking is not None else "think"
+            thinks = reader.thinking is not None
+            tools = Tools(able=attacked.able, policy=self.setting.policy, format=format_, thinks=thinks, model=reader)
 
             def told(state: SearchProgress) -> None:
                 bar.step(state.done, state.total, {})

@@ -362,6 +362,7 @@ def check(sweep: Sweep) -> None:
     from forethought.defences.prompts import shipped_prompt
     from forethought.pipeline.fitting import FITS
 
+    evaluate = sweep.evaluate
     for name, contrast in sweep.contrasts.items():
         for end, defence in (("of", contrast.of), ("against", contrast.against)):
             if defence not in sweep.defences:
@@ -381,16 +382,15 @@ def check(sweep: Sweep) -> None:
         shipped_prompt(prompt)
     for wrapper in (*sweep.wrappers, *(entry.around for entry in sweep.methods if entry.around)):
         check_spec(wrapper, FITS)
-    for search in sweep.evaluate.all_searches:
-        _given(f"search '{search.method}'", set(parse_method(search.method).needs) - {"gradients"})
-    for attack in (*sweep.evaluate.attacks, *sweep.evaluate.reasoning):
-        _given(f"attack '{attack}'", set(unmet(parse_attack(attack), sweep.evaluate.files)) - {"prefill"})
-
-
-def _given(place: str, needs: Collection[str]) -> None:
-    """Raises ConfigError for an attack that needs what a sweep does not give to all defences."""
-    if needs:
-        raise ConfigError(place, f"needs {', '.join(sorted(needs))}, which a sweep does not give", "Leave it out")
+    needs: dict[str, Collection[str]] = {
+        f"search '{one.method}'": {*parse_method(one.method).needs} - {"gradients"} for one in evaluate.all_searches
+    }
+    for attack in (*evaluate.attacks, *evaluate.reasoning):
+        needs[f"attack '{attack}'"] = {*unmet(parse_attack(attack), evaluate.files)} - {"prefill"}
+    for place, wanted in needs.items():
+        if wanted:
+            rule = f"needs {', '.join(sorted(wanted))}, which a sweep does not give"
+            raise ConfigError(place, rule, "Leave it out")
 
 
 def method_of(sweep: Sweep, entry: MethodEntry, base: str, seed: int) -> tuple[TrainingMethod, TrainConfig]:

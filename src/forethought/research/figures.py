@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import ttest_1samp
@@ -14,11 +14,19 @@ from forethought.attacks.searches.outcome import Outcome
 from forethought.attempts.plan import CAPABILITY, right_answers
 from forethought.attempts.records import Judged
 from forethought.measure.comprehension import readable_styles
-from forethought.measure.curves import Cells, asr_matched, by_cell, complied, refused, seeds, styled
+from forethought.measure.curves import asr_matched, by_cell, complied, refused, seeds, styled
 from forethought.measure.paired import compare, compare_right, comparison_figures, detectable
 from forethought.measure.reasoning_metrics import THOUGHT_FIGURES, thought_figures
 from forethought.metrics import Figure, mean_of_shares, share
-from forethought.report.figures import BASE, attack_sets, defence_figures, measured_comprehension, score_pairs
+from forethought.report.figures import (
+    BASE,
+    attack_sets,
+    defence_figures,
+    mean_over,
+    measured_comprehension,
+    present,
+    score_pairs,
+)
 from forethought.research.cell import LATENCY, Cell, SweepRun
 from forethought.research.config import Sweep
 from forethought.research.rows import YARDSTICK, DefenceMeans, SweepRow, by_defence
@@ -73,11 +81,11 @@ def row_figures(
         found["capability"] = share(right_answers([*cells.get(CAPABILITY, []), *questions]))
     for stem, attacks in (("reasoning", split.reasoning), ("reasoning_seen", split.reasoning_seen)):
         if attacks:
-            found[f"asr_{stem}"] = _mean(cells, styled(attacks, "harmful"), complied)
-            found[f"refused_{stem}_harmless"] = _mean(cells, styled(attacks, "harmless"), refused)
+            found[f"asr_{stem}"] = mean_over(present(cells, styled(attacks, "harmful")), complied)
+            found[f"refused_{stem}_harmless"] = mean_over(present(cells, styled(attacks, "harmless")), refused)
     for attack in (*split.reasoning, *split.reasoning_seen):
-        found[f"asr_{attack}"] = _mean(cells, [f"{attack}:harmful"], complied)
-        found[f"refused_{attack}"] = _mean(cells, [f"{attack}:harmless"], refused)
+        found[f"asr_{attack}"] = mean_over(present(cells, [f"{attack}:harmful"]), complied)
+        found[f"refused_{attack}"] = mean_over(present(cells, [f"{attack}:harmless"]), refused)
     if false_refusal is not None:
         pairs = score_pairs(cells, [(f"{one}:harmful", f"{one}:harmless") for one in split.unseen])
         found["asr_matched"] = asr_matched(pairs, false_refusal)
@@ -92,13 +100,8 @@ def row_figures(
 def reference_rate(judged: Sequence[Judged], split: Split) -> float | None:
     """A defence's rate of false refusals over unseen styles; None where it was not run or nothing is scored."""
     cells = by_cell(judged)
-    figure = _mean(cells, styled(split.unseen, "harmless"), refused)
+    figure = mean_over(present(cells, styled(split.unseen, "harmless")), refused)
     return figure.value if figure.n else None
-
-
-def _mean(cells: Cells, names: Sequence[str], outcome: Callable[[Sequence[Judged]], list[bool | None]]) -> Figure:
-    present = [cells[name] for name in names if name in cells]
-    return mean_of_shares([outcome(cell) for cell in present], [seeds(cell) for cell in present])
 
 
 # Figures that rest on the words of thoughts and answers.
@@ -199,14 +202,12 @@ def _paired(sweep: Sweep, one: Cell, cells: Sequence[Cell], split: Split, rate: 
         before = {entry.after or entry.weights_of for entry in sweep.methods if entry.label == one.defence}
         named = {contrast.against for contrast in sweep.contrasts.values() if contrast.of == one.defence}
         others = [other for other in others if other.defence in {YARDSTICK, *before, *named}]
-    return [
-        figure
-        for other in others
-        if one.judged and other.judged
-        for figure in comparison_figures(
-            compare(one.judged, other.judged, split.unseen, matched=rate), one.defence, other.defence
-        )
-    ]
+    found: list[Figure] = []
+    for other in others:
+        if one.judged and other.judged:
+            compared = compare(one.judged, other.judged, split.unseen, matched=rate)
+            found += comparison_figures(compared, one.defence, other.defence)
+    return found
 
 
 def _row(one: Cell, split: Split, rate: float | None, paired: Sequence[Figure]) -> SweepRow:

@@ -12,7 +12,7 @@ from forethought.attempts.plan import further_attempts, plan_attempts, reasoning
 from forethought.attempts.records import Attempt
 from forethought.data.classify import rules_by_name
 from forethought.data.dedupe import remove_duplicates
-from forethought.data.sources import SourceSpec, load_requests
+from forethought.data.sources import load_requests
 from forethought.errors import InputError
 from forethought.manifest import file_hash, key_of
 from forethought.models.weights import load_tokenizer
@@ -57,13 +57,12 @@ class Setting:
 
     def material(self, complied: bool, progress: Progress) -> Material:
         """As methods are given it; with `complied` the base's own harmful answers as well, asked for once."""
-        tokenizer, answers = load_tokenizer(self.base), self._complied(progress) if complied else {}
+        tokenizer, answers = load_tokenizer(self.base), dict[str, str]()
+        if complied:
+            file = self.folder / f"{self.key}-{COMPLIED}"
+            with locked(file.with_suffix(".lock"), wait=True):
+                answers = complied_answers(self.base, self.examples, file, progress)
         return Material(self.examples, tokenizer, self.policy, self.build.format, self.build.detail, self.seed, answers)
-
-    def _complied(self, progress: Progress) -> dict[str, str]:
-        file = self.folder / f"{self.key}-{COMPLIED}"
-        with locked(file.with_suffix(".lock"), wait=True):
-            return complied_answers(self.base, self.examples, file, progress)
 
 
 def prepare_setting(
@@ -136,7 +135,17 @@ def benchmark_requests(
 
     Raises InputError for a set without labels where no harmless one is given, and where one side has no request.
     """
-    rows = [row for spec in benchmark.requests for row in _labelled(spec, benchmark, policy)]
+    rows, beside = [], bool(benchmark.harmless or benchmark.lookalikes)
+    for spec in benchmark.requests:
+        own = list(load_requests(spec, True if beside else None))
+        if unknown := sum(row.harmful is None for row in own):
+            raise InputError(
+                spec.path, f"does not say of {unknown} requests whether they are harmful",
+                "Give a column such as `label`, or the harmless requests as a set of their own",
+            )  # fmt: skip
+        # The rules that its categories name, where it has none of its own.
+        ruled = [row.rules or (rules_by_name(row, policy)[0] if row.harmful else ()) for row in own]
+        rows += [row.model_copy(update={"rules": rules}) for row, rules in zip(own, ruled, strict=True)]
     rows += [row for spec in benchmark.harmless for row in load_requests(spec, False)]
     alike = [row for spec in benchmark.lookalikes for row in load_requests(spec, False)]
     rows += [row.model_copy(update={"kind": "lookalike"}) for row in alike]
@@ -146,24 +155,6 @@ def benchmark_requests(
         if not n:
             told = f"leave no {label} request, {removed.total()} left out as near others"
             raise InputError(", ".join(benchmark.sources), told, "Give a set that holds some")
-    left_out = "".join(
-        f"; left out: {n} {cause.replace('an evaluation', 'a training')}" for cause, n in removed.items()
-    )
-    say(f"benchmark: {harmful} harmful and {len(kept) - harmful} harmless requests{left_out}")
+    left_out = [f"; left out: {n} {cause.replace('an evaluation', 'a training')}" for cause, n in removed.items()]
+    say(f"benchmark: {harmful} harmful and {len(kept) - harmful} harmless requests{''.join(left_out)}")
     return kept
-
-
-def _labelled(spec: SourceSpec, benchmark: Benchmark, policy: Policy) -> list[Request]:
-    rows = list(load_requests(spec, True if benchmark.harmless or benchmark.lookalikes else None))
-    unknown = sum(row.harmful is None for row in rows)
-    if unknown:
-        raise InputError(
-            spec.path, f"does not say of {unknown} requests whether they are harmful",
-            "Give a column such as `label`, or the harmless requests as a set of their own",
-        )  # fmt: skip
-    return [_ruled(row, policy) if row.harmful else row for row in rows]
-
-
-def _ruled(request: Request, policy: Policy) -> Request:
-    """With the rules that its categories name, where it has none of its own."""
-    return request.model_copy(update={"rules": request.rules or rules_by_name(request, policy)[0]})

@@ -150,24 +150,26 @@ def cells_for_workers(sweep: Sweep) -> list[str]:
 
 def run_workers(sweep: Sweep, file: Path, root: Path, n: int, progress: Progress) -> None:
     """Does the cells of a sweep with `n` processes at once; returns when all have ended, well or not."""
-    labels = cells_for_workers(sweep)
-    slots: queue.Queue[int] = queue.Queue()
-    for slot in range(n):
-        slots.put(slot)
+    labels, gpus = cells_for_workers(sweep), _gpus()
+    shares: queue.Queue[Mapping[str, str]] = queue.Queue()
+    """Of the machine: cores for each worker, and where there are GPUs, one of them."""
+    for number in range(n):
+        own = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n)), _PARENT: str(os.getpid())}
+        shares.put(os.environ | own | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}))
     (root / LOGS).mkdir(parents=True, exist_ok=True)
 
     def one(label: str) -> tuple[str, int, float]:
-        slot, began = slots.get(), time.monotonic()
+        share, began = shares.get(), time.monotonic()
         try:
             command = [sys.executable, "-m", "forethought", "sweep", str(file), "--out", str(root), "--only", label]
             with (root / LOGS / f"{label}.log").open("w", encoding="utf-8") as log:
                 done = subprocess.run(
-                    [*command, "--yes"], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                    env=_environment(slot, n), check=False,
+                    [*command, "--yes"], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=share,
+                    check=False,
                 )  # fmt: skip
             return label, done.returncode, time.monotonic() - began
         finally:
-            slots.put(slot)
+            shares.put(share)
 
     with progress.bar("defences") as bar, ThreadPoolExecutor(n) as pool:
         bar.total(len(labels))
@@ -176,15 +178,6 @@ def run_workers(sweep: Sweep, file: Path, root: Path, n: int, progress: Progress
             bar.advance(1)
             how = "done" if code == 0 else f"ended with {code}, see {LOGS}/{label}.log"
             progress.say(f"{label}: {how} [dim]({seconds:.0f} s)[/dim]")
-
-
-def _environment(slot: int, n: int) -> Mapping[str, str]:
-    """A worker's share of the machine: cores for each, and where there are GPUs, one of them."""
-    own = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n)), _PARENT: str(os.getpid())}
-    devices = _gpus()
-    if devices:
-        own["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
-    return {**os.environ, **own}
 
 
 def _gpus() -> Sequence[str]:
