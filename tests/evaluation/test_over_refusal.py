@@ -13,7 +13,7 @@ from forethought import model as model_module
 from forethought.attacks.catalogue import BY_RULE
 from forethought.attempts.ask import run_defence
 from forethought.evaluation import over_refusal as over_refusal_module
-from forethought.evaluation.over_refusal import kind_of, load_set, over_refusal_figures, plan, unscored_causes
+from forethought.evaluation.over_refusal import kind_of, load_set, over_refusal_figures, plan
 from forethought.judges.base import Item, Verdict
 from forethought.judges.rules import Rules
 from forethought.models.local import LocalModel
@@ -117,7 +117,6 @@ def test_figures_of_a_scripted_model_by_hand(tmp_path: Path) -> None:
     assert figures["refused_my_set_kind_homonyms_m"].value == 0.0
     assert figures["refused_my_set_kind_safe_targets_m"].value == 1.0
     assert "refused_my_set_kind_contrast_m" not in figures
-    assert unscored_causes(judged) == {"empty answer": 1}
 
 
 def test_a_model_failure_is_unscored_and_no_compliance(tmp_path: Path) -> None:

@@ -35,7 +35,6 @@ from forethought.measure.capability.run import (
     build_task,
     chosen_questions,
     compare_models,
-    has_base,
     score_piece,
     score_set,
 )
@@ -336,8 +335,8 @@ def test_plain_prompts_to_a_model_that_thinks_are_an_error(tmp_path: Path) -> No
 def test_a_merged_model_has_no_base_beside_it(tmp_path: Path) -> None:
     local = thinking(tmp_path, NEVER, answer_with="adapter")
     merged = LocalModel(local.model, local.tokenizer, local.settings)
-    assert has_base(local)
-    assert not has_base(merged)
+    assert local.has_base
+    assert not merged.has_base
     (found,) = compare_models(merged, "k", [make_set(make_questions(2))], CHAT, tmp_path)
     assert set(found.scores) == {DEFENDED}
     assert found.informative is None

@@ -63,7 +63,7 @@ def capability(
     Raises ConfigError without lm-eval, and for what does not go together.
     """
     need_lm_eval()
-    from forethought.measure.capability.run import chosen_questions, compare_models, has_base
+    from forethought.measure.capability.run import chosen_questions, compare_models
 
     config, progress = config or CapabilityConfig(), progress or Progress()
     files = [files] if isinstance(files, str) else list(files)
@@ -72,9 +72,11 @@ def capability(
     sets = _question_sets(files, columns, progress)
     dtype: DType = "float32" if device().type == "cpu" else "auto"
     local, folder = load_local(model, dtype=dtype), trained_folder(model)
-    base_name = base or _base_name(folder)
+    adapter = folder / "adapter_config.json"
+    beside = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapter.is_file() else ""
+    base_name = base or str(beside)
     own_base = load_local(base, dtype=dtype) if base is not None and local.trained else None
-    compared = local.trained and (own_base is not None or has_base(local))
+    compared = local.trained and (own_base is not None or local.has_base)
     if local.trained and not compared:
         progress.say(
             "[yellow]No base model stands beside this one: no difference is measured. Name it: --base[/yellow]"
@@ -111,12 +113,6 @@ def model_key(name: str | Path) -> str:
     """What tells a model from others, and from itself when it is trained again: sizes and times of its files."""
     files = sorted(file for file in Path(resolve_model(str(name))).glob("*") if file.is_file())
     return key_of([str(name), [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]])
-
-
-def _base_name(folder: Path) -> str:
-    """The base that an adapter folder names; empty for any other model."""
-    file = folder / "adapter_config.json"
-    return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]) if file.is_file() else ""
 
 
 def _graded(results: Sequence[SetResult], grader: str, journal: Path) -> list[Figure]:

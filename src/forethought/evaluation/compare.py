@@ -14,14 +14,13 @@ from forethought.attempts.records import Attempt, Judged
 from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError
 from forethought.evaluation.inputs import AttackSettings, chosen_attacks, chosen_requests
-from forethought.manifest import file_hash, key_of
+from forethought.manifest import input_hashes, key_of
 from forethought.measure.comprehension import readability_warnings
 from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
 from forethought.metrics import Figure
 from forethought.model import Model, load
 from forethought.models.settings import Settings
 from forethought.progress import Progress
-from forethought.records import Request
 from forethought.report.compare_page import write_compare_page
 from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
 from forethought.report.results import write_results
@@ -109,7 +108,8 @@ def compare(
     target, title = results or folder / RESULTS, " and ".join(systems)
     return report_comparison(
         judged, attacks, seen, opened[ours], base=base, ours=ours, folder=folder, title=title, results=target,
-        seed=settings.seed, inputs=_inputs(settings), show_harmful=show_harmful, progress=progress,
+        seed=settings.seed, inputs=input_hashes([*settings.benchmarks, *settings.harmless]), show_harmful=show_harmful,
+        progress=progress,
     )  # fmt: skip
 
 
@@ -161,17 +161,8 @@ def _attempts(settings: AttackSettings, progress: Progress) -> tuple[list[str], 
         progress.say(line)
     test = [row.request.model_copy(update={"kind": "harmful", "harmful": True}) for row in requests.harmful]
     test += [row.request.model_copy(update={"kind": "ordinary", "harmful": False}) for row in requests.harmless]
-    test += _look_alikes()
+    # Shipped minimal pairs of scenarios that no training uses.
+    test += [one for one in shipped_requests("contrast", "test") if one.kind in ("lookalike", "harmful")]
     n = settings.n
     attempts = plan_attempts(test, names, n, n, n, n, settings.seed)
     return [parse_attack(name).name for name in names], attempts
-
-
-def _look_alikes() -> list[Request]:
-    """Shipped minimal pairs of scenarios that no training uses."""
-    return [request for request in shipped_requests("contrast", "test") if request.kind in ("lookalike", "harmful")]
-
-
-def _inputs(settings: AttackSettings) -> dict[str, str]:
-    files = [Path(one) for one in (*settings.benchmarks, *settings.harmless)]
-    return {file.name: file_hash(file) for file in files if file.is_file()}

@@ -97,7 +97,8 @@ def over_refusal(
     figures = over_refusal_figures(system, judged)
     if out is not None:
         write_results(out, [seed], input_hashes(files), figures)
-    return OverRefusal(tuple(sets), system, (DIRECT.name, *styles), tuple(figures), unscored_causes(judged), logs)
+    causes = Counter(one.cause or "no verdict" for one in judged if one.refused is None)
+    return OverRefusal(tuple(sets), system, (DIRECT.name, *styles), tuple(figures), dict(causes.most_common()), logs)
 
 
 def mine_false_refusals(
@@ -224,8 +225,3 @@ def _partly(verdict: Verdict) -> bool | None:
     if verdict.refused is None or (verdict.refused and verdict.partial is None):
         return None
     return verdict.refused and bool(verdict.partial)
-
-
-def unscored_causes(judged: Sequence[Judged]) -> dict[str, int]:
-    """How many answers are unscored, by cause."""
-    return dict(Counter(one.cause or "no verdict" for one in judged if one.refused is None).most_common())

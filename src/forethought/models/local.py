@@ -220,6 +220,11 @@ class LocalModel:
             close=tuple(self.ids(f"\n{closing}\n")),
         )
 
+    @property
+    def has_base(self) -> bool:
+        """Whether the base model can be had beside the trained one: not from merged or fully trained weights."""
+        return self._has_base or hasattr(self.model, "disable_adapter")
+
     def adapter_off(self) -> contextlib.AbstractContextManager[Any]:
         """While it lasts, the weights are the base model's. Raises ModelError without an adapter to switch off."""
         if self._has_base:

@@ -23,7 +23,7 @@ import datasets
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate
 
-from forethought.errors import ConfigError, InputError, ModelError
+from forethought.errors import ConfigError, InputError
 from forethought.manifest import key_of
 from forethought.measure.capability import CapabilityConfig
 from forethought.measure.capability.model import ForethoughtLM, base_of
@@ -102,7 +102,7 @@ def score_piece(
 ) -> list[ItemScore]:  # fmt: skip
     """Scores of a few questions, through lm-eval's own evaluate."""
     task = build_task(name, kind, questions, config, shots)
-    with _without_bars():
+    with contextlib.redirect_stderr(io.StringIO()):  # lm-eval draws bars of its own for every step
         results = evaluate(
             lm,
             {"tasks": {name: task}, "groups": {}, "group_map": {}},
@@ -132,13 +132,6 @@ def _item(question: Question, sample: dict[str, Any], lm: ForethoughtLM, config:
     return ItemScore(id=question.id, refused=refused, log_likelihoods=likelihoods, bits_per_byte=bits)
 
 
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """lm-eval draws bars of its own for every step; ours shows questions."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        yield
-
-
 class SetResult(Record):
     """One question set, scored."""
 
@@ -147,10 +140,18 @@ class SetResult(Record):
     questions: tuple[Question, ...]
     scores: dict[str, tuple[ItemScore, ...]]
     """By model, `base` and `defended`, in the order of the questions."""
-    chance: float | None
-    """What guessing gets; None for questions without options."""
-    informative: bool | None
-    """Whether the base model is above chance; None where there is no accuracy or no base."""
+
+    @property
+    def chance(self) -> float | None:
+        """What guessing gets; None for questions without options."""
+        return chance_level(self.questions)
+
+    @property
+    def informative(self) -> bool | None:
+        """Whether the base model is above chance; None where there is no accuracy or no base."""
+        base = self.scores.get(BASE, ())
+        judged = any(score.correct is not None for score in base)
+        return is_informative(accuracy(base), self.chance) if judged else None
 
     def figures(self) -> list[Figure]:
         """All figures of this set, by stable names."""
@@ -182,34 +183,19 @@ def compare_models(
     else:
         if base is not None:
             found[BASE] = scored(base, base_key)
-        elif has_base(local):
+        elif local.has_base:
             with base_of(local) as own:
                 found[BASE] = scored(own, base_key or f"base of {key}")
         found[DEFENDED] = scored(local, key)
     return [
-        _result(qset, config, {name: lists[place] for name, lists in found.items()}) for place, qset in enumerate(sets)
+        SetResult(
+            name=qset.name,
+            kind=qset.kind,
+            questions=tuple(chosen_questions(qset, config)[0]),
+            scores={name: lists[place] for name, lists in found.items()},
+        )
+        for place, qset in enumerate(sets)
     ]
-
-
-def has_base(local: LocalModel) -> bool:
-    """Whether the base model can be had from a defended one: False for merged and fully trained models."""
-    try:
-        with base_of(local):
-            return True
-    except ModelError:
-        return False
-
-
-def _result(qset: QuestionSet, config: CapabilityConfig, scores: dict[str, tuple[ItemScore, ...]]) -> SetResult:
-    questions, _ = chosen_questions(qset, config)
-    chance = chance_level(questions)
-    base = scores.get(BASE)
-    judged = base is not None and any(score.correct is not None for score in base)
-    informative = is_informative(accuracy(base), chance) if base is not None and judged else None
-    return SetResult(
-        name=qset.name, kind=qset.kind, questions=tuple(questions), scores=scores, chance=chance,
-        informative=informative,
-    )  # fmt: skip
 
 
 class LocalTask(ConfigurableTask):  # type: ignore[misc]
