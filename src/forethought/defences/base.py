@@ -11,9 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from forethought.data.teach import refusal_for
 from forethought.errors import ConfigError
@@ -23,7 +21,7 @@ from forethought.policy import Policy, default_policy
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import Message, Record, Request
 from forethought.refusal import refusal_outcome
-from forethought.yamlfile import parse_yaml
+from forethought.yamlfile import shipped_yaml
 
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
@@ -206,28 +204,15 @@ class InferenceDefence(Defence):
     """Opens what the options name, as `Wrapper.check_options`."""
 
 
+_DESCRIBED = {one.id: one for one in shipped_yaml("defences/wrappers.yaml", dict[str, list[Defence]])["wrappers"]}
+
+
 def described(wrapper_id: str, code: type[Wrapper]) -> InferenceDefence:
     """A wrapper of this package with its description in `wrappers.yaml`."""
-    said = _wrappers()[wrapper_id]
-    return InferenceDefence(**said.model_dump(), options=code.Options, make=code.make, check=code.check_options)
-
-
-class _WrapperFile(Record):
-    wrappers: tuple[Defence, ...]
-
-
-@cache
-def _wrappers() -> dict[str, Defence]:
-    return {one.id: one for one in shipped_file("wrappers.yaml", _WrapperFile).wrappers}
-
-
-Schema = TypeVar("Schema", bound=Record)
-
-
-def shipped_file(name: str, schema: type[Schema]) -> Schema:
-    """A YAML file of this package."""
-    text = resources.files("forethought").joinpath("defences", name).read_text(encoding="utf-8")
-    return parse_yaml(text, f"defences/{name}", "defence file", schema, "one list", "docs/defences.md")
+    described = {one.id: one for one in shipped_yaml("defences/wrappers.yaml", dict[str, list[Defence]])["wrappers"]}
+    return InferenceDefence(
+        **described[wrapper_id].model_dump(), options=code.Options, make=code.make, check=code.check_options
+    )
 
 
 class Checked(Record):
@@ -271,11 +256,6 @@ def unscored(cause: str, fail_closed: bool) -> Checked:
 def last_user(conversation: Conversation) -> Message | None:
     """The last user turn; None where there is none."""
     return next((message for message in reversed(conversation.messages) if message.role == "user"), None)
-
-
-def user_texts(conversation: Conversation) -> list[str]:
-    """All user turns: an attack may stand in an earlier one."""
-    return [message.content for message in conversation.messages if message.role == "user"]
 
 
 def with_last_user(conversation: Conversation, change: Callable[[str], str]) -> Conversation:

@@ -30,7 +30,6 @@ from forethought.defences.base import (
     described,
     logit,
     unscored,
-    user_texts,
 )
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.measure.calibrate import choose_threshold
@@ -226,7 +225,8 @@ class PerplexityFilter(InputFilter):
 
     def check(self, conversations: Sequence[Conversation]) -> list[Checked]:
         """Every user turn is read; the most improbable one decides."""
-        scores = self.scores([user_texts(conversation) for conversation in conversations])
+        users = [[turn.content for turn in one.messages if turn.role == "user"] for one in conversations]
+        scores = self.scores(users)
         return [
             unscored(NOTHING_TO_READ, self.options.fail_closed)
             if score is None

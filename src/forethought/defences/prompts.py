@@ -19,14 +19,14 @@ from forethought.defences.base import (
     NoOptions,
     Steps,
     Wrapper,
-    shipped_file,
     with_last_user,
 )
 from forethought.errors import ConfigError
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import parse
-from forethought.records import Message, Record
+from forethought.records import Message
+from forethought.yamlfile import shipped_yaml
 
 UNMARKED = "the answer is not marked"
 
@@ -51,14 +51,10 @@ class Prompt(Defence):
     """Whether the reply is read as safety reasoning and an answer."""
 
 
-class _PromptFile(Record):
-    prompts: tuple[Prompt, ...]
-
-
 @lru_cache(maxsize=1)
 def prompts() -> dict[str, Prompt]:
     """The shipped prompts by id."""
-    return {prompt.id: prompt for prompt in shipped_file("prompts.yaml", _PromptFile).prompts}
+    return {one.id: one for one in shipped_yaml("defences/prompts.yaml", dict[str, list[Prompt]])["prompts"]}
 
 
 def shipped_prompt(prompt_id: str) -> Prompt:
@@ -102,21 +98,17 @@ class PromptDefence(Wrapper):
         if isinstance(reply, Failed) or reply.reasoning_text or reply.reasoning is not None:
             return reply  # the model's own thought was split off already
         if self.prompt.parses:
-            return self._parsed(reply)
-        return self._marked(reply) if self.prompt.answer_after else reply
-
-    def _parsed(self, response: Response) -> Response:
-        parsed = parse(response.answer, self.policy)
-        decision = parsed.reasoning.verdict if parsed.reasoning is not None else None
-        update = {"reasoning": parsed.reasoning, "decision": decision, "cause": parsed.cause}
-        return _split(response, parsed.reasoning_text, parsed.answer).model_copy(update=update)
-
-    def _marked(self, response: Response) -> Response:
+            parsed = parse(reply.answer, self.policy)
+            decision = parsed.reasoning.verdict if parsed.reasoning is not None else None
+            update = {"reasoning": parsed.reasoning, "decision": decision, "cause": parsed.cause}
+            return _split(reply, parsed.reasoning_text, parsed.answer).model_copy(update=update)
+        if not self.prompt.answer_after:
+            return reply
         # The first mark: what follows a second one is answer, too, and must not hide what stands between them.
-        mark = re.search(rf"(?im)^[^\w\n]*{re.escape(self.prompt.answer_after)}[\]\"*_]*:?[\]\"*_]*", response.answer)
+        mark = re.search(rf"(?im)^[^\w\n]*{re.escape(self.prompt.answer_after)}[\]\"*_]*:?[\]\"*_]*", reply.answer)
         if mark is None:
-            return response.model_copy(update={"cause": response.cause or UNMARKED})
-        return _split(response, response.answer[: mark.start()].strip(), response.answer[mark.end() :].strip())
+            return reply.model_copy(update={"cause": reply.cause or UNMARKED})
+        return _split(reply, reply.answer[: mark.start()].strip(), reply.answer[mark.end() :].strip())
 
 
 def _split(response: Response, thought: str, answer: str) -> Response:

@@ -29,6 +29,7 @@ from forethought.records import Example, Message
 from forethought.training.config import TrainConfig, is_first
 from forethought.training.fit import claim, last_checkpoint
 from forethought.training.methods.base import Job, Material
+from forethought.training.objective import evaluating
 from forethought.training.reward import RLSettings, Turn, reward, right_verdict, sample_seed
 from forethought.training.trainer import OnStep, shared_arguments
 
@@ -54,12 +55,8 @@ def roll_out(
     for place, (messages, seed) in enumerate(zip(conversations, seeds, strict=True)):
         prompt = encode_prompt(tokenizer, messages) + opening
         rows.append(Row(place, prompt, max_new_tokens, draws=draws_for(temperature, seed, prompt)))
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         Decoder(model, tokenizer, end_tokens(tokenizer)).run(rows)
-    finally:
-        model.train(was_training)
     return rows
 
 

@@ -24,7 +24,7 @@ from forethought.errors import ConfigError
 from forethought.models.weights import has_fast_bfloat16
 from forethought.training.config import Tracker, TrainConfig, is_first
 from forethought.training.held_out import PREFIX, HeldOutRows
-from forethought.training.objective import Objective, Step
+from forethought.training.objective import Objective, Step, evaluating
 
 
 def paired_order(
@@ -176,13 +176,8 @@ class ObjectiveTrainer(SFTTrainer):  # type: ignore[misc]
         """
         assert self._measure is not None
         model = self.model_wrapped
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.no_grad(), self.compute_loss_context_manager():
-                losses = {term: round(value, 6) for term, value in self._measure(model).items()}
-        finally:
-            model.train(was_training)
+        with evaluating(model), torch.no_grad(), self.compute_loss_context_manager():
+            losses = {term: round(value, 6) for term, value in self._measure(model).items()}
         self.log({PREFIX + term: value for term, value in losses.items()})
         metrics = {BEST_BY: sum(loss * (self._benign_weight if term == "benign" else 1.0)
                                 for term, loss in losses.items())}  # fmt: skip

@@ -29,7 +29,7 @@ from forethought.manifest import key_of
 from forethought.policy import Policy
 from forethought.records import Example
 from forethought.training.config import TrainConfig, is_first
-from forethought.training.methods.base import Job, Material, TrainingMethod
+from forethought.training.methods.base import Job, TrainingMethod
 from forethought.training.methods.supervised import SCOT_PAPER, original, unreasoned
 from forethought.training.objective import Batch, Objective, Step, layers_of
 
@@ -184,7 +184,8 @@ def train_headed(job: Job, weight: float = HEADS_WEIGHT) -> dict[str, float]:
     """
     from forethought.training.run import train_rows
 
-    prompts = _prompts(job.material)
+    tokenizer, examples = job.material.tokenizer, job.material.examples
+    prompts = {tuple(encode_prompt(tokenizer, one.request.messages)): one for one in examples}  # one example each
     heads = _heads(job, prompts)
     settings = heads.settings
     job.progress.say(
@@ -192,7 +193,8 @@ def train_headed(job: Job, weight: float = HEADS_WEIGHT) -> dict[str, float]:
         f" AUROC on held-out families {settings.auroc_dev:.2f}"
     )
     targets = _targets_of(prompts, settings.rules)
-    digest = hashlib.sha256(heads.weights.tobytes() + heads.biases.tobytes() + _bytes_of(targets)).hexdigest()[:16]
+    told = repr([(prompt, own.tolist()) for prompt, own in sorted(targets.items())]).encode()
+    digest = hashlib.sha256(heads.weights.tobytes() + heads.biases.tobytes() + told).hexdigest()[:16]
 
     def objective(config: TrainConfig, n_layers: int) -> Objective:
         inner = job.method.objective(config, n_layers)
@@ -200,11 +202,6 @@ def train_headed(job: Job, weight: float = HEADS_WEIGHT) -> dict[str, float]:
 
     plain = job.method.model_copy(update={"procedure": None, "objective": objective})
     return train_rows(dataclasses.replace(job, method=plain))
-
-
-def _prompts(material: Material) -> dict[tuple[int, ...], Example]:
-    """One example a prompt, by its token ids."""
-    return {tuple(encode_prompt(material.tokenizer, one.request.messages)): one for one in material.examples}
 
 
 def _heads(job: Job, prompts: Mapping[tuple[int, ...], Example]) -> Probe:
@@ -221,15 +218,12 @@ def _heads(job: Job, prompts: Mapping[tuple[int, ...], Example]) -> Probe:
             return stored
     except InputError:
         pass  # none there yet, or half of them: they are fitted again
-    heads = fit_heads(LocalModel.load(job.base), prompts, job.material.policy, _lowest(job.config), key)
+    # No loss on the output of layers that training leaves as they are could teach anything.
+    lowest = job.config.skip_layers if job.config.method == "lora" else 0
+    heads = fit_heads(LocalModel.load(job.base), prompts, job.material.policy, lowest, key)
     if is_first():
         heads.save(folder)
     return heads
-
-
-def _lowest(config: TrainConfig) -> int:
-    """Layers from the bottom that training leaves as they are: no loss on their output could teach anything."""
-    return config.skip_layers if config.method == "lora" else 0
 
 
 def fit_heads(
@@ -300,10 +294,6 @@ def _targets_of(prompts: Mapping[tuple[int, ...], Example], rules: Sequence[str]
         own = [float("nan") if unknown else float(rule in broken) for rule in rules]
         found[prompt] = np.array([float(one.term == "refusal"), *own], dtype=np.float32)
     return found
-
-
-def _bytes_of(targets: Mapping[tuple[int, ...], Targets]) -> bytes:
-    return repr([(prompt, own.tolist()) for prompt, own in sorted(targets.items())]).encode()
 
 
 HEADED = TrainingMethod(

@@ -13,11 +13,10 @@ tokens is for the harmless rows: what the pool reads comes on top.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ from forethought.training.config import TrainConfig, is_first
 from forethought.training.methods.base import Job, Material, TrainingMethod
 from forethought.training.methods.hidden_states import unlikely
 from forethought.training.methods.supervised import original, unreasoned
-from forethought.training.objective import Batch, Objective, Step, bare, inputs_of, paired_loss
+from forethought.training.objective import Batch, Objective, Step, bare, evaluating, inputs_of, paired_loss
 from forethought.training.rows import TokenRow, collate, taught_after
 
 if TYPE_CHECKING:
@@ -198,7 +197,7 @@ class SuffixObjective:
             candidates=self.setting.candidates, top_k=self.setting.top_k, length=self.setting.length, init=_INIT
         )
         seed = f"{self.setting.seed}:{number}:{place}"
-        with _evaluating(own):
+        with evaluating(own):
             attacked = LocalModel(own, self.tokenizer, None)
             goal = Goal(case.request, case.target_string)
             # A problem of its own each time: it remembers what the weights made of the prompt.
@@ -237,17 +236,6 @@ def away_loss(log_probs: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
 def _inputs(rows: Sequence[TokenRow], batch: Batch) -> Batch:
     device = batch["input_ids"].device
     return {name: value.to(device) for name, value in inputs_of(collate([row.model_dump() for row in rows], 0)).items()}
-
-
-@contextlib.contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Without dropout while it lasts, and as it was afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 POOL = "suffixes.jsonl"

@@ -23,10 +23,6 @@ CONSTANT_REFUSAL = "I'm sorry, but I can't help with that."
 Keep = Callable[[Example], bool]
 
 
-def _everything(example: Example) -> bool:
-    return True
-
-
 def original(example: Example) -> bool:
     """Whether the request stands as its source has it."""
     return example.request.operator is None
@@ -40,7 +36,7 @@ def affordable(material: Material, max_tokens: int | None) -> list[Example]:
     return [material.examples[place] for place in within_budget(lengths, max_tokens, material.seed)]
 
 
-def unreasoned(material: Material, keep: Keep = _everything) -> list[TokenRow]:
+def unreasoned(material: Material, keep: Keep = lambda example: True) -> list[TokenRow]:
     """Rows of the answer alone; examples that teach no answer have nothing to teach without their thought."""
     answered = [example for example in material.examples if example.answer and keep(example)]
     return [material.row(example, reasoning=False) for example in answered]
