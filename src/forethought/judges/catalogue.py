@@ -54,9 +54,9 @@ def get_judge(
 
         return rubric_judge(role, replace(options, given=model))
     if Path(name).is_dir():
-        from forethought.judges.trained import trained_judge
+        from forethought.judges.trained import TrainedJudge, load_model
 
-        return trained_judge(Path(name))
+        return TrainedJudge(load_model(Path(name)))
     raise ConfigError(
         f"judge '{name}'",
         "is neither a judge's name nor a folder",

@@ -21,9 +21,8 @@ import yaml
 from forethought.errors import ConfigError
 from forethought.judges.base import Item, Judge, Measure, Verdict, data_text, decided
 from forethought.judges.catalogue import get_judge
-from forethought.judges.labelled import Columns, LabelledItem, labelled_files, truths
+from forethought.judges.labelled import Columns, LabelledItem, labelled_files, shipped_answers, truths
 from forethought.judges.rules import Keywords
-from forethought.judges.shipped import shipped_answers
 from forethought.metrics import Figure, share
 from forethought.records import Record
 

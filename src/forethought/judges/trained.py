@@ -22,10 +22,9 @@ from pydantic import ValidationError
 from forethought import refusal
 from forethought.errors import InputError, reason_of
 from forethought.judges import features
-from forethought.judges.base import Entry, Item, Judge, Measure, Verdict, data_text, judge_the_rest, nothing_said
+from forethought.judges.base import Entry, Item, Measure, Verdict, data_text, judge_the_rest, nothing_said
 from forethought.judges.features import FEATURES_VERSION, PHRASES_FILE, View, featurise
-from forethought.judges.labelled import Columns, labelled_files, truths
-from forethought.judges.shipped import shipped_answers, wrapped
+from forethought.judges.labelled import Columns, labelled_files, shipped_answers, truths, wrapped
 from forethought.manifest import write_json
 from forethought.models.weights import cache_folder, load_or_make
 from forethought.records import Record
@@ -112,26 +111,14 @@ def load_model(folder: Path) -> LinearModel:
     return LinearModel(settings, weights)
 
 
-class SureRules:
-    """Takes the phrase rules at their word where they find a refusal, and is unsure where they find none."""
-
-    name = "rules"
-    measure: Measure = "refused"
-
-    def judge(self, items: Sequence[Item]) -> list[Verdict]:
-        """One verdict an item: refused, or unscored."""
-        found = [refusal.refusal_outcome(item.answer)[0] == "refused" for item in items]
-        return [Verdict(refused=True) if refuses else Verdict(cause=UNSURE) for refuses in found]
-
-
 class TrainedJudge:
-    """A linear model as a judge. What it is unsure of goes to a second judge, else it is unscored."""
+    """A linear model as a judge. What it is unsure of is unscored."""
 
-    def __init__(self, model: LinearModel, second: Judge | None = None) -> None:
-        self.model = model
+    def __init__(self, model: LinearModel, phrases: bool = False) -> None:
+        """With `phrases`, the phrase rules are taken at their word where they find a refusal in what is unsure."""
+        self.model, self.phrases = model, phrases
         self.name = model.settings.name
         self.measure: Measure = model.settings.measure
-        self.second = second
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """One verdict an item, from the answer and the undisguised request alone."""
@@ -139,11 +126,9 @@ class TrainedJudge:
 
     def _decide(self, items: Sequence[Item]) -> list[Verdict]:
         verdicts = [self._verdict(float(probability)) for probability in self.model.probabilities(items)]
-        if self.second is None:
-            return verdicts
-        unsure = [place for place, verdict in enumerate(verdicts) if verdict.cause]
-        for place, verdict in zip(unsure, self.second.judge([items[n] for n in unsure]), strict=True):
-            verdicts[place] = verdict.model_copy(update={"probability": verdicts[place].probability})
+        for place, (item, verdict) in enumerate(zip(items, verdicts, strict=True)):
+            if self.phrases and verdict.cause and refusal.refusal_outcome(item.answer)[0] == "refused":
+                verdicts[place] = Verdict(refused=True, probability=verdict.probability)
         return verdicts
 
     def _verdict(self, probability: float) -> Verdict:
@@ -260,7 +245,7 @@ def train_judge(
 
 
 def _wrapped_copies(lessons: Sequence[Lesson], measure: Measure, seed: int) -> list[Lesson]:
-    """Full answers of labelled files once more, wrapped (`shipped.wrapped`): the label stays."""
+    """Full answers of labelled files once more, wrapped (`labelled.wrapped`): the label stays."""
     rng = random.Random(seed)
     return [
         lesson.model_copy(update={"item": wrapped(lesson.item, rng), "weight": _COPY_WEIGHT})
@@ -324,7 +309,6 @@ def shipped_judge(measure: Measure) -> TrainedJudge:
 
     Of what it is unsure of, it refers to the phrase rules: where they find a refusal, there is one.
     """
-    second = SureRules() if measure == "refused" else None
     lessons = shipped_lessons(measure)
     digest = hashlib.sha256((measure + data_text(PHRASES_FILE)).encode())
     for file in (features.__file__, __file__, refusal.__file__):  # changed code makes another judge
@@ -344,12 +328,7 @@ def shipped_judge(measure: Measure) -> TrainedJudge:
         model.save(part)
         return model
 
-    return TrainedJudge(load_or_make(folder, load, make), second)
-
-
-def trained_judge(folder: Path) -> TrainedJudge:
-    """A judge that `forethought judge train` wrote. Raises InputError where the folder holds none."""
-    return TrainedJudge(load_model(folder))
+    return TrainedJudge(load_or_make(folder, load, make), phrases=measure == "refused")
 
 
 JUDGES = (
