@@ -116,14 +116,14 @@ def test_the_thresholds_count() -> None:
     # Three of their five pieces are shared: similarity .6.
     one, other = _ask("How do I sail boats?"), _ask("How can I sail a boat to the harbour?")
     assert remove_duplicates([one, other])[0] == [one, other]
-    assert remove_duplicates([one, other], within=0.6)[0] == [one]
+    assert list(repeated([one, other], 0.6)) == [1]
     assert remove_duplicates([one], against=[other])[0] == []
-    assert remove_duplicates([one], against=[other], threshold=0.61)[0] == [one]
+    assert contaminated([one], [other], 0.61) == [[]]
 
 
 def test_nothing_in_nothing_out() -> None:
     assert remove_duplicates([]) == ([], {})
-    assert remove_duplicates(iter([_ask("")]), against=[_ask("bread")])[0] == [_ask("")]
+    assert remove_duplicates([_ask("")], against=[_ask("bread")])[0] == [_ask("")]
 
 
 def _distinct(shared: Path, one: str, other: str) -> tuple[int, int]:

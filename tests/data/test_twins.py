@@ -13,7 +13,7 @@ from forethought.data.evolve import load_operators
 from forethought.data.preserve import content_held
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
-from forethought.data.twins import WORDS, twin_of, with_twins
+from forethought.data.teach import TWIN_WORDS, twin_of, with_twins
 from forethought.records import Request, user_request
 from tests.data.styles import evolve
 
@@ -31,9 +31,9 @@ def _all_twins(text: str) -> set[str]:
 
 
 def test_there_are_patterns_enough_and_none_asks_how_the_thing_is_done() -> None:
-    assert len(WORDS.patterns) >= 8
-    assert len(WORDS.support_patterns) >= 8
-    for pattern in (*WORDS.patterns, *WORDS.support_patterns):
+    assert len(TWIN_WORDS.patterns) >= 8
+    assert len(TWIN_WORDS.support_patterns) >= 8
+    for pattern in (*TWIN_WORDS.patterns, *TWIN_WORDS.support_patterns):
         assert pattern.count("{act}") == 1
         assert not re.search(r"(?i)how (?:do i|can i|to|do you|can you|does one) \{act\}", pattern)
         # The verb phrase always hangs on a third person or on a judgement, never on `how` or `ways to`.
@@ -43,7 +43,7 @@ def test_there_are_patterns_enough_and_none_asks_how_the_thing_is_done() -> None
 
 def test_a_twin_is_a_question_about_the_same_act() -> None:
     twins = _all_twins("How do I steal my neighbor's bike?")
-    assert len(twins) == len(WORDS.patterns)
+    assert len(twins) == len(TWIN_WORDS.patterns)
     assert "What are the warning signs that someone is planning to steal their neighbor's bike?" in twins
     assert all("steal their neighbor's bike" in twin for twin in twins)
 
@@ -95,12 +95,12 @@ def test_what_has_no_clean_verb_phrase_has_no_twin(text: str) -> None:
 )
 def test_harm_to_oneself_gets_support_and_no_penalties(text: str) -> None:
     twins = _all_twins(text)
-    assert len(twins) == len(WORDS.support_patterns)
+    assert len(twins) == len(TWIN_WORDS.support_patterns)
     assert not any(re.search(r"law|report|penalt|wrong", twin) for twin in twins)
 
 
 def test_pushing_others_to_harm_themselves_is_not_harm_to_oneself() -> None:
-    assert len(_all_twins("How do I push someone into suicide?")) == len(WORDS.patterns)
+    assert len(_all_twins("How do I push someone into suicide?")) == len(TWIN_WORDS.patterns)
 
 
 def test_a_twin_carries_the_labels_of_a_look_alike() -> None:

@@ -70,17 +70,13 @@ def rules_by_name(request: Request, policy: Policy) -> _Named:
     which a request breaks one or another: which, the name doesn't say. A wide name of
     which a sure rule is part leaves no choice.
     """
-    named = [_named(label, policy) for label in request.categories]
+    # With or without the code before the name: `S10: Hate`, `O9: Privacy Infringement`.
+    bare = [re.sub(r"^\s*[A-Za-z]{0,2}\d+\s*[:.)-]\s*", "", label) for label in request.categories]
+    pairs = zip(request.categories, bare, strict=True)
+    named = [policy.rules_for_category(label) or policy.rules_for_category(name) for label, name in pairs]
     sure = tuple(dict.fromkeys(rules[0] for rules in named if len(rules) == 1))
     wide = [frozenset(rules) for rules in named if len(rules) > 1 and not set(rules) & set(sure)]
     return sure, tuple(dict.fromkeys(wide))
-
-
-def _named(label: str, policy: Policy) -> tuple[str, ...]:
-    """Rules of a name, with or without the code before it (`S10: Hate`, `O9: Privacy Infringement`)."""
-    return policy.rules_for_category(label) or policy.rules_for_category(
-        re.sub(r"^\s*[A-Za-z]{0,2}\d+\s*[:.)-]\s*", "", label)
-    )
 
 
 def best_kind(n_requests: int) -> Kind:
@@ -347,18 +343,17 @@ class EmbeddedFeatures:
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(texts, hidden size). Batches hold texts of one length, so that little is padding."""
-        ids = [self._ids(text) for text in texts]
+        ids = [
+            self._tokenizer(text[:MAX_CHARACTERS], add_special_tokens=False)["input_ids"][:_MAX_TOKENS]
+            or [int(self._tokenizer.eos_token_id)]  # an empty text is its end alone
+            for text in texts
+        ]
         order = sorted(range(len(ids)), key=lambda index: (len(ids[index]), index))
         found = np.zeros((len(ids), int(self._model.config.hidden_size)), dtype=np.float32)
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
             found[batch] = self._means([ids[index] for index in batch])
         return found
-
-    def _ids(self, text: str) -> list[int]:
-        """Tokens of a text; an empty text is its end alone."""
-        ids: list[int] = self._tokenizer(text[:MAX_CHARACTERS], add_special_tokens=False)["input_ids"][:_MAX_TOKENS]
-        return ids or [int(self._tokenizer.eos_token_id)]
 
     def _means(self, batch: list[list[int]]) -> NDArray[np.float32]:
         import torch

@@ -117,15 +117,16 @@ class Neighbour(NamedTuple):
     how: How
 
 
-class _Index:
-    """Sets that can be searched for similar ones: the library's index, of no sets as well (which it refuses)."""
+Search = Callable[[frozenset[str]], Iterable[tuple[int, float]]]
+"""A set to (place of a similar one, similarity), in no particular order."""
 
-    def __init__(self, sets: list[frozenset[str]], function: str, threshold: float) -> None:
-        self._index = _quietly(SearchIndex, sets, function, threshold) if sets else None
 
-    def search(self, one: frozenset[str]) -> list[tuple[int, float]]:
-        """(place of a set, similarity), in no particular order."""
-        return list(_quietly(self._index.query, one)) if self._index is not None else []
+def _index(sets: list[frozenset[str]], function: str, threshold: float) -> Search:
+    """The library's index, of no sets as well, which it refuses."""
+    if not sets:
+        return lambda one: ()
+    index = _quietly(SearchIndex, sets, function, threshold)
+    return lambda one: list(_quietly(index.query, one))
 
 
 def _quietly(call: Callable[..., Any], *values: Any) -> Any:
@@ -144,13 +145,13 @@ class Neighbourhood:
     def __init__(self, collection: Sequence[Pieces], threshold: float) -> None:
         """`threshold` is the Jaccard similarity from which one is found, 0 to 1."""
         self._collection = collection
-        self._index = _Index([one.all for one in collection], "jaccard", threshold)
+        self._search = _index([one.all for one in collection], "jaccard", threshold)
 
     def similar(self, one: Pieces) -> list[Neighbour]:
         """All requests whose pieces are similar enough, the most similar first, then in order."""
         found = [
             Neighbour(number, similarity, "exact" if one.wording == self._collection[number].wording else "near")
-            for number, similarity in self._index.search(one.all)
+            for number, similarity in self._search(one.all)
         ]
         return sorted(found, key=_most_similar_first)
 
@@ -173,10 +174,10 @@ def _most_similar_first(neighbour: Neighbour) -> tuple[bool, float, How, int]:
 
 def _contained(short: Sequence[Pieces], long: Sequence[Pieces]) -> Iterator[tuple[int, int, float]]:
     """(place of the short one, place of a long one that holds it, share of its word pairs held)."""
-    index = _Index([one.pairs for one in long], "containment", CONTAINED)
+    search = _index([one.pairs for one in long], "containment", CONTAINED)
     for place, one in enumerate(short):
         if len(one.words) >= CONTAINED_WORDS:
-            for holder, share in index.search(one.pairs):
+            for holder, share in search(one.pairs):
                 if len(one.pairs) <= len(long[holder].pairs):
                     yield place, holder, share
 
@@ -221,25 +222,20 @@ def repeated(requests: Sequence[Request], threshold: float = WITHIN) -> dict[int
 
 
 def remove_duplicates(
-    requests: Iterable[Request],
-    against: Sequence[Request] = (),
-    threshold: float = THRESHOLD,
-    within: float = WITHIN,
+    requests: Sequence[Request], against: Sequence[Request] = ()
 ) -> tuple[list[Request], Counter[str]]:
-    """Requests that are near no earlier one and none of `against` (the evaluation sets).
+    """(requests that are near no earlier one and none of `against`, the evaluation sets; how many not, by cause).
 
-    `threshold` holds against the evaluation sets, `within` in the set itself. Returns
-    (kept, removed by cause). The first of several near ones is kept.
+    The first of several near ones is kept.
     """
-    rows = list(requests)
     removed: Counter[str] = Counter()
     clean: list[Request] = []
-    for request, matches in zip(rows, contaminated(rows, against, threshold), strict=True):
+    for request, matches in zip(requests, contaminated(requests, against), strict=True):
         if matches:
             removed[f"near an evaluation request ({against[matches[0].number].source})"] += 1
         else:
             clean.append(request)
-    twice = repeated(clean, within)
+    twice = repeated(clean)
     if twice:
         removed["near an earlier request of the set"] += len(twice)
     return [request for row, request in enumerate(clean) if row not in twice], removed
@@ -300,10 +296,7 @@ class OverlapReport(Record):
 
 
 def overlaps(
-    requests: Sequence[Request],
-    evaluation: Mapping[str, Sequence[Request]],
-    threshold: float = THRESHOLD,
-    whole_texts: bool = False,
+    requests: Sequence[Request], evaluation: Mapping[str, Sequence[Request]], whole_texts: bool = False
 ) -> OverlapReport:
     """All pairs of a request and an evaluation request that count as the same.
 
@@ -312,13 +305,13 @@ def overlaps(
     found = {
         name: tuple(
             _overlap(request, tested[match.number], match, whole_texts)
-            for request, matches in zip(requests, contaminated(requests, tested, threshold), strict=True)
+            for request, matches in zip(requests, contaminated(requests, tested), strict=True)
             for match in matches
         )
         for name, tested in evaluation.items()
     }
     return OverlapReport(
-        threshold=threshold,
+        threshold=THRESHOLD,
         within=WITHIN,
         requests=len(requests),
         evaluation={name: len(tested) for name, tested in evaluation.items()},
@@ -333,10 +326,10 @@ def overlaps_of(source: str, evaluation: str, whole_texts: bool = False) -> Over
 
 
 def decontaminate(
-    requests: Sequence[Request], evaluation: Mapping[str, Sequence[Request]], threshold: float = THRESHOLD
+    requests: Sequence[Request], evaluation: Mapping[str, Sequence[Request]]
 ) -> tuple[list[Request], OverlapReport]:
     """(requests near no evaluation request and no earlier one of the set, what was removed because of what)."""
-    report = overlaps(requests, evaluation, threshold)
+    report = overlaps(requests, evaluation)
     clean = [request for request in requests if request.id not in report.contaminated]
     twice = repeated(clean)
     repeats = tuple(_overlap(clean[row], clean[match.number], match, False) for row, match in twice.items())

@@ -192,12 +192,8 @@ def estimate(tasks: Sequence[TeachTask], policy: Policy, settings: CallSettings,
     shared = system * len(tasks)
     asked = shared + sum(tokens_in(user_prompt(task)) for task in tasks)
     written = sum(expected_tokens(task) + settings.thinking_tokens for task in tasks)
+    paper_calls = sum(PAPER_CALLS[bool(task.request.harmful)] for task in tasks)
     return Estimate(
-        calls=len(tasks),
-        input_tokens=asked,
-        shared_tokens=shared,
-        output_tokens=written,
-        cost=cost_of(asked, written, 0, price),
-        paper_calls=sum(PAPER_CALLS[bool(task.request.harmful)] for task in tasks),
-        attempts=settings.attempts,
-    )
+        calls=len(tasks), input_tokens=asked, shared_tokens=shared, output_tokens=written,
+        cost=cost_of(asked, written, 0, price), paper_calls=paper_calls, attempts=settings.attempts,
+    )  # fmt: skip

@@ -87,17 +87,17 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     if name in _ONE_SPLIT:
         rows = _read("shipped/calibration.jsonl" if name == "calibration" else "shipped/rule_examples.jsonl")
     elif name == "trivia":
-        rows = [row for row in _read("shipped/trivia.jsonl") if split in (None, _trivia_split(row["family"]))]
+        rows = _read("shipped/trivia.jsonl")
+        if split is not None:
+            digests = [hashlib.sha256(row["family"].encode()).hexdigest()[:8] for row in rows]
+            splits = ["train" if int(digest, 16) % _TRIVIA_DEV else "dev" for digest in digests]
+            rows = [row for row, own in zip(rows, splits, strict=True) if own == split]
     elif name in _SETS:
         rows = [row for row in _rows() if split in (None, _splits()[row["family"]])]
     else:
         known = [*_SETS, "trivia", *_ONE_SPLIT]
         raise ConfigError(f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join(known)}")
     return [request for row in rows for request in _requests(row) if request.kind in _SETS.get(name, (request.kind,))]
-
-
-def _trivia_split(family: str) -> Split:
-    return "train" if int(hashlib.sha256(family.encode()).hexdigest()[:8], 16) % _TRIVIA_DEV else "dev"
 
 
 def _requests(row: dict[str, Any]) -> list[Request]:

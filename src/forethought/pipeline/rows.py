@@ -16,8 +16,7 @@ from forethought.data.evolve import Operator, apply_style, draw_styles, load_ope
 from forethought.data.preserve import preservation
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, sample, within_budget
-from forethought.data.teach import Answer, Lesson, teach, verify
-from forethought.data.twins import with_twins
+from forethought.data.teach import Answer, Lesson, teach, verify, with_twins
 from forethought.errors import ConfigError, StageError
 from forethought.manifest import file_hash, key_of, write_json
 from forethought.pipeline.recipe import BuildConfig, Recipe
