@@ -21,8 +21,7 @@ from typing import Any
 from gcg import ratio
 from others import given, printed
 
-from forethought.attacks.catalogue import all_attacks, load_suite, suite_attacks
-from forethought.attacks.prepare import Preparation
+from forethought.attacks.catalogue import Preparation, all_attacks, load_suite, suite_attacks
 from forethought.attacks.searches.base import all_searches
 from forethought.attempts.ask import run_suite
 from forethought.attempts.plan import make_plan

@@ -13,8 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from forethought.attacks.catalogue import DIRECT, load_suite, suite_attacks
-from forethought.attacks.prepare import Preparation
+from forethought.attacks.catalogue import DIRECT, Preparation, load_suite, suite_attacks
 from forethought.attempts.ask import judge_run, run_suite
 from forethought.attempts.logs import write_logs
 from forethought.attempts.plan import make_plan

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.base import Attacked, Given, Wanted
-from forethought.attacks.catalogue import all_attacks, attack_request, parse_attack
-from forethought.attacks.prepare import (
+from forethought.attacks.catalogue import (
     ATTACKER_SETTINGS,
     NO_TEXT,
     AskAttacker,
     Preparation,
     Rewrites,
+    all_attacks,
+    attack_request,
     attacker,
+    parse_attack,
     prepare,
 )
 from forethought.attacks.rewritten import EMPTY, REFUSED, TOO_LONG, UNCHANGED, Unfit, read_rewrite
@@ -236,7 +238,7 @@ def test_a_half_written_text_is_asked_for_again_and_a_damaged_one_is_named(tmp_p
 def test_a_killed_writer_loses_no_text_that_it_kept(tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"
     code = (
-        "import sys\nfrom pathlib import Path\nfrom forethought.attacks.prepare import Rewrites\n"
+        "import sys\nfrom pathlib import Path\nfrom forethought.attacks.catalogue import Rewrites\n"
         f"kept = Rewrites(Path({str(file)!r}), 'm')\n"
         "for n in range(10**6):\n    kept.add({f'k{n}': ('poem', 'x' * 50)})\n    print(n, flush=True)\n"
     )

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from forethought.attacks.catalogue import parse_attack
-from forethought.attacks.prepare import Preparation
-from forethought.attempts.ask import run_suite
-from forethought.attempts.budget import Fit, fit, make_plan_in_time, shrink
+from forethought.attacks.catalogue import Preparation, parse_attack
+from forethought.attempts.ask import Fit, fit, make_plan_in_time, run_suite, shrink
 from forethought.attempts.plan import PlanSummary
 from forethought.data.behaviors import Behavior
 from forethought.errors import InputError, ModelError

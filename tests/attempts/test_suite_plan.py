@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from forethought.attacks.base import Attack, Wanted
-from forethought.attacks.catalogue import parse_attack
-from forethought.attacks.prepare import Preparation
+from forethought.attacks.catalogue import Preparation, parse_attack
 from forethought.attacks.rewritten import Unfit
 from forethought.attempts import plan as plan_module
 from forethought.attempts.plan import PLAN_LOCK, make_plan

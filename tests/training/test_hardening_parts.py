@@ -8,8 +8,7 @@ from collections import Counter
 import pytest
 
 from forethought.attacks.base import Attacked, Given
-from forethought.attacks.catalogue import load_suite, parse_attack, seen_in_training, suite_attacks
-from forethought.attacks.prepare import Preparation
+from forethought.attacks.catalogue import Preparation, load_suite, parse_attack, seen_in_training, suite_attacks
 from forethought.attempts.records import Attempt, Judged
 from forethought.chat import encode_completion, encode_prompt
 from forethought.errors import InputError

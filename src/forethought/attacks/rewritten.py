@@ -1,7 +1,7 @@
 """Attacks that an attacker model writes: translation, persuasion, poems, technical terms, tense, training styles.
 
 The same prompt for harmful and harmless requests. A `Rewriter` only says what to ask and how to read the answer; who
-asks is the affair of `prepare.attacker`. A text that can't be had makes an attack *not run*, never a refusal.
+asks is the affair of `catalogue.attacker`. A text that can't be had makes an attack *not run*, never a refusal.
 """
 
 from __future__ import annotations

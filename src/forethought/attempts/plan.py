@@ -20,8 +20,7 @@ from pathlib import Path
 from pydantic import Field
 
 from forethought.attacks.base import Attack, Attacked, Given
-from forethought.attacks.catalogue import DIRECT, apply_attack, parse_attack
-from forethought.attacks.prepare import Preparation, prepare
+from forethought.attacks.catalogue import DIRECT, Preparation, apply_attack, parse_attack, prepare
 from forethought.attacks.rewritten import Unfit
 from forethought.attempts.records import PLAN_FILE, Attempt, Judged, PlannedAttempt
 from forethought.data.behaviors import Behavior

@@ -16,8 +16,7 @@ from forethought.attacks.searches import base as searches
 from forethought.attacks.searches.base import Goal, opening_of
 from forethought.attacks.searches.driver import Parties, run_searches
 from forethought.attacks.searches.outcome import SearchProgress, SearchSettings
-from forethought.attempts.ask import cost_in_all, run_suite
-from forethought.attempts.budget import make_plan_in_time, shrink
+from forethought.attempts.ask import cost_in_all, make_plan_in_time, run_suite, shrink
 from forethought.attempts.plan import PlanSummary, make_plan
 from forethought.errors import ConfigError
 from forethought.evaluation.inputs import AttackSettings, Requests, chosen_attacks, chosen_requests, strata

@@ -13,7 +13,7 @@ from pathlib import Path
 from inspect_ai.model import get_model
 
 from forethought.attacks.base import Attack, Given
-from forethought.attacks.prepare import ATTACKER_SETTINGS, Preparation, Rewrites, attacker
+from forethought.attacks.catalogue import ATTACKER_SETTINGS, Preparation, Rewrites, attacker
 from forethought.attacks.searches.base import Goal, Tools
 from forethought.attacks.searches.models import TextModel, text_model
 from forethought.attacks.templates import read_templates

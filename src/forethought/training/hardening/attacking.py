@@ -22,8 +22,8 @@ from pathlib import Path
 from pydantic import Field
 
 from forethought.attacks.base import Attack, Attacked, Given
+from forethought.attacks.catalogue import Preparation, prepare
 from forethought.attacks.linguistic import augmented
-from forethought.attacks.prepare import Preparation, prepare
 from forethought.attacks.rewritten import Unfit
 from forethought.attacks.searches.base import Goal, Tools, opening_of, parse_method
 from forethought.attacks.searches.driver import Parties, run_searches
