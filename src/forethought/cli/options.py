@@ -31,7 +31,6 @@ Defence = Annotated[
 ]
 TextColumn = Annotated[str | None, typer.Option(help="Column that holds the requests, where the guess is wrong.")]
 Source = Annotated[str, typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME, shipped:SET.")]
-Out = Annotated[Path | None, typer.Option(help="Folder. Default: runs/NAME. Run again to resume.")]
 RunResults = Annotated[Path | None, typer.Option(help="Where the figures go. Default: OUT/results.json.")]
 ShowHarmful = Annotated[bool, typer.Option("--show-harmful", help="Leave harmful texts unredacted.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from forethought.cli import options
 from forethought.cli.terminal import Terminal, console, quiet, say, show_table
 from forethought.errors import ConfigError
+from forethought.records import Record
 from forethought.research import PlanSettings
 
 if TYPE_CHECKING:
@@ -18,35 +19,36 @@ if TYPE_CHECKING:
     from forethought.research.plan import Plan
     from forethought.research.sweep import SweepReport
 
-Results = Annotated[Path | None, typer.Option(help="Where the figures go. Default: beside the page.")]
-PlanOption = Annotated[bool, typer.Option("--plan", help="Show the cells and exit; nothing is run.")]
-Only = Annotated[
-    list[str] | None,
-    typer.Option(help="Do the cells of this defence alone and show nothing; can be given again. For a cluster."),
-]
-SoFar = Annotated[bool, typer.Option("--so-far", help="Report what is done; the rest is listed as missing.")]
-Kept = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of another run of the same file, or of its committed log: cells that are not done here are taken "
-        "from there."
-    ),
-]
 Sets = list[str] | None
 
 
+class Sweeping(Record, use_attribute_docstrings=True):
+    """How many defences are run at once, taken up again and shown."""
+
+    out: Path | None = None
+    """Folder. Default: runs/NAME. Run again to resume."""
+    results: Path | None = None
+    """Where the figures go. Default: beside the page."""
+    plan: bool = False
+    """Show the cells and exit; nothing is run."""
+    only: tuple[str, ...] = ()
+    """Do the cells of this defence alone and show nothing. For a cluster."""
+    so_far: bool = False
+    """Report what is done; the rest is listed as missing."""
+    kept: Path | None = None
+    """Folder of another run of the same file, or of its committed log: cells that are not done here are taken from
+    there."""
+    yes: bool = False
+    """Don't ask what it may cost."""
+
+
+@options.spelled_out(Sweeping)
 def sweep(
     file: Annotated[Path, typer.Argument(help="A sweep (.yaml): bases, methods, seeds, budgets and attacks.")],
-    out: options.Out = None,
-    results: Results = None,
-    plan: PlanOption = False,
+    settings: Sweeping,
     workers: Annotated[
         int, typer.Option(min=1, help="Defences worked on at once, each in a process with its share of cores or GPUs.")
     ] = 1,
-    only: Only = None,
-    so_far: SoFar = False,
-    kept: Kept = None,
-    yes: options.Yes = False,
 ) -> None:
     """Trains and attacks many defences on the same base, rows, budget and requests, and compares them.
 
@@ -64,16 +66,13 @@ def sweep(
     """
     quiet()
     from forethought.research.config import load_sweep
-    from forethought.research.sweep import run_sweep
 
-    chosen, progress = load_sweep(file), Terminal(max_cost=1.0, yes=yes)
-    _shown_or_partly_done(chosen, out, plan, only, kept, progress)
-    _tell(
-        run_sweep(chosen, out, results=results, so_far=so_far, kept=kept, file=file, workers=workers, progress=progress)
-    )
+    _sweep(load_sweep(file), settings, file=file, workers=workers)
 
 
+@options.spelled_out(Sweeping)
 def study(
+    settings: Sweeping,
     file: Annotated[Path, typer.Argument(help="The study, a sweep (.yaml).")] = Path("recipes/study.yaml"),
     benchmark: Annotated[
         Sets,
@@ -92,13 +91,6 @@ def study(
     templates: Annotated[
         Path | None, typer.Option(help="A file of templates of yours, each of which is a style, as [cyan]{request}[/].")
     ] = None,
-    out: options.Out = None,
-    results: Results = None,
-    plan: PlanOption = False,
-    only: Only = None,
-    so_far: SoFar = False,
-    kept: Kept = None,
-    yes: options.Yes = False,
 ) -> None:
     """Compares reasoning with the other defences, on the study's requests or on yours.
 
@@ -118,31 +110,36 @@ def study(
     """
     quiet()
     from forethought.research.config import load_sweep
-    from forethought.research.sweep import asked_otherwise, run_sweep
+    from forethought.research.sweep import asked_otherwise
 
     chosen = asked_otherwise(
         load_sweep(file), benchmark or (), benchmark_harmless or (), benchmark_lookalikes or (), style or (), templates
     )
-    progress = Terminal(max_cost=1.0, yes=yes)
-    _shown_or_partly_done(chosen, out, plan, only, kept, progress)
     # What somebody else asked stands beside the study's own.
-    beside = f"asked-{chosen.evaluate.asks}" if chosen.evaluate.asks else ""
-    _tell(run_sweep(chosen, out, results=results, report_in=beside, so_far=so_far, kept=kept, progress=progress))
+    _sweep(chosen, settings, report_in=f"asked-{chosen.evaluate.asks}" if chosen.evaluate.asks else "")
 
 
-def _shown_or_partly_done(
-    chosen: Sweep, out: Path | None, plan: bool, only: list[str] | None, kept: Path | None, progress: Terminal
-) -> None:
-    """Ends here where the cells are only to be shown, or those of some defences done."""
-    if plan:
+def _sweep(chosen: Sweep, settings: Sweeping, **how: Any) -> None:
+    """Runs it and tells what came of it; where that is wanted, shows the cells alone, or does those of some defences.
+
+    Exits with 1 where it is incomplete.
+    """
+    from forethought.research.sweep import run_defences, run_sweep
+
+    progress = Terminal(max_cost=1.0, yes=settings.yes)
+    if settings.plan:
         _show_cells(chosen)
-        raise typer.Exit
-    if only:
-        from forethought.research.sweep import run_defences
-
-        if kept is not None:
-            raise ConfigError(f"--kept {kept}", "has no use beside --only, which reports nothing", "Leave one out")
-        raise typer.Exit(int(not run_defences(chosen, out, only, progress)))
+        return
+    if settings.only:
+        if settings.kept is not None:
+            place = f"--kept {settings.kept}"
+            raise ConfigError(place, "has no use beside --only, which reports nothing", "Leave one out")
+        raise typer.Exit(int(not run_defences(chosen, settings.out, settings.only, progress)))
+    found = run_sweep(
+        chosen, settings.out, results=settings.results, so_far=settings.so_far, kept=settings.kept, progress=progress,
+        **how,
+    )  # fmt: skip
+    _tell(found)
 
 
 def _tell(found: SweepReport) -> None:
@@ -181,15 +178,12 @@ def _show_cells(chosen: Sweep) -> None:
     show_table(("defence", "base", "seed", "training tokens"), rows, box=None)
 
 
+@options.spelled_out(Sweeping, "out", "results", "so_far", "kept", "yes")
 def ladder(
+    settings: Sweeping,
     folder: Annotated[Path, typer.Argument(help="A folder of sweeps (.yaml), run in the order of their names.")] = Path(
         "recipes/ladder"
     ),
-    out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/FOLDER. Run again to resume.")] = None,
-    results: options.RunResults = None,
-    so_far: SoFar = False,
-    kept: Kept = None,
-    yes: options.Yes = False,
 ) -> None:
     """Changes one thing at a time in a recipe, and shows what each change gave.
 
@@ -204,9 +198,10 @@ def ladder(
     quiet()
     from forethought.research.ladder import ladder_table, load_ladder, run_ladder
 
-    root = out or Path("runs") / folder.resolve().name
-    target = results or root / "results.json"
-    found = run_ladder(load_ladder(folder), root, target, Terminal(max_cost=1.0, yes=yes), so_far, kept)
+    root = settings.out or Path("runs") / folder.resolve().name
+    target = settings.results or root / "results.json"
+    progress = Terminal(max_cost=1.0, yes=settings.yes)
+    found = run_ladder(load_ladder(folder), root, target, progress, settings.so_far, settings.kept)
     console.print(ladder_table(found.steps, found.reference, console.width))
     say(f"Report: {found.page}")
     say(f"Figures: {target}")
