@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from forethought.records import Record
 
 _ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
+_UNSET = operator.not_
+"""Of settings that came later: left out of a dump where they are unset, keys of finished stages and trainings stay."""
 
 
 class EarlyStop(Record):
@@ -37,9 +40,9 @@ class TrainConfig(Record):
     target_modules: tuple[str, ...] = _ALL_LINEAR
     skip_layers: int = Field(default=0, ge=0)
     """So many layers from the bottom stay as they are: no adapter, no backward pass through them."""
-    depth: float = Field(default=1.0, gt=0.0, le=1.0)
+    depth: float = Field(default=1.0, gt=0.0, le=1.0, exclude_if=lambda value: value == 1.0)
     """Share of the layers, from the bottom, that are adapted; those above stay as they are."""
-    initial_noise: float = Field(default=0.0, ge=0.0)
+    initial_noise: float = Field(default=0.0, ge=0.0, exclude_if=_UNSET)
     """Standard deviation of the adapter's second factor to begin with. 0, as is usual, begins with the model as it is:
     where a loss has no slope there, as the cosine with the model's own states, nothing would ever move."""
     learning_rate: float = Field(default=2e-4, gt=0.0)
@@ -53,16 +56,16 @@ class TrainConfig(Record):
     checkpoint_steps: int = Field(default=20, ge=1)
     gradient_checkpointing: bool = False
     seed: int = 0
-    dora: bool = False
+    dora: bool = Field(default=False, exclude_if=_UNSET)
     """Direction and length of each weight are adapted apart (DoRA, arXiv 2402.09353); LoRA alone. About twice the
     adapter's cost."""
-    quantize: Literal["4bit"] | None = None
+    quantize: Literal["4bit"] | None = Field(default=None, exclude_if=_UNSET)
     """Frozen weights kept in four bits (QLoRA's NF4, arXiv 2305.14314); LoRA alone, needs a GPU and bitsandbytes."""
-    packing: bool = False
+    packing: bool = Field(default=False, exclude_if=_UNSET)
     """Rows of a batch stand end to end instead of padded, each attending to itself alone; losses are the same."""
-    early_stop: EarlyStop | None = None
+    early_stop: EarlyStop | None = Field(default=None, exclude_if=_UNSET)
     """None trains to the last step."""
-    trackers: tuple[Tracker, ...] = ()
+    trackers: tuple[Tracker, ...] = Field(default=(), exclude_if=_UNSET)
     """Where losses are sent besides the terminal; nothing is sent anywhere that is not named here."""
 
     @model_validator(mode="after")
@@ -71,20 +74,6 @@ class TrainConfig(Record):
             if value and self.method != "lora":
                 raise ValueError(f"{name} adapts frozen weights, and method: {self.method} freezes none; use lora")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_unset_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Settings that came later are left out at their defaults: keys of finished stages and trainings stay."""
-        held: dict[str, Any] = handler(self)
-        fields = type(self).model_fields
-        return {
-            name: value
-            for name, value in held.items()
-            if name not in _LATER or getattr(self, name) != fields[name].default
-        }
-
-
-_LATER = frozenset({"depth", "initial_noise", "dora", "quantize", "packing", "early_stop", "trackers"})
 
 
 def small_model() -> TrainConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,8 +87,12 @@ class Job:
     title: str = "train"
     """Of those bars."""
     held_out: Sequence[Example] = ()
-    """Examples of no family that the material holds (`families.hold_out`): the method's rows of them tell when to
+    """Examples of no family that the material holds (`held_out.hold_out`): the method's rows of them tell when to
     stop. Empty trains to the last step."""
+
+    def with_method(self, **changed: Any) -> Job:
+        """The job with fields of its method changed."""
+        return dataclasses.replace(self, method=self.method.model_copy(update=changed))
 
 
 Procedure = Callable[[Job, Any], dict[str, float]]

@@ -13,7 +13,6 @@ nothing to refuse.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import re
@@ -140,7 +139,7 @@ def deliberate(job: Job, _: None) -> dict[str, float]:
     material = job.material
     chosen = affordable(material, job.max_tokens)
     if not chosen:  # says so as every method does
-        return train_rows(dataclasses.replace(job, method=job.method.model_copy(update={"procedure": None})))
+        return train_rows(job)
     base = functools.cache(lambda: LocalModel.load(job.base))
     first = chosen[:: max(len(chosen) // TRIED, 1)]
     asked, right = first, _right(job, base, first)
@@ -154,8 +153,7 @@ def deliberate(job: Job, _: None) -> dict[str, float]:
     def taught(given: Material) -> list[TokenRow]:
         return rows if given.examples is material.examples else reasoned(given)  # others are held out
 
-    plain = job.method.model_copy(update={"procedure": None, "rows": taught})
-    counts = train_rows(dataclasses.replace(job, method=plain))
+    counts = train_rows(job.with_method(rows=taught))
     return counts | {"asked": float(len(asked)), "own": float(own), "teacher": float(len(rows) - own)}
 
 

@@ -12,7 +12,6 @@ hold the state itself.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -200,8 +199,7 @@ def train_headed(job: Job, weight: float = HEADS_WEIGHT) -> dict[str, float]:
         inner = job.method.objective(config, n_layers)
         return RuleHeadsObjective(inner, settings.layer, heads.weights, heads.biases, targets, digest, weight)
 
-    plain = job.method.model_copy(update={"procedure": None, "objective": objective})
-    return train_rows(dataclasses.replace(job, method=plain))
+    return train_rows(job.with_method(objective=objective))
 
 
 def _heads(job: Job, prompts: Mapping[tuple[int, ...], Example]) -> Probe:

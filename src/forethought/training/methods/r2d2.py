@@ -13,7 +13,6 @@ tokens is for the harmless rows: what the pool reads comes on top.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -282,8 +281,7 @@ def train_refreshing(job: Job, setting: PoolSetting) -> dict[str, float]:
     def objective(config: TrainConfig, n_layers: int) -> Objective:
         return SuffixObjective(cases, seeded, tokenizer, journal, config.benign_weight)
 
-    plain = job.method.model_copy(update={"procedure": None, "objective": objective})
-    return train_rows(dataclasses.replace(job, method=plain)) | {"pool": float(len(cases))}
+    return train_rows(job.with_method(objective=objective)) | {"pool": float(len(cases))}
 
 
 R2D2 = TrainingMethod(

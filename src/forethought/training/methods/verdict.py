@@ -20,7 +20,6 @@ whose rows and losses are used as they are: the weights of `scot_weighted`, the 
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -190,13 +189,18 @@ class PivotObjective:
 
     def loss(self, model: Any, batch: Batch, step: Step) -> tuple[torch.Tensor, dict[str, float]]:
         """The paired loss plus CPO; a batch without the column has no pivots."""
-        import torch
-
-        rivals = batch.get("rivals", torch.full_like(batch["labels"], IGNORED))
-        out = model(**inputs_of(batch), rivals=rivals, taught_only=True)
+        out, rivals = _with_margins(model, batch)
         taught, values = paired_loss(out.log_probs, out.taught, batch["term"], self.benign_weight, step)
         pivots, value = pivot_loss(out.margins, batch["labels"][:, 1:], rivals[:, 1:], step)
         return taught + self.pivot_weight * pivots, values | {"pivot": value}
+
+
+def _with_margins(model: Any, batch: Batch) -> tuple[Any, torch.Tensor]:
+    """(what the model says of the taught tokens, margins over their rivals included; those rivals)."""
+    import torch
+
+    rivals = batch.get("rivals", torch.full_like(batch["labels"], IGNORED))
+    return model(**inputs_of(batch), rivals=rivals, taught_only=True), rivals
 
 
 def pivot_loss(
@@ -243,8 +247,7 @@ class ConsistencyObjective:
         """The paired loss plus the mean divergence over all pairs of all processes."""
         import torch
 
-        rivals = batch.get("rivals", torch.full_like(batch["labels"], IGNORED))
-        out = model(**inputs_of(batch), rivals=rivals, taught_only=True)
+        out, rivals = _with_margins(model, batch)
         taught, values = paired_loss(out.log_probs, out.taught, batch["term"], self.benign_weight, step)
         found = others_of(batch, step)
         if found is None:
@@ -334,8 +337,7 @@ def combine(job: Job, levers: Levers) -> dict[str, float]:
     """One training with rows and losses of the levers."""
     from forethought.training.run import train_method
 
-    update = {"rows": levers.rows, "procedure": levers.procedure, "procedure_settings": None}
-    return train_method(dataclasses.replace(job, method=job.method.model_copy(update=update)))
+    return train_method(job.with_method(rows=levers.rows, procedure=levers.procedure, procedure_settings=None))
 
 
 WEIGHTED = TrainingMethod(
