@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -232,8 +232,12 @@ def load(
         if not model:
             raise ModelError(name, "names no model of the server", "Write http://HOST:PORT/v1#MODEL")
         name, urls = f"openai-api/server/{model}", (address,)
+    defence = "" if defence == NO_DEFENCE else defence
     if is_served(name, urls) and adapter is None:
-        return _served(name, urls, takes_prefill, _chosen(defence))
+        from forethought.models.servers import Servers, ServerSettings
+
+        servers = Servers(name, urls, ServerSettings(prefill=takes_prefill))
+        return Model(name, _around(defence or "", servers, None), defence=defence or "", paid=not urls)
     if urls or takes_prefill:
         raise ConfigError("base_url" if urls else "takes_prefill", "is for models of a server", "Name PROVIDER/MODEL")
     return _local(name.removeprefix(_LOCAL), Path(adapter) if adapter else None, defence, batch_size, dtype)
@@ -278,40 +282,23 @@ def write_run_model(folder: Path, base: str, weights: Path, defence: str) -> Non
     write_json(folder / MODEL_FILE, held.model_dump(mode="json"))
 
 
-def _served(name: str, urls: Sequence[str], takes_prefill: bool, defence: str) -> Model:
-    from forethought.models.servers import Servers, ServerSettings
-
-    servers = Servers(name, urls, ServerSettings(prefill=takes_prefill))
-    return Model(name, _around(defence, servers, None), defence=defence, paid=not urls)
-
-
 def _local(name: str, adapter: Path | None, defence: str | None, batch_size: int, dtype: DType) -> Model:
     from forethought.models.local import LocalModel
 
     folder = Path(name)
     run = run_model(folder) if folder.is_dir() else None
     if run is None:
-        _check_folder(folder)
+        known = ("config.json", "adapter_config.json", "forethought.json")
+        if folder.is_dir() and not any((folder / file).is_file() for file in known):
+            raise ModelError(folder, "holds no model", "Give a run, a trained folder, a model folder or a .gguf file")
         local, own, weights = LocalModel.load(name, adapter, dtype, batch_size), "", adapter or folder
     else:
         weights = folder / run.weights
         local, own = LocalModel.load(run.base, weights, dtype, batch_size), run.defence.replace(_RUN, str(folder))
         local.name = folder.resolve().name
-    chosen = _chosen(own if defence is None else defence)
+    chosen = own if defence is None else defence
     where = name if adapter is None else f"{name} {adapter}"
     return Model(where, _around(chosen, local, local), local, weights, chosen)
-
-
-def _chosen(defence: str | None) -> str:
-    return "" if defence in (None, NO_DEFENCE) else str(defence)
-
-
-def _check_folder(folder: Path) -> None:
-    """Raises ModelError for a folder that is none of a model."""
-    if folder.is_dir() and not any(
-        (folder / file).is_file() for file in ("config.json", "adapter_config.json", "forethought.json")
-    ):
-        raise ModelError(folder, "holds no model", "Give a run, a trained folder, a model folder or a .gguf file")
 
 
 def _around(spec: str, respondent: Respondent, local: LocalModel | None) -> Respondent:
@@ -332,15 +319,11 @@ def _messages(chat: Chat, system: str | None) -> tuple[Message, ...]:
     if isinstance(chat, str):
         return (*turns, Message(role="user", content=chat))
     for turn in chat:
-        turns.append(turn if isinstance(turn, Message) else _message(turn))
+        try:
+            turns.append(turn if isinstance(turn, Message) else Message.model_validate(dict(turn)))
+        except ValidationError as error:
+            raise InputError(dict(turn), error.errors()[0]["msg"], "A turn has a role and a content") from None
     return tuple(turns)
-
-
-def _message(turn: Mapping[str, Any]) -> Message:
-    try:
-        return Message.model_validate(dict(turn))
-    except ValidationError as error:
-        raise InputError(dict(turn), error.errors()[0]["msg"], "A turn has a role and a content") from None
 
 
 def _reply(found: Response | Failed, policy: Policy, limit: float | None) -> Reply | Failed:

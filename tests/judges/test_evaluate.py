@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, f1_score, roc_auc_score
 
-from forethought.errors import InputError
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.judges.evaluate import auroc_of, brier_of, evaluate, f1_of, kappa_of, reliability, with_interval
 from forethought.judges.known import KnownError, corrected_rate
@@ -173,10 +173,10 @@ def test_a_less_certain_judge_widens_the_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    "numbers", [(0.3, 10, 0.4, 10, 0.5, 10), (1.2, 10, 0.9, 10, 0.9, 10), (0.3, 0, 0.9, 9, 0.9, 9)]
+    "numbers", [(0.3, 10, 0.4, 10, 0.5, 10), (0.3, 10, 1.2, 10, 0.9, 10), (0.3, 10, 0.9, 0, 0.9, 9)]
 )
 def test_what_cannot_be_corrected_is_refused(numbers: tuple[float, int, float, int, float, int]) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(ValidationError):
         _corrected(*numbers)
 
 

@@ -5,17 +5,16 @@ The true rate behind a judge's rate is Rogan and Gladen's, with all three uncert
 
 from __future__ import annotations
 
-import json
 import math
 from functools import lru_cache
-from importlib import resources
 
+from pydantic import Field, model_validator
 from scipy.stats import norm
 
-from forethought.errors import InputError
 from forethought.judges.base import Measure
 from forethought.metrics import Figure
 from forethought.records import Record
+from forethought.yamlfile import shipped_yaml
 
 
 class KnownError(Record):
@@ -25,11 +24,17 @@ class KnownError(Record):
     measure: Measure
     source: str
     """Whose answers and labels; an error measured there says little about answers of another kind."""
-    sensitivity: float
+    sensitivity: float = Field(ge=0, le=1)
     """Share of what people call positive (a refusal, or harmful) that the judge calls so."""
-    n_positive: int
-    specificity: float
-    n_negative: int
+    n_positive: int = Field(ge=1)
+    specificity: float = Field(ge=0, le=1)
+    n_negative: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _tells_something(self) -> KnownError:
+        if self.sensitivity + self.specificity <= 1:
+            raise ValueError("the judge is no better than chance: nothing can be corrected by its error")
+        return self
 
     def __str__(self) -> str:
         return (
@@ -40,8 +45,7 @@ class KnownError(Record):
 
 @lru_cache(maxsize=1)
 def _known() -> tuple[KnownError, ...]:
-    file = resources.files("forethought").joinpath("judges/known_errors.json")
-    return tuple(KnownError.model_validate(row) for row in json.loads(file.read_text(encoding="utf-8")))
+    return shipped_yaml("judges/known_errors.json", tuple[KnownError, ...])
 
 
 def known_error(judge: str, measure: Measure) -> KnownError | None:
@@ -66,28 +70,9 @@ def corrected_rate(raw: float, n: int, error: KnownError) -> Figure:
 
     `raw` is the judge's share of positives among `n` answers; its error was measured on answers that people labelled,
     from a source like the one that is corrected: taken elsewhere, it corrects nothing. The interval is Lang and
-    Reiczigel's (2014), a delta method on adjusted counts that covers near 0 and 1 too. Raises
-    InputError where the judge does no better than chance, so that nothing can be corrected.
+    Reiczigel's (2014), a delta method on adjusted counts that covers near 0 and 1 too.
     """
-    sensitivity, specificity = error.sensitivity, error.specificity
-    for name, value in (("raw", raw), ("sensitivity", sensitivity), ("specificity", specificity)):
-        if not 0 <= value <= 1:
-            raise InputError(f"{name} {value}", "is not a share", "Give a number from 0 to 1")
-    if min(n, error.n_positive, error.n_negative) < 1:
-        raise InputError(f"n {n}, {error.n_positive}, {error.n_negative}", "rests on no answers", "Give counts above 0")
-    youden = sensitivity + specificity - 1
-    if youden <= 0:
-        raise InputError(
-            f"sensitivity {sensitivity:g}, specificity {specificity:g}",
-            "the judge is no better than chance",
-            "Use another judge",
-        )
-    value = _clip((raw + specificity - 1) / youden)
-    low, high = _interval(raw, n, error)
-    return Figure(value=value, low=min(low, value), high=max(high, value), n=n)
-
-
-def _interval(raw: float, n: int, error: KnownError) -> tuple[float, float]:
+    value = _clip((raw + error.specificity - 1) / (error.sensitivity + error.specificity - 1))
     z = float(norm.ppf(0.975))
     share, size = (n * raw + z * z / 2) / (n + z * z), n + z * z
     n_positive, n_negative = error.n_positive + 2, error.n_negative + 2
@@ -95,13 +80,13 @@ def _interval(raw: float, n: int, error: KnownError) -> tuple[float, float]:
     spec = (error.n_negative * error.specificity + 1) / n_negative
     youden = sens + spec - 1
     if youden <= 0:
-        return 0.0, 1.0
+        return Figure(value=value, low=0.0, high=1.0, n=n)
     centre = (share + spec - 1) / youden
     var_sens, var_spec = sens * (1 - sens) / n_positive, spec * (1 - spec) / n_negative
     shift = 2 * z * z * (centre * var_sens - (1 - centre) * var_spec)
     spread = math.sqrt(share * (1 - share) / size + centre * centre * var_sens + (1 - centre) ** 2 * var_spec)
     middle, half = centre + shift, z * spread / youden
-    return _clip(middle - half), _clip(middle + half)
+    return Figure(value=value, low=min(_clip(middle - half), value), high=max(_clip(middle + half), value), n=n)
 
 
 def _clip(value: float) -> float:

@@ -59,8 +59,7 @@ class ForethoughtAPI(ModelAPI):
         """`local` is a model already loaded; else `model_name` (and `adapter`) are loaded."""
         super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
         self._local = local
-        # Loaded at the first request: inspect also builds providers only to look a name up.
-        self._load = functools.partial(_load, model_name, Path(adapter) if adapter else None, dtype, batch_size)
+        self._adapter, self._dtype, self._batch_size = Path(adapter) if adapter else None, dtype, batch_size
         self._waiting: list[tuple[Conversation, int, asyncio.Future[Response]]] = []
         self._turn = asyncio.Lock()
 
@@ -107,15 +106,11 @@ class ForethoughtAPI(ModelAPI):
 
     def _reply(self, conversations: Sequence[Conversation], limit: int) -> list[Response | Failed]:
         if self._local is None:
-            self._local = self._load()
+            # At the first request: torch takes seconds to import, and inspect also builds providers to look a name up.
+            from forethought.models.local import LocalModel
+
+            self._local = LocalModel.load(self.model_name, self._adapter, self._dtype, self._batch_size)
         return self._local.reply(conversations, limit)
-
-
-def _load(model_name: str, adapter: Path | None, dtype: Any, batch_size: int) -> LocalModel:
-    # torch takes seconds to import, and inspect loads this module to look up any provider's name.
-    from forethought.models.local import LocalModel
-
-    return LocalModel.load(model_name, adapter, dtype, batch_size)
 
 
 def _conversation(chat: Sequence[ChatMessage], think_budget: int | None) -> Conversation:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from forethought.errors import ModelError
+from forethought.manifest import write_json
 from forethought.policy import Policy
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
@@ -63,6 +64,4 @@ def settings_if_any(folder: Path) -> Settings | None:
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Writes the settings beside a trained model, replacing the file in one step."""
-    part = folder / f"{SETTINGS_FILE}.part"
-    part.write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    part.replace(folder / SETTINGS_FILE)
+    write_json(folder / SETTINGS_FILE, settings.model_dump(mode="json"))
