@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from forethought.measure.probe import Probe, ProbeSettings
-from forethought.measure.probe_fit import (
+from forethought.measure.probe import (
+    Probe,
+    ProbeSettings,
     RuleFit,
     choose_layer,
     fit_classes,

@@ -13,8 +13,7 @@ from forethought.defences.base import Means
 from forethought.defences.catalogue import make_defence
 from forethought.defences.fusion import FusionSettings, fit_fusion, intent_requests
 from forethought.measure.calibrate import KINDS, Calibration, threshold_on
-from forethought.measure.probe import load_probe
-from forethought.measure.probe_fit import FitSettings, fit_probe
+from forethought.measure.probe import FitSettings, fit_probe, load_probe
 from forethought.models.conversation import Conversation, Respondent, Response
 from forethought.models.local import LocalModel
 from forethought.models.settings import read_settings, write_settings

@@ -15,7 +15,7 @@ from forethought.attacks.catalogue import DIRECT, parse_attack
 from forethought.data.dedupe import jaccard, pieces
 from forethought.data.teach import intent_of
 from forethought.errors import InputError, ModelError
-from forethought.measure.probe_fit import Labels, choose_layer, fit_head
+from forethought.measure.probe import Labels, choose_layer, fit_head
 from forethought.metrics import Figure, auroc, mean_of_shares, mean_value, share
 from forethought.models.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.records import Record
