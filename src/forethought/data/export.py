@@ -125,10 +125,10 @@ def _row(kind: Kind, example: Example, text: str) -> Row:
     if kind == "messages":  # as TRL, Axolotl and most fine-tuning services read it
         return {"messages": [*messages, answer]} | complete
     if kind == "parquet":  # what is known of the conversation in columns of its own
-        known = {"rules": list(example.reasoning.violated), "verdict": example.reasoning.verdict}
-        known |= {"intent": example.reasoning.intent, "operator": request.operator, "source": request.source}
-        whole = {"id": request.id, "messages": [*messages, answer], "harmful": request.harmful}
-        return whole | known | {"answer": example.answer} | complete
+        thought = example.reasoning
+        known: Row = {"rules": list(thought.violated), "verdict": thought.verdict, "intent": thought.intent}
+        known |= {"operator": request.operator, "source": request.source, "answer": example.answer}
+        return {"id": request.id, "messages": [*messages, answer], "harmful": request.harmful} | known | complete
     system, turns = _turns(example)
     if kind == "sharegpt":  # as Axolotl and LLaMA-Factory read it
         said = [{"from": _ROLES[turn.role], "value": turn.content} for turn in turns]

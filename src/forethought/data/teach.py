@@ -13,7 +13,6 @@ import hashlib
 import random
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from pydantic import Field
 
@@ -181,7 +180,7 @@ SUPPORT = re.compile(
 """Help to seek: what a supportive refusal names. In English."""
 
 
-class Dropped(NamedTuple):
+class Dropped(Record):
     """A row that must not be trained on, and why."""
 
     example: Example
@@ -260,7 +259,7 @@ def verify(
 ) -> tuple[list[Example], list[Dropped]]:
     """(rows that pass, rows dropped with their causes)."""
     judged = [(example, fault(example, policy, fmt, detail)) for example in examples]
-    dropped = [Dropped(example, cause) for example, cause in judged if cause is not None]
+    dropped = [Dropped(example=example, cause=cause) for example, cause in judged if cause is not None]
     return [example for example, cause in judged if cause is None], dropped
 
 
