@@ -137,16 +137,17 @@ def parse(text: str, policy: Policy) -> Parsed:
     if not marked:
         return Parsed(reasoning=None, reasoning_text="", answer=text.strip(), cause="no reasoning in the text")
     decisions = {match.lower() for match in _VERDICT.findall(body)}
-    if not decisions:
-        return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause="no verdict in the reasoning")
-    if len(decisions) > 1:
-        return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause="two verdicts that disagree")
     decision: Decision = "refuse" if "refuse" in decisions else "comply"
     findings = _findings(body, policy, decision)
-    if decision == "comply" and any(finding.violated for finding in findings):
-        return Parsed(
-            reasoning=None, reasoning_text=body, answer=answer, cause="complies against a rule it found broken"
-        )
+    cause = ""
+    if not decisions:
+        cause = "no verdict in the reasoning"
+    elif len(decisions) > 1:
+        cause = "two verdicts that disagree"
+    elif decision == "comply" and any(finding.violated for finding in findings):
+        cause = "complies against a rule it found broken"
+    if cause:
+        return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause=cause)
     reasoning = SafetyReasoning(intent=stated_intent(body), findings=findings, verdict=decision)
     return Parsed(reasoning=reasoning, reasoning_text=body, answer=answer)
 
@@ -158,8 +159,7 @@ def stated_intent(text: str) -> str:
 
 
 def _split(text: str) -> tuple[str, str, bool]:
-    for fmt in ("think", "paper"):
-        opening, closing = markers("think" if fmt == "think" else "paper")
+    for opening, closing in (markers("think"), markers("paper")):
         ends = list(_CLOSINGS[closing].finditer(text))
         if ends:
             body, answer = text[: ends[-1].start()], text[ends[-1].end() :]

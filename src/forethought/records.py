@@ -90,15 +90,16 @@ class Request(Record):
     @property
     def undisguised(self) -> Request:
         """The request as it was before it was restyled; one that never was stays as it is."""
-        last = Message(role="user", content=self.plain)
-        return self.model_copy(update={"messages": (*self.messages[:-1], last), "operator": None, "seed_text": None})
+        return self.said(self.plain, operator=None, seed_text=None)
 
     def restyled(self, text: str, operator: str) -> Request:
         """The same request in another style, which remembers what is really asked."""
+        return self.said(text, operator=operator, seed_text=self.plain)
+
+    def said(self, text: str, **changes: str | None) -> Request:
+        """The same with another last user turn, and other values of fields."""
         last = Message(role="user", content=text)
-        return self.model_copy(
-            update={"messages": (*self.messages[:-1], last), "operator": operator, "seed_text": self.plain}
-        )
+        return self.model_copy(update={"messages": (*self.messages[:-1], last), **changes})
 
 
 def user_request(text: str, **fields: object) -> Request:

@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -319,31 +319,18 @@ def framed(template: str, text: str, **values: Any) -> str:
     return fill(template, {"request": sentence(text), "phrase": phrase(text), **values})
 
 
-def _by_template(template: str) -> Transform:
-    return by_rule(lambda text, rng, options: framed(template, text))
-
-
 @lru_cache(maxsize=1)
 def shipped_operators() -> dict[str, Operator]:
     """The training operators that ship with the project, by name."""
     return load_operators()
 
 
-def _by_operator(name: str) -> Transform:
-    """An attack that is one of the training operators: its rule and templates."""
-
-    def transform(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
-        return attacked.said(shipped_operators()[name].apply(attacked.request, rng).text)
-
-    return transform
-
-
 class Family(Record):
     """A YAML file beside the code of a family of attacks or of a search: what they are, their texts and tables."""
 
     attacks: tuple[dict[str, Any], ...] = ()
-    """Fields of `Attack`. `template` (a text around the request) or `operator` (a training style's name) says what it
-    does; without either the family's code has a function of its name."""
+    """Fields of `Attack`. `template` (a text around the request, with places for its options) or `operator` (a training
+    style's name) says what it does; without either the family's code has a function of its name."""
     searches: tuple[dict[str, Any], ...] = ()
     """Fields of `Method`; options under `more` come behind the others."""
     parameters: tuple[dict[str, Any], ...] = ()
@@ -363,13 +350,21 @@ class Family(Record):
         """The attacks, each with its function."""
         made = []
         for row in self.attacks:
-            fields = dict(row)
-            template, operator = fields.pop("template", None), fields.pop("operator", None)
-            if template is not None:
-                fields["transform"] = _by_template(template)
-            elif operator is not None:
-                fields["transform"] = _by_operator(operator)
+            fields = {key: value for key, value in row.items() if key not in ("template", "operator")}
+            if "template" in row:
+                fields["transform"] = by_rule(partial(_from_template, row["template"]))
+            elif "operator" in row:
+                fields["transform"] = partial(_by_operator, row["operator"])
             else:
-                fields["transform"] = functions[fields["name"]]
+                fields["transform"] = functions[row["name"]]
             made.append(Attack(**fields))
         return made
+
+
+def _from_template(template: str, text: str, rng: random.Random, options: Options) -> str:
+    return framed(template, text, **options)
+
+
+def _by_operator(name: str, attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
+    """An attack that is one of the training operators: its rule and templates."""
+    return attacked.said(shipped_operators()[name].apply(attacked.request, rng).text)

@@ -25,7 +25,7 @@ from forethought.attacks.searches.base import parse_method
 from forethought.attacks.templates import read_templates
 from forethought.errors import ConfigError
 from forethought.extensions import by_name, listed
-from forethought.models.callspec import Call, CallProgress, CallSettings, Reject
+from forethought.models.callspec import Call, CallSettings, Reject
 from forethought.models.conversation import Able
 from forethought.records import Record, Request
 from forethought.store import Store, locked, read_store
@@ -224,12 +224,14 @@ def unmet(attack: Attack, files: Collection[str]) -> tuple[str, ...]:
 
 def why_not(attack: Attack, attacker: bool, prefill: bool, budget: bool, files: Collection[str]) -> str:
     """Why an attack can't be run here, or empty. `files`: the attacks whose local file is named."""
-    if "attacker" in attack.needs and not attacker:
-        return "needs an attacker model"
-    if "prefill" in attack.needs and not prefill:
-        return "needs a model whose turn can be prefilled"
-    if "budget" in attack.needs and not budget:
-        return "needs a model whose thought can be cut"
+    others = {
+        "attacker": (attacker, "an attacker model"),
+        "prefill": (prefill, "a model whose turn can be prefilled"),
+        "budget": (budget, "a model whose thought can be cut"),
+    }
+    for need, (there, what) in others.items():
+        if need in attack.needs and not there:
+            return f"needs {what}"
     for part in attack.parts or (attack,):
         name = part.name.split(":")[0]
         if "file" in part.needs and name not in files:
@@ -335,12 +337,7 @@ _SAY = {
 }
 
 
-def attacker(
-    model: str | Model,
-    journal: Path,
-    settings: CallSettings = ATTACKER_SETTINGS,
-    on_progress: Callable[[CallProgress], None] | None = None,
-) -> AskAttacker:
+def attacker(model: str | Model, journal: Path, settings: CallSettings = ATTACKER_SETTINGS) -> AskAttacker:
     """Asks a model through the one runner of model calls: concurrent, journalled, in bounded time.
 
     What is given raises ModelError when the model never answers at all.
@@ -355,7 +352,7 @@ def attacker(
             text = read_rewrite(answer, by_key[key].original, by_key[key].changes_words)
             return Reject(text.cause, _SAY.get(text.cause, "")) if isinstance(text, Unfit) else text
 
-        found = ask_model(model, calls, journal, settings, read, None, on_progress)
+        found = ask_model(model, calls, journal, settings, read)
         return {key: Unfit(one.cause) if isinstance(one, Reject) else one for key, one in found.items()}
 
     return ask

@@ -32,6 +32,7 @@ _LOOKALIKES = _FAMILY.tables["lookalikes"]
 _INVISIBLE = "\u200b\u200c\u200d\u2060"
 """Zero-width space, non-joiner, joiner and word joiner."""
 _VOWELS = "aeiouAEIOU"
+_FULL_WIDTH = {ord(" "): "\u3000", **{code: chr(code + 0xFEE0) for code in range(ord("!"), ord("~") + 1)}}
 
 
 def caesar(text: str, shift: int) -> str:
@@ -64,13 +65,6 @@ def pig_latin(text: str) -> str:
         return word[start:] + "-" + word[:start] + "ay"
 
     return re.sub(r"[A-Za-z]+", moved, text)
-
-
-def full_width(text: str) -> str:
-    """ASCII signs as their full-width forms."""
-    return "".join(
-        "\u3000" if sign == " " else chr(ord(sign) + 0xFEE0) if "!" <= sign <= "~" else sign for sign in text
-    )
 
 
 def lookalikes(text: str, rng: random.Random, options: Options) -> str:
@@ -194,7 +188,7 @@ _CIPHERS: dict[str, Callable[[str, Options], str]] = {
 _OTHERS: dict[str, Change] = {
     "homoglyphs": lookalikes,
     "zero_width": zero_width,
-    "full_width": lambda text, rng, options: full_width(text),
+    "full_width": lambda text, rng, options: text.translate(_FULL_WIDTH),
     "ascii_art": ascii_art,
     "payload_splitting": payload_split,
     "code_attack": code_attack,

@@ -72,31 +72,32 @@ _THIRD = _FAMILY.tables["third_person"]
 
 def past(text: str) -> str:
     """The request as a question about the past."""
-    return _moved(text, "did people", {"is": "was", "are": "were"}, "in the past")
+    be = {"is": "was", "are": "were"}
+    return _moved(text, "did people", be, "in the past") or (
+        f"People once asked this: {sentence(text)} What was the answer in the past?"
+    )
 
 
 def future(text: str) -> str:
     """The request as a question about the future."""
-    return _moved(text, "will people", {"is": "will be", "are": "will be"}, "in the future")
+    return _moved(text, "will people", {}, "in the future") or (
+        f"People will one day ask this: {sentence(text)} What will be the answer in the future?"
+    )
 
 
 def _moved(text: str, helper: str, be: dict[str, str], when: str) -> str:
+    """The request in another tense; empty where no rule knows how it begins."""
     said = " ".join(text.split()).rstrip(".?! ")
     if asked := _HOW.match(said):
         return f"{asked[1].capitalize()} {helper} {_third(asked[2])} {when}?"
     if told := _TELL.match(said):
         return f"How {helper} {_third(told[1])} {when}?"
     if state := _BE.match(said):
-        verb = be[state[2].lower()]
-        if verb == "will be":  # the subject's end is unknown, so `will be` can't stand behind it
+        if not be:  # the subject's end is unknown, so `will be` can't stand behind it
             return f"In the future, {state[1].lower()} {_third(phrase(state[2]))} {_third(state[3])} going to be?"
-        return f"{state[1].capitalize()} {verb} {_third(state[3])} {when}?"
-    if order := _IMPERATIVE.match(said):
-        return f"How {helper} {_third(phrase(order[1]))} {when}?"
-    return (
-        f"People {'once asked' if helper == 'did people' else 'will one day ask'} this: {sentence(text)} "
-        f"What {'was' if helper == 'did people' else 'will be'} the answer {when}?"
-    )
+        return f"{state[1].capitalize()} {be[state[2].lower()]} {_third(state[3])} {when}?"
+    order = _IMPERATIVE.match(said)
+    return f"How {helper} {_third(phrase(order[1]))} {when}?" if order else ""
 
 
 def _third(words: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from forethought.attacks.base import Attacked, Family, Given, Options, Transform, fill, framed
+from forethought.attacks.base import Attacked, Family, Given, Options, Transform, by_rule, fill, framed
 from forethought.data.evolve import phrase, sentence
 from forethought.reasoning import SafetyReasoning, markers, render
 
@@ -55,22 +55,9 @@ def _thought(attacked: Attacked, rng: random.Random, given: Given) -> str:
     return render(reasoning, given.policy, given.format, seed=rng.randrange(2**31))
 
 
-def _empty(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
-    opening, closing = markers(given.format)
-    return attacked.opened(f"{opening}\n\n{closing}\n\n")
-
-
 def _short(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
     opening, closing = markers(given.format)
     return attacked.opened(fill(_TEXTS["less_thinking"], {"opening": opening, "closing": closing}))
-
-
-def _comply(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
-    return attacked.opened(_thought(attacked, rng, given))
-
-
-def _answer(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
-    return attacked.opened(str(options["text"]))
 
 
 def _closing_tag(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
@@ -102,11 +89,6 @@ def _withdrawn(attacked: Attacked, rng: random.Random, options: Options, given: 
     return attacked.said(framed(_TEXTS["policy_withdrawn"], attacked.text.strip(), **values))
 
 
-def _hijack(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
-    puzzle = worked_puzzle(rng, int(options["lines"]))
-    return attacked.said(framed(_TEXTS["cot_hijacking"], attacked.text.strip(), puzzle=puzzle))
-
-
 def _budget(attacked: Attacked, rng: random.Random, options: Options, given: Given) -> Attacked:
     return attacked.model_copy(update={"think_budget": int(options["tokens"])})
 
@@ -117,15 +99,19 @@ def _overthink(attacked: Attacked, rng: random.Random, options: Options, given: 
 
 
 _FUNCTIONS: dict[str, Transform] = {
-    "empty_thinking": _empty,
+    "empty_thinking": lambda attacked, rng, options, given: attacked.opened("\n\n".join((*markers(given.format), ""))),
     "less_thinking": _short,
-    "comply_thinking": _comply,
-    "answer_prefill": _answer,
+    "comply_thinking": lambda attacked, rng, options, given: attacked.opened(_thought(attacked, rng, given)),
+    "answer_prefill": lambda attacked, rng, options, given: attacked.opened(str(options["text"])),
     "closing_tag": _closing_tag,
     "fake_turn": _fake_turn,
     "h_cot": _h_cot,
     "policy_withdrawn": _withdrawn,
-    "cot_hijacking": _hijack,
+    "cot_hijacking": by_rule(
+        lambda text, rng, options: framed(
+            _TEXTS["cot_hijacking"], text, puzzle=worked_puzzle(rng, int(options["lines"]))
+        )
+    ),
     "budget_cut": _budget,
     "overthink": _overthink,
 }

@@ -106,10 +106,6 @@ def _distractors(text: str, rng: random.Random, options: Options) -> str:
     return framed(_FAMILY.texts["distractors"], text, before=before, after=after, last=last)
 
 
-def _inception(text: str, rng: random.Random, options: Options) -> str:
-    return framed(_FAMILY.texts["deep_inception"], text, **options)
-
-
 def demonstrations(shots: int, rng: random.Random) -> list[tuple[str, str]]:
     """So many harmless questions, each with an answer that complies; sums follow when the questions are used up.
 
@@ -132,16 +128,13 @@ def _few_shot(attacked: Attacked, rng: random.Random, options: Options, given: G
 
 
 def _many_shot(text: str, rng: random.Random, options: Options) -> str:
-    shown = [
-        f"Human: {question}\nAssistant: {answer}" for question, answer in demonstrations(int(options["shots"]), rng)
-    ]
-    return "\n\n".join([*shown, f"Human: {text}\nAssistant:"])
+    shown = demonstrations(int(options["shots"]), rng)
+    return "".join(f"Human: {one}\nAssistant: {answer}\n\n" for one, answer in shown) + f"Human: {text}\nAssistant:"
 
 
 ATTACKS = _FAMILY.made(
     {
         "distractors": by_rule(_distractors),
-        "deep_inception": by_rule(_inception),
         "few_shot": _few_shot,
         "many_shot": by_rule(_many_shot),
         "templates": _from_file,

@@ -376,30 +376,26 @@ def make_plan_in_time(
         kept = shrink(harmful, n_harmful, how.seed, by), shrink(harmless, n_harmless, how.seed, by)
         return make_plan(folder, attacks, *kept, replace(how, able=respondent.able))
 
-    def run() -> RunCounts:
-        return run_suite(folder, respondent, max_answer_tokens, on_progress)
+    def pilot(n_harmful: int, n_harmless: int) -> tuple[PlanSummary, RunCounts]:
+        return plan(n_harmful, n_harmless), run_suite(folder, respondent, max_answer_tokens, on_progress)
 
     ids = [[behavior.request.id for behavior in side] for side in (harmful, harmless)]
     told = key_of([[one.name for one in attacks], ids, how.seed, seconds, by, max_answer_tokens, respondent.name])
     chosen = _decided(folder, told)
     if chosen is None:
-        chosen = _measured((len(harmful), len(harmless)), seconds, plan, run, respondent.name)
+        chosen = _measured((len(harmful), len(harmless)), seconds, pilot, respondent.name)
         write_json(folder / BUDGET_FILE, {"inputs": told, "fit": chosen.model_dump(mode="json"), "says": str(chosen)})
     return plan(chosen.harmful, chosen.harmless), chosen
 
 
 def _measured(
-    whole: tuple[int, int],
-    seconds: float,
-    plan: Callable[[int, int], PlanSummary],
-    run: Callable[[], RunCounts],
-    model: str,
+    whole: tuple[int, int], seconds: float, pilot: Callable[[int, int], tuple[PlanSummary, RunCounts]], model: str
 ) -> Fit:
     """What fits, by the rate of a plan that is doubled until the rate can be told."""
     size, spent, asked = 1, 0.0, 0
     while True:
         sides = min(size, whole[0]), min(size, whole[1])
-        summary, counts = plan(*sides), run()
+        summary, counts = pilot(*sides)
         spent, asked = spent + counts.seconds, asked + counts.answered
         if counts.failed or counts.stopped or not (counts.answered or counts.reused):
             if not counts.answered:

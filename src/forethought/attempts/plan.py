@@ -30,7 +30,7 @@ from forethought.data.sources import sample
 from forethought.errors import ConfigError
 from forethought.manifest import write_json
 from forethought.models.conversation import Able
-from forethought.records import Message, Record, Request, user_request, write_jsonl
+from forethought.records import Record, Request, user_request, write_jsonl
 from forethought.store import locked
 
 SUMMARY_FILE = "plan.json"
@@ -178,7 +178,7 @@ def _rows(
                 requests = [one.request.model_copy(update={"harmful": side == "harmful"}) for one in chunk]
                 # An attack restyles the request without the text that it is about.
                 bare = [
-                    _with_last(request, one.asked) if one.context else request
+                    request.said(one.asked) if one.context else request
                     for one, request in zip(chunk, requests, strict=True)
                 ]
                 made = prepare(attack, bare, how)
@@ -204,13 +204,8 @@ def _placed(behavior: Behavior, attacked: Attacked) -> Request:
     it is what a judge reads, and what the styles of one behaviour share."""
     if not behavior.context:
         return attacked.request
-    request = _with_last(attacked.request, behavior.placed(attacked.text))
-    return request.model_copy(update={"seed_text": behavior.request.plain if attacked.lineage else None})
-
-
-def _with_last(request: Request, text: str) -> Request:
-    last = Message(role="user", content=text)
-    return request.model_copy(update={"messages": (*request.messages[:-1], last)})
+    seed = behavior.request.plain if attacked.lineage else None
+    return attacked.request.said(behavior.placed(attacked.text), seed_text=seed)
 
 
 def _id(*parts: str) -> str:

@@ -206,17 +206,15 @@ def parse_method(spec: str) -> Method:
 
 def why_not(method: Method, tools: Tools, attacker: bool, evaluator: bool) -> str:
     """Why a search can't be run here, or empty."""
-    if "gradients" in method.needs and tools.model is None:
-        return "needs the model's weights"
-    if "log_probs" in method.needs and not tools.able.log_probs:
-        return "needs a model that tells log-probabilities"
-    if "attacker" in method.needs and not attacker:
-        return "needs an attacker model"
-    if "evaluator" in method.needs and not evaluator:
-        return "needs an evaluator model"
-    if "templates" in method.needs and not tools.templates:
-        return "needs a local file of templates"
-    return ""
+    needs = {
+        "gradients": (tools.model is not None, "the model's weights"),
+        "log_probs": (tools.able.log_probs, "a model that tells log-probabilities"),
+        "attacker": (attacker, "an attacker model"),
+        "evaluator": (evaluator, "an evaluator model"),
+        "templates": (bool(tools.templates), "a local file of templates"),
+    }
+    missing = [what for need, (there, what) in needs.items() if need in method.needs and not there]
+    return f"needs {missing[0]}" if missing else ""
 
 
 def opening_of(request: Request) -> str:
