@@ -165,10 +165,19 @@ def _differences(row: SweepRow, ending: str) -> dict[str, Figure]:
 def ladder_table(steps: Sequence[Step], reference: str, width: int | None = None) -> Table:
     """The table, the steps in the order given; those that are missing are told below it. `width` is the terminal's."""
     wide = (Console().width if width is None else width) >= WIDE
+    reasons: dict[str, list[str]] = {}
+    for step in steps:
+        if step.missing:
+            reasons.setdefault(step.missing, []).append(step.defence)
+    gained = (
+        f"Gain: AUROC over unseen styles minus that of {reference}, on the same requests, with its 95 % interval, not"
+        " corrected for the number of steps."
+    )
+    caption = "\n".join([gained, *(f"Missing ({why}): {', '.join(names)}." for why, names in reasons.items())])
     columns = [(name, heading) for name, heading in TITLES.ladder_table.items() if wide or name in _NARROW]
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), caption_justify="left", caption_style="dim",
-        caption=_caption(steps, reference),
+        caption=caption,
     )  # fmt: skip
     table.add_column("step", overflow="fold")
     for _, heading in columns:
@@ -184,19 +193,6 @@ def ladder_table(steps: Sequence[Step], reference: str, width: int | None = None
             told = Text(gain(over), style=_STYLES[0 if over is None else sign_of(over)])
             table.add_row(step.defence, *cells, told, *([step.why] if wide else []))
     return table
-
-
-def _caption(steps: Sequence[Step], reference: str) -> str:
-    """What the gain is, and the steps that are missing by their reason."""
-    reasons: dict[str, list[str]] = {}
-    for step in steps:
-        if step.missing:
-            reasons.setdefault(step.missing, []).append(step.defence)
-    gained = (
-        f"Gain: AUROC over unseen styles minus that of {reference}, on the same requests, with its 95 % interval, not"
-        " corrected for the number of steps."
-    )
-    return "\n".join([gained, *(f"Missing ({why}): {', '.join(names)}." for why, names in reasons.items())])
 
 
 def known(figure: Figure | None) -> bool:

@@ -1,23 +1,17 @@
-"""Writes what a finished sweep found: rows, log, figures with what made them, and a page with which of the defences'
-differences can be told."""
+"""The page of a sweep: its figures, and which of the defences' differences can be told."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forethought.metrics import Figure
-from forethought.records import write_jsonl
 from forethought.report.figures import BASE
 from forethought.report.page import BEST, INK, LINE, ONE, SOFT, Plot, axes_of, errors, write_page
-from forethought.report.results import write_results
 from forethought.report.tables import TITLES, interval
-from forethought.research.cell import SweepRun
 from forethought.research.config import Sweep
-from forethought.research.figures import Split, contrast_figures, missing_of, sweep_figures
-from forethought.research.log import write_log
+from forethought.research.figures import Split
 from forethought.research.rows import (
     RANKED_BY,
     YARDSTICK,
@@ -33,36 +27,13 @@ from forethought.research.rows import (
     to_best,
     two_digits,
 )
-from forethought.research.table import Reached, goal_lines, reached, unscored
+from forethought.research.table import Reached, goal_lines, unscored
 
-ROWS, PAGE = "rows.jsonl", "report.html"
+PAGE = "report.html"
 _MEASURES = ((RANKED_BY, "Youden's J, unseen styles"), ("auroc_unseen", "AUROC, unseen styles"))
 
 
-def write_sweep(
-    sweep: Sweep,
-    run: SweepRun,
-    rows: Sequence[SweepRow],
-    split: Split,
-    folder: Path,
-    results: Path,
-    inputs: Mapping[str, str],
-) -> list[Reached]:
-    """Writes rows, log and page into `folder` and the figures to `results`; returns what came of the sweep's goals."""
-    figures = sweep_figures(rows)
-    figures += contrast_figures(sweep, figures)
-    figures.append(Figure(name="minutes", value=run.seconds / 60, unit="minutes"))
-    if run.peak_gib:  # none where every cell comes from a log
-        figures.append(Figure(name="peak_gib", value=run.peak_gib, unit="GiB"))
-    write_jsonl(folder / ROWS, rows)
-    write_log(folder, run.cells, sweep.evaluate.attacks)
-    write_results(results, list(sweep.seeds), inputs, figures, missing_of(rows))
-    goals = reached(sweep.goals, figures)
-    write_sweep_page(folder / PAGE, sweep.name, rows, split.unseen, split.reasoning, _notes(sweep, split), goals)
-    return goals
-
-
-def _notes(sweep: Sweep, split: Split) -> list[str]:
+def notes_of(sweep: Sweep, split: Split) -> list[str]:
     """What a reader has to know beside the numbers."""
     unseen = ", ".join(split.unseen) or "none"
     said = [
@@ -169,7 +140,8 @@ Point = tuple[DefenceMeans, Mean, Mean]
 Box = tuple[float, float, float, float]
 """Left, bottom, right and top, in points of 1/72 inch."""
 _RADII = (8, 16, 28, 44, 64, 90)
-_TURNS = (0, 180, 90, 270, 45, 315, 135, 225)
+_TURNS = tuple(map(math.radians, (0, 180, 90, 270, 45, 315, 135, 225)))
+"""Places around a point are tried in this order, the nearest first."""
 
 
 def forest(means: Sequence[DefenceMeans]) -> Plot | None:
@@ -299,7 +271,13 @@ def name_points(axis: Any, named: Sequence[tuple[tuple[float, float], str]], col
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     for (point, text), (x, y) in zip(named, places, strict=True):
         width, height = 0.62 * size * len(text), 1.3 * size
-        box = min(_candidates(x, y, width, height), key=lambda one: _crowding(one, taken, inside))
+        steps = [(radius * math.cos(turn), radius * math.sin(turn)) for radius in _RADII for turn in _TURNS]
+        lefts = [x + dx - (width if dx < -1 else 0 if dx > 1 else width / 2) for dx, _ in steps]
+        boxes = [
+            (left, y + dy - height / 2, left + width, y + dy + height / 2)
+            for left, (_, dy) in zip(lefts, steps, strict=True)
+        ]
+        box = min(boxes, key=lambda one: _crowding(one, taken, inside))
         taken.append(box)
         far = math.dist((x, y), (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))) > 12
         axis.annotate(
@@ -307,17 +285,6 @@ def name_points(axis: Any, named: Sequence[tuple[tuple[float, float], str]], col
             fontsize=size, ha="center", va="center", zorder=5,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6} if far else None,
         )  # fmt: skip
-
-
-def _candidates(x: float, y: float, width: float, height: float) -> list[Box]:
-    """Places around a point, the nearest first."""
-    boxes = []
-    for radius in _RADII:
-        for turn in _TURNS:
-            dx, dy = radius * math.cos(math.radians(turn)), radius * math.sin(math.radians(turn))
-            left = x + dx - (width if dx < -1 else 0 if dx > 1 else width / 2)
-            boxes.append((left, y + dy - height / 2, left + width, y + dy + height / 2))
-    return boxes
 
 
 def _crowding(box: Box, taken: Sequence[Box], inside: Box) -> float:

@@ -17,15 +17,18 @@ from forethought.attacks.templates import read_templates
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
 from forethought.measure.curves import too_many_unscored
+from forethought.metrics import Figure
 from forethought.progress import Progress
+from forethought.records import write_jsonl
 from forethought.report.figures import BASE
+from forethought.report.results import write_results
 from forethought.research.config import PROMPT, Benchmark, Sweep, check, lenders, wrapper_label
-from forethought.research.figures import missing_of, split_of, sweep_rows
-from forethought.research.log import Log
-from forethought.research.report import PAGE, write_sweep
+from forethought.research.figures import contrast_figures, missing_of, split_of, sweep_figures, sweep_rows
+from forethought.research.log import Log, write_log
+from forethought.research.report import PAGE, notes_of, write_sweep_page
 from forethought.research.rows import SweepRow
 from forethought.research.run import run_cells
-from forethought.research.table import Reached
+from forethought.research.table import Reached, reached
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,15 @@ def run_sweep(
     target = results or own / "results.json"
     inputs = {f"{one.folder.name}/{name}": content for one in run.settings for name, content in one.inputs.items()}
     inputs |= {"policy": run.settings[0].policy.hash} | (log.inputs if log is not None else {})
-    goals = write_sweep(sweep, run, rows, split, own, target, inputs)
+    figures = sweep_figures(rows)
+    figures += [*contrast_figures(sweep, figures), Figure(name="minutes", value=run.seconds / 60, unit="minutes")]
+    if run.peak_gib:  # none where every cell comes from a log
+        figures.append(Figure(name="peak_gib", value=run.peak_gib, unit="GiB"))
+    write_jsonl(own / "rows.jsonl", rows)
+    write_log(own, run.cells, sweep.evaluate.attacks)
+    write_results(target, list(sweep.seeds), inputs, figures, missing_of(rows))
+    goals, notes = reached(sweep.goals, figures), notes_of(sweep, split)
+    write_sweep_page(own / PAGE, sweep.name, rows, split.unseen, split.reasoning, notes, goals)
     doubtful = [(one.defence, cells) for one in run.cells if (cells := too_many_unscored(one.judged))]
     return SweepReport(rows, goals, doubtful, inputs, own / PAGE, target)
 
