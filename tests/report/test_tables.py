@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forethought.metrics import Figure, share
-from forethought.report.tables import interval, reasoning_rows, table_rows
+from forethought.report.tables import interval, table_rows
 
 
 def test_rows_without_any_figure_are_left_out() -> None:
@@ -40,7 +40,7 @@ def test_what_was_not_measured_is_not_shown_as_a_number() -> None:
 
 def test_reasoning_has_rows_of_its_own() -> None:
     figures = [Figure(name="verdict_right_scot", value=0.9, n=10), Figure(name="asr_direct_scot", value=0.1, n=10)]
-    ((title, cells),) = reasoning_rows(figures, ["base", "scot"])
+    ((title, cells),) = table_rows(figures, ["base", "scot"], "reasoning_rows")
     assert "Verdict fits the label" in title
     assert [cell.value if cell else None for cell in cells] == [None, 0.9]
     assert len(table_rows(figures, ["base", "scot"])) == 1

@@ -37,7 +37,7 @@ from forethought.report.page import (
     told,
     write_page,
 )
-from forethought.report.tables import TITLES, reasoning_rows, table_rows
+from forethought.report.tables import TITLES, table_rows
 
 _EXAMPLES = 8
 _COLOURS = {"base": SOFT, "prompt": AMBER, "scot": ONE, "scot_best": GREEN}
@@ -79,7 +79,7 @@ def write_compare_page(
         histogram=score_histogram(judged.get(ours, []), threshold),
         curves=operating_curves(_curves(judged.get(ours, []), unseen), threshold),
         differences=[(f"{_title(ours)} minus {_title(name)}", rows) for name, rows in compared.items() if rows],
-        reasoning=reasoning_rows(figures, systems),
+        reasoning=table_rows(figures, systems, "reasoning_rows"),
         readable=[(parse_attack(one), measured[one]) for one in ("direct", *attacks) if one in measured],
         warnings=_warnings(judged, measured),
         threshold=threshold,

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from forethought.metrics import Figure
-from forethought.report.attack_figures import HARMLESS_MEANS, MEANS, AttackReport, AttackResult, Group, SearchResult
+from forethought.report.attack_figures import HARMLESS_MEANS, MEANS, AttackReport, SearchResult
 from forethought.yamlfile import shipped_yaml
 
 TITLES = SimpleNamespace(**shipped_yaml("report/titles.yaml", dict[str, Any]))
@@ -16,18 +16,12 @@ Rows = list[tuple[str, list[Figure | None]]]
 Line = tuple[str, ...]
 
 
-def table_rows(figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
-    """(title, one figure a system or None where it was not measured), rows without any figure left out."""
-    return _rows(TITLES.rows, figures, systems)
+def table_rows(figures: Sequence[Figure], systems: Sequence[str], table: str = "rows") -> Rows:
+    """(title, one figure a system or None where it was not measured), rows without any figure left out.
 
-
-def reasoning_rows(figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
-    """The same for what is measured on the thoughts themselves."""
-    return _rows(TITLES.reasoning_rows, figures, systems)
-
-
-def _rows(titles: Mapping[str, str], figures: Sequence[Figure], systems: Sequence[str]) -> Rows:
-    by_name = {figure.name: figure for figure in figures}
+    `table` is `rows`, or `reasoning_rows` for what is measured on the thoughts themselves.
+    """
+    by_name, titles = {figure.name: figure for figure in figures}, getattr(TITLES, table)
     rows = [(title, [by_name.get(f"{stem}_{system}") for system in systems]) for stem, title in titles.items()]
     return [(title, cells) for title, cells in rows if any(cells)]
 
@@ -50,10 +44,15 @@ def sections(report: AttackReport) -> list[tuple[str, list[Line]]]:
     means = {figure.name: figure for figure in report.means}
     found = []
     for group, title in TITLES.groups.items():
-        results = report.of(group)
-        if results:
-            lines = [_line(result) for result in results]
-            found.append((title, [*lines, _mean(group, means)] if group in MEANS else lines))
+        lines: list[Line] = []
+        for one in report.of(group):
+            figures = (one.asr, one.refused, one.youden, one.auroc, one.comprehension)
+            lines.append((f"{one.title}{' *' * one.white_box}", *map(_cell, figures), str(one.unscored)))
+        if lines and group in MEANS:
+            names = (f"asr_{group}", HARMLESS_MEANS[group], f"youden_{group}", f"auroc_{group}")
+            lines.append(("mean", *(_cell(means.get(name)) for name in names), "", ""))
+        if lines:
+            found.append((title, lines))
     return found
 
 
@@ -75,17 +74,6 @@ def not_run_lines(not_run: Mapping[str, Mapping[str, int]], searches: Mapping[st
         for name, causes in not_run.items()
     ]
     return [*found, *searches.items()]
-
-
-def _line(result: AttackResult) -> Line:
-    title = f"{result.title} *" if result.white_box else result.title
-    figures = (result.asr, result.refused, result.youden, result.auroc, result.comprehension)
-    return (title, *(_cell(figure) for figure in figures), str(result.unscored))
-
-
-def _mean(group: Group, means: Mapping[str, Figure]) -> Line:
-    names = (f"asr_{group}", HARMLESS_MEANS[group], f"youden_{group}", f"auroc_{group}")
-    return ("mean", *(_cell(means.get(name)) for name in names), "", "")
 
 
 def _cell(figure: Figure | None) -> str:

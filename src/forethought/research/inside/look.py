@@ -347,7 +347,15 @@ def _read(
     layers: Sequence[int],
     on_done: OnDone | None,
 ) -> _Read:
-    texts = [_ids(model, one, position) for one in thoughts]
+    def ids_of(one: Thought) -> list[int] | None:
+        """Token ids up to where the state is read; None where the context does not hold them or there is no verdict."""
+        ids = prompt_ids(model, one.request.messages)
+        if ids is None or position == "prompt" or one.log_odds is None:
+            return ids if position == "prompt" else None
+        ids = ids + model.ids(up_to_verdict(one.before, need_thoughts(model)))
+        return ids if len(ids) <= model.context_tokens else None
+
+    texts = [ids_of(one) for one in thoughts]
     places = [place for place, ids in enumerate(texts) if ids is not None]
     readable = [ids for ids in texts if ids is not None]
     parts: dict[int, list[States]] = {layer: [] for layer in layers}
@@ -360,17 +368,6 @@ def _read(
     harmful = np.array([bool(thoughts[place].request.harmful) for place in places], dtype=bool)
     empty = np.zeros((0, 1), dtype=np.float32)
     return _Read(places, harmful, {layer: np.concatenate(own) if own else empty for layer, own in parts.items()})
-
-
-def _ids(model: LocalModel, thought: Thought, position: Position) -> list[int] | None:
-    """Token ids up to where the state is read; None where the context does not hold them or there is no verdict."""
-    ids = prompt_ids(model, thought.request.messages)
-    if ids is None or position == "prompt":
-        return ids
-    if thought.log_odds is None:
-        return None
-    ids = ids + model.ids(up_to_verdict(thought.before, need_thoughts(model)))
-    return ids if len(ids) <= model.context_tokens else None
 
 
 def probe_figures(held_out: Sequence[Thought], probed: Sequence[Probed]) -> list[Figure]:
