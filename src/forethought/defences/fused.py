@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -21,7 +21,7 @@ from pydantic import Field
 from forethought.defences.base import Asked, Means, Steps, Wrapper, described, replaced, rule_refusal
 from forethought.defences.fusion import Fusion, load_fusion, read_intents
 from forethought.measure.probe import UNREADABLE, Array, Probe
-from forethought.models.conversation import Conversation, Failed, OnReply, Respondent, Response
+from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.reasoning import VERDICT_ANCHOR, Finding, Format, SafetyReasoning, markers
 from forethought.records import Record
 
@@ -90,8 +90,8 @@ class FusedVerdict(Wrapper):
         decided = self._decided(conversation, reply, row, intent)
         if decided.decision != "refuse" or not self._allows(decided):
             return decided
-        (instead,) = yield Asked(self._complying, [(conversation, decided)], max_answer_tokens)
-        if not isinstance(instead, Response):
+        instead = yield from self._complying(conversation, decided, max_answer_tokens)
+        if isinstance(instead, Failed):
             return decided.model_copy(update={"cause": KEPT})
         return instead.model_copy(update={"log_odds": decided.log_odds, "decision": "comply", "cause": ""})
 
@@ -174,22 +174,23 @@ class FusedVerdict(Wrapper):
             return refused.model_copy(update={"decision": "refuse", "log_odds": None})
         return response.model_copy(update={"log_odds": None, "cause": f"let through without a score: {cause}"})
 
-    def _complying(
-        self, asked: Sequence[tuple[Conversation, Response]], max_answer_tokens: int, on_reply: OnReply
-    ) -> Sequence[Response | Failed]:
-        """The model's answers behind the verdict `comply` to what its own refused, in order."""
+    def _complying(self, conversation: Conversation, refusal: Response, max_answer_tokens: int) -> Steps:
+        """The model's answer behind the verdict `comply` to what its own refused."""
         from forethought.models.local import LocalModel
 
         if isinstance(self.inner, LocalModel):  # it then answers with the weights that its settings say
-            conversations = [conversation for conversation, _ in asked]
-            return self.inner.reply(conversations, max_answer_tokens, on_reply, math.inf)
+            (reply,) = yield Asked(self._never_refusing, [conversation], max_answer_tokens)
+            found: Response | Failed = reply
+            return found
         if not self.inner.able.prefill:
-            return [Failed(cause="the model's turn can't be begun for it")] * len(asked)
-        begun = [
-            conversation.model_copy(update={"prefill": closed_thought(refusal, self.options.format)})
-            for conversation, refusal in asked
-        ]
-        return self.inner.reply(begun, max_answer_tokens, on_reply)
+            return Failed(cause="the model's turn can't be begun for it")
+        begun = conversation.model_copy(update={"prefill": closed_thought(refusal, self.options.format)})
+        return (yield from self.ask(begun, max_answer_tokens))
+
+    def _never_refusing(self, conversations: Sequence[Conversation], *rest: Any) -> list[Response | Failed]:
+        model: Any = self.inner
+        replies: list[Response | Failed] = model.reply(conversations, *rest, math.inf)
+        return replies
 
 
 def _with_thought(reply: Response, thought: Response | Failed) -> Response:
