@@ -139,12 +139,10 @@ class Layout(Record):
         """Raises InputError where rows lack all columns that could hold the request."""
         columns = list(dict.fromkeys(column for row in rows for column in row))
         wanted = (*self.request, *self.languages)
-        if not {column_key(column) for column in wanted} & {column_key(column) for column in columns}:
-            raise InputError(
-                name,
-                f"is not of the layout '{self.name}': it has {', '.join(columns)}",
-                f"The layout needs a column {' or '.join(wanted)}; leave --layout out to have the columns guessed",
-            )
+        if not set(map(column_key, wanted)) & set(map(column_key, columns)):
+            fault = f"is not of the layout '{self.name}': it has {', '.join(columns)}"
+            needs = f"The layout needs a column {' or '.join(wanted)}"
+            raise InputError(name, fault, f"{needs}; leave --layout out to have the columns guessed")
 
 
 @cache
@@ -262,7 +260,12 @@ class _Rows:
         seed = cells.text(layout.seed)
         messages = _messages(value, layout.listed)
         text = messages[-1].content.strip()
-        disguise = _disguise(layout, cells, language, text, seed)
+        if text == seed:  # a request as it is; else a ready-made prompt, whose attack is named
+            disguise = None
+        elif language:
+            disguise = None if seed is None else f"translate:{language}"
+        else:
+            disguise = "+".join(categories_of(cells.first(layout.attack))) or layout.attack_default or None
         context = cells.text(layout.context) or ""
         needed = any(_word(cells.first([column])) == word for column, word in layout.context_needed.items())
         if needed and not context:
@@ -333,16 +336,6 @@ def _messages(value: object, listed: bool) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _disguise(layout: Layout, cells: _Cells, language: str, text: str, seed: str | None) -> str | None:
-    """Name of the attack that a ready-made prompt is; None for a request as it is."""
-    if language:
-        return None if seed is None or text == seed else f"translate:{language}"
-    if text == seed:
-        return None
-    named = categories_of(cells.first(layout.attack))
-    return "+".join(named) or layout.attack_default or None
-
-
 def load_benchmark(
     source: str,
     layout: str | None = None,
@@ -359,11 +352,8 @@ def load_benchmark(
     nothing, and for a malformed row unless `skip_bad`; ConfigError for an unknown layout.
     """
     if layout is not None and columns:
-        raise ConfigError(
-            f"--layout {layout}",
-            "columns are named as well",
-            "Give one of the two, or write a layout of your own (docs/benchmarks.md)",
-        )
+        fix = "Give one of the two, or write a layout of your own (docs/benchmarks.md)"
+        raise ConfigError(f"--layout {layout}", "columns are named as well", fix)
     chosen = None if columns or source.startswith(SHIPPED) else _layout(source, layout)
     found = Benchmark(chosen.name if chosen else benchmark_name(source), chosen.name if chosen else None)
     if chosen is None:
@@ -380,9 +370,8 @@ def load_benchmark(
 
 def benchmark_name(source: str) -> str:
     """A short name for a source without a layout: letters, digits and underscores."""
-    stem = (
-        source.partition(":")[2] if source.startswith((*BY_LIBRARY, SHIPPED)) else Path(source).name.partition(".")[0]
-    )
+    by_name = source.startswith((*BY_LIBRARY, SHIPPED))
+    stem = source.partition(":")[2] if by_name else Path(source).name.partition(".")[0]
     return re.sub(r"\W+", "_", stem.lower()).strip("_") or "benchmark"
 
 

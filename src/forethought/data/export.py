@@ -85,11 +85,8 @@ def export(
         _write(kind, part, rows())
         if not harmful:
             causes = ", ".join(f"{count} {cause}" for cause, count in sorted(left_out.items())) or "the set is empty"
-            raise InputError(
-                out,
-                f"no row can be written ({causes})",
-                "Build rows with whole answers, or keep the others with --include-partial",
-            )
+            fix = "Build rows with whole answers, or keep the others with --include-partial"
+            raise InputError(out, f"no row can be written ({causes})", fix)
         os.replace(part, out)
     finally:
         part.unlink(missing_ok=True)
@@ -195,11 +192,8 @@ def push(folder: Path, name: str, private: bool = True) -> str:
     try:
         url = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
         if private and not api.repo_info(name, repo_type="dataset").private:
-            raise ConfigError(
-                name,
-                "is a public repository, and a private one was asked for",
-                "Make it private, or push with --public",
-            )
+            fault = "is a public repository, and a private one was asked for"
+            raise ConfigError(name, fault, "Make it private, or push with --public")
         api.upload_folder(
             repo_id=name,
             repo_type="dataset",
@@ -210,11 +204,8 @@ def push(folder: Path, name: str, private: bool = True) -> str:
     except errors.HFValidationError as error:
         raise ConfigError(name, f"is no name of a repository ({reason_of(error)})", "Use owner/name") from None
     except (http_error, OSError) as error:
-        raise StageError(
-            f"push to {name}",
-            f"did not succeed ({reason_of(error)})",
-            "Check the network, the name and the token's right to write, then run again",
-        ) from None
+        fix = "Check the network, the name and the token's right to write, then run again"
+        raise StageError(f"push to {name}", f"did not succeed ({reason_of(error)})", fix) from None
     return str(url)
 
 

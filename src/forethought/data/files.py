@@ -122,7 +122,10 @@ def open_all(spec: str, types: frozenset[str], on_bad: OnBad) -> Iterator[DataFi
         found = _in_package(spec)
     elif "::" in spec:
         archive, _, pattern = spec.partition("::")
-        found = _members(_archive(archive), pattern, spec, types)
+        versions = sorted(Path(archive).expanduser().parent.glob(Path(archive).name))
+        if not versions:
+            raise InputError(archive, "there is no such archive", "Fetch it first: pip download --no-deps NAME")
+        found = _members(versions[-1], pattern, spec, types)  # the last by name
     else:
         found = _at_path(spec, types)
     for name, opener in found:
@@ -169,14 +172,6 @@ def _in_package(spec: str) -> Iterator[tuple[str, Opener]]:
     if not file.is_file():
         raise InputError(spec, f"package '{package}' has no file '{inner}'", "Check the path inside the package")
     yield inner, lambda: cast(BinaryIO, file.open("rb"))
-
-
-def _archive(written: str) -> Path:
-    """The archive that a path or a glob names; the last by name where there are several versions."""
-    paths = sorted(Path(written).expanduser().parent.glob(Path(written).name))
-    if not paths:
-        raise InputError(written, "there is no such archive", "Fetch it first: pip download --no-deps NAME")
-    return paths[-1]
 
 
 def _members(archive: Path, pattern: str | None, spec: str, types: frozenset[str]) -> Iterator[tuple[str, Opener]]:

@@ -76,9 +76,8 @@ def _parse(file: DataFile) -> Iterator[Numbered]:
     try:
         yield from parser(file)
     except UnicodeDecodeError:
-        raise InputError(
-            name, "is damaged text, or of another encoding than it begins with", "Save it as UTF-8"
-        ) from None
+        fault = "is damaged text, or of another encoding than it begins with"
+        raise InputError(name, fault, "Save it as UTF-8") from None
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile):
         raise InputError(name, "is compressed and damaged", "Fetch it again") from None
     except OSError as error:
@@ -102,11 +101,8 @@ def read_datasets(spec: str) -> Iterator[tuple[str, Row]]:
             if isinstance(loaded, datasets.DatasetDict):
                 loaded = loaded[split or next(iter(loaded))]
     except Exception as error:  # the library raises many kinds; each becomes one line for the user
-        raise InputError(
-            spec,
-            f"could not be loaded ({reason_of(error)})",
-            "Check the name and the network, or give a local file",
-        ) from error
+        fault = f"could not be loaded ({reason_of(error)})"
+        raise InputError(spec, fault, "Check the name and the network, or give a local file") from error
     for row in loaded:
         yield name, dict(row)
 

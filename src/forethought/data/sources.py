@@ -142,11 +142,9 @@ def _read(spec: SourceSpec, harmful: bool | None, on_mapping: OnMapping, on_skip
         raise InputError(spec.path, "holds no request", "Check that its text column is filled, or name another column")
     if opposite == found:
         said, announced, option = ("harmless", "harmful", "with") if harmful else ("harmful", "harmless", "without")
-        raise InputError(
-            f"{spec.path}: column '{label}'",
-            f"says {said} for all {found} requests, and the set is read as {announced}",
-            f"Read it as {said} ({option} --harmless), or name another label column",
-        )
+        fault = f"says {said} for all {found} requests, and the set is read as {announced}"
+        fix = f"Read it as {said} ({option} --harmless), or name another label column"
+        raise InputError(f"{spec.path}: column '{label}'", fault, fix)
 
 
 def _own_request(row: Row, source: str, harmful: bool | None) -> Request | None:

@@ -111,14 +111,10 @@ def reason_about(request: Request, policy: Policy, lesson: Lesson | None = None)
     if not request.harmful:
         return SafetyReasoning(intent=intent, verdict="comply")
     if not request.rules:
-        raise ConfigError(
-            f"request {request.id}",
-            "is harmful and has no rule",
-            "Build from its source, which assigns rules; or name them in `rules`",
-        )
-    findings = tuple(
-        Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason) for rule_id in request.rules[:2]
-    )
+        fix = "Build from its source, which assigns rules; or name them in `rules`"
+        raise ConfigError(f"request {request.id}", "is harmful and has no rule", fix)
+    rules = [policy.rule(rule_id) for rule_id in request.rules[:2]]
+    findings = tuple(Finding(rule=rule.id, violated=True, reason=rule.reason) for rule in rules)
     return SafetyReasoning(intent=intent, findings=findings, verdict="refuse")
 
 
