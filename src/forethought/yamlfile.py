@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,7 +48,20 @@ def load_extended(path: Path, noun: str, hint: str, schema: type[Schema], needs:
 
     Raises ConfigError as `read_text` and `parse_yaml` do, and for files that extend each other in a circle.
     """
-    return validated(_extended(path, noun, hint, needs, page, ()), str(path), schema, page)
+    read: dict[Path, dict[str, Any]] = {}
+    """By file, the one that is asked for first."""
+    target: Path | None = path
+    while target is not None:
+        own = _mapping(read_text(target, noun, hint), str(target), noun, needs, page)
+        read[target.resolve()] = own
+        other = own.pop(_EXTENDS, None)
+        if not isinstance(other, str | None):
+            raise ConfigError(f"{target}, at '{_EXTENDS}'", "is not the path of a file", f"See {page} for the fields")
+        if other is not None and (target.parent / other).resolve() in read:
+            place = f"{target}, at '{_EXTENDS}'"
+            raise ConfigError(place, f"{other} extends this file in its turn", "Leave one of them out")
+        target = target.parent / other if other is not None else None
+    return validated(reduce(_merged, reversed(read.values())), str(path), schema, page)
 
 
 def validated(loaded: dict[str, Any], name: str, schema: type[Schema], page: str) -> Schema:
@@ -72,20 +86,6 @@ def _mapping(text: str, name: str, noun: str, needs: str, page: str) -> dict[str
     if not isinstance(loaded, dict):
         raise ConfigError(name, f"is not a {noun}", f"It needs {needs}; see {page}")
     return loaded
-
-
-def _extended(path: Path, noun: str, hint: str, needs: str, page: str, within: tuple[Path, ...]) -> dict[str, Any]:
-    own = _mapping(read_text(path, noun, hint), str(path), noun, needs, page)
-    other = own.pop(_EXTENDS, None)
-    if other is None:
-        return own
-    if not isinstance(other, str):
-        raise ConfigError(f"{path}, at '{_EXTENDS}'", "is not the path of a file", f"See {page} for the fields")
-    here = (*within, path.resolve())
-    target = path.parent / other
-    if target.resolve() in here:
-        raise ConfigError(f"{path}, at '{_EXTENDS}'", f"{other} extends this file in its turn", "Leave one of them out")
-    return _merged(_extended(target, noun, hint, needs, page, here), own)
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

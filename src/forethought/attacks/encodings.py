@@ -51,11 +51,6 @@ def atbash(text: str) -> str:
     return text.translate(str.maketrans(string.ascii_letters, reverse))
 
 
-def morse(text: str) -> str:
-    """Letters parted by spaces, words by ` / `; signs without a code stay."""
-    return " / ".join(" ".join(_MORSE.get(sign, sign) for sign in word) for word in text.lower().split())
-
-
 def pig_latin(text: str) -> str:
     """Pig Latin with a hyphen before the ending (`ead-bray`), without which it can't be read back for sure."""
 
@@ -121,13 +116,12 @@ def ascii_art(text: str, rng: random.Random, options: Options) -> str:
         lambda match: f"[WORD {hidden.index(match[0]) + 1}]" if match[0] in hidden else match[0],
         text,
     )
-    pictures = [f"[WORD {number}]:\n{_drawn(word)}" for number, word in enumerate(hidden, start=1)]
+    pictures = []
+    for number, word in enumerate(hidden, start=1):
+        letters = [_shapes()[letter] for letter in word.lower()]
+        rows = [_GAP.join(letter[row] for letter in letters).rstrip() for row in range(_ROWS)]
+        pictures.append("\n".join([f"[WORD {number}]:", *rows]))
     return fill(_TEXTS["ascii_art"], {"pictures": "\n\n".join(pictures), "masked": masked})
-
-
-def _drawn(word: str) -> str:
-    letters = [_shapes()[letter] for letter in word.lower()]
-    return "\n".join(_GAP.join(letter[row] for letter in letters).rstrip() for row in range(_ROWS))
 
 
 def payload_split(text: str, rng: random.Random, options: Options) -> str:
@@ -177,7 +171,9 @@ _CIPHERS: dict[str, Callable[[str, Options], str]] = {
     "rot13": lambda text, options: codecs.encode(text, "rot13"),
     "caesar": lambda text, options: caesar(text, int(options["shift"])),
     "atbash": lambda text, options: atbash(text),
-    "morse": lambda text, options: morse(text),
+    "morse": lambda text, options: " / ".join(
+        " ".join(_MORSE.get(sign, sign) for sign in word) for word in text.lower().split()
+    ),
     "hex": lambda text, options: text.encode().hex(),
     "binary": lambda text, options: " ".join(f"{byte:08b}" for byte in text.encode()),
     "url_encode": lambda text, options: quote(text, safe=""),

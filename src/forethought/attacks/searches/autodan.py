@@ -18,7 +18,6 @@ from forethought.attacks.base import Attacked, Family, Options
 from forethought.attacks.rewritten import Rewriter
 from forethought.attacks.searches.base import (
     Aim,
-    Ask,
     Goal,
     Questions,
     Replies,
@@ -26,6 +25,7 @@ from forethought.attacks.searches.base import (
     Tools,
     Write,
     aim_at,
+    ask_once,
     described,
     tokens_of,
 )
@@ -233,12 +233,7 @@ class _Fitness:
     def ask(self, population: Sequence[str]) -> Generator[Questions, Replies, bool]:
         """Puts the best to the model, unless that was done. True where it got through."""
         best = next(iter(self.ranked(population)), None)
-        if best is None or best in self.asked:
-            return False
-        (reply,) = yield [Ask(attacked=self._attacked(best))]
-        if reply.response is not None:
-            self.asked.add(best)
-        return bool(reply.broken)
+        return best is not None and (yield from ask_once(self._attacked(best), self.asked))
 
     def _attacked(self, text: str) -> Attacked:
         request = self.goal.request

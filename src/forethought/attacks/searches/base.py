@@ -217,6 +217,16 @@ def why_not(method: Method, tools: Tools, attacker: bool, evaluator: bool) -> st
     return f"needs {missing[0]}" if missing else ""
 
 
+def ask_once(attacked: Attacked, asked: set[str]) -> Generator[Questions, Replies, bool]:
+    """Asks under an attack, unless its text is among those that got an answer already. True where it got through."""
+    if attacked.text in asked:
+        return False
+    (reply,) = yield [Ask(attacked=attacked)]
+    if reply.response is not None:
+        asked.add(attacked.text)
+    return bool(reply.broken)
+
+
 def opening_of(request: Request) -> str:
     """A target string for a request whose benchmark gives none: "Sure, here is" as GCG has it (arXiv 2307.15043)."""
     text = request.plain.strip().rstrip(".?!")

@@ -17,13 +17,13 @@ from functools import lru_cache
 from forethought.attacks.base import Attacked, Options
 from forethought.attacks.searches.base import (
     Aim,
-    Ask,
     Goal,
     Questions,
     Replies,
     Run,
     Tools,
     aim_at,
+    ask_once,
     described,
     tokens_of,
 )
@@ -130,23 +130,13 @@ class _Climb:
                 self.best, self.suffix = reply.log_prob, suffix
         return any(reply.log_prob is not None for reply in replies)
 
-    def ask(self) -> Generator[Questions, Replies, bool]:
-        """Asks under the best suffix, unless that was done. True where the attack got through."""
-        attacked = self._attacked(self.suffix)
-        if attacked.text in self.asked:
-            return False
-        (reply,) = yield [Ask(attacked=attacked)]
-        if reply.response is not None:
-            self.asked.add(attacked.text)
-        return bool(reply.broken)
-
     def go(self, rng: random.Random, options: Options, pieces: Sequence[str]) -> Generator[Questions, Replies, bool]:
         """All of the restart. True where the attack got through.
 
         The first suffix is asked before it is climbed from: often the template alone does it, and the smallest budget
         has an answer then.
         """
-        if (yield from self.ask()):
+        if (yield from ask_once(self._attacked(self.suffix), self.asked)):
             return True
         suffixes, silent, next_ask = [self.suffix], 0, int(options["ask_every"])
         while self.tried < int(options["iterations"]) and silent < PATIENCE:
@@ -154,7 +144,7 @@ class _Climb:
             likely = self.first_only and self.probability >= float(options["ask_from"])
             if likely or self.tried >= next_ask:
                 next_ask = self.tried + int(options["ask_every"])
-                if (yield from self.ask()):
+                if (yield from ask_once(self._attacked(self.suffix), self.asked)):
                     return True
             if likely and options["objective"] == "first":
                 return False
@@ -164,7 +154,7 @@ class _Climb:
                 continue
             number = pieces_to_change(int(options["change"]), self.probability)
             suffixes = [changed(self.suffix, number, pieces, rng) for _ in range(int(options["batch"]))]
-        return (yield from self.ask())
+        return (yield from ask_once(self._attacked(self.suffix), self.asked))
 
     def _attacked(self, suffix: Suffix) -> Attacked:
         return self.start.said(self.start.text + "".join(suffix))
