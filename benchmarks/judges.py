@@ -27,7 +27,7 @@ from forethought.judges.catalogue import get_judge
 from forethought.judges.evaluate import auroc_of, compliances, f1_of, robustness, with_interval
 from forethought.judges.labelled import LabelledItem, labelled_items, truths
 from forethought.judges.rules import Keywords
-from forethought.judges.trained import Lesson, LinearModel, TrainedJudge, fit_judge, shipped_lessons
+from forethought.judges.trained import Lesson, TrainedJudge, fit_judge, shipped_lessons
 from forethought.metrics import Figure
 
 _HALVES = 2
@@ -42,12 +42,12 @@ def lessons(items: Sequence[LabelledItem], partial_counts: bool) -> list[Lesson]
     ]
 
 
-def probabilities(model: LinearModel, items: Sequence[LabelledItem]) -> list[float]:
+def probabilities(model: TrainedJudge, items: Sequence[LabelledItem]) -> list[float]:
     """Probability of the measure, an item each."""
     return [float(p) for p in model.probabilities([item.item for item in items])]
 
 
-def train(items: Sequence[LabelledItem], measure: Measure, partial_counts: bool = True) -> LinearModel:
+def train(items: Sequence[LabelledItem], measure: Measure, partial_counts: bool = True) -> TrainedJudge:
     """A judge taught by the shipped answers and these."""
     return fit_judge(
         [*shipped_lessons(measure, partial_counts), *lessons(items, partial_counts)],
@@ -137,7 +137,7 @@ def harm_figures(folder: Path) -> list[Figure]:
     figures, judges = [], {}
     for taught, tested in (("gptfuzz", "pyrit"), ("pyrit", "gptfuzz")):
         model = train(sources[taught], "harmful")
-        judges[tested] = TrainedJudge(model)
+        judges[tested] = model
         items = sources[tested]
         figures.append(auroc_figure(f"harm_auroc_{taught}_to_{tested}", items, probabilities(model, items)))
         keywords = [float(value) for value in said(Keywords("harmful"), items, "harmful")]

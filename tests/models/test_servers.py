@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def _texts(server: MockTeacher) -> list[str]:
 
 def test_each_conversation_gets_its_own_reply_and_is_told_once() -> None:
     told: list[tuple[int, Any]] = []
-    with MockTeacher(_echo) as server, Servers(MOCK, [server.url], FAST, name="attacked") as servers:
+    with MockTeacher(_echo) as server, closing(Servers(MOCK, [server.url], FAST)) as servers:
         respondent: Respondent = servers
         replies = respondent.reply(_asked(30), 17, lambda place, reply: told.append((place, reply)))
         again = respondent.reply(_asked(2), 5)
@@ -62,18 +63,21 @@ def test_each_conversation_gets_its_own_reply_and_is_told_once() -> None:
 
 def test_sampling_settings_reach_the_server_and_equal_conversations_are_asked_once_when_greedy() -> None:
     with MockTeacher(_echo) as server:
-        with Servers(MOCK, [server.url], FAST) as servers:
+        with closing(Servers(MOCK, [server.url], FAST)) as servers:
             assert _answers(servers.reply(_asked(2) * 3)) == ["SAY 0", "SAY 1"] * 3
         assert len(server.bodies) == 2
         assert {(body["temperature"], body["seed"]) for body in server.bodies} == {(0.0, 0)}
         warm = FAST.model_copy(update={"temperature": 0.7, "seed": 5})
-        with Servers(MOCK, [server.url], warm) as servers:
+        with closing(Servers(MOCK, [server.url], warm)) as servers:
             servers.reply(_asked(1) * 3)
     assert [(body["temperature"], body["seed"]) for body in server.bodies[2:]] == [(0.7, 5)] * 3
 
 
 def test_reasoning_in_the_text_and_reasoning_of_its_own() -> None:
-    with MockTeacher(lambda messages, number: Reply(THOUGHT)) as server, Servers(MOCK, [server.url], FAST) as servers:
+    with (
+        MockTeacher(lambda messages, number: Reply(THOUGHT)) as server,
+        closing(Servers(MOCK, [server.url], FAST)) as servers,
+    ):
         (tagged,) = servers.reply(_asked(1))
 
     def told(*_: Any) -> ModelOutput:
@@ -85,7 +89,7 @@ def test_reasoning_in_the_text_and_reasoning_of_its_own() -> None:
         output.usage = ModelUsage(input_tokens=7, output_tokens=10, reasoning_tokens=6)
         return output
 
-    with Servers([get_model("mockllm/model", custom_outputs=told, memoize=False)], settings=FAST) as servers:
+    with closing(Servers([get_model("mockllm/model", custom_outputs=told, memoize=False)], settings=FAST)) as servers:
         (apart,) = servers.reply(_asked(1))
     assert isinstance(tagged, Response)
     assert isinstance(apart, Response)
@@ -98,10 +102,10 @@ def test_reasoning_in_the_text_and_reasoning_of_its_own() -> None:
 def test_prefill_is_sent_where_the_server_takes_it_and_fails_where_it_does_not() -> None:
     asked = [Conversation(messages=as_messages("Hi"), prefill="<think>\n\n</think>\n\nSure,")]
     with MockTeacher(lambda messages, number: Reply(" it is green.")) as server:
-        with Servers(MOCK, [server.url], FAST) as servers:
+        with closing(Servers(MOCK, [server.url], FAST)) as servers:
             (failed,) = servers.reply(asked)
             assert not server.bodies
-        with Servers(MOCK, [server.url], FAST.model_copy(update={"prefill": True})) as servers:
+        with closing(Servers(MOCK, [server.url], FAST.model_copy(update={"prefill": True}))) as servers:
             assert servers.able.prefill
             (reply,) = servers.reply(asked)
     assert isinstance(failed, Failed)
@@ -119,7 +123,7 @@ def test_faster_server_takes_more_and_like_prompts_stay_together() -> None:
     asked = [*_asked(60, "a long beginning of one kind {}"), *_asked(60, "quite another beginning {}")]
     with MockTeacher(paced(0.005)) as fast, MockTeacher(paced(0.2)) as slow:
         settings = FAST.model_copy(update={"concurrency": 2})
-        with Servers(MOCK, [fast.url, slow.url], settings) as servers:
+        with closing(Servers(MOCK, [fast.url, slow.url], settings)) as servers:
             replies = servers.reply(asked)
     assert _answers(replies) == ["yes"] * 120
     assert len(fast.bodies) + len(slow.bodies) == 120
@@ -142,7 +146,11 @@ def test_work_of_a_dead_server_goes_to_the_others_and_it_is_used_again() -> None
         return Reply(messages[-1]["content"].upper(), seconds=0.01)
 
     settings = FAST.model_copy(update={"concurrency": 4})
-    with MockTeacher(ill) as one, MockTeacher(well) as other, Servers(MOCK, [one.url, other.url], settings) as servers:
+    with (
+        MockTeacher(ill) as one,
+        MockTeacher(well) as other,
+        closing(Servers(MOCK, [one.url, other.url], settings)) as servers,
+    ):
         replies = servers.reply(_asked(300))
     assert _answers(replies) == [f"SAY {n}" for n in range(300)]
     assert sum(one.answered.values()) > 0
@@ -153,7 +161,7 @@ def test_server_that_was_gone_in_one_call_is_asked_in_the_next() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with Servers(MOCK, [f"http://127.0.0.1:{port}/v1"], FAST) as servers:
+    with closing(Servers(MOCK, [f"http://127.0.0.1:{port}/v1"], FAST)) as servers:
         told: list[int] = []
         began = time.monotonic()
         gone = servers.reply(_asked(50), on_reply=lambda place, reply: told.append(place))
@@ -168,7 +176,7 @@ def test_server_that_dies_for_good_in_mid_run_leaves_the_rest_failed_with_the_ca
     def dies(messages: list[dict[str, str]], number: int) -> Reply:
         return _echo(messages, number) if number < 20 else Reply(status=500)
 
-    with MockTeacher(dies) as server, Servers(MOCK, [server.url], FAST) as servers:
+    with MockTeacher(dies) as server, closing(Servers(MOCK, [server.url], FAST)) as servers:
         replies = servers.reply(_asked(60))
     answers = Counter("failed" if isinstance(reply, Failed) else "answered" for reply in replies)
     assert answers == {"answered": 20, "failed": 40}
@@ -181,7 +189,7 @@ def test_hiccups_and_rate_limits_lose_nothing() -> None:
         return Reply(status=(429, 500)[number % 2]) if number % 5 == 0 else _echo(messages, number)
 
     settings = FAST.model_copy(update={"max_retries": 8})
-    with MockTeacher(shaky) as server, Servers(MOCK, [server.url], settings) as servers:
+    with MockTeacher(shaky) as server, closing(Servers(MOCK, [server.url], settings)) as servers:
         assert _answers(servers.reply(_asked(80))) == [f"SAY {n}" for n in range(80)]
 
 
@@ -193,7 +201,7 @@ def test_a_trial_that_comes_too_early_is_not_the_last() -> None:
         return Reply(status=statuses[number]) if number in statuses else _echo(messages, number)
 
     settings = FAST.model_copy(update={"max_retries": 8})
-    with MockTeacher(busy) as server, Servers(MOCK, [server.url], settings) as servers:
+    with MockTeacher(busy) as server, closing(Servers(MOCK, [server.url], settings)) as servers:
         assert _answers(servers.reply(_asked(1))) == ["SAY 0"]
 
 
@@ -203,7 +211,7 @@ def test_calls_that_fail_together_are_one_failure() -> None:
     def hiccup(messages: list[dict[str, str]], number: int) -> Reply:
         return Reply(status=503, seconds=0.1) if number < 16 else _echo(messages, number)
 
-    with MockTeacher(hiccup) as server, Servers(MOCK, [server.url], FAST) as servers:
+    with MockTeacher(hiccup) as server, closing(Servers(MOCK, [server.url], FAST)) as servers:
         assert _answers(servers.reply(_asked(40))) == [f"SAY {n}" for n in range(40)]
 
 
@@ -211,7 +219,7 @@ def test_a_server_that_failed_is_given_time() -> None:
     settings = ServerSettings(backoff_s=0.2, max_retries=2)
     with (
         MockTeacher(lambda messages, number: Reply(status=503)) as server,
-        Servers(MOCK, [server.url], settings) as servers,
+        closing(Servers(MOCK, [server.url], settings)) as servers,
     ):
         began = time.monotonic()
         (reply,) = servers.reply(_asked(1))
@@ -225,7 +233,7 @@ def test_refused_conversation_fails_alone() -> None:
     def picky(messages: list[dict[str, str]], number: int) -> Reply:
         return Reply(status=400) if messages[-1]["content"] == "say 3" else _echo(messages, number)
 
-    with MockTeacher(picky) as server, Servers(MOCK, [server.url], FAST) as servers:
+    with MockTeacher(picky) as server, closing(Servers(MOCK, [server.url], FAST)) as servers:
         answers = _answers(servers.reply(_asked(8)))
     assert [n for n, answer in enumerate(answers) if answer.startswith("failed")] == [3]
     assert answers[3] == "failed: bad request (400)"
@@ -238,23 +246,23 @@ def test_filtered_answer_has_failed() -> None:
         return output
 
     model = get_model("mockllm/model", custom_outputs=filtered, memoize=False)
-    with Servers([model], settings=FAST) as servers:
+    with closing(Servers([model], settings=FAST)) as servers:
         (reply,) = servers.reply(_asked(1))
     assert reply == Failed(cause="the provider's filter stopped the answer")
 
 
 def test_wrong_key_ends_the_call_where_nothing_worked() -> None:
     with MockTeacher(lambda messages, number: Reply(status=401)) as server:
-        with Servers(MOCK, [server.url], FAST) as servers, pytest.raises(ModelError, match="access denied"):
+        with closing(Servers(MOCK, [server.url], FAST)) as servers, pytest.raises(ModelError, match="access denied"):
             servers.reply(_asked(30))
-        with MockTeacher(_echo) as good, Servers(MOCK, [server.url, good.url], FAST) as servers:
+        with MockTeacher(_echo) as good, closing(Servers(MOCK, [server.url, good.url], FAST)) as servers:
             assert _answers(servers.reply(_asked(5))) == [f"SAY {n}" for n in range(5)]
 
 
 def test_no_server_is_an_error_and_no_conversation_is_none() -> None:
     with pytest.raises(ConfigError):
         Servers([])
-    with MockTeacher(_echo) as server, Servers(MOCK, [server.url], FAST) as servers:
+    with MockTeacher(_echo) as server, closing(Servers(MOCK, [server.url], FAST)) as servers:
         assert servers.reply([]) == []
 
 
@@ -262,7 +270,7 @@ def test_error_of_the_caller_is_its_own() -> None:
     def breaks(place: int, reply: Any) -> None:
         raise ZeroDivisionError
 
-    with MockTeacher(_echo) as server, Servers(MOCK, [server.url], FAST) as servers:
+    with MockTeacher(_echo) as server, closing(Servers(MOCK, [server.url], FAST)) as servers:
         with pytest.raises(ZeroDivisionError):
             servers.reply(_asked(5), on_reply=breaks)
         assert _answers(servers.reply(_asked(1))) == ["SAY 0"]

@@ -54,9 +54,9 @@ def get_judge(
 
         return rubric_judge(role, replace(options, given=model))
     if Path(name).is_dir():
-        from forethought.judges.trained import TrainedJudge, load_model
+        from forethought.judges.trained import trained_judge
 
-        return TrainedJudge(load_model(Path(name)))
+        return trained_judge(Path(name))
     raise ConfigError(
         f"judge '{name}'",
         "is neither a judge's name nor a folder",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 from inspect_ai.model import ChatMessageAssistant, ContentReasoning, Model, ModelOutput
@@ -20,7 +19,7 @@ from forethought.errors import ConfigError, ModelError
 from forethought.models.callspec import ClientSettings
 from forethought.models.client import Client, Failure, chat_message, config_of, open_model, side_by_side
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
-from forethought.policy import Policy, default_policy
+from forethought.policy import default_policy
 from forethought.reasoning import parse
 
 _GOES_ON = {"add_generation_prompt": False, "continue_final_message": True}
@@ -46,22 +45,19 @@ class Servers:
         models: str | Sequence[Model],
         base_urls: Sequence[str] = (),
         settings: ServerSettings | None = None,
-        policy: Policy | None = None,
-        name: str | None = None,
     ) -> None:
         """`models`: an inspect name, behind each of `base_urls` where given, or models that are open already.
 
-        `policy` is what reasoning is read by. Raises ModelError where a model can't be opened, ConfigError for none.
+        Raises ModelError where a model can't be opened, ConfigError for none.
         """
         self.settings = settings or ServerSettings()
-        by_name = isinstance(models, str)
         opened = [open_model(models, url) for url in base_urls or (None,)] if isinstance(models, str) else list(models)
         if not opened:
             raise ConfigError("servers", "there are none", "Give a model, or the addresses of its servers")
-        self.name = name or (models if isinstance(models, str) else str(opened[0]))
-        self._policy = policy or default_policy()
+        self.name = models if isinstance(models, str) else str(opened[0])
+        self._policy = default_policy()
         self._client = Client(opened, self.settings)
-        self._closes = by_name
+        self._closes = isinstance(models, str)
         # One loop for all calls: a client's connections belong to the loop that they were made in.
         self._runner = asyncio.Runner()
 
@@ -106,14 +102,6 @@ class Servers:
             for server in self._client.servers:
                 self._runner.run(server.model.api.aclose())
         self._runner.close()
-
-    def __enter__(self) -> Servers:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _no_access(self) -> str:
         """Why nothing has worked and nothing will; empty where something may."""
