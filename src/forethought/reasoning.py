@@ -16,8 +16,9 @@ import random
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from forethought.language import ENGLISH, Language, language
 from forethought.policy import Policy
 
 Format = Literal["think", "paper"]
@@ -27,7 +28,6 @@ Decision = Literal["refuse", "comply"]
 VERDICT_ANCHOR = "Verdict:"
 """What stands before the verdict in every format; the engine stops here to read its odds."""
 _HEADINGS = ("# Verify the request", "# Response")
-_COMPLY = ("No rule applies.", "It breaks no rule.", "Nothing in the rules speaks against it.")
 
 
 class Finding(BaseModel):
@@ -52,6 +52,8 @@ class SafetyReasoning(BaseModel):
     deliberation: str = ""
     """Free text between intent and verdict, as a dataset's own reasoning has it; not read back by `parse`."""
     verdict: Decision
+    language: str = Field(default=ENGLISH, exclude_if=lambda value: value == ENGLISH)
+    """ISO 639 code of what it is written in; not read back by `parse`."""
 
     @property
     def violated(self) -> tuple[str, ...]:
@@ -86,36 +88,37 @@ def render(
     """
     rng = random.Random(f"{seed}:{reasoning.intent}")
     opening, closing = markers(fmt)
+    words = language(reasoning.language)
     lines = [opening, f"Intent: {reasoning.intent.rstrip('.')}."]
     if reasoning.deliberation:
         lines.append(reasoning.deliberation.strip())
     if detail == "full":
-        lines += _walk(reasoning, policy)
-    lines.append(f"{VERDICT_ANCHOR} {_conclusion(reasoning, policy, rng)}")
+        lines += _walk(reasoning, policy, words)
+    lines.append(f"{VERDICT_ANCHOR} {_conclusion(reasoning, policy, words, rng)}")
     return "\n".join([*lines, closing]) + "\n"
 
 
-def _walk(reasoning: SafetyReasoning, policy: Policy) -> list[str]:
+def _walk(reasoning: SafetyReasoning, policy: Policy, words: Language) -> list[str]:
     found = {finding.rule: finding for finding in reasoning.findings}
     lines = []
     for rule in policy.rules:
-        finding = found.get(rule.id)
+        finding, said = found.get(rule.id), words.rule(rule)
         if finding is not None and finding.violated:
-            lines.append(f"{rule.id} {rule.title}: yes, {finding.reason or rule.reason}.")
+            lines.append(f"{rule.id} {said.title}: yes, {finding.reason or said.reason}.")
         else:
-            lines.append(f"{rule.id} {rule.title}: no.")
+            lines.append(f"{rule.id} {said.title}: no.")
     return lines
 
 
-def _conclusion(reasoning: SafetyReasoning, policy: Policy, rng: random.Random) -> str:
+def _conclusion(reasoning: SafetyReasoning, policy: Policy, words: Language, rng: random.Random) -> str:
     if reasoning.verdict == "comply":
-        return f"comply. {rng.choice(_COMPLY)}"
+        return f"comply. {rng.choice(words.complies)}"
     named = []
     for finding in reasoning.findings:
         if finding.violated:
-            rule = policy.rule(finding.rule)
+            said = words.rule(policy.rule(finding.rule))
             # Title first: after "R" a small model writes the commonest digit, and names R1, R11 and R12 alone.
-            named.append(f"{rule.title} ({rule.id}): {finding.reason or rule.reason}")
+            named.append(f"{said.title} ({finding.rule}): {finding.reason or said.reason}")
     return " ".join(["refuse.", "; ".join(named) + "." if named else ""]).strip()
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pydantic import Field
 
 from forethought.errors import ConfigError
+from forethought.language import language
 from forethought.policy import Policy
 from forethought.reasoning import Decision, Detail, Finding, Format, SafetyReasoning, leak, parse, render
 from forethought.records import Example, Record, Request, user_request
@@ -37,7 +38,6 @@ _WANT = re.compile(r"(?i)^i(?:'d| would)? (?:want|need|like) (?:you )?to (?P<res
 _QUESTION = re.compile(
     r"(?i)^(?:what|why|when|where|which|who|whom|whose|how|is|are|was|were|do|does|did|can|could|should|would|will|has|have|if)\b"
 )
-_REFUSALS = shipped_yaml("data/refusals.yaml", dict[str, tuple[str, ...]])
 
 
 class Lesson(Record):
@@ -121,10 +121,7 @@ def reason_about(request: Request, policy: Policy, lesson: Lesson | None = None)
 def refusal_for(reasoning: SafetyReasoning, policy: Policy, seed: int) -> str:
     """A refusal that names the first rule broken and offers an alternative; wording varies with the seed."""
     rule = policy.rule(reasoning.violated[0])
-    rng = random.Random(f"{seed}:refusal:{reasoning.intent}")
-    template = rng.choice(_REFUSALS["support" if rule.support else "refusals"])
-    filled = {"intent": reasoning.intent, "id": rule.id, "title": rule.title, "alternative": rule.alternative}
-    return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], template)
+    return language(reasoning.language).refusal(rule, reasoning.intent, f"{seed}:refusal:{reasoning.intent}")
 
 
 class Answer(Record):
