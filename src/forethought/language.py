@@ -42,7 +42,7 @@ class RuleTexts(_Texts):
 
 
 class Language(_Texts):
-    """What is said in one language. Placeholders: `{title}`, `{id}`, `{alternative}` of the rule, `{intent}` of the thought."""
+    """What is said in one language. Placeholders: `{title}`, `{id}` and `{alternative}` of the rule, `{intent}`."""
 
     code: str = Field(pattern=r"^[a-z]{2,3}$")
     """ISO 639."""
