@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forethought import policy as policy_module
-from forethought.cli.app import policy as show_policy
+from forethought.cli.policy import policy as show_policy
 from forethought.errors import ConfigError
 from forethought.policy import SHIPPED, Policy, default_policy, load_policy
 

@@ -14,7 +14,8 @@ from peft import PeftModel
 
 from forethought import cli
 from forethought.chat import encode_prompt
-from forethought.cli.pipeline import chat, train
+from forethought.cli.chat import chat
+from forethought.cli.train import train
 from forethought.data.answers import OwnAnswer
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.evaluation.attack import attack

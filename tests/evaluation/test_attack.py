@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from forethought.attempts.records import planned
-from forethought.cli.evaluation import show_attack
+from forethought.cli.attack import show_attack
 from forethought.cli.terminal import Terminal
 from forethought.errors import ConfigError, ForethoughtError, InputError
 from forethought.evaluation.attack import attack as attack_model

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from forethought.cli.evaluation import calibrate as calibrate_cli
+from forethought.cli.calibrate import calibrate as calibrate_cli
 from forethought.data.shipped import shipped_requests
 from forethought.defences.fusion import Fusion, load_fusion
 from forethought.errors import InputError, ModelError

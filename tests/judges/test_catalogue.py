@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from forethought import judges
-from forethought.cli.judge import judge_app
+from forethought.cli.judge import judge as judge_app
 from forethought.errors import ConfigError, InputError
 from forethought.evaluation.inputs import AttackSettings
 from forethought.judges import DEFAULT_JUDGE

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from forethought.cli.judge import judge_app
+from forethought.cli.judge import judge as judge_app
 from forethought.errors import InputError
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.judges.evaluate import LONG_CHARS, PROBES, compliances, robustness

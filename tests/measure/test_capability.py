@@ -441,7 +441,7 @@ def test_the_command_compares_with_the_base_and_writes_figures(tmp_path: Path, m
 
 @pytest.mark.slow
 def test_help_needs_no_heavy_library() -> None:
-    code = "import sys, forethought.cli.evaluation; print({'torch', 'lm_eval'} & set(sys.modules))"
+    code = "import sys, forethought.cli.capability; print({'torch', 'lm_eval'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

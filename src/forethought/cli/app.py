@@ -1,33 +1,62 @@
-"""The root of the command line, with `forethought doctor` and `policy`: what is there, and the rules that hold."""
+"""The root of the command line: it finds the commands, and says what went wrong in one line."""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.metadata
-import importlib.util
 import os
-import platform
-import shutil
+import pkgutil
 import sys
 from pathlib import Path
-from typing import Annotated, NamedTuple, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
-from forethought.cli.data import benchmark, data_app
-from forethought.cli.evaluation import attack, calibrate, capability, compare, over_refusal
-from forethought.cli.judge import judge_app
-from forethought.cli.pipeline import build, chat, run, train
-from forethought.cli.research import inside, ladder, plan, study, sweep
-from forethought.cli.terminal import console, say, show_table
 from forethought.errors import ForethoughtError
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+_SHARED = ("app", "options", "terminal")
+"""Modules of this folder that are no command."""
+_MODULES = {
+    found.name.replace("_", "-"): found.name
+    for found in pkgutil.iter_modules([str(Path(__file__).parent)])
+    if found.name not in _SHARED
+}
+"""By command, the module that holds it: one file a command, whose function or typer bears the module's name."""
+
+
+class _OneFileEach(TyperGroup):
+    """Commands that are imported when they are asked for: `forethought chat` starts without the others."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # typer keeps their types under a private name
+        return list(_MODULES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        for name in (cmd_name,) if cmd_name in _MODULES else _MODULES:  # all of them, where a name is like one
+            if name not in self.commands:
+                self.commands.update(_read(_MODULES[name]))
+        return self.commands.get(cmd_name)
+
+
+def _read(module: str) -> dict[str, Any]:
+    """A module's command, by its name."""
+    found = getattr(importlib.import_module(f"forethought.cli.{module}"), module)
+    holder = typer.Typer(rich_markup_mode="rich")
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found)
+    else:
+        holder.command()(found)
+    return dict(typer.main.get_group(holder).commands)
+
+
 app = typer.Typer(
+    cls=_OneFileEach,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -35,87 +64,6 @@ app = typer.Typer(
     " and use it.\n\nStart with [bold]make quickstart[/bold], or [bold]forethought run YOUR_FILE[/bold] on a refusal"
     " dataset of your own.",
 )
-
-
-_OPTIONAL = {
-    "vllm": "larger inference, in an environment of its own",
-    "bitsandbytes": "QLoRA on a GPU",
-    "lm_eval": "capability: pip install 'forethought[capability]'",
-    "openai": "teachers and graders behind OpenAI-compatible servers: pip install 'forethought[openai]'",
-}
-"""Packages that not everybody needs, with what they are for."""
-
-
-class _Check(NamedTuple):
-    """One line of what is found."""
-
-    name: str
-    value: str
-    fine: bool = True
-    fix: str = ""
-
-
-def doctor() -> None:
-    """Shows versions, model, memory and disk, what is missing and how to get it.
-
-    Exits with 1 where something needed is missing.
-    """
-    checks = [*_needed(), *map(_optional, _OPTIONAL)]
-    for one in checks:
-        mark = "[green]ok[/green]  " if one.fine else "[red]miss[/red]"
-        fix = "" if one.fine else f". {one.fix}"
-        console.print(f"{mark} {one.name}: {one.value}{fix}", highlight=False, soft_wrap=True)
-    raise typer.Exit(int(not all(one.fine for one in checks)))
-
-
-def _needed() -> list[_Check]:
-    from forethought.manifest import versions
-    from forethought.models.machine import machine
-    from forethought.models.weights import INSTALL, cache_folder, wheel_file
-
-    found, free = machine(), shutil.disk_usage(".").free
-    wheel = wheel_file() is not None
-    return [
-        _Check("Python", platform.python_version(), sys.version_info >= (3, 11), "Use Python 3.11 or newer"),
-        *(_Check(name, version) for name, version in versions().items()),
-        _Check("processor", f"{found['cpu']}, {found['cores']} cores, fast bfloat16: {found['bfloat16_fast']}"),
-        _Check("GPU", str(found["gpu"] or "none: runs on the processor")),
-        _Check("memory", f"{found['memory_gib']} GiB", found["memory_gib"] >= 4, "The quickstart needs about 4 GiB"),
-        _Check("disk", f"{free // 1024**3} GiB free", free > 3 * 1024**3, "Free 3 GiB"),
-        _Check("embedded model", "installed" if wheel else "not installed", wheel, f"Run: {INSTALL}"),
-        _Check("model cache", str(cache_folder())),
-    ]
-
-
-def _optional(package: str) -> _Check:
-    there = importlib.util.find_spec(package) is not None
-    return _Check(package, "installed" if there else f"not installed (optional: {_OPTIONAL[package]})")
-
-
-def policy(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="A policy file, or the name of one that ships. Left out: the default, and which ship."),
-    ] = None,
-) -> None:
-    """Checks a policy file and shows its rules."""
-    from forethought.policy import load_policy, shipped_policies
-
-    rules = load_policy(file)
-    title = f"{rules.name} {rules.version}, hash {rules.hash}"
-    rows = [(rule.id, rule.title, rule.description) for rule in rules.rules]
-    show_table(("id", "title", "what it forbids"), rows, title=title)
-    if file is None:
-        say(f"Policies that ship: {', '.join(shipped_policies())}.")
-
-
-for command in (
-    attack, benchmark, build, calibrate, capability, chat, compare, doctor, inside, ladder, over_refusal, plan, policy,
-    run, study, sweep, train,
-):  # fmt: skip
-    app.command()(command)
-app.add_typer(data_app)
-app.add_typer(judge_app)
 
 
 def _show_version(asked: bool) -> None:

@@ -1,10 +1,8 @@
-"""`forethought data`, `benchmark`: everything about data sets. Without a subcommand `data` reads a source."""
+"""`forethought data`: everything about data sets. Without a subcommand `data` reads a source."""
 
 from __future__ import annotations
 
-import textwrap
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -17,21 +15,14 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from forethought.cli import options
-from forethought.cli.terminal import Terminal, console, quiet, say, show_table
+from forethought.cli.terminal import Terminal, console, quiet, say, show_notes, show_table
 
 if TYPE_CHECKING:
-    from forethought.data.behaviors import Behavior
     from forethought.data.dedupe import OverlapReport
     from forethought.data.sources import Reading
     from forethought.report.data_page import Count, DataSummary, Lengths
 
 BuildArgument = Annotated[Path, typer.Argument(help="Folder of `forethought build` or `run`, or its dataset folder.")]
-_SHOWN_BAD = 3
-"""Malformed rows that are named one by one; the others are counted."""
-_SAMPLES = 5
-_WIDTH = 200
-"""Longest sample, in characters."""
-_LABELS = ("harmful", "harmless", "unlabelled")
 _BAR = 24
 """Longest bar, in characters."""
 _PARTS = " ▏▎▍▌▋▊▉█"
@@ -47,7 +38,7 @@ class _ReadByDefault(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-data_app = typer.Typer(
+data = typer.Typer(
     name="data",
     cls=_ReadByDefault,
     no_args_is_help=True,
@@ -56,7 +47,7 @@ data_app = typer.Typer(
 )
 
 
-@data_app.command()
+@data.command()
 def read(
     source: options.Source,
     text_column: options.TextColumn = None,
@@ -104,7 +95,7 @@ def _show(reading: Reading, show: bool) -> None:
 
     tally = reading.tally
     say(f"{tally.total} requests, {tally.by_label[True]} harmful; rules by the classifier for {reading.classified}")
-    _show_notes(
+    show_notes(
         {
             "without a label": tally.by_label[None],
             "repeated word for word": tally.repeated,
@@ -122,15 +113,7 @@ def _show(reading: Reading, show: bool) -> None:
         console.print(f"  {label} {escape(' '.join(text.split()))}", highlight=False)
 
 
-def _show_notes(notes: Mapping[str, int], malformed: Sequence[str]) -> None:
-    """What is there, where anything is, and the first malformed rows by name."""
-    if any(notes.values()):
-        say("; ".join(f"{count} {what}" for what, count in notes.items() if count))
-    for where in malformed[:_SHOWN_BAD]:
-        say(f"  {where}")
-
-
-@data_app.command()
+@data.command()
 def inspect(
     build: BuildArgument,
     page: Annotated[Path | None, typer.Option(help="Also write it as a page: one file, no network needed.")] = None,
@@ -147,7 +130,7 @@ def inspect(
         say(f"Page: {page}")
 
 
-@data_app.command()
+@data.command()
 def overlaps(
     source: options.Source,
     evaluation: Annotated[str, typer.Argument(help="The set to compare with, such as an evaluation set.")],
@@ -161,7 +144,7 @@ def overlaps(
     console.print(overlap_view(report))
 
 
-@data_app.command()
+@data.command()
 def operators(
     folder: Annotated[Path | None, typer.Option(help="A folder with operators of your own, listed with ours.")] = None,
 ) -> None:
@@ -172,7 +155,7 @@ def operators(
     show_table(columns, operator_table(load_operators(folder)), box=None, pad_edge=False)
 
 
-@data_app.command()
+@data.command()
 def export(
     build: BuildArgument,
     kind: Annotated[str, typer.Option("--format", help="trl, messages, sharegpt, alpaca or parquet.")],
@@ -191,7 +174,7 @@ def export(
         say(f"left out: {count} rows {cause}", "dim")
 
 
-@data_app.command()
+@data.command()
 def push(
     build: BuildArgument,
     name: Annotated[str, typer.Argument(help="Dataset repository: OWNER/NAME.")],
@@ -205,7 +188,7 @@ def push(
     say(upload(folder, name, private=not public))
 
 
-@data_app.command()
+@data.command()
 def mine(
     model: options.Model,
     source: options.Source,
@@ -222,95 +205,6 @@ def mine(
     found, counts = mine_false_refusals(model, source, out, limit, Terminal())
     say(", ".join(f"{name} {count}" for name, count in counts.items()))
     say(f"{len(found)} false refusals: {out}")
-
-
-def benchmark(
-    file: Annotated[
-        str | None,
-        typer.Argument(help="File, folder, glob, wheel::member, pkg:NAME/path, hub:NAME@split. Left out: the layouts."),
-    ] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="A layout's name or YAML file, where it isn't recognised by its columns.")
-    ] = None,
-    columns: Annotated[
-        list[str] | None, options.column("text, messages, category, label, ..., instead of a layout")
-    ] = None,
-    harmful: Annotated[
-        bool | None,
-        typer.Option("--harmful/--harmless", help="Label of rows of which the benchmark says nothing."),
-    ] = None,
-    skip_bad: options.SkipBad = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Draw so many, strata in proportion.")] = None,
-    by: Annotated[str, typer.Option(help="Strata: category, attack or a tag; several joined by commas.")] = "category",
-    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
-    show: options.ShowHarmful = False,
-) -> None:
-    """Shows how a benchmark is understood: its layout, what is counted in which group, a few redacted rows.
-
-    Examples:
-
-      forethought benchmark harmbench_behaviors_text_all.csv
-
-      forethought benchmark my_benchmark.csv --column text=ask --column category=area --harmful
-    """
-    if file is None:
-        _show_layouts()
-        return
-    from forethought.data.behaviors import sample
-    from forethought.data.benchmarks import load_benchmark
-
-    read = load_benchmark(file, layout, options.column_overrides(columns), harmful, skip_bad)
-    behaviors = list(read.behaviors) if limit is None else sample(read.behaviors, limit, seed, by)
-    for line in read.columns:
-        say(line)
-    drawn = "" if len(behaviors) == len(read.behaviors) else f", {len(behaviors)} drawn"
-    say(f"{len(read.behaviors)} behaviours{drawn}")
-    _show_notes(
-        {
-            "unlabelled": sum(one.request.harmful is None for one in read.behaviors),
-            "with a context": sum(bool(one.context) for one in read.behaviors),
-            "with a reference": sum(one.reference is not None for one in read.behaviors),
-            "repeated and kept once": read.repeated,
-            "with another row's id, renamed": read.renamed,
-            "without text left out": read.without_text,
-            "malformed rows left out": len(read.malformed),
-        },
-        read.malformed,
-    )
-    _show_counts(behaviors, by)
-    for behavior in sample(behaviors, _SAMPLES, seed, by):
-        console.print(f"  {escape(_line(behavior, show))}", highlight=False)
-
-
-def _show_layouts() -> None:
-    """The layouts that ship, with the columns by which each is recognised."""
-    from forethought.data.benchmarks import layouts
-
-    rows = []
-    for layout in layouts().values():
-        signs = [", ".join(sign.columns) + ("*" if sign.named else "") for sign in layout.signatures]
-        rows.append((layout.name, layout.title, layout.paper, "\n".join(signs)))
-    caption = "* where the file's name says so as well"
-    show_table(("layout", "what", "paper", "recognised by"), rows, whole=1, caption=caption)
-
-
-def _show_counts(behaviors: Sequence[Behavior], by: str) -> None:
-    """Counts by label, a row for each group of `by` and kind."""
-    names = [name.strip() for name in by.split(",") if name.strip()] or ["category"]
-    cells = Counter((*(one.says(name) for name in ("kind", *names)), one.says("label")) for one in behaviors)
-    rows = [
-        [*(part or "-" for part in group), *(str(cells[(*group, label)] or "") for label in _LABELS)]
-        for group in dict.fromkeys(key[:-1] for key in sorted(cells))
-    ]
-    show_table(("kind", *names, *_LABELS), rows)
-
-
-def _line(behavior: Behavior, show: bool) -> str:
-    """One behaviour on a line; what isn't known to be harmless is redacted unless asked."""
-    from forethought.report.page import redact
-
-    told = behavior.asked if show or behavior.request.harmful is False else redact(behavior.asked)
-    return f"{behavior.id} {behavior.says('label')}: {textwrap.shorten(told, _WIDTH, placeholder=' ...')}"
 
 
 def bar(value: float, most: float, width: int = _BAR) -> str:

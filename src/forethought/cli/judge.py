@@ -37,7 +37,7 @@ class _Listing(TyperGroup):
         super().format_help(ctx, formatter)
 
 
-judge_app = typer.Typer(
+judge = typer.Typer(
     name="judge",
     cls=_Listing,
     no_args_is_help=True,
@@ -68,7 +68,7 @@ FullOnly = Annotated[
 ]
 
 
-@judge_app.command()
+@judge.command()
 def train(
     files: Annotated[list[str], typer.Argument(help="Labelled files: answer, label and, better, request.")],
     out: Annotated[Path, typer.Option(help="Folder for the judge.")],
@@ -102,7 +102,7 @@ def train(
     say(f"Calibrated on held-out {model.settings.calibrated_on}. Measure it on a source that it never saw.")
 
 
-@judge_app.command("eval")
+@judge.command("eval")
 def evaluate(
     judge: JudgeArgument,
     files: Annotated[list[str], typer.Argument(help="Labelled files that the judge was not trained on.")],
@@ -148,7 +148,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-@judge_app.command()
+@judge.command()
 def robustness(
     judge: JudgeArgument,
     files: Annotated[

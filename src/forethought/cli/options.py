@@ -40,6 +40,13 @@ SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave malformed rows out and name them; else the first is an error.")
 ]
 
+MANY = {
+    "attacks": {"decls": ("--attack",), "metavar": "SPEC"},
+    "benchmarks": {"decls": ("--benchmark",), "metavar": "FILE"},
+    "columns": {"decls": ("--column",), "metavar": "NOUN=NAME"},
+}
+"""How options are written that can be given again."""
+
 
 def column(nouns: str) -> Any:
     """The option that names a file's columns by noun, as `column_overrides` reads it."""

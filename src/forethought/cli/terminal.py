@@ -7,7 +7,7 @@ that --help stays quick.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 console = Console()
 _TITLES, _INTERVAL = 16, 22
 """Columns of a terminal that titles need at least, and a figure with its interval beside it."""
+
+_SHOWN_BAD = 3
+"""Malformed rows that are named one by one; the others are counted."""
 
 
 def quiet() -> None:
@@ -61,6 +64,14 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], whole: int
     for row in rows:
         table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
     console.print(table)
+
+
+def show_notes(notes: Mapping[str, int], malformed: Sequence[str]) -> None:
+    """What is there, where anything is, and the first malformed rows by name."""
+    if any(notes.values()):
+        say("; ".join(f"{count} {what}" for what, count in notes.items() if count))
+    for where in malformed[:_SHOWN_BAD]:
+        say(f"  {where}")
 
 
 class _DrawnBar(Bar):

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.testing import CliRunner
 
-from forethought.cli.data import benchmark as benchmark_command
+from forethought.cli.benchmark import benchmark as benchmark_command
 from forethought.data.benchmarks import layouts
 from forethought.errors import ConfigError, InputError
 from tests.data.benchmarks.rows import (
