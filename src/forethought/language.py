@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,22 +27,44 @@ class _Texts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Subject(_Texts):
+    """What some requests under a rule are about, more closely than the rule says."""
+
+    subject: str
+    words: tuple[str, ...] = Field(min_length=1)
+    """A request with one of them is about it; a word that ends in `*` stands for all that begin so."""
+    alternatives: tuple[str, ...] = Field(min_length=1)
+    to_others: bool = False
+    """Where the rule asks for support: true where somebody else would be hurt, not the one who writes."""
+
+
 class RuleTexts(_Texts):
     """A rule of the default policy in one language."""
 
     title: str
     reason: str
     """Why it is declined, as a clause that stands behind a colon."""
-    declines: tuple[str, ...] = ()
-    """Sentences that decline and name the subject; none: the language's own."""
-    offers: tuple[str, ...] = ()
-    """Sentences that offer something that the rule allows; none: the language's own."""
+    subject: str
+    """What a request that breaks it is about, as it stands in `declines`: no word is taken from the request."""
+    alternatives: tuple[str, ...] = ()
+    """What the rule allows instead, as it stands in `offers`; none: the language's own."""
+    subjects: tuple[Subject, ...] = ()
+    """The first that fits a request counts."""
     examples: tuple[str, ...] = ()
     """What requests that break it are about, in a few words each: a classifier learns from them."""
 
 
+class Help(_Texts):
+    """Where to find help in one country, or in any."""
+
+    said: str
+    """A sentence."""
+    words: tuple[str, ...] = ()
+    """A request with one of them names the country; none: it holds for every other request."""
+
+
 class Language(_Texts):
-    """What is said in one language. Placeholders: `{title}`, `{id}` and `{alternative}` of the rule, `{intent}`."""
+    """What is said in one language. Placeholders: `{title}` and `{id}` of the rule, `{subject}`, `{alternative}`."""
 
     code: str = Field(pattern=r"^[a-z]{2,3}$")
     """ISO 639."""
@@ -50,41 +72,87 @@ class Language(_Texts):
     """As its speakers call it."""
     complies: tuple[str, ...] = Field(min_length=1)
     """Sentences that end a thought which finds no rule broken."""
+    subject: str
+    """What stands for the subject under a rule that this language does not know: `this`."""
+    alternatives: tuple[str, ...] = ()
+    """What can be offered under such a rule; none: what its policy says."""
     declines: tuple[str, ...] = Field(min_length=1)
-    """Sentences that open a refusal, where a rule has none of its own."""
+    """Sentences that open a refusal and name the subject."""
     names: tuple[str, ...] = Field(min_length=1)
     """Sentences that name the rule."""
     offers: tuple[str, ...] = Field(min_length=1)
-    """Sentences that offer something allowed, where a rule has none of its own."""
+    """Sentences that offer something allowed."""
     support: tuple[str, ...] = Field(min_length=1)
     """Warm sentences that open the answer where a rule asks for support."""
-    help: tuple[str, ...] = ()
-    """Sentences that say where to find help, by country where known; they end such an answer."""
+    support_declines: tuple[str, ...] = Field(min_length=1)
+    """Sentences behind them, which decline, name the rule and say that there is help."""
+    concern: tuple[str, ...] = Field(min_length=1)
+    """Sentences for one who would hurt somebody else under such a rule."""
+    help: tuple[Help, ...] = Field(min_length=1)
+    """Where to find help: the first that fits counts, so that the one for all countries is the last."""
     rules: dict[str, RuleTexts] = {}
     """The default policy's rules by id."""
 
     def rule(self, rule: Rule) -> RuleTexts:
         """The rule in this language; a rule of another policy has the texts that it was written with."""
-        if rule.id in self.rules and _default_titles().get(rule.id) == rule.title:
-            return self.rules[rule.id]
-        return RuleTexts(title=rule.title, reason=rule.reason)
+        texts, known = self.rules.get(rule.id), _default_rules().get(rule.id)
+        offered = self.alternatives or (_verb_phrase(rule.alternative),)
+        if texts is None or known is None or known.title != rule.title:
+            return RuleTexts(title=rule.title, reason=rule.reason, subject=self.subject, alternatives=offered)
+        if known.alternative != rule.alternative:  # somebody's own words for a rule of ours
+            return texts.model_copy(update={"alternatives": offered, "subjects": ()})
+        return texts
 
-    def refusal(self, rule: Rule, intent: str, seed: str) -> str:
-        """A refusal by the rule: it declines, names the rule and offers what can be done; wording varies by seed."""
+    def refusal(self, rule: Rule, about: str, seed: str) -> str:
+        """A refusal by the rule: it declines, names the rule and offers what can be done; wording varies by seed.
+
+        `about` is the request. It chooses the subject and the country of the help, and none of its words are repeated.
+        """
         rng, texts = random.Random(seed), self.rule(rule)
-        parts = [
-            rng.choice(said) for said in (texts.declines or self.declines, self.names, texts.offers or self.offers)
-        ]
+        closer = next((one for one in texts.subjects if _holds(about, one.words)), None)
+        said: tuple[tuple[str, ...], ...] = (self.declines, self.names, self.offers)
         if rule.support:
-            parts = [rng.choice(self.support), *parts, *([rng.choice(self.help)] if self.help else [])]
-        filled = {"intent": intent, "id": rule.id, "title": texts.title, "alternative": rule.alternative}
-        # One pass of plain replacement: braces in a request must not be read as a format.
-        return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], " ".join(parts))
+            lines = (next(one.said for one in self.help if not one.words or _holds(about, one.words)),)
+            if closer is not None and closer.to_others:
+                said = (self.declines, self.names, self.concern, lines, self.offers)
+            else:
+                said = (self.support, self.support_declines, lines, self.offers)
+        filled = {
+            "subject": closer.subject if closer is not None else texts.subject,
+            "title": texts.title,
+            "id": rule.id,
+            "alternative": rng.choice(closer.alternatives if closer is not None else texts.alternatives),
+        }
+        # One pass of plain replacement: braces in a policy must not be read as a format.
+        return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], " ".join(rng.choice(part) for part in said))
+
+
+def _verb_phrase(alternative: str) -> str:
+    """A policy's own alternative as it stands behind `I can`: `Explain refunds.` and `I can explain refunds`, too."""
+    bare = re.sub(r"(?i)^(?:instead,? )?(?:i|we|you) (?:can|could|may|will) ", "", alternative.strip()).rstrip(" .!")
+    return bare[:1].lower() + bare[1:] if bare[1:2].islower() else bare
+
+
+def _holds(text: str, words: tuple[str, ...]) -> bool:
+    return _pattern(words).search(text) is not None
+
+
+@cache
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
+    """Any of the words; where a script has no spaces, anywhere in the text."""
+    return re.compile("|".join(map(_whole_word, words)), re.IGNORECASE)
+
+
+def _whole_word(word: str) -> str:
+    said = re.escape(word.removesuffix("*"))
+    if re.search(r"[\u2e80-\u9fff]", word):
+        return said
+    return rf"(?<!\w){said}" if word.endswith("*") else rf"(?<!\w){said}(?!\w)"
 
 
 @lru_cache(maxsize=1)
-def _default_titles() -> dict[str, str]:
-    return {rule.id: rule.title for rule in default_policy().rules}
+def _default_rules() -> dict[str, Rule]:
+    return {rule.id: rule for rule in default_policy().rules}
 
 
 @lru_cache(maxsize=1)

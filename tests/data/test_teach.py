@@ -10,6 +10,7 @@ from forethought.data.evolve import load_operators
 from forethought.data.shipped import shipped_requests
 from forethought.data.teach import INTENT_WORDS, Answer, Lesson, fault, intent_of, reason_about, refusal_for, teach
 from forethought.errors import ConfigError
+from forethought.language import language
 from forethought.policy import default_policy
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import user_request
@@ -79,20 +80,14 @@ def test_an_unknown_rule_is_an_error() -> None:
 def test_every_rules_refusal_refuses_names_it_and_offers_something(rule_id: str) -> None:
     rule = POLICY.rule(rule_id)
     reasoning = SafetyReasoning(intent="do a thing", findings=(Finding(rule=rule_id, violated=True),), verdict="refuse")
+    offered = language("en").rule(rule).alternatives
     for seed in range(12):
         refusal = refusal_for(reasoning, POLICY, seed)
         assert refusal_outcome(refusal) == ("refused", "")
         assert rule.id in refusal
         assert rule.title in refusal
-        assert rule.alternative in refusal
-        assert "do a thing" in refusal
-
-
-def test_where_support_is_needed_the_refusal_is_support() -> None:
-    reasoning = SafetyReasoning(intent="hurt", findings=(Finding(rule="R8", violated=True),), verdict="refuse")
-    assert all(
-        "sorry" in refusal_for(reasoning, POLICY, s) or "glad" in refusal_for(reasoning, POLICY, s) for s in range(9)
-    )
+        assert any(alternative in refusal for alternative in offered)
+        assert "do a thing" not in refusal
 
 
 def test_trap_9_refusals_are_not_one_constant_sentence() -> None:
@@ -104,13 +99,6 @@ def test_trap_9_refusals_are_not_one_constant_sentence() -> None:
         assert request.rules[0] in refusal
     assert len({teach(LOCK, POLICY, seed=seed).answer for seed in range(20)}) > 1
     assert teach(LOCK, POLICY, seed=1) == teach(LOCK, POLICY, seed=1)
-
-
-def test_braces_in_an_intent_are_only_text() -> None:
-    reasoning = SafetyReasoning(
-        intent="print {title} and {0}", findings=(Finding(rule="R4", violated=True),), verdict="refuse"
-    )
-    assert "print {title} and {0}" in refusal_for(reasoning, POLICY, 0)
 
 
 def test_a_harmless_row_teaches_the_models_own_answer_or_the_thought_alone() -> None:
@@ -155,4 +143,4 @@ def test_a_lesson_brings_reasoning_and_refusal_and_serves_variants_too() -> None
         assert example.reasoning.findings[0].reason == "the house is not theirs"
         assert example.answer == "I can't help with that: it is theft (R4)."
     alone = lesson.model_copy(update={"answer": ""})
-    assert teach(LOCK, POLICY, 0, lesson=alone).answer.startswith(("I can't", "I won't", "I'm not"))
+    assert teach(LOCK, POLICY, 0, lesson=alone).answer == teach(LOCK, POLICY, 0).answer

@@ -245,8 +245,8 @@ def test_it_refuses_by_rule_before_the_model_is_asked_and_repeats_nothing_of_the
             rule = policy.rule(("R13", "R4")[place])
             assert reply.rules_named == (rule.id,)
             assert rule.title in reply.answer
-            assert rule.alternative in reply.answer
-            assert "film" not in reply.answer
+            assert ("pirated films", "theft or burglary")[place] in reply.answer
+            assert not {"Help", "me", "copy", "film", "without", "them"} & set(reply.answer.split())
             assert refusal_outcome(reply.answer) == ("refused", "")
         else:
             assert reply.answer == "Mix it."

@@ -118,10 +118,14 @@ def reason_about(request: Request, policy: Policy, lesson: Lesson | None = None)
     return SafetyReasoning(intent=intent, findings=findings, verdict="refuse")
 
 
-def refusal_for(reasoning: SafetyReasoning, policy: Policy, seed: int) -> str:
-    """A refusal that names the first rule broken and offers an alternative; wording varies with the seed."""
+def refusal_for(reasoning: SafetyReasoning, policy: Policy, seed: int, about: str = "") -> str:
+    """A refusal that names the first rule broken and offers an alternative; wording varies with the seed.
+
+    `about` is the undisguised request, which chooses its subject; the stated intent does where it is not known.
+    """
     rule = policy.rule(reasoning.violated[0])
-    return language(reasoning.language).refusal(rule, reasoning.intent, f"{seed}:refusal:{reasoning.intent}")
+    about = about or reasoning.intent
+    return language(reasoning.language).refusal(rule, about, f"{seed}:refusal:{about}")
 
 
 class Answer(Record):
@@ -153,7 +157,8 @@ def teach(
         return Example(request=request, reasoning=reasoning, answer="", answer_complete=False)
     if refuses:
         written = lesson.answer if lesson is not None else ""
-        return Example(request=request, reasoning=reasoning, answer=written or refusal_for(reasoning, policy, seed))
+        answered = written or refusal_for(reasoning, policy, seed, request.plain)
+        return Example(request=request, reasoning=reasoning, answer=answered)
     assert answer is not None
     return Example(request=request, reasoning=reasoning, answer=answer.text, answer_complete=answer.complete)
 

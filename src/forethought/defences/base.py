@@ -279,14 +279,18 @@ def conversation_key(conversation: Conversation) -> str:
     return hashlib.sha256(conversation.model_dump_json().encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation) -> str:
-    """The refusal of a defence that knows a rule and has no thought: it names the rule and repeats nothing of the
+def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation, intent: str = "") -> str:
+    """The refusal of a defence that knows a rule and writes no thought: it names the rule and repeats nothing of the
     request, since a suffix has no place in an answer. Without a rule it is the plain one.
+
+    `intent` is what is really asked, where a thought states it: it chooses the subject, as the request does else.
     """
     if not rule_id:
         return REFUSAL
+    user = last_user(conversation)
+    about = intent or (user.content if user is not None else "")
     finding = Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason)
-    reasoning = SafetyReasoning(intent="do that", findings=(finding,), verdict="refuse")
+    reasoning = SafetyReasoning(intent=about, findings=(finding,), verdict="refuse")
     return refusal_for(reasoning, policy, int(conversation_key(conversation), 16))
 
 

@@ -163,7 +163,8 @@ class FusedVerdict(Wrapper):
         reasoning = response.reasoning and SafetyReasoning(
             intent=response.reasoning.intent, findings=found, verdict="refuse"
         )
-        answer = rule_refusal(policy, rule, conversation)
+        intent = response.reasoning.intent if response.reasoning is not None else ""
+        answer = rule_refusal(policy, rule, conversation, intent)
         update = {"answer": answer, "decision": "refuse", "cause": cause, "reasoning": reasoning}
         return response.model_copy(update=update)
 
