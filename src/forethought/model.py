@@ -334,8 +334,8 @@ def _reply(found: Response | Failed, policy: Policy, limit: float | None) -> Rep
     return Reply(
         answer=found.answer,
         verdict=found.decision,
-        probability=None if found.log_odds is None else _share(found.log_odds),
-        threshold=None if limit is None else _share(limit),
+        probability=None if found.log_odds is None else share(found.log_odds),
+        threshold=None if limit is None else share(limit),
         intent=found.reasoning.intent if found.reasoning is not None else "",
         rules=tuple(RuleNamed(id=one, title=policy.rule(one).title) for one in found.rules_named),
         cause=found.cause,
@@ -344,8 +344,8 @@ def _reply(found: Response | Failed, policy: Policy, limit: float | None) -> Rep
     )
 
 
-def _share(log_odds: float) -> float:
-    """A probability, without overflow."""
+def share(log_odds: float) -> float:
+    """Log-odds as a probability, without overflow."""
     if log_odds >= 0:
         return 1 / (1 + math.exp(-log_odds))
     return math.exp(log_odds) / (1 + math.exp(log_odds))

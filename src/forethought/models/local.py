@@ -26,6 +26,7 @@ from forethought.models.conversation import (
     OnReply,
     Opened,
     Response,
+    Unanswered,
     opened_by,
 )
 from forethought.models.decode import Decoder, Row, VerdictTokens, draws_for, in_order
@@ -65,6 +66,10 @@ class LocalModel:
         self.base_weights: Any = base if base is not None else model
         """What answers after `comply` when the settings say so; within `adapter_off` these are the base model's."""
         self.batch_size = batch_size
+        self.leaves_answers = False
+        """Whether `reply` gives thoughts alone, with answers that are not refusals left to whoever asks."""
+        self.reads_states: Callable[[Sequence[Sequence[int]], Sequence[int], bool], Any] | None = None
+        """What reads hidden states in place of `last_states`, where several threads share the weights."""
         self._has_base = base is not None
         ends = end_tokens(tokenizer)
         self.thinker = Decoder(model, tokenizer, ends, batch_size)
@@ -298,7 +303,12 @@ class _Replies:
             else:
                 self._deliver(found, turn)
         rows = in_order([turn.row for turn in turns])
-        self._answer(self._allowed(rows, turns) if self._model.thinks else ((turns[row.index], None) for row in rows))
+        asked = self._allowed(rows, turns) if self._model.thinks else ((turns[row.index], None) for row in rows)
+        if self._model.leaves_answers:
+            for turn, thought in asked:
+                self._deliver(turn.places, self._unanswered(turn, thought))
+        else:
+            self._answer(asked)
         return [self._replies.get(place, Failed(cause="no reply")) for place in range(len(conversations))]
 
     def _deliver(self, places: Sequence[int], reply: Response | Failed) -> None:
@@ -328,7 +338,7 @@ class _Replies:
         row.stop_at_verdict = row.watch and self._max_tokens == 0
         if opened.state == "open":
             assert settings is not None  # without settings there is no thought to open
-            row.stop_at_comply = settings.answer_with == "base"
+            row.stop_at_comply = settings.answer_with == "base" or model.leaves_answers
             budget = conversation.think_budget
             row.think_budget = settings.think_budget if budget is None else budget
         elif opened.state == "decided":
@@ -344,6 +354,15 @@ class _Replies:
                 yield turn, response
             else:
                 self._deliver(turn.places, response)
+
+    def _unanswered(self, turn: _Turn, thought: Response | None) -> Unanswered:
+        """A thought that complies, or nothing at all, with what its answer would be decoded from."""
+        settings, row = self._model.thinking, turn.row
+        by_thinker = settings is not None and settings.answer_with == "adapter"
+        prompt = (*row.prompt, *row.made) if by_thinker or thought is None else tuple(turn.prompt)
+        said = thought or Response(answer="", prompt_tokens=len(row.prompt))
+        fields = {name: getattr(said, name) for name in Response.model_fields}
+        return Unanswered(**fields | {"answer": ""}, prompt=prompt, by_thinker=by_thinker)
 
     def _answer(self, asked: Iterator[tuple[_Turn, Response | None]]) -> None:
         """Answers to turns, each behind its thought where there is one; a prompt is answered once a sample.
