@@ -71,7 +71,7 @@ class LocalModel:
         self.reads_states: Callable[[Sequence[Sequence[int]], Sequence[int], bool], Any] | None = None
         """What reads hidden states in place of `last_states`, where several threads share the weights."""
         self._has_base = base is not None
-        ends = end_tokens(tokenizer)
+        ends = self.ends = end_tokens(tokenizer)
         self.thinker = Decoder(model, tokenizer, ends, batch_size)
         # A model that does not think answers with its own weights, whatever stands beside it.
         answering, context = (self.base_weights, self.adapter_off) if self.thinks else (model, None)
@@ -136,6 +136,15 @@ class LocalModel:
         that is longer than its context, is Failed. Raises ModelError when the model can't be asked at all.
         """
         return _Replies(self, max_answer_tokens, threshold, on_reply).to(conversations)
+
+    def written(self, left: Unanswered, max_answer_tokens: int) -> Iterator[Row]:
+        """The answer that was left (`leaves_answers`), at each of its tokens. It ends where the context does."""
+        batch = (self.thinker if left.by_thinker else self.answerer).batch()
+        row = Row(0, list(left.prompt), max(min(max_answer_tokens, self.context_tokens - len(left.prompt)), 1))
+        batch.join([row])
+        while not row.done:
+            batch.step()
+            yield row
 
     def respond(
         self,
