@@ -56,6 +56,11 @@ def column(nouns: str) -> Any:
     )
 
 
+Columns = Annotated[
+    list[str] | None, column("text, messages, answer, category, label, ..., or what turns call role, content, user")
+]
+
+
 def spelled_out(record: type[Record], *fields: str, **own: Any) -> Callable[[Command], Command]:
     """Gives a command, in place of its parameter `settings`, an option for each of the record's fields (all of them
     where none is named): name, default, limits and text are those that stand in the record.

@@ -174,11 +174,15 @@ class Terminal(Progress):
             table.add_row(title, *(text.replace(" (", "\n(") if narrow else text for text in texts))
         self.console.print(table)
 
-    def comparison(self, found: Comparison) -> None:
-        """The table and where all is written. Exits with 1 where too many answers could not be judged."""
+    def comparison(self, found: Comparison, require: bool = False) -> None:
+        """The table and where all is written. Exits with 1 where too many answers could not be judged, and with
+        `require` where the last system hardly refuses."""
         self.table(found.figures, found.systems)
         say(f"Report: {found.page}")
         say(f"Figures: {found.results}")
         if found.too_many_unscored:
             say(f"{found.unscored:.1%} of one system's answers could not be judged: see the page", "red")
+        for weakness in found.weaknesses:
+            say(f"{found.systems[-1]}: {weakness}", "red")
+        if found.too_many_unscored or (require and found.weaknesses):
             raise typer.Exit(1)

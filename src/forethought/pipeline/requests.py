@@ -22,6 +22,7 @@ from forethought.data.llm_teacher import estimate, lessons_from_model
 from forethought.data.sources import OnMapping, SourceSpec, cap_per_rule, load_split, sample
 from forethought.data.taught import TeachTask, lessons_from_dataset
 from forethought.data.teach import Lesson
+from forethought.data.under import under
 from forethought.errors import ConfigError, StageError
 from forethought.manifest import write_json
 from forethought.models.callspec import Usage, price_of
@@ -121,17 +122,18 @@ def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, c
 
     Without `classify`, a request whose categories name no rule keeps none: the teacher finds it.
     """
-    for rule in data.held_out_rules:
-        if rule not in policy.rule_ids:
-            raise ConfigError(
-                f"data.held_out_rules: {rule}", "the policy has no such rule", f"Use {', '.join(policy.rule_ids)}"
-            )
+    check_held_out(data, policy)
     skipped: Counter[str] = Counter()
+    foreign: Counter[str] = Counter()
 
     def load(specs: Sequence[SourceSpec], label: bool) -> dict[Split, list[Request]]:
-        return load_split(
+        parts = load_split(
             specs, label, data.held_out_share, data.dev_share, on_mapping, lambda cause, where: skipped.update([cause])
         )
+        for split, rows in parts.items():
+            parts[split], left_out = under(policy, rows)
+            foreign.update({f"{split}: no rule of the policy for {rule}": count for rule, count in left_out.items()})
+        return parts
 
     harmful, harmless = load(data.harmful, True), load(data.harmless, False)
     tested = [*load(data.test_harmful, True).values(), *load(data.test_harmless, False).values()]
@@ -147,9 +149,19 @@ def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, c
         capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
         ready[split] = [*capped, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
     # What is not trained on for its rule is tested: the domain that nobody has seen is the larger for it.
-    counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out)
+    counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out, foreign)
     extra = {"skipped": skipped.total(), "unsure_of_rule": unsure, "held_out_by_rule": len(apart)}
+    extra["of_no_rule_of_the_policy"] = foreign.total()
     return counts | {"rules_by_classifier": asked} | {name: count for name, count in extra.items() if count}
+
+
+def check_held_out(data: DataConfig, policy: Policy) -> None:
+    """Raises ConfigError for a rule that is to be held out and is not there."""
+    for rule in data.held_out_rules:
+        if rule not in policy.rule_ids:
+            raise ConfigError(
+                f"data.held_out_rules: {rule}", "the policy has no such rule", f"Use {', '.join(policy.rule_ids)}"
+            )
 
 
 def without_rules(
@@ -198,9 +210,11 @@ def _ruled(
 
 
 def _write_apart(
-    ready: dict[Split, list[Request]], tested_only: Sequence[Request], data: DataConfig, out: Path
-) -> dict[str, Any]:
-    """Removes near duplicates within each set and across them, and writes what was removed because of what."""
+    ready: dict[Split, list[Request]], tested_only: Sequence[Request], data: DataConfig, out: Path,
+    left_out: Mapping[str, int],
+) -> dict[str, Any]:  # fmt: skip
+    """Removes near duplicates within each set and across them, and writes what was removed because of what; beside it
+    what was left out before."""
     test, removed_test = remove_duplicates([*ready["test"], *tested_only])
     dev, removed_dev = remove_duplicates(ready["dev"], against=test)
     evaluation = {"test rows of this run": test, "development rows of this run": dev} | known_evaluation_sets()
@@ -213,7 +227,7 @@ def _write_apart(
     _need(train, test, data.held_out_share > 0)
     for split, rows in (("train", train), ("dev", dev), ("test", test)):
         write_jsonl(out / f"{split}.jsonl", rows)
-    write_json(out / REMOVED, dict(removed.most_common()))
+    write_json(out / REMOVED, dict((removed + Counter(left_out)).most_common()))
     write_json(out / OVERLAPS, report.model_dump(mode="json"))
     return {"train": len(train), "dev": len(dev), "test": len(test), "removed": sum(removed.values())}
 
