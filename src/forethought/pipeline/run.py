@@ -110,7 +110,8 @@ class _Run:
         self._calibrate(data, adapter)
         attempts = self._attempts(data)
         for name in DEFENCES:
-            self._respond(name, adapter, attempts)
+            if name != "prompt" or recipe.evaluate.safety_prompt:
+                self._respond(name, adapter, attempts)
         if recipe.around:
             self._respond_best(data, adapter, attempts)
         settings = read_settings(adapter)
