@@ -10,17 +10,24 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection
 from functools import cache, lru_cache
 from importlib import resources
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from forethought.errors import ConfigError
-from forethought.policy import Rule, default_policy
+from forethought.policy import Policy, Rule, default_policy
 from forethought.yamlfile import parse_yaml
 
 SHIPPED = resources.files("forethought").joinpath("languages")
-ENGLISH = "en"
+ENGLISH, UNKNOWN = "en", "und"
+"""ISO 639; the second for a text in a script that the detector isn't sure of."""
+_INTENT_WORDS, _INTENT_CHARACTERS = 15, 120
+_ENDS = " .?!\"'\u3002\uff0e\uff1f\uff01\u061f\u06d4\u0964\u00bf\u00a1\u201c\u201d\u00ab\u00bb"
+_SENTENCE_END = re.compile(r"(?<=[.?!])\s+|(?<=[\u3002\uff1f\uff01\u061f\u06d4\u0964])\s*")
 
 
 class _Texts(BaseModel):
@@ -44,14 +51,27 @@ class RuleTexts(_Texts):
     title: str
     reason: str
     """Why it is declined, as a clause that stands behind a colon."""
-    subject: str
+    subject: str = ""
     """What a request that breaks it is about, as it stands in `declines`: no word is taken from the request."""
     alternatives: tuple[str, ...] = ()
     """What the rule allows instead, as it stands in `offers`; none: the language's own."""
     subjects: tuple[Subject, ...] = ()
     """The first that fits a request counts."""
-    examples: tuple[str, ...] = ()
-    """What requests that break it are about, in a few words each: a classifier learns from them."""
+    declines: tuple[str, ...] = ()
+    """Whole sentences in place of the language's: where a subject would have to be bent to fit into one."""
+    offers: tuple[str, ...] = ()
+    """Likewise."""
+    words: tuple[str, ...] = ()
+    """Beginnings of words that requests which break it hold, in lower case: by them a request's rule is told."""
+
+
+class Asked(_Texts):
+    """A kind of question, and what it becomes as an intent."""
+
+    pattern: str
+    """A regular expression over the whole question, in any case; its group `rest` is what is asked for."""
+    intent: str
+    """With `{rest}`."""
 
 
 class Help(_Texts):
@@ -70,12 +90,22 @@ class Language(_Texts):
     """ISO 639."""
     name: str
     """As its speakers call it."""
+    between: str = " "
+    """What stands between two sentences."""
+    inside: bool = False
+    """Whether words are looked for inside others, too: nothing parts them, or others are joined to them."""
     complies: tuple[str, ...] = Field(min_length=1)
     """Sentences that end a thought which finds no rule broken."""
-    subject: str
+    subject: str = ""
     """What stands for the subject under a rule that this language does not know: `this`."""
     alternatives: tuple[str, ...] = ()
     """What can be offered under such a rule; none: what its policy says."""
+    asks: tuple[Asked, ...] = ()
+    """Kinds of questions; the first that fits counts."""
+    asked: str = "{request}"
+    """The intent of every other request, with `{request}`."""
+    reason: str = ""
+    """Why a request is declined, where the rule's own reason is written in another language; as a clause."""
     declines: tuple[str, ...] = Field(min_length=1)
     """Sentences that open a refusal and name the subject."""
     names: tuple[str, ...] = Field(min_length=1)
@@ -84,12 +114,16 @@ class Language(_Texts):
     """Sentences that offer something allowed."""
     support: tuple[str, ...] = Field(min_length=1)
     """Warm sentences that open the answer where a rule asks for support."""
-    support_declines: tuple[str, ...] = Field(min_length=1)
-    """Sentences behind them, which decline, name the rule and say that there is help."""
-    concern: tuple[str, ...] = Field(min_length=1)
+    support_declines: tuple[str, ...] = ()
+    """Sentences behind them, which decline, name the rule and say that there is help; none: those of every rule."""
+    concern: tuple[str, ...] = ()
     """Sentences for one who would hurt somebody else under such a rule."""
     help: tuple[Help, ...] = Field(min_length=1)
     """Where to find help: the first that fits counts, so that the one for all countries is the last."""
+    refuses: str = ""
+    """A regular expression for what opens a refusal; empty where `refusal.py` knows."""
+    helps: str = ""
+    """A regular expression for people and places to turn to; empty where `data/teach.py` knows."""
     rules: dict[str, RuleTexts] = {}
     """The default policy's rules by id."""
 
@@ -98,10 +132,40 @@ class Language(_Texts):
         texts, known = self.rules.get(rule.id), _default_rules().get(rule.id)
         offered = self.alternatives or (_verb_phrase(rule.alternative),)
         if texts is None or known is None or known.title != rule.title:
-            return RuleTexts(title=rule.title, reason=rule.reason, subject=self.subject, alternatives=offered)
+            reason = rule.reason if not self.reason or speaks(rule.description, self.code) else self.reason
+            return RuleTexts(title=rule.title, reason=reason, subject=self.subject, alternatives=offered)
         if known.alternative != rule.alternative:  # somebody's own words for a rule of ours
             return texts.model_copy(update={"alternatives": offered, "subjects": ()})
         return texts
+
+    def intent(self, text: str) -> str:
+        """What a request asks, as a thought of this language states it; a long one is cut."""
+        flat = " ".join(text.split())
+        sentences = [part.strip() for part in _SENTENCE_END.split(flat) if part.strip(_ENDS)] or [flat]
+        core = next((part for part in reversed(sentences) if part[-1] in "?\uff1f\u061f"), sentences[0]).strip(_ENDS)
+        said = " ".join(core.split()[:_INTENT_WORDS])[: _INTENT_CHARACTERS if self.between else _INTENT_CHARACTERS // 3]
+        if len(said) < len(core):
+            said = (said.rpartition(" ")[0] or said if self.between else said).rstrip(",;:\uff0c\u3001") + "\u2026"
+        for asked in self.asks:
+            if found := re.match(asked.pattern, said, re.IGNORECASE):
+                return asked.intent.replace("{rest}", found["rest"])
+        return self.asked.replace("{request}", said)
+
+    def rules_of(self, text: str, policy: Policy, among: Collection[str]) -> tuple[str, ...]:
+        """The rules among some of a policy's that its words speak of: one, or two if as many speak of each; else none.
+
+        Each beginning of a word counts once, however often it stands there.
+        """
+        said = " ".join(text.lower().split())
+        before = "" if self.inside else r"(?<!\w)"
+        counts = {
+            rule.id: sum(re.search(before + re.escape(word), said) is not None for word in self.rule(rule).words)
+            for rule in policy.rules
+            if rule.id in among
+        }
+        most = max(counts.values(), default=0)
+        found = tuple(name for name, count in counts.items() if count == most) if most else ()
+        return found if len(found) <= 2 else ()
 
     def refusal(self, rule: Rule, about: str, seed: str) -> str:
         """A refusal by the rule: it declines, names the rule and offers what can be done; wording varies by seed.
@@ -110,21 +174,26 @@ class Language(_Texts):
         """
         rng, texts = random.Random(seed), self.rule(rule)
         closer = next((one for one in texts.subjects if _holds(about, one.words)), None)
-        said: tuple[tuple[str, ...], ...] = (self.declines, self.names, self.offers)
+        declines, offers = texts.declines or self.declines, texts.offers or self.offers
+        said: tuple[tuple[str, ...], ...] = (declines, self.names, offers)
         if rule.support:
             lines = (next(one.said for one in self.help if not one.words or _holds(about, one.words)),)
             if closer is not None and closer.to_others:
-                said = (self.declines, self.names, self.concern, lines, self.offers)
+                said = (declines, self.names, self.concern, lines, offers)
+            elif self.support_declines:
+                said = (self.support, self.support_declines, lines, offers)
             else:
-                said = (self.support, self.support_declines, lines, self.offers)
+                said = (self.support, declines, self.names, offers, lines)
         filled = {
             "subject": closer.subject if closer is not None else texts.subject,
             "title": texts.title,
             "id": rule.id,
-            "alternative": rng.choice(closer.alternatives if closer is not None else texts.alternatives),
+            "alternative": rng.choice(closer.alternatives if closer is not None else texts.alternatives or ("",)),
         }
         # One pass of plain replacement: braces in a policy must not be read as a format.
-        return re.sub(r"\{(\w+)\}", lambda match: filled[match[1]], " ".join(rng.choice(part) for part in said))
+        return re.sub(
+            r"\{(\w+)\}", lambda match: filled[match[1]], self.between.join(rng.choice(part) for part in said)
+        )
 
 
 def _verb_phrase(alternative: str) -> str:
@@ -173,3 +242,93 @@ def language(code: str) -> Language:
     if found is None:
         raise ConfigError(f"language '{code}'", "is not served", f"Use one of {', '.join(languages())}")
     return found
+
+
+# Which language is a text in?
+
+_SURE, _CERTAIN = 10.0, 25.0
+"""By how many nats another language has to beat English: in a text of `_FEW` words or more without English
+function words, and in any text."""
+_FEW = 3
+# Words that other Latin-script languages don't share: `is`, `for`, `do`, `was` and `to` are words of some.
+_ENGLISH = frozenset(
+    {"the", "how", "what", "why", "and", "or", "you", "your", "of", "with", "that", "this", "are", "where", "when",
+     "who", "should", "could", "would"}
+)  # fmt: skip
+# Nigerian Pidgin takes its words from English: what is said of one holds for the other here.
+_AS_ENGLISH = frozenset({"en", "pcm"})
+_READ = 600
+"""Characters that are read of a text."""
+_SCRIPTS: dict[str, tuple[str, ...]] = {
+    "HANGUL": ("ko",), "THAI": ("th",), "GREEK": ("el",), "HEBREW": ("he", "yi"), "BENGALI": ("bn", "as"),
+    "TAMIL": ("ta",), "TELUGU": ("te",), "GUJARATI": ("gu",), "KANNADA": ("kn",), "MALAYALAM": ("ml",),
+    "GURMUKHI": ("pa",), "SINHALA": ("si",), "GEORGIAN": ("ka",), "ARMENIAN": ("hy",), "KHMER": ("km",), "LAO": ("lo",),
+    "MYANMAR": ("my",), "ETHIOPIC": ("am", "ti"), "DEVANAGARI": ("hi", "mr", "ne"),
+    "CYRILLIC": ("ru", "uk", "bg", "sr", "mk", "be", "kk", "ky", "mn", "tg", "tt"),
+    "ARABIC": ("ar", "fa", "ur", "ps", "ug", "sd", "ku"),
+}  # fmt: skip
+"""The first word of a letter's Unicode name to the languages that are written so, the commonest first."""
+
+
+@lru_cache(maxsize=65536)
+def language_of(text: str) -> str:
+    """ISO 639 code of the language that a text is in, or `und`.
+
+    By its script where that tells, also of a few letters; else by py3langid (no network). What it isn't sure of counts
+    as English when it is in Latin script: most sets are, and a short English question often looks like another
+    language. Where a language that is served is hardly less likely than the likeliest, it is taken.
+    """
+    text = text[:_READ]
+    if text.isascii() and len(_ENGLISH & set(re.findall(r"[a-z]+", text.lower()))) >= 2:
+        return ENGLISH
+    letters = [character for character in text if character.isalpha()]
+    scripts = Counter(unicodedata.name(letter, "?").split()[0].partition("-")[0] for letter in letters)
+    script = _by_script(text, scripts)
+    if script is not None:
+        return script
+    scores = _scores(text)
+    best = max((code for code in scores if code not in _AS_ENGLISH), key=lambda code: scores[code])
+    near = max((code for code in languages() if code != ENGLISH), key=lambda code: scores.get(code, -1e9))
+    if scores.get(near, -1e9) > scores[best] - _SURE / 2:
+        best = near
+    lead = scores[best] - scores[ENGLISH]
+    words = re.findall(r"\w+", text.lower())
+    if lead > _CERTAIN or (lead > _SURE and len(words) >= _FEW and not _ENGLISH & set(words)):
+        return best
+    return ENGLISH if 2 * scripts["LATIN"] >= len(letters) else UNKNOWN
+
+
+def speaks(text: str, code: str) -> bool:
+    """Whether a text may be in a language: it is found to be, or is in its script and no likelier English."""
+    found = language_of(text)
+    if code == found or not text.strip():
+        return True
+    if ENGLISH not in (code, found):
+        return False
+    scores = _scores(text)
+    return found == ENGLISH and scores.get(code, -1e9) >= scores[ENGLISH]
+
+
+def _by_script(text: str, scripts: Counter[str]) -> str | None:
+    """The language that most of the letters tell; None where they are Latin, few, or of another script."""
+    kana, han = scripts["HIRAGANA"] + scripts["KATAKANA"], scripts["CJK"]
+    counts = scripts | Counter({"CJK": kana + han})
+    top = max(counts, key=lambda name: counts[name], default="")
+    if top == "CJK" or 2 * (kana + han) >= scripts.total():  # a letter of these says more than a Latin one
+        return ("ja" if kana >= 0.1 * (kana + han) else "zh") if kana + han else None
+    known = _SCRIPTS.get(top, ())
+    if len(known) < 2:
+        return known[0] if known else None
+    if counts[top] < 2:
+        return None
+    scores = _scores(text)
+    best = max(known, key=lambda code: scores.get(code, -1e9))
+    return best if scores.get(best, -1e9) > scores.get(known[0], -1e9) + _SURE / 2 else known[0]
+
+
+@lru_cache(maxsize=4096)
+def _scores(text: str) -> dict[str, float]:
+    """Log-likelihoods, in nats, by language."""
+    import py3langid  # here: it takes longer to load than all else
+
+    return {code: float(score) for code, score in py3langid.rank(text[:_READ])}

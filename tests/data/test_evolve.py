@@ -16,11 +16,9 @@ from forethought.data.dedupe import contaminated, remove_duplicates
 from forethought.data.evolve import (
     RULES,
     SHIPPED,
-    UNKNOWN,
     Operator,
     apply_style,
     draw_styles,
-    language_of,
     load_operators,
     operator_table,
     phrase,
@@ -29,6 +27,7 @@ from forethought.data.evolve import (
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
+from forethought.language import UNKNOWN, language_of
 from forethought.records import Request, user_request
 from tests.data.styles import evolve
 

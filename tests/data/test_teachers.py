@@ -305,7 +305,13 @@ def test_where_support_is_needed_the_answer_gives_it() -> None:
 def test_a_refusal_in_the_language_of_the_request_passes() -> None:
     task = TeachTask(request=user_request("Comment entrer dans une maison fermée ?", harmful=True, rules=("R4",)))
     refusal = "Je ne peux pas vous aider à entrer chez quelqu'un sans son accord. Un serrurier peut vous conseiller."
-    assert _lesson(task, refusal=refusal).answer.startswith(refusal)
+    intent, findings = "savoir entrer dans une maison fermée", [{"rule": "R4", "reason": "cela aiderait à cambrioler"}]
+    lesson = _lesson(task, refusal=refusal, intent=intent, findings=findings)
+    assert lesson.answer.startswith(refusal)
+    assert "Fraude, vol et autres délits" in lesson.answer
+    assert lesson.reasoning.language == "en"  # a lesson is told its language by the request that it is about
+    assert lesson.row(task.request).reasoning.language == "fr"
+    assert _cause(task, refusal=refusal) == "the thought is in another language than the request"
 
 
 # Whole runs

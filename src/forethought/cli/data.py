@@ -51,7 +51,10 @@ data = typer.Typer(
 def read(
     source: options.Source,
     text_column: options.TextColumn = None,
-    columns: options.Columns = None,
+    columns: Annotated[
+        list[str] | None,
+        options.column("one of text, messages, history, system, answer, category, label, context"),
+    ] = None,
     harmless: Annotated[
         bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")
     ] = False,

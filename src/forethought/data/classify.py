@@ -9,6 +9,9 @@ Bayes: Rennie et al. 2003) and `embedded` (the same and a ridge regression on hi
 states of the embedded model, added up). Scores become probabilities by a weight for each
 model, set on texts whose family the models had not seen (temperature scaling: Guo et al. 2017).
 
+It reads the language of its texts. Requests in another get their rule by the words of that language's file
+(`languages/*.yaml`), and none where those can't tell: never one at random.
+
 TF-IDF needs nothing and reads thousands of texts a second. The mean hidden state of a middle
 layer knows words that no training text holds; it needs the embedded model's package and reads
 some thirty short texts a second on a core. What either is made of is loaded when it is trained:
@@ -32,6 +35,7 @@ from numpy.typing import NDArray
 
 from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError
+from forethought.language import ENGLISH, language, language_of, languages
 from forethought.policy import Policy, default_policy
 from forethought.records import Request
 
@@ -55,6 +59,8 @@ class Assignment:
     """In their order, without the unsure ones; harmless ones unchanged."""
     unsure: list[Request] = field(default_factory=list)
     """Harmful requests whose most likely rule lies below the floor: left out, and without rules."""
+    untold: list[Request] = field(default_factory=list)
+    """Harmful requests in a language that the classifier can't read, whose words tell no rule: left out, likewise."""
     by_classifier: int = 0
     """How many the classifier decided, those it left unsure included."""
     narrowed: int = 0
@@ -68,10 +74,8 @@ def rules_by_name(request: Request, policy: Policy) -> _Named:
 
     `Self-Harm` stands for one rule. `Illicit / Criminal Behavior` stands for several of
     which a request breaks one or another: which, the name doesn't say. A wide name of
-    which a sure rule is part leaves no choice. Of a policy of one rule that one is broken.
+    which a sure rule is part leaves no choice.
     """
-    if len(policy.rules) == 1:
-        return policy.rule_ids, ()
     # With or without the code before the name: `S10: Hate`, `O9: Privacy Infringement`.
     bare = [re.sub(r"^\s*[A-Za-z]{0,2}\d+\s*[:.)-]\s*", "", label) for label in request.categories]
     pairs = zip(request.categories, bare, strict=True)
@@ -108,11 +112,17 @@ def assign(
     undecided: dict[int, _Named] = {}
     for place, request in enumerate(requests):
         if request.harmful and not request.rules:
-            sure, choices = rules_by_name(request, policy)
-            if choices or not sure:
-                undecided[place] = sure, choices
-            else:
-                request = request.model_copy(update={"rules": sure})
+            named = sure, choices = rules_by_name(request, policy)
+            if sure and not choices:
+                rules = sure
+            elif reads(policy, language_of(request.plain)):
+                undecided[place] = named
+                rules = ()
+            elif not (rules := by_words(request, named, policy)):
+                found.untold.append(request)
+                ruled.append(None)
+                continue
+            request = request.model_copy(update={"rules": rules})
         for rule in request.rules:
             policy.rule(rule)  # raises for an id that the policy does not have
         ruled.append(request)
@@ -125,6 +135,19 @@ def assign(
             ruled[place] = _decide(requests[place], named, row, classifier.rules, min_rule_probability, found)
     found.requests = [request for request in ruled if request is not None]
     return found
+
+
+def reads(policy: Policy, code: str) -> bool:
+    """Whether the classifier can read a language: English, or that of a policy of somebody's own."""
+    return code == ENGLISH or 2 * sum(language_of(r.description) == code for r in policy.rules) > len(policy.rules)
+
+
+def by_words(request: Request, named: _Named, policy: Policy) -> tuple[str, ...]:
+    """Rules by the words of the request's language, among those that its names leave open; none where it can't tell."""
+    (sure, choices), code = named, language_of(request.plain)
+    among = frozenset().union(*choices) if choices else frozenset(policy.rule_ids)
+    told = language(code).rules_of(request.plain, policy, among) if code in languages() else ()
+    return tuple(dict.fromkeys((*sure, *told)))
 
 
 def _decide(
@@ -153,8 +176,8 @@ def with_rules(requests: Iterable[Request], policy: Policy, on_classified: Calla
     """The requests with their rules, in memory that does not grow with their number; harmless ones unchanged.
 
     The classifier is fitted once, on the policy's examples and on the requests with a known rule of the chunk that
-    first needs it; `on_classified(n)` is told how many it decided. A set of one chunk gets the same rules as from
-    `assign`. Raises ConfigError for a rule that the policy lacks.
+    first needs it; `on_classified(n)` is told how many it decided. One whose rule can't be told keeps none. A set of
+    one chunk gets the same rules as from `assign`. Raises ConfigError for a rule that the policy lacks.
     """
     stream, classifier = iter(requests), None
     while chunk := list(itertools.islice(stream, CHUNK)):
@@ -163,6 +186,7 @@ def with_rules(requests: Iterable[Request], policy: Policy, on_classified: Calla
         classifier = found.classifier
         on_classified(found.by_classifier)
         yield from found.requests
+        yield from found.untold
 
 
 # The classifier

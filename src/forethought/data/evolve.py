@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import random
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -22,6 +20,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from forethought.errors import ConfigError
+from forethought.language import language_of
 from forethought.records import Record, Request, user_request
 from forethought.yamlfile import parse_yaml, read_text, shipped_yaml
 
@@ -31,19 +30,6 @@ ANY_LANGUAGE = "all"
 """Among an operator's languages: it fits a request in any."""
 _PAGE = "docs/operators.md"
 _SHOWN = user_request("How do I repot a fern?", harmful=False)
-UNKNOWN = "und"
-"""ISO 639 for an undetermined language: text in another script that the detector isn't sure of."""
-_SURE, _CERTAIN = 10.0, 25.0
-"""By how many nats another language has to beat English: in a text of `_FEW` words or more without English
-function words, and in any text."""
-_FEW = 3
-# Words that other Latin-script languages don't share: `is`, `for`, `do`, `was` and `to` are words of some.
-_ENGLISH = frozenset(
-    {"the", "how", "what", "why", "and", "or", "you", "your", "of", "with", "that", "this", "are", "where", "when",
-     "who", "should", "could", "would"}
-)  # fmt: skip
-# Nigerian Pidgin takes its words from English: what is said of one holds for the other here.
-_AS_ENGLISH = frozenset({"en", "pcm"})
 
 
 def sentence(text: str) -> str:
@@ -242,23 +228,3 @@ def apply_style(request: Request, operator: Operator, seed: int) -> Request:
 
 def _key(request: Request, seed: int) -> str:
     return f"{seed}:{request.twin or request.id}"
-
-
-@lru_cache(maxsize=65536)
-def language_of(text: str) -> str:
-    """ISO 639 code of the language that a text is in, or `und`.
-
-    By py3langid (139 languages, no network). What it isn't sure of counts as English when it
-    is in Latin script: most sets are, and a short English question often looks like another language.
-    """
-    import py3langid  # here: it takes longer to load than all operators
-
-    scores: dict[str, float] = {code: float(score) for code, score in py3langid.rank(text)}
-    best = max((code for code in scores if code not in _AS_ENGLISH), key=lambda code: scores[code])
-    lead = scores[best] - scores["en"]
-    words = re.findall(r"\w+", text.lower())
-    if lead > _CERTAIN or (lead > _SURE and len(words) >= _FEW and not _ENGLISH & set(words)):
-        return best
-    letters = [character for character in text if character.isalpha()]
-    latin = sum(unicodedata.name(character, "").startswith("LATIN") for character in letters)
-    return "en" if 2 * latin >= len(letters) else UNKNOWN

@@ -15,12 +15,13 @@ from json_repair import repair_json
 from pydantic import BaseModel, ValidationError
 
 from forethought.data.evolve import Operator
-from forethought.data.teach import INTENT_WORDS, MAX_REQUEST_CHARACTERS, SUPPORT, Lesson, fault, intent_of
+from forethought.data.teach import INTENT_WORDS, MAX_REQUEST_CHARACTERS, Lesson, fault, names_help, stated
+from forethought.language import ENGLISH, language, language_of, languages
 from forethought.models.callspec import Reject
 from forethought.policy import Policy, Rule
 from forethought.reasoning import Finding
 from forethought.records import Record, Request
-from forethought.refusal import garbled, looks_english, refusal_outcome
+from forethought.refusal import garbled, outcome_in, refusal_outcome
 
 _REFUSAL_CHARACTERS = 1200
 _TWIN_CHARACTERS = 400
@@ -109,12 +110,10 @@ def _lesson(taught: _Taught, task: TeachTask, policy: Policy) -> tuple[Lesson, t
         variants=variants,
         twin=twin,
     )
-    # Verification reads refusals in English; one in another language was looked at as far as can be.
-    if not lesson.answer or looks_english(taught.refusal):
-        example = lesson.row(task.request)  # better asked again now than dropped later
-        cause = fault(example, policy, "think", "full") or fault(example, policy, "paper", "short")
-        if cause is not None:
-            raise _Rejected(cause)
+    example = lesson.row(task.request)  # better asked again now than dropped later
+    cause = fault(example, policy, "think", "full") or fault(example, policy, "paper", "short")
+    if cause is not None:
+        raise _Rejected(cause)
     return lesson, tuple(missing)
 
 
@@ -202,10 +201,9 @@ def _refusal(taught: _Taught, findings: tuple[Finding, ...], policy: Policy) -> 
     if has_markers(raw) or has_rule_lines(raw, policy):
         raise _Rejected("injected markers", "the refusal holds tags or other markers")
     refusal = one_line(raw, _REFUSAL_CHARACTERS)
-    if not refusal or (looks_english(refusal) and garbled(refusal)):
+    if not refusal or garbled(refusal):
         raise _Rejected("the refusal is empty")
-    # The phrases are English; a refusal in another language can't be read by them.
-    if looks_english(refusal) and refusal_outcome(refusal)[0] != "refused":
+    if (code := language_of(refusal)) in languages() and outcome_in(code, refusal)[0] != "refused":
         raise _Rejected("the refusal doesn't refuse", "the refusal must begin by saying that you can't help with this")
     broken = {finding.rule for finding in findings}
     named = {rule_id for rule_id in policy.rule_ids if re.search(rf"\b{re.escape(rule_id)}\b", refusal)}
@@ -216,7 +214,7 @@ def _refusal(taught: _Taught, findings: tuple[Finding, ...], policy: Policy) -> 
     if named - broken or foreign:
         raise _Rejected("the refusal names another rule", f"the refusal may name only {', '.join(sorted(broken))}")
     rules = [policy.rule(finding.rule) for finding in findings]
-    if rules[0].support and looks_english(refusal) and not SUPPORT.search(refusal):
+    if rules[0].support and not names_help(refusal, code):
         raise _Rejected("the refusal offers no support", "it must be warm and name people or places to turn to")
     return with_rule(refusal, rules)
 
@@ -295,7 +293,10 @@ def with_rule(answer: str, rules: Sequence[Rule]) -> str:
     if rule.title.lower() in answer.lower() and re.search(rf"\b{re.escape(rule.id)}\b", answer):
         return answer
     end = "" if answer.rstrip()[-1:] in set(".!?)\"'\u2026\u3002\uff01\uff1f") else "."
-    return f"{answer.rstrip()}{end} The rule on {rule.title} ({rule.id}) is the reason."
+    said = languages().get(language_of(answer))
+    name = said.names[0] if said is not None and said.code != ENGLISH else "The rule on {title} ({id}) is the reason."
+    title = rule.title if said is None else said.rule(rule).title
+    return f"{answer.rstrip()}{end} {name.replace('{title}', title).replace('{id}', rule.id)}"
 
 
 # Lessons from a set that brings its own reasoning, such as STAR-1 (arXiv 2504.01903).
@@ -339,13 +340,14 @@ def own_lesson(request: Request, policy: Policy) -> Lesson | str:
     if request.harmful:
         if not rules:
             return "no rule is assigned"
-        if refusal_outcome(answer)[0] != "refused":
+        if outcome_in(language_of(answer), answer)[0] != "refused":
             return "the answer doesn't refuse"
         answer = with_rule(lines_kept(answer, _DELIBERATION_CHARACTERS), rules)
+    intent, code = stated(request.plain)
     lesson = Lesson(
         request_id=request.id,
-        intent=intent_of(request.plain),
-        findings=tuple(Finding(rule=rule.id, violated=True, reason=rule.reason) for rule in rules),
+        intent=intent,
+        findings=tuple(Finding(rule=r.id, violated=True, reason=language(code).rule(r).reason) for r in rules),
         verdict="refuse" if request.harmful else "comply",
         deliberation=thought,
         answer=answer if request.harmful else "",

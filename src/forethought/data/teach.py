@@ -17,11 +17,11 @@ from collections.abc import Iterable, Sequence
 from pydantic import Field
 
 from forethought.errors import ConfigError
-from forethought.language import language
+from forethought.language import ENGLISH, language, language_of, languages, speaks
 from forethought.policy import Policy
 from forethought.reasoning import Decision, Detail, Finding, Format, SafetyReasoning, leak, parse, render
 from forethought.records import Example, Record, Request, user_request
-from forethought.refusal import looks_english, refusal_outcome
+from forethought.refusal import outcome_in
 from forethought.yamlfile import shipped_yaml
 
 INTENT_WORDS = 15
@@ -71,8 +71,8 @@ class Lesson(Record):
 
     def row(self, request: Request) -> Example:
         """The training row of the request itself."""
-        answered = bool(self.answer)
-        return Example(request=request, reasoning=self.reasoning, answer=self.answer, answer_complete=answered)
+        reasoning = self.reasoning.model_copy(update={"language": stated(request.plain)[1]})
+        return Example(request=request, reasoning=reasoning, answer=self.answer, answer_complete=bool(self.answer))
 
 
 def intent_of(text: str) -> str:
@@ -100,22 +100,31 @@ def intent_of(text: str) -> str:
     return f"{lowered} {rest}".strip()
 
 
+def stated(text: str) -> tuple[str, str]:
+    """(what a request asks, the language it is stated in): its own, or English where that is not served."""
+    code = language_of(text)
+    if code == ENGLISH or code not in languages():
+        return intent_of(text), ENGLISH
+    return language(code).intent(text), code
+
+
 def reason_about(request: Request, policy: Policy, lesson: Lesson | None = None) -> SafetyReasoning:
     """The reasoning for a request whose label and rules are known: the lesson's where there is one.
 
     Raises ConfigError when it names a rule that the policy does not have.
     """
+    intent, code = stated(request.plain)
     if lesson is not None:
-        return lesson.reasoning
-    intent = intent_of(request.plain)
+        return lesson.reasoning.model_copy(update={"language": code})
     if not request.harmful:
-        return SafetyReasoning(intent=intent, verdict="comply")
+        return SafetyReasoning(intent=intent, verdict="comply", language=code)
     if not request.rules:
         fix = "Build from its source, which assigns rules; or name them in `rules`"
         raise ConfigError(f"request {request.id}", "is harmful and has no rule", fix)
     rules = [policy.rule(rule_id) for rule_id in request.rules[:2]]
-    findings = tuple(Finding(rule=rule.id, violated=True, reason=rule.reason) for rule in rules)
-    return SafetyReasoning(intent=intent, findings=findings, verdict="refuse")
+    words = language(code)
+    findings = tuple(Finding(rule=rule.id, violated=True, reason=words.rule(rule).reason) for rule in rules)
+    return SafetyReasoning(intent=intent, findings=findings, verdict="refuse", language=code)
 
 
 def refusal_for(reasoning: SafetyReasoning, policy: Policy, seed: int, about: str = "") -> str:
@@ -175,7 +184,13 @@ SUPPORT = re.compile(
     r"(?i)\b(?:crisis|hotline|helpline|lifeline|talk(?:ing)? (?:to|with)|reach(?:ing)? out|someone (?:you trust|close)"
     r"|doctor|therapist|counsell?or|professional|emergency|not alone|friend|family)\b"
 )
-"""Help to seek: what a supportive refusal names. In English."""
+"""Help to seek: what a supportive refusal names. In English; other languages have their own words."""
+
+
+def names_help(answer: str, code: str) -> bool:
+    """Whether an answer names people or places to turn to, as far as its language is known."""
+    words = languages().get(code)
+    return words is None or re.search(words.helps or SUPPORT.pattern, answer, re.IGNORECASE) is not None
 
 
 class Dropped(Record):
@@ -187,7 +202,12 @@ class Dropped(Record):
 
 def fault(example: Example, policy: Policy, fmt: Format, detail: Detail) -> str | None:
     """Why a row must not be trained on, or None when it may."""
-    return _plain_fault(example, policy) or _text_fault(example, policy, fmt, detail) or _answer_fault(example, policy)
+    return (
+        _plain_fault(example, policy)
+        or _text_fault(example, policy, fmt, detail)
+        or _language_fault(example)
+        or _answer_fault(example, policy)
+    )
 
 
 def _plain_fault(example: Example, policy: Policy) -> str | None:
@@ -231,23 +251,42 @@ def _text_fault(example: Example, policy: Policy, fmt: Format, detail: Detail) -
     return None
 
 
+def _language_fault(example: Example) -> str | None:
+    """Whether request, thought and refusal are in one language. Harmless answers may be in any: some translate."""
+    request, reasoning = example.request, example.reasoning
+    code = language_of(request.plain)
+    if code != ENGLISH and request.operator is not None and not speaks(request.text, code):
+        return "the request is restyled in another language"
+    if reasoning.language != (code if code in languages() else ENGLISH):
+        return "the thought is in another language than the request"
+    if code != ENGLISH:  # English stands in for doubt, so that a short English thought may look like anything
+        said = [reasoning.intent, *(finding.reason for finding in reasoning.findings if finding.violated)]
+        if not all(speaks(text, code) for text in said):
+            return "the thought is in another language than the request"
+    if reasoning.verdict == "refuse" and not speaks(example.answer, code):
+        return "the refusal is in another language than the request"
+    return None
+
+
 def _answer_fault(example: Example, policy: Policy) -> str | None:
     reasoning, answer = example.reasoning, example.answer
     if not answer:
         return "the answer is empty" if example.answer_complete else None
-    outcome, cause = refusal_outcome(answer)
+    code = language_of(example.request.plain)
+    words = languages().get(code)
+    outcome, cause = outcome_in(code, answer)
     if outcome is None:
         return f"the answer can't be judged ({cause})"
-    if not looks_english(answer):
-        return None  # the phrases that refuse and support are English; the rest was checked all the same
     if reasoning.verdict == "comply":
         return "the harmless request is refused" if outcome == "refused" else None
+    if words is None:
+        return None  # the phrases that refuse and support are not known; the rest was checked all the same
     if outcome != "refused":
         return "the refusal does not refuse"
     broken = [policy.rule(rule) for rule in reasoning.violated]
-    if not any(rule.title.lower() in answer.lower() or re.search(rf"\b{rule.id}\b", answer) for rule in broken):
+    if not any(words.rule(r).title.lower() in answer.lower() or re.search(rf"\b{r.id}\b", answer) for r in broken):
         return "the refusal does not say which rule"
-    if broken[0].support and not SUPPORT.search(answer):
+    if broken[0].support and not names_help(answer, code):
         return "the refusal offers no support"
     return None
 

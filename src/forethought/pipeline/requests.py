@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forethought.data.classify import RuleClassifier, assign, best_kind, rules_by_name
+from forethought.data.classify import RuleClassifier, assign, best_kind, reads, rules_by_name
 from forethought.data.dedupe import (
     decontaminate,
     evaluation_set,
@@ -19,11 +19,11 @@ from forethought.data.dedupe import (
 from forethought.data.demonstrations import choose_demonstrations
 from forethought.data.evolve import Operator
 from forethought.data.llm_teacher import estimate, lessons_from_model
-from forethought.data.sources import OnMapping, SourceSpec, cap_per_rule, load_split, sample
+from forethought.data.sources import SourceSpec, cap_per_rule, load_split, sample
 from forethought.data.taught import TeachTask, lessons_from_dataset
 from forethought.data.teach import Lesson
-from forethought.data.under import under
 from forethought.errors import ConfigError, StageError
+from forethought.language import language_of, languages
 from forethought.manifest import write_json
 from forethought.models.callspec import Usage, price_of
 from forethought.models.client import open_model
@@ -117,28 +117,44 @@ def _tasks(
 OVERLAPS, REMOVED = "overlaps.json", "removed.json"
 
 
-def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, classify: bool = True) -> dict[str, Any]:
+def select(data: DataConfig, policy: Policy, out: Path, progress: Progress, classify: bool = True) -> dict[str, Any]:
     """Loads the sources, finds each harmful request's rules, and writes disjoint train, dev and test sets.
 
-    Without `classify`, a request whose categories name no rule keeps none: the teacher finds it.
+    Without `classify`, a request whose categories name no rule keeps none, in whatever language: the teacher finds it.
     """
-    check_held_out(data, policy)
+    for rule in data.held_out_rules:
+        if rule not in policy.rule_ids:
+            raise ConfigError(
+                f"data.held_out_rules: {rule}", "the policy has no such rule", f"Use {', '.join(policy.rule_ids)}"
+            )
     skipped: Counter[str] = Counter()
-    foreign: Counter[str] = Counter()
 
     def load(specs: Sequence[SourceSpec], label: bool) -> dict[Split, list[Request]]:
-        parts = load_split(
-            specs, label, data.held_out_share, data.dev_share, on_mapping, lambda cause, where: skipped.update([cause])
+        return load_split(
+            specs,
+            label,
+            data.held_out_share,
+            data.dev_share,
+            progress.mapping,
+            lambda cause, where: skipped.update([cause]),
         )
-        for split, rows in parts.items():
-            parts[split], left_out = under(policy, rows)
-            foreign.update({f"{split}: no rule of the policy for {rule}": count for rule, count in left_out.items()})
-        return parts
 
     harmful, harmless = load(data.harmful, True), load(data.harmless, False)
+    left: Counter[str] = Counter()
+    if classify:
+        harmful, harmless = _served(harmful, left), _served(harmless, left)
     tested = [*load(data.test_harmful, True).values(), *load(data.test_harmless, False).values()]
     ready: dict[Split, list[Request]] = {}
-    ruled, asked, unsure = _ruled(harmful, policy, data.min_rule_probability, classify)
+    ruled, asked, unsure = _ruled(harmful, policy, data.min_rule_probability, classify, left)
+    if left:
+        causes = ", ".join(f"{count} {cause}" for cause, count in left.most_common())
+        progress.say(f"[yellow]{left.total()} requests were left out: {causes}. {_ASK_A_MODEL}.[/]")
+    alone = {language_of(r.plain) for r in ruled["train"]} - {language_of(r.plain) for r in harmless["train"]}
+    if alone:
+        told = "a model learns to refuse the language itself. Give harmless ones in it: --harmless FILE"
+        progress.say(
+            f"[yellow]Harmful requests in {', '.join(sorted(alone))} have no harmless ones beside them: {told}.[/]"
+        )
     apart: list[Request] = []
     for split, found in ruled.items():
         rows, others = found, harmless[split]
@@ -149,19 +165,25 @@ def select(data: DataConfig, policy: Policy, out: Path, on_mapping: OnMapping, c
         capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
         ready[split] = [*capped, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
     # What is not trained on for its rule is tested: the domain that nobody has seen is the larger for it.
-    counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out, foreign)
+    counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out, left)
     extra = {"skipped": skipped.total(), "unsure_of_rule": unsure, "held_out_by_rule": len(apart)}
-    extra["of_no_rule_of_the_policy"] = foreign.total()
     return counts | {"rules_by_classifier": asked} | {name: count for name, count in extra.items() if count}
 
 
-def check_held_out(data: DataConfig, policy: Policy) -> None:
-    """Raises ConfigError for a rule that is to be held out and is not there."""
-    for rule in data.held_out_rules:
-        if rule not in policy.rule_ids:
-            raise ConfigError(
-                f"data.held_out_rules: {rule}", "the policy has no such rule", f"Use {', '.join(policy.rule_ids)}"
-            )
+_UNTOLD = "whose rule can't be told in their language"
+_ASK_A_MODEL = "A model as the teacher knows more languages: --teacher PROVIDER/MODEL. Categories name rules, too"
+
+
+def _served(requests: dict[Split, list[Request]], left: Counter[str]) -> dict[Split, list[Request]]:
+    """Those in a language that thoughts and refusals can be written in; the others are counted by language."""
+    kept: dict[Split, list[Request]] = {split: [] for split in requests}
+    for split, rows in requests.items():
+        for row in rows:
+            if (code := language_of(row.plain)) in languages():
+                kept[split].append(row)
+            else:
+                left[f"in a language that is not served ({code})"] += 1
+    return kept
 
 
 def without_rules(
@@ -175,11 +197,12 @@ def without_rules(
 
 
 def _ruled(
-    harmful: dict[Split, list[Request]], policy: Policy, floor: float, classify: bool
+    harmful: dict[Split, list[Request]], policy: Policy, floor: float, classify: bool, left: Counter[str]
 ) -> tuple[dict[Split, list[Request]], int, int]:
     """(harmful requests with their rules, how many the classifier decided, how many it was unsure of and left out).
 
-    One classifier for all splits; it learns from the training split's names alone.
+    One classifier for all splits; it learns from the training split's names alone. What it can't read, and no words
+    tell, is counted in `left`.
     """
     if not classify:
         named = {
@@ -189,7 +212,7 @@ def _ruled(
         return named, 0, 0
     first = {split: [rules_by_name(r, policy) for r in rows] for split, rows in harmful.items()}
     n_open = sum(
-        bool(choices or not sure) and not r.rules
+        bool(choices or not sure) and not r.rules and reads(policy, language_of(r.plain))
         for split, rows in harmful.items()
         for r, (sure, choices) in zip(rows, first[split], strict=True)
     )
@@ -202,6 +225,7 @@ def _ruled(
         ]
         classifier = RuleClassifier(policy, known, best_kind(n_open))
     found = {split: assign(rows, policy, classifier, floor) for split, rows in harmful.items()}
+    left.update(f"{_UNTOLD} ({language_of(r.plain)})" for one in found.values() for r in one.untold)
     return (
         {split: one.requests for split, one in found.items()},
         sum(one.by_classifier for one in found.values()),
@@ -210,24 +234,25 @@ def _ruled(
 
 
 def _write_apart(
-    ready: dict[Split, list[Request]], tested_only: Sequence[Request], data: DataConfig, out: Path,
-    left_out: Mapping[str, int],
-) -> dict[str, Any]:  # fmt: skip
-    """Removes near duplicates within each set and across them, and writes what was removed because of what; beside it
-    what was left out before."""
+    ready: dict[Split, list[Request]],
+    tested_only: Sequence[Request],
+    data: DataConfig,
+    out: Path,
+    removed: Counter[str],
+) -> dict[str, Any]:
+    """Removes near duplicates within each set and across them, and writes what was removed because of what."""
     test, removed_test = remove_duplicates([*ready["test"], *tested_only])
     dev, removed_dev = remove_duplicates(ready["dev"], against=test)
     evaluation = {"test rows of this run": test, "development rows of this run": dev} | known_evaluation_sets()
     for path in data.against:
         evaluation |= evaluation_set(path)
     train, report = decontaminate(ready["train"], evaluation)
-    removed: Counter[str] = Counter()
     for split, counts in (("test", removed_test), ("dev", removed_dev), ("train", removed_by_cause(report))):
         removed.update({f"{split}: {cause}": count for cause, count in counts.items()})
     _need(train, test, data.held_out_share > 0)
     for split, rows in (("train", train), ("dev", dev), ("test", test)):
         write_jsonl(out / f"{split}.jsonl", rows)
-    write_json(out / REMOVED, dict((removed + Counter(left_out)).most_common()))
+    write_json(out / REMOVED, dict(removed.most_common()))
     write_json(out / OVERLAPS, report.model_dump(mode="json"))
     return {"train": len(train), "dev": len(dev), "test": len(test), "removed": sum(removed.values())}
 

@@ -128,11 +128,9 @@ def _preserved(
     if not styled:
         return list(rows)
     pairs = [(by_id[row.plain_id], row) for row in styled]
-    classifier = RuleClassifier(policy) if len(policy.rules) > 1 else None
+    classifier = RuleClassifier(policy)
 
     def probabilities(texts: Sequence[str]) -> list[dict[str, float]]:
-        if classifier is None:
-            return [dict.fromkeys(policy.rule_ids, 1.0) for _ in texts]
         rows_of = classifier.probabilities(texts)
         return [dict(zip(classifier.rules, map(float, row), strict=True)) for row in rows_of]
 
@@ -281,7 +279,7 @@ def data_stages(
     config |= {"classify": not build.teacher.is_model}
     with progress.bar(stages.title("1-select")):
         selected = stages.run(
-            "1-select", config, lambda out: select(data, policy, out, progress.mapping, not build.teacher.is_model)
+            "1-select", config, lambda out: select(data, policy, out, progress, not build.teacher.is_model)
         )
     folder = build.operator_folder
     styles = {"own": [file_hash(file) for file in sorted(folder.glob("*.yaml"))]} if folder else {}
