@@ -163,5 +163,5 @@ def read_jsonl(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
                 raise InputError(
                     f"{path}, line {number}",
                     f"is not a {kind.__name__} row ({reason_of(error)})",
-                    "Delete the file and run its stage again",
+                    "Delete that file, and run the command that wrote it again: it makes it anew",
                 ) from None

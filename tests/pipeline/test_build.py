@@ -216,3 +216,26 @@ def test_a_wrong_option_is_one_line(tmp_path: Path, options: dict[str, str], tol
     assert done.code == 2
     assert told in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+def test_a_damaged_file_of_a_stage_costs_no_set_that_was_good(tmp_path: Path) -> None:
+    """A truncated file of the fourth stage was copied over the good set, and the message named the copy."""
+    harmful, harmless = _sources(tmp_path)
+    assert _build(tmp_path / "out", harmful, harmless=harmless).code == 0
+    before = _data(tmp_path / "out")
+    rows = tmp_path / "out" / "4-build" / "examples.jsonl"
+    whole = rows.read_bytes()
+    rows.write_bytes(whole[: len(whole) // 2])
+    done = _build(tmp_path / "out", harmful, harmless=harmless)
+    assert done.code == 0, done.err
+    assert "examples.jsonl was cut short" in done.out
+    assert _data(tmp_path / "out") == before
+    rows.write_bytes(b"x" * len(whole))  # damaged in place: what is told is where it lies, and the set stays
+    done = _build(tmp_path / "out", harmful, harmless=harmless)
+    assert done.code == 2
+    assert "4-build/examples.jsonl, line 1" in done.err
+    assert "run the command that wrote it again" in done.err
+    assert _data(tmp_path / "out") == before
+    rows.unlink()
+    assert _build(tmp_path / "out", harmful, harmless=harmless).code == 0
+    assert not [file.name for file in (tmp_path / "out").iterdir() if file.name.startswith(".dataset")]

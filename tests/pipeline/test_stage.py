@@ -230,3 +230,40 @@ def test_time_of_kept_stages_counts(tmp_path: Path) -> None:
     stages = StageRunner(tmp_path, lambda line: None)
     stages.run("1-select", {}, _Work())
     assert (stages.seconds, stages.peak_gib) == (42.0, 3.5)
+
+
+def test_rows_that_were_cut_short_since_are_made_again(tmp_path: Path) -> None:
+    """They were copied over a good set before their damage was found."""
+
+    def work(out: Path) -> dict[str, Any]:
+        (out / "rows.jsonl").write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8")
+        return {}
+
+    for damage in ("truncate", "unlink"):
+        _run(tmp_path, work)
+        file = tmp_path / "1-select" / "rows.jsonl"
+        file.unlink() if damage == "unlink" else file.write_text('{"a": 1}\n{"a"', encoding="utf-8")
+        said = _run(tmp_path, work)
+        assert any("rows.jsonl was cut short" in line for line in said)
+        assert file.read_text(encoding="utf-8") == '{"a": 1}\n{"a": 2}\n'
+        assert not any("cut short" in line for line in _run(tmp_path, work))
+
+
+def test_partial_work_beside_a_damaged_file_is_kept(tmp_path: Path) -> None:
+    def work(out: Path) -> dict[str, Any]:
+        found = sorted(file.name for file in out.iterdir())
+        (out / "rows.jsonl").write_text("{}\n", encoding="utf-8")
+        (out / "kept.txt").write_text("x", encoding="utf-8")
+        return {"found": ", ".join(found)}
+
+    _run(tmp_path, work, keep_partial=True)
+    (tmp_path / "1-select" / "rows.jsonl").write_text("", encoding="utf-8")
+    _run(tmp_path, work, keep_partial=True)
+    assert _manifest(tmp_path)["counts"]["found"] == "kept.txt, manifest.json"
+
+
+def test_a_full_disk_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=16_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(StageError, match="needs 67,108,864 bytes, 16,000,000 are free"):
+        _run(tmp_path, _Work())

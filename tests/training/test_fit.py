@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from forethought.errors import ConfigError, ModelError
+from forethought.errors import ConfigError, ModelError, StageError
 from forethought.policy import default_policy
 from forethought.training import fit
 from forethought.training.config import TrainConfig
@@ -301,3 +302,30 @@ def test_a_mean_over_two_processes_is_that_of_one() -> None:
     ]
     assert sum(float(loss) for loss, _ in parts) / 2 == pytest.approx(float(whole))
     assert [found for _, found in parts] == [pytest.approx(values)] * 2
+
+
+def test_a_disk_that_is_too_full_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended in a traceback of torch's about positions in a stream."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    steps: list[int] = []
+    with pytest.raises(StageError, match=r"the training, with its checkpoints, needs [\d,]+ bytes, 1,000 are free"):
+        train(str(tiny_folder()), make_rows(), CONFIG, tmp_path / "out", lambda *_: steps.append(1))
+    assert steps == []
+
+
+def test_a_disk_that_fills_while_it_trains_is_told_with_the_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+
+    def fails(*_: Any, **__: Any) -> None:
+        nonlocal usage
+        usage = usage._replace(free=70_000_000)
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
+
+    monkeypatch.setattr(fit.torch, "save", fails)
+    monkeypatch.setattr(fit, "_BESIDE", 100_000_000)
+    with pytest.raises(StageError, match="the disk is full: the training"):
+        train(str(tiny_folder()), make_rows(), CONFIG, tmp_path / "out")

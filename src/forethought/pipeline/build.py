@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 
 from forethought.data.dedupe import OverlapReport
 from forethought.data.export import BuildFacts, Exported, Kind, SourceFacts, card, export
+from forethought.disk import told_when_full
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json
 from forethought.models.callspec import Usage
@@ -113,12 +116,21 @@ def build_dataset(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Pat
     stages = StageRunner(folder, progress.say)
     folders = data_stages(recipe, policy, stages, progress)
     out = folder / DATASET
-    out.mkdir(parents=True, exist_ok=True)
+    with told_when_full(folder), tempfile.TemporaryDirectory(dir=folder, prefix=f".{DATASET}-") as part:
+        summary = _write_set(recipe, policy, stages, folders, Path(part))
+        out.mkdir(exist_ok=True)
+        for file in sorted(Path(part).iterdir()):
+            os.replace(file, out / file.name)
+    return out, summary
+
+
+def _write_set(recipe: Recipe, policy: Policy, stages: StageRunner, folders: DataFolders, out: Path) -> DataSummary:
+    """Writes the whole set into an empty folder: what it is to take the place of stays, should anything fail."""
     for name in (EXAMPLES, DROPPED, CAUSES):
         shutil.copyfile(folders.built / name, out / name)
     shutil.copyfile(folders.selected / OVERLAPS, out / OVERLAPS)
     build = recipe.build
-    rows = read_jsonl(out / EXAMPLES, Example)
+    rows = read_jsonl(folders.built / EXAMPLES, Example)
     export(rows, policy, build.format, build.detail, recipe.seed, "parquet", out / _DATA, include_partial=True)
     facts = _facts(recipe, policy, folders)
     (out / CARD).write_text(card(facts), encoding="utf-8")
@@ -135,7 +147,7 @@ def build_dataset(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Pat
     write_json(out / MANIFEST, manifest)
     summary = read_summary(out, policy)
     write_data_page(out / PAGE, summary)
-    return out, summary
+    return summary
 
 
 def read_summary(dataset: Path, policy: Policy | None, show_harmful: bool = False) -> DataSummary:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 import time
@@ -10,12 +9,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from forethought.disk import require, told_when_full
 from forethought.errors import StageError
 from forethought.manifest import git_commit, key_of, now, versions, write_json
 from forethought.models.machine import peak_gib, release_memory
 
 MANIFEST = "manifest.json"
-_MIN_FREE_BYTES = 64 * 1024**2
 TITLES = {
     "1-select": "reading the sources",
     "2-evolve": "restyling requests",
@@ -78,12 +77,16 @@ class StageRunner:
 
         `work` returns counts for the manifest. With `keep_partial`, what an interrupted run
         of the same key left in the folder is kept for it to resume from; else it is removed.
+        A result of which rows or weights were cut short since is none: what is damaged is removed and made again.
         Raises StageError when the disk is full; nothing half written is kept as done.
         """
         self._chain = key = self._key(name, config)
         folder = self.folder / name
         done = _manifest(folder)
-        if done.get("key") == key and done.get("finished"):
+        damaged = _damaged(folder, done)
+        if damaged:
+            self._say(f"[yellow]{name}: {', '.join(damaged)} was cut short since, and is made again[/yellow]")
+        if done.get("key") == key and done.get("finished") and not damaged:
             self._add(done)
             self._say(f"[dim]{name}: kept from before ({_counts(done['counts'])})[/dim]")
             return folder
@@ -91,17 +94,20 @@ class StageRunner:
         if folder.exists():
             if keep_partial and done.get("key") == key:
                 spent = _spent(folder, done)
+                for file in damaged:
+                    (folder / file).unlink(missing_ok=True)
             else:
                 shutil.rmtree(folder)
         self._start(folder, {"key": key, "stage": name, "config": config, "started": now(), "spent": spent})
         began = time.monotonic()
-        try:
+        with told_when_full(folder):
             counts = work(folder)
             manifest = {
                 "key": key,
                 "stage": name,
                 "config": config,
                 "counts": counts,
+                "files": _sizes(folder),
                 "seconds": round(spent + time.monotonic() - began, 1),
                 "peak_gib": round(peak_gib(), 2),
                 "commit": git_commit(),
@@ -109,12 +115,6 @@ class StageRunner:
                 "finished": now(),
             }
             write_json(folder / MANIFEST, manifest)
-        except Exception as error:
-            if _is_disk_full(error, folder):
-                raise StageError(
-                    folder, "the disk is full", "Free some space and run the command again: it resumes"
-                ) from None
-            raise
         release_memory()
         self._add(manifest)
         self._say(f"[green]{name}[/green]: {_counts(counts)} [dim]({manifest['seconds']:.0f} s)[/dim]")
@@ -126,12 +126,12 @@ class StageRunner:
     def _start(self, folder: Path, note: dict[str, Any]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(folder).free < _MIN_FREE_BYTES:
-                raise OSError(errno.ENOSPC, "no space left")
-            write_json(folder / MANIFEST, note)
+            require(folder)
+            with told_when_full(folder):
+                write_json(folder / MANIFEST, note)
         except OSError as error:
-            rule = "the disk is full" if error.errno == errno.ENOSPC else f"can't be written ({error.strerror})"
-            raise StageError(folder, rule, "Free some space, or give another folder with --out") from None
+            fix = "Give another folder with --out"
+            raise StageError(folder, f"can't be written ({error.strerror})", fix) from None
 
     def _add(self, manifest: dict[str, Any]) -> None:
         self.seconds += float(manifest["seconds"])
@@ -146,11 +146,16 @@ def _spent(folder: Path, note: dict[str, Any]) -> float:
     return float(note.get("spent", 0.0)) + last - began
 
 
-def _is_disk_full(error: Exception, folder: Path) -> bool:
-    """Libraries wrap it: safetensors in an error of its own, torch in one that names no cause."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOSPC
-    return "No space left" in str(error) or shutil.disk_usage(folder).free < _MIN_FREE_BYTES
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes by name of the rows and weights in a folder. They are written once, where settings may be written anew."""
+    kept = (file for file in sorted(folder.glob("*")) if file.suffix in (".jsonl", ".safetensors"))
+    return {file.name: file.stat().st_size for file in kept}
+
+
+def _damaged(folder: Path, done: Mapping[str, Any]) -> list[str]:
+    """Files of a finished stage that are shorter than they were written."""
+    sizes = _sizes(folder)
+    return [name for name, size in done.get("files", {}).items() if sizes.get(name, 0) < size]
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
+from forethought.disk import LEAST_BYTES, require, told_when_full
 from forethought.errors import ConfigError, ModelError, reason_of
 from forethought.manifest import key_of, write_json
 from forethought.models.weights import resolve_dtype, resolve_model
@@ -88,12 +89,16 @@ def train(
         disturb(trainer.model, config.initial_noise, config.seed)
     trainer.remove_callback(PrinterCallback)  # progress goes to `on_step`, not to the terminal
     last = last_checkpoint(out)
-    began = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
-    seconds = time.perf_counter() - began
-    trainer.save_model(str(out))
-    if is_first():
-        tokenizer.save_pretrained(str(out))
+    several = trainer.args.save_steps * config.batch_size < len(rows) * config.epochs
+    need, what = disk_need(trainer.model, out, several), "the training, with its checkpoints,"
+    require(out, need, what)
+    with told_when_full(out, need, what):
+        began = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        seconds = time.perf_counter() - began
+        trainer.save_model(str(out))
+        if is_first():
+            tokenizer.save_pretrained(str(out))
     return {
         "rows": float(len(rows)),
         "tokens": float(rows.tokens * config.epochs),
@@ -102,6 +107,22 @@ def train(
         **_last_terms(trainer.state.log_history),
         **({} if measure is None else best_counts(trainer.state)),
     }
+
+
+_CHECKPOINTS = 3
+"""At once, where there are several: two are kept, and a third is whole before the oldest goes."""
+_BYTES_A_PARAMETER = 12
+"""Of a trained one in a checkpoint: itself and the optimiser's two averages, in float32."""
+_BESIDE = 16 * 1024**2
+"""Of a checkpoint: tokenizer, state, settings."""
+
+
+def disk_need(model: Any, out: Path, several: bool) -> int:
+    """Bytes that a training, with one checkpoint or several, writes beside what stands in its folder already."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    whole = (_CHECKPOINTS if several else 1) * (_BYTES_A_PARAMETER * trained + _BESIDE) + 4 * trained + _BESIDE
+    there = sum(file.stat().st_size for file in (out / "checkpoints").rglob("*") if file.is_file())
+    return max(LEAST_BYTES, whole - there)
 
 
 def check_settings(config: TrainConfig, objective: Objective, held_out: Sequence[object] | None) -> None:

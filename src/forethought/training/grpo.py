@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 from trl import GRPOConfig, GRPOTrainer
 
 from forethought.chat import encode_completion, encode_prompt, end_tokens
+from forethought.disk import require, told_when_full
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import key_of
 from forethought.models.decode import Decoder, Row, draws_for
@@ -27,7 +28,7 @@ from forethought.models.weights import resolve_dtype, resolve_model
 from forethought.reasoning import Format, markers
 from forethought.records import Example, Message
 from forethought.training.config import TrainConfig, is_first
-from forethought.training.fit import claim, last_checkpoint
+from forethought.training.fit import claim, disk_need, last_checkpoint
 from forethought.training.methods.base import Job, Material
 from forethought.training.objective import evaluating
 from forethought.training.reward import RLSettings, Turn, reward, right_verdict, sample_seed
@@ -105,7 +106,10 @@ def optimise(start: Path, job: Job, settings: RLSettings) -> dict[str, float]:
                 "a sharded policy", "can't draw turns: our decoder reads whole weights", "Use one process, or DDP"
             )
         last = last_checkpoint(job.out)
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        need, what = disk_need(trainer.model, job.out, True), "the training, with its checkpoints,"
+        require(job.out, need, what)
+        with told_when_full(job.out, need, what):
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     if is_first():  # the trained adapter alone, not the copy that the divergence is taken from; or the full model
         trained = trainer.accelerator.unwrap_model(trainer.model)
         adapters = {"selected_adapters": ["default"]} if hasattr(trained, "peft_config") else {}
