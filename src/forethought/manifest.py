@@ -83,8 +83,13 @@ def now() -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON beside the path, then moves it into place: a half-written file is never taken for a whole one."""
+    """Writes JSON as `write_whole` writes text."""
+    write_whole(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes beside the path, then moves it into place: a half-written file is never taken for a whole one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)

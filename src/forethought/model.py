@@ -9,7 +9,7 @@ import asyncio
 import json
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,8 @@ _PROVIDERS = frozenset({
 })  # fmt: skip
 """Providers that inspect-ai asks at a server; other names with a slash are a hub's."""
 NO_DEFENCE = "none"
+_HALF = "\ufffd"
+"""What a text ends with whose last character has more bytes to come."""
 
 Chat = str | Sequence[Message | Mapping[str, str]]
 """One user turn, or a conversation of turns with `role` and `content`."""
@@ -89,6 +91,8 @@ class Reply(Record):
     thought: str
     """The thought as it was written."""
     tokens: Tokens
+    cut: bool = False
+    """Whether the answer ends because it had no more tokens."""
 
 
 class Model:
@@ -159,10 +163,10 @@ class Model:
         `max_tokens` limits the answer, not the thought. `threshold`: log-odds from which the verdict refuses, in place
         of the model's own. Raises ModelError where it gives none, ConfigError for a threshold that it can't take.
         """
-        found = self.reply_all([messages], max_tokens, system, threshold)[0]
-        if not isinstance(found, Reply):
-            raise ModelError(self.name, f"gave no answer ({found.cause})", "Ask something else, or check the model")
-        return found
+        asked = [_conversation(messages, system)]
+        with self._one_at_a_time:
+            (found,) = self._ask(asked, max_tokens, threshold, None)
+        return self._said(found, max_tokens, threshold)
 
     def reply_all(
         self,
@@ -176,17 +180,75 @@ class Model:
 
         `on_done(n)`: n more are there.
         """
-        from forethought.models.conversation import Conversation
+        from forethought.models.conversation import Failed
 
-        asked = [Conversation(messages=_messages(one, system)) for one in conversations]
+        asked = [_conversation(one, system) for one in conversations]
         with self._one_at_a_time:
             found = self._ask(asked, max_tokens, threshold, on_done)
-        limit = threshold if threshold is not None else self.threshold
-        return [_reply(one, self.policy, limit) for one in found]
+        return [one if isinstance(one, Failed) else self._read(one, max_tokens, threshold) for one in found]
+
+    def stream(
+        self, messages: Chat, max_tokens: int = 256, system: str | None = None, threshold: float | None = None
+    ) -> Iterator[Reply]:
+        """The reply as far as it is written, again and again: what is decided first, with an empty answer, the whole
+        one last.
+
+        It comes at once as a whole where a server holds the model, or its defence reads the answer before it decides:
+        nothing is given out that could be taken back. Raises as `reply`.
+        """
+        from forethought.models.conversation import Unanswered
+
+        local = self.local
+        if local is None or not self._decides_first(local):
+            yield self.reply(messages, max_tokens, system, threshold)
+            return
+        with self._one_at_a_time:
+            local.leaves_answers = True
+            try:
+                (found,) = self._ask([_conversation(messages, system)], max_tokens, threshold, None)
+            finally:
+                local.leaves_answers = False
+            reply = self._said(found, max_tokens, threshold)
+            yield reply
+            if not isinstance(found, Unanswered) or found.answer:
+                return
+            for row in local.written(found, max_tokens):
+                text, cut = local.text(row.made), row.done and row.made[-1] not in local.ends
+                if row.done or (text != reply.answer and not text.endswith(_HALF)):
+                    tokens = reply.tokens.model_copy(update={"answer": len(row.made)})
+                    reply = reply.model_copy(update={"answer": text, "tokens": tokens, "cut": cut})
+                    yield reply
 
     async def areply(self, messages: Chat, max_tokens: int = 256, system: str | None = None) -> Reply:
         """`reply` without blocking the event loop."""
         return await asyncio.to_thread(self.reply, messages, max_tokens, system)
+
+    def _decides_first(self, local: LocalModel) -> bool:
+        """Whether what is decided rests on no answer."""
+        return self.respondent is local or (local.thinks and getattr(self.respondent, "decides_first", False))
+
+    def _said(self, found: Response | Failed, max_tokens: int, threshold: float | None) -> Reply:
+        """A response as a reply. Raises ModelError where there is none."""
+        from forethought.models.conversation import Failed
+
+        if isinstance(found, Failed):
+            raise ModelError(self.name, f"gave no answer ({found.cause})", "Ask something else, or check the model")
+        return self._read(found, max_tokens, threshold)
+
+    def _read(self, found: Response, max_tokens: int, threshold: float | None) -> Reply:
+        limit = threshold if threshold is not None else self.threshold
+        return Reply(
+            answer=found.answer,
+            verdict=found.decision,
+            probability=None if found.log_odds is None else share(found.log_odds),
+            threshold=None if limit is None else share(limit),
+            intent=found.reasoning.intent if found.reasoning is not None else "",
+            rules=tuple(RuleNamed(id=one, title=self.policy.rule(one).title) for one in found.rules_named),
+            cause=found.cause,
+            thought=found.reasoning_text,
+            tokens=Tokens(prompt=found.prompt_tokens, thought=found.reasoning_tokens, answer=found.answer_tokens),
+            cut=found.answer_tokens >= max_tokens > 0,
+        )
 
     def _ask(
         self,
@@ -314,38 +376,20 @@ def _around(spec: str, respondent: Respondent, local: LocalModel | None) -> Resp
     return make_defence(spec, respondent, Means(policy, local, shipped_requests("calibration")))
 
 
-def _messages(chat: Chat, system: str | None) -> tuple[Message, ...]:
+def _conversation(chat: Chat, system: str | None) -> Conversation:
+    from forethought.models.conversation import Conversation
+
     turns: list[Message] = [Message(role="system", content=system)] if system else []
-    if isinstance(chat, str):
-        return (*turns, Message(role="user", content=chat))
-    for turn in chat:
+    for turn in [Message(role="user", content=chat)] if isinstance(chat, str) else chat:
         try:
             turns.append(turn if isinstance(turn, Message) else Message.model_validate(dict(turn)))
         except ValidationError as error:
             raise InputError(dict(turn), error.errors()[0]["msg"], "A turn has a role and a content") from None
-    return tuple(turns)
+    return Conversation(messages=tuple(turns))
 
 
-def _reply(found: Response | Failed, policy: Policy, limit: float | None) -> Reply | Failed:
-    from forethought.models.conversation import Failed
-
-    if isinstance(found, Failed):
-        return found
-    return Reply(
-        answer=found.answer,
-        verdict=found.decision,
-        probability=None if found.log_odds is None else _share(found.log_odds),
-        threshold=None if limit is None else _share(limit),
-        intent=found.reasoning.intent if found.reasoning is not None else "",
-        rules=tuple(RuleNamed(id=one, title=policy.rule(one).title) for one in found.rules_named),
-        cause=found.cause,
-        thought=found.reasoning_text,
-        tokens=Tokens(prompt=found.prompt_tokens, thought=found.reasoning_tokens, answer=found.answer_tokens),
-    )
-
-
-def _share(log_odds: float) -> float:
-    """A probability, without overflow."""
+def share(log_odds: float) -> float:
+    """Log-odds as a probability, without overflow."""
     if log_odds >= 0:
         return 1 / (1 + math.exp(-log_odds))
     return math.exp(log_odds) / (1 + math.exp(log_odds))

@@ -42,9 +42,12 @@ def parse_yaml(text: str, name: str, noun: str, schema: type[Schema], needs: str
     return validated(_mapping(text, name, noun, needs, page), name, schema, page)
 
 
-def load_extended(path: Path, noun: str, hint: str, schema: type[Schema], needs: str, page: str) -> Schema:
+def load_extended(
+    path: Path, noun: str, hint: str, schema: type[Schema], needs: str, page: str, shipped: Path | None = None
+) -> Schema:
     """A file that may name another under `extends`, from whose folder the path counts: that one, with its own keys in
-    place of the other's. Mappings are merged key by key, all else is replaced.
+    place of the other's. Mappings are merged key by key, all else is replaced. What is not there is looked for in the
+    folder `shipped`.
 
     Raises ConfigError as `read_text` and `parse_yaml` do, and for files that extend each other in a circle.
     """
@@ -57,10 +60,13 @@ def load_extended(path: Path, noun: str, hint: str, schema: type[Schema], needs:
         other = own.pop(_EXTENDS, None)
         if not isinstance(other, str | None):
             raise ConfigError(f"{target}, at '{_EXTENDS}'", "is not the path of a file", f"See {page} for the fields")
-        if other is not None and (target.parent / other).resolve() in read:
+        below = None if other is None else target.parent / other
+        if below is not None and shipped is not None and not below.is_file() and (shipped / str(other)).is_file():
+            below = shipped / str(other)
+        if below is not None and below.resolve() in read:
             place = f"{target}, at '{_EXTENDS}'"
             raise ConfigError(place, f"{other} extends this file in its turn", "Leave one of them out")
-        target = target.parent / other if other is not None else None
+        target = below
     return validated(reduce(_merged, reversed(read.values())), str(path), schema, page)
 
 

@@ -181,7 +181,7 @@ def test_wrong_recipe_field(run: Run, tmp_path: Path) -> None:
 
 def test_text_column_is_none_of_a_recipes(run: Run, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("name: x\n")
-    _assert_one_line(run("run", "recipe.yaml", "--text-column", "a"), "text_column", "Set columns in the recipe")
+    _assert_one_line(run("run", "recipe.yaml", "--text-column", "a"), "columns", "Set them in the recipe")
 
 
 def test_unknown_rule_id(run: Run, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from forethought.cli import app
 from forethought.errors import ConfigError, InputError, ModelError
+from forethought.pipeline.run import run
 from forethought.records import write_jsonl
+from tests.pipeline.test_own_policy import own_file, policy_file
 from tests.tiny import harmful_example, harmless_example, tiny_folder
 from tests.training.test_fit import make_rows
 
@@ -56,7 +58,7 @@ def test_examples_are_counted(recipe: Path, examples: Path) -> None:
 
 
 def test_a_model_without_weights_that_does_not_fit(recipe: Path) -> None:
-    args = ["plan", str(recipe), "--model", "llama-8b", "--device-gib", "24", "--longest", "1024"]
+    args = ["plan", str(recipe), "--model", "llama-8b", "--on", "h100", "--device-gib", "24", "--longest", "1024"]
     done = CliRunner().invoke(app, args)
     assert done.exit_code == 0, done.output
     assert "8,030,261,248" in done.output
@@ -67,9 +69,9 @@ def test_a_model_without_weights_that_does_not_fit(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "parameters", "trained"),
     [
-        (["--devices", "2"], "8,030,261,248", "54,525,952"),
+        (["--on", "h100", "--devices", "2"], "8,030,261,248", "54,525,952"),
         # Rank 64 on q and o (8192 by 8192) and on k and v (1024 by 8192), in 80 layers.
-        (["--model", "llama-70b", "--devices", "8", "--sharded"], "70,553,706,496", "262,144,000"),
+        (["--model", "llama-70b", "--on", "h100", "--devices", "8", "--sharded"], "70,553,706,496", "262,144,000"),
     ],
 )
 def test_the_papers_recipe_is_planned_with_its_assumptions(args: list[str], parameters: str, trained: str) -> None:
@@ -88,6 +90,43 @@ def test_the_papers_recipe_is_planned_with_its_assumptions(args: list[str], para
         "frozen weights of 2 bytes; 10% of memory left to the framework",
     ):
         assert part in said
+
+
+def test_this_machine_is_planned_for_unless_another_is_named(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It said 2.6e-06 hours, on an H100 that was not there."""
+    monkeypatch.setattr("forethought.research.devices._memory_gib", lambda: 7.5)
+    monkeypatch.setattr("forethought.research.devices._measured_tflops", lambda: 0.2)
+    found = json.loads(CliRunner().invoke(app, ["plan", str(recipe), "--json", "--row-tokens", "50"]).output)
+    rate = 0.2e12 * 0.35
+    assert found["device_gib"] == 7.5
+    assert found["hours"] == pytest.approx(20_000 * found["footprint"]["flops_a_token"] / rate / 3600)
+    assert any("on this machine" in said for said in found["assumptions"])
+    other = json.loads(CliRunner().invoke(app, ["plan", str(recipe), "--json", "--on", "a100"]).output)
+    assert other["device_gib"] == 80
+    assert not any("on this machine" in said for said in other["assumptions"])
+
+
+def test_the_recipe_is_shown_with_what_it_does_not_name(recipe: Path) -> None:
+    done = CliRunner().invoke(app, ["plan", str(recipe)])
+    for line in ("checkpoint_steps: 20", "rank: 4", "styled_share: 0.6", "max_false_refusal: 0.04"):
+        assert line in done.output
+
+
+def test_plan_says_what_a_run_would_stop_at(recipe: Path, tmp_path: Path) -> None:
+    """A plan of this recipe ended in an error about a rule id, and of a missing file it knew nothing."""
+    policy_file(tmp_path, "Prices", "Addresses")
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text + f"policy: {tmp_path}/policy.yaml\n", encoding="utf-8")
+    found = json.loads(CliRunner().invoke(app, ["plan", str(recipe), "--json"]).output)
+    assert ["no request to learn from" in stop for stop in found["stops"]] == [True]
+    with pytest.raises(ConfigError, match="no request to learn from"):
+        run(recipe, out=tmp_path / "out")
+    recipe.write_text(text.replace("shipped:harmful", str(own_file(tmp_path))), encoding="utf-8")
+    assert json.loads(CliRunner().invoke(app, ["plan", str(recipe), "--json"]).output)["stops"] == []
+    (tmp_path / "own.csv").unlink()
+    done = CliRunner().invoke(app, ["plan", str(recipe)])
+    assert "A run would stop: " in done.output
+    assert "own.csv" in done.output
 
 
 def test_a_budget_larger_than_the_sources_is_not_filled(recipe: Path) -> None:

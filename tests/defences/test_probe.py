@@ -81,6 +81,21 @@ def test_states_are_those_of_the_last_prompt_token_whatever_stands_in_the_batch(
             assert normed.numpy() == pytest.approx(states[2][0, -1].numpy(), abs=1e-3)
 
 
+def test_what_all_prompts_begin_with_is_read_once() -> None:
+    """And every prompt keeps a token of its own, though it be all that another one holds."""
+    seen: list[int] = []
+    embedding: Any = _model().model.model.embed_tokens
+    handle = embedding.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].numel()))
+    (ids,) = _prompts([user_request("How do I bake bread?")])
+    try:
+        pair = last_states(_model(), [ids, ids, ids[:-2]], [2])[2]
+    finally:
+        handle.remove()
+    assert seen == [len(ids) - 3, 3 * 3]
+    for place, prompt in enumerate((ids, ids, ids[:-2])):
+        assert pair[place] == pytest.approx(last_states(_model(), [prompt], [2])[2][0], abs=1e-4)
+
+
 def test_layers_above_the_highest_wanted_are_not_run_and_no_hook_stays() -> None:
     ran: list[int] = []
     layers: Any = _model().model.model.layers

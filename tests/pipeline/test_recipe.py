@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from forethought.errors import ConfigError
 from forethought.models.conversation import Conversation, Response
 from forethought.models.local import LocalModel
+from forethought.pipeline.check import check_recipe
 from forethought.pipeline.fitting import put_around
-from forethought.pipeline.recipe import default_file, default_recipe, load_recipe
-from forethought.pipeline.run import check_recipe
+from forethought.pipeline.recipe import Recipe, changed, default_file, default_recipe, load_recipe
 from forethought.pipeline.training import taught_by
 from forethought.policy import default_policy
 from forethought.records import user_request
@@ -47,7 +49,39 @@ def test_training_settings_suit_the_model_unless_given(tmp_path: Path) -> None:
     without = GOOD.replace("train: {rank: 8}", "")
     assert load_recipe(_recipe(tmp_path, without)).training == small_model()
     assert load_recipe(_recipe(tmp_path, without + "model: large/one\n")).training == TrainConfig()
-    assert load_recipe(_recipe(tmp_path, GOOD)).training == TrainConfig(rank=8)
+
+
+def test_what_a_section_does_not_name_keeps_its_default(tmp_path: Path) -> None:
+    """Naming a checkpoint's interval changed the learning rate from 2e-3 to 2e-4, the batch and the layers."""
+    recipe = load_recipe(_recipe(tmp_path, GOOD.replace("rank: 8", "checkpoint_steps: 3")))
+    assert recipe.training == small_model().model_copy(update={"checkpoint_steps": 3})
+    for again in (Recipe.model_validate(recipe.model_dump(mode="json")), changed(recipe, {"seed": 4})):
+        assert again.training == recipe.training
+    large = recipe.model_copy(update={"model": "large/one"})
+    assert large.training == TrainConfig(checkpoint_steps=3)
+
+
+def test_a_recipe_is_written_out_with_every_default_and_read_back_as_the_same(tmp_path: Path) -> None:
+    recipe = load_recipe(_recipe(tmp_path, GOOD))
+    again = load_recipe(_recipe(tmp_path, recipe.text))
+    assert again.training == recipe.training
+    assert again.text == recipe.text
+    assert "learning_rate: 0.002" in recipe.text
+    assert again.model_copy(update={"train": recipe.train}) == recipe
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_settings_stay_what_they_were(file: Path) -> None:
+    """Those that name some training settings were tuned with the others at the general defaults."""
+    if "accelerate" in file.parts:
+        return
+    if "methods:" in file.read_text(encoding="utf-8"):
+        sweep = load_sweep(file)
+        applied, named = sweep.training(sweep.bases[0], 0), sweep.train
+    else:
+        recipe = load_recipe(file)
+        applied, named = recipe.training, recipe.train
+    assert named is None or applied == named
 
 
 def test_a_recipe_trains_by_the_method_that_it_says_and_answers_as_it_says(tmp_path: Path) -> None:
@@ -80,6 +114,8 @@ def test_shipped_recipes_and_sweeps_are_valid(file: Path) -> None:
         (GOOD.replace("rank: 8", "rank: 0"), "train.rank"),
         (GOOD.replace("rank: 8", "ranks: 8"), "train.ranks"),
         (GOOD.replace("name: mine", "name: a/b"), "name"),
+        (GOOD.replace("name: mine", 'name: ".."'), "name"),
+        (GOOD.replace("name: mine", "name: .hidden"), "name"),
         (GOOD.replace("seed: 3", "seed: many"), "seed"),
         (GOOD.replace('[{path: "shipped:ordinary"}]', "[]"), "data.harmless"),
         ("name: mine\n", "data"),
@@ -138,8 +174,20 @@ def test_a_recipe_that_extends_another_names_only_what_differs(tmp_path: Path) -
     assert (recipe.name, recipe.seed, recipe.training.rank, recipe.training.alpha) == ("over", 3, 8, 3)
 
 
+@pytest.mark.parametrize(("name", "known"), [("default.yaml", load_recipe), ("zoo.yaml", load_sweep)])
+def test_what_ships_is_extended_from_any_folder(tmp_path: Path, name: str, known: Callable[[Path], Any]) -> None:
+    assert known(_recipe(tmp_path, f"extends: {name}\nname: mine\n")).data == known(RECIPES / name).data
+    with pytest.raises(ConfigError, match="there is no such"):
+        known(_recipe(tmp_path, "extends: none.yaml\nname: mine\n"))
+
+
+def test_a_file_of_ones_own_comes_before_one_that_ships(tmp_path: Path) -> None:
+    (tmp_path / "default.yaml").write_text(GOOD, encoding="utf-8")
+    assert load_recipe(_recipe(tmp_path, "extends: default.yaml\n")).name == "mine"
+
+
 def test_default_recipe_takes_a_text_column() -> None:
-    assert default_recipe("a.csv", "user_msg").data.harmful[0].columns == {"text": "user_msg"}
+    assert default_recipe("a.csv", {"text": "user_msg"}).data.harmful[0].columns == {"text": "user_msg"}
 
 
 @pytest.mark.parametrize(
@@ -149,12 +197,14 @@ def test_default_recipe_takes_a_text_column() -> None:
 )  # fmt: skip
 def test_what_can_not_stand_around_the_model_is_told_before_the_first_stage(around: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        check_recipe(default_recipe("a.csv").model_copy(update={"around": around}))
+        check_recipe(default_recipe("a.csv").model_copy(update={"around": around}), default_policy())
 
 
 def test_what_passes_the_early_check_can_be_put_around_the_model() -> None:
     """The perplexity filter sets its threshold on the run's harmless development rows."""
-    check_recipe(default_recipe("a.csv").model_copy(update={"around": "fused | perplexity | guard:harm"}))
+    check_recipe(
+        default_recipe("a.csv").model_copy(update={"around": "fused | perplexity | guard:harm"}), default_policy()
+    )
     model = LocalModel(tiny_model(), tiny_tokenizer(), None, name="tiny")
     dev = [user_request(f"How do I bake {what}?", harmful=False) for what in ("bread", "a cake")]
     defended = put_around("perplexity", Scripted(lambda _: "Mix it."), model, dev, default_policy())

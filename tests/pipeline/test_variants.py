@@ -24,7 +24,7 @@ def _tasks(tmp_path: Path, *left_out: str) -> set[str]:
     selected, out = tmp_path / "select", tmp_path / "-".join(["out", *left_out])
     selected.mkdir(exist_ok=True)
     out.mkdir()
-    select(DATA, default_policy(), selected, lambda *_: None)
+    select(DATA, default_policy(), selected, Progress())
     recipe = Recipe(name="x", data=DATA, build=BuildConfig(leave_out=left_out))
     teaching = Teaching(journal=tmp_path / "journal.jsonl", progress=Progress())
     evolve_rows(recipe, default_policy(), selected, out, teaching)

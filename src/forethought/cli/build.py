@@ -12,7 +12,7 @@ from forethought.cli.terminal import Terminal, console, quiet, say
 from forethought.pipeline import BuildSettings
 
 
-@options.spelled_out(BuildSettings)
+@options.spelled_out(BuildSettings, columns=options.MANY["columns"])
 def build(
     sources: Annotated[
         list[str], typer.Argument(help="Refusal datasets, in any of the formats read; or one recipe (.yaml).")

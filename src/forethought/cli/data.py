@@ -51,10 +51,7 @@ data = typer.Typer(
 def read(
     source: options.Source,
     text_column: options.TextColumn = None,
-    columns: Annotated[
-        list[str] | None,
-        options.column("one of text, messages, history, system, answer, category, label, context"),
-    ] = None,
+    columns: options.Columns = None,
     harmless: Annotated[
         bool, typer.Option("--harmless", help="The set holds harmless requests, not harmful ones.")
     ] = False,

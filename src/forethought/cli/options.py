@@ -36,6 +36,7 @@ ShowHarmful = Annotated[bool, typer.Option("--show-harmful", help="Leave harmful
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask what it may cost.")]
 MaxCost = Annotated[float, typer.Option(min=0.0, help="US dollars from which to ask before calling.")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave malformed rows out and name them; else the first is an error.")
 ]
@@ -53,6 +54,11 @@ def column(nouns: str) -> Any:
     return typer.Option(
         "--column", metavar="NOUN=NAME", help=f"Column of {nouns}, where the guess is wrong; can be given again."
     )
+
+
+Columns = Annotated[
+    list[str] | None, column("text, messages, answer, category, label, ..., or what turns call role, content, user")
+]
 
 
 def spelled_out(record: type[Record], *fields: str, **own: Any) -> Callable[[Command], Command]:

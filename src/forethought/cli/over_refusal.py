@@ -26,7 +26,7 @@ def over_refusal(
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many requests of each label a file.")] = None,
     columns: Annotated[list[str] | None, options.column("text, label, category")] = None,
     defence: options.Defence = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
+    max_tokens: options.MaxTokens = 64,
     seed: Annotated[int, typer.Option(help="Of the sample and the disguises.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the figures as JSON; logs beside it, to resume.")] = None,
 ) -> None:

@@ -23,14 +23,15 @@ def plan(
 ) -> None:
     """What training a recipe takes, before it is run: parameters, steps, memory of a device, hours.
 
-    Shapes are enough: no weights are loaded, and nothing is trained unless --measure is given.
-    Says whether it fits, and if not, what would make it fit.
+    Shows the whole recipe, with every default, and what a run would stop at. Planned for is this
+    machine, unless another is named. Shapes are enough: no weights are loaded, and nothing is
+    trained unless --measure is given. Says whether it fits, and if not, what would make it fit.
 
     Examples:
 
       forethought plan recipes/quickstart.yaml
 
-      forethought plan recipes/quickstart.yaml --model llama-70b --devices 8 --sharded
+      forethought plan recipes/quickstart.yaml --model llama-70b --on h100 --devices 8 --sharded
     """
     quiet()
     from forethought.research.plan import plan_recipe
@@ -43,7 +44,11 @@ def plan(
 
 
 def _show_plan(found: Plan) -> None:
-    """The plan as a table, whether it fits, and what was assumed."""
+    """The recipe written out, the plan as a table, whether it fits, what was assumed, what a run would stop at."""
+    import yaml
+
+    say("The recipe, with what it doesn't name:", "bold")
+    say(yaml.safe_dump(found.recipe, sort_keys=False, allow_unicode=True, width=78), "dim")
     part = found.footprint
     spread = f"{found.devices.n}" + (", sharded" if found.devices.sharded else "")
     lines = (
@@ -59,8 +64,8 @@ def _show_plan(found: Plan) -> None:
         ("logits", f"{part.logits_gib:.2f}"),
         ("gradients, after those", f"{part.gradients_gib:.2f}"),
         ("gathered weights", f"{part.gathered_gib:.2f}"),
-        ("at most, GiB a device", f"{found.needed_gib:.2f} of {found.device_gib:g}"),
-        ("hours", f"{found.hours:.2g} ({found.hours * 3600:,.0f} s)"),
+        ("at most, GiB a device", f"{found.needed_gib:.2f} of {found.device_gib:.3g}"),
+        ("training, hours", f"{found.hours:.2g} ({found.hours * 3600:,.0f} s)"),
     )
     show_table(("", ""), lines, show_header=False)
     verdict = "Fits." if found.fits else f"Does not fit. What would: {found.fix}"
@@ -68,3 +73,7 @@ def _show_plan(found: Plan) -> None:
     say("Assumed:")
     for assumption in found.assumptions:
         say(f"  - {assumption}")
+    for note in found.notes:
+        say(note, "yellow")
+    for stop in found.stops:
+        say(f"A run would stop: {stop}", "red")

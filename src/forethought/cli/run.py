@@ -15,6 +15,7 @@ def run(
     what: Annotated[str, typer.Argument(help="A recipe (.yaml), or a refusal dataset in any of the formats read.")],
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/NAME. Run again to resume.")] = None,
     text_column: options.TextColumn = None,
+    columns: options.Columns = None,
     model: Annotated[str | None, typer.Option(help="Model to train, instead of the recipe's.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Policy file, instead of the recipe's.")] = None,
     harmless: Annotated[list[str] | None, typer.Option(help="A harmless dataset to add; can be given again.")] = None,
@@ -22,6 +23,9 @@ def run(
         Path | None, typer.Option(help="Where the figures go. Default: results.json in the run folder.")
     ] = None,
     yes: options.Yes = False,
+    require: Annotated[
+        bool, typer.Option("--require", help="Exit with 1 where the model that came of it hardly refuses.")
+    ] = False,
 ) -> None:
     """From data to a trained model and a report that compares it with the base model.
 
@@ -29,7 +33,7 @@ def run(
     safety prompt and trained model to the same attacks on harmful and harmless requests, and
     writes a page. Every stage is kept: a second run takes seconds, and a run that was stopped
     goes on where it was. Exits with 1 where more than two in a hundred answers of a defence
-    could not be judged.
+    could not be judged; a model that hardly refuses is said in red, and with --require, too.
 
     Examples:
 
@@ -44,8 +48,8 @@ def run(
 
     terminal = Terminal(max_cost=1.0, yes=yes)
     found = run_all(
-        what, out=out, text_column=text_column, model=model, policy=policy, harmless=harmless or (), results=results,
-        progress=terminal,
+        what, out=out, text_column=text_column, columns=options.column_overrides(columns), model=model, policy=policy,
+        harmless=harmless or (), results=results, progress=terminal,
     )  # fmt: skip
     say(f"Try it: forethought chat {found.folder}")
-    terminal.comparison(found)
+    terminal.comparison(found, require)

@@ -6,7 +6,9 @@ that --help stays quick.
 
 from __future__ import annotations
 
+import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,25 +36,47 @@ _SHOWN_BAD = 3
 
 
 def quiet() -> None:
-    """Silences libraries that print bars and warnings of their own into ours."""
+    """Silences libraries that print bars and warnings of their own into ours.
+
+    Those that are not imported yet are told by the environment: importing `datasets` takes a second, and chat has no
+    use for it.
+    """
     import logging
     import warnings
 
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
-    import datasets
+    os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
     for name in ("accelerate", "lm_eval", "lm-eval"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def say(line: str, style: str | None = None) -> None:
     """One line as it is: never wrapped, its brackets no markup, its numbers not coloured."""
-    console.print(escape(line), highlight=False, soft_wrap=True, style=style)
+    console.print(escape(plain(line)), highlight=False, soft_wrap=True, style=style)
+
+
+def plain(text: str) -> str:
+    """A text of somebody's without what a terminal obeys: control characters, which escape sequences begin with."""
+    return "".join(sign for sign in text if sign in "\n\t" or unicodedata.category(sign) != "Cc")
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Something that moves, with the seconds, while there is nothing to show; gone when it is done."""
+    if not console.is_terminal:
+        yield
+        return
+    columns = progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.TimeElapsedColumn()
+    with progress.Progress(*columns, console=console, transient=True) as drawn:
+        drawn.add_task(escape(f"{what} ..."), total=None)
+        yield
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], whole: int = 0, **how: Any) -> None:
@@ -62,7 +86,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], whole: int
     for place, column in enumerate(columns):
         table.add_column(column, no_wrap=place < whole)
     for row in rows:
-        table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
+        table.add_row(*(escape(plain(cell)) if isinstance(cell, str) else cell for cell in row))
     console.print(table)
 
 
@@ -150,11 +174,15 @@ class Terminal(Progress):
             table.add_row(title, *(text.replace(" (", "\n(") if narrow else text for text in texts))
         self.console.print(table)
 
-    def comparison(self, found: Comparison) -> None:
-        """The table and where all is written. Exits with 1 where too many answers could not be judged."""
+    def comparison(self, found: Comparison, require: bool = False) -> None:
+        """The table and where all is written. Exits with 1 where too many answers could not be judged, and with
+        `require` where the last system hardly refuses."""
         self.table(found.figures, found.systems)
         say(f"Report: {found.page}")
         say(f"Figures: {found.results}")
         if found.too_many_unscored:
             say(f"{found.unscored:.1%} of one system's answers could not be judged: see the page", "red")
+        for weakness in found.weaknesses:
+            say(f"{found.systems[-1]}: {weakness}", "red")
+        if found.too_many_unscored or (require and found.weaknesses):
             raise typer.Exit(1)

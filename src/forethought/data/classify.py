@@ -74,8 +74,10 @@ def rules_by_name(request: Request, policy: Policy) -> _Named:
 
     `Self-Harm` stands for one rule. `Illicit / Criminal Behavior` stands for several of
     which a request breaks one or another: which, the name doesn't say. A wide name of
-    which a sure rule is part leaves no choice.
+    which a sure rule is part leaves no choice. Of a policy of one rule that one is broken.
     """
+    if len(policy.rules) == 1:
+        return policy.rule_ids, ()
     # With or without the code before the name: `S10: Hate`, `O9: Privacy Infringement`.
     bare = [re.sub(r"^\s*[A-Za-z]{0,2}\d+\s*[:.)-]\s*", "", label) for label in request.categories]
     pairs = zip(request.categories, bare, strict=True)

@@ -15,8 +15,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from pydantic import Field
+
 from forethought.data.files import WORDS, Row, words_in
 from forethought.data.json_files import is_turns
+from forethought.data.speakers import NOUNS, advice, renamed
 from forethought.errors import InputError
 from forethought.records import Message, Record
 
@@ -45,9 +48,12 @@ class ColumnMapping(Record):
     label: str | None = None
     context: str | None = None
     """What is appended to the text."""
+    turns: dict[str, str] = Field(default_factory=dict)
+    """What the turns of its conversations call things, where that is told: `renamed` knows it."""
 
     def __str__(self) -> str:
-        return ", ".join(f"{noun}={column}" for noun, column in self.model_dump().items() if column)
+        columns = self.model_dump(exclude={"turns"}) | self.turns
+        return ", ".join(f"{noun}={column}" for noun, column in columns.items() if column)
 
     @property
     def inverted(self) -> bool:
@@ -61,11 +67,13 @@ def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> 
     Raises InputError when an override names no column or a column of labels that can't
     be told, or when no column reads like requests.
     """
-    rows = [flat(row) for row in rows]
+    turns = {noun: word for noun, word in overrides.items() if noun in NOUNS}
+    overrides = {noun: column for noun, column in overrides.items() if noun not in turns}
+    named, rows = rows, [flat(renamed(row, turns) if turns else row) for row in rows]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for noun, column in overrides.items():
         if noun not in _NAMES:
-            raise InputError(noun, "is not something a column can hold", f"Use one of {', '.join(_NAMES)}")
+            raise InputError(noun, "is not something a column can hold", f"Use one of {', '.join((*_NAMES, *NOUNS))}")
         if column not in columns:
             raise InputError(f"{name}: column '{column}'", "there is no such column", f"It has {', '.join(columns)}")
     chosen: dict[str, str] = dict(overrides)
@@ -86,8 +94,8 @@ def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> 
         else:
             never = WORDS["special"]["never"]
             free = [column for column in columns if column not in chosen.values() and _key(column) not in never]
-            chosen["text"] = _wordiest(rows, free, columns, name)
-    mapping = ColumnMapping.model_validate(chosen)
+            chosen["text"] = _wordiest(rows, free, columns, name, advice(named))
+    mapping = ColumnMapping.model_validate(chosen | {"turns": turns})
     if "label" in overrides and not _plausible("label", overrides["label"], rows):
         fix = "Use 0 and 1, true and false, or safe and unsafe"
         raise InputError(f"{name}: column '{mapping.label}'", "holds no labels that can be told", fix)
@@ -143,8 +151,11 @@ def _are_labels(values: list[Any], inverted: bool) -> bool:
     return len(strange) * 2 <= len(values) and not numbers
 
 
-def _wordiest(rows: Sequence[Row], free: list[str], columns: list[str], name: str) -> str:
-    """The column that reads most like requests: text of several words, seldom repeated, of moderate length."""
+def _wordiest(rows: Sequence[Row], free: list[str], columns: list[str], name: str, of_turns: str) -> str:
+    """The column that reads most like requests: text of several words, seldom repeated, of moderate length.
+
+    `of_turns`: what would have conversations under other names read; for the error where there is no such column.
+    """
 
     def fitness(column: str) -> float:
         listed = [item for value in _filled(rows, column) for item in (value if isinstance(value, list) else [value])]
@@ -158,7 +169,9 @@ def _wordiest(rows: Sequence[Row], free: list[str], columns: list[str], name: st
     best = max(free, key=fitness, default="")
     if not best or fitness(best) == 0.0:
         fault = f"no column reads like requests (it has {', '.join(columns) or 'none'})"
-        raise InputError(name, fault, "Name it: --text-column NAME")
+        texts = [column for column in columns if any(isinstance(value, str) for value in _filled(rows, column))]
+        fix = f"Name it: --text-column {' or '.join(texts[:3])}" if texts else "Give a file that holds requests"
+        raise InputError(name, fault, f"Say what its turns are: {of_turns}" if of_turns else fix)
     return best
 
 
@@ -212,7 +225,8 @@ def messages_of(turns: list[Any]) -> list[Message]:
             role = str(named.get("role", "") if isinstance(named, dict) else named).lower()
             text = _content(next((turn[key] for key in WORDS["turns"]["texts"] if key in turn), ""))
         if role not in _ROLES:
-            raise InputError(f"role '{role}'", "is not one a chat can have", "Rename it to system, user or assistant")
+            fix = f"Say who that is: --column user={role}, or assistant or system"
+            raise InputError(f"role '{role}'", "is not one a chat can have", fix)
         if text.strip():
             messages.append(Message.model_validate({"role": _ROLES[role], "content": sound(text)}))
     return messages

@@ -54,6 +54,8 @@ def read_rows(spec: str, on_bad: OnBad = raise_bad) -> Iterator[tuple[str, Row]]
 
 def read_numbered(spec: str, on_bad: OnBad = raise_bad) -> Iterator[tuple[str, int, Row]]:
     """As `read_rows`, with the line on which each row begins; 0 in a format without lines."""
+    if not spec.strip():
+        raise InputError("an empty name", "is no source", "Give a file, a folder, hub:NAME or shipped:SET")
     if spec.startswith(BY_LIBRARY):
         yield from ((name, 0, row) for name, row in read_datasets(spec))
         return

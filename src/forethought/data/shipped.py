@@ -41,6 +41,8 @@ _ONE_SPLIT: dict[str, Split] = {"calibration": "dev", "rules": "train"}
 """Sets that are one split alone."""
 _TRIVIA_DEV = 5
 """Of so many families of short questions one is for development."""
+SOURCES = frozenset({"shipped", "shipped rule examples"})
+"""What requests of shipped sets say that they are from: their rules are the default policy's."""
 RULE_EXAMPLE = "rule example"
 """Category of the requests of `rules`, by which a build can leave them out."""
 SAMPLE, FURTHER = "capability.jsonl", "questions.jsonl"

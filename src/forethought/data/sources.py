@@ -29,6 +29,7 @@ from forethought.data.columns import (
 from forethought.data.files import Row
 from forethought.data.readers import read_rows
 from forethought.data.shipped import shipped_requests
+from forethought.data.speakers import renamed
 from forethought.errors import InputError
 from forethought.policy import Policy, load_policy
 from forethought.progress import Bar, Progress
@@ -127,7 +128,8 @@ def _read(spec: SourceSpec, harmful: bool | None, on_mapping: OnMapping, on_skip
             place = f"{name}, row {number}"
             kept = _own_request(row, source, harmful) if own else None
             try:
-                requests = [kept] if kept is not None else _requests(flat(row), mapping, source, harmful)
+                told = flat(renamed(row, mapping.turns) if mapping.turns else row)
+                requests = [kept] if kept is not None else _requests(told, mapping, source, harmful)
             except InputError as error:
                 bad(InputError(f"{place}: {error.value}", error.rule, error.fix))
                 continue

@@ -103,6 +103,8 @@ class Wrapper:
     """What a spec may say of it; the first option is what stands after the colon."""
     options: Any
     """As its spec gives them."""
+    judges_by_thought: bool = False
+    """Whether it decides without an answer of the model's, where that thinks."""
 
     def __init__(self, inner: Respondent, options: Record | None = None) -> None:
         self.inner, self.options = inner, options or self.Options()
@@ -123,6 +125,11 @@ class Wrapper:
     def able(self) -> Able:
         """What the inner model can do, but log-probabilities: those of a defended model are not the model's."""
         return self.inner.able.model_copy(update={"log_probs": False})
+
+    @property
+    def decides_first(self) -> bool:
+        """Whether all is decided, around a model that thinks, before there is an answer: it can then be streamed."""
+        return self.judges_by_thought and getattr(self.inner, "decides_first", True)
 
     def reply(
         self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
@@ -231,6 +238,8 @@ class Checked(Record):
 
 class InputFilter(Wrapper):
     """A wrapper that looks at the conversation, and either refuses or lets the model answer."""
+
+    judges_by_thought = True
 
     def check(self, conversations: Sequence[Conversation]) -> list[Checked]:
         """One finding a conversation, in order."""

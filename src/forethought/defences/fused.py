@@ -49,6 +49,7 @@ class FusedVerdict(Wrapper):
     """A model that thinks, whose decision rests on its verdict and on a probe."""
 
     label, Options = "fused", FusedOptions
+    judges_by_thought = True
 
     def __init__(
         self, inner: Respondent, fusion: Fusion, probe: Probe, reader: LocalModel, options: FusedOptions | None = None

@@ -100,6 +100,7 @@ class HeadedThought(Wrapper):
     """A model that thinks, whose thought is begun with the rule that a probe finds."""
 
     label, Options = "headed_thought", HeadedOptions
+    judges_by_thought = True
 
     def __init__(
         self, inner: Respondent, probe: Probe, reader: LocalModel, options: HeadedOptions | None = None

@@ -69,6 +69,8 @@ def shipped_prompt(prompt_id: str) -> Prompt:
 class PromptDefence(Wrapper):
     """A model behind a prompt."""
 
+    judges_by_thought = True
+
     def __init__(self, inner: Respondent, prompt: Prompt | str, policy: Policy | None = None) -> None:
         """`prompt` is a shipped one's id or a Prompt; `policy` fills in its rules, None is the default one."""
         self.prompt = shipped_prompt(prompt) if isinstance(prompt, str) else prompt

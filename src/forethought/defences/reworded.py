@@ -288,6 +288,7 @@ class Unforged(Wrapper):
     """A model that is asked by parts where a message holds what is not its user's."""
 
     label, Options = "unforged", UnforgedSettings
+    judges_by_thought = True
     options: UnforgedSettings
 
     def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:

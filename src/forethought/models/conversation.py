@@ -61,6 +61,15 @@ class Response(Record):
         return self.reasoning.violated if self.reasoning is not None else self.named
 
 
+class Unanswered(Response):
+    """A response whose answer is left to whoever asked: what it would be decoded from."""
+
+    prompt: tuple[int, ...]
+    """Token ids that the answer goes on from."""
+    by_thinker: bool
+    """Whether the weights that think answer, and not those that stand beside them for answers."""
+
+
 class Failed(Record):
     """A conversation that the model gave no response to: never a refusal, and never safe."""
 

@@ -102,6 +102,10 @@ class Row:
     """Last tokens of the prompt that belong to the model's own turn: an anchor may begin in them."""
     draws: Draws | None = None
     """Random numbers that its tokens are drawn by; None is greedy."""
+    threshold: float | None = None
+    """Log-odds from which it refuses; None is what all rows of its batch have."""
+    shape: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """Changes the logits, of shape (vocabulary,), that its next token is chosen by: a bias, a grammar."""
     made: list[int] = field(default_factory=list)
     forced: list[int] = field(default_factory=list)
     log_odds: float | None = None
@@ -174,7 +178,7 @@ class Steering:
         if self._tail_of(row).endswith(verdict.anchor):
             odds = float(logits[verdict.refuse[0]] - logits[verdict.comply[0]])
             row.log_odds = odds
-            row.refuses = odds >= self._threshold
+            row.refuses = odds >= (self._threshold if row.threshold is None else row.threshold)
             row.verdict_at = len(row.made)
             first, *rest = verdict.refuse if row.refuses else verdict.comply
             row.forced = list(rest)
@@ -241,71 +245,97 @@ class Decoder:
         self, rows: Iterator[Row], verdict: VerdictTokens | None = None, threshold: float = 0.0
     ) -> Iterator[Row]:
         """Decodes rows as they come, best in the order of `in_order`, and gives each back when it is finished."""
-        steering = Steering(self._tokenizer, self._end_ids, verdict, threshold)
-        slots = Slots(_text_config(self._model).num_hidden_layers, self._model.device)
-        limit = self._most_tokens or tokens_that_fit(self._model)
-        active: list[Row] = []
+        batch = self.batch(verdict, threshold)
         while True:
-            if len(active) <= REFILL * self._batch_size:
-                most = slots.span + max((_still(row) for row in active), default=0)
-                new, rows = self._admitted(rows, len(active), limit, most)
-                if new:
-                    self._take_in(new, slots)
-                    active += new
-            if not active:
+            if len(batch.rows) <= REFILL * self._batch_size:
+                new: list[Row] = []
+                while (row := next(rows, None)) is not None:
+                    if not batch.has_room(row, new):
+                        rows = itertools.chain([row], rows)
+                        break
+                    new.append(row)
+                batch.join(new)
+            if not batch.rows:
                 return
-            self._step(active, slots, steering)
-            # From the end: the last row moves into a freed slot, and is looked at already.
-            for slot in reversed(range(len(active))):
-                if active[slot].done:
-                    done = active[slot]
-                    slots.drop(slot)
-                    active[slot] = active[-1]
-                    active.pop()
-                    yield done
+            yield from batch.step()
 
-    def _admitted(self, rows: Iterator[Row], n_active: int, limit: int, most: int) -> tuple[list[Row], Iterator[Row]]:
-        """The next rows that fit beside those that run, one at least where none run; and what is left.
+    def batch(self, verdict: VerdictTokens | None = None, threshold: float = 0.0) -> Batch:
+        """A batch of its own, empty."""
+        steering = Steering(self._tokenizer, self._end_ids, verdict, threshold)
+        limit = self._most_tokens or tokens_that_fit(self._model)
+        return Batch(self._model, steering, self._context, self._batch_size, limit)
 
-        `limit`: tokens held at most. `most`: those that a row which runs may come to.
-        """
-        new: list[Row] = []
-        while n_active + len(new) < self._batch_size and (row := next(rows, None)) is not None:
-            most = max(most, len(row.prompt) + _still(row))
-            if (n_active or new) and (n_active + len(new) + 1) * most > limit:
-                return new, itertools.chain([row], rows)
-            new.append(row)
-        return new, rows
+
+class Batch:
+    """Rows that are decoded side by side. They join and leave between two tokens."""
+
+    def __init__(
+        self,
+        model: Any,
+        steering: Steering,
+        context: Callable[[], AbstractContextManager[Any]],
+        most_rows: int,
+        most_tokens: int,
+    ) -> None:
+        self.rows: list[Row] = []
+        """Those that run, each in the slot of its place."""
+        self._model, self._steering, self._context = model, steering, context
+        self._most_rows, self._most_tokens = most_rows, most_tokens
+        self._slots = Slots(_text_config(model).num_hidden_layers, model.device)
+
+    def has_room(self, row: Row, joining: Sequence[Row] = ()) -> bool:
+        """Whether a row fits beside those that run and those that are about to join; into an empty batch it does."""
+        n_rows = len(self.rows) + len(joining)
+        most = max([self._slots.span + _still(one) for one in self.rows] + [_whole(one) for one in (*joining, row)])
+        return not n_rows or (n_rows < self._most_rows and (n_rows + 1) * most <= self._most_tokens)
 
     @torch.inference_mode()
-    def _take_in(self, rows: Sequence[Row], slots: Slots) -> None:
+    def join(self, rows: Sequence[Row]) -> None:
         """Reads prompts but for their last tokens, which begin the decoding."""
+        if not rows:
+            return
         with self._context():
             levels = share([row.prompt[:-1] for row in rows])
             read(self._model, levels)
         ends: dict[int, Node] = {place: node for level in levels for node in level for place in node.rows}
-        slots.add([ends[place].path() for place in range(len(rows))])
+        self._slots.add([ends[place].path() for place in range(len(rows))])
+        self.rows += rows
+
+    def leave(self, row: Row) -> None:
+        """Frees a row's slot. The last row moves into it."""
+        place = next(place for place, one in enumerate(self.rows) if one is row)
+        self._slots.drop(place)
+        self.rows[place] = self.rows[-1]
+        self.rows.pop()
 
     @torch.inference_mode()
-    def _step(self, active: Sequence[Row], slots: Slots, steering: Steering) -> None:
-        mask, positions = slots.next_token()
-        last = [[row.made[-1] if row.made else row.prompt[-1]] for row in active]
+    def step(self) -> list[Row]:
+        """One more token for every row; those that it finished have left."""
+        mask, positions = self._slots.next_token()
+        last = [[row.made[-1] if row.made else row.prompt[-1]] for row in self.rows]
         with self._context():
             out = self._model(
                 input_ids=torch.tensor(last, device=self._model.device),
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=slots.cache,
+                past_key_values=self._slots.cache,
             )
-        slots.wrote()
+        self._slots.wrote()
         logits = out.logits[:, -1].float()  # B V
+        for place, row in enumerate(self.rows):
+            if row.shape is not None:
+                logits[place] = row.shape(logits[place])
         proposed = logits.argmax(-1).tolist()
-        draws = {place: row.draws for place, row in enumerate(active) if row.draws is not None}
+        draws = {place: row.draws for place, row in enumerate(self.rows) if row.draws is not None}
         if draws:
             for place, token in zip(draws, drawn(logits[list(draws)], list(draws.values())), strict=True):
                 proposed[place] = token
-        for place, row in enumerate(active):
-            steering.step(row, logits[place], proposed[place])
+        for place, row in enumerate(self.rows):
+            self._steering.step(row, logits[place], proposed[place])
+        finished = [row for row in reversed(self.rows) if row.done]
+        for row in finished:
+            self.leave(row)
+        return finished
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
@@ -320,6 +350,11 @@ def _still(row: Row) -> int:
     """Most tokens that a row may yet be given."""
     thought = row.think_budget + VERDICT_TOKENS if row.watch else 0
     return max(thought + row.max_new - len(row.made), 1)
+
+
+def _whole(row: Row) -> int:
+    """Most tokens that a row may come to, its prompt included."""
+    return len(row.prompt) + _still(row)
 
 
 def tokens_that_fit(model: Any) -> int:

@@ -6,12 +6,14 @@ The base model's own states are what probes read; those of the trained weights s
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import DynamicCache
 
 from forethought.chat import encode_prompt
 from forethought.errors import ModelError
@@ -51,17 +53,48 @@ def last_states(
 
     Adapters are off: these are the base model's own. With `trained` they are those of the weights that think.
     """
+    if model.reads_states is not None:
+        states: dict[int, States] = model.reads_states(prompts, layers, trained)
+        return states
+    return states_of(model, prompts, layers, trained)
+
+
+def states_of(
+    model: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequence[int], trained: bool
+) -> dict[int, States]:
+    """As `last_states`, by the weights at once: in no other thread may they run."""
     weights = model.model if trained else model.base_weights
     modules = _layers(weights, model.name)
     width = int(model.base_weights.config.hidden_size)
     found = {layer: np.zeros((len(prompts), width), dtype=np.float32) for layer in layers}
     order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
     off = model.adapter_off() if model.settings is not None and not trained else contextlib.nullcontext()
+    shared = _shared(prompts)
     with off, torch.inference_mode():
+        begun = _begun(weights, prompts[0][:shared]) if shared else None
         for batch in _batches(order, prompts):
-            for layer, states in _pass(weights, modules, [prompts[place] for place in batch], layers).items():
+            rows = [prompts[place][shared:] for place in batch]
+            for layer, states in _pass(weights, modules, rows, layers, begun).items():
                 found[layer][batch] = states
     return found
+
+
+def _shared(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with, the chat template's own; at least one is left to each."""
+    if len(prompts) < 2:
+        return 0
+    ordered = sorted(map(tuple, prompts))
+    first, last = ordered[0], ordered[-1]  # what these two begin with, all between them do
+    alike = next((n for n, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    return min(alike, min(len(prompt) for prompt in prompts) - 1)
+
+
+def _begun(weights: Any, tokens: Sequence[int]) -> DynamicCache:
+    """Keys and values of tokens that all prompts begin with: they are read once."""
+    ids = torch.tensor([list(tokens)], device=weights.device)
+    cache = DynamicCache(config=weights.config)
+    weights.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
+    return cache
 
 
 def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -74,12 +107,21 @@ def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator
 
 
 def _pass(
-    weights: Any, modules: Sequence[Any], rows: Sequence[Sequence[int]], layers: Sequence[int]
+    weights: Any,
+    modules: Sequence[Any],
+    rows: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    begun: DynamicCache | None,
 ) -> dict[int, States]:
+    """By layer the states at the last token of each row, which goes on where `begun` ends."""
     longest = max(len(row) for row in rows)
+    past = copy.deepcopy(begun)
+    if past is not None:
+        past.batch_repeat_interleave(len(rows))
+    n_past = past.get_seq_length() if past is not None else 0
     # Padding stands to the right, where a causal model's tokens don't see it: positions need no mending.
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=weights.device)  # B T
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=weights.device)
+    mask = torch.tensor([[1] * (n_past + len(row)) + [0] * (longest - len(row)) for row in rows], device=weights.device)
     last = torch.tensor([len(row) - 1 for row in rows], device=weights.device)
     found: dict[int, States] = {}
 
@@ -95,7 +137,7 @@ def _pass(
     ]
     try:
         with contextlib.suppress(_Enough):
-            weights.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)
+            weights.get_decoder()(input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=past is not None)
     finally:
         for handle in handles:
             handle.remove()

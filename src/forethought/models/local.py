@@ -26,6 +26,7 @@ from forethought.models.conversation import (
     OnReply,
     Opened,
     Response,
+    Unanswered,
     opened_by,
 )
 from forethought.models.decode import Decoder, Row, VerdictTokens, draws_for, in_order
@@ -65,8 +66,12 @@ class LocalModel:
         self.base_weights: Any = base if base is not None else model
         """What answers after `comply` when the settings say so; within `adapter_off` these are the base model's."""
         self.batch_size = batch_size
+        self.leaves_answers = False
+        """Whether `reply` gives thoughts alone, with answers that are not refusals left to whoever asks."""
+        self.reads_states: Callable[[Sequence[Sequence[int]], Sequence[int], bool], Any] | None = None
+        """What reads hidden states in place of `last_states`, where several threads share the weights."""
         self._has_base = base is not None
-        ends = end_tokens(tokenizer)
+        ends = self.ends = end_tokens(tokenizer)
         self.thinker = Decoder(model, tokenizer, ends, batch_size)
         # A model that does not think answers with its own weights, whatever stands beside it.
         answering, context = (self.base_weights, self.adapter_off) if self.thinks else (model, None)
@@ -131,6 +136,15 @@ class LocalModel:
         that is longer than its context, is Failed. Raises ModelError when the model can't be asked at all.
         """
         return _Replies(self, max_answer_tokens, threshold, on_reply).to(conversations)
+
+    def written(self, left: Unanswered, max_answer_tokens: int) -> Iterator[Row]:
+        """The answer that was left (`leaves_answers`), at each of its tokens. It ends where the context does."""
+        batch = (self.thinker if left.by_thinker else self.answerer).batch()
+        row = Row(0, list(left.prompt), max(min(max_answer_tokens, self.context_tokens - len(left.prompt)), 1))
+        batch.join([row])
+        while not row.done:
+            batch.step()
+            yield row
 
     def respond(
         self,
@@ -298,7 +312,12 @@ class _Replies:
             else:
                 self._deliver(found, turn)
         rows = in_order([turn.row for turn in turns])
-        self._answer(self._allowed(rows, turns) if self._model.thinks else ((turns[row.index], None) for row in rows))
+        asked = self._allowed(rows, turns) if self._model.thinks else ((turns[row.index], None) for row in rows)
+        if self._model.leaves_answers:
+            for turn, thought in asked:
+                self._deliver(turn.places, self._unanswered(turn, thought))
+        else:
+            self._answer(asked)
         return [self._replies.get(place, Failed(cause="no reply")) for place in range(len(conversations))]
 
     def _deliver(self, places: Sequence[int], reply: Response | Failed) -> None:
@@ -328,7 +347,7 @@ class _Replies:
         row.stop_at_verdict = row.watch and self._max_tokens == 0
         if opened.state == "open":
             assert settings is not None  # without settings there is no thought to open
-            row.stop_at_comply = settings.answer_with == "base"
+            row.stop_at_comply = settings.answer_with == "base" or model.leaves_answers
             budget = conversation.think_budget
             row.think_budget = settings.think_budget if budget is None else budget
         elif opened.state == "decided":
@@ -344,6 +363,15 @@ class _Replies:
                 yield turn, response
             else:
                 self._deliver(turn.places, response)
+
+    def _unanswered(self, turn: _Turn, thought: Response | None) -> Unanswered:
+        """A thought that complies, or nothing at all, with what its answer would be decoded from."""
+        settings, row = self._model.thinking, turn.row
+        by_thinker = settings is not None and settings.answer_with == "adapter"
+        prompt = (*row.prompt, *row.made) if by_thinker or thought is None else tuple(turn.prompt)
+        said = thought or Response(answer="", prompt_tokens=len(row.prompt))
+        fields = {name: getattr(said, name) for name in Response.model_fields}
+        return Unanswered(**fields | {"answer": ""}, prompt=prompt, by_thinker=by_thinker)
 
     def _answer(self, asked: Iterator[tuple[_Turn, Response | None]]) -> None:
         """Answers to turns, each behind its thought where there is one; a prompt is answered once a sample.

@@ -16,13 +16,14 @@ from forethought.data.dedupe import OverlapReport
 from forethought.data.export import BuildFacts, Exported, Kind, SourceFacts, card, export
 from forethought.disk import told_when_full
 from forethought.errors import ConfigError, InputError
-from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json
+from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json, write_whole
 from forethought.models.callspec import Usage
 from forethought.models.machine import machine
 from forethought.pipeline import BuildSettings
-from forethought.pipeline.recipe import Recipe, build_recipe, changed, load_recipe
+from forethought.pipeline.recipe import RECIPE, Recipe, build_recipe, changed, load_recipe
 from forethought.pipeline.requests import OVERLAPS, REMOVED
 from forethought.pipeline.rows import DROPPED, EXAMPLES, LOST, USAGE, DataFolders, all_sources, data_stages
+from forethought.pipeline.rules import check_rules
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy, load_policy
 from forethought.progress import Progress
@@ -73,9 +74,13 @@ def build(
             raise ConfigError(named[1], "stands beside a recipe", "List every source in the recipe's data")
         recipe = load_recipe(Path(named[0]))
     else:
-        recipe = build_recipe(named, settings.text_column, settings.limit)
+        recipe = build_recipe(named, _columns(settings), settings.limit)
     recipe = _changed(recipe, settings)
     return BuiltSet(*build_dataset(recipe, out or Path("runs") / recipe.name, progress or Progress()))
+
+
+def _columns(said: BuildSettings) -> dict[str, str]:
+    return ({"text": said.text_column} if said.text_column else {}) | said.columns
 
 
 def _changed(recipe: Recipe, said: BuildSettings) -> Recipe:
@@ -113,6 +118,8 @@ def build_dataset(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Pat
     stage can't do its work; finished stages stay.
     """
     policy = load_policy(recipe.policy)
+    check_rules(recipe, policy, progress.say)
+    write_whole(folder / RECIPE, recipe.text)
     stages = StageRunner(folder, progress.say)
     folders = data_stages(recipe, policy, stages, progress)
     out = folder / DATASET

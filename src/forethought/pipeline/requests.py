@@ -22,6 +22,7 @@ from forethought.data.llm_teacher import estimate, lessons_from_model
 from forethought.data.sources import SourceSpec, cap_per_rule, load_split, sample
 from forethought.data.taught import TeachTask, lessons_from_dataset
 from forethought.data.teach import Lesson
+from forethought.data.under import under
 from forethought.errors import ConfigError, StageError
 from forethought.language import language_of, languages
 from forethought.manifest import write_json
@@ -122,15 +123,12 @@ def select(data: DataConfig, policy: Policy, out: Path, progress: Progress, clas
 
     Without `classify`, a request whose categories name no rule keeps none, in whatever language: the teacher finds it.
     """
-    for rule in data.held_out_rules:
-        if rule not in policy.rule_ids:
-            raise ConfigError(
-                f"data.held_out_rules: {rule}", "the policy has no such rule", f"Use {', '.join(policy.rule_ids)}"
-            )
+    check_held_out(data, policy)
     skipped: Counter[str] = Counter()
+    foreign: Counter[str] = Counter()
 
     def load(specs: Sequence[SourceSpec], label: bool) -> dict[Split, list[Request]]:
-        return load_split(
+        parts = load_split(
             specs,
             label,
             data.held_out_share,
@@ -138,6 +136,10 @@ def select(data: DataConfig, policy: Policy, out: Path, progress: Progress, clas
             progress.mapping,
             lambda cause, where: skipped.update([cause]),
         )
+        for split, rows in parts.items():
+            parts[split], left_out = under(policy, rows)
+            foreign.update({f"{split}: no rule of the policy for {rule}": count for rule, count in left_out.items()})
+        return parts
 
     harmful, harmless = load(data.harmful, True), load(data.harmless, False)
     left: Counter[str] = Counter()
@@ -165,9 +167,19 @@ def select(data: DataConfig, policy: Policy, out: Path, progress: Progress, clas
         capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
         ready[split] = [*capped, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
     # What is not trained on for its rule is tested: the domain that nobody has seen is the larger for it.
-    counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out, left)
+    counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out, left, foreign)
     extra = {"skipped": skipped.total(), "unsure_of_rule": unsure, "held_out_by_rule": len(apart)}
+    extra["of_no_rule_of_the_policy"] = foreign.total()
     return counts | {"rules_by_classifier": asked} | {name: count for name, count in extra.items() if count}
+
+
+def check_held_out(data: DataConfig, policy: Policy) -> None:
+    """Raises ConfigError for a rule that is to be held out and is not there."""
+    for rule in data.held_out_rules:
+        if rule not in policy.rule_ids:
+            raise ConfigError(
+                f"data.held_out_rules: {rule}", "the policy has no such rule", f"Use {', '.join(policy.rule_ids)}"
+            )
 
 
 _UNTOLD = "whose rule can't be told in their language"
@@ -239,8 +251,11 @@ def _write_apart(
     data: DataConfig,
     out: Path,
     removed: Counter[str],
+    left_out: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Removes near duplicates within each set and across them, and writes what was removed because of what."""
+    """Removes near duplicates within each set and across them, and writes what was removed because of what, with what
+    was `removed` before; beside it what was left out as another policy's.
+    """
     test, removed_test = remove_duplicates([*ready["test"], *tested_only])
     dev, removed_dev = remove_duplicates(ready["dev"], against=test)
     evaluation = {"test rows of this run": test, "development rows of this run": dev} | known_evaluation_sets()
@@ -252,7 +267,7 @@ def _write_apart(
     _need(train, test, data.held_out_share > 0)
     for split, rows in (("train", train), ("dev", dev), ("test", test)):
         write_jsonl(out / f"{split}.jsonl", rows)
-    write_json(out / REMOVED, dict(removed.most_common()))
+    write_json(out / REMOVED, dict((removed + Counter(left_out)).most_common()))
     write_json(out / OVERLAPS, report.model_dump(mode="json"))
     return {"train": len(train), "dev": len(dev), "test": len(test), "removed": sum(removed.values())}
 

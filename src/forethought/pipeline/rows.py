@@ -128,9 +128,11 @@ def _preserved(
     if not styled:
         return list(rows)
     pairs = [(by_id[row.plain_id], row) for row in styled]
-    classifier = RuleClassifier(policy)
+    classifier = RuleClassifier(policy) if len(policy.rules) > 1 else None
 
     def probabilities(texts: Sequence[str]) -> list[dict[str, float]]:
+        if classifier is None:
+            return [dict.fromkeys(policy.rule_ids, 1.0) for _ in texts]
         rows_of = classifier.probabilities(texts)
         return [dict(zip(classifier.rules, map(float, row), strict=True)) for row in rows_of]
 

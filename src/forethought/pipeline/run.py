@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from forethought.attacks.catalogue import BY_RULE
 from forethought.attempts.ask import run_defence
 from forethought.attempts.plan import plan_attempts
 from forethought.attempts.records import Attempt, Judged
 from forethought.data.sources import SourceSpec
-from forethought.defences.catalogue import check_spec
 from forethought.errors import ConfigError
 from forethought.evaluation.compare import Comparison, report_comparison
-from forethought.manifest import file_hash, key_of
+from forethought.manifest import file_hash, key_of, write_whole
 from forethought.metrics import Figure
 from forethought.model import write_run_model
 from forethought.models.conversation import Respondent, Response
 from forethought.models.local import LocalModel
 from forethought.models.settings import read_settings
 from forethought.models.weights import load_tokenizer
+from forethought.pipeline.check import check_recipe
 from forethought.pipeline.fitting import (
     FITS,
-    FUSIONS,
     calibrate,
     development_rows,
     fusion_stage,
@@ -36,7 +34,7 @@ from forethought.pipeline.fitting import (
     recall,
     set_threshold,
 )
-from forethought.pipeline.recipe import Recipe, default_recipe, load_recipe
+from forethought.pipeline.recipe import RECIPE, Recipe, default_recipe, load_recipe
 from forethought.pipeline.rows import DataFolders, data_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.training import taught_by
@@ -58,6 +56,7 @@ def run(
     *,
     out: Path | None = None,
     text_column: str | None = None,
+    columns: Mapping[str, str] | None = None,
     model: str | None = None,
     policy: Path | None = None,
     harmless: Sequence[str] = (),
@@ -66,17 +65,16 @@ def run(
 ) -> Comparison:
     """From data to a trained model and a report: a recipe (.yaml), or the default one on a refusal dataset.
 
-    `model` and `policy` stand in place of the recipe's, `harmless` datasets are added to its own. `out` None is
+    `text_column` and `columns` name a dataset's columns by noun where the guess is wrong. `model` and `policy` stand
+    in place of the recipe's, `harmless` datasets are added to its own. `out` None is
     `runs/NAME`; the same call goes on where one was stopped. Raises ForethoughtError when something can't be used.
     """
     if Path(what).suffix.lower() in (".yaml", ".yml"):
-        if text_column:
-            raise ConfigError(
-                "text_column", "belongs to a dataset, not to a recipe", "Set columns in the recipe's data"
-            )
+        if text_column or columns:
+            raise ConfigError("columns", "belong to a dataset, not to a recipe", "Set them in the recipe's data")
         recipe = load_recipe(Path(what))
     else:
-        recipe = default_recipe(str(what), text_column)
+        recipe = default_recipe(str(what), ({"text": text_column} if text_column else {}) | dict(columns or {}))
     update: dict[str, Any] = {
         name: value for name, value in (("model", model), ("policy", policy)) if value is not None
     }
@@ -88,26 +86,14 @@ def run(
     return _Run(recipe, folder, progress or Progress()).report(results or folder / "results.json")
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Raises ConfigError for what no stage could do: told before the first of them."""
-    for attack in recipe.evaluate.attacks:
-        if attack not in BY_RULE:
-            raise ConfigError(f"attack '{attack}'", "there is no such attack", f"Use one of {', '.join(BY_RULE)}")
-    if recipe.around:
-        if recipe.fusion not in FUSIONS:
-            place = f"around: {recipe.fusion}"
-            raise ConfigError(place, "is no fusion that a run fits", f"Begin with {', '.join(FUSIONS)}")
-        check_spec(recipe.around, FUSIONS)
-
-
 class _Run:
     """A recipe that is run in a folder. What is found by one stage stands here for the next."""
 
     def __init__(self, recipe: Recipe, folder: Path, progress: Progress) -> None:
         """Raises ConfigError as `check_recipe` does."""
-        check_recipe(recipe)
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.policy = load_policy(recipe.policy)
+        check_recipe(recipe, self.policy, progress.say)
         self.stages = StageRunner(folder, progress.say, last=f"9-respond-{BEST}" if recipe.around else "7-respond-scot")
         self.judged: dict[str, list[Judged]] = {}
         """By defence, the attempts that it was put to."""
@@ -118,12 +104,14 @@ class _Run:
         Raises ForethoughtError when a stage can't do its work; finished stages stay.
         """
         recipe, attacks = self.recipe, self.recipe.evaluate.attacks
+        write_whole(self.folder / RECIPE, recipe.text)
         data = data_stages(recipe, self.policy, self.stages, self.progress)
         adapter = self._train(data)
         self._calibrate(data, adapter)
         attempts = self._attempts(data)
         for name in DEFENCES:
-            self._respond(name, adapter, attempts)
+            if name != "prompt" or recipe.evaluate.safety_prompt:
+                self._respond(name, adapter, attempts)
         if recipe.around:
             self._respond_best(data, adapter, attempts)
         settings = read_settings(adapter)
@@ -139,9 +127,6 @@ class _Run:
     def _train(self, data: DataFolders) -> Path:
         recipe = self.recipe
         method, config = taught_by(recipe)
-        if not method.thinks or method.needs_complied:
-            reason = "gives no verdict" if not method.thinks else "needs the base model's answers to harmful requests"
-            raise ConfigError(f"method: {method.name}", f"{reason}, which a run can't use", "Put it in a sweep")
 
         def work(out: Path) -> dict[str, Any]:
             build = recipe.build

@@ -26,11 +26,13 @@ class PlanSettings(Record, use_attribute_docstrings=True):
     """Devices that share the run."""
     sharded: bool = False
     """Weights divided among devices: FSDP2, ZeRO-3."""
-    device_gib: float = Field(default=80.0, gt=0)
-    """Memory of a device, in GiB."""
-    tflops: float = Field(default=989.0, gt=0)
-    """Peak of a device, 10^12 operations a second. Default: H100, bfloat16."""
-    mfu: float = Field(default=0.35, gt=0, le=1)
-    """Share of the peak that training reaches."""
+    on: str | None = None
+    """What it is to run on: h100, h200, a100, rtx4090. Default: this machine."""
+    device_gib: float | None = Field(default=None, gt=0)
+    """Memory of a device, in GiB. Default: as it has."""
+    tflops: float | None = Field(default=None, gt=0)
+    """Peak of a device, 10^12 operations a second. Default: as it does."""
+    mfu: float | None = Field(default=None, gt=0, le=1)
+    """Share of the peak that training reaches. Default: 0.35."""
     measure: bool = False
     """Train three steps here and take the rate from them; with examples."""

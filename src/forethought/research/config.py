@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
 from forethought.manifest import key_of
-from forethought.pipeline.recipe import BuildConfig, DataConfig, OperatingPoint, Recipe
+from forethought.pipeline.recipe import NAME, BuildConfig, DataConfig, OperatingPoint, Recipe, default_file
 from forethought.pipeline.rows import fingerprint
 from forethought.records import Record
 from forethought.training.config import TrainConfig
@@ -226,7 +226,7 @@ class Contrast(Record):
 class Sweep(Record):
     """Everything that a sweep depends on."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(pattern=NAME)
     bases: tuple[str, ...] = ("embedded",)
     seeds: tuple[int, ...] = (0,)
     budgets: tuple[int, ...] = Field(default=(60_000,), min_length=1)
@@ -251,7 +251,7 @@ class Sweep(Record):
     data: DataConfig
     build: BuildConfig = BuildConfig()
     train: TrainConfig | None = None
-    """None is what suits the model."""
+    """As in a recipe: what it doesn't name suits the model."""
     operating_point: OperatingPoint = OperatingPoint()
     evaluate: SweepEvaluation
 
@@ -349,7 +349,7 @@ def load_sweep(path: Path) -> Sweep:
     The file may be a short one that `extends` another.
     """
     hint, needs = "Give a YAML file, such as recipes/zoo.yaml", "at least name, data and evaluate"
-    sweep = load_extended(path, "sweep", hint, Sweep, needs, "docs/sweep.md")
+    sweep = load_extended(path, "sweep", hint, Sweep, needs, "docs/sweep.md", default_file().parent)
     check(sweep)
     return sweep
 

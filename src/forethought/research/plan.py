@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
 from pydantic import Field
 from transformers import AutoConfig
 
@@ -24,13 +25,17 @@ from forethought.data.evolve import apply_style, draw_styles
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import sample
 from forethought.data.teach import teach
+from forethought.data.under import under
 from forethought.errors import ConfigError, InputError, ModelError, reason_of
 from forethought.models.weights import EMBEDDED, has_fast_bfloat16, load_tokenizer, resolve_model
+from forethought.pipeline.check import check_recipe
 from forethought.pipeline.recipe import Recipe, load_recipe
 from forethought.pipeline.rows import operators_of
-from forethought.policy import load_policy
+from forethought.pipeline.rules import missing
+from forethought.policy import Policy, load_policy
 from forethought.records import Example, Record, Request, read_jsonl
 from forethought.research import PlanSettings
+from forethought.research.devices import device
 from forethought.research.footprint import Devices, Footprint, footprint
 from forethought.training.config import TrainConfig
 from forethought.training.rows import IGNORED, TokenRow, tokenize
@@ -125,6 +130,12 @@ class Plan(Record):
     """What would make it fit; empty where it does."""
     hours: float
     assumptions: tuple[str, ...] = ()
+    stops: tuple[str, ...] = ()
+    """What `run` would stop at on this recipe, each with its fix; empty where nothing is known to."""
+    notes: tuple[str, ...] = ()
+    """What `run` would say of the policy before it begins."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """All that it was planned for, defaults written out."""
 
 
 def plan(
@@ -221,6 +232,7 @@ def plan_recipe(recipe: Recipe | Path, settings: PlanSettings | None = None) -> 
     """
     settings = settings or PlanSettings()
     recipe = load_recipe(recipe) if isinstance(recipe, Path) else recipe
+    policy = load_policy(recipe.policy)
     if settings.model is not None:
         recipe = recipe.model_copy(update={"model": settings.model})
     shape = architecture(recipe.model)
@@ -230,13 +242,14 @@ def plan_recipe(recipe: Recipe | Path, settings: PlanSettings | None = None) -> 
         if not examples:
             raise InputError(settings.examples, "holds no rows", "Build them first: forethought build")
         tokenizer, amount_said = _tokenizer(recipe)
-        policy, build = load_policy(recipe.policy), recipe.build
+        build = recipe.build
         rows = [tokenize(row, tokenizer, policy, build.format, build.detail, recipe.seed) for row in examples]
         amount = counted(rows)
     else:
         amount, amount_said = _expected_amount(recipe, settings)
+    on = device(settings)
     # A measurement is of this machine, whose frozen weights may be float32.
-    weight_bytes = 4 if settings.measure and not has_fast_bfloat16() else 2
+    weight_bytes = 4 if settings.measure and not has_fast_bfloat16() else on.weight_bytes
     devices = Devices(n=settings.devices, sharded=settings.sharded, weight_bytes=weight_bytes)
     if settings.measure:
         if recipe.model in known_shapes():
@@ -247,15 +260,27 @@ def plan_recipe(recipe: Recipe | Path, settings: PlanSettings | None = None) -> 
         rate = measured_flops_a_second(recipe.model, rows, recipe.training, work)
         rate_said = f"{rate / 1e12:.3g} TFLOP/s a device, as three steps on this machine gave"
     else:
-        rate = settings.tflops * 1e12 * settings.mfu
-        rate_said = f"{settings.tflops:g} TFLOP/s a device at most, {settings.mfu:.0%} of it reached"
+        rate, rate_said = on.tflops * 1e12 * on.mfu, on.said
     assumptions = (
         *amount_said,
         rate_said,
         f"frozen weights of {weight_bytes} bytes; {HEADROOM:.0%} of memory left to the framework",
         "the peak is a batch of longest rows; padding, loading and saving take no time, nor do devices wait",
     )
-    return plan(recipe.model, shape, recipe.training, amount, devices, settings.device_gib, rate, assumptions)
+    found = plan(recipe.model, shape, recipe.training, amount, devices, on.gib, rate, assumptions)
+    stops, notes = _told_by_run(recipe, policy)
+    return found.model_copy(update={"stops": stops, "notes": notes, "recipe": yaml.safe_load(recipe.text)})
+
+
+def _told_by_run(recipe: Recipe, policy: Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(what `run` would stop at, what it would say of the policy), by the same checks."""
+    notes: list[str] = []
+    stops = [f"{source}: {why}" for source, why in missing(recipe).items()]
+    try:
+        check_recipe(recipe, policy, notes.append)
+    except ConfigError as error:
+        stops.append(str(error))
+    return tuple(stops), tuple(notes)
 
 
 def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ...]]:
@@ -327,7 +352,12 @@ def expected_rows(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Expected, Expec
         answer = _SOURCE_ANSWER
     elif build.answers == "own" and build.own_answers is None:
         answer = build.own_answer_tokens
-    harmful = [request for request in shipped_requests("harmful") if request.rules]
+    harmful = [request for request in under(policy, shipped_requests("harmful"))[0] if request.rules]
+    if not harmful:  # of no rule of this policy: its rules in turn, for rows as long as such a thought makes them
+        harmful = [
+            request.model_copy(update={"rules": (policy.rule_ids[place % len(policy.rules)],)})
+            for place, request in enumerate(shipped_requests("harmful"))
+        ]
     harmless = mean(shipped_requests("ordinary"), build.rows_per_harmless, answer)
     return mean(harmful, build.rows_per_harmful, 0), harmless
 
