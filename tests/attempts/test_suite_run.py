@@ -17,7 +17,7 @@ import pytest
 from forethought.attempts.ask import run_suite
 from forethought.attempts.records import NOT_ASKED, Replies
 from forethought.errors import ConfigError, InputError, ModelError, StageError
-from forethought.models.conversation import Conversation, Failed, OnReply, Response
+from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 from tests.attempts.suite_plans import HARMFUL, answer, plan, rows
 from tests.scripted import Scripted
 
@@ -50,6 +50,66 @@ def test_windows_hold_so_many_and_no_conversation_is_asked_twice(tmp_path: Path)
     assert run_suite(tmp_path, again, on_progress=told.append).reused == 8
     assert again.calls == []
     assert sum(told) == 32
+
+
+class _Killed(Exception):
+    pass
+
+
+def _dies_after(n: int) -> Scripted:
+    """Decodes three side by side, and is killed after so many replies."""
+    said = 0
+
+    def reply(conversation: Conversation) -> str:
+        nonlocal said
+        said += 1
+        if said > n:
+            raise _Killed
+        return answer(conversation)
+
+    return Scripted(reply, able=SIDE_BY_SIDE)
+
+
+SIDE_BY_SIDE = Able(prefill=True, together=3)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 4, 5, 7])
+def test_what_is_decoded_side_by_side_is_so_again_after_a_kill(tmp_path: Path, n: int) -> None:
+    """Batches of other rows moved 6 of 44 log-odds by up to 0.125, and two areas with them."""
+    whole, killed, folder = tmp_path / "whole", _dies_after(n), tmp_path / "killed"
+    for one in (whole, folder):
+        plan(one, "style_json", harmful=HARMFUL, harmless=[])
+    in_one = Scripted(answer, able=SIDE_BY_SIDE)
+    run_suite(whole, in_one)
+    with pytest.raises(_Killed):
+        run_suite(folder, killed)
+    rest, told = Scripted(answer, able=SIDE_BY_SIDE), list[int]()
+    counts = run_suite(folder, rest, on_progress=told.append)
+    assert [*killed.calls[:-1], *rest.calls] == in_one.calls
+    assert (counts.reused, counts.answered, sum(told)) == (n, 8 - n, len(rows(folder)))
+    assert Counter(lines(folder)) == {row.asked: 1 for row in rows(folder)}
+    again = Scripted(answer, able=SIDE_BY_SIDE)
+    run_suite(folder, again)
+    assert again.calls == []
+
+
+def test_a_failure_moves_nothing_that_is_decoded_beside_others_later(tmp_path: Path) -> None:
+    plan(tmp_path, "style_json", harmful=HARMFUL, harmless=[])
+    first, able = rows(tmp_path)[0].conversation, SIDE_BY_SIDE
+    said: list[Conversation] = []
+
+    def dies_late(conversation: Conversation) -> str | Failed:
+        said.append(conversation)
+        if len(said) > 4:
+            raise _Killed
+        return Failed(cause="too long") if conversation == first else answer(conversation)
+
+    with pytest.raises(_Killed):
+        run_suite(tmp_path, Scripted(dies_late, able=able))
+    rest = Scripted(lambda one: Failed(cause="too long") if one == first else answer(one), able=able)
+    run_suite(tmp_path, rest)
+    assert [len(call) for call in rest.calls] == [3, 2, 1, 1]
+    assert rest.calls[2:] == [[first], [first]]
 
 
 def test_a_larger_plan_asks_what_is_new(tmp_path: Path) -> None:

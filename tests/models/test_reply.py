@@ -65,8 +65,8 @@ def test_everything_that_is_asked_is_a_respondent(base: LocalModel, thinker: Loc
     for one in (base, thinker, Scripted(lambda conversation: "Hi")):
         respondent: Respondent = one
         assert respondent.name
-    assert base.able == Able(prefill=True, budget=False, log_probs=True, sampling=True)
-    assert thinker.able == Able(prefill=True, budget=True, log_probs=True, sampling=True)
+    assert base.able == Able(prefill=True, budget=False, log_probs=True, sampling=True, together=256)
+    assert thinker.able == Able(prefill=True, budget=True, log_probs=True, sampling=True, together=256)
 
 
 def test_model_without_thought_goes_on_from_its_prefill(base: LocalModel) -> None:

@@ -33,6 +33,8 @@ WINDOW = 4096
 _DEAD_WINDOWS = 2
 """So many windows in a row without one response, and a run stops: what is left waits for the next run."""
 _SETTINGS_FILE = "run.json"
+_TOGETHER_FILE = "together.json"
+"""What a model that decodes side by side is being asked; there while it is, so that a killed run asks it again."""
 _STOPPED = "the model stopped answering"
 OnProgress = Callable[[int], None]
 """Told of so many attempts more that are done."""
@@ -63,9 +65,10 @@ def run_suite(
 ) -> RunCounts:
     """Asks all of a folder's plan that has no response yet.
 
-    A run that was killed goes on where it was. What failed is asked once more at the end, and again by the next
-    run. `on_progress(n)`: n more attempts are finished. Raises ModelError where the model never answers anything,
-    ConfigError where the folder holds another model's replies, StageError where another run writes there.
+    A run that was killed goes on where it was; what a local model was asked side by side is asked so again, and its
+    replies are to the last digit those of a run in one piece. What failed is asked once more at the end, and again by
+    the next run. `on_progress(n)`: n more attempts are finished. Raises ModelError where the model never answers
+    anything, ConfigError where the folder holds another model's replies, StageError where another run writes there.
     """
     with Replies(folder, write=True) as kept:
         _check_settings(folder, {"model": respondent.name, "max_answer_tokens": max_answer_tokens}, len(kept))
@@ -110,15 +113,18 @@ class _Run:
     stopped: str = ""
     dead: int = 0
     """Windows in a row without a response."""
+    resumed: set[str] = field(default_factory=set)
+    """What was asked again because a run was killed while it was asked."""
 
     def go(self) -> RunCounts:
         """Everything without a response, and what failed once more, unless nothing was answered: it may be back."""
         start, self._had, self._lock = time.monotonic(), len(self.kept), threading.Lock()
+        self._ask_interrupted()
         self._ask_all()
         reused = self.reused
         if self.causes and self.answered and not self.stopped:
             self.dead, self.on_progress = 0, None
-            self._ask_all()
+            self._ask_all(again=True)
         return RunCounts(
             reused=reused,
             answered=self.answered,
@@ -128,24 +134,41 @@ class _Run:
             stopped=self.stopped,
         )
 
-    def _ask_all(self) -> None:
-        waiting = self._pending()
-        while not self.stopped and (part := list(islice(waiting, self.window))):
-            self._ask(dict(part))
+    def _ask_all(self, again: bool = False) -> None:
+        """Those that were never asked before those that failed in earlier runs: what is asked together is then the
+        same whether a run was stopped or not."""
+        for failed in (False,) if again else (False, True):
+            waiting = self._pending(failed, again)
+            while not self.stopped and (part := list(islice(waiting, self.respondent.able.together or self.window))):
+                self._ask(dict(part))
 
-    def _pending(self) -> Iterator[tuple[str, Conversation]]:
-        """Conversations to ask, each once however many attempts share it."""
+    def _ask_interrupted(self) -> None:
+        """What a run was killed at, replies that came before included: they are kept, and decoded beside the others."""
+        path = self.folder / _TOGETHER_FILE
+        if not self.respondent.able.together or not path.is_file():
+            return
+        keys = json.loads(path.read_text(encoding="utf-8"))
+        asked = {row.asked: row.conversation for row in planned(self.folder) if not row.cause and row.asked in keys}
+        self.resumed = {key for key in asked if key not in self.kept}
+        if self.resumed:
+            self._ask({key: asked[key] for key in keys if key in asked})
+
+    def _pending(self, failed: bool, again: bool) -> Iterator[tuple[str, Conversation]]:
+        """Conversations to ask, each once however many attempts share it: those that `failed` in an earlier run, or
+        the others; `again`: those of this run."""
         seen: set[str] = set()
         for row in planned(self.folder):
             if row.cause:
                 continue
             asked = row.asked
             if asked in seen:
-                self._progress()
+                if not failed:
+                    self._progress()
             elif asked in self.kept:
-                self.reused += 1
-                self._progress()
-            else:
+                if not failed and asked not in self.resumed:
+                    self.reused += 1
+                    self._progress()
+            elif again or (asked not in self.causes and self.kept.has_failed(asked) is failed):
                 yield asked, row.conversation
             seen.add(asked)
 
@@ -155,6 +178,8 @@ class _Run:
 
     def _ask(self, part: dict[str, Conversation]) -> None:
         before, keys = self.answered, list(part)
+        if self.respondent.able.together:
+            write_json(self.folder / _TOGETHER_FILE, keys)
         told: set[int] = set()
 
         def on_reply(place: int, reply: Response | Failed) -> None:
@@ -171,6 +196,8 @@ class _Run:
         for place, reply in enumerate(replies):
             if place not in told:
                 self._keep(keys[place], reply)
+        if not self.stopped:
+            (self.folder / _TOGETHER_FILE).unlink(missing_ok=True)
         self.dead = 0 if self.answered > before else self.dead + 1
         if self.dead >= _DEAD_WINDOWS:
             self.stopped = _STOPPED

@@ -119,6 +119,10 @@ class Replies(ExitStack):
         """Whether there is a response."""
         return asked in self._responses
 
+    def has_failed(self, asked: str) -> bool:
+        """Whether it was asked, and got no response."""
+        return asked in self._failures and asked not in self._responses
+
     def __len__(self) -> int:
         return len(self._responses)
 

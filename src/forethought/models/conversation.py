@@ -87,6 +87,9 @@ class Able(Record):
     """Whether it tells the log-probability of a text in its turn."""
     sampling: bool = False
     """Whether it heeds a conversation's temperature and seed."""
+    together: int = 0
+    """So many conversations are asked side by side, always the same ones: what is decoded beside one moves the last
+    digits of its log-odds, and a run that goes on has to give what one in a single piece gives. 0: each is alone."""
 
 
 OnReply = Callable[[int, Response | Failed], None]

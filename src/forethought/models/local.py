@@ -36,6 +36,9 @@ from forethought.models.weights import DType, load_weights
 from forethought.reasoning import VERDICT_ANCHOR, markers, parse
 from forethought.records import Message
 
+_WAVES, _WAVES_OF_A_GPU = 2, 16
+"""Batches that are asked together: many enough that the emptying of the last weighs little, few enough to be asked
+again where a run was killed among them."""
 _PROBE = (Message(role="user", content="x"),)
 
 
@@ -117,7 +120,9 @@ class LocalModel:
     @property
     def able(self) -> Able:
         """All but a thought's budget always; a thought can be cut where there is one."""
-        return Able(prefill=True, budget=self.thinks, log_probs=True, sampling=True)
+        waves = _WAVES if self.model.device.type == "cpu" else _WAVES_OF_A_GPU
+        together = waves * self.batch_size
+        return Able(prefill=True, budget=self.thinks, log_probs=True, sampling=True, together=together)
 
     def reply(
         self,
