@@ -13,9 +13,9 @@ ROOT = Path(forethought.__file__).parent
 
 # From the ground up: a part may import those before it, and no other.
 ORDER = (
-    "errors", "disk", "extensions", "manifest", "yamlfile", "policy", "language", "refusal", "reasoning", "records",
-    "chat", "progress", "store", "models", "metrics", "data", "judges", "attacks", "attempts", "measure", "training",
-    "defences", "model", "report", "evaluation", "pipeline", "research", "cli", "__main__",
+    "errors", "redaction", "disk", "extensions", "manifest", "yamlfile", "policy", "language", "refusal", "reasoning",
+    "records", "chat", "progress", "store", "models", "metrics", "data", "judges", "attacks", "attempts", "measure",
+    "training", "defences", "model", "report", "evaluation", "pipeline", "research", "cli", "__main__",
 )  # fmt: skip
 
 

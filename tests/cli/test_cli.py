@@ -129,7 +129,7 @@ def test_data_shows_what_was_understood(run: Run, tmp_path: Path) -> None:
     assert "1 requests, 1 harmful" in result.out
     # Harmful samples are redacted unless asked.
     assert "paid film" not in result.out
-    assert "words redacted" in result.out
+    assert "characters redacted" in result.out
     assert "paid film" in run("data", _csv(tmp_path), "--show-harmful").out
     assert (tmp_path / "rows.jsonl").read_text().count("\n") == 1
 

@@ -19,7 +19,7 @@ from tests.report.examples import a_look
 
 def test_intents_that_were_lent_are_redacted_too(pages: dict[str, Path]) -> None:
     # Of a harmful request, its intent, and that lent to a harmless one.
-    assert pages["inside"].read_text(encoding="utf-8").count("words redacted]") >= 4
+    assert pages["inside"].read_text(encoding="utf-8").count("characters redacted]") >= 4
 
 
 @pytest.mark.parametrize(

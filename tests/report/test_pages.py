@@ -35,7 +35,7 @@ def test_harmful_text_is_redacted_unless_asked(pages: dict[str, Path], open_page
     page = pages[name].read_text(encoding="utf-8")
     assert SECRET not in page
     assert "z4nz1b4r" not in page  # nor in a disguise
-    assert "words redacted]" in page
+    assert "characters redacted]" in page
     assert "Harmful text is redacted" in page
     assert SECRET in open_pages[name]
     assert "Harmful text is redacted" not in open_pages[name]

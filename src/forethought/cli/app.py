@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from forethought.cli.terminal import PrintableConsole
 from forethought.errors import ForethoughtError
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -95,10 +95,12 @@ def main() -> None:
         # typer turns an interrupt into an exit of its own; what is left of it is the cause.
         if not isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
             raise
-        Console(stderr=True).print("Stopped. Run the same command again: it goes on where it was.")
+        PrintableConsole(stderr=True).print("Stopped. Run the same command again: it goes on where it was.")
         sys.exit(130)
 
 
 def _fail(message: str) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/bold red] {escape(message)}", highlight=False)
+    PrintableConsole(stderr=True, soft_wrap=True).print(
+        f"[bold red]Error:[/bold red] {escape(message)}", highlight=False
+    )
     sys.exit(2)

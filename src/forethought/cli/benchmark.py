@@ -105,7 +105,7 @@ def _show_counts(behaviors: Sequence[Behavior], by: str) -> None:
 
 def _line(behavior: Behavior, show: bool) -> str:
     """One behaviour on a line; what isn't known to be harmless is redacted unless asked."""
-    from forethought.report.page import redact
+    from forethought.redaction import shown
 
-    told = behavior.asked if show or behavior.request.harmful is False else redact(behavior.asked)
+    told = shown(behavior.asked, behavior.request.harmful, show)
     return f"{behavior.id} {behavior.says('label')}: {textwrap.shorten(told, _WIDTH, placeholder=' ...')}"

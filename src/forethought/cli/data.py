@@ -88,7 +88,7 @@ def read(
 
 def _show(reading: Reading, show: bool) -> None:
     """Counts, a table by rule, and a few samples; harmful ones redacted unless asked."""
-    from forethought.report.page import redact
+    from forethought.redaction import shown
 
     tally = reading.tally
     say(f"{tally.total} requests, {tally.by_label[True]} harmful; rules by the classifier for {reading.classified}")
@@ -105,7 +105,7 @@ def _show(reading: Reading, show: bool) -> None:
     if rules:
         show_table(("rule", "requests"), rules)
     for request in tally.sample:
-        text = redact(request.text) if request.harmful is not False and not show else request.text
+        text = shown(request.text, request.harmful, show)
         label = {True: "harmful", False: "harmless", None: "unlabelled"}[request.harmful]
         console.print(f"  {label} {escape(' '.join(text.split()))}", highlight=False)
 

@@ -15,19 +15,34 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box, progress
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.prompt import Confirm
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from forethought.errors import ConfigError
 from forethought.progress import Bar, Cost, Progress
+from forethought.redaction import printable
 
 if TYPE_CHECKING:
     from forethought.evaluation.compare import Comparison
     from forethought.metrics import Figure
 
-console = Console()
+
+class PrintableConsole(Console):
+    """Takes from all that it prints what would steer the terminal, whoever wrote it: rows, replies, names of files."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(text), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for part in super().render(renderable, options):
+            yield part if part.control else Segment(printable(part.text), part.style)
+
+
+console = PrintableConsole()
 _TITLES, _INTERVAL = 16, 22
 """Columns of a terminal that titles need at least, and a figure with its interval beside it."""
 

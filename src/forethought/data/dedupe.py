@@ -41,6 +41,7 @@ from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers, shipped_
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.records import Record, Request, user_request
+from forethought.redaction import redact
 
 THRESHOLD = 0.6
 """Jaccard similarity from which a request counts as one of an evaluation set.
@@ -245,7 +246,6 @@ def remove_duplicates(
 
 EVALUATION_SETS = "FORETHOUGHT_EVALUATION_SETS"
 """Environment variable: files and folders whose requests are never trained on, separated as in PATH."""
-_SHOWN_WORDS = 3
 
 
 class Overlap(Record):
@@ -261,7 +261,7 @@ class Overlap(Record):
     """Jaccard similarity of content words and their pairs, or the contained share; 0 to 1."""
     how: How
     text: str
-    """Its first words, or all of it where asked."""
+    """Its first characters, or all of it where asked."""
     other_text: str
 
 
@@ -300,7 +300,7 @@ def overlaps(
 ) -> OverlapReport:
     """All pairs of a request and an evaluation request that count as the same.
 
-    Texts are cut to their first words unless `whole_texts`: they may be harmful.
+    Texts are redacted unless `whole_texts`: they may be harmful.
     """
     found = {
         name: tuple(
@@ -338,10 +338,6 @@ def decontaminate(
 
 
 def _overlap(one: Request, other: Request, neighbour: Neighbour, whole_texts: bool) -> Overlap:
-    def shown(text: str) -> str:
-        words = text.split()
-        return text if whole_texts or len(words) <= _SHOWN_WORDS else " ".join(words[:_SHOWN_WORDS]) + " ..."
-
     return Overlap(
         id=one.id,
         source=one.source,
@@ -349,8 +345,8 @@ def _overlap(one: Request, other: Request, neighbour: Neighbour, whole_texts: bo
         other_source=other.source,
         similarity=round(neighbour.similarity, 4),
         how=neighbour.how,
-        text=shown(one.plain),
-        other_text=shown(other.plain),
+        text=one.plain if whole_texts else redact(one.plain),
+        other_text=other.plain if whole_texts else redact(other.plain),
     )
 
 

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from forethought.policy import Policy
 from forethought.records import Example, Record
-from forethought.report.page import shown, write_page
+from forethought.redaction import shown
+from forethought.report.page import write_page
 
 _EDGES = (5, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500)
 _PER_GROUP = 4

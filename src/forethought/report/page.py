@@ -1,7 +1,7 @@
 """The one renderer of pages: self-contained HTML files that open without a network, for light, dark, narrow and print.
 
 Each kind of page has a template that extends `base.html.j2` and gives it sections. Redaction is the default wherever a
-person reads a harmful request or an answer to one. `palette.yaml` has the colours of pages and plots.
+person reads a harmful request or an answer to one (`redaction.py`). `palette.yaml` has the colours of pages and plots.
 """
 
 from __future__ import annotations
@@ -19,25 +19,9 @@ from markupsafe import Markup, escape
 
 from forethought.attacks.catalogue import parse_attack
 from forethought.metrics import Figure
+from forethought.redaction import shown
 from forethought.report.tables import interval
 from forethought.yamlfile import shipped_yaml
-
-
-def redact(text: str, keep_words: int = 3) -> str:
-    """The first words and how many follow: enough to recognise a row, not to use it."""
-    words = text.split()
-    if len(words) <= keep_words:
-        return text
-    return f"{' '.join(words[:keep_words])} [{len(words) - keep_words} words redacted]"
-
-
-def shown(text: str, harmful: bool | None, show_harmful: bool) -> str:
-    """A text of a request with that label as a page has it: redacted unless it is harmless, or all is to be shown.
-
-    Intent, thought and answer go by their request: the first two quote it, and what did not refuse may hold harm.
-    """
-    return text if show_harmful or harmful is False else redact(text)
-
 
 _PALETTE = shipped_yaml("report/palette.yaml", dict[str, dict[str, str]])
 LIGHT, DARK = _PALETTE["light"], _PALETTE["dark"]

@@ -32,7 +32,7 @@ def test_the_command_shows_layout_counts_and_redacted_samples(tmp_path: Path) ->
         "3 behaviours",
         "1 with a context",
         "copyright",
-        "words redacted",
+        "characters redacted",
     ):
         assert part in result.output
     assert KNOT not in result.output
