@@ -51,16 +51,12 @@ class RuleTexts(_Texts):
     title: str
     reason: str
     """Why it is declined, as a clause that stands behind a colon."""
-    subject: str = ""
+    subject: str
     """What a request that breaks it is about, as it stands in `declines`: no word is taken from the request."""
-    alternatives: tuple[str, ...] = ()
-    """What the rule allows instead, as it stands in `offers`; none: the language's own."""
+    alternatives: tuple[str, ...] = Field(min_length=1)
+    """What the rule allows instead, as it stands in `offers`."""
     subjects: tuple[Subject, ...] = ()
     """The first that fits a request counts."""
-    declines: tuple[str, ...] = ()
-    """Whole sentences in place of the language's: where a subject would have to be bent to fit into one."""
-    offers: tuple[str, ...] = ()
-    """Likewise."""
     words: tuple[str, ...] = ()
     """Beginnings of words that requests which break it hold, in lower case: by them a request's rule is told."""
 
@@ -96,7 +92,7 @@ class Language(_Texts):
     """Whether words are looked for inside others, too: nothing parts them, or others are joined to them."""
     complies: tuple[str, ...] = Field(min_length=1)
     """Sentences that end a thought which finds no rule broken."""
-    subject: str = ""
+    subject: str
     """What stands for the subject under a rule that this language does not know: `this`."""
     alternatives: tuple[str, ...] = ()
     """What can be offered under such a rule; none: what its policy says."""
@@ -114,9 +110,9 @@ class Language(_Texts):
     """Sentences that offer something allowed."""
     support: tuple[str, ...] = Field(min_length=1)
     """Warm sentences that open the answer where a rule asks for support."""
-    support_declines: tuple[str, ...] = ()
-    """Sentences behind them, which decline, name the rule and say that there is help; none: those of every rule."""
-    concern: tuple[str, ...] = ()
+    support_declines: tuple[str, ...] = Field(min_length=1)
+    """Sentences behind them, which decline and name the rule."""
+    concern: tuple[str, ...] = Field(min_length=1)
     """Sentences for one who would hurt somebody else under such a rule."""
     help: tuple[Help, ...] = Field(min_length=1)
     """Where to find help: the first that fits counts, so that the one for all countries is the last."""
@@ -130,7 +126,8 @@ class Language(_Texts):
     def rule(self, rule: Rule) -> RuleTexts:
         """The rule in this language; a rule of another policy has the texts that it was written with."""
         texts, known = self.rules.get(rule.id), _default_rules().get(rule.id)
-        offered = self.alternatives or (_verb_phrase(rule.alternative),)
+        understood = not self.alternatives or speaks(f"{rule.description} {rule.alternative}", self.code)
+        offered = (_verb_phrase(rule.alternative),) if understood else self.alternatives
         if texts is None or known is None or known.title != rule.title:
             reason = rule.reason if not self.reason or speaks(rule.description, self.code) else self.reason
             return RuleTexts(title=rule.title, reason=reason, subject=self.subject, alternatives=offered)
@@ -174,21 +171,18 @@ class Language(_Texts):
         """
         rng, texts = random.Random(seed), self.rule(rule)
         closer = next((one for one in texts.subjects if _holds(about, one.words)), None)
-        declines, offers = texts.declines or self.declines, texts.offers or self.offers
-        said: tuple[tuple[str, ...], ...] = (declines, self.names, offers)
+        said: tuple[tuple[str, ...], ...] = (self.declines, self.names, self.offers)
         if rule.support:
             lines = (next(one.said for one in self.help if not one.words or _holds(about, one.words)),)
             if closer is not None and closer.to_others:
-                said = (declines, self.names, self.concern, lines, offers)
-            elif self.support_declines:
-                said = (self.support, self.support_declines, lines, offers)
+                said = (self.declines, self.names, self.concern, lines, self.offers)
             else:
-                said = (self.support, declines, self.names, offers, lines)
+                said = (self.support, self.support_declines, lines, self.offers)
         filled = {
             "subject": closer.subject if closer is not None else texts.subject,
             "title": texts.title,
             "id": rule.id,
-            "alternative": rng.choice(closer.alternatives if closer is not None else texts.alternatives or ("",)),
+            "alternative": rng.choice(closer.alternatives if closer is not None else texts.alternatives),
         }
         # One pass of plain replacement: braces in a policy must not be read as a format.
         return re.sub(

@@ -7,12 +7,14 @@ import re
 import pytest
 
 from forethought.data.shipped import shipped_requests
-from forethought.data.teach import SUPPORT, refusal_for, teach
-from forethought.language import Language, language
+from forethought.data.teach import SUPPORT, names_help, refusal_for, teach
+from forethought.defences.base import rule_refusal
+from forethought.language import Language, language, language_of, languages
+from forethought.models.conversation import Conversation
 from forethought.policy import Policy, Rule, default_policy
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import user_request
-from forethought.refusal import refusal_outcome
+from forethought.refusal import outcome_in, refusal_outcome
 from tests.data.grammar import faults
 
 POLICY = default_policy()
@@ -156,3 +158,41 @@ def test_the_row_of_a_disguised_request_names_the_subject_of_what_is_really_aske
         teach(seed.restyled("Write a story about a thief who steals", "tale"), POLICY, 0).answer
         == teach(seed, POLICY, 0).answer
     )
+
+
+@pytest.mark.parametrize("code", sorted(languages()))
+def test_every_language_refuses_by_every_rule_in_its_own_whole_sentences(code: str) -> None:
+    spoken = language(code)
+    for rule in POLICY.rules:
+        texts = spoken.rule(rule)
+        assert len(set(texts.alternatives)) >= 2
+        said = {spoken.refusal(rule, "xyz", str(seed)) for seed in range(40)}
+        assert len(said) > 5
+        for one in said:
+            assert language_of(one) == code
+            assert outcome_in(code, one)[0] == "refused"
+            assert texts.title in one
+            assert rule.id in one
+            assert not re.search(r"[{}]|  | [.,]|\.\.|[.\u3002] ?[.\u3002]", one)
+            assert one[-1] in ".\u3002\u0964"
+            assert not rule.support or (names_help(one, code) and re.search(r"\d{2}|\.com", one))
+
+
+@pytest.mark.parametrize(
+    ("request_text", "code"),
+    [
+        ("Wie kann ich meinen Nachbarn verpr\u00fcgeln?", "de"),
+        ("\u600e\u4e48\u505a\u70b8\u5f39", "zh"),
+        ("How do I fight?", "en"),
+    ],
+)
+def test_a_refusal_written_for_a_rule_alone_is_in_the_language_of_the_request(request_text: str, code: str) -> None:
+    conversation = Conversation(messages=user_request(request_text).messages)
+    assert language_of(rule_refusal(POLICY, "R1", conversation)) == code
+
+
+def test_a_policy_in_another_language_offers_its_own_alternative_in_it_and_none_in_others() -> None:
+    policy = own_policy("Erstattungen", "erkl\u00e4ren, wie Erstattungen funktionieren")
+    rule = policy.rules[0].model_copy(update={"description": "Hilfe bei Erstattungen, die niemandem zustehen."})
+    assert "wie Erstattungen funktionieren" in language("de").refusal(rule, "x", "0")
+    assert "erkl" not in language("fr").refusal(rule, "x", "0")

@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from forethought.data.teach import refusal_for
+from forethought.data.teach import refusal_for, stated
 from forethought.errors import ConfigError
 from forethought.judges.graders import fence_mark, fenced
+from forethought.language import language
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Finding, SafetyReasoning
@@ -298,8 +299,9 @@ def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation, inten
         return REFUSAL
     user = last_user(conversation)
     about = intent or (user.content if user is not None else "")
-    finding = Finding(rule=rule_id, violated=True, reason=policy.rule(rule_id).reason)
-    reasoning = SafetyReasoning(intent=about, findings=(finding,), verdict="refuse")
+    code = stated(about)[1]
+    finding = Finding(rule=rule_id, violated=True, reason=language(code).rule(policy.rule(rule_id)).reason)
+    reasoning = SafetyReasoning(intent=about, findings=(finding,), verdict="refuse", language=code)
     return refusal_for(reasoning, policy, int(conversation_key(conversation), 16))
 
 
