@@ -283,9 +283,9 @@ def test_the_command_trains_by_method_and_resumes(
 ) -> None:
     given = ("train", rows, "--out", tmp_path / "cb", "--model", tiny_folder(), "--method", "circuit-breaker")
     file = _answers(tmp_path / "kept.jsonl", 5)
-    assert _command(monkeypatch, *given, "--complied", file, "--max-tokens", 400) == 0
+    assert _command(monkeypatch, *given, "--complied", file, "--token-budget", 400) == 0
     trained = (tmp_path / "cb" / "adapter_model.safetensors").read_bytes()
-    assert _command(monkeypatch, *given, "--complied", file, "--max-tokens", 400) == 0
+    assert _command(monkeypatch, *given, "--complied", file, "--token-budget", 400) == 0
     assert (tmp_path / "cb" / "adapter_model.safetensors").read_bytes() == trained
     assert len(read_store(file, OwnAnswer)) == 5
     capsys.readouterr()

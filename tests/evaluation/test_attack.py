@@ -194,7 +194,7 @@ def test_a_killed_run_goes_on_with_every_attempt_once(tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [
         sys.executable, "-m", "forethought", "attack", str(tiny_folder()), "--attack", "misspelling",
-        "--attack", "style_json", "--n", "30", "--max-answer-tokens", "24", "--out", str(out),
+        "--attack", "style_json", "--limit", "30", "--max-tokens", "24", "--out", str(out),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

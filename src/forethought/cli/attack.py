@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from forethought.cli import options
-from forethought.cli.terminal import Terminal, console, quiet, say, show_table
+from forethought.cli.terminal import Terminal, quiet, say, show_figures, show_table
 from forethought.evaluation.inputs import AttackSettings
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def _list(wanted: bool) -> None:
     raise typer.Exit
 
 
-@options.spelled_out(AttackSettings, **options.MANY)
+@options.spelled_out(AttackSettings, **options.SPELLED)
 def attack(
     model: options.Model,
     settings: AttackSettings,
@@ -63,11 +62,11 @@ def attack(
 
       forethought attack embedded
 
-      forethought attack runs/quickstart --suite paper --benchmark harmbench.csv --minutes 30
+      forethought attack runs/quickstart --benchmark harmbench.csv --minutes 30
 
       forethought attack runs/quickstart --defence none
 
-      forethought attack openai-api/local/NAME --base-url http://localhost:8000/v1 --takes-prefill --suite all
+      forethought attack http://localhost:8000/v1#NAME --takes-prefill --suite all
     """
     quiet()
     from forethought.evaluation.attack import attack as attack_model
@@ -95,19 +94,16 @@ def show_attack(run: AttackRun) -> None:
     told = [
         place for place in range(1, len(columns)) if any(_tells(line[place]) for _, lines in parts for line in lines)
     ]
-    table = Table(caption="* needs more than a chat window. 95 % intervals in brackets", caption_justify="left")
-    table.add_column(columns[0], min_width=22)
-    for place in told:
-        table.add_column(columns[place], justify="right")
+    rows: list[tuple[Sequence[str], str | None]] = []
     for title, lines in parts:
-        table.add_row(f"[bold]{title}")
+        rows.append(((title,), "bold"))
         for line in lines:
-            cells = [line[0], *(line[place] for place in told)]
-            table.add_row(*map(escape, cells), style="bold" if line[0] == "mean" else None)
+            rows.append(((line[0], *(line[place] for place in told)), "bold" if line[0] == "mean" else None))
     if run.report.results:
-        console.print(table)
+        caption = "* needs more than a chat window. 95 % intervals beside or below their figures"
+        show_figures((columns[0], *(columns[place] for place in told)), rows, caption=caption)
     if run.searches:
-        show_table(TITLES.search_columns, search_lines(run.searches))
+        show_figures(TITLES.search_columns, [(line, None) for line in search_lines(run.searches)])
     for name, why in not_run_lines(run.summary.not_run, run.run.searches_not_run):
         say(f"Not run: {name}: {why}", "dim")
     for warning in run.warnings:

@@ -49,7 +49,7 @@ def benchmark(
 
       forethought benchmark harmbench_behaviors_text_all.csv
 
-      forethought benchmark my_benchmark.csv --column text=ask --column category=area --harmful
+      forethought benchmark mine.csv --column text=ask --column category=area
     """
     if file is None:
         _show_layouts()

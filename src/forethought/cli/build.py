@@ -12,7 +12,7 @@ from forethought.cli.terminal import Terminal, console, quiet, say
 from forethought.pipeline import BuildSettings
 
 
-@options.spelled_out(BuildSettings, columns=options.MANY["columns"])
+@options.spelled_out(BuildSettings, columns=options.SPELLED["columns"])
 def build(
     sources: Annotated[
         list[str], typer.Argument(help="Refusal datasets, in any of the formats read; or one recipe (.yaml).")
@@ -36,7 +36,7 @@ def build(
 
       forethought build my_refusals.csv --teacher openai/gpt-5-mini --max-cost 5
 
-      forethought build my_refusals.csv --teacher openai-api/local/NAME --base-url http://localhost:8000/v1
+      forethought build my_refusals.csv --teacher ollama/NAME
     """
     quiet()
     from forethought.cli.data import summary_view

@@ -47,7 +47,7 @@ def calibrate(
 
       forethought calibrate runs/quickstart --max-false-refusal 0.02
 
-      forethought calibrate runs/quickstart --max-false-refusal 0.02 --harmless my_traffic.jsonl
+      forethought calibrate runs/mine --max-false-refusal 0.02 --harmless mine.txt
     """
     quiet()
     from forethought.evaluation.calibrate import calibrate as set_threshold

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from forethought.cli import options
-from forethought.cli.terminal import Terminal, quiet, say, show_table
+from forethought.cli.terminal import Terminal, quiet, say, show_figures
 from forethought.measure.capability import CapabilityConfig
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def capability(
 
       forethought capability embedded arc.jsonl piqa.jsonl --limit 200
 
-      forethought capability runs/quickstart gsm8k.jsonl --form generate --out results.json
+      forethought capability runs/quickstart gsm8k.jsonl --form generate
     """
     named = options.column_overrides(columns)
     quiet()
@@ -65,7 +66,7 @@ def _show_capability(run: CapabilityRun) -> None:
 
     by_name, config = {figure.name: figure for figure in run.figures}, run.config
     systems = list(run.results[0].scores)
-    rows = []
+    rows: list[tuple[Sequence[str], str | None]] = []
     for result in run.results:
         name = result.name
         stem = next((s for s in ("", "bits_", "words_") if f"capability_{s}{name}_{systems[-1]}" in by_name), "")
@@ -80,10 +81,10 @@ def _show_capability(run: CapabilityRun) -> None:
         chance = "-" if result.chance is None else f"{result.chance:.2f}"
         unit = {"bits_": "bits a byte", "words_": "words"}.get(stem, "")
         note = "uninformative: base at chance" if result.informative is False else unit
-        rows.append([name, str(len(result.questions)), chance, *cells, note])
+        rows.append(([name, str(len(result.questions)), chance, *cells, note], None))
     columns = ["", "n", "chance", *systems, *(["refused", "difference", "p"] if len(systems) > 1 else []), ""]
-    caption = f"Prompt: {config.prompt}, form: {config.form}, seed {config.seed}; 95 % intervals in brackets"
-    show_table(columns, rows, caption=caption, caption_justify="left")
+    caption = f"Prompt: {config.prompt}, form: {config.form}, seed {config.seed}; 95 % intervals"
+    show_figures(columns, rows, caption=caption)
     for figure in run.figures:
         if figure.name.startswith("capability_win_rate_"):
             say(f"{figure.name.removeprefix('capability_')}: {interval(figure)}")

@@ -15,7 +15,7 @@ from forethought.evaluation.inputs import AttackSettings
 
 @options.spelled_out(
     AttackSettings, "suite", "attacks", "benchmarks", "harmless", "columns", "n", "max_answer_tokens", "seed",
-    n={"min": 2}, **options.MANY,
+    **options.SPELLED | {"n": {"decls": ("--limit",), "min": 2}},
 )  # fmt: skip
 def compare(
     systems: Annotated[
@@ -41,7 +41,7 @@ def compare(
 
       forethought compare base=embedded defended=runs/quickstart
 
-      forethought compare before=runs/v1 after=runs/v2 --suite paper --benchmark harmbench.csv --n 100
+      forethought compare before=runs/v1 after=runs/v2 --suite paper --limit 100
     """
     quiet()
     from forethought.evaluation.compare import compare as put_side_by_side

@@ -43,7 +43,7 @@ def inside(
 
       forethought inside runs/quickstart
 
-      forethought inside runs/quickstart --style role_play --style style_json --limit 100
+      forethought inside runs/quickstart --style role_play --style style_json
     """
     quiet()
     from forethought.research.inside.report import inside as look_inside

@@ -89,7 +89,7 @@ def train(
 
       forethought judge train xstest_completions.csv --out judges/mine
 
-      forethought judge train mine.jsonl --measure harmful --column label=verdict --positive unsafe --out judges/harm
+      forethought judge train mine.jsonl --measure harmful --out judges/harm
     """
     from forethought.judges.trained import train_judge
 

@@ -41,12 +41,14 @@ SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave malformed rows out and name them; else the first is an error.")
 ]
 
-MANY = {
+SPELLED: dict[str, dict[str, Any]] = {
+    "n": {"decls": ("--limit",)},
+    "max_answer_tokens": {"decls": ("--max-tokens",)},
     "attacks": {"decls": ("--attack",), "metavar": "SPEC"},
     "benchmarks": {"decls": ("--benchmark",), "metavar": "FILE"},
     "columns": {"decls": ("--column",), "metavar": "NOUN=NAME"},
 }
-"""How options are written that can be given again."""
+"""How options of an attack are written: those that can be given again by one of them, others as elsewhere."""
 
 
 def column(nouns: str) -> Any:

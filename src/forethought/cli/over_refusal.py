@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from forethought.cli import options
-from forethought.cli.terminal import Terminal, console, quiet, say
+from forethought.cli.terminal import Terminal, quiet, say, show_figures
 
 if TYPE_CHECKING:
     from forethought.evaluation.over_refusal import OverRefusal
@@ -40,7 +40,7 @@ def over_refusal(
 
       forethought over-refusal runs/quickstart xstest.csv --styles
 
-      forethought over-refusal embedded shipped:lookalike shipped:ordinary --limit 100
+      forethought over-refusal embedded shipped:lookalike --limit 100
     """
     named = options.column_overrides(columns)
     quiet()
@@ -66,18 +66,19 @@ def _show_refusals(found: OverRefusal) -> None:
     from forethought.report.tables import interval
 
     by_name, system = {figure.name: figure for figure in found.figures}, found.system
-    caption = "Share refused, in full or in part; 95 % intervals in brackets"
-    table = Table("set", "style", "harmless refused (low)", "in part", "harmful refused (high)", caption=caption)
+    rows: list[tuple[Sequence[str], str | None]] = []
     for one in found.sets:
         for style in found.styles:
             stem, attack = f"{one.name}_{style}", parse_attack(style)
             names = (f"refused_{stem}_harmless", f"partial_{stem}_harmless", f"refused_{stem}_harmful")
             cells = [interval(by_name.get(f"{name}_{system}")) for name in names]
             title = attack.title + ("" if attack.readable else " (hard to read)")
-            table.add_row(one.name if style == found.styles[0] else "", title, *cells)
+            rows.append(((one.name if style == found.styles[0] else "", title, *cells), None))
         start = f"refused_{one.name}_kind_"
         kinds = [figure for name, figure in by_name.items() if name.startswith(start)]
         for figure in sorted(kinds, key=lambda figure: -figure.value):
             kind = figure.name.removeprefix(start).removesuffix(f"_{system}").replace("_", " ")
-            table.add_row("", f"  {kind}", interval(figure), "", "", style="dim")
-    console.print(table)
+            rows.append((("", f"  {kind}", interval(figure), "", ""), "dim"))
+    columns = ("set", "style", "harmless refused (low)", "in part", "harmful refused (high)")
+    caption = "Share refused, in full or in part; 95 % intervals beside or below their figures"
+    show_figures(columns, rows, titles=2, caption=caption)

@@ -31,7 +31,7 @@ def plan(
 
       forethought plan recipes/quickstart.yaml
 
-      forethought plan recipes/quickstart.yaml --model llama-70b --on h100 --devices 8 --sharded
+      forethought plan recipes/70b.yaml --on h100 --devices 8 --sharded
     """
     quiet()
     from forethought.research.plan import plan_recipe

@@ -6,7 +6,9 @@ that --help stays quick.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -99,10 +101,39 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], whole: int
     rich's `Table` takes."""
     table = Table(**how)
     for place, column in enumerate(columns):
-        table.add_column(column, no_wrap=place < whole)
+        table.add_column(column, no_wrap=place < whole, overflow="fold")
     for row in rows:
         table.add_row(*(escape(plain(cell)) if isinstance(cell, str) else cell for cell in row))
     console.print(table)
+
+
+def show_figures(
+    columns: Sequence[str], rows: Sequence[tuple[Sequence[str], str | None]], titles: int = 1, **how: Any
+) -> None:
+    """Prints a table of figures as `interval` writes them: rows with their styles, whose first `titles` cells are
+    words. Where the figures would not fit side by side, each interval stands below its figure."""
+    told = [list(cells) for cells, _ in rows]
+    if narrow := sum(_widths(told)) + 3 * len(columns) + 1 > console.width:
+        told = [[*cells[:titles], *map(_below, cells[titles:])] for cells in told]
+        how |= {"box": box.SIMPLE_HEAD, "show_edge": False, "padding": 0, "leading": 1}
+    table = Table(caption_justify="left", **how)
+    for place, (column, width) in enumerate(zip(columns, _widths([*told, [""] * len(columns)]), strict=True)):
+        least = width if place >= titles or not narrow else None
+        table.add_column(column, justify="right" if place >= titles else "left", overflow="fold", min_width=least)
+    for cells, (_, style) in zip(told, rows, strict=True):
+        table.add_row(*(escape(plain(cell)) for cell in cells), style=style)
+    console.print(table)
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """The longest line of each column."""
+    columns = itertools.zip_longest(*rows, fillvalue="")
+    return [max(len(line) for cell in column for line in cell.split("\n")) for column in columns]
+
+
+def _below(figure: str) -> str:
+    """A figure with its interval below it, as narrow as it can be: `0.30` over `0.00..0.90`."""
+    return re.sub(r" \((-?[\d.]+) to (-?[\d.]+)\)", r"\n\1..\2", figure)
 
 
 def show_notes(notes: Mapping[str, int], malformed: Sequence[str]) -> None:

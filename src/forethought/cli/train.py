@@ -46,7 +46,8 @@ def train(
     ] = None,
     model: Annotated[str, typer.Option(help="Model to train, without a recipe.")] = "embedded",
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Token budget of one pass: rows are dropped at random until they fit.")
+        int | None,
+        typer.Option("--token-budget", min=1, help="Tokens of one pass: rows are dropped at random until they fit."),
     ] = None,
     complied: Annotated[
         Path | None,
@@ -80,11 +81,11 @@ def train(
 
     Examples:
 
-      forethought train runs/quickstart/4-build/examples.jsonl --out runs/refusal --method refusal
+      forethought train examples.jsonl --out runs/refusal --method refusal
 
-      forethought train examples.jsonl --out runs/scot --held-out 0.1 --tracker tensorboard
+      forethought train examples.jsonl --out runs/scot --held-out 0.1
 
-      forethought train examples.jsonl --out runs/rr --method circuit_breaker --max-tokens 60000
+      forethought train examples.jsonl --out runs/rr --token-budget 60000
     """
     quiet()
     from forethought.pipeline.training import train as train_model

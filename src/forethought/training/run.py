@@ -156,7 +156,7 @@ def _places(tokens: Sequence[int], max_tokens: int, seed: int) -> list[int]:
     """Which rows of so many tokens each a budget leaves."""
     places = within_budget(tokens, max_tokens, seed)
     if not places:
-        raise InputError(f"--max-tokens {max_tokens}", f"no row fits, the shortest has {min(tokens)}", "Give more")
+        raise InputError(f"a token budget of {max_tokens}", f"no row fits, the shortest has {min(tokens)}", "Give more")
     return places
 
 
