@@ -61,6 +61,7 @@ def test_the_trained_model_thinks_as_long_as_it_was_taught(material: Material, t
     train_method(Job(str(tiny_folder()), method, material, config, tmp_path))
     budget = think_budget(method.rows(material), material.tokenizer)
     assert read_settings(tmp_path).think_budget == budget > THINK_BUDGET
+    assert read_settings(tmp_path).languages == {"en": 8}
 
     model = LocalModel.load(str(tiny_folder()), tmp_path, dtype="float32")
     (own,) = model.think([as_messages("Hello")])

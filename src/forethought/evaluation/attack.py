@@ -126,6 +126,10 @@ class _Attacking:
         """Raises ConfigError where the cost is not agreed to; nothing was asked then."""
         for line in self._requests.said:
             self._say(line, "dim")
+        if (known := self._model.settings) is not None:
+            texts = (one.request.plain for one in (*self._requests.harmful, *self._requests.harmless))
+            if line := known.unlearned(texts):
+                self._say(f"{line}. What it does there is not what it was trained for", "yellow")
         run = RunRecord(
             model=" | ".join(part for part in (self._model.where, self._model.defence) if part),
             name=self._model.respondent.name,

@@ -83,6 +83,8 @@ def calibrate(
     allowed = _requests(harmless, False, ("calibration", "ordinary"), progress)
     attacks = _requests(harmful, True, ("harmful",), progress)
     lookalikes = [] if harmless else _requests((), False, ("lookalike",), progress)
+    if line := read_settings(folder).unlearned(row.plain for row in (*allowed, *attacks)):
+        progress.say(f"[yellow]{line}. A threshold set on them says little about its own[/]")
     # Whether the sample is large enough depends on its size alone: say so before minutes of thinking.
     _must_hold(guarantee([0.0] * len(allowed), max_false_refusal, confidence, method), confidence)
     opened = load(model, defence=defence, batch_size=batch_size)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from forethought.errors import ModelError
+from forethought.language import UNKNOWN, language_of
 from forethought.manifest import write_json
 from forethought.policy import Policy
 from forethought.reasoning import Detail, Format
@@ -39,6 +42,18 @@ class Settings(Record):
     """How the threshold was set."""
     seen_operators: tuple[str, ...] = ()
     """Styles it was trained on: an evaluation reports these apart."""
+    languages: dict[str, int] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """ISO 639 codes of the languages that it was taught to think in, with the rows of each; empty where not known."""
+
+    def unlearned(self, texts: Iterable[str]) -> str:
+        """A line about texts in languages that it was not taught to think in; empty where there are none."""
+        others = Counter(language_of(text) for text in texts) if self.languages else Counter()
+        strange = {code: count for code, count in others.most_common() if code not in (*self.languages, UNKNOWN)}
+        if not strange:
+            return ""
+        told = ", ".join(f"{count} in {code}" for code, count in strange.items())
+        taught = ", ".join(self.languages)
+        return f"Requests in languages that it was not taught to think in (it was in {taught}): {told}"
 
 
 def read_settings(folder: Path) -> Settings:

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ import numpy as np
 from transformers import AutoConfig
 
 from forethought import chat, reasoning
+from forethought import language as language_module
 from forethought.chat import Tokenizer, encode_completion, encode_prompt
 from forethought.data.answers import kept_answers, own_answers
 from forethought.data.sources import within_budget
@@ -76,7 +77,9 @@ def train_rows(job: Job) -> dict[str, float]:
     settings = method_settings(job.method, job.material, job.config, seen)
     if settings.thinks:
         budget = think_budget(rows, job.material.tokenizer)
-        settings = settings.model_copy(update={"think_budget": budget})
+        taught = Counter(example.reasoning.language for example in job.material.examples)
+        update = {"think_budget": budget, "languages": dict(taught.most_common())}
+        settings = settings.model_copy(update=update)
     with job.progress.bar(job.title) as bar:
         counts = train(job.base, rows, job.config, job.out, bar.step, objective, held_out)
     if is_first():  # of several processes one writes
@@ -210,7 +213,7 @@ def n_layers(base: str) -> int:
 
 LARGE = 5000
 """Examples from which on they are streamed: fewer are tokenised in seconds, and kept nowhere."""
-_CODE: tuple[ModuleType, ...] = (chat, reasoning, rows_module, base_module)
+_CODE: tuple[ModuleType, ...] = (chat, language_module, reasoning, rows_module, base_module)
 """What makes a row, besides its method's file: an edit there makes other rows, and another key."""
 
 
@@ -258,6 +261,7 @@ def rows_key(method: TrainingMethod, material: Material, examples: ExampleFile) 
         return None
     code = (*_CODE, sys.modules[method.rows.__module__])
     made_by = [file_hash(Path(str(module.__file__))) for module in code]
+    made_by += [words.model_dump_json() for words in language_module.languages().values()]
     shape = [method.name, material.format, material.detail, material.seed, material.policy.hash]
     return key_of([examples.key, tokenizer, shape, made_by])
 
