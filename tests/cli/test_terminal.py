@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -27,3 +28,19 @@ def test_all_systems_and_their_intervals_are_shown(width: int) -> None:
         assert title in shown
     assert shown.count("(0.00 to 0.90)") == len(SYSTEMS)
     assert ("0.30 (0.00 to 0.90)" in shown) == (width == 140)
+
+
+def test_a_bar_moves_before_its_first_step_and_tells_the_time_that_is_left() -> None:
+    """Rows of a batch end together: until then nothing is done, and all the same something happens."""
+    out = io.StringIO()
+    with Terminal(Console(file=out, width=80, force_terminal=True, color_system=None)).bar("attacks") as bar:
+        bar.total(150)
+        time.sleep(0.5)
+        waiting = out.getvalue()
+        bar.advance(75)
+        time.sleep(0.5)
+    frames = [line for line in waiting.replace("\r", "\n").splitlines() if "0/150" in line]
+    assert len(set(frames)) > 2
+    assert " left" not in waiting
+    assert "75/150" in out.getvalue()
+    assert " left" in out.getvalue()

@@ -11,7 +11,7 @@ import typer
 
 from forethought.cli import options
 from forethought.cli.policy import show_rules
-from forethought.cli.terminal import console, plain, quiet, say, waiting
+from forethought.cli.terminal import console, quiet, say, waiting
 from forethought.errors import ForethoughtError
 from forethought.records import Message
 
@@ -132,9 +132,9 @@ class Session:
         with waiting("Thinking"):
             reply = next(written)
         _show_decided(reply)
-        console.out(plain(reply.answer), end="", highlight=False)
+        console.out(reply.answer, end="", highlight=False)
         for grown in written:
-            console.out(plain(grown.answer[len(reply.answer) :]), end="", highlight=False)
+            console.out(grown.answer[len(reply.answer) :], end="", highlight=False)
             reply = grown
         say("")
         if reply.cut:

@@ -10,15 +10,16 @@ import itertools
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box, progress
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.progress_bar import ProgressBar
 from rich.prompt import Confirm
 from rich.segment import Segment
 from rich.table import Table
@@ -76,12 +77,7 @@ def quiet() -> None:
 
 def say(line: str, style: str | None = None) -> None:
     """One line as it is: never wrapped, its brackets no markup, its numbers not coloured."""
-    console.print(escape(plain(line)), highlight=False, soft_wrap=True, style=style)
-
-
-def plain(text: str) -> str:
-    """A text of somebody's without what a terminal obeys: control characters, which escape sequences begin with."""
-    return "".join(sign for sign in text if sign in "\n\t" or unicodedata.category(sign) != "Cc")
+    console.print(escape(line), highlight=False, soft_wrap=True, style=style)
 
 
 @contextmanager
@@ -103,7 +99,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], whole: int
     for place, column in enumerate(columns):
         table.add_column(column, no_wrap=place < whole, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(plain(cell)) if isinstance(cell, str) else cell for cell in row))
+        table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
     console.print(table)
 
 
@@ -121,7 +117,7 @@ def show_figures(
         least = width if place >= titles or not narrow else None
         table.add_column(column, justify="right" if place >= titles else "left", overflow="fold", min_width=least)
     for cells, (_, style) in zip(told, rows, strict=True):
-        table.add_row(*(escape(plain(cell)) for cell in cells), style=style)
+        table.add_row(*(escape(cell) for cell in cells), style=style)
     console.print(table)
 
 
@@ -142,6 +138,25 @@ def show_notes(notes: Mapping[str, int], malformed: Sequence[str]) -> None:
         say("; ".join(f"{count} {what}" for what, count in notes.items() if count))
     for where in malformed[:_SHOWN_BAD]:
         say(f"  {where}")
+
+
+class _Bar(progress.BarColumn):
+    """A bar that moves before its first step is done, too: rows of a batch end together, and late."""
+
+    def render(self, task: progress.Task) -> ProgressBar:
+        drawn = super().render(task)
+        drawn.pulse = not task.completed
+        return drawn
+
+
+class _TimeLeft(progress.ProgressColumn):
+    """What is left of the time, at the rate so far; nothing before anything is done."""
+
+    def render(self, task: progress.Task) -> Text:
+        if not task.completed or not task.total or task.elapsed is None or task.finished:
+            return Text("")
+        left = task.elapsed * (task.total - task.completed) / task.completed
+        return Text(f"{timedelta(seconds=round(left))} left", style="progress.remaining")
 
 
 class _DrawnBar(Bar):
@@ -182,8 +197,8 @@ class Terminal(Progress):
     @contextmanager
     def bar(self, name: str) -> Iterator[Bar]:
         columns = (
-            progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
+            progress.SpinnerColumn(), progress.TextColumn("{task.description}"), _Bar(bar_width=24),
+            progress.MofNCompleteColumn(), progress.TimeElapsedColumn(), _TimeLeft(),
             progress.TextColumn("[dim]{task.fields[note]}"),
         )  # fmt: skip
         with progress.Progress(*columns, console=self.console, transient=True) as drawn:
