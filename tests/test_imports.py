@@ -15,7 +15,7 @@ ROOT = Path(forethought.__file__).parent
 ORDER = (
     "errors", "redaction", "disk", "extensions", "manifest", "yamlfile", "policy", "language", "refusal", "reasoning",
     "records", "chat", "progress", "store", "models", "metrics", "data", "judges", "attacks", "attempts", "measure",
-    "training", "defences", "model", "report", "evaluation", "pipeline", "research", "cli", "__main__",
+    "training", "defences", "model", "report", "evaluation", "pipeline", "server", "research", "cli", "__main__",
 )  # fmt: skip
 
 

@@ -1,0 +1,122 @@
+"""What all requests for an answer have in common, and what is put to the engine for them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from forethought.server.conversation import Turn, neutral, rendered
+from forethought.server.errors import ApiError
+from forethought.server.records import Asked, Options
+from forethought.server.run import Run
+from forethought.server.tools import Choice, Tool, call_schema, offered, told_of, with_told
+
+
+class StreamOptions(BaseModel):
+    """What a stream bears besides."""
+
+    include_usage: bool = False
+
+
+class Asking(BaseModel):
+    """A request for an answer. Unknown fields are read over: none of them changes what the model is given."""
+
+    model: str
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(default=1, ge=1)
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """None is 0: the likeliest answer."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(default=None, max_length=1024)
+    logprobs: bool | int | None = None
+    include_reasoning: bool = True
+    """Whether the thought is to be shown, where the key may see it."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """Probability from which to refuse, where that is stricter than the model's own."""
+    stream_refusal: bool | None = None
+    """Whether a streamed refusal stands in `delta.refusal`; None is the server's setting."""
+
+    def options(self, run: Run, grammar: dict[str, Any] | None, most: int | None) -> Options:
+        """How answers are written. Raises ApiError for what is not to be had."""
+        settings = run.server.settings
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        biased = self.logit_bias or {}
+        for wrong, param, rule in (
+            (bool(self.logprobs), "logprobs", "Log-probabilities of answers are not told"),
+            ((self.n or 1) > settings.max_n, "n", f"At most {settings.max_n} answers are given to one request"),
+            (len(stop) > 16 or not all(0 < len(one) <= 256 for one in stop), "stop",
+             "At most 16 stop texts of 1 to 256 characters are taken"),
+            (not all(one.isdecimal() and len(one) < 10 for one in biased), "logit_bias", "Its keys are token ids"),
+        ):  # fmt: skip
+            if wrong:
+                raise ApiError(400, rule, "invalid_value", param)
+        return Options(
+            max_tokens=min(most or self.max_tokens or settings.answer_tokens, settings.max_answer_tokens),
+            temperature=self.temperature or 0.0,
+            top_p=self.top_p or 1.0,
+            seed=self.seed if self.seed is not None else secrets.randbits(31),
+            stop=tuple(stop),
+            logit_bias={int(one): value for one, value in biased.items()},
+            grammar=grammar,
+        )
+
+    def put(
+        self,
+        run: Run,
+        turns: Sequence[Turn],
+        grammar: dict[str, Any] | None = None,
+        tools: Sequence[Tool] = (),
+        choice: Choice = "auto",
+        most: int | None = None,
+        continues: bool = False,
+    ) -> Question:
+        """What the engine is asked. Raises ApiError."""
+        server = run.server
+        if self.model not in server.models():
+            raise ApiError(404, "There is no such model here: see /v1/models", "model_not_found", "model")
+        seen = rendered(turns, server.engine, run.caller, server.settings.max_messages, continues)
+        tools = offered(tools, choice)
+        if tools and (choice == "required" or isinstance(choice, dict)):
+            grammar = call_schema(tools)
+        asked = Asked(
+            messages=seen.messages,
+            answered=with_told(seen.messages, neutral(told_of(tools, grammar), server.engine)),
+            prefill=seen.prefill,
+            threshold=self.threshold,
+            base=self.model != server.engine.name,
+        )
+        return Question(asked=asked, options=self.options(run, grammar, most), tools=tuple(tools))
+
+
+class Question(BaseModel):
+    """A request as the engine is asked it."""
+
+    asked: Asked
+    options: Options
+    tools: tuple[Tool, ...]
+    """Those that the answer may call."""
+
+
+class ResponseFormat(BaseModel):
+    """Whether an answer is text or JSON; its schema stands one level deeper in chat requests."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    json_schema: dict[str, Any] | None = None
+    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
+
+    @property
+    def grammar(self) -> dict[str, Any] | None:
+        """The schema; empty for any object, None for text. Raises ApiError for what is none."""
+        if self.type == "text":
+            return None
+        found = (self.json_schema or {}).get("schema", {}) if self.json_schema is not None else self.schema_
+        if not isinstance(found, dict):
+            raise ApiError(400, "The schema is no JSON object", "invalid_value", "response_format")
+        return found if self.type == "json_schema" else {}

@@ -1,0 +1,232 @@
+"""One thread that owns the weights: every request's rows are decoded side by side, and join and leave between tokens.
+
+The defences run as they are, each request's in a thread of its own; where they ask the model, their rows come here.
+So a server decides by the very code that `forethought attack` measures, and still decodes in one batch.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from forethought.errors import ModelError
+from forethought.models.decode import Batch, Decoder, Row, VerdictTokens
+from forethought.models.hidden_states import States, states_of
+from forethought.models.local import LocalModel
+
+Listener = Callable[[Row | None], None]
+"""Hears, in the loop's thread, of a row after each of its tokens; None once it is dropped without an end."""
+
+
+class Cancelled(Exception):
+    """Whoever asked has left."""
+
+
+@dataclass(eq=False)
+class Work:
+    """One request's share of the loop: what it has running, so that all of it can be dropped."""
+
+    cancelled: bool = False
+
+
+@dataclass(eq=False)
+class _Job:
+    """A row on its way through the loop."""
+
+    row: Row
+    lane: str
+    work: Work
+    tell: Listener
+
+
+@dataclass
+class _Reading:
+    """Hidden states that a thread waits for."""
+
+    prompts: Sequence[Sequence[int]]
+    layers: tuple[int, ...]
+    trained: bool
+    answer: queue.SimpleQueue[dict[int, States] | Exception] = field(default_factory=queue.SimpleQueue)
+
+
+@dataclass
+class _Lane:
+    """One batch, and the rows that wait for it."""
+
+    batch: Batch
+    waiting: deque[_Job] = field(default_factory=deque)
+    running: dict[int, _Job] = field(default_factory=dict)
+    """By the identity of the row."""
+
+
+class Loop:
+    """The thread. `thinker` and `answerer` are its two batches: those weights that think, and those that answer."""
+
+    def __init__(self, model: LocalModel) -> None:
+        """Takes a model over: from here on its rows and hidden states go through this loop."""
+        self._model = model
+        self._inbox: queue.SimpleQueue[_Job | _Reading | None] = queue.SimpleQueue()
+        self._here = threading.local()
+        verdict = model.verdict_tokens() if model.thinks else None
+        self._lanes = {"answerer": _Lane(model.answerer.batch())}
+        if verdict is not None:
+            self._lanes["thinker"] = _Lane(model.thinker.batch(verdict))
+        model.leaves_answers = True
+        model.reads_states = self._read
+        model.thinker = _Thinker(model, self)
+        self.failure = ""
+        """Why it ended, where it ended by itself."""
+        self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
+        self._thread.start()
+
+    @property
+    def held(self) -> int:
+        """Rows that run or wait."""
+        return sum(len(lane.waiting) + len(lane.running) for lane in self._lanes.values())
+
+    def put(self, row: Row, lane: str, work: Work, tell: Listener) -> None:
+        """Decodes a row, and tells of each of its tokens. `lane`: `thinker` or `answerer`."""
+        if self.failure:
+            raise ModelError(self._model.name, self.failure, "Restart the server")
+        self._inbox.put(_Job(row, lane if lane in self._lanes else "answerer", work, tell))
+
+    def close(self) -> None:
+        """Ends the thread after the token that it is at."""
+        self._inbox.put(None)
+        self._thread.join(timeout=60)
+
+    def working(self, work: Work, do: Callable[[], Any]) -> Any:
+        """Runs something in this thread, all of whose rows belong to one piece of work."""
+        self._here.work = work
+        try:
+            return do()
+        finally:
+            del self._here.work
+
+    def stream(self, rows: Sequence[Row], lane: str) -> Iterator[Row]:
+        """Decodes rows and gives each back as it ends, to the thread that asks. Raises Cancelled."""
+        work: Work = self._here.work
+        ended: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+
+        def tell(row: Row | None) -> None:
+            if row is None or row.done:
+                ended.put(row)
+
+        for row in rows:
+            self.put(row, lane, work, tell)
+        for _ in rows:
+            done = ended.get()
+            if done is None:
+                raise Cancelled if work.cancelled else ModelError(self._model.name, self.failure, "Restart the server")
+            yield done
+
+    def _read(self, prompts: Sequence[Sequence[int]], layers: Sequence[int], trained: bool) -> dict[int, States]:
+        if self.failure:
+            raise ModelError(self._model.name, self.failure, "Restart the server")
+        asked = _Reading(prompts, tuple(layers), trained)
+        self._inbox.put(asked)
+        found = asked.answer.get()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _run(self) -> None:
+        try:
+            while self._take():
+                for lane in self._lanes.values():
+                    self._advance(lane)
+        except Exception as error:
+            # Nothing is retried on a model that broke: whoever waits is told, and the server is not ready any more.
+            self.failure = f"decoding failed ({type(error).__name__})"
+        self._abandon()
+
+    def _take(self) -> bool:
+        """Takes in what came, and reads hidden states together; waits where nothing runs. False at the end."""
+        readings: list[_Reading] = []
+        goes_on = True
+        while goes_on:
+            try:
+                came = self._inbox.get(block=not self.held and not readings)
+            except queue.Empty:
+                break
+            if came is None:
+                goes_on = False
+            elif isinstance(came, _Reading):
+                readings.append(came)
+            else:
+                self._lanes[came.lane].waiting.append(came)
+        groups: dict[tuple[tuple[int, ...], bool], list[_Reading]] = {}
+        for one in readings:
+            groups.setdefault((one.layers, one.trained), []).append(one)
+        for (layers, trained), group in groups.items():
+            self._answer_readings(layers, trained, group)
+        return goes_on
+
+    def _answer_readings(self, layers: tuple[int, ...], trained: bool, group: Sequence[_Reading]) -> None:
+        try:
+            together = states_of(self._model, [ids for one in group for ids in one.prompts], layers, trained)
+        except Exception as error:
+            for one in group:
+                one.answer.put(error)
+            return
+        ends = np.cumsum([len(one.prompts) for one in group])[:-1]
+        parts = {layer: np.split(found, ends) for layer, found in together.items()}
+        for place, one in enumerate(group):
+            one.answer.put({layer: parts[layer][place] for layer in layers})
+
+    def _advance(self, lane: _Lane) -> None:
+        """One token for each row of a lane, those included that wait and find room."""
+        for job in [job for job in lane.running.values() if job.work.cancelled]:
+            lane.batch.leave(job.row)
+            del lane.running[id(job.row)]
+            job.tell(None)
+        joining: list[_Job] = []
+        while lane.waiting and lane.batch.has_room(lane.waiting[0].row, [job.row for job in joining]):
+            job = lane.waiting.popleft()
+            if job.work.cancelled:
+                job.tell(None)
+            else:
+                joining.append(job)
+        lane.running |= {id(job.row): job for job in joining}
+        lane.batch.join([job.row for job in joining])
+        if not lane.batch.rows:
+            return
+        lane.batch.step()
+        for key, job in list(lane.running.items()):
+            if job.row.done:
+                del lane.running[key]
+            job.tell(job.row)
+
+    def _abandon(self) -> None:
+        """Tells everybody who still waits that nothing comes any more."""
+        self.failure = self.failure or "the server is closing"
+        jobs = [job for lane in self._lanes.values() for job in (*lane.waiting, *lane.running.values())]
+        while not self._inbox.empty():
+            came = self._inbox.get()
+            if isinstance(came, _Reading):
+                came.answer.put(ModelError(self._model.name, self.failure, "Restart the server"))
+            elif came is not None:
+                jobs.append(came)
+        for job in jobs:
+            job.tell(None)
+
+
+class _Thinker(Decoder):
+    """Stands where a model decodes its thoughts, and hands them to the loop."""
+
+    def __init__(self, model: LocalModel, loop: Loop) -> None:
+        self._loop = loop
+
+    def stream(
+        self, rows: Iterator[Row], verdict: VerdictTokens | None = None, threshold: float = 0.0
+    ) -> Iterator[Row]:
+        asked = list(rows)
+        for row in asked:
+            row.threshold = threshold
+        return self._loop.stream(asked, "thinker")

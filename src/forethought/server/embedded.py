@@ -1,0 +1,186 @@
+"""The engine with the weights in this process: defences as they are, decoding in one batch for all."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+from forethought.chat import encode_prompt, end_tokens
+from forethought.errors import InputError, ModelError
+from forethought.model import Model
+from forethought.models.conversation import Conversation, Failed
+from forethought.models.decode import Row, draws_for
+from forethought.models.local import LocalModel
+from forethought.reasoning import markers
+from forethought.server.batching import Loop, Work
+from forethought.server.records import Asked, Finish, Options, Piece, Verdict
+from forethought.server.settings import Settings
+from forethought.server.shaping import Grammars, shape_of
+from forethought.server.text import Characters, Until, special_tokens
+from forethought.server.verdicts import policy_line, strictest, verdict_of
+
+T = TypeVar("T")
+
+
+def decides_first(model: Model) -> bool:
+    """Whether a model's defence decides before there is an answer, so that answers can be streamed."""
+    if model.local is None or model.respondent is model.local:
+        return model.local is not None
+    reads_words = not model.local.thinks and "unforged" in model.defence
+    return getattr(model.respondent, "decides_first", False) and not reads_words
+
+
+class ModelEngine:
+    """A model behind its defence.
+
+    Where the defence decides first and the weights are here, answers are streamed. Where it reads answers before it
+    decides, or a server holds the model, the whole answer is there with the verdict; one request is then asked at a
+    time where the weights are here.
+    """
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        """Takes the model over: it answers nobody else any more."""
+        self._model, self._settings = model, settings
+        self.name, self.policy = settings.name or (model.local or model).name, model.policy
+        thinking = model.settings
+        self.markers = markers(thinking.format if thinking is not None else "think")
+        self.special = special_tokens(model.local.tokenizer) if model.local is not None else ()
+        # A thread a request: each waits for its rows nearly all the time.
+        self._threads = ThreadPoolExecutor(settings.max_waiting, thread_name_prefix="request")
+        self._local = model.local if decides_first(model) else None
+        self._alone: AbstractContextManager[Any] = nullcontext() if model.local is None else threading.Lock()
+        if self._local is not None:
+            self._ends = end_tokens(self._local.tokenizer)
+            self._grammars = Grammars(self._local.tokenizer, self._ends)
+            self._loop = Loop(self._local)
+
+    async def think(self, asked: Asked) -> Verdict:
+        """As `Engine.think`. The base model has no verdict."""
+        if asked.base:
+            return Verdict(decision=None, policy=policy_line(self.policy))
+        if self._local is None:
+            return await asyncio.to_thread(self._answered, asked)
+        return await self._in_thread(lambda: self._decide(asked))
+
+    def _answered(self, asked: Asked) -> Verdict:
+        """The verdict with the answer."""
+        if asked.prefill or asked.answered:
+            raise InputError("The request", f"brings what can't be used behind '{self._model.defence}'", "Ask plainly")
+        with self._alone:
+            most = self._settings.max_answer_tokens
+            (reply,) = self._model.respondent.reply([Conversation(messages=asked.messages)], most)
+        if isinstance(reply, Failed):
+            raise InputError("The conversation", reply.cause, "Change or shorten it")
+        found = verdict_of(reply, self._model, self._settings.fail_closed)
+        return found.model_copy(update={"answer": reply.answer, "answer_tokens": reply.answer_tokens})
+
+    def _decide(self, asked: Asked) -> Verdict:
+        conversations = [Conversation(messages=messages) for messages in asked.judged]
+        verdicts = []
+        for reply in self._model.respondent.reply(conversations, self._settings.refusal_tokens):
+            if isinstance(reply, Failed):
+                raise InputError("The conversation", reply.cause, "Change or shorten it")
+            verdicts.append(verdict_of(reply, self._model, self._settings.fail_closed))
+        return strictest(verdicts)
+
+    async def answer(self, asked: Asked, verdict: Verdict, options: Options) -> AsyncIterator[Piece]:
+        """As `Engine.answer`. Nothing is decoded for whom leaves."""
+        if self._local is None:
+            until = Until(options.stop)
+            text = until.add(verdict.answer)
+            yield Piece(text=text + until.end(), tokens=verdict.answer_tokens, finish="stop")
+            return
+        row = self._row(asked, verdict, options)
+        work, running = Work(), asyncio.get_running_loop()
+        made: asyncio.Queue[tuple[int, bool] | None] = asyncio.Queue()
+
+        def tell(row: Row | None) -> None:
+            said = None if row is None else (row.made[-1], row.done)
+            running.call_soon_threadsafe(made.put_nowait, said)
+
+        characters, until = Characters(self._text), Until(options.stop)
+        self._loop.put(row, "thinker" if verdict.by_thinker else "answerer", work, tell)
+        try:
+            for n in range(1, row.max_new + 1):
+                came = await made.get()
+                if came is None:
+                    raise ModelError(self.name, self._loop.failure or "the answer was dropped", "Ask again")
+                token, done = came
+                text = until.add(characters.add([token]))
+                if done and not until.reached:
+                    text += until.add(characters.end())
+                    text += until.end()
+                finish: Finish | None = "stop" if until.reached or token in self._ends else "length" if done else None
+                if text or finish:
+                    yield Piece(text=text, tokens=n, finish=finish)
+                if finish:
+                    return
+        finally:
+            work.cancelled = True
+
+    def _row(self, asked: Asked, verdict: Verdict, options: Options) -> Row:
+        """The answer as a row to decode. Raises InputError where the context does not hold it."""
+        local = self._local
+        assert local is not None
+        plain = encode_prompt(local.tokenizer, asked.messages)
+        prompt = list(verdict.after) or plain
+        if asked.answered:
+            if prompt[: len(plain)] != plain:
+                raise InputError("tools", f"can't be used behind the defence '{self._model.defence}'", "Leave them out")
+            prompt = encode_prompt(local.tokenizer, asked.answered) + prompt[len(plain) :]
+        prompt += local.ids(asked.prefill) if asked.prefill else []
+        room = local.context_tokens - len(prompt)
+        if room < 1:
+            raise InputError("The conversation", f"is longer than the model's context of {local.context_tokens} tokens",
+                             "Shorten it")  # fmt: skip
+        row = Row(0, prompt, min(options.max_tokens, room))
+        row.draws = draws_for(options.temperature, options.seed, prompt)
+        row.shape = shape_of(options, row, self._grammars, local.model.config.get_text_config().vocab_size)
+        return row
+
+    async def rule_shares(self, asked: Asked) -> dict[str, float]:
+        """As `Engine.rule_shares`, by the probe of the defence where there is one."""
+        probe = _probe_of(self._model.respondent)
+        if self._local is None or probe is None or not probe.settings.rules:
+            return {}
+        row = (await self._in_thread(lambda: probe.log_odds(self._local, [asked.messages])))[0]
+        of_rules = [float(one) for one in row[1:]]
+        if probe.settings.each_rule_alone:
+            of_rules = [-math.log1p(math.exp(-one)) for one in of_rules]
+        return {rule: math.exp(one) for rule, one in zip(probe.settings.rules, of_rules, strict=True)}
+
+    async def ready(self) -> str:
+        """As `Engine.ready`."""
+        return "" if self._local is None else self._loop.failure
+
+    async def close(self) -> None:
+        """As `Engine.close`."""
+        if self._local is not None:
+            await asyncio.to_thread(self._loop.close)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, do: Callable[[], T]) -> T:
+        """Runs something in a thread; if whoever waits for it leaves, its rows are dropped."""
+        work = Work()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._loop.working(work, do))
+        finally:
+            work.cancelled = True
+
+    def _text(self, ids: list[int]) -> str:
+        assert self._local is not None
+        return str(self._local.tokenizer.decode(ids, skip_special_tokens=True))
+
+
+def _probe_of(respondent: Any) -> Any:
+    """The probe of the outermost defence with one."""
+    while respondent is not None and not isinstance(respondent, LocalModel):
+        if (probe := getattr(respondent, "probe", None)) is not None:
+            return probe
+        respondent = getattr(respondent, "inner", None)
+    return None

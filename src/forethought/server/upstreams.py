@@ -1,0 +1,121 @@
+"""Several servers of one model: which are healthy, which one a conversation stays with, and what is asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import httpx
+
+from forethought.errors import InputError, ModelError
+
+_CHECK_EVERY_S = 2.0
+_ATTEMPTS = 3
+_WAIT_S = 0.5
+"""Before a call is made again, the first time; then twice as long."""
+_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+
+
+class Upstreams:
+    """Asks the servers. A call that fails before anything came of it is made again, at another one where there is."""
+
+    def __init__(self, urls: Sequence[str], timeout_s: float) -> None:
+        self._urls = [url.rstrip("/").removesuffix("/v1") for url in urls]
+        self._healthy = set(self._urls)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
+        self._client = httpx.AsyncClient(timeout=httpx.Timeout(timeout_s, connect=5), limits=limits)
+        self._watch: asyncio.Task[None] | None = None
+
+    def _for(self, key: str, tried: Sequence[str]) -> str:
+        """The server of a conversation: the first of the healthy ones in an order of its own."""
+
+        def place(url: str) -> tuple[bool, bool, bytes]:
+            return url in tried, url not in self._healthy, hashlib.sha256(f"{key}\\0{url}".encode()).digest()
+
+        if self._watch is None:
+            self._watch = asyncio.ensure_future(self._watched())
+        return min(self._urls, key=place)
+
+    async def ask(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A completion. Raises ModelError where no server gives one, InputError where it is the request's fault."""
+        tried: list[str] = []
+        for attempt in range(_ATTEMPTS):
+            url = self._for(key, tried)
+            try:
+                said = await self._client.post(f"{url}/v1/completions", json=body)
+                if said.status_code == 200:
+                    found: dict[str, Any] = said.json()
+                    return found
+                _check(said.status_code, said.text)
+            except (httpx.HTTPError, ValueError):
+                self._healthy.discard(url)
+            tried.append(url)
+            await asyncio.sleep(_WAIT_S * 2**attempt)
+        raise ModelError("upstream", "no server answers", "Ask again")
+
+    async def stream(self, key: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """A completion's chunks. Raises ModelError where it breaks off: what was passed on is not said twice."""
+        tried: list[str] = []
+        for attempt in range(_ATTEMPTS):
+            url, begun, ended = self._for(key, tried), False, False
+            try:
+                async with self._client.stream("POST", f"{url}/v1/completions", json=body) as said:
+                    if said.status_code != 200:
+                        _check(said.status_code, (await said.aread()).decode("utf-8", "replace"))
+                        raise httpx.RemoteProtocolError("not now")
+                    async for line in said.aiter_lines():
+                        if line == "data: [DONE]":
+                            ended = True
+                        elif line.startswith("data: "):
+                            chunk = json.loads(line[6:])
+                            if "error" in chunk:
+                                raise httpx.RemoteProtocolError("failed")
+                            begun = True
+                            yield chunk
+                if ended:
+                    return
+                raise httpx.RemoteProtocolError("cut off")
+            except (httpx.HTTPError, ValueError):
+                self._healthy.discard(url)
+                if begun:
+                    raise ModelError("upstream", "the answer broke off", "Ask again") from None
+            tried.append(url)
+            await asyncio.sleep(_WAIT_S * 2**attempt)
+        raise ModelError("upstream", "no server answers", "Ask again")
+
+    async def check(self) -> bool:
+        """Whether one of them is healthy, after asking all."""
+        await asyncio.gather(*[self._look(url) for url in self._urls])
+        return bool(self._healthy)
+
+    async def close(self) -> None:
+        """Ends it."""
+        if self._watch is not None:
+            self._watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watch
+        await self._client.aclose()
+
+    async def _watched(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_EVERY_S)
+            await self.check()
+
+    async def _look(self, url: str) -> None:
+        try:
+            said = await self._client.get(f"{url}/health", timeout=_CHECK_EVERY_S)
+            healthy = said.status_code in (200, 404)  # not all have such a path
+        except httpx.HTTPError:
+            healthy = False
+        (self._healthy.add if healthy else self._healthy.discard)(url)
+
+
+def _check(status: int, text: str) -> None:
+    """Raises InputError for what asking again doesn't mend."""
+    if status not in _AGAIN:
+        rule = "is longer than the model's context" if "context" in text else f"is not taken by the upstream ({status})"
+        raise InputError("The request", rule, "Change it, or check the upstream's model names")

@@ -1,0 +1,74 @@
+"""A server that speaks the part of vLLM's API that the gateway uses, with the weights of a local model behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import torch
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from forethought.models.local import LocalModel
+
+
+class MockVllm:
+    """Greedy, without a cache. `fails` calls are answered with 503 first; `breaks_off` ends streams in the middle."""
+
+    def __init__(self, model: LocalModel) -> None:
+        self.model, self.fails, self.breaks_off = model, 0, False
+        self.calls: list[dict[str, Any]] = []
+        self.app = FastAPI()
+        self.app.add_api_route("/v1/completions", self.completions, methods=["POST"], response_model=None)
+        self.app.add_api_route("/health", self.health)
+
+    async def health(self) -> dict[str, str]:
+        return {}
+
+    async def completions(self, request: Request) -> Response:
+        body = await request.json()
+        self.calls.append(body)
+        if self.fails:
+            self.fails -= 1
+            return JSONResponse({"error": "busy"}, 503)
+        if len(body["prompt"]) + body["max_tokens"] > self.model.context_tokens:
+            return JSONResponse({"error": "longer than the context"}, 400)
+        made, told, finish = self._decode(body)
+        text = self.model.tokenizer.decode(made, skip_special_tokens=True)
+        if body.get("stream"):
+            return StreamingResponse(self._stream(made, finish), media_type="text/event-stream")
+        logprobs = {"tokens": [f"token_id:{one}" for one in made], "top_logprobs": told}
+        choice = {"text": text, "finish_reason": finish, "token_ids": made, "logprobs": logprobs}
+        return JSONResponse({"choices": [choice]})
+
+    @torch.inference_mode()
+    def _decode(self, body: dict[str, Any]) -> tuple[list[int], list[dict[str, float]], str]:
+        weights = self.model.model if body["model"] == "scot" else self.model.base_weights
+        made: list[int] = []
+        told: list[dict[str, float]] = []
+        ends = self.model.answerer._end_ids
+        while len(made) < body["max_tokens"]:
+            logits = weights(input_ids=torch.tensor([body["prompt"] + made])).logits[0, -1].float()
+            shares = logits.log_softmax(-1)
+            made.append(int(logits.argmax()))
+            told.append({f"token_id:{one}": float(shares[one]) for one in body.get("logprob_token_ids", ())})
+            text = self.model.tokenizer.decode(made)
+            if made[-1] in ends or any(stop in text for stop in body.get("stop", ())):
+                return made, told, "stop"
+        return made, told, "length"
+
+    async def _stream(self, made: list[int], finish: str) -> AsyncIterator[str]:
+        said = ""
+        for n in range(1, len(made) + 1):
+            text = self.model.tokenizer.decode(made[:n], skip_special_tokens=True)
+            if text.endswith("\ufffd") and n < len(made):
+                continue
+            last = n == len(made)
+            chunk = {"choices": [{"text": text[len(said) :], "finish_reason": finish if last else None}]}
+            said = text
+            yield f"data: {json.dumps(chunk)}\n\n"
+            if self.breaks_off:
+                return
+        yield f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': len(made)}})}\n\n"
+        yield "data: [DONE]\n\n"
