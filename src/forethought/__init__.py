@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from forethought.research.inside.report import inside
     from forethought.research.plan import plan_recipe
     from forethought.research.sweep import run_sweep
+    from forethought.server.serve import serve
 
 _WHERE = {
     "load": "model",
@@ -73,6 +74,7 @@ _WHERE = {
     "inside": "research.inside.report",
     "load_sweep": "research.config",
     "run_sweep": "research.sweep",
+    "serve": "server.serve",
     "Policy": "policy",
     "load_policy": "policy",
     "Progress": "progress",
@@ -89,7 +91,7 @@ __all__ = [
     "ModelError", "Policy", "Progress", "Reply", "StageError", "all_attacks", "attack", "build", "calibrate",
     "capability", "compare", "evaluate_judge", "export_build", "get_judge", "inside", "inspect_build", "judge", "load",
     "load_policy", "load_sweep", "mine_false_refusals", "over_refusal", "plan_recipe", "probe_judge", "read_requests",
-    "rejudge", "run", "run_sweep", "train", "train_judge",
+    "rejudge", "run", "run_sweep", "serve", "train", "train_judge",
 ]  # fmt: skip
 
 

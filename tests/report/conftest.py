@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 import pytest
 
 from tests.report.examples import PAGES
-
-_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
 @pytest.fixture(scope="session")
@@ -26,26 +23,14 @@ def open_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: write(tmp_path_factory.mktemp(name), True).read_text("utf-8") for name, write in PAGES.items()}
 
 
-@pytest.fixture(scope="session")
-def _chromium() -> Iterator[Any]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("needs Debian's chromium: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=_ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def empty_page(_chromium: Any) -> Iterator[Callable[[str, int], Any]]:
+def empty_page(chromium: Any) -> Iterator[Callable[[str, int], Any]]:
     """Gives a page of a colour scheme and a width in pixels, without JavaScript."""
     opened: list[Any] = []
 
     def give(scheme: str, width: int) -> Any:
         size = {"width": width, "height": 800}
-        opened.append(_chromium.new_page(viewport=size, color_scheme=scheme, java_script_enabled=False))
+        opened.append(chromium.new_page(viewport=size, color_scheme=scheme, java_script_enabled=False))
         return opened[-1]
 
     yield give

@@ -1,0 +1,136 @@
+"""The configuration file of a server: one record, every field with its unit and default.
+
+`docs/operating.md` shows one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from forethought.errors import ConfigError
+from forethought.records import Record
+from forethought.server.keys import Key, load_keys
+from forethought.server.records import Caller, Permission
+from forethought.server.settings import Settings
+from forethought.yamlfile import parse_yaml, read_text, validated
+
+_PAGE = "docs/operating.md"
+
+
+class AuditSettings(Record):
+    """The audit log."""
+
+    file: Path
+    rotate_mib: int = Field(default=64, ge=1)
+    """Size from which the file is moved aside, in MiB."""
+    texts: bool = True
+    """Keeps the first words of what was asked beside its hash; false: the hash alone."""
+    on_failure: Literal["refuse", "count"] = "refuse"
+    """When a line can't be kept: `refuse` gives no answer (503), `count` answers and counts the failure."""
+
+
+class ServeConfig(Record):
+    """What a server is told."""
+
+    model: str = ""
+    """As everywhere: a run folder, an adapter, a hub name."""
+    defence: str | None = None
+    """What stands around it, as everywhere; None is a run's own best defence."""
+    upstreams: tuple[str, ...] = ()
+    """Addresses of vLLM servers that hold base and adapter of the model; without any it is loaded here."""
+    upstream_base: str = "base"
+    upstream_adapter: str = "scot"
+    """What the two are called there."""
+    host: str = "127.0.0.1"
+    """Address to listen at."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0 takes a free one."""
+    keys: Path | None = None
+    """File of keys; without one, everybody may ask, and the address has to be this machine's own."""
+    anyone: tuple[Permission, ...] = ()
+    """What callers without a key may do beside those with one."""
+    anyone_limits: str = ""
+    """How often callers without a key may ask, all of them together, such as `60/minute`."""
+    page: bool = True
+    """Whether the page stands at `/`."""
+    answers: Settings = Settings()
+    """How requests are taken and answered."""
+    header_s: float = Field(default=10.0, gt=0)
+    """Within which a connection has to send the head of a request, in seconds."""
+    header_bytes: int = Field(default=16 << 10, ge=1024)
+    """Largest head of a request."""
+    audit: AuditSettings | None = None
+    traces: str = ""
+    """Address of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318; empty sends none."""
+
+    @field_validator("traces")
+    @classmethod
+    def _is_address(cls, traces: str) -> str:
+        if traces and not traces.startswith(("http://", "https://")):
+            raise ValueError(f"'{traces}' is no address that begins with http:// or https://")
+        return traces
+
+    @field_validator("anyone_limits")
+    @classmethod
+    def _limits_are_read(cls, limits: str) -> str:
+        return Key(name="open", sha256="0" * 64, limits=limits).limits
+
+    @property
+    def without_key(self) -> frozenset[Permission]:
+        """What a caller without a key may do: everything at a server that asks for none, on its own machine."""
+        return Caller().may if self.keys is None and not self.anyone else frozenset(self.anyone)
+
+
+def check(path: Path | None, given: Mapping[str, object] | None = None) -> tuple[ServeConfig, tuple[Key, ...]]:
+    """The configuration of a file and its keys, after everything that it names was looked at.
+
+    Paths in the file count from its folder. `given` stands in place of what the file says. Raises ConfigError for the
+    first that is wrong.
+    """
+    config = _from_file(path) if path is not None else ServeConfig()
+    stated = config.model_dump(mode="json", exclude_unset=True)
+    config = validated({**stated, **(given or {})}, "serve", ServeConfig, _PAGE)
+    if not config.model:
+        raise ConfigError("model", "is not named", "Write forethought serve MODEL, or `model:` in the configuration")
+    if config.model.startswith(("/", ".")) and not Path(config.model).exists():
+        raise ConfigError(config.model, "there is no such model", "Give the path of a run folder or of a model")
+    if config.keys is None and not config.anyone and not _is_own_machine(config.host):
+        raise ConfigError(
+            f"host {config.host}", "can be reached by others, and no keys are asked for", "Name a key file"
+        )
+    keys = load_keys(config.keys) if config.keys else ()
+    if config.keys and config.keys.stat().st_mode & 0o077:
+        raise ConfigError(config.keys, "can be read by others on this machine", f"chmod 600 {config.keys}")
+    if config.audit is not None and not _can_write(config.audit.file.parent):
+        raise ConfigError(config.audit.file, "stands in a folder that can't be written", "Name another one")
+    return config, keys
+
+
+def _from_file(path: Path) -> ServeConfig:
+    text = read_text(path, "configuration", f"See {_PAGE} for one")
+    read = parse_yaml(text, str(path), "configuration", ServeConfig, "the key model", _PAGE)
+    below: dict[str, object] = {"keys": path.parent / read.keys} if read.keys else {}
+    if read.audit is not None:
+        below["audit"] = read.audit.model_copy(update={"file": path.parent / read.audit.file})
+    return read.model_copy(update=below)
+
+
+def _can_write(folder: Path) -> bool:
+    while not folder.exists():
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
+def _is_own_machine(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

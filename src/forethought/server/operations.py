@@ -1,0 +1,140 @@
+"""A server with its operations, put together from its configuration: who may ask, what is counted, logged and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request, Response
+from pydantic import JsonValue
+
+from forethought.server.app import create_app
+from forethought.server.audit import AuditError, AuditLog
+from forethought.server.config import ServeConfig
+from forethought.server.engine import Engine
+from forethought.server.errors import ApiError
+from forethought.server.gate import Gate
+from forethought.server.hooks import Hooks
+from forethought.server.keys import Key, Keys
+from forethought.server.listen import make_server
+from forethought.server.log import make_log
+from forethought.server.metrics import CONTENT_TYPE, ServerMetrics
+from forethought.server.page import page_router
+from forethought.server.records import Caller, Event
+from forethought.server.traces import Traces
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+_ENDS = frozenset({"done", "failed", "cancelled", "turned_away"})
+
+
+class Operations:
+    """What stands around the endpoints of one server."""
+
+    def __init__(
+        self, config: ServeConfig, keys: Sequence[Key], engine: Engine, log: FilteringBoundLogger | None = None
+    ) -> None:
+        """Raises ConfigError, StageError and AuditError for what is configured and can't be had. `log` None is one on
+        standard error."""
+        self.config = config
+        self.log = log or make_log()
+        self.metrics = ServerMetrics()
+        self.keys = Keys(tuple(keys), config.without_key, config.anyone_limits)
+        self.traces = Traces(config.traces)
+        audit = config.audit
+        self.audit = AuditLog(audit.file, audit.rotate_mib << 20) if audit is not None else None
+        self._engine = engine
+        self._undecided: set[str] = set()
+
+    @property
+    def hooks(self) -> Hooks:
+        """For `create_app`. The audit log comes first: what it can't keep is not answered."""
+        observers = [*([self._keep] if self.audit is not None else []), self._count, self._say, self.traces.note]
+        routers = [self._routes(), *([page_router(self._engine.policy, self.admit)] if self.config.page else [])]
+        closed = [self.traces.close, *([self.audit.close] if self.audit is not None else [])]
+        return Hooks(self.admit, observers, routers, closed)
+
+    async def admit(self, request: Request) -> Caller:
+        """Who asks; those who may not are counted and logged. Raises ApiError."""
+        try:
+            return await self.keys.admit(request)
+        except ApiError as error:
+            self.metrics.turned_away.labels(str(error.status)).inc()
+            self.log.info("not_admitted", status=error.status, cause=error.code)
+            raise
+
+    def run(self) -> None:
+        """Serves until it is told to stop, and then answers what it has begun."""
+        app = create_app(self._engine, self.config.answers, self.hooks)
+
+        def stop() -> None:
+            app.state.server.draining = True
+            self.log.info("stopping")
+
+        make_server(Gate(app, self.traces), self.config, self.log, stop).run()
+
+    def _routes(self) -> APIRouter:
+        router = APIRouter()
+
+        @router.get("/metrics", tags=["operations"], response_class=Response)
+        async def metrics(request: Request) -> Response:
+            """Figures for Prometheus; needs the permission `metrics`."""
+            await self.admit(request)
+            return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+        return router
+
+    def _keep(self, event: Event) -> None:
+        """Decisions go to the audit log. Raises ApiError where that fails and is configured to refuse."""
+        if event.kind != "decided" or self.audit is None or self.config.audit is None:
+            return
+        verdict = event.verdict
+        values: dict[str, JsonValue] = {"request": event.request, "caller": event.caller, "path": event.path}
+        values |= {"asked": event.asked, "base": event.base}
+        if self.config.audit.texts:
+            values["opening"] = event.opening
+        if verdict is not None:
+            values |= {"verdict": verdict.decision, "rules": [rule.id for rule in verdict.rules]}
+            values |= {"probability": verdict.probability, "threshold": verdict.threshold}
+            values |= {"cause": verdict.cause, "policy": verdict.policy}
+        try:
+            self.audit.add("decision", **values)
+        except AuditError:
+            self.metrics.failures.labels("audit").inc()
+            if self.config.audit.on_failure == "refuse":
+                raise ApiError(503, "The audit log can't be kept", "audit_unavailable", retry_after_s=30) from None
+
+    def _count(self, event: Event) -> None:
+        metrics, verdict = self.metrics, event.verdict
+        if event.kind == "started":
+            self._undecided.add(event.request)
+            metrics.running.inc()
+        elif event.kind == "decided" and verdict is not None:
+            metrics.decided(verdict.decision, [rule.id for rule in verdict.rules], event.seconds)
+        elif event.kind == "first_token":
+            metrics.to_first_token.observe(event.seconds)
+        elif event.kind == "turned_away":
+            metrics.turned_away.labels(str(event.status)).inc()
+        if event.kind in _ENDS:
+            metrics.requests.labels(event.path, str(event.status)).inc()
+        if event.kind in _ENDS - {"turned_away"}:
+            metrics.running.dec()
+            metrics.duration.labels(event.path).observe(event.seconds)
+            metrics.counted(event.prompt_tokens, event.thought_tokens, event.answer_tokens)
+        if event.kind == "failed":
+            metrics.failures.labels(str(event.status)).inc()
+        if event.kind != "started":
+            self._undecided.discard(event.request)
+        metrics.waiting.set(len(self._undecided))
+
+    def _say(self, event: Event) -> None:
+        if event.kind not in _ENDS:
+            return
+        verdict = event.verdict
+        self.log.info(
+            event.kind, request_id=event.request, caller=event.caller, path=event.path, status=event.status,
+            duration_ms=round(1000 * event.seconds, 1), verdict=verdict.decision if verdict else None,
+            rules=[rule.id for rule in verdict.rules] if verdict else [], cause=event.cause,
+            prompt_tokens=event.prompt_tokens, thought_tokens=event.thought_tokens, answer_tokens=event.answer_tokens,
+        )  # fmt: skip
