@@ -289,17 +289,23 @@ def conversation_key(conversation: Conversation) -> str:
     return hashlib.sha256(conversation.model_dump_json().encode("utf-8", "replace")).hexdigest()[:16]
 
 
+_SHORT = 200
+"""Characters of a request whose words are taken for its subject."""
+
+
 def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation, intent: str = "") -> str:
     """The refusal of a defence that knows a rule and writes no thought: it names the rule and repeats nothing of the
     request, since a suffix has no place in an answer. Without a rule it is the plain one.
 
-    `intent` is what is really asked, where a thought states it: it chooses the subject, as the request does else.
+    `intent` is what is really asked, where a thought states it: it chooses the subject, as a short request does else.
+    A long one may hold much else.
     """
     if not rule_id:
         return REFUSAL
     user = last_user(conversation)
-    about = intent or (user.content if user is not None else "")
-    code = stated(about)[1]
+    said = user.content if user is not None else ""
+    about = intent or (said if len(said) <= _SHORT else "")
+    code = stated(intent or said)[1]
     finding = Finding(rule=rule_id, violated=True, reason=language(code).rule(policy.rule(rule_id)).reason)
     reasoning = SafetyReasoning(intent=about, findings=(finding,), verdict="refuse", language=code)
     return refusal_for(reasoning, policy, int(conversation_key(conversation), 16))
