@@ -289,7 +289,7 @@ def conversation_key(conversation: Conversation) -> str:
     return hashlib.sha256(conversation.model_dump_json().encode("utf-8", "replace")).hexdigest()[:16]
 
 
-_SHORT = 200
+_SHORT = 120
 """Characters of a request whose words are taken for its subject."""
 
 
