@@ -6,6 +6,9 @@ Usage: python benchmarks/first_hour.py PART [FILE] [--out results/first_hour.jso
 disguised requests, half over the other languages; all rules alike. The reader writes into the column `wrong` what is
 wrong with each (`grammar`, `subject`, `rule`, `alternative`, `echo`, `tone`), or leaves it empty. `refusals FILE`
 counts them. The file holds requests and stays where it is.
+
+`languages FOLDER` builds a set from those made up in `first_hour_languages.yaml` and from the files of xsafety in
+FOLDER, a language at a time, and counts the rows whose request, thought and refusal are not all in that language.
 """
 
 from __future__ import annotations
@@ -14,21 +17,28 @@ import argparse
 import csv
 import json
 import random
+import re
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+import yaml
 
 from forethought.data.evolve import load_operators
 from forethought.data.shipped import shipped_requests
 from forethought.data.teach import refusal_for, teach
 from forethought.defences.base import rule_refusal
-from forethought.language import languages
+from forethought.errors import StageError
+from forethought.language import language_of, languages
 from forethought.manifest import file_hash
 from forethought.metrics import Figure, share
 from forethought.models.conversation import Conversation
+from forethought.pipeline import BuildSettings
+from forethought.pipeline.build import build
 from forethought.policy import default_policy
-from forethought.reasoning import Finding, SafetyReasoning
-from forethought.records import Request
+from forethought.reasoning import Finding, SafetyReasoning, render
+from forethought.records import Example, Request, read_jsonl
 from forethought.report.results import write_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +93,70 @@ def refusals(file: Path | None) -> list[Figure]:
     ]
 
 
-PARTS: dict[str, Callable[[Path | None], list[Figure]]] = {"refusals": refusals}
+MADE_UP = Path(__file__).with_name("first_hour_languages.yaml")
+_TAGS = re.compile(r"</?think>|\b(?:Intent|Verdict):|\b(?:refuse|comply)\.|\bR\d+\b")
+"""What machines read in a thought, in every language alike."""
+_XSAFETY = {"sp": "es"}
+"""Its own codes where they are not ISO 639's."""
+
+
+def languages_part(folder: Path | None) -> list[Figure]:
+    """Rows that were built in each language, those of them in another or in two, and what was left out for what."""
+    if folder is None:
+        raise SystemExit("languages: give the folder of xsafety's files")
+    made = yaml.safe_load(MADE_UP.read_text(encoding="utf-8"))
+    rows, wrong, told, left = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    asked: Counter[str] = Counter()
+    for code in made:
+        with tempfile.TemporaryDirectory() as place:
+            files = [file for file in sorted(folder.glob("*.csv")) if _code(file) == code]
+            harmful = [*made[code]["harmful"], *(text for file in files for text in _lines(file))]
+            harmless = made[code]["harmless"] or made["en"]["harmless"]
+            for name, texts in (("harmful", harmful), ("harmless", harmless)):
+                lines = (json.dumps({"prompt": text}, ensure_ascii=False) for text in texts)
+                (Path(place) / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+            sets = {name: str(Path(place) / f"{name}.jsonl") for name in ("harmful", "harmless")}
+            asked[code] = len(harmful)
+            try:
+                built = build(sets["harmful"], BuildSettings(harmless=(sets["harmless"],)), out=Path(place) / "out")
+            except StageError:
+                left[f"{code}: not built"] += 1
+                continue
+            for row in read_jsonl(built.examples, Example):
+                rows[code] += 1
+                told[code] += bool(row.request.harmful) and row.request.operator is None
+                wrong[code] += not all(language_of(part) == code for part in _parts(row))
+    served = [code for code in made if rows[code]]
+    figures = [
+        Figure(name="languages_served", value=len(served), unit="languages"),
+        Figure(name="languages_not_served_rows", value=sum(rows[c] for c in made if c not in languages()), unit="rows"),
+        Figure(name="language_rows", value=rows.total(), unit="rows"),
+        Figure(name="wrong_language_rows", value=wrong.total(), unit="rows"),
+    ]
+    for code in served:
+        figures.append(Figure(name=f"language_requests_{code}", value=asked[code], unit="requests"))
+        figures.append(Figure(name=f"language_requests_taught_{code}", value=told[code], unit="requests"))
+    return figures
+
+
+def _parts(row: Example) -> list[str]:
+    """What of a row is in some language: the request, the thought without what machines read, the refusal."""
+    thought = _TAGS.sub(" ", render(row.reasoning, default_policy()))
+    return [row.request.plain, thought, *([row.answer] if row.answer and row.request.harmful else [])]
+
+
+def _code(file: Path) -> str:
+    code = file.name.partition("_")[0]
+    return _XSAFETY.get(code, code)
+
+
+def _lines(file: Path) -> list[str]:
+    """The requests of a file of xsafety, one a line."""
+    with file.open(encoding="utf-8-sig", newline="") as opened:
+        return [row[0].strip() for row in csv.reader(opened) if row and row[0].strip()]
+
+
+PARTS: dict[str, Callable[[Path | None], list[Figure]]] = {"refusals": refusals, "languages": languages_part}
 
 
 def kept(out: Path) -> tuple[list[Figure], dict[str, str]]:
@@ -106,7 +179,9 @@ def main() -> None:
     figures = PARTS[args.part](args.file)
     others, inputs = kept(args.out)
     named = {figure.name for figure in figures}
-    if args.file is not None:
+    if args.part == "languages":
+        inputs |= {file.name: file_hash(file) for file in (MADE_UP, *sorted(args.file.glob("*.csv")))}
+    elif args.file is not None:
         inputs[args.part] = file_hash(args.file)
     write_results(args.out, [SEED], inputs, [*(one for one in others if one.name not in named), *figures])
 

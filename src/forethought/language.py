@@ -58,7 +58,8 @@ class RuleTexts(_Texts):
     subjects: tuple[Subject, ...] = ()
     """The first that fits a request counts."""
     words: tuple[str, ...] = ()
-    """Beginnings of words that requests which break it hold, in lower case: by them a request's rule is told."""
+    """Beginnings of words that requests which break it hold, in lower case: by them a request's rule is told. One that
+    begins with `*` may stand anywhere in a word."""
 
 
 class Asked(_Texts):
@@ -154,15 +155,18 @@ class Language(_Texts):
         Each beginning of a word counts once, however often it stands there.
         """
         said = " ".join(text.lower().split())
-        before = "" if self.inside else r"(?<!\w)"
         counts = {
-            rule.id: sum(re.search(before + re.escape(word), said) is not None for word in self.rule(rule).words)
+            rule.id: sum(self._begins(word).search(said) is not None for word in self.rule(rule).words)
             for rule in policy.rules
             if rule.id in among
         }
         most = max(counts.values(), default=0)
         found = tuple(name for name, count in counts.items() if count == most) if most else ()
         return found if len(found) <= 2 else ()
+
+    def _begins(self, word: str) -> re.Pattern[str]:
+        anywhere = self.inside or word.startswith("*")
+        return _compiled(("" if anywhere else r"(?<!\w)") + re.escape(word.removeprefix("*")))
 
     def refusal(self, rule: Rule, about: str, seed: str) -> str:
         """A refusal by the rule: it declines, names the rule and offers what can be done; wording varies by seed.
@@ -198,6 +202,11 @@ def _verb_phrase(alternative: str) -> str:
 
 def _holds(text: str, words: tuple[str, ...]) -> bool:
     return _pattern(words).search(text) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
 
 
 @cache
