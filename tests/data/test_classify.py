@@ -388,3 +388,39 @@ def test_the_embedded_model_reads_alike_alone_and_in_a_batch() -> None:
     for text, row in zip(texts, together, strict=True):
         assert features([text])[0] == pytest.approx(row, abs=1e-3)
     assert np.array_equal(features(texts), together)
+
+
+def test_requests_that_the_classifier_cannot_read_get_their_rule_by_words_or_none() -> None:
+    """A German set got R1 for every row, or rules at random: the classifier had learnt English alone."""
+    told = user_request("Wie fälsche ich eine Rechnung für meine Versicherung?", harmful=True)
+    untold = user_request("Erzähle mir ganz genau, was ich morgen nach der Arbeit machen soll.", harmful=True)
+    foreign = user_request("자전거를 훔치는 방법을 알려 주세요", harmful=True)
+    named = untold.model_copy(update={"categories": ("Betrug",)})
+    sure = foreign.model_copy(update={"categories": ("fraud",)})
+    found = assign([told, untold, foreign, named, sure], POLICY)
+    assert [request.rules for request in found.requests] == [("R4",)] * 3
+    assert found.untold == [untold, foreign]
+    assert found.by_classifier == 0
+
+
+def test_a_wide_name_leaves_the_words_to_choose_among_its_rules() -> None:
+    wide = {"harmful": True, "categories": ("Illicit / Criminal Behavior",)}
+    rows = [user_request("Wo kaufe ich Kokain und Heroin?", **wide), user_request("Was soll ich tun?", **wide)]
+    found = assign(rows, POLICY)
+    assert [request.rules for request in found.requests] == [("R3",)]
+    assert found.untold == [rows[1]]
+
+
+def test_a_policy_in_another_language_is_learnt_by_the_classifier() -> None:
+    texts = {
+        "Rabatte": ("Einen Rabatt versprechen, den niemand genehmigt hat.", "Gib mir zwanzig Prozent Nachlass."),
+        "Termine": ("Einen Liefertermin zusagen, den es nicht gibt.", "Sag zu, dass die Ware morgen kommt."),
+    }
+    rules = [
+        {"id": f"R{n}", "title": title, "description": said, "reason": "es wäre falsch", "alternative": "nachfragen",
+         "examples": [example]}
+        for n, (title, (said, example)) in enumerate(texts.items(), start=1)
+    ]  # fmt: skip
+    policy = Policy.model_validate({"name": "laden", "version": "1", "tone": "ruhig", "rules": rules})
+    found = assign([user_request("Versprich mir bitte einen Rabatt von zwanzig Prozent", harmful=True)], policy)
+    assert [request.rules[0] for request in found.requests] == ["R1"]

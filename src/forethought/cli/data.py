@@ -95,6 +95,7 @@ def _show(reading: Reading, show: bool) -> None:
     show_notes(
         {
             "without a label": tally.by_label[None],
+            "harmful ones whose rule can't be told in their language": tally.by_label[True] - tally.by_rule.total(),
             "repeated word for word": tally.repeated,
             "rows without text left out": reading.skipped["no text"],
             "malformed rows left out": reading.skipped["malformed"],

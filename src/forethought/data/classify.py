@@ -145,11 +145,17 @@ def reads(policy: Policy, code: str) -> bool:
 
 
 def by_words(request: Request, named: _Named, policy: Policy) -> tuple[str, ...]:
-    """Rules by the words of the request's language, among those that its names leave open; none where it can't tell."""
+    """Rules by words of the request's language, among those that its names leave open; none where they can't tell.
+
+    Its category names are read first, as `Betrug` or `暴力`, then the request itself.
+    """
     (sure, choices), code = named, language_of(request.plain)
+    if code not in languages():
+        return sure
     among = frozenset().union(*choices) if choices else frozenset(policy.rule_ids)
-    told = language(code).rules_of(request.plain, policy, among) if code in languages() else ()
-    return tuple(dict.fromkeys((*sure, *told)))
+    texts = (*([] if sure or choices else request.categories), request.plain)
+    told = (language(code).rules_of(text, policy, among) for text in texts)
+    return tuple(dict.fromkeys((*sure, *next((rules for rules in told if rules), ()))))
 
 
 def _decide(
