@@ -318,6 +318,16 @@ def environment(client: Client, folder: Path) -> None:
     made.touch()
 
 
+def version(client: Client, folder: Path) -> str:
+    """Of a client's first package, as it is in its environment."""
+    name = client.packages[0].partition("[")[0]
+    if client.of_npm:
+        file = folder / "node_modules" / name / "package.json"
+        return str(json.loads(file.read_text("utf-8"))["version"]) if file.is_file() else "absent"
+    script = f"from importlib.metadata import version; print(version({name!r}))"
+    return run([str(folder / "bin" / "python"), "-c", script], folder, {}).split()[0]
+
+
 def run_or_raise(command: list[str]) -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
@@ -356,7 +366,7 @@ def post(url: str, body: Mapping[str, Any], key: str) -> str:
         return str(error.read().decode())
 
 
-def kept(path: Path, figures: list[Figure], versions: Mapping[str, str]) -> None:
+def kept(path: Path, figures: list[Figure], told: Mapping[str, str]) -> None:
     """Puts figures into a results file, in place of those of the same names; the rest of it stays."""
     from forethought.manifest import this_command
     from forethought.report.results import write_results
@@ -366,7 +376,7 @@ def kept(path: Path, figures: list[Figure], versions: Mapping[str, str]) -> None
     others = [Figure.model_validate(row) for row in held.get("figures", ()) if row["name"] not in ours]
     commands = [one for one in held.get("command", "").split("; ") if one and "clients.py" not in one]
     missing = {name: why for name, why in held.get("missing", {}).items() if name not in ours}
-    inputs = {**held.get("inputs", {}), **versions}
+    inputs = {**held.get("inputs", {}), **told}
     command = "; ".join([*commands, this_command()])
     write_results(path, held.get("seeds", [0]), inputs, [*others, *figures], missing, command)
 
@@ -399,7 +409,8 @@ def main() -> None:
         Figure(name="clients_tried", value=len(found), unit="clients"),
         Figure(name="clients_working", value=works, n=len(found), unit="clients"),
     ]
-    kept(options.results, figures, {f"client {name}": wrong or "works" for name, wrong in sorted(found.items())})
+    told = {name: f"{version(CLIENTS[name], envs / name)}: {wrong or 'works'}" for name, wrong in sorted(found.items())}
+    kept(options.results, figures, told)
 
 
 if __name__ == "__main__":
