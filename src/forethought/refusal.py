@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from forethought.language import languages
+from forethought.language import language_of, languages
 
 Outcome = Literal["refused", "complied"]
 
@@ -64,6 +64,12 @@ def outcome_in(code: str, answer: str) -> tuple[Outcome | None, str]:
         return refusal_outcome(answer)
     found = re.search(words.refuses, answer.strip().replace("\u2019", "'")[:_WINDOW], re.IGNORECASE)
     return ("refused" if found else "complied"), ""
+
+
+def outcome_of(answer: str) -> tuple[Outcome | None, str]:
+    """As `refusal_outcome`, by the phrases of the language that the answer is in."""
+    outcome, cause = refusal_outcome(answer)
+    return (outcome, cause) if outcome != "complied" else outcome_in(language_of(answer), answer)
 
 
 def garbled(text: str) -> bool:

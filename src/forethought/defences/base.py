@@ -21,7 +21,7 @@ from forethought.models.conversation import Able, Conversation, Failed, OnReply,
 from forethought.policy import Policy, default_policy
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import Message, Record, Request
-from forethought.refusal import refusal_outcome
+from forethought.refusal import outcome_of
 from forethought.yamlfile import shipped_yaml
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation, inten
 
 def refuses(response: Response) -> bool | None:
     """Whether the answer refuses, by its phrases; None where it says nothing."""
-    outcome, _ = refusal_outcome(response.answer)
+    outcome, _ = outcome_of(response.answer)
     return None if outcome is None else outcome == "refused"
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from forethought.judges.base import EMPTY, Entry, Item, Measure, Verdict, data_text, judge_the_rest
-from forethought.refusal import refusal_outcome
+from forethought.refusal import outcome_of, refusal_outcome
 
 _LIST = re.compile(r"(?m)^\s*(?:\d+[.)]|[-*\u2022])\s+\S")
 _LECTURE = re.compile(
@@ -41,7 +41,7 @@ class Rules:
         return [self._one(item.answer) for item in items]
 
     def _one(self, answer: str) -> Verdict:
-        outcome, cause = refusal_outcome(answer)
+        outcome, cause = outcome_of(answer)
         if outcome is None:
             return Verdict(cause=cause, gibberish=cause != EMPTY)
         refused = outcome == "refused"

@@ -20,7 +20,7 @@ from forethought.judges.base import nothing_said
 from forethought.policy import Policy
 from forethought.reasoning import VERDICT_ANCHOR, Decision, Format, Parsed, SafetyReasoning, leak, markers, parse
 from forethought.records import Example, Record
-from forethought.refusal import refusal_outcome, words_of
+from forethought.refusal import outcome_of, words_of
 
 Gate = Literal[
     "unparsed", "wrong verdict", "answer against verdict", "malformed", "empty thought", "long thought", "leak",
@@ -98,7 +98,7 @@ def reward(turn: Turn, example: Example, policy: Policy, fmt: Format, weights: R
 
 
 def _answer_gate(answer: str, example: Example, weights: RewardWeights) -> Gate | None:
-    outcome, _ = refusal_outcome(answer)
+    outcome, _ = outcome_of(answer)
     if outcome is None or nothing_said(answer):
         return "undecidable answer"
     if (outcome == "refused") != (example.term == "refusal"):
