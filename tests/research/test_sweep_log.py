@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from forethought.attempts.records import Attempt, Judged
+from forethought.attempts.table import SCHEMA
 from forethought.report.figures import BASE
 from forethought.research.cell import Cell
 from forethought.research.figures import Split, as_logged, row_figures, understood
-from forethought.research.log import SCHEMA, Log, write_log
+from forethought.research.log import Log, write_log
 from forethought.research.setting import Setting
 from tests.judged import LONG_HARMFUL, comparison, judged_one, request_of
 

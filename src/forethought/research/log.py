@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,45 +19,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from forethought.attempts.plan import CAPABILITY, right_answers
-from forethought.attempts.records import Attempt, Judged
+from forethought.attempts.table import LOG, PLACE, SCHEMA, judged_of, read_table, row_of
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, key_of
-from forethought.models.conversation import Response
-from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import read_jsonl, write_jsonl
 from forethought.research.cell import Cell
 from forethought.research.config import PROMPT, Sweep, lenders, method_of, wrapper_label
 from forethought.research.figures import text_figures, understood
 from forethought.research.setting import Setting
 
-LOG, CELLS = "attempts.parquet", "cells.jsonl"
-SCHEMA = pa.schema(
-    [
-        ("defence", pa.dictionary(pa.int32(), pa.string())),
-        ("base", pa.dictionary(pa.int32(), pa.string())),
-        ("seed", pa.int32()),
-        ("budget", pa.int32()),
-        ("attack", pa.dictionary(pa.int32(), pa.string())),
-        ("cells", pa.list_(pa.string())),
-        ("attempt", pa.string()),
-        ("seed_request", pa.string()),  # the cluster of intervals: equal for all disguises of one request
-        ("harmful", pa.bool_()),
-        ("rules", pa.list_(pa.string())),
-        ("refused", pa.bool_()),  # null: unscored
-        ("right", pa.bool_()),  # of short questions alone
-        ("answer", pa.string()),  # likewise
-        ("unscored_cause", pa.string()),
-        ("decision", pa.string()),
-        ("log_odds", pa.float64()),
-        ("rules_named", pa.list_(pa.string())),
-        ("reasoning_tokens", pa.int32()),
-        ("answer_tokens", pa.int32()),
-    ]
-)
-"""Columns, null where there is nothing to say."""
-_PLACE = ("defence", "base", "seed", "budget")
-_NO_RESPONSE = "no response"
+CELLS = "cells.jsonl"
 
 
 def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
@@ -84,7 +55,7 @@ def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
 
 def write_log(folder: Path, cells: Sequence[Cell], attacks: Sequence[str]) -> int:
     """Writes attempts and cells of a sweep into `folder`; returns how many attempts there are. `attacks`: styles."""
-    rows = [_row(cell, one) for cell in cells for one in (*cell.judged, *cell.questions)]
+    rows = [row_of(cell.place, one) for cell in cells for one in (*cell.judged, *cell.questions)]
     part = folder / f"{LOG}.part"
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
     os.replace(part, folder / LOG)
@@ -102,34 +73,6 @@ def _without_words(cell: Cell, attacks: Sequence[str]) -> Cell:
         for figures in (text_figures(cell), styles)
     )
     return cell.model_copy(update={"outcomes": outcomes, "of_text": of_text, "understood": known})
-
-
-def _row(cell: Cell, one: Judged) -> dict[str, Any]:
-    """A judged attempt as a line of the table."""
-    attempt, said = one.attempt, one.response
-    row = {
-        **dict(zip(_PLACE, cell.place, strict=True)),
-        "attack": attempt.attack,
-        "cells": list(attempt.cells),
-        "attempt": attempt.asked,
-        "seed_request": attempt.request.seed_id,
-        "harmful": attempt.request.harmful,
-        "rules": list(attempt.request.rules),
-        "refused": one.refused,
-    }
-    if said is None:  # why a model failed may name its server
-        return row | {"unscored_cause": _NO_RESPONSE}
-    if CAPABILITY in attempt.cells:
-        row |= {"right": right_answers([one])[0], "answer": said.answer}
-    return row | {
-        "unscored_cause": one.cause or None,
-        "decision": said.decision,
-        "log_odds": said.log_odds,
-        # None where there is neither a thought nor a defence that named a rule.
-        "rules_named": None if said.reasoning is None and not said.named else list(said.rules_named),
-        "reasoning_tokens": said.reasoning_tokens,
-        "answer_tokens": said.answer_tokens,
-    }
 
 
 class Log:
@@ -157,7 +100,7 @@ class Log:
         if cell is None:
             return None
         table = self._table
-        for name, value in zip(_PLACE, place, strict=True):
+        for name, value in zip(PLACE, place, strict=True):
             table = table.filter(pc.equal(table[name], value))
         rows = table.to_pylist()
         attempts = (*setting.attempts, *setting.questions)
@@ -167,29 +110,10 @@ class Log:
                 "was asked other things or trained otherwise than this sweep says",
                 "Run it here, or leave --kept out",
             )
-        judged = tuple(_judged(attempt, row) for attempt, row in zip(attempts, rows, strict=True))
+        judged = tuple(judged_of(attempt, row) for attempt, row in zip(attempts, rows, strict=True))
         asked = len(setting.attempts)
         return cell.model_copy(update={"judged": judged[:asked], "questions": judged[asked:], "logged": True})
 
     @cached_property
     def _table(self) -> Any:
-        try:
-            return pq.read_table(self.folder / LOG)
-        except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
-            raise InputError(self.folder / LOG, f"can't be read ({error})", "Take it from the run once more") from None
-
-
-def _judged(attempt: Attempt, row: Mapping[str, Any]) -> Judged:
-    if row["unscored_cause"] == _NO_RESPONSE:
-        return Judged(attempt=attempt, response=None, refused=row["refused"], cause=_NO_RESPONSE)
-    named, decision = row["rules_named"], row["decision"]
-    read = None
-    if named is not None and decision is not None:
-        findings = tuple(Finding(rule=rule, violated=True) for rule in named)
-        read = SafetyReasoning(intent="", findings=findings, verdict=decision)
-    response = Response(
-        reasoning=read, answer=row["answer"] or "", decision=decision, log_odds=row["log_odds"],
-        named=tuple(named) if named is not None and read is None else (),
-        reasoning_tokens=row["reasoning_tokens"] or 0, answer_tokens=row["answer_tokens"] or 0,
-    )  # fmt: skip
-    return Judged(attempt=attempt, response=response, refused=row["refused"], cause=row["unscored_cause"] or "")
+        return read_table(self.folder)
