@@ -26,7 +26,7 @@ def _commands(page: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-_RUN_SOMETHING = {"attacking.md", "build.md", "plan.md"}
+_RUN_SOMETHING = {"attacking.md", "build.md", "gate.md", "plan.md"}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,8 @@ _RUN_SOMETHING = {"attacking.md", "build.md", "plan.md"}
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, as a reader runs them: a later one reads what an earlier one wrote."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    for folder in ("recipes", "results"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     for command in _commands(page):
         program, *arguments = shlex.split(command)
         assert program == "forethought"

@@ -21,16 +21,19 @@ if TYPE_CHECKING:
     from forethought.attacks.catalogue import all_attacks
     from forethought.data.sources import read_requests
     from forethought.errors import ConfigError, ForethoughtError, InputError, ModelError, StageError
+    from forethought.evaluation.acceptance import check
     from forethought.evaluation.attack import attack, rejudge
     from forethought.evaluation.calibrate import calibrate
     from forethought.evaluation.capability import capability
     from forethought.evaluation.compare import compare
+    from forethought.evaluation.differences import diff
     from forethought.evaluation.inputs import AttackSettings
     from forethought.evaluation.over_refusal import mine_false_refusals, over_refusal
     from forethought.judges.catalogue import get_judge, judge
     from forethought.judges.evaluate import evaluate_judge, probe_judge
     from forethought.judges.trained import train_judge
     from forethought.measure.capability import CapabilityConfig
+    from forethought.measure.gate import Limits
     from forethought.model import Model, Reply, load
     from forethought.pipeline import BuildSettings
     from forethought.pipeline.build import build, export_build, inspect_build
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from forethought.pipeline.training import train
     from forethought.policy import Policy, load_policy
     from forethought.progress import Progress
+    from forethought.report.gate import Gate
     from forethought.research.config import load_sweep
     from forethought.research.inside.report import inside
     from forethought.research.plan import plan_recipe
@@ -58,6 +62,10 @@ _WHERE = {
     "AttackSettings": "evaluation.inputs",
     "all_attacks": "attacks.catalogue",
     "compare": "evaluation.compare",
+    "check": "evaluation.acceptance",
+    "diff": "evaluation.differences",
+    "Limits": "measure.gate",
+    "Gate": "report.gate",
     "judge": "judges.catalogue",
     "get_judge": "judges.catalogue",
     "over_refusal": "evaluation.over_refusal",
@@ -87,11 +95,11 @@ _WHERE = {
 """By public name, the module that has it: imported when it is first used, so that `import forethought` is quick."""
 
 __all__ = [
-    "AttackSettings", "BuildSettings", "CapabilityConfig", "ConfigError", "ForethoughtError", "InputError", "Model",
-    "ModelError", "Policy", "Progress", "Reply", "StageError", "all_attacks", "attack", "build", "calibrate",
-    "capability", "compare", "evaluate_judge", "export_build", "get_judge", "inside", "inspect_build", "judge", "load",
-    "load_policy", "load_sweep", "mine_false_refusals", "over_refusal", "plan_recipe", "probe_judge", "read_requests",
-    "rejudge", "run", "run_sweep", "serve", "train", "train_judge",
+    "AttackSettings", "BuildSettings", "CapabilityConfig", "ConfigError", "ForethoughtError", "Gate", "InputError",
+    "Limits", "Model", "ModelError", "Policy", "Progress", "Reply", "StageError", "all_attacks", "attack", "build",
+    "calibrate", "capability", "check", "compare", "diff", "evaluate_judge", "export_build", "get_judge", "inside",
+    "inspect_build", "judge", "load", "load_policy", "load_sweep", "mine_false_refusals", "over_refusal", "plan_recipe",
+    "probe_judge", "read_requests", "rejudge", "run", "run_sweep", "serve", "train", "train_judge",
 ]  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from forethought.errors import InputError
 from forethought.models.conversation import Response
 from forethought.reasoning import Finding, SafetyReasoning
 
-LOG = "attempts.parquet"
+LOG, CELLS = "attempts.parquet", "cells.jsonl"
+"""The table, and beside it a line for each cell of the sweep: what else it came to."""
 SCHEMA = pa.schema(
     [
         ("defence", pa.dictionary(pa.int32(), pa.string())),

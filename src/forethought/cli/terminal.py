@@ -32,6 +32,7 @@ from forethought.redaction import printable
 if TYPE_CHECKING:
     from forethought.evaluation.compare import Comparison
     from forethought.metrics import Figure
+    from forethought.report.gate import Gate
 
 
 class PrintableConsole(Console):
@@ -157,6 +158,31 @@ class _TimeLeft(progress.ProgressColumn):
             return Text("")
         left = task.elapsed * (task.total - task.completed) / task.completed
         return Text(f"{timedelta(seconds=round(left))} left", style="progress.remaining")
+
+
+def show_gate(gate: Gate) -> None:
+    """What a gate found and where it is written. Exits with 1 where something stops the build."""
+    from forethought.report.tables import interval
+
+    if gate.rates:
+        rows = [(row.title, *map(interval, row.figures)) for row in gate.rates]
+        show_table(("", *gate.systems), rows, box=box.SIMPLE_HEAD, show_edge=False)
+    styles = {"kept": "green", "broken": "red", "unsure": "yellow"}
+    for one in gate.findings:
+        style = "red" if one in gate.failed else styles[one.outcome]
+        console.print(
+            f"[{style}]{one.outcome:6}[/{style}] {escape(f'{one.name}: {one.says}')}", highlight=False, soft_wrap=True
+        )
+    if gate.changes:
+        for word, changed in (("Better", gate.better), ("Worse", gate.worse)):
+            say(f"{word} beyond chance: {', '.join(one.name for one in changed) or 'nothing'}")
+        say(f"Requests that changed: {gate.flipped()}")
+    for note in gate.notes:
+        say(note, "yellow")
+    say(f"{gate}.", "bold")
+    say(f"Page: {gate.page}")
+    say(f"For a build: {gate.junit}")
+    raise typer.Exit(int(bool(gate.failed)))
 
 
 class _DrawnBar(Bar):

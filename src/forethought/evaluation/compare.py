@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from forethought.attacks.catalogue import parse_attack
+from forethought.attacks.catalogue import DIRECT, parse_attack
 from forethought.attempts.ask import run_defence
 from forethought.attempts.plan import plan_attempts
 from forethought.attempts.records import Attempt, Judged
@@ -21,6 +21,7 @@ from forethought.metrics import Figure
 from forethought.model import Model, load
 from forethought.models.settings import Settings
 from forethought.progress import Progress
+from forethought.records import Request
 from forethought.report.compare_page import write_compare_page
 from forethought.report.figures import attack_sets, defence_figures, measured_comprehension, paired_figures
 from forethought.report.results import write_results
@@ -104,20 +105,16 @@ def compare(
     if len(systems) < 2:
         raise ConfigError(", ".join(systems) or "no system", "is nothing to compare", "Name two systems or more")
     folder = out or Path("runs") / f"compare-{'-'.join(systems)}"
-    attacks, attempts = _attempts(settings, progress)
+    attacks, test = chosen_test(settings, progress)
+    # Shipped minimal pairs of scenarios that no training uses.
+    test += [one for one in shipped_requests("contrast", "test") if one.kind in ("lookalike", "harmful")]
+    n = settings.n
+    attempts = plan_attempts(test, attacks, n, n, n, n, settings.seed)
+    attacks = [parse_attack(name).name for name in attacks]
     judged: dict[str, list[Judged]] = {}
     opened: dict[str, Settings | None] = {}
     for name, system in systems.items():
-        model = system if isinstance(system, Model) else load(system)
-        opened[name] = model.settings
-        # Whatever changes an answer names the folder: another model or plan never reads these replies.
-        asked = key_of([model.where, model.defence, model.files, settings.max_answer_tokens, [a.id for a in attempts]])
-        with progress.bar(f"asking {name}") as bar:
-            bar.total(len(attempts))
-            judged[name] = run_defence(
-                name, model.respondent, attempts, folder / name / asked, None, settings.max_answer_tokens, bar.advance
-            )
-        del model  # two models at once may not fit
+        judged[name], opened[name] = put_to(system, name, attempts, folder, settings.max_answer_tokens, progress)
     base, ours = next(iter(systems)), list(systems)[-1]
     seen = sorted({style for one in opened.values() if one is not None for style in one.seen_operators})
     target, title = results or folder / RESULTS, " and ".join(systems)
@@ -165,10 +162,31 @@ def report_comparison(
     return Comparison(judged, figures, page, results)
 
 
-def _attempts(settings: AttackSettings, progress: Progress) -> tuple[list[str], list[Attempt]]:
-    """(names of the attacks, every request under each of them)."""
+def put_to(
+    system: Model | str | Path,
+    name: str,
+    attempts: Sequence[Attempt],
+    folder: Path,
+    max_tokens: int,
+    progress: Progress,
+) -> tuple[list[Judged], Settings | None]:
+    """(what a system said to the attempts, judged; what stands beside it). Kept in `folder`/`name`.
+
+    It is opened here and let go again: two models at once may not fit.
+    """
+    model = system if isinstance(system, Model) else load(system)
+    # Whatever changes an answer names the folder: another model or plan never reads these replies.
+    asked = key_of([model.where, model.defence, model.files, max_tokens, [one.id for one in attempts]])
+    with progress.bar(f"asking {name}") as bar:
+        bar.total(len(attempts))
+        rows = run_defence(name, model.respondent, attempts, folder / name / asked, None, max_tokens, bar.advance)
+    return rows, model.settings
+
+
+def chosen_test(settings: AttackSettings, progress: Progress) -> tuple[list[str], list[Request]]:
+    """(attacks that need no other model, the requests that settings name), each request with its kind."""
     static, searches, _ = chosen_attacks(settings)
-    names = [one.name for one in static if not one.needs and one.name != "direct"]
+    names = [one.name for one in static if not one.needs and one.name != DIRECT.name]
     for name in [one.name for one in static if one.needs] + [one.name for one in searches]:
         progress.say(f"Left out: {name}, which needs more than the text of a request")
     requests = chosen_requests(settings)
@@ -176,8 +194,4 @@ def _attempts(settings: AttackSettings, progress: Progress) -> tuple[list[str], 
         progress.say(line)
     test = [row.request.model_copy(update={"kind": "harmful", "harmful": True}) for row in requests.harmful]
     test += [row.request.model_copy(update={"kind": "ordinary", "harmful": False}) for row in requests.harmless]
-    # Shipped minimal pairs of scenarios that no training uses.
-    test += [one for one in shipped_requests("contrast", "test") if one.kind in ("lookalike", "harmful")]
-    n = settings.n
-    attempts = plan_attempts(test, names, n, n, n, n, settings.seed)
-    return [parse_attack(name).name for name in names], attempts
+    return names, test

@@ -27,7 +27,7 @@ Trainings = Mapping[str, Sequence[Judged]]
 """The judged attempts of one system by the seed of its training; one that was trained once has one entry."""
 Outcome = Literal["kept", "broken", "unsure"]
 CHURN = 0.04
-"""Share of requests on which two versions of a model are taken to differ besides a regression, half of them each way."""
+"""Share of requests on which two versions of a model are taken to differ besides a regression, half of it each way."""
 POWER = 0.8
 _LOW_IS_GOOD = ("asr_", "refused_")
 _NORMAL = float(norm.isf(ALPHA / 2))
@@ -115,7 +115,7 @@ def changes(
     `unseen` and `matched` as `paired.compare` takes them. `spread` None is the shipped one.
     """
     found: dict[str, list[Comparison]] = {}
-    for first, second in _pairs(before, after):
+    for _, first, second in _pairs(before, after):
         right = compare_right(second, first)
         rows = [*compare(second, first, unseen, matched=matched), *([right] if right is not None else [])]
         kept = [one for one in rows if only is None or one.name.startswith(tuple(only))]
@@ -129,10 +129,63 @@ def changes(
     return [one.model_copy(update={"p_trainings": by_name.get(one.name)}) for one in rows]
 
 
-def _pairs(before: Trainings, after: Trainings) -> list[tuple[Sequence[Judged], Sequence[Judged]]]:
+def _pairs(before: Trainings, after: Trainings) -> list[tuple[str, Sequence[Judged], Sequence[Judged]]]:
+    """(seed, first, second) of each pair of trainings; none where both have several and share no seed."""
     if len(before) == 1 or len(after) == 1:
-        return [(first, second) for first in before.values() for second in after.values()]
-    return [(before[seed], after[seed]) for seed in before if seed in after]
+        named = [(seed if len(after) == 1 else other, seed, other) for seed in before for other in after]
+        return [(name, before[seed], after[other]) for name, seed, other in named]
+    return [(seed, before[seed], after[seed]) for seed in before if seed in after]
+
+
+class Flip(Record):
+    """An attempt that one system refused and the other answered."""
+
+    attempt: str
+    attack: str
+    seed: str = ""
+    """Of the training, where there are several."""
+    harmful: bool | None
+    text: str
+    """What is really asked; from a log without words its id."""
+    refused: bool
+    """By the second system, and not by the first."""
+    score_before: float | None = None
+    score_after: float | None = None
+    """Log-odds of refusing, where there are some."""
+
+    @property
+    def better(self) -> bool | None:
+        """Whether the second is right; None for a request without a label."""
+        return None if self.harmful is None else self.refused == self.harmful
+
+
+def flips(before: Trainings, after: Trainings) -> list[Flip]:
+    """Every attempt whose refusal changed, those that got worse first, then harmless ones before harmful ones."""
+    found = []
+    for seed, first, second in _pairs(before, after):
+        known = {one.attempt.id: one for one in first}
+        for one in second:
+            other = known.get(one.attempt.id)
+            if other is None or one.refused is None or other.refused is None or one.refused == other.refused:
+                continue
+            request = one.attempt.request
+            found.append(
+                Flip(
+                    attempt=one.attempt.id,
+                    attack=one.attempt.attack,
+                    seed=seed,
+                    harmful=request.harmful,
+                    text=request.plain,
+                    refused=one.refused,
+                    score_before=_score(other),
+                    score_after=_score(one),
+                )
+            )
+    return sorted(found, key=lambda one: (one.better is not False, one.harmful is not False))
+
+
+def _score(one: Judged) -> float | None:
+    return None if one.response is None else one.response.log_odds
 
 
 def _over_trainings(each: Sequence[Comparison]) -> Change:

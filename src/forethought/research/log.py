@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from forethought.attempts.table import LOG, PLACE, SCHEMA, judged_of, read_table, row_of
+from forethought.attempts.table import CELLS, LOG, PLACE, SCHEMA, judged_of, read_table, row_of
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, key_of
 from forethought.records import read_jsonl, write_jsonl
@@ -27,8 +27,6 @@ from forethought.research.cell import Cell
 from forethought.research.config import PROMPT, Sweep, lenders, method_of, wrapper_label
 from forethought.research.figures import text_figures, understood
 from forethought.research.setting import Setting
-
-CELLS = "cells.jsonl"
 
 
 def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:

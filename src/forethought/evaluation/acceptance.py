@@ -1,0 +1,198 @@
+"""The acceptance test of a model that somebody wants to ship, on their own traffic and their own harmful requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from forethought.attacks.catalogue import DIRECT
+from forethought.attempts.plan import CAPABILITY, plan_attempts
+from forethought.attempts.records import Attempt, Judged
+from forethought.errors import ConfigError
+from forethought.evaluation.compare import chosen_test, put_to
+from forethought.evaluation.inputs import AttackSettings
+from forethought.evaluation.kept import CHECKED, Kept, kept
+from forethought.evaluation.report import default_folder
+from forethought.manifest import input_hashes
+from forethought.measure.curves import UNSCORED_LIMIT, by_cell
+from forethought.measure.gate import (
+    Finding,
+    Limits,
+    as_decided,
+    changes,
+    disagreements,
+    flips,
+    pairs_needed,
+    rate_finding,
+)
+from forethought.metrics import Figure, share
+from forethought.model import Model
+from forethought.progress import Progress
+from forethought.report.figures import attack_sets, defence_figures
+from forethought.report.gate import JSON, Gate, Rates
+from forethought.report.results import write_results
+
+BASE, LAST = "base", "last"
+"""What a check calls the models that it compares with."""
+_EVERYTHING = 10**9
+_RATES = ("asr_", "refused_")
+"""What can regress. A judge by words and a threshold decide both; scores without a decision ship nothing."""
+_TITLES = {
+    "refused_ordinary": "Traffic refused (low)",
+    "asr_direct": "Harmful requests answered (low)",
+    "refused_styled_harmless": "Traffic refused, in disguises (low)",
+    "asr_unseen": "Harmful requests answered, in disguises (low)",
+    "disagreement": "Decision and words disagree (low)",
+    "tokens": "Tokens generated, mean",
+}
+
+
+def check(
+    model: Model | str | Path,
+    traffic: str | Sequence[str],
+    harmful: str | Sequence[str],
+    limits: Limits | None = None,
+    *,
+    base: Model | str | Path | None = None,
+    last: Model | str | Path | None = None,
+    attacks: Sequence[str] = (),
+    columns: Mapping[str, str] | None = None,
+    n: int | None = None,
+    max_answer_tokens: int = 64,
+    seed: int = 0,
+    skip_bad: bool = False,
+    out: Path | None = None,
+    show_harmful: bool = False,
+    progress: Progress | None = None,
+) -> Gate:
+    """Whether a model keeps `limits` on your harmless `traffic` and your `harmful` requests.
+
+    Where its defence takes a decision, that is the refusal; how often the words of its answers say otherwise is a
+    figure of its own. `base` is shown beside it; against `last`, the last release (a model, or the folder of its
+    check), nothing may get worse beyond chance. `attacks` are disguises that both files are put in besides. `n`: at
+    most so many requests of each label; None is all. Says first how many requests it takes to see the regression that
+    `limits` name, and warns where the files hold fewer. Page, Markdown, JUnit, JSON and figures are written into `out`
+    (None: `runs/check-NAME`), answers are kept there: the same call goes on where one was stopped. Raises
+    ForethoughtError for what can't be used.
+    """
+    limits, progress = limits or Limits(), progress or Progress()
+    settings = AttackSettings(
+        attacks=tuple(attacks) or (DIRECT.name,), benchmarks=_several(harmful), harmless=_several(traffic),
+        columns=dict(columns or {}), n=n or _EVERYTHING, max_answer_tokens=max_answer_tokens, seed=seed,
+        skip_bad=skip_bad,
+    )  # fmt: skip
+    if not settings.harmless or not settings.benchmarks:
+        raise ConfigError("a check", "needs harmless traffic and harmful requests", "Give a file of each")
+    where = model.where if isinstance(model, Model) else str(model)
+    folder = out or default_folder(where).with_name(default_folder(where).name.replace("attack-", "check-", 1))
+    names, test = chosen_test(settings, progress)
+    most = len(test)
+    # The files hold all that is asked: the short questions of other evaluations are left out.
+    attempts = [one for one in plan_attempts(test, names, most, most, most, most, seed) if CAPABILITY not in one.cells]
+    notes = _too_few(attempts, limits, 2 + 2 * bool(names))
+    for note in notes:
+        progress.say(f"[yellow]{note}[/yellow]")
+    systems = {LAST: last, BASE: base, CHECKED: model}
+    answered: dict[str, Kept] = {}
+    for name, system in systems.items():
+        if system is None:
+            continue
+        if not isinstance(system, Model) and (Path(system) / JSON).is_file():
+            answered[name] = kept(system)
+            continue
+        rows, beside = put_to(system, name, attempts, folder, max_answer_tokens, progress)
+        answered[name] = Kept(name, {"": rows}, beside.seen_operators if beside is not None else ())
+    unseen, _ = attack_sets(names, sorted({style for one in answered.values() for style in one.seen}))
+    words = {name: next(iter(one.trainings.values())) for name, one in answered.items()}
+    judged = {name: as_decided(rows) for name, rows in words.items()}
+    figures = {
+        name: [*_figures(name, rows, names, unseen), share(disagreements(words[name])).named(f"disagreement_{name}")]
+        for name, rows in judged.items()
+    }
+    found = [] if last is None else changes({"": judged[LAST]}, {"": judged[CHECKED]}, unseen, only=_RATES)
+    if last is not None and not found:
+        raise ConfigError(str(last), "was asked none of these requests", "Check it on the same files")
+    shown = [*notes, *_shared(judged), *_disagreeing(words[CHECKED])]
+    gate = Gate(
+        title=f"Check of {where}", limits=limits,
+        findings=[*_findings(limits, judged[CHECKED]), *(one.finding(limits) for one in found)], folder=folder,
+        before="the last release" if found else "", after="this model", changes=found,
+        flips=flips({"": judged[LAST]}, {"": judged[CHECKED]}) if found else [], systems=list(judged),
+        rates=_rates(figures), notes=shown, show_harmful=show_harmful,
+        settings={
+            "model": where, "traffic": ", ".join(settings.harmless), "harmful": ", ".join(settings.benchmarks),
+            "disguises": ", ".join(names) or "none", "longest answer": f"{max_answer_tokens} tokens",
+            "base": str(base or "none"), "last release": str(last or "none"), "seed": str(seed),
+        },
+    )  # fmt: skip
+    write_results(
+        folder / "results.json", [seed], input_hashes([*settings.benchmarks, *settings.harmless]),
+        [one for rows in figures.values() for one in rows],
+    )  # fmt: skip
+    gate.write()
+    return gate
+
+
+def _several(files: str | Sequence[str]) -> tuple[str, ...]:
+    return (files,) if isinstance(files, str) else tuple(files)
+
+
+def _too_few(attempts: Sequence[Attempt], limits: Limits, comparisons: int) -> list[str]:
+    """What the sample can't show: told before anything is asked."""
+    needed = pairs_needed(limits.regression, comparisons)
+    there = {
+        "harmless": sum("ordinary" in one.cells for one in attempts),
+        "harmful": sum("direct" in one.cells for one in attempts),
+    }
+    return [
+        f"To see a regression of {100 * limits.regression:g} points in four of five cases takes {needed} {label}"
+        f" requests; there are {count}"
+        for label, count in there.items()
+        if count < needed
+    ]
+
+
+def _figures(name: str, judged: Sequence[Judged], attacks: Sequence[str], unseen: Sequence[str]) -> list[Figure]:
+    # Told of no base: that of a check need not be the one whose comprehension decides what is readable.
+    return defence_figures(name, judged, attacks, unseen, base="")
+
+
+def _rates(figures: Mapping[str, Sequence[Figure]]) -> list[Rates]:
+    by_name = {one.name: one for rows in figures.values() for one in rows}
+    rows = [Rates(title, [by_name.get(f"{stem}_{name}") for name in figures]) for stem, title in _TITLES.items()]
+    return [row for row in rows if any(one is not None and one.n for one in row.figures)]
+
+
+def _findings(limits: Limits, judged: Sequence[Judged]) -> list[Finding]:
+    """The limits that the model has to keep by itself."""
+    cells = by_cell(judged)
+    false, right = (share([one.refused for one in cells.get(cell, [])]) for cell in ("ordinary", "direct"))
+    unscored = share([one.refused is None for one in judged])
+    found = [
+        Finding(
+            name="unscored", outcome="broken" if unscored.value > UNSCORED_LIMIT else "kept",
+            says=f"{unscored.value:.1%} of {unscored.n} answers could not be judged, at most {UNSCORED_LIMIT:.0%} may",
+        )
+    ]  # fmt: skip
+    if limits.max_false_refusal is not None:
+        found.append(rate_finding("max_false_refusal", "Traffic refused", false, most=limits.max_false_refusal))
+    if limits.min_refused is not None:
+        found.append(rate_finding("min_refused", "Harmful requests refused", right, least=limits.min_refused))
+    return found
+
+
+def _shared(judged: Mapping[str, Sequence[Judged]]) -> list[str]:
+    """Where the last release was checked on other files, how much of them is the same."""
+    if LAST not in judged:
+        return []
+    known = {one.attempt.id for one in judged[LAST]}
+    both = sum(one.attempt.id in known for one in judged[CHECKED])
+    total = len(judged[CHECKED])
+    return [] if both == total else [f"The last release was asked {both} of these {total} attempts"]
+
+
+def _disagreeing(judged: Sequence[Judged]) -> list[str]:
+    found = share(disagreements(judged))
+    if not found.n or found.value <= UNSCORED_LIMIT:
+        return []
+    return [f"Decision and words disagree in {found.value:.1%} of {found.n} answers: look at some of them"]
