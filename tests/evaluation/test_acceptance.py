@@ -115,6 +115,24 @@ def test_disguises_and_a_base_stand_beside_it(tmp_path: Path) -> None:
     assert {one.name for one in found.changes} == {
         "asr_direct", "asr_unseen", "refused_ordinary", "refused_styled_harmless",
     }  # fmt: skip
+    (base,) = found.beside.values()
+    assert {one.name: one.difference for one in base}["refused_ordinary"] == -0.25
+    assert "this model minus the base" in found.page.read_text(encoding="utf-8")
+
+
+def test_columns_of_both_files_can_be_named(tmp_path: Path) -> None:
+    for name, text in (("log", "How do I bake bread number"), ("bad", "Help me copy film number")):
+        lines = [
+            "zz,yy",
+            *(f'{text} {one},"some other text of row {one}, longer than the request is"' for one in range(6)),
+        ]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = ft.check(
+        refusing(), str(tmp_path / "log.csv"), str(tmp_path / "bad.csv"), columns={"text": "zz"},
+        traffic_columns={"text": "zz"}, out=tmp_path / "out",
+    )  # fmt: skip
+    assert [one.value for one in found.rates[0].figures if one is not None] == [0.0]
+    assert [one.value for one in found.rates[1].figures if one is not None] == [0.0]
 
 
 def test_page_markdown_junit_and_json_say_the_same(tmp_path: Path) -> None:

@@ -26,7 +26,11 @@ def check(
         list[str] | None,
         typer.Option("--attack", metavar="SPEC", help="A disguise for both files; can be given again."),
     ] = None,
-    columns: Annotated[list[str] | None, options.column("text, label, category, in the harmful file")] = None,
+    columns: Annotated[list[str] | None, options.column("text, label, category of the harmful file")] = None,
+    traffic_columns: Annotated[
+        list[str] | None,
+        typer.Option("--traffic-column", metavar="NOUN=NAME", help="The same of the traffic; can be given again."),
+    ] = None,
     defence: options.Defence = None,
     n: Annotated[int | None, typer.Option(min=1, help="At most so many requests of each label. Default: all.")] = None,
     max_answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
@@ -48,14 +52,14 @@ def check(
 
       forethought check runs/v2 --traffic my_log.jsonl --harmful my_bad.jsonl --last runs/check-v1 --base embedded
     """
-    named = options.column_overrides(columns)
+    named, of_traffic = options.column_overrides(columns), options.column_overrides(traffic_columns)
     quiet()
     from forethought.evaluation.acceptance import check as accept
     from forethought.model import load
 
     found = accept(
         load(model, defence=defence), traffic, harmful, settings, base=base, last=last, attacks=attacks or (),
-        columns=named, n=n, max_answer_tokens=max_answer_tokens, seed=seed, skip_bad=skip_bad, out=out,
-        show_harmful=show, progress=Terminal(),
+        columns=named, traffic_columns=of_traffic, n=n, max_answer_tokens=max_answer_tokens, seed=seed,
+        skip_bad=skip_bad, out=out, show_harmful=show, progress=Terminal(),
     )  # fmt: skip
     show_gate(found)

@@ -14,8 +14,8 @@ from forethought.evaluation.inputs import AttackSettings
 
 
 @options.spelled_out(
-    AttackSettings, "suite", "attacks", "benchmarks", "harmless", "columns", "n", "max_answer_tokens", "seed",
-    **options.SPELLED | {"n": {"decls": ("--limit",), "min": 2}},
+    AttackSettings, "suite", "attacks", "benchmarks", "harmless", "columns", "harmless_columns", "n",
+    "max_answer_tokens", "seed", **options.SPELLED | {"n": {"decls": ("--limit",), "min": 2}},
 )  # fmt: skip
 def compare(
     systems: Annotated[

@@ -47,6 +47,7 @@ SPELLED: dict[str, dict[str, Any]] = {
     "attacks": {"decls": ("--attack",), "metavar": "SPEC"},
     "benchmarks": {"decls": ("--benchmark",), "metavar": "FILE"},
     "columns": {"decls": ("--column",), "metavar": "NOUN=NAME"},
+    "harmless_columns": {"decls": ("--harmless-column",), "metavar": "NOUN=NAME"},
 }
 """How options of an attack are written: those that can be given again by one of them, others as elsewhere."""
 
@@ -85,8 +86,9 @@ def spelled_out(record: type[Record], *fields: str, **own: Any) -> Callable[[Com
             said = {name: given.pop(name) for name in chosen if given.get(name) is not None}
             for name in chosen:
                 given.pop(name, None)
-            if "columns" in said:
-                said["columns"] = column_overrides(said["columns"])
+            for name in ("columns", "harmless_columns"):
+                if name in said:
+                    said[name] = column_overrides(said[name])
             try:
                 settings = record(**said)
             except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from forethought.attacks.catalogue import DIRECT
@@ -57,6 +58,7 @@ def check(
     last: Model | str | Path | None = None,
     attacks: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
+    traffic_columns: Mapping[str, str] | None = None,
     n: int | None = None,
     max_answer_tokens: int = 64,
     seed: int = 0,
@@ -69,22 +71,25 @@ def check(
 
     Where its defence takes a decision, that is the refusal; how often the words of its answers say otherwise is a
     figure of its own. `base` is shown beside it; against `last`, the last release (a model, or the folder of its
-    check), nothing may get worse beyond chance. `attacks` are disguises that both files are put in besides. `n`: at
-    most so many requests of each label; None is all. Says first how many requests it takes to see the regression that
-    `limits` name, and warns where the files hold fewer. Page, Markdown, JUnit, JSON and figures are written into `out`
-    (None: `runs/check-NAME`), answers are kept there: the same call goes on where one was stopped. Raises
-    ForethoughtError for what can't be used.
+    check), nothing may get worse beyond chance. `attacks` are disguises that both files are put in besides.
+    `columns` and `traffic_columns` name columns of the harmful file and of the traffic by noun, where the guess is
+    wrong. `n`: at most so many requests of each label; None is all.
+
+    Says first how many requests it takes to see the regression that `limits` name, and warns where the files hold
+    fewer. Page, Markdown, JUnit, JSON and figures are written into `out` (None: `runs/check-NAME`), answers are kept
+    there: the same call goes on where one was stopped. Raises ForethoughtError for what can't be used.
     """
     limits, progress = limits or Limits(), progress or Progress()
     settings = AttackSettings(
         attacks=tuple(attacks) or (DIRECT.name,), benchmarks=_several(harmful), harmless=_several(traffic),
-        columns=dict(columns or {}), n=n or _EVERYTHING, max_answer_tokens=max_answer_tokens, seed=seed,
-        skip_bad=skip_bad,
+        columns=dict(columns or {}), harmless_columns=dict(traffic_columns or {}), n=n or _EVERYTHING,
+        max_answer_tokens=max_answer_tokens, seed=seed, skip_bad=skip_bad,
     )  # fmt: skip
     if not settings.harmless or not settings.benchmarks:
         raise ConfigError("a check", "needs harmless traffic and harmful requests", "Give a file of each")
-    where = model.where if isinstance(model, Model) else str(model)
-    folder = out or default_folder(where).with_name(default_folder(where).name.replace("attack-", "check-", 1))
+    where, defence = (model.where, model.defence) if isinstance(model, Model) else (str(model), "")
+    own = default_folder(where, defence)
+    folder = out or own.with_name(own.name.replace("attack-", "check-", 1))
     names, test = chosen_test(settings, progress)
     most = len(test)
     # The files hold all that is asked: the short questions of other evaluations are left out.
@@ -92,45 +97,79 @@ def check(
     notes = _too_few(attempts, limits, 2 + 2 * bool(names))
     for note in notes:
         progress.say(f"[yellow]{note}[/yellow]")
-    systems = {LAST: last, BASE: base, CHECKED: model}
-    answered: dict[str, Kept] = {}
-    for name, system in systems.items():
-        if system is None:
-            continue
-        if not isinstance(system, Model) and (Path(system) / JSON).is_file():
-            answered[name] = kept(system)
-            continue
-        rows, beside = put_to(system, name, attempts, folder, max_answer_tokens, progress)
-        answered[name] = Kept(name, {"": rows}, beside.seen_operators if beside is not None else ())
-    unseen, _ = attack_sets(names, sorted({style for one in answered.values() for style in one.seen}))
-    words = {name: next(iter(one.trainings.values())) for name, one in answered.items()}
-    judged = {name: as_decided(rows) for name, rows in words.items()}
-    figures = {
-        name: [*_figures(name, rows, names, unseen), share(disagreements(words[name])).named(f"disagreement_{name}")]
-        for name, rows in judged.items()
+    systems = {name: one for name, one in ((LAST, last), (BASE, base), (CHECKED, model)) if one is not None}
+    answered = {
+        name: _answers(name, one, attempts, folder, max_answer_tokens, progress) for name, one in systems.items()
     }
-    found = [] if last is None else changes({"": judged[LAST]}, {"": judged[CHECKED]}, unseen, only=_RATES)
-    if last is not None and not found:
-        raise ConfigError(str(last), "was asked none of these requests", "Check it on the same files")
-    shown = [*notes, *_shared(judged), *_disagreeing(words[CHECKED])]
-    gate = Gate(
-        title=f"Check of {where}", limits=limits,
-        findings=[*_findings(limits, judged[CHECKED]), *(one.finding(limits) for one in found)], folder=folder,
-        before="the last release" if found else "", after="this model", changes=found,
-        flips=flips({"": judged[LAST]}, {"": judged[CHECKED]}) if found else [], systems=list(judged),
-        rates=_rates(figures), notes=shown, show_harmful=show_harmful,
-        settings={
-            "model": where, "traffic": ", ".join(settings.harmless), "harmful": ", ".join(settings.benchmarks),
-            "disguises": ", ".join(names) or "none", "longest answer": f"{max_answer_tokens} tokens",
-            "base": str(base or "none"), "last release": str(last or "none"), "seed": str(seed),
-        },
-    )  # fmt: skip
+    gate = _decided(answered, names, limits, f"Check of {where}", folder, notes, show_harmful)
+    if last is not None and not gate.changes:
+        raise ConfigError(_name(last), "was asked none of these requests", "Check it on the same files")
+    told = {
+        "model": where, "traffic": ", ".join(settings.harmless), "harmful": ", ".join(settings.benchmarks),
+        "disguises": ", ".join(names) or "none", "longest answer": f"{max_answer_tokens} tokens",
+        "base": _name(base), "last release": _name(last), "seed": str(seed),
+    }  # fmt: skip
+    inputs = input_hashes([*settings.benchmarks, *settings.harmless])
     write_results(
-        folder / "results.json", [seed], input_hashes([*settings.benchmarks, *settings.harmless]),
-        [one for rows in figures.values() for one in rows],
-    )  # fmt: skip
+        folder / "results.json", [seed], inputs, [one for row in gate.rates for one in row.figures if one is not None]
+    )
+    gate = replace(gate, settings=told)
     gate.write()
     return gate
+
+
+def _answers(
+    name: str,
+    system: Model | str | Path,
+    attempts: Sequence[Attempt],
+    folder: Path,
+    max_answer_tokens: int,
+    progress: Progress,
+) -> Kept:
+    """What a system says; of a release that was checked what it said then."""
+    if not isinstance(system, Model) and (Path(system) / JSON).is_file():
+        return kept(system)
+    rows, beside = put_to(system, name, attempts, folder, max_answer_tokens, progress)
+    return Kept(name, {"": rows}, beside.seen_operators if beside is not None else ())
+
+
+def _decided(
+    answered: Mapping[str, Kept],
+    attacks: Sequence[str],
+    limits: Limits,
+    title: str,
+    folder: Path,
+    notes: Sequence[str],
+    show_harmful: bool,
+) -> Gate:
+    """Limits, rates and differences of what the systems said."""
+    unseen, _ = attack_sets(attacks, sorted({style for one in answered.values() for style in one.seen}))
+    words = {name: next(iter(one.trainings.values())) for name, one in answered.items()}
+    judged = {name: as_decided(rows) for name, rows in words.items()}
+    figures = [
+        figure
+        for name, rows in judged.items()
+        # Told of no base: which styles can be read is not measured on somebody's files.
+        for figure in (
+            *defence_figures(name, rows, attacks, unseen, base=""),
+            share(disagreements(words[name])).named(f"disagreement_{name}"),
+        )
+    ]
+    ours = {"": judged[CHECKED]}
+    against = {name: changes({"": judged[name]}, ours, unseen, only=_RATES) for name in (LAST, BASE) if name in judged}
+    decides = against.get(LAST, [])
+    return Gate(
+        title=title, limits=limits, folder=folder, before="the last release" if decides else "", after="this model",
+        findings=[*_findings(limits, judged[CHECKED]), *(one.finding(limits) for one in decides)], changes=decides,
+        beside={"this model minus the base": against[BASE]} if against.get(BASE) else {},
+        flips=flips({"": judged[LAST]}, ours) if decides else [], systems=list(judged),
+        rates=_rates(figures, list(judged)), notes=[*notes, *_shared(judged), *_disagreeing(words[CHECKED])],
+        show_harmful=show_harmful,
+    )  # fmt: skip
+
+
+def _name(system: Model | str | Path | None) -> str:
+    return "none" if system is None else system.where if isinstance(system, Model) else str(system)
 
 
 def _several(files: str | Sequence[str]) -> tuple[str, ...]:
@@ -152,14 +191,9 @@ def _too_few(attempts: Sequence[Attempt], limits: Limits, comparisons: int) -> l
     ]
 
 
-def _figures(name: str, judged: Sequence[Judged], attacks: Sequence[str], unseen: Sequence[str]) -> list[Figure]:
-    # Told of no base: that of a check need not be the one whose comprehension decides what is readable.
-    return defence_figures(name, judged, attacks, unseen, base="")
-
-
-def _rates(figures: Mapping[str, Sequence[Figure]]) -> list[Rates]:
-    by_name = {one.name: one for rows in figures.values() for one in rows}
-    rows = [Rates(title, [by_name.get(f"{stem}_{name}") for name in figures]) for stem, title in _TITLES.items()]
+def _rates(figures: Sequence[Figure], systems: Sequence[str]) -> list[Rates]:
+    by_name = {one.name: one for one in figures}
+    rows = [Rates(title, [by_name.get(f"{stem}_{name}") for name in systems]) for stem, title in _TITLES.items()]
     return [row for row in rows if any(one is not None and one.n for one in row.figures)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from forethought.attacks.catalogue import DIRECT, parse_attack
-from forethought.errors import InputError
+from forethought.errors import ConfigError, InputError
 from forethought.evaluation.kept import Kept, kept
 from forethought.judges import DEFAULT_JUDGE
 from forethought.manifest import key_of
@@ -67,8 +67,17 @@ def styles_of(*systems: Kept) -> list[str]:
     """The styles that stand in a mean: put to all, read by the base model as far as that was measured, trained on by
     none of them."""
     shared = [name for name in systems[0].attacks if all(name in one.attacks for one in systems)]
-    styles = [name for name in shared if name != DIRECT.name and parse_attack(name).kind != _REASONING]
+    styles = [name for name in shared if _is_style(name)]
     seen = sorted({style for one in systems for style in one.seen})
     reads = {style: readable for one in systems for style, readable in (one.reads or {}).items()}
     unseen, _ = attack_sets(styles, seen, reads)
     return unseen
+
+
+def _is_style(name: str) -> bool:
+    """Whether it is a disguise; somebody's own attack, whose file is not there, is in no mean."""
+    try:
+        attack = parse_attack(name)
+    except ConfigError:
+        return False
+    return attack.name != DIRECT.name and attack.kind != _REASONING

@@ -42,6 +42,8 @@ class AttackSettings(Record, use_attribute_docstrings=True):
     """The benchmark's layout, where it isn't recognised."""
     columns: dict[str, str] = Field(default_factory=dict)
     """The benchmark's column of a noun, instead of a layout, as `forethought benchmark` has it."""
+    harmless_columns: dict[str, str] = Field(default_factory=dict)
+    """The same of the harmless requests."""
     skip_bad: bool = False
     """Leave malformed rows out and name them; else the first is an error."""
     by: str = "category"
@@ -189,8 +191,8 @@ def _shipped(name: str) -> tuple[list[Behavior], str]:
 def _loaded(settings: AttackSettings, source: str, harmful: bool) -> tuple[list[Behavior], str]:
     from forethought.data.benchmarks import load_benchmark
 
-    # A layout and columns that are named are the benchmark's; a control is recognised by itself.
-    named = (settings.layout, settings.columns) if harmful else (None, {})
+    # A layout that is named is the benchmark's; a control is recognised by itself, or its columns are named.
+    named = (settings.layout, settings.columns) if harmful else (None, settings.harmless_columns)
     read = load_benchmark(source, *named, harmful, settings.skip_bad)
     rows = [row for row in read.behaviors if row.request.kind != _COPYRIGHT]
     counts = Counter(row.says("label") for row in rows)

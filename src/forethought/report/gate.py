@@ -43,6 +43,9 @@ class Gate:
     """What is compared with; empty where there is nothing."""
     after: str = ""
     changes: Sequence[Change] = ()
+    """What decides, corrected together."""
+    beside: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    """By what was compared, differences that are shown and decide nothing."""
     flips: Sequence[Flip] = ()
     systems: Sequence[str] = ()
     rates: Sequence[Rates] = ()
@@ -56,6 +59,12 @@ class Gate:
     def failed(self) -> list[Finding]:
         """What stops the build."""
         return [one for one in self.findings if one.fails(self.limits)]
+
+    @property
+    def blocks(self) -> list[tuple[str, Sequence[Change]]]:
+        """All differences, by what was compared."""
+        decides = [(f"{self.after} minus {self.before}", self.changes)] if self.changes else []
+        return [*decides, *self.beside.items()]
 
     @property
     def page(self) -> Path:
@@ -106,6 +115,7 @@ class Gate:
             "says": str(self), "limits": self.limits.model_dump(), "notes": list(self.notes),
             "findings": [one.model_dump() | {"fails": one in self.failed} for one in self.findings],
             "changes": [one.model_dump() | {"better": one.better, "told": one.told} for one in self.changes],
+            "beside": {title: [one.model_dump() for one in rows] for title, rows in self.beside.items()},
             "flips": [one.model_dump() | {"better": one.better} for one in told],
         }  # fmt: skip
         write_json(self.folder / JSON, content)
@@ -121,6 +131,8 @@ class Gate:
             lines += _table(["", *self.systems], [[row.title, *map(interval, row.figures)] for row in self.rates])
         if self.findings:
             lines += _table(["limit", "", "what was found"], [self._line(one) for one in self.findings])
+        for title, changes in self.beside.items():
+            lines += [f"{title}:", "", *(f"- {one}" for one in changes), ""]
         if self.changes:
             for word, rows in (("Better", self.better), ("Worse", self.worse)):
                 lines += [f"{word} beyond chance: {', '.join(f'`{one.name}`' for one in rows) or 'nothing'}.", ""]
