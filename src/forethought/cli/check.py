@@ -32,8 +32,10 @@ def check(
         typer.Option("--traffic-column", metavar="NOUN=NAME", help="The same of the traffic; can be given again."),
     ] = None,
     defence: options.Defence = None,
-    n: Annotated[int | None, typer.Option(min=1, help="At most so many requests of each label. Default: all.")] = None,
-    max_answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 64,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many requests of each label. Default: all.")
+    ] = None,
+    max_tokens: options.MaxTokens = 64,
     seed: Annotated[int, typer.Option(help="Of the sample and the disguises.")] = 0,
     skip_bad: options.SkipBad = False,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/check-NAME. Run again to resume.")] = None,
@@ -59,7 +61,7 @@ def check(
 
     found = accept(
         load(model, defence=defence), traffic, harmful, settings, base=base, last=last, attacks=attacks or (),
-        columns=named, traffic_columns=of_traffic, n=n, max_answer_tokens=max_answer_tokens, seed=seed,
+        columns=named, traffic_columns=of_traffic, n=limit, max_answer_tokens=max_tokens, seed=seed,
         skip_bad=skip_bad, out=out, show_harmful=show, progress=Terminal(),
     )  # fmt: skip
     show_gate(found)

@@ -124,8 +124,9 @@ def changes(
     rows = [_over_trainings(each) for each in found.values()]
     if not trained_apart:
         return rows
-    told_apart = [one.model_copy(update={"p": (spread or seed_spread()).p(one)}) for one in rows]
-    by_name = {one.name: one.p_corrected for one in corrected(told_apart) if not math.isnan(one.p)}
+    known = spread or seed_spread()
+    told_apart = [one.model_copy(update={"p": known.p(one)}) for one in rows if one.name in known.deviations]
+    by_name = {one.name: one.p_corrected for one in corrected(told_apart)}
     return [one.model_copy(update={"p_trainings": by_name.get(one.name)}) for one in rows]
 
 
@@ -210,9 +211,7 @@ class SeedSpread(Record):
     """Standard deviation between trainings by figure, without what the sample of requests adds."""
 
     def p(self, one: Change) -> float:
-        """Two-sided p-value of no difference beyond requests and trainings; 1 for a figure that is not known."""
-        if one.name not in self.deviations:
-            return 1.0
+        """Two-sided p-value of no difference beyond requests and trainings. Raises KeyError for an unknown figure."""
         error = (one.high - one.low) / (2 * _NORMAL)
         error = math.sqrt(error**2 + 2 * self.deviations[one.name] ** 2 / one.trainings)
         return float(2 * student.sf(abs(one.difference) / error, self.freedom)) if error else float(not one.difference)
