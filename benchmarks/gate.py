@@ -16,8 +16,9 @@ import argparse
 import gc
 import itertools
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from forethought.evaluation.kept import Kept, kept
 from forethought.manifest import input_hashes, write_json
 from forethought.measure.gate import CHURN, Limits, SeedSpread, Trainings, changes, pairs_needed
 from forethought.metrics import Figure, mean_of_shares, share
-from forethought.records import user_request
+from forethought.records import Request, user_request
 from forethought.report.results import write_results
 
 SPREAD = Path(__file__).resolve().parent.parent / "src/forethought/measure/seed_spread.json"
@@ -84,7 +85,7 @@ def spread(of: Mapping[str, Mapping[str, float]], source: str) -> SeedSpread:
     for each in of.values():
         for name, variance in each.items():
             pooled[name].append(variance)
-    deviations = {name: round(float(np.sqrt(max(0.0, np.mean(each)))), 5) for name, each in sorted(pooled.items())}
+    deviations = {name: round(math.sqrt(max(0.0, sum(each) / len(each))), 5) for name, each in sorted(pooled.items())}
     return SeedSpread(source=source, freedom=2 * len({trainings_of(name) for name in of}), deviations=deviations)
 
 
@@ -114,8 +115,8 @@ def false_alarms(
         for _ in range(resamples):
             drawn = rng.multinomial(len(requests), [1 / len(requests)] * len(requests))
             copies = dict(zip(requests, map(int, drawn), strict=True))
-            both = [{"": redrawn(one[""], copies)} for one in (first, second)]
-            found = changes(*both, unseen, trained_apart=True, spread=known)
+            before, after = ({"": redrawn(one[""], copies)} for one in (first, second))
+            found = changes(before, after, unseen, trained_apart=True, spread=known)
             turned = [one.model_copy(update={"difference": -one.difference}) for one in found]
             for direction in (found, turned):
                 broken = [one.name for one in direction if one.finding(Limits()).outcome == "broken"]
@@ -132,7 +133,7 @@ def caught(draws: int, rng: np.random.Generator) -> tuple[int, Figure]:
     requests = [user_request(f"request {number}", harmful=False) for number in range(needed)]
     harmful = [user_request(f"harmful request {number}", harmful=True) for number in range(needed)]
 
-    def judged(cell: str, asked: Sequence[object], refused: Sequence[bool]) -> list[Judged]:
+    def judged(cell: str, asked: Sequence[Request], refused: Iterable[bool]) -> list[Judged]:
         rows = zip(asked, refused, strict=True)
         attempts = [
             (Attempt(id=f"{cell}/{number}", attack="direct", request=request, cells=(cell,)), bool(said))

@@ -121,13 +121,13 @@ def changes(
         kept = [one for one in rows if only is None or one.name.startswith(tuple(only))]
         for one in corrected(kept):
             found.setdefault(one.name, []).append(one)
-    rows = [_over_trainings(each) for each in found.values()]
+    made = [_over_trainings(each) for each in found.values()]
     if not trained_apart:
-        return rows
+        return made
     known = spread or seed_spread()
-    told_apart = [one.model_copy(update={"p": known.p(one)}) for one in rows if one.name in known.deviations]
+    told_apart = [one.model_copy(update={"p": known.p(one)}) for one in made if one.name in known.deviations]
     by_name = {one.name: one.p_corrected for one in corrected(told_apart)}
-    return [one.model_copy(update={"p_trainings": by_name.get(one.name)}) for one in rows]
+    return [one.model_copy(update={"p_trainings": by_name.get(one.name)}) for one in made]
 
 
 def _pairs(before: Trainings, after: Trainings) -> list[tuple[str, Sequence[Judged], Sequence[Judged]]]:

@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 from forethought.manifest import write_json
 from forethought.measure.gate import Change, Finding, Flip, Limits
 from forethought.metrics import Figure
-from forethought.report.page import shown, write_page, write_whole
+from forethought.redaction import shown
+from forethought.report.page import write_page, write_whole
 from forethought.report.tables import interval
 
 PAGE, MARKDOWN, JUNIT, JSON = "gate.html", "gate.md", "junit.xml", "gate.json"
@@ -134,8 +135,8 @@ class Gate:
         for title, changes in self.beside.items():
             lines += [f"{title}:", "", *(f"- {one}" for one in changes), ""]
         if self.changes:
-            for word, rows in (("Better", self.better), ("Worse", self.worse)):
-                lines += [f"{word} beyond chance: {', '.join(f'`{one.name}`' for one in rows) or 'nothing'}.", ""]
+            for word, told in (("Better", self.better), ("Worse", self.worse)):
+                lines += [f"{word} beyond chance: {', '.join(f'`{one.name}`' for one in told) or 'nothing'}.", ""]
             lines += [f"Requests that changed: {self.flipped()}.", ""]
         if flips:
             rows = [_flip_cells(one) for one in flips[:_MOST_FLIPS]]
