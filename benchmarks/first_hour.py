@@ -9,6 +9,8 @@ counts them. The file holds requests and stays where it is.
 
 `languages FOLDER` builds a set from those made up in `first_hour_languages.yaml` and from the files of xsafety in
 FOLDER, a language at a time, and counts the rows whose request, thought and refusal are not all in that language.
+
+`chat [RUN]` takes the time from the start of `forethought chat` to its prompt sign.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
+import pty
 import random
 import re
+import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +50,7 @@ from forethought.report.results import write_results
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 5  # 0 to 4 were read while the texts were written
 READ, FUSED = 200, 40
+STARTS = 5
 WRONG = ("grammar", "subject", "rule", "alternative", "echo", "tone")
 _COLUMNS = ("wrong", "made", "language", "rule", "request", "refusal")
 
@@ -156,7 +163,42 @@ def _lines(file: Path) -> list[str]:
         return [row[0].strip() for row in csv.reader(opened) if row and row[0].strip()]
 
 
-PARTS: dict[str, Callable[[Path | None], list[Figure]]] = {"refusals": refusals, "languages": languages_part}
+def chat(file: Path | None) -> list[Figure]:
+    """Seconds from the start of `forethought chat` to its prompt sign: of the embedded model and of a run, each the
+    median of several starts with the machine's caches warm, and how busy the machine was."""
+    asked = {"chat_start_s": "embedded"} | ({"chat_start_run_s": str(file)} if file is not None else {})
+    found = []
+    for name, model in asked.items():
+        _started(model)
+        taken = sorted(_started(model) for _ in range(STARTS))
+        found.append(Figure(name=name, value=taken[STARTS // 2], low=taken[0], high=taken[-1], n=STARTS, unit="s"))
+    return [*found, Figure(name="chat_start_load", value=os.getloadavg()[0], unit="processes")]
+
+
+def _started(model: str) -> float:
+    """Seconds until the prompt sign stands at a terminal; leaves then."""
+    begun = time.monotonic()
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "forethought", "chat", model])
+    shown = ""
+    while not shown.endswith("> "):
+        try:
+            shown += os.read(terminal, 65536).decode("utf-8", "replace")
+        except OSError:
+            raise SystemExit(f"chat {model}: {shown[-1000:]}") from None
+    taken = time.monotonic() - begun
+    os.write(terminal, b"\x04")
+    os.waitpid(process, 0)
+    os.close(terminal)
+    return taken
+
+
+PARTS: dict[str, Callable[[Path | None], list[Figure]]] = {
+    "refusals": refusals,
+    "languages": languages_part,
+    "chat": chat,
+}
 
 
 def kept(out: Path) -> tuple[list[Figure], dict[str, str]]:
@@ -181,7 +223,7 @@ def main() -> None:
     named = {figure.name for figure in figures}
     if args.part == "languages":
         inputs |= {file.name: file_hash(file) for file in (MADE_UP, *sorted(args.file.glob("*.csv")))}
-    elif args.file is not None:
+    elif args.file is not None and args.file.is_file():
         inputs[args.part] = file_hash(args.file)
     write_results(args.out, [SEED], inputs, [*(one for one in others if one.name not in named), *figures])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -52,10 +53,7 @@ def chat(
     """
     try:
         with waiting(f"Loading {model}"):
-            quiet()
-            from forethought.model import load
-
-            opened = load(model, defence=defence)
+            opened = _opened(model, defence)
         session = Session(opened, max_tokens, system, threshold, json_output)
         if prompt is not None:
             session.ask(prompt)
@@ -66,6 +64,19 @@ def chat(
     except KeyboardInterrupt:
         say("Left. Nothing of the conversation is kept.", "dim")
         raise typer.Exit(130) from None
+
+
+def _opened(model: str, defence: str | None) -> Model:
+    """The model. What is imported for it stays: looking through it for garbage, again and again, took a second."""
+    gc.disable()
+    try:
+        quiet()
+        from forethought.model import load
+
+        return load(model, defence=defence)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _typed() -> Iterator[str]:
