@@ -11,6 +11,12 @@ counts them. The file holds requests and stays where it is.
 FOLDER, a language at a time, and counts the rows whose request, thought and refusal are not all in that language.
 
 `chat [RUN]` takes the time from the start of `forethought chat` to its prompt sign.
+
+`hour` runs the commands of docs/first-hour.md as a person would, with the embedded model, each in a process of its
+own, and takes their times: the machine has to be quiet. Some twenty minutes on two cores.
+
+`resumed FILE` attacks the run folder FILE twice, once in one piece and once killed on the way and resumed, and compares
+the log-odds of every reply.
 """
 
 from __future__ import annotations
@@ -22,6 +28,9 @@ import os
 import pty
 import random
 import re
+import shlex
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -194,10 +203,82 @@ def _started(model: str) -> float:
     return taken
 
 
+def hour(file: Path | None) -> list[Figure]:
+    """Minutes that the commands of the page take, in all and by command; what came of the run."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "first-hour.md").read_text(encoding="utf-8"), re.DOTALL)
+    minutes: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("examples", "recipes"):
+            (Path(folder) / name).symlink_to(ROOT / name)
+        for command in "".join(blocks).splitlines():
+            print(command, flush=True)
+            began = time.monotonic()
+            subprocess.run([*_PROGRAM, *shlex.split(command)[1:]], cwd=folder, check=True)
+            minutes[shlex.split(command)[1]] += (time.monotonic() - began) / 60
+        results = json.loads((Path(folder) / "runs" / "garden" / "results.json").read_text(encoding="utf-8"))
+    found = {figure["name"]: Figure.model_validate(figure) for figure in results["figures"]}
+    return [
+        Figure(name="minutes_first_hour", value=sum(minutes.values()), unit="minutes"),
+        *(Figure(name=f"minutes_first_hour_{name}", value=value, unit="minutes") for name, value in minutes.items()),
+        *(found[name].named(f"first_hour_{name}") for name in _CAME_OF_IT if name in found),
+    ]
+
+
+_PROGRAM = (sys.executable, "-m", "forethought")
+_CAME_OF_IT = ("asr_direct_base", "asr_direct_scot_best", "asr_unseen_scot_best", "refused_ordinary_scot_best")
+
+
+def resumed(file: Path | None) -> list[Figure]:
+    """How far the log-odds of an attack that was killed and resumed are from those of one in a single piece."""
+    if file is None:
+        raise SystemExit("resumed: give the folder of a run")
+    with tempfile.TemporaryDirectory() as folder:
+        whole, killed = Path(folder) / "whole", Path(folder) / "killed"
+        subprocess.run(_attack(file, whole), check=True)
+        n = len(_log_odds(whole))
+        for share_kept in _KILLED_AT:
+            child = subprocess.Popen(_attack(file, killed))
+            while child.poll() is None and len(_log_odds(killed)) < share_kept * n:
+                time.sleep(0.05)
+            if child.poll() is not None:
+                raise SystemExit("resumed: it ended before it could be killed")
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+        kept = len(_log_odds(killed))
+        subprocess.run(_attack(file, killed), check=True)
+        before, after = _log_odds(whole), _log_odds(killed)
+    apart = [abs(after[asked] - odds) for asked, odds in before.items()]
+    return [
+        Figure(name="resumed_log_odds_max_diff", value=max(apart), n=n, unit="log-odds"),
+        Figure(name="resumed_log_odds_differ", value=sum(one > 0 for one in apart), n=n, unit="replies"),
+        Figure(name="resumed_kept", value=kept, n=n, unit="replies"),
+    ]
+
+
+_ATTACKS = ("misspelling", "style_json", "prefix_injection", "no_the")
+_KILLED_AT = (0.3, 0.9)
+"""Shares of the replies at which it is killed."""
+
+
+def _attack(model: Path, out: Path) -> list[str]:
+    named = [part for attack in _ATTACKS for part in ("--attack", attack)]
+    return [*_PROGRAM, "attack", str(model), *named, "--limit", "6", "--max-tokens", "8", "--out", str(out)]
+
+
+def _log_odds(folder: Path) -> dict[str, float]:
+    """By what was asked, of the replies that are on disk whole."""
+    file = folder / "replies.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {row["id"]: row["value"]["log_odds"] for row in rows if row["value"].get("log_odds") is not None}
+
+
 PARTS: dict[str, Callable[[Path | None], list[Figure]]] = {
     "refusals": refusals,
     "languages": languages_part,
     "chat": chat,
+    "hour": hour,
+    "resumed": resumed,
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.shell import run_here
+from tests.tiny import tiny_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,7 +27,7 @@ def _commands(page: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-_RUN_SOMETHING = {"attacking.md", "build.md", "gate.md", "plan.md"}
+_RUN_SOMETHING = {"attacking.md", "build.md", "first-hour.md", "gate.md", "plan.md"}
 
 
 @pytest.mark.parametrize(
@@ -40,11 +41,13 @@ _RUN_SOMETHING = {"attacking.md", "build.md", "gate.md", "plan.md"}
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other, as a reader runs them: a later one reads what an earlier one wrote."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("recipes", "results"):
+    for folder in ("recipes", "results", "examples"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     for command in _commands(page):
         program, *arguments = shlex.split(command)
         assert program == "forethought"
+        if arguments[0] == "run":  # minutes with the embedded model; the tiny one goes through the same stages
+            arguments += ["--model", str(tiny_folder())]
         done = run_here(*arguments)
         assert done.code == 0, (command, done.err)
 

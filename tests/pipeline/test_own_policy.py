@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,17 +13,31 @@ from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec
 from forethought.data.under import under
 from forethought.errors import ConfigError
+from forethought.model import load
 from forethought.pipeline import BuildSettings
 from forethought.pipeline.build import build
 from forethought.pipeline.check import check_recipe
-from forethought.pipeline.recipe import DataConfig, Recipe, default_recipe
+from forethought.pipeline.recipe import RECIPE, DataConfig, Recipe, default_file, default_recipe, load_recipe
 from forethought.pipeline.requests import select
 from forethought.pipeline.rules import missing, without_examples
+from forethought.pipeline.run import run
 from forethought.policy import Policy, default_policy, load_policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl, user_request
+from tests.tiny import tiny_folder
 
 DEFAULT = default_policy()
+
+
+class Heard(Progress):
+    """Remembers what a run says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: Any) -> None:
+        self.lines.append(str(line))
 
 
 def policy_file(folder: Path, *titles: str, examples: bool = False) -> Path:
@@ -130,3 +145,34 @@ def test_a_source_that_is_not_there_is_named_before_the_run(tmp_path: Path) -> N
     recipe = default_recipe(str(tmp_path / "none.csv"))
     assert list(missing(recipe)) == [str(tmp_path / "none.csv")]
     assert missing(default_recipe(str(own_file(tmp_path)))) == {}
+
+
+@pytest.mark.slow
+def test_a_run_on_an_own_file_under_an_own_policy_goes_the_whole_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The documented command, `forethought run my.csv --policy pol.yaml`, with a smaller default recipe."""
+    small = {
+        "extends": str(default_file()), "name": "small",
+        "data": {"harmless": [{"path": "shipped:lookalike"}, {"path": "shipped:ordinary"}], "max_harmless": 60},
+        "build": {"own_answers": 4, "max_tokens": 6000}, "operating_point": {"rows": 24},
+        "evaluate": {"attacks": ["style_json"], "n_direct": 4, "n_styled": 2, "n_ordinary": 4, "n_lookalike": 3,
+                     "max_answer_tokens": 6},
+    }  # fmt: skip
+    file = tmp_path / "small.yaml"
+    file.write_text(yaml.safe_dump(small), encoding="utf-8")
+    monkeypatch.setattr("forethought.pipeline.recipe.default_file", lambda: file)
+    policy = policy_file(tmp_path, "Prices", "Addresses", examples=True)
+    own = own_file(tmp_path, 60)
+    found = run(own, policy=policy, model=str(tiny_folder()), out=tmp_path / "out")
+    assert found.page.is_file()
+    kept = load_recipe(tmp_path / "out" / RECIPE)
+    assert (kept.policy, kept.data.harmful[0].path) == (policy, str(own))
+    opened = load(tmp_path / "out").settings
+    assert opened is not None
+    assert opened.policy.rule_ids == ("R1", "R2")
+    # What was kept is the same run: all its stages are found.
+    heard = Heard()
+    run(tmp_path / "out" / RECIPE, out=tmp_path / "out", progress=heard)
+    assert not [line for line in heard.lines if line.startswith("[green]")]
+    assert any("5-train: kept from before" in line for line in heard.lines)

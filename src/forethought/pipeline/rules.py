@@ -9,7 +9,7 @@ from itertools import islice
 from forethought.data.classify import rules_by_name
 from forethought.data.sources import SHIPPED, SourceSpec, load_requests
 from forethought.data.under import under
-from forethought.errors import ConfigError, ForethoughtError, InputError
+from forethought.errors import ConfigError, ForethoughtError
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.requests import check_held_out
 from forethought.pipeline.rows import all_sources
@@ -34,8 +34,9 @@ def missing(recipe: Recipe) -> dict[str, str]:
     found: dict[str, str] = {}
     for spec in all_sources(recipe):
         try:
-            next(_head(spec), None)
-        except InputError as error:
+            if not spec.path.startswith(_REMOTE):
+                next(_head(spec), None)
+        except ForethoughtError as error:
             found[spec.path] = f"{error.rule}. {error.fix}"
     return found
 
@@ -46,6 +47,8 @@ def without_examples(recipe: Recipe, policy: Policy) -> list[str]:
     Own requests that name no rule are told apart by the policy's own words, so that nothing is missing for certain
     there. Raises ConfigError where no request can break any rule: all of them are of another policy's.
     """
+    if policy.hash == default_policy().hash:
+        return []
     named: Counter[str] = Counter()
     unnamed = remote = 0
     for spec in recipe.data.harmful:
@@ -68,8 +71,6 @@ def without_examples(recipe: Recipe, policy: Policy) -> list[str]:
             f"has no request to learn from: all harmful ones break rules that it lacks (it has {titles})",
             "Give requests that break them: forethought run YOUR_FILE --policy FILE, with a column that names the rule",
         )
-    if policy.hash == default_policy().hash:
-        return []
     return [f"{rule.id} {rule.title}" for rule in policy.rules if not rule.examples and not named[rule.id]]
 
 
