@@ -39,9 +39,9 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser for all tests of pages."""
+    """One browser for the tests of a module. As long as it is there, its event loop runs, and no other can."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("needs Debian's chromium: apt-get install chromium")
