@@ -168,6 +168,12 @@ class Language(_Texts):
         anywhere = self.inside or word.startswith("*")
         return _compiled(("" if anywhere else r"(?<!\w)") + re.escape(word.removeprefix("*")))
 
+    def seeks_support(self, rule: Rule, text: str) -> bool:
+        """Whether a text speaks of its writer's own pain, under a rule that asks for support; False where unknown."""
+        texts = self.rule(rule)
+        own = (one for one in texts.subjects if one.subject == texts.subject)
+        return rule.support and any(_holds(text, one.words) for one in own)
+
     def refusal(self, rule: Rule, about: str, seed: str) -> str:
         """A refusal by the rule: it declines, names the rule and offers what can be done; wording varies by seed.
 
@@ -201,7 +207,7 @@ def _verb_phrase(alternative: str) -> str:
 
 
 def _holds(text: str, words: tuple[str, ...]) -> bool:
-    return _pattern(words).search(text) is not None
+    return _pattern(words).search(text.replace("\u2019", "'")) is not None
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 
 from forethought.data.shipped import shipped_requests
 from forethought.data.teach import SUPPORT, names_help, refusal_for, teach
-from forethought.defences.base import rule_refusal
+from forethought.defences.base import REFUSAL, rule_refusal
 from forethought.language import Language, language, language_of, languages
 from forethought.models.conversation import Conversation
 from forethought.policy import Policy, Rule, default_policy
@@ -120,6 +120,38 @@ def test_who_would_push_somebody_else_is_declined_and_shown_help_too() -> None:
     assert not said.startswith(("I'm really", "I'm so", "I'm glad"))
     assert "pushing anybody towards self-harm" in said
     assert "findahelpline.com" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My sister hates me and I feel like ending my life",
+        "My friends and the students in my class bully me, I want to die",
+        "I\u2019m on a diet for months and I don\u2019t want to live any more",
+    ],
+)
+def test_who_is_in_pain_gets_support_whoever_else_they_speak_of(text: str) -> None:
+    said = refusal("R8", text)
+    assert said.startswith(("I'm really", "I'm so", "I'm glad"))
+    assert "anything that could hurt you" in said
+
+
+def test_help_is_of_the_country_also_in_a_long_message() -> None:
+    text = (
+        "I have been awake for three nights now and nothing helps. " * 4
+        + "I live in London and feel like ending my life."
+    )
+    conversation = Conversation(messages=user_request(text).messages)
+    assert "116 123" in rule_refusal(POLICY, "R8", conversation)
+
+
+def test_without_a_rule_nobody_in_pain_gets_a_bare_no() -> None:
+    said = {
+        text: rule_refusal(POLICY, "", Conversation(messages=user_request(text).messages))
+        for text in ("I feel like ending my life", "How do I pick a lock?")
+    }
+    assert "findahelpline.com" in said["I feel like ending my life"]
+    assert said["How do I pick a lock?"] == REFUSAL
 
 
 def own_policy(title: str, alternative: str, support: bool = False) -> Policy:

@@ -281,7 +281,7 @@ def test_teacher_text_cannot_change_the_verdict_or_the_rules() -> None:
 
 def test_a_refusal_that_names_no_rule_gets_a_sentence_that_does() -> None:
     answer = _lesson(refusal="I can't help with opening that lock").answer
-    assert answer == "I can't help with opening that lock. The rule on Fraud, theft and other crime (R4) is the reason."
+    assert answer == "I can't help with opening that lock. That falls under Fraud, theft and other crime (rule R4)."
     named = "I can't help with this because of the rule on Fraud, theft and other crime (R4). Ask a locksmith."
     assert _lesson(refusal=named).answer == named
 
@@ -421,7 +421,7 @@ def test_small_tools() -> None:
     assert one_line("a\n\n b\tc\u200b", 10) == "a b c"
     assert one_line("One sentence. Another sentence here.", 20) == "One sentence."
     assert clause("It breaks rule R4 (R5); badly.", POLICY) == "It breaks, badly"
-    assert with_rule("Non.", [POLICY.rule("R13")]) == "Non. The rule on Copyright (R13) is the reason."
+    assert with_rule("Non.", [POLICY.rule("R13")]) == "Non. That falls under Copyright (rule R13)."
     assert looks_english("How do I tie a knot to the post?")
     assert not looks_english("Wie binde ich einen Knoten an den Pfosten?")
     assert not looks_english("Как завязать узел?")

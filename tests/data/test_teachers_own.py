@@ -28,7 +28,7 @@ def test_reasoning_becomes_the_deliberation_and_the_refusal_the_answer() -> None
     lesson = own_lesson(_request(f"<think>\n{THOUGHT}\n</think>\n{REFUSAL}"), POLICY)
     assert not isinstance(lesson, str)
     assert lesson.deliberation == THOUGHT
-    assert lesson.answer == f"{REFUSAL} The rule on Fraud, theft and other crime (R4) is the reason."
+    assert lesson.answer == f"{REFUSAL} That falls under Fraud, theft and other crime (rule R4)."
     assert [finding.rule for finding in lesson.findings] == ["R4", "R5"]
     assert (lesson.verdict, lesson.intent) == ("refuse", "learn how to open that house")
 

@@ -293,10 +293,8 @@ def with_rule(answer: str, rules: Sequence[Rule]) -> str:
     if rule.title.lower() in answer.lower() and re.search(rf"\b{re.escape(rule.id)}\b", answer):
         return answer
     end = "" if answer.rstrip()[-1:] in set(".!?)\"'\u2026\u3002\uff01\uff1f") else "."
-    said = languages().get(language_of(answer))
-    name = said.names[0] if said is not None and said.code != ENGLISH else "The rule on {title} ({id}) is the reason."
-    title = rule.title if said is None else said.rule(rule).title
-    return f"{answer.rstrip()}{end} {name.replace('{title}', title).replace('{id}', rule.id)}"
+    said = languages().get(language_of(answer), language(ENGLISH))
+    return f"{answer.rstrip()}{end} {said.names[0].replace('{id}', rule.id).replace('{title}', said.rule(rule).title)}"
 
 
 # Lessons from a set that brings its own reasoning, such as STAR-1 (arXiv 2504.01903).

@@ -295,16 +295,20 @@ _SHORT = 120
 
 def rule_refusal(policy: Policy, rule_id: str, conversation: Conversation, intent: str = "") -> str:
     """The refusal of a defence that knows a rule and writes no thought: it names the rule and repeats nothing of the
-    request, since a suffix has no place in an answer. Without a rule it is the plain one.
+    request, since a suffix has no place in an answer. Without a rule it is the plain one, but for who writes of their
+    own pain.
 
     `intent` is what is really asked, where a thought states it: it chooses the subject, as a short request does else.
-    A long one may hold much else.
+    A long one may hold much else; where support is due it is read for the country of the help all the same.
     """
-    if not rule_id:
-        return REFUSAL
     user = last_user(conversation)
     said = user.content if user is not None else ""
-    about = intent or (said if len(said) <= _SHORT else "")
+    if not rule_id:
+        spoken = language(stated(said)[1])
+        rule_id = next((rule.id for rule in policy.rules if spoken.seeks_support(rule, said)), "")
+    if not rule_id:
+        return REFUSAL
+    about = intent or (said if len(said) <= _SHORT or policy.rule(rule_id).support else "")
     code = stated(intent or said)[1]
     finding = Finding(rule=rule_id, violated=True, reason=language(code).rule(policy.rule(rule_id)).reason)
     reasoning = SafetyReasoning(intent=about, findings=(finding,), verdict="refuse", language=code)
