@@ -104,10 +104,11 @@ def _try(server: Process) -> Any:
 @pytest.mark.slow
 def test_an_address_that_is_taken_is_told(folder: Path) -> None:
     server = Process(folder / "model")
-    port = server.url.rpartition(":")[2]
-    found = run_here("serve", folder / "model", "--port", port)
-    server.process.kill()
-    server.process.wait()
+    try:
+        found = run_here("serve", folder / "model", "--port", server.url.rpartition(":")[2])
+    finally:
+        server.process.kill()
+        server.process.wait()
     assert found.code == 2
     assert "Give another port" in found.err
 
