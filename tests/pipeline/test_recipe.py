@@ -23,6 +23,8 @@ from tests.scripted import Scripted
 from tests.tiny import tiny_model, tiny_tokenizer
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+FILES = sorted(file for file in RECIPES.rglob("*.yaml") if file.parent.name not in ("accelerate", "serve"))
+"""Without what is read by another program, or by the server."""
 GOOD = """
 name: mine
 seed: 3
@@ -70,11 +72,9 @@ def test_a_recipe_is_written_out_with_every_default_and_read_back_as_the_same(tm
     assert again.model_copy(update={"train": recipe.train}) == recipe
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_shipped_settings_stay_what_they_were(file: Path) -> None:
     """Those that name some training settings were tuned with the others at the general defaults."""
-    if "accelerate" in file.parts:
-        return
     if "methods:" in file.read_text(encoding="utf-8"):
         sweep = load_sweep(file)
         applied, named = sweep.training(sweep.bases[0], 0), sweep.train
@@ -99,10 +99,8 @@ def test_a_recipe_trains_by_the_method_that_it_says_and_answers_as_it_says(tmp_p
         taught_by(load_recipe(_recipe(tmp_path, plain + "method: scot_combined\nprocedure: {sweets: 1}\n")))
 
 
-@pytest.mark.parametrize("file", sorted(RECIPES.rglob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_shipped_recipes_and_sweeps_are_valid(file: Path) -> None:
-    if "accelerate" in file.parts:
-        return  # another program's; tests/train/test_distributed.py starts it
     sweeps = "methods:" in file.read_text(encoding="utf-8")
     assert load_sweep(file).name if sweeps else load_recipe(file).name
 
