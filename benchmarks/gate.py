@@ -86,7 +86,7 @@ def spread(of: Mapping[str, Mapping[str, float]], source: str) -> SeedSpread:
         for name, variance in each.items():
             pooled[name].append(variance)
     deviations = {name: round(math.sqrt(max(0.0, sum(each) / len(each))), 5) for name, each in sorted(pooled.items())}
-    return SeedSpread(source=source, freedom=2 * len({trainings_of(name) for name in of}), deviations=deviations)
+    return SeedSpread(source=source, freedom=len({trainings_of(name) for name in of}) - 1, deviations=deviations)
 
 
 def redrawn(rows: Sequence[Judged], copies: Mapping[str, int]) -> list[Judged]:

@@ -1,9 +1,10 @@
 """May the new one be shipped? Limits on figures and on what got worse, and how many requests it takes to tell.
 
 A difference counts where it is beyond chance: p-values on the same requests, corrected together (Holm). Two trainings
-of one recipe differ as well, beyond what their requests explain. Where two systems were trained apart, a difference
-fails only if it is also beyond that: `seed_spread.json` has the standard deviation between trainings of each figure, as
-`benchmarks/gate.py` measures it on the committed study, and adds it to the error of the difference.
+of one recipe differ as well, beyond what their requests explain. Where there are several trainings of each, all must show a
+difference. Where two systems were trained apart and once each, it fails only if it is also beyond what trainings differ
+in: `seed_spread.json` has the standard deviation between trainings of each figure, as `benchmarks/gate.py` measures it
+on the committed study, which is added to the error of the difference.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ class Change(Comparison):
 
     trainings: int = 1
     """Pairs of trainings compared: the difference is their mean, its interval holds those of all, and the p-value is
-    the largest."""
+    the largest, 1 where they don't point to one side."""
     p_trainings: float | None = None
     """Corrected p-value of no difference beyond what two trainings of one recipe differ in; None where that is not
-    asked, or not known of this figure."""
+    asked, for several trainings, and where it is not known of this figure."""
 
     @property
     def better(self) -> bool:
@@ -125,7 +126,8 @@ def changes(
     if not trained_apart:
         return made
     known = spread or seed_spread()
-    told_apart = [one.model_copy(update={"p": known.p(one)}) for one in made if one.name in known.deviations]
+    once = [one for one in made if one.trainings == 1 and one.name in known.deviations]
+    told_apart = [one.model_copy(update={"p": known.p(one)}) for one in once]
     by_name = {one.name: one.p_corrected for one in corrected(told_apart)}
     return [one.model_copy(update={"p_trainings": by_name.get(one.name)}) for one in made]
 
@@ -196,6 +198,7 @@ def _over_trainings(each: Sequence[Comparison]) -> Change:
         "difference": float(np.mean([one.difference for one in each])), "low": min(one.low for one in each),
         "high": max(one.high for one in each), "n": sum(one.n for one in each),
         "unscored": sum(one.unscored for one in each), "trainings": len(each),
+        "p_corrected": worst.p_corrected if len({one.difference > 0 for one in each}) == 1 else 1.0,
         "mdd": None if None in least else max(one for one in least if one is not None),
     }  # fmt: skip
     return Change.model_validate(worst.model_dump() | update)
@@ -206,14 +209,14 @@ class SeedSpread(Record):
 
     source: str
     freedom: int
-    """Degrees of freedom of each: trainings less recipes."""
+    """Degrees of freedom of each: recipes of different weights, less one, for recipes differ in how much their seeds
+    do."""
     deviations: dict[str, float]
     """Standard deviation between trainings by figure, without what the sample of requests adds."""
 
     def p(self, one: Change) -> float:
         """Two-sided p-value of no difference beyond requests and trainings. Raises KeyError for an unknown figure."""
-        error = (one.high - one.low) / (2 * _NORMAL)
-        error = math.sqrt(error**2 + 2 * self.deviations[one.name] ** 2 / one.trainings)
+        error = math.hypot((one.high - one.low) / (2 * _NORMAL), math.sqrt(2) * self.deviations[one.name])
         return float(2 * student.sf(abs(one.difference) / error, self.freedom)) if error else float(not one.difference)
 
 
