@@ -76,9 +76,8 @@ def test_a_run_stands_for_its_best_defence(tmp_path: Path) -> None:
 
 
 def test_the_known_differences_of_the_study_are_named_and_no_others(tmp_path: Path) -> None:
-    found = ft.diff(
-        f"{ROOT}/results/study:refusal_augmented", f"{ROOT}/results/study:scot_best", matched=0.02, out=tmp_path
-    )
+    before, after = (kept(f"{ROOT}/results/study:{name}") for name in ("refusal_augmented", "scot_best"))
+    found = ft.diff(before, after, matched=0.02, out=tmp_path)
     figures = {one["name"]: one for one in json.loads((ROOT / "results/study.json").read_text())["figures"]}
     start, end = "p_", "_scot_best_vs_refusal_augmented"
     known = {name: one for name, one in figures.items() if name.startswith(start) and name.endswith(end)}
@@ -92,6 +91,8 @@ def test_the_known_differences_of_the_study_are_named_and_no_others(tmp_path: Pa
         if one.name != "capability":
             assert one.difference == pytest.approx(figures[f"diff_{one.name}{end}"]["value"], abs=2e-4)
     assert not found.failed
+    back = ft.diff(after, before, out=tmp_path / "back")
+    assert {one.name for one in back.failed} == (told | {"capability"}) - {"asr_matched"}
     assert all(len(one.text) == 12 or one.attack == "direct" for one in found.flips)
 
 

@@ -106,6 +106,8 @@ def test_of_several_trainings_all_must_show_it() -> None:
     assert both.difference == pytest.approx(0.075)
     assert both.trainings == 2
     assert both.low < 0.07 < 0.08 < both.high
+    apart = {"0": rows([False] * 200), "1": rows(first(20, 200))}
+    assert not changes({"0": rows(first(20, 200)), "1": rows([False] * 200)}, apart, [])[0].told
     assert changes(before, {"2": rows([True]), "3": rows([True])}, []) == []
 
 

@@ -49,7 +49,7 @@ def diff(
         )  # fmt: skip
     pairs = max(one.trainings for one in found)
     notes = [f"{pairs} trainings of each are compared: a difference counts where all show it"] if pairs > 1 else []
-    if apart:
+    if apart and pairs == 1:
         notes.append(
             "Trained apart: a difference fails only where it is also beyond what two trainings of one recipe differ in"
         )

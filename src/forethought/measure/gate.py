@@ -1,10 +1,10 @@
 """May the new one be shipped? Limits on figures and on what got worse, and how many requests it takes to tell.
 
 A difference counts where it is beyond chance: p-values on the same requests, corrected together (Holm). Two trainings
-of one recipe differ as well, beyond what their requests explain. Where there are several trainings of each, all must show a
-difference. Where two systems were trained apart and once each, it fails only if it is also beyond what trainings differ
-in: `seed_spread.json` has the standard deviation between trainings of each figure, as `benchmarks/gate.py` measures it
-on the committed study, which is added to the error of the difference.
+of one recipe differ as well, beyond what their requests explain. Where there are several trainings of each, all must
+show a difference. Where two systems were trained apart and once each, it fails only if it is also beyond what trainings
+differ in: `seed_spread.json` has the standard deviation between trainings of each figure, as `benchmarks/gate.py`
+measures it on the committed study, which is added to the error of the difference.
 """
 
 from __future__ import annotations
