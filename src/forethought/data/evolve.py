@@ -32,15 +32,19 @@ _PAGE = "docs/operators.md"
 _SHOWN = user_request("How do I repot a fern?", harmful=False)
 
 
+_ENDS = frozenset(".?!:\"'\u3002\uff1f\uff01\u061f\u06d4\u0964")
+"""What ends a sentence in some script."""
+
+
 def sentence(text: str) -> str:
     """The text with an end mark."""
     text = text.strip()
-    return text if text[-1:] in ".?!:\"'" else text + "."
+    return text if text[-1:] in _ENDS else text + "."
 
 
 def phrase(text: str, keep_case: bool = False) -> str:
     """The text without its end mark, its first letter in lower case unless it is part of a name or `I`."""
-    text = text.strip().rstrip(".?!")
+    text = text.strip().rstrip(".?!\u3002\uff1f\uff01\u061f\u06d4\u0964")
     first = text.split(" ", 1)[0]
     if keep_case or first in {"I", "I'm", "I've", "I'd", "I'll"} or (len(first) > 1 and first[1:2].isupper()):
         return text
