@@ -174,18 +174,21 @@ def _lines(file: Path) -> list[str]:
 
 def chat(file: Path | None) -> list[Figure]:
     """Seconds from the start of `forethought chat` to its prompt sign: of the embedded model and of a run, each the
-    median of several starts with the machine's caches warm, and how busy the machine was."""
+    median of several starts with the machine's caches warm; what of it the processor worked, which others that are at
+    work do not change as much; and how busy the machine was."""
     asked = {"chat_start_s": "embedded"} | ({"chat_start_run_s": str(file)} if file is not None else {})
     found = []
     for name, model in asked.items():
         _started(model)
-        taken = sorted(_started(model) for _ in range(STARTS))
-        found.append(Figure(name=name, value=taken[STARTS // 2], low=taken[0], high=taken[-1], n=STARTS, unit="s"))
+        starts = [_started(model) for _ in range(STARTS)]
+        for place, kind in enumerate((name, f"{name[:-2]}_cpu_s")):
+            taken = sorted(start[place] for start in starts)
+            found.append(Figure(name=kind, value=taken[STARTS // 2], low=taken[0], high=taken[-1], n=STARTS, unit="s"))
     return [*found, Figure(name="chat_start_load", value=os.getloadavg()[0], unit="processes")]
 
 
-def _started(model: str) -> float:
-    """Seconds until the prompt sign stands at a terminal; leaves then."""
+def _started(model: str) -> tuple[float, float]:
+    """(seconds, seconds of the processor's) until the prompt sign stands at a terminal; leaves then."""
     begun = time.monotonic()
     process, terminal = pty.fork()
     if process == 0:
@@ -198,9 +201,9 @@ def _started(model: str) -> float:
             raise SystemExit(f"chat {model}: {shown[-1000:]}") from None
     taken = time.monotonic() - begun
     os.write(terminal, b"\x04")
-    os.waitpid(process, 0)
+    used = os.wait4(process, 0)[2]
     os.close(terminal)
-    return taken
+    return taken, used.ru_utime + used.ru_stime
 
 
 def hour(file: Path | None) -> list[Figure]:
