@@ -119,7 +119,7 @@ _BESIDE = 16 * 1024**2
 
 def disk_need(model: Any, out: Path, several: bool) -> int:
     """Bytes that a training, with one checkpoint or several, writes beside what stands in its folder already."""
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    trained: int = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     whole = (_CHECKPOINTS if several else 1) * (_BYTES_A_PARAMETER * trained + _BESIDE) + 4 * trained + _BESIDE
     there = sum(file.stat().st_size for file in (out / "checkpoints").rglob("*") if file.is_file())
     return max(LEAST_BYTES, whole - there)
