@@ -34,7 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,7 +209,7 @@ def _started(model: str) -> tuple[float, float]:
 def hour(file: Path | None) -> list[Figure]:
     """Minutes that the commands of the page take, in all and by command; what came of the run."""
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "first-hour.md").read_text(encoding="utf-8"), re.DOTALL)
-    minutes: Counter[str] = Counter()
+    minutes: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder:
         for name in ("examples", "recipes"):
             (Path(folder) / name).symlink_to(ROOT / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Literal
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_the_console_lets_nothing_through_wherever_it_stands(terminal: bool) -> 
     from rich.table import Table
 
     out = io.StringIO()
-    colours = "standard" if terminal else None
+    colours: Literal["standard"] | None = "standard" if terminal else None
     console = PrintableConsole(file=out, force_terminal=terminal, color_system=colours, width=80)
     table = Table("\x1b]0;head\x07er")
     table.add_row("cell\x1b[2J\u202e")

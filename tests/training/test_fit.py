@@ -325,7 +325,7 @@ def test_a_disk_that_fills_while_it_trains_is_told_with_the_need(
         usage = usage._replace(free=70_000_000)
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
 
-    monkeypatch.setattr(fit.torch, "save", fails)
+    monkeypatch.setattr(torch, "save", fails)
     monkeypatch.setattr(fit, "_BESIDE", 100_000_000)
     with pytest.raises(StageError, match="the disk is full: the training"):
         train(str(tiny_folder()), make_rows(), CONFIG, tmp_path / "out")
