@@ -50,9 +50,9 @@ def check(
 
     Examples:
 
-      forethought check runs/quickstart --traffic my_log.jsonl --harmful my_bad.jsonl --max-false-refusal 0.05
+      forethought check runs/v1 --traffic log.csv --harmful bad.csv
 
-      forethought check runs/v2 --traffic my_log.jsonl --harmful my_bad.jsonl --last runs/check-v1 --base embedded
+      forethought check runs/v2 --traffic log.csv --harmful bad.csv --last runs/v1
     """
     named, of_traffic = options.column_overrides(columns), options.column_overrides(traffic_columns)
     quiet()
