@@ -96,8 +96,9 @@ def test_this_machine_is_planned_for_unless_another_is_named(recipe: Path, monke
     """It said 2.6e-06 hours, on an H100 that was not there."""
     monkeypatch.setattr("forethought.research.devices._memory_gib", lambda: 7.5)
     monkeypatch.setattr("forethought.research.devices._measured_tflops", lambda: 0.2)
+    monkeypatch.setattr("forethought.research.devices._has_gpu", lambda: False)
     found = json.loads(CliRunner().invoke(app, ["plan", str(recipe), "--json", "--row-tokens", "50"]).output)
-    rate = 0.2e12 * 0.35
+    rate = 0.2e12 * 0.6
     assert found["device_gib"] == 7.5
     assert found["hours"] == pytest.approx(20_000 * found["footprint"]["flops_a_token"] / rate / 3600)
     assert any("on this machine" in said for said in found["assumptions"])
