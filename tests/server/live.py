@@ -35,6 +35,9 @@ class ScriptedEngine:
         self.closed = 0
         self.answers_running = 0
 
+    def check(self, options: Options) -> None:
+        pass
+
     async def think(self, asked: Asked) -> Verdict:
         self.asked.append(asked)
         text = asked.messages[-1].content

@@ -39,6 +39,9 @@ class ScriptedEngine:
         self.word_s, self.thought_s = word_s, thought_s
         self.closed = False
 
+    def check(self, options: Options) -> None:
+        pass
+
     async def think(self, asked: Asked) -> Verdict:
         await asyncio.sleep(self.thought_s)
         text, policy = asked.messages[-1].content, f"{self.policy.name} {self.policy.version}"

@@ -25,9 +25,9 @@ from tests.server.live import ScriptedEngine, live
 ASK: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "hello there"}]}
 
 
-def test_fuzzed_conversations_never_skip_the_thought(tmp_path: Path) -> None:
-    """Of 300; 10,000 are asked by benchmarks/serve.py."""
-    count = 300
+@pytest.mark.parametrize("count", [300, pytest.param(3_000, marks=pytest.mark.slow)])
+def test_fuzzed_conversations_never_skip_the_thought(count: int, tmp_path: Path) -> None:
+    """Their seed is their number; 10,000 are asked by benchmarks/serve.py."""
     said, skipped = run_fuzz(count, tmp_path)
     statuses = [status for status, _ in said]
     assert {status for status in statuses if status != 200} <= {400, 403, 404, 413, 422}

@@ -92,7 +92,9 @@ class Asking(BaseModel):
             threshold=self.threshold,
             base=self.model != server.engine.name,
         )
-        return Question(asked=asked, options=self.options(run, grammar, most), tools=tuple(tools))
+        options = self.options(run, grammar, most)
+        server.engine.check(options)
+        return Question(asked=asked, options=options, tools=tuple(tools))
 
 
 class Question(BaseModel):

@@ -20,7 +20,7 @@ from forethought.reasoning import markers
 from forethought.server.batching import Loop, Work
 from forethought.server.records import Asked, Finish, Options, Piece, Verdict
 from forethought.server.settings import Settings
-from forethought.server.shaping import Grammars, shape_of
+from forethought.server.shaping import Grammars, check_shape, shape_of
 from forethought.server.text import Characters, Until, special_tokens
 from forethought.server.verdicts import policy_line, strictest, verdict_of
 
@@ -58,6 +58,11 @@ class ModelEngine:
             self._ends = end_tokens(self._local.tokenizer)
             self._grammars = Grammars(self._local.tokenizer, self._ends)
             self._loop = Loop(self._local)
+
+    def check(self, options: Options) -> None:
+        """As `Engine.check`."""
+        if self._local is not None:
+            check_shape(options, self._grammars, self._local.model.config.get_text_config().vocab_size)
 
     async def think(self, asked: Asked) -> Verdict:
         """As `Engine.think`. The base model has no verdict."""
@@ -140,7 +145,7 @@ class ModelEngine:
                              "Shorten it")  # fmt: skip
         row = Row(0, prompt, min(options.max_tokens, room))
         row.draws = draws_for(options.temperature, options.seed, prompt)
-        row.shape = shape_of(options, row, self._grammars, local.model.config.get_text_config().vocab_size)
+        row.shape = shape_of(options, row, self._grammars)
         return row
 
     async def rule_shares(self, asked: Asked) -> dict[str, float]:

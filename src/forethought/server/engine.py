@@ -19,6 +19,10 @@ class Engine(Protocol):
     markers: tuple[str, str]
     """What opens and what closes a thought: neither may stand in an answer."""
 
+    def check(self, options: Options) -> None:
+        """Raises InputError for what no answer can follow, before anything is thought or sent."""
+        ...
+
     async def think(self, asked: Asked) -> Verdict:
         """The verdict on a conversation, with the refusal where it refuses.
 

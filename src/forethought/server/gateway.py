@@ -65,6 +65,9 @@ class GatewayEngine:
         self._upstreams = Upstreams(urls, settings.request_timeout_s)
         self._warming: set[asyncio.Task[Any]] = set()
 
+    def check(self, options: Options) -> None:
+        """As `Engine.check`: what can be followed the server upstream tells."""
+
     async def think(self, asked: Asked) -> Verdict:
         """As `Engine.think`. The base model has no verdict."""
         if asked.base:

@@ -40,12 +40,18 @@ class Grammars:
         return matcher
 
 
-def shape_of(options: Options, row: Row, grammars: Grammars, vocabulary: int) -> Shape | None:
-    """What shapes the answer in a row; None where nothing does. Raises InputError for a token that there is not."""
+def check_shape(options: Options, grammars: Grammars, vocabulary: int) -> None:
+    """Raises InputError for a token that there is not, and for a schema that can't be followed."""
+    if any(not 0 <= token < vocabulary for token in options.logit_bias):
+        raise InputError("logit_bias", f"names a token beyond the {vocabulary} of the model", "Leave it out")
+    if options.grammar is not None:
+        grammars.matcher(options.grammar)
+
+
+def shape_of(options: Options, row: Row, grammars: Grammars) -> Shape | None:
+    """What shapes the answer in a row, whose options were checked; None where nothing does."""
     shapes: list[Shape] = []
     if options.logit_bias:
-        if max(options.logit_bias) >= vocabulary or min(options.logit_bias) < 0:
-            raise InputError("logit_bias", f"names a token beyond the {vocabulary} of the model", "Leave it out")
         tokens = torch.tensor(list(options.logit_bias))
         values = torch.tensor(list(options.logit_bias.values()))
         shapes.append(lambda logits: logits.index_add(0, tokens.to(logits.device), values.to(logits)))
