@@ -33,6 +33,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 
 from forethought.data.shipped import shipped_requests
@@ -190,10 +191,13 @@ def thoughtless(model: str) -> list[Figure]:
     return [Figure(name="thoughtless_time_ratio", value=value, low=min(ratios), high=max(ratios), n=3, unit="ratio")]
 
 
-def overhead(model: str) -> list[Figure]:
-    """Delay of tokens through the gateway, beyond that of the mock upstream alone."""
+def overhead(model: str, rounds: int = 3) -> list[Figure]:
+    """Delay of tokens through the gateway, beyond that of the mock upstream alone; both are asked in turns."""
+    delays: dict[str, list[float]] = {"": [], "base": []}
     with mocked(model) as (mock, url, _):
-        delays = {name: asyncio.run(_delays(at, name)) for name, at in (("base", mock), ("", url))}
+        for _ in range(rounds):
+            for name, at in (("base", mock), ("", url)):
+                delays[name] += asyncio.run(_delays(at, name))
     found = []
     for share in (50, 99):
         ms = [statistics.quantiles(delays[name], n=100)[share - 1] * 1000 for name in ("", "base")]
@@ -205,16 +209,18 @@ def overhead(model: str) -> list[Figure]:
 async def _delays(url: str, model: str, streams: int = 200) -> list[float]:
     """Seconds from when the mock said a token, which the token itself tells, to when it arrives."""
     found: list[float] = []
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits(max_connections=None)) as client:
-        name = model or (await client.get("/v1/models")).json()["data"][0]["id"]
+    async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as client:
+        if not model:
+            async with client.get("/v1/models") as listed:
+                model = (await listed.json())["data"][0]["id"]
 
         async def one(number: int) -> None:
             await asyncio.sleep(number / streams)  # they don't all speak at once
-            ask = {"prompt": f"time {number}", "model": name, "stream": True, "max_tokens": 20}
-            async with client.stream("POST", "/v1/completions", json=ask) as said:
-                async for line in said.aiter_lines():
+            ask = {"prompt": f"time {number}", "model": model, "stream": True, "max_tokens": 20}
+            async with client.post("/v1/completions", json=ask) as said:
+                async for line in said.content:
                     now = time.monotonic()
-                    if line.startswith("data: {"):
+                    if line.startswith(b"data: {"):
                         choices = json.loads(line[6:])["choices"]
                         text = choices[0]["text"].strip() if choices else ""
                         found.extend(now - float(word) for word in text.split()[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,9 @@ class Operations:
             app.state.server.draining = True
             self.log.info("stopping")
 
+        # What is loaded stays: going through all of it again and again would hold up every stream.
+        gc.collect()
+        gc.freeze()
         make_server(Gate(app, self.traces), self.config, self.log, stop).run()
 
     def _routes(self) -> APIRouter:

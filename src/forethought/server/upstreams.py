@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-import httpx
+import aiohttp
 
 from forethought.errors import InputError, ModelError
 
@@ -17,6 +17,9 @@ _CHECK_EVERY_S = 2.0
 _ATTEMPTS = 3
 _WAIT_S = 0.5
 """Before a call is made again, the first time; then twice as long."""
+_CONNECT_S = 5.0
+_LINE_BYTES = 1 << 20
+_FAILURES = (aiohttp.ClientError, TimeoutError, ValueError)
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -26,8 +29,8 @@ class Upstreams:
     def __init__(self, urls: Sequence[str], timeout_s: float) -> None:
         self._urls = [url.rstrip("/").removesuffix("/v1") for url in urls]
         self._healthy = set(self._urls)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
-        self._client = httpx.AsyncClient(timeout=httpx.Timeout(timeout_s, connect=5), limits=limits)
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
         self._watch: asyncio.Task[None] | None = None
 
     def _for(self, key: str, tried: Sequence[str]) -> str:
@@ -46,12 +49,12 @@ class Upstreams:
         for attempt in range(_ATTEMPTS):
             url = self._for(key, tried)
             try:
-                said = await self._client.post(f"{url}/v1/completions", json=body)
-                if said.status_code == 200:
-                    found: dict[str, Any] = said.json()
-                    return found
-                _check(said.status_code, said.text)
-            except (httpx.HTTPError, ValueError):
+                async with self._client.post(f"{url}/v1/completions", json=body) as said:
+                    if said.status == 200:
+                        found: dict[str, Any] = await said.json()
+                        return found
+                    _check(said.status, await said.text(errors="replace"))
+            except _FAILURES:
                 self._healthy.discard(url)
             tried.append(url)
             await asyncio.sleep(_WAIT_S * 2**attempt)
@@ -63,23 +66,23 @@ class Upstreams:
         for attempt in range(_ATTEMPTS):
             url, begun, ended = self._for(key, tried), False, False
             try:
-                async with self._client.stream("POST", f"{url}/v1/completions", json=body) as said:
-                    if said.status_code != 200:
-                        _check(said.status_code, (await said.aread()).decode("utf-8", "replace"))
-                        raise httpx.RemoteProtocolError("not now")
-                    async for line in said.aiter_lines():
-                        if line == "data: [DONE]":
+                async with self._client.post(f"{url}/v1/completions", json=body) as said:
+                    if said.status != 200:
+                        _check(said.status, await said.text(errors="replace"))
+                        raise aiohttp.ClientPayloadError("not now")
+                    async for line in said.content:
+                        if line.startswith(b"data: [DONE]"):
                             ended = True
-                        elif line.startswith("data: "):
+                        elif line.startswith(b"data: "):
                             chunk = json.loads(line[6:])
                             if "error" in chunk:
-                                raise httpx.RemoteProtocolError("failed")
+                                raise aiohttp.ClientPayloadError("failed")
                             begun = True
                             yield chunk
                 if ended:
                     return
-                raise httpx.RemoteProtocolError("cut off")
-            except (httpx.HTTPError, ValueError):
+                raise aiohttp.ClientPayloadError("cut off")
+            except _FAILURES:
                 self._healthy.discard(url)
                 if begun:
                     raise ModelError("upstream", "the answer broke off", "Ask again") from None
@@ -98,7 +101,18 @@ class Upstreams:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watch
-        await self._client.aclose()
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def _client(self) -> aiohttp.ClientSession:
+        """Made where it is first used, since it belongs to the loop that runs there."""
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=self._timeout_s)
+            # Without a limit to the connections; a line may hold many tokens' log-probabilities.
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+            self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=_LINE_BYTES)
+        return self._session
 
     async def _watched(self) -> None:
         while True:
@@ -107,9 +121,9 @@ class Upstreams:
 
     async def _look(self, url: str) -> None:
         try:
-            said = await self._client.get(f"{url}/health", timeout=_CHECK_EVERY_S)
-            healthy = said.status_code in (200, 404)  # not all have such a path
-        except httpx.HTTPError:
+            async with self._client.get(f"{url}/health", timeout=aiohttp.ClientTimeout(_CHECK_EVERY_S)) as said:
+                healthy = said.status in (200, 404)  # not all have such a path
+        except _FAILURES:
             healthy = False
         (self._healthy.add if healthy else self._healthy.discard)(url)
 
