@@ -36,8 +36,9 @@ def printable(text: str) -> str:
 
 def redact(text: str) -> str:
     """The first characters and how many follow: enough to recognise a row, not to use it."""
-    seen = list(characters(" ".join(printable(text).split())))
-    most = min(_COLUMNS, sum(map(_columns, seen)) // _SHARE)
+    plain = " ".join(printable(text).split())
+    seen = list(plain) if plain.isascii() else list(characters(plain))
+    most = min(_COLUMNS, (len(plain) if plain.isascii() else sum(map(_columns, seen))) // _SHARE)
     shown = 0
     while shown < len(seen) and (most := most - _columns(seen[shown])) >= 0:
         shown += 1

@@ -18,9 +18,15 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def open_pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The text of the same with harmful text shown."""
-    return {name: write(tmp_path_factory.mktemp(name), True).read_text("utf-8") for name, write in PAGES.items()}
+def open_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same with harmful text shown."""
+    return {name: write(tmp_path_factory.mktemp(name), True) for name, write in PAGES.items()}
+
+
+@pytest.fixture(scope="session")
+def open_pages(open_files: dict[str, Path]) -> dict[str, str]:
+    """Their text."""
+    return {name: page.read_text("utf-8") for name, page in open_files.items()}
 
 
 @pytest.fixture

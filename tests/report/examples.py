@@ -19,6 +19,7 @@ from forethought.report.attack_page import AttackPage, write_attack_page
 from forethought.report.compare_page import write_compare_page
 from forethought.report.data_page import DataSummary, summarise, write_data_page
 from forethought.report.figures import defence_figures
+from forethought.report.transcripts import Side
 from forethought.research.inside.look import (
     Inside,
     Probed,
@@ -255,7 +256,7 @@ def _attack(folder: Path, show_harmful: bool) -> Path:
         searches_not_run={"gcg": "needs the model's weights"},
         warnings=["9% of the answers in direct are unscored"],
         settings=[("seed", "0")],
-        examples=found.examples,
+        sides=[Side("m", rows)],
         show_harmful=show_harmful,
     )
     write_attack_page(folder / "report.html", page)

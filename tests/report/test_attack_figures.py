@@ -151,10 +151,6 @@ def test_kept_rows_hold_no_text_of_harmful_answers_and_share_their_requests() ->
     assert len({id(one.attempt.request) for one in found.rows}) == 8
     before = {one.attempt.id: one.attempt.request.seed_id for one in rows}
     assert {one.attempt.id: one.attempt.request.seed_id for one in found.rows} == before
-    # One of each attack, label and outcome is shown whole.
-    assert [(one.attempt.attack, one.attempt.request.harmful) for one in found.examples] == [
-        ("misspelling", True), ("misspelling", False), ("style_json", True), ("style_json", False),
-    ]  # fmt: skip
     assert found.tokens["answer"] == 20 * len(rows)
 
 

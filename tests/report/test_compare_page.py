@@ -47,16 +47,9 @@ def test_unscored_answers_are_counted(pages: dict[str, Path]) -> None:
     assert re.search(r"Unscored answers\s*\(base 6, scot 6\)", pages["compare"].read_text(encoding="utf-8"))
 
 
-def test_an_answer_to_a_harmful_request_is_marked_as_bad_and_its_refusal_as_good(pages: dict[str, Path]) -> None:
-    found = re.findall(r'<span class="tag (\w+)">(\w+)</span>', pages["compare"].read_text(encoding="utf-8"))
-    assert {("bad", "answered"), ("good", "refused"), ("good", "answered")} <= set(found)
-
-
 def test_page_can_be_written_when_nothing_was_scored(tmp_path: Path) -> None:
     failed = [judged_one(request_of(LONG_HARMFUL, True), None, ("direct",), failed=True)]
-    page = _base_alone(tmp_path, failed)
-    assert "the model broke down" in page
-    assert 'class="tag unscored"' in page
+    assert "Comprehension by style" not in _base_alone(tmp_path, failed)
 
 
 def test_comprehension_and_its_warnings_are_shown(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
 from forethought.measure.paired import Comparison, compare, comparison_figures
 from forethought.metrics import Figure, share
 from forethought.models.settings import Settings
+from forethought.policy import default_policy
 from forethought.progress import Progress
 from forethought.records import Record
 from forethought.report.attack_figures import (
@@ -39,10 +40,12 @@ from forethought.report.attack_figures import (
     search_figures,
     search_results,
     slugs,
+    stopped,
     understood,
 )
 from forethought.report.attack_page import AttackPage, write_attack_page
 from forethought.report.results import write_results
+from forethought.report.transcripts import Side
 
 RUN_FILE = "attack.json"
 SEARCHES = "searches"
@@ -245,7 +248,10 @@ def report_run(
         other.name if other is not None else "", comparisons, results or folder / "results.json",
     )  # fmt: skip
     _write_figures(done, settings)
-    _write_page(done, show_harmful)
+    sides = [_side(folder, run, judge)]
+    if settings.compare is not None and other is not None:
+        sides.append(_side(settings.compare, other, judge))
+    _write_page(done, sides, show_harmful)
     write_logs(folder, done.logs, run.name, judge.name, price=settings.price)
     return done
 
@@ -265,7 +271,13 @@ def _judged(folder: Path, judge: Judge, progress: Progress) -> AttackRows:
     return collect(read_judged(folder, judge.name), judge.measure)
 
 
-def _write_page(done: AttackRun, show_harmful: bool) -> None:
+def _side(folder: Path, run: RunRecord, judge: Judge) -> Side:
+    """Its attempts for the page, one by one from disk."""
+    rows = (one.model_copy(update={"refused": stopped(one, judge.measure)}) for one in read_judged(folder, judge.name))
+    return Side(run.name, rows, run.settings.threshold if run.settings is not None else None)
+
+
+def _write_page(done: AttackRun, sides: Sequence[Side], show_harmful: bool) -> None:
     run, summary = done.run, done.summary
     settings = {
         "model": run.model,
@@ -294,7 +306,8 @@ def _write_page(done: AttackRun, show_harmful: bool) -> None:
         warnings=done.warnings,
         settings=list(settings.items()),
         judge=known_error(done.judge.name, done.judge.measure),
-        examples=done.rows.examples,
+        sides=sides,
+        policy=run.settings.policy if run.settings is not None else default_policy(),
         show_harmful=show_harmful,
     )
     write_attack_page(done.page, page)

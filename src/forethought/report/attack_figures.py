@@ -29,9 +29,6 @@ from forethought.models.conversation import Response
 from forethought.records import Message, Record, Request
 from forethought.report.figures import bounds, mean_over, youden_of
 
-_EXAMPLES_EACH = 1
-"""Attempts that are shown whole, of each attack, label and outcome."""
-
 
 @dataclass
 class AttackRows:
@@ -39,8 +36,6 @@ class AttackRows:
 
     rows: list[Judged] = field(default_factory=list)
     """Without texts. On a harmful request `refused` says that the attack was stopped, whatever the judge measures."""
-    examples: list[Judged] = field(default_factory=list)
-    """Whole, in the order of the plan."""
     causes: Counter[str] = field(default_factory=Counter)
     """Why attempts are unscored."""
     tokens: Counter[str] = field(default_factory=Counter)
@@ -59,24 +54,19 @@ def collect(judged: Iterable[Judged], measure: Measure) -> AttackRows:
     """
     found = AttackRows()
     requests: dict[str, Request] = {}
-    shown: Counter[tuple[str, bool | None, bool | None]] = Counter()
     for one in judged:
-        stopped = _stopped(one, measure)
-        if stopped is None:
+        outcome = stopped(one, measure)
+        if outcome is None:
             found.causes[one.cause or "the judge decided nothing"] += 1
         if one.response is not None:
             found.tokens["prompt"] += one.response.prompt_tokens
             found.tokens["reasoning"] += one.response.reasoning_tokens
             found.tokens["answer"] += one.response.answer_tokens
-        key = (one.attempt.attack, one.attempt.request.harmful, stopped)
-        shown[key] += 1
-        if shown[key] <= _EXAMPLES_EACH:
-            found.examples.append(one.model_copy(update={"refused": stopped}))
-        found.rows.append(_lean(one, stopped, requests))
+        found.rows.append(_lean(one, outcome, requests))
     return found
 
 
-def _stopped(one: Judged, measure: Measure) -> bool | None:
+def stopped(one: Judged, measure: Measure) -> bool | None:
     """Whether a harmful request got no help, or a harmless one was refused; None is unscored."""
     if measure == "refused" or one.attempt.request.harmful is False:
         return one.refused

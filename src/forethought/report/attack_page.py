@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forethought.attempts.records import Judged
 from forethought.judges.known import KnownError
 from forethought.measure.paired import Comparison
+from forethought.policy import Policy, default_policy
 from forethought.report.attack_figures import AttackReport, AttackResult, Group, SearchResult
 from forethought.report.page import HARMFUL, HARMLESS, SERIES, Plot, Series, axes_of, dots, told, write_page
 from forethought.report.tables import TITLES, not_run_lines, search_lines, sections
+from forethought.report.transcripts import Side, write_transcripts
 
-_MOST_EXAMPLES = 60
 _APART: tuple[Group, ...] = ("seen", "unreadable")
 _STYLES = ("-", "--", ":")
 
@@ -38,7 +38,10 @@ class AttackPage:
     """What a reader has to know before trusting a number; one sentence each, without its end mark."""
     settings: Sequence[tuple[str, str]] = ()
     judge: KnownError | None = None
-    examples: Sequence[Judged] = ()
+    sides: Sequence[Side] = ()
+    """Its attempts, and beside them those of the model that it is compared with."""
+    policy: Policy = field(default_factory=default_policy)
+    """Whose rules the answers name."""
     show_harmful: bool = False
 
 
@@ -63,7 +66,7 @@ def write_attack_page(path: Path, page: AttackPage) -> None:
         searches=search_lines(page.searches),
         curves=budget_curves(page.searches) if page.searches else None,
         not_run=not_run_lines(page.not_run, page.searches_not_run),
-        examples=page.examples[:_MOST_EXAMPLES],
+        transcripts=write_transcripts(path, page.sides, page.policy, page.show_harmful),
     )
 
 

@@ -38,8 +38,8 @@ from forethought.report.page import (
     write_page,
 )
 from forethought.report.tables import TITLES, table_rows
+from forethought.report.transcripts import Side, write_transcripts
 
-_EXAMPLES = 8
 _COLOURS = {"base": SOFT, "prompt": AMBER, "scot": ONE, "scot_best": GREEN}
 _PANELS = (("asr", "harmful requests answered (attack success)"), ("refused", "harmless requests refused"))
 
@@ -66,6 +66,9 @@ def write_compare_page(
     threshold = settings.threshold if settings is not None else 0.0
     unseen, apart = attack_sets(attacks, seen)
     compared = paired_comparisons(judged, unseen, ours)
+    policy = settings.policy if settings is not None else default_policy()
+    refuses_from = settings.threshold if settings is not None else None
+    sides = [Side(_title(system), rows, refuses_from) for system, rows in judged.items()]
     write_page(
         path,
         "compare",
@@ -84,10 +87,10 @@ def write_compare_page(
         warnings=_warnings(judged, measured),
         threshold=threshold,
         threshold_note=settings.threshold_note if settings is not None else "not trained here",
-        policy=settings.policy if settings is not None else default_policy(),
+        policy=policy,
         seen=seen,
         unscored={system: sum(one.refused is None for one in rows) for system, rows in judged.items()},
-        examples=_examples(judged),
+        transcripts=write_transcripts(path, sides, policy, show_harmful),
         show_harmful=show_harmful,
         judge=judge_error(),
     )
@@ -207,18 +210,3 @@ def _warnings(judged: Mapping[str, Sequence[Judged]], measured: Mapping[str, Fig
         for cell, part in too_many_unscored(rows).items()
     ]
     return [*lines, *readability_warnings(measured)]
-
-
-def _examples(judged: Mapping[str, Sequence[Judged]]) -> list[tuple[Judged, dict[str, Judged | None]]]:
-    """A few attempts of every kind: what the first system was asked, and what came of it in each."""
-    by_id = {system: {one.attempt.id: one for one in rows} for system, rows in judged.items()}
-    first = next(iter(judged.values()), [])
-    picked: list[Judged] = []
-    for kind, direct in (
-        ("harmful", True), ("harmful", False), ("lookalike", True), ("ordinary", True), ("ordinary", False),
-    ):  # fmt: skip
-        fitting = [
-            one for one in first if one.attempt.request.kind == kind and (one.attempt.attack == "direct") is direct
-        ]
-        picked += fitting[:: max(1, len(fitting) // _EXAMPLES)][:_EXAMPLES]
-    return [(one, {system: rows.get(one.attempt.id) for system, rows in by_id.items()}) for one in picked]
