@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from forethought.models.weights import load_tokenizer
 from forethought.reasoning import VERDICT_ANCHOR
 
 TOKEN_EVERY_S = 0.25
+"""In the mean: half as long to half as long again, so that streams do not fall into step."""
 
 
 def make(model: str) -> FastAPI:
@@ -57,7 +59,7 @@ def make(model: str) -> FastAPI:
 async def _spoken(n_tokens: int) -> AsyncIterator[str]:
     for number in range(n_tokens):
         if n_tokens > 2:
-            await asyncio.sleep(TOKEN_EVERY_S)
+            await asyncio.sleep(TOKEN_EVERY_S * random.uniform(0.5, 1.5))
         finish = "length" if number == n_tokens - 1 else None
         choice = {"index": 0, "text": f" {time.monotonic():.6f}", "finish_reason": finish}
         yield f"data: {json.dumps({'choices': [choice]})}\n\n"

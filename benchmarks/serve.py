@@ -195,6 +195,7 @@ def overhead(model: str, rounds: int = 3) -> list[Figure]:
     """Delay of tokens through the gateway, beyond that of the mock upstream alone; both are asked in turns."""
     delays: dict[str, list[float]] = {"": [], "base": []}
     with mocked(model) as (mock, url, _):
+        asyncio.run(_delays(url, ""))  # to warm up
         for _ in range(rounds):
             for name, at in (("base", mock), ("", url)):
                 delays[name] += asyncio.run(_delays(at, name))

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ _TAIL = 8
 """Last tokens in which the verdict's anchor, or the closing marker, may end."""
 _VERDICT_TOKENS = 48
 """Room for the verdict's rules and reasons."""
+_PROMPTS = 256
+"""Conversations whose token ids are held for what is asked about them next."""
 _NEVER = -30.0
 """Log-probability of a token that the upstream did not tell."""
 
@@ -64,6 +67,8 @@ class GatewayEngine:
         self._verdicts = tuple(self._ids(f" {word}")[0] for word in ("refuse", "comply"))
         self._upstreams = Upstreams(urls, settings.request_timeout_s)
         self._warming: set[asyncio.Task[Any]] = set()
+        # One conversation is thought about, read by the base and answered.
+        self._prompt = lru_cache(_PROMPTS)(lambda messages: tuple(encode_prompt(self._tokenizer, messages)))
 
     def check(self, options: Options) -> None:
         """As `Engine.check`: what can be followed the server upstream tells."""
@@ -76,7 +81,7 @@ class GatewayEngine:
         return strictest(await asyncio.gather(*[self._thought(messages) for messages in asked.judged]))
 
     async def _thought(self, messages: tuple[Message, ...]) -> Verdict:
-        prompt, key = encode_prompt(self._tokenizer, messages), _key(messages)
+        prompt, key = list(self._prompt(messages)), _key(messages)
         opening, closing = self.markers
         start = prompt + self._ids(opening + "\n")
         ids, odds = await self._until_verdict(key, start)
@@ -161,7 +166,7 @@ class GatewayEngine:
         task.add_done_callback(self._warming.discard)
 
     def _answer_prompt(self, asked: Asked) -> list[int]:
-        return encode_prompt(self._tokenizer, asked.to_answer) + (self._ids(asked.prefill) if asked.prefill else [])
+        return [*self._prompt(asked.to_answer), *(self._ids(asked.prefill) if asked.prefill else [])]
 
     async def answer(self, asked: Asked, verdict: Verdict, options: Options) -> AsyncIterator[Piece]:
         """As `Engine.answer`, by the base weights."""

@@ -110,7 +110,7 @@ class Upstreams:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=self._timeout_s)
             # Without a limit to the connections; a line may hold many tokens' log-probabilities.
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, happy_eyeballs_delay=None)
             self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=_LINE_BYTES)
         return self._session
 
