@@ -35,6 +35,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+from mock_upstream import TOKEN_EVERY_S
 
 from forethought.data.shipped import shipped_requests
 from forethought.manifest import file_hash
@@ -48,6 +49,7 @@ ROOT = Path(__file__).resolve().parents[1]
 N_TOKENS = 48
 """Longest answer of the parts that measure time."""
 CLIENTS = 32
+STREAM_TOKENS = 20
 N_AGREE = int(os.environ.get("N_AGREE", "200"))
 
 
@@ -208,25 +210,33 @@ def overhead(model: str, rounds: int = 3) -> list[Figure]:
 
 
 async def _delays(url: str, model: str, streams: int = 200) -> list[float]:
-    """Seconds from when the mock said a token, which the token itself tells, to when it arrives."""
+    """Seconds from when the mock said a token, which the token itself tells, to when it arrives.
+
+    Requests come evenly, three times as many as there are streams, so that one ends as another begins; tokens count
+    while that many streams are under way, less a twentieth.
+    """
     found: list[float] = []
+    running = 0
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as client:
         if not model:
             async with client.get("/v1/models") as listed:
                 model = (await listed.json())["data"][0]["id"]
 
         async def one(number: int) -> None:
-            await asyncio.sleep(number / streams)  # they don't all speak at once
-            ask = {"prompt": f"time {number}", "model": model, "stream": True, "max_tokens": 20}
+            nonlocal running
+            await asyncio.sleep(number * STREAM_TOKENS * TOKEN_EVERY_S / streams)
+            running += 1
+            ask = {"prompt": f"time {number}", "model": model, "stream": True, "max_tokens": STREAM_TOKENS}
             async with client.post("/v1/completions", json=ask) as said:
                 async for line in said.content:
                     now = time.monotonic()
-                    if line.startswith(b"data: {"):
+                    if line.startswith(b"data: {") and running >= 0.95 * streams:
                         choices = json.loads(line[6:])["choices"]
                         text = choices[0]["text"].strip() if choices else ""
                         found.extend(now - float(word) for word in text.split()[:1])
+            running -= 1
 
-        await asyncio.gather(*[one(number) for number in range(streams)])
+        await asyncio.gather(*[one(number) for number in range(3 * streams)])
     return found
 
 
