@@ -195,7 +195,7 @@ def main() -> None:
         print(figure)
     if asked.results:
         inputs = {f"{asked.log.name}/{file}": held for file, held in input_hashes(sorted(asked.log.glob("*"))).items()}
-        write_results(asked.results, [asked.seed], inputs, figures)
+        write_results(asked.results, [asked.seed], inputs, figures, keep=True)
 
 
 if __name__ == "__main__":

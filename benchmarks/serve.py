@@ -289,11 +289,6 @@ PARTS: dict[str, Callable[[str], list[Figure]]] = {
     "load": load, "agreement": agreement, "thoughtless": thoughtless, "overhead": overhead, "memory": memory,
     "fuzz": fuzz,
 }  # fmt: skip
-FIGURES = (
-    "load_ratio", "vllm_ratio", "overhead_ms_p50", "overhead_ms_p99", "fuzzed_requests", "skipped_thoughts",
-    "leaked_bytes", "agreement_embedded", "agreement_vllm", "memory_growth_mib", "clients_tried", "clients_working",
-    "thoughtless_time_ratio",
-)  # fmt: skip
 
 
 def main() -> None:
@@ -305,11 +300,6 @@ def main() -> None:
     options = parser.parse_args()
     random.seed(0)
     figures: dict[str, Figure] = {}
-    missing = dict.fromkeys(FIGURES, "not measured yet")
-    if options.out.is_file():
-        kept = json.loads(options.out.read_text(encoding="utf-8"))
-        figures = {one["name"]: Figure.model_validate(one) for one in kept["figures"]}
-        missing |= kept.get("missing", {})
     usual = [name for name in PARTS if name != "thoughtless"]
     for name in options.part or [*usual, *(["vllm"] if options.vllm else [])]:
         if name == "vllm":
@@ -321,10 +311,9 @@ def main() -> None:
         for figure in found:
             print(f"{figure.name} {figure.value:.4g}", flush=True)
         figures |= {figure.name: figure for figure in found}
-        ordered = [figures[one] for one in FIGURES if one in figures]
-        absent = {one: why for one, why in missing.items() if one not in figures}
         run = Path(options.model) / "model.json"
-        write_results(options.out, [0], {"model.json": file_hash(run)} if run.is_file() else {}, ordered, absent)
+        inputs = {"model.json": file_hash(run)} if run.is_file() else {}
+        write_results(options.out, [0], inputs, list(figures.values()), keep=True)
 
 
 if __name__ == "__main__":

@@ -69,3 +69,24 @@ def test_a_small_number_is_not_written_as_zero(tmp_path: Path) -> None:
 def test_noise_of_the_arithmetic_is_zero(tmp_path: Path) -> None:
     write_results(tmp_path / "r.json", [0], {}, [Figure(name="f", value=0.0, low=1.4e-17, high=0.2)])
     assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["figures"][0]["low"] == 0.0
+
+
+def test_several_commands_write_one_file_and_each_keeps_what_the_others_measured(tmp_path: Path) -> None:
+    def written(command: str, missing: dict[str, str] | None = None, **figures: float) -> dict[str, Any]:
+        rows = [Figure(name=name, value=value) for name, value in figures.items()]
+        write_results(tmp_path / "r.json", [0], {}, rows, missing, command, keep=True)
+        loaded: dict[str, Any] = json.loads((tmp_path / "r.json").read_text("utf-8"))
+        return loaded
+
+    assert "earlier" not in written("one", {"c": "no time"}, a=1.0, b=1.0)
+    found = written("two", b=2.0, d=2.0)
+    assert {row["name"]: row["value"] for row in found["figures"]} == {"a": 1.0, "b": 2.0, "d": 2.0}
+    assert (found["command"], found["missing"]) == ("two", {"c": "no time"})
+    assert [(part["command"], part["figures"]) for part in found["earlier"]] == [("one", ["a"])]
+    found = written("three", c=3.0)
+    assert [(part["command"], part["figures"]) for part in found["earlier"]] == [("one", ["a"]), ("two", ["b", "d"])]
+    assert "missing" not in found
+    found = written("four", {"a": "it broke"}, b=float("nan"))
+    assert {row["name"] for row in found["figures"]} == {"c", "d"}
+    assert found["missing"] == {"a": "it broke", "b": "nothing was scored"}
+    assert [part["command"] for part in found["earlier"]] == ["two", "three"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forethought.server.keys import load_keys, new_key
+from tests.browser import violations
 from tests.server.operated import ANSWER, Operated, ScriptedEngine, operated
 
 pytestmark = pytest.mark.slow
@@ -43,13 +43,6 @@ def visit(chromium: Any) -> Iterator[Visit]:
     for page in opened:
         page.close()
     assert [one for one in complaints if "status of 401" not in one and "status of 503" not in one] == []
-
-
-def violations(page: Any) -> list[tuple[str, list[str]]]:
-    axe = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
-    page.evaluate(axe)
-    found = page.evaluate("async () => (await axe.run()).violations")
-    return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
 
 
 def ask(page: Any, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,11 +20,13 @@ def write_results(
     figures: Sequence[Figure],
     missing: Mapping[str, str] | None = None,
     command: str | None = None,
+    keep: bool = False,
 ) -> None:
     """Writes a results file in the project's one shape.
 
     `inputs` maps a file or set to its hash. A figure that is not a number goes to
-    `missing` with the reason: it is never written as a value. `command` None is this process's.
+    `missing` with the reason: it is never written as a value. `command` None is this process's. With `keep` the other
+    figures of a file that several commands write stay in it, and under `earlier` stands who made them.
     """
     absent = dict(missing or {})
     rows: list[dict[str, Any]] = []
@@ -43,7 +46,26 @@ def write_results(
         "inputs": dict(inputs),
         "figures": rows,
     }
+    if keep and path.is_file():
+        content |= _beside(json.loads(path.read_text(encoding="utf-8")), rows, absent)
     write_json(path, content | ({"missing": absent} if absent else {}))
+
+
+def _beside(held: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], absent: dict[str, str]) -> dict[str, Any]:
+    """What a file holds that is not measured anew, who made it, and `rows`; `absent` becomes what is in neither."""
+    new = {row["name"] for row in rows} | set(absent)
+    figures = [*(row for row in held["figures"] if row["name"] not in new), *rows]
+    told = {name for part in held.get("earlier", ()) for name in part["figures"]}
+    whose = {name: held[name] for name in ("command", "commit", "date", "seeds", "machine", "versions", "inputs")}
+    last = whose | {"figures": [row["name"] for row in held["figures"] if row["name"] not in told]}
+    stand = {row["name"] for row in figures} - new
+    earlier = [
+        part | {"figures": names}
+        for part in (*held.get("earlier", ()), last)
+        if (names := [name for name in part["figures"] if name in stand])
+    ]
+    absent |= {name: why for name, why in held.get("missing", {}).items() if name not in new}
+    return {"figures": figures} | ({"earlier": earlier} if earlier else {})
 
 
 def _rounded(value: float) -> float:

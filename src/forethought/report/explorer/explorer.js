@@ -85,14 +85,14 @@ async function explore(table, texts, harmful) {
 
   // The grid.
   const COLUMNS = {
-    outcome: ["Outcome", 150, (at) => OUTCOMES[outcomes[at]][0]],
-    system: ["Defence", 130, (at) => systems[rows.system[at]].title],
-    attack: ["Attack", 170, (at) => data.attacks[asked.attack[row(at)]]],
-    category: ["Category", 120, (at) => categories[row(at)]],
-    decision: ["Decision", 100, (at) => DECISIONS[rows.decision[at]]],
-    score: ["Score", 80, (at) => decimals(rows.score[at] ?? NaN)],
-    margin: ["To threshold", 115, (at) => (margins[at] > 0 ? "+" : "") + decimals(margins[at])],
-    rules: ["Rules named", 110, named],
+    outcome: ["Outcome", 140, (at) => OUTCOMES[outcomes[at]][0]],
+    system: ["Defence", 115, (at) => systems[rows.system[at]].title],
+    attack: ["Attack", 140, (at) => data.attacks[asked.attack[row(at)]]],
+    category: ["Category", 105, (at) => categories[row(at)]],
+    decision: ["Decision", 88, (at) => DECISIONS[rows.decision[at]]],
+    score: ["Score", 70, (at) => decimals(rows.score[at] ?? NaN)],
+    margin: ["To threshold", 108, (at) => (margins[at] > 0 ? "+" : "") + decimals(margins[at])],
+    rules: ["Rules named", 106, named],
     request: ["Request", 320, (at) => text(asked.plain[row(at)] || asked.text[row(at)])],
   };
   const checkbox = ({ data: one }) => {
@@ -113,10 +113,10 @@ async function explore(table, texts, harmful) {
     rowClassRules: { chosen: ({ data: one }) => chosen.has(one?.at) },
     defaultColDef: { sortable: false, suppressHeaderMenuButton: true },
     columnDefs: [
-      { colId: "chosen", headerName: "Selected", width: 60, headerTooltip: "Selected", cellRenderer: checkbox, resizable: false },
+      { colId: "chosen", headerName: "Selected", width: 82, headerTooltip: "Selected", cellRenderer: checkbox, resizable: false },
       ...Object.entries(COLUMNS).map(([id, [headerName, width, value]]) => ({
         colId: id, headerName, width, valueGetter: ({ data: one }) => (one ? value(one.at) : ""),
-        ...(id === "request" ? { flex: 1, minWidth: 240 } : {}),
+        ...(id === "request" ? { flex: 1, minWidth: 200 } : {}),
         ...(id === "outcome" ? { cellClassRules: Object.fromEntries(["good", "bad", "unscored"].map((k) => [k, colour(k)])) } : {}),
       })),
     ],
@@ -251,7 +251,7 @@ async function explore(table, texts, harmful) {
     thought: text(rows.thought[at]), answer: text(rows.answer[at]), unscored_cause: data.causes[rows.cause[at]],
   });
   // A spreadsheet takes a text that begins so for a formula.
-  const cell = (value) => `"${String(value ?? "").replace(/^(?=[=+@\t\r]|-[^\d.])/, "'").replaceAll('"', '""')}"`;
+  const cell = (value) => `"${(typeof value === "string" ? value.replace(/^(?=[=+@\t\r-])/, "'") : String(value ?? "")).replaceAll('"', '""')}"`;
   function save(name, type, content) {
     const link = make("a", { href: URL.createObjectURL(new Blob([content], { type })), download: name });
     link.click();
