@@ -174,7 +174,7 @@ def test_filters(small: Path, visit: Open, field: str, value: str, column: str, 
     page = visit(small)
     assert found(page) == "2,000 of 2,000 attempts"
     set_field(page, field, value)
-    told = cells(page, column)[1:]  # without the heading
+    told = cells(page, column)
     assert told
     assert all(re.fullmatch(pattern, one) for one in told)
     assert 0 < int(found(page).split()[0].replace(",", "")) < 2000
@@ -186,11 +186,11 @@ def test_filters(small: Path, visit: Open, field: str, value: str, column: str, 
 def test_orders_and_what_disagrees(small: Path, visit: Open) -> None:
     page = visit(small)
     set_field(page, "sort", "nearest")
-    near = [abs(float(one)) for one in cells(page, "margin")[1:]]
+    near = [abs(float(one)) for one in cells(page, "margin")]
     assert near == sorted(near)
     page.get_by_role("button", name="Decision and judge disagree").click()
-    said = list(zip(cells(page, "decision")[1:], cells(page, "outcome")[1:], strict=True))
-    assert said
+    said = list(zip(cells(page, "decision"), cells(page, "outcome"), strict=True))[:10]
+    assert len(said) == 10
     assert all((decision == "refuse") != ("refused" in told or "stopped" in told) for decision, told in said)
 
 
@@ -202,7 +202,8 @@ def test_one_request_across_defences_with_a_link_to_it(small: Path, visit: Open)
     one = page.locator("#one")
     assert one.locator(".side strong").all_inner_texts() == list(SYSTEMS)
     text = one.inner_text()
-    assert all(word in text for word in ("threshold", "refuses from\n0.25", "R4 Fraud", "Thought", "Answer", "Intent:"))
+    for told in ("above the threshold", r"refuses from\s+0\.25", r"R[45] [A-Z][a-z]+", "Thought\\s+Intent:", "Answer"):
+        assert re.search(told, text), told
     again = visit(small, hash=page.url.partition("#")[2])
     assert again.locator("#one").inner_text() == text
     assert (found(again), cells(again, "margin")) == (found(page), cells(page, "margin"))
@@ -222,9 +223,9 @@ def test_harmful_text_is_in_no_element_until_it_is_revealed(small: Path, visit: 
     page.wait_for_function(f"document.getElementById('one').innerText.includes('{SECRET}')")
     assert not found(page).startswith("0 of")
     page.get_by_role("button", name="Hide harmful texts").click()
-    page.wait_for_function(f"!document.documentElement.outerHTML.includes('characters of {SECRET}')")
+    page.wait_for_function(f"!document.documentElement.outerHTML.includes('{SECRET}')")
     set_field(page, "q", "")
-    assert SECRET not in page.locator("#explorer").inner_text()
+    assert SECRET not in page.content()
 
 
 @pytest.mark.slow

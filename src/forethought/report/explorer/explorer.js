@@ -57,20 +57,20 @@ async function explore(table, texts, harmful) {
     return found;
   }
   function filter() {
-    const of = (names, value) => (value ? names.indexOf(value) : -1);
-    const system = of(systems.map((one) => one.title), state.defence), attack = of(data.attacks, state.attack);
+    const meant = (titles, wanted) => titles.map((one) => !wanted || one === wanted);
+    const system = meant(systems.map((one) => one.title), state.defence), attack = meant(data.attacks, state.attack);
     const from = state.from ? Number(state.from) : -Infinity, to = state.to ? Number(state.to) : Infinity;
     const ranged = state.from || state.to, found = state.q ? hits(state.q) : null;
     const rules = data.rules.map((one) => !state.rule || one.includes(state.rule));
     const fits = asked.id.map((id, at) =>
-      (!state.attack || asked.attack[at] === attack) && (!state.category || categories[at] === state.category)
+      attack[asked.attack[at]] && (!state.category || categories[at] === state.category)
       && (!state.request || asked.seed[at] === state.request));
     const told = found && asked.id.map((id, at) =>
       found[asked.text[at]] || found[asked.plain[at]] || found[asked.prefill[at]] || id === state.q);
     order = [];
     for (let at = 0; at < count; at++) {
       const score = rows.score[at];
-      if (fits[row(at)] && rules[rows.rules[at]] && (!state.defence || rows.system[at] === system)
+      if (fits[row(at)] && rules[rows.rules[at]] && system[rows.system[at]]
         && (!state.outcome || outcomes[at] === state.outcome)
         && (!ranged || (score !== null && score >= from && score <= to))
         && (!found || told[row(at)] || found[rows.thought[at]] || found[rows.answer[at]])) order.push(at);
@@ -269,6 +269,8 @@ async function explore(table, texts, harmful) {
       make("thead", {}, make("tr", {}, ...names.map(([, [title]]) => make("th", { scope: "col", textContent: title })))),
       make("tbody", {}, ...printed.map((at) => make("tr", {}, ...names.map(([, [, , value]]) => make("td", value(at)))))));
   });
+
+  addEventListener("afterprint", () => $("printed").replaceChildren());
 
   // Controls.
   const offer = (name, values) => $("filters").elements[name].replaceChildren(
