@@ -21,6 +21,7 @@ from forethought.reasoning import Decision
 from forethought.records import Message, Record
 
 if TYPE_CHECKING:
+    from forethought.measure.traffic import Traffic
     from forethought.models.conversation import Conversation, Failed, Respondent, Response
     from forethought.models.local import LocalModel
     from forethought.models.settings import Settings
@@ -139,6 +140,20 @@ class Model:
         from forethought.policy import default_policy
 
         return self.settings.policy if self.settings is not None else default_policy()
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What the threshold that decides was set on; None where that was not kept. Raises InputError for a damaged
+        file."""
+        from forethought.defences.base import Wrapper
+        from forethought.measure.traffic import load_traffic
+
+        at = self.respondent
+        while isinstance(at, Wrapper):
+            if folder := getattr(at.options, "folder", ""):
+                return load_traffic(Path(folder))
+            at = at.inner
+        return load_traffic(trained_folder(self.where)) if self.local is self.respondent else None
 
     @property
     def files(self) -> tuple[tuple[str, int, int], ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.dedupe import known_evaluation_sets, remove_duplicates
+from forethought.data.dedupe import decontaminate, known_evaluation_sets, remove_duplicates
 from forethought.data.shipped import RULE_EXAMPLE, _rows, shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
@@ -90,6 +90,20 @@ def test_families_never_cross_splits() -> None:
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_rule_stands_in_every_split(split: Split) -> None:
     assert {request.rules[0] for request in shipped_requests("harmful", split)} == set(default_policy().rule_ids)
+
+
+def test_broad_requests_are_of_many_kinds_and_near_no_evaluation_set() -> None:
+    """A threshold rests on their development part, and a probe on the rest."""
+    train, dev = shipped_requests("broad", "train"), shipped_requests("broad", "dev")
+    assert {r.id for r in (*train, *dev)} == {r.id for r in shipped_requests("broad")}
+    assert len(train) + len(dev) >= 440
+    assert not {r.family for r in train} & {r.family for r in dev}
+    kinds = Counter(request.categories[0] for request in train)
+    assert len(kinds) >= 12
+    assert kinds == Counter(request.categories[0] for request in train if request.harmful is False)
+    assert max(len(request.text.split()) for request in train) > 100
+    kept, report = decontaminate([*train, *dev], known_evaluation_sets())
+    assert len(kept) == len(train) + len(dev), report
 
 
 def test_an_unknown_set_names_those_that_exist() -> None:

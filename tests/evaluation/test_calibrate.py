@@ -20,7 +20,7 @@ from forethought.evaluation import calibrate as module
 from forethought.evaluation.calibrate import calibrate
 from forethought.measure.calibrate import Method, allowed_refusals, choose_threshold
 from forethought.measure.probe import Probe, ProbeSettings
-from forethought.model import write_run_model
+from forethought.model import load, write_run_model
 from forethought.models.local import LocalModel
 from forethought.models.settings import read_settings
 from forethought.policy import default_policy
@@ -91,14 +91,14 @@ def test_too_small_a_sample_changes_nothing_and_loads_no_model(
 
 
 def test_shipped_requests_are_enough_for_two_in_a_hundred() -> None:
-    """149 are needed without a refusal; the default sample bears two."""
-    rows = module._requests((), False, ("calibration", "ordinary"), Progress())
-    assert len(rows) == 372
-    assert allowed_refusals(len(rows), 0.02, 0.95, "clopper-pearson") == 2
+    """149 are needed without a refusal; the default sample bears five."""
+    rows = module._requests((), False, module._SHIPPED, Progress())
+    assert len(rows) == 531
+    assert allowed_refusals(len(rows), 0.02, 0.95, "clopper-pearson") == 5
 
 
 def test_shipped_requests_are_too_few_for_five_in_a_thousand(model: Path) -> None:
-    with pytest.raises(InputError, match=r"372 harmless requests are too few .* at least 598"):
+    with pytest.raises(InputError, match=r"531 harmless requests are too few .* at least 598"):
         calibrate(model, 0.005)
 
 
@@ -131,7 +131,7 @@ def _scripted(monkeypatch: pytest.MonkeyPatch, odds: Callable[[Request], float |
     """A model whose log-odds are known for each shipped request; the real one only has its folder read."""
     known = {
         request.text: odds(request)
-        for name in ("calibration", "ordinary", "contrast")
+        for name in (*module._SHIPPED, "contrast")
         for request in shipped_requests(name, "dev")
     }
 
@@ -153,11 +153,11 @@ def test_by_default_look_alikes_are_reported_apart_and_do_not_move_the_bound(
     print(calibrate(model, 0.02))
     settings = read_settings(model)
     assert settings.threshold == pytest.approx((0 + 4) / 2)  # harmful scores place it; look-alikes do not
-    assert "0 of 372 were" in settings.threshold_note
+    assert "0 of 531 were" in settings.threshold_note
     assert "100% of 39 harmful development requests and 100% of 39 harmless look-alikes" in settings.threshold_note
     assert "which the bound does not cover" in settings.threshold_note
     out = " ".join(capsys.readouterr().out.split())
-    assert "at most 1.7% of harmless requests like these are refused (0 of 372 were" in out
+    assert "at most 2.0% of harmless requests like these are refused (0 of 531 were" in out
     assert "Not covered by the bound, harmless look-alikes of harmful requests: of 39 shipped ones, 1.00" in out
     assert "(at 0.50: 1.00)" in out
 
@@ -172,7 +172,7 @@ def test_unscored_look_alikes_are_counted_and_an_unscored_ordinary_request_count
     )
     print(calibrate(model, 0.02))
     note = read_settings(model).threshold_note
-    assert "1 of 372 were" in note
+    assert "1 of 531 were" in note
     assert "look-alikes" not in note
     assert "not measured, 39 unscored" in " ".join(capsys.readouterr().out.split())
 
@@ -182,6 +182,29 @@ def test_with_your_own_requests_no_shipped_look_alike_is_thought_about(
 ) -> None:
     _run(model, files)
     assert "look-alike" not in read_settings(model).threshold_note + capsys.readouterr().out
+
+
+def test_sources_are_told_apart_and_the_log_is_what_the_bound_is_about(
+    model: Path, files: tuple[str, str], tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(json.dumps({"prompt": f"When does museum {n} open?"}) for n in range(25)))
+    found = calibrate(model, 0.2, harmless=[files[0]], traffic=str(log), harmful=[files[1]])
+    assert found.found.n == 25
+    assert found.elsewhere is not None
+    assert [one.name for one in found.elsewhere.sources] == [files[0], str(log)]
+    assert "NOT to be relied on for other traffic" in str(found)
+    kept = load(str(model)).traffic
+    assert kept is not None
+    assert kept.reference.n == 25
+
+
+def test_traffic_that_has_moved_since_is_told(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _scripted(monkeypatch, lambda request: len(request.text) / 100)
+    assert calibrate(model, 0.02).moved is None
+    assert "has moved" not in str(calibrate(model, 0.02))
+    _scripted(monkeypatch, lambda request: 5 + len(request.text) / 100)
+    assert "Traffic has moved since the threshold was last set" in str(calibrate(model, 0.02))
 
 
 def test_conformal_needs_fewer(model: Path, files: tuple[str, str]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from forethought.measure.traffic import Traffic
 from forethought.model import RuleNamed
 from forethought.policy import default_policy
 from forethought.server.app import create_app
@@ -92,11 +93,13 @@ class Operated:
 
 
 @contextlib.contextmanager
-def operated(keys: tuple[Key, ...] = (), engine: ScriptedEngine | None = None, **fields: object) -> Iterator[Operated]:
+def operated(
+    keys: tuple[Key, ...] = (), engine: ScriptedEngine | None = None, traffic: Traffic | None = None, **fields: object
+) -> Iterator[Operated]:
     """A server on a free port, in a thread of its own."""
     config = ServeConfig.model_validate({"model": "scripted", "keys": "keys.yaml" if keys else None, **fields})
     stream, engine = io.StringIO(), engine or ScriptedEngine()
-    operations = Operations(config, keys, engine, make_log(stream))
+    operations = Operations(config, keys, engine, make_log(stream), traffic)
     app = create_app(engine, config.answers, operations.hooks)
     server = make_server(Gate(app, operations.traces), config, operations.log, lambda: None)
     listening = socket.create_server(("127.0.0.1", 0))

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from forethought.measure.traffic import Reference, Traffic
 from forethought.server.audit import verify
 from forethought.server.keys import Key, load_keys, new_key
 from tests.server.operated import Operated, ScriptedEngine, operated
@@ -62,7 +63,7 @@ def test_who_is_not_known_gets_nothing_but_health_and_the_page(tmp_path: Path) -
     with operated(keys) as server:
         for path, status in {
             "/": 200, "/page/page.js": 200, "/healthz": 200, "/readyz": 200, "/v1/models": 401, "/v1/policy": 401,
-            "/metrics": 401,
+            "/metrics": 401, "/drift": 401,
         }.items():  # fmt: skip
             assert httpx.get(server.url + path).status_code == status, path
         wrong = ask(server, key="ft-wrong")
@@ -78,6 +79,25 @@ def test_who_asks_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
         answers = [ask(server, text, key["often"]) for text in (LOCK, PLAIN, PLAIN)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+
+
+def test_traffic_that_leaves_what_the_threshold_was_set_on_is_told() -> None:
+    traffic = Traffic(reference=Reference.of([score / 100 for score in range(-300, -100)]))
+    with operated(traffic=traffic) as server:
+        ask(server, PLAIN)
+        seen = httpx.get(f"{server.url}/drift").json()
+        assert (seen["index"], seen["seen"], seen["drifted"]) == (None, 1, False)
+        assert seen["cause"]
+        assert server.operations.drift is not None
+        server.operations.drift.add(*[2.0] * 200)
+        ask(server, LOCK)
+        ask(server, LOCK)
+        seen = httpx.get(f"{server.url}/drift").json()
+        assert seen["drifted"]
+        assert figures(server)["forethought_traffic_drift"] == pytest.approx(seen["index"])
+    assert [line["event"] for line in server.lines].count("traffic_drifted") == 1
+    with operated() as server:
+        assert "calibrate" in httpx.get(f"{server.url}/drift").json()["cause"]
 
 
 def test_figures_say_what_happened() -> None:

@@ -25,9 +25,12 @@ def calibrate(
     harmless: Annotated[
         list[str] | None,
         typer.Option(
-            help="Harmless requests like those you expect; can be given again."
-            " Default: shipped everyday requests, without look-alikes of harmful ones."
+            help="A source of harmless requests; give several, of different writers: how they differ tells what the"
+            " threshold does elsewhere. Default: shipped requests of many kinds, without look-alikes of harmful ones."
         ),
+    ] = None,
+    traffic: Annotated[
+        str | None, typer.Option(help="Your own log of harmless requests: the bound is then about your traffic.")
     ] = None,
     harmful: Annotated[
         list[str] | None, typer.Option(help="Harmful requests, to see the cost. Default: shipped ones.")
@@ -38,8 +41,10 @@ def calibrate(
 
     The bound holds for requests like the harmless ones it is calibrated on: by default everyday
     requests without a disguise, some hundreds of them. Harmless look-alikes of harmful requests are
-    not among them; how many are refused is printed apart. For your traffic give your own with
-    --harmless. The threshold goes beside the model, where chat, evaluation and server find it.
+    not among them; how many are refused is printed apart. For your traffic give your own log with
+    --traffic. What the threshold does on traffic from elsewhere is told by leaving out one source
+    after the other. The threshold goes beside the model, where chat, evaluation and server find it;
+    so do the scores of this sample, and a server tells when its traffic leaves them.
     Where the sample is too small for the promise nothing is changed, and the number of requests
     it needs is printed.
 
@@ -47,13 +52,13 @@ def calibrate(
 
       forethought calibrate runs/quickstart --max-false-refusal 0.02
 
-      forethought calibrate runs/mine --max-false-refusal 0.02 --harmless mine.txt
+      forethought calibrate runs/mine --max-false-refusal 0.02 --traffic log.jsonl
     """
     quiet()
     from forethought.evaluation.calibrate import calibrate as set_threshold
 
     found = set_threshold(
         model, max_false_refusal, confidence=confidence, method=method, harmless=harmless or (),
-        harmful=harmful or (), defence=defence, progress=Terminal(),
+        traffic=traffic, harmful=harmful or (), defence=defence, progress=Terminal(),
     )  # fmt: skip
     say(str(found))

@@ -10,7 +10,10 @@ set above, have no look-alikes, and are for training alone. And the calibration 
 everyday requests, a scenario each, that no model is trained or tested on, so that a
 threshold set on them holds for new requests. And `trivia`: short questions of general
 knowledge, for training and development. Harmful rows are mostly short questions, too:
-without these a model learns that a short question is a harmful one.
+without these a model learns that a short question is a harmful one. And `broad`: what many
+kinds of people write to an assistant (mails, code, sums, role play, tasks about a text, long
+texts, eleven languages, sensitive subjects), in as many habits of writing, likewise for
+training and development. Of it a threshold can rest on kinds that a model has not met.
 
 Last, short questions with known answers: what a model must still be able to do behind a defence.
 """
@@ -39,8 +42,8 @@ _WITH_SPLITS = ("contrast_a.jsonl", "contrast_b.jsonl", "ordinary.jsonl")
 """Their files. The others stand apart: a row more in them moves no family from one split to another."""
 _ONE_SPLIT: dict[str, Split] = {"calibration": "dev", "rules": "train"}
 """Sets that are one split alone."""
-_TRIVIA_DEV = 5
-"""Of so many families of short questions one is for development."""
+_DEV_OF = {"trivia": 5, "broad": 3}
+"""Sets without tests; of so many of their families one is for development."""
 SOURCES = frozenset({"shipped", "shipped rule examples"})
 """What requests of shipped sets say that they are from: their rules are the default policy's."""
 RULE_EXAMPLE = "rule example"
@@ -77,27 +80,27 @@ def _splits() -> dict[str, Split]:
 
 
 def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
-    """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary`, `trivia`, `calibration` or
-    `rules`.
+    """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary`, `trivia`, `broad`,
+    `calibration` or `rules`.
 
     `split` None is all of them; `calibration` is development requests alone, `rules` training requests alone, `trivia`
-    has none for tests.
+    and `broad` have none for tests.
     Raises ConfigError for another name.
     """
     if name in _ONE_SPLIT and split not in (None, _ONE_SPLIT[name]):
         return []
     if name in _ONE_SPLIT:
         rows = _read("shipped/calibration.jsonl" if name == "calibration" else "shipped/rule_examples.jsonl")
-    elif name == "trivia":
-        rows = _read("shipped/trivia.jsonl")
+    elif name in _DEV_OF:
+        rows = _read(f"shipped/{name}.jsonl")
         if split is not None:
             digests = [hashlib.sha256(row["family"].encode()).hexdigest()[:8] for row in rows]
-            splits = ["train" if int(digest, 16) % _TRIVIA_DEV else "dev" for digest in digests]
+            splits = ["train" if int(digest, 16) % _DEV_OF[name] else "dev" for digest in digests]
             rows = [row for row, own in zip(rows, splits, strict=True) if own == split]
     elif name in _SETS:
         rows = [row for row in _rows() if split in (None, _splits()[row["family"]])]
     else:
-        known = [*_SETS, "trivia", *_ONE_SPLIT]
+        known = [*_SETS, *_DEV_OF, *_ONE_SPLIT]
         raise ConfigError(f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join(known)}")
     return [request for row in rows for request in _requests(row) if request.kind in _SETS.get(name, (request.kind,))]
 

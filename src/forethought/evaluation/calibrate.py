@@ -8,11 +8,23 @@ from itertools import islice
 from pathlib import Path
 
 from forethought.data.shipped import shipped_requests
-from forethought.data.sources import SourceSpec, load_requests
+from forethought.data.sources import SourceSpec, load_requests, sample
 from forethought.defences.base import Wrapper
 from forethought.defences.fused import FusedVerdict
 from forethought.errors import InputError
-from forethought.measure.calibrate import CONFIDENCE, Guarantee, Method, guarantee, rows_needed
+from forethought.measure.calibrate import CONFIDENCE, Guarantee, Method, rows_needed
+from forethought.measure.traffic import (
+    DRIFT_LIMIT,
+    Drift,
+    Reference,
+    Sources,
+    Traffic,
+    Transfer,
+    load_traffic,
+    set_across,
+    threshold_or_highest,
+    transfer,
+)
 from forethought.metrics import Figure, share
 from forethought.model import Model, load, trained_folder
 from forethought.models.conversation import Conversation, Failed
@@ -23,6 +35,9 @@ from forethought.report.tables import interval
 
 Scores = Sequence[float | None]
 """None is unscored."""
+_ROWS_OF_A_SOURCE = 300
+"""The most of one source beside others: a large one would decide alone."""
+_SHIPPED = ("calibration", "ordinary", "broad")
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,11 @@ class Calibrated:
     """Of harmless look-alikes of harmful requests, which the bound does not cover."""
     file: Path
     """Where it was written: beside the weights, or in the defence's folder."""
+    elsewhere: Transfer | None = None
+    """What it does on other traffic, told from how its sources differ; None for one source."""
+    moved: float | None = None
+    """How far these scores are from those that the threshold was set on before, as `measure/traffic.py` tells; None
+    where nothing was kept of them, or there are too few."""
 
     def __str__(self) -> str:
         promise, before = str(self.found), self.before
@@ -54,6 +74,15 @@ class Calibrated:
                 f" {len(self.lookalikes)} shipped ones, {interval(_share(self.lookalikes, self.threshold))} are refused"
                 f" (at {before:.2f}: {_at(self.lookalikes, before)})."
             )
+        if self.elsewhere is not None:
+            lines.append(f"{str(self.elsewhere)[0].upper()}{str(self.elsewhere)[1:]}.")
+        elif self.found.n:
+            lines.append("One source alone: nothing can be said of traffic from elsewhere. Give several.")
+        if self.moved is not None and self.moved >= DRIFT_LIMIT:
+            lines.append(
+                "Traffic has moved since the threshold was last set: stability index of its scores"
+                f" {self.moved:.2f}, from {DRIFT_LIMIT} on it is traffic of another kind."
+            )
         return "\n".join([*lines, f"Threshold {self.threshold:.3f}, written beside the model: {self.file}"])
 
 
@@ -64,6 +93,7 @@ def calibrate(
     confidence: float = CONFIDENCE,
     method: Method = "clopper-pearson",
     harmless: Sequence[str] = (),
+    traffic: str | None = None,
     harmful: Sequence[str] = (),
     defence: str | None = None,
     batch_size: int = 128,
@@ -71,8 +101,11 @@ def calibrate(
 ) -> Calibrated:
     """Sets the threshold of a trained model, or of a run's best defence, so that false refusals are bounded.
 
-    Without `harmless` the sample is the shipped calibration set and the ordinary development requests. Look-alikes are
-    not in it, for everyday traffic holds few of them: how many development ones are refused is said beside the bound.
+    Each of `harmless` is a source of its own: none is refused more than twice the limit, and leaving out one after the
+    other tells what happens on traffic from elsewhere. Without any they are the shipped calibration, ordinary and
+    broad development requests, by kind. Look-alikes are not in them, for everyday traffic holds few: how many
+    development ones are refused is said beside the bound. `traffic` is your own log of harmless requests: the bound is
+    then about it, and the other sources keep the threshold from resting on it alone.
     `defence` `none` sets the threshold of a run's verdict alone. Raises InputError, and changes nothing, where the
     sample is too small for the promise, or the model has no threshold.
     """
@@ -80,25 +113,30 @@ def calibrate(
     folder = trained_folder(model)
     if not read_settings(folder).thinks:
         raise InputError(folder, "does not think: it has no verdict to set a threshold for", "Calibrate a scot model")
-    allowed = _requests(harmless, False, ("calibration", "ordinary"), progress)
+    sources = _sources(harmless, traffic, progress)
+    allowed = [row for rows in sources.values() for row in rows]
     attacks = _requests(harmful, True, ("harmful",), progress)
     lookalikes = [] if harmless else _requests((), False, ("lookalike",), progress)
     if line := read_settings(folder).unlearned(row.plain for row in (*allowed, *attacks)):
         progress.say(f"[yellow]{line}. A threshold set on them says little about its own[/]")
+
+    def found_on(scored: Sources, harmful_scores: Sequence[float] = ()) -> Guarantee:
+        own = scored.get(traffic or "")
+        return set_across(scored, max_false_refusal, confidence, method, harmful_scores, own)
+
     # Whether the sample is large enough depends on its size alone: say so before minutes of thinking.
-    _must_hold(guarantee([0.0] * len(allowed), max_false_refusal, confidence, method), confidence)
+    _must_hold(found_on({name: [0.0] * len(rows) for name, rows in sources.items()}), confidence)
     opened = load(model, defence=defence, batch_size=batch_size)
     fused = _fused(opened)
     rows = [*allowed, *attacks, *lookalikes]
     with progress.bar("calibrate") as bar:
         bar.total(len(rows))
         scores = iter(_scores(opened, rows, bar.advance))
-    of_allowed, of_attacks, of_lookalikes = (
-        list(islice(scores, len(group))) for group in (allowed, attacks, lookalikes)
-    )
-    scored = [score for score in of_attacks if score is not None]
-    found = guarantee(of_allowed, max_false_refusal, confidence, method, scored)
+    of_sources = {name: list(islice(scores, len(group))) for name, group in sources.items()}
+    of_attacks, of_lookalikes = (list(islice(scores, len(group))) for group in (attacks, lookalikes))
+    found = found_on(of_sources, [score for score in of_attacks if score is not None])
     threshold = _must_hold(found, confidence)
+    elsewhere = transfer(of_sources, threshold, lambda some: threshold_or_highest(found_on(some), some), confidence)
     if fused is not None:
         before, file = fused.fusion.threshold, Path(fused.options.folder)
         fused.fusion.model_copy(update={"threshold": threshold}).save(file, fused.probe)
@@ -110,7 +148,14 @@ def calibrate(
         if mistaken.n:
             note += f" and {mistaken.value:.0%} of {mistaken.n} harmless look-alikes, which the bound does not cover"
         write_settings(folder, settings.model_copy(update={"threshold": threshold, "threshold_note": note}))
-    return Calibrated(threshold, before, found, of_attacks, of_lookalikes, file)
+    known, now = load_traffic(file), [score for scores in of_sources.values() for score in scores]
+    moved = None
+    if known is not None:
+        drift = Drift(known.reference, window=None)
+        drift.add(*now)
+        moved = drift.index
+    Traffic(reference=Reference.of(of_sources.get(traffic or "", now)), transfer=elsewhere).save(file)
+    return Calibrated(threshold, before, found, of_attacks, of_lookalikes, file, elsewhere, moved)
 
 
 def _fused(model: Model) -> FusedVerdict | None:
@@ -161,6 +206,21 @@ def _share(odds: Scores, threshold: float) -> Figure:
 def _at(odds: Scores, threshold: float) -> str:
     value = _share(odds, threshold)
     return f"{value.value:.2f}" if value.n else "not measured"
+
+
+def _sources(harmless: Sequence[str], traffic: str | None, progress: Progress) -> dict[str, list[Request]]:
+    """Harmless calibration requests by source, the own traffic last; shipped ones by their kind."""
+    found: dict[str, list[Request]] = {}
+    for source in harmless:
+        found[source] = _requests([source], False, (), progress)
+    if not harmless:
+        for row in _requests((), False, _SHIPPED, progress):
+            found.setdefault(f"shipped, {row.categories[0]}", []).append(row)
+    if traffic is not None:
+        found[traffic] = _requests([traffic], False, (), progress)
+    if len(found) > 1:
+        found = {name: rows if name == traffic else sample(rows, _ROWS_OF_A_SOURCE) for name, rows in found.items()}
+    return found
 
 
 def _requests(sources: Sequence[str], harmful: bool, shipped: tuple[str, ...], progress: Progress) -> list[Request]:

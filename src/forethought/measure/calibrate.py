@@ -30,6 +30,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import numpy as np
+from pydantic import Field
 from scipy.stats import beta
 
 from forethought.errors import ConfigError
@@ -57,6 +59,8 @@ class Calibration(Record):
     """Upper bound of the rate on new harmless requests, 95 % confidence; None without development rows."""
     bound_lookalike: float | None = None
     """The same for look-alikes."""
+    tenths: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Between the tenths of the ordinary scores; empty without any."""
 
     def __str__(self) -> str:
         text = (
@@ -105,7 +109,13 @@ def choose_threshold(
         n_lookalike=len(lookalike),
         bound_ordinary=_bound_at(max_false_refusal, len(ordinary)),
         bound_lookalike=_bound_at(max_false_refusal_lookalike, len(lookalike)),
+        tenths=tenths(ordinary),
     )
+
+
+def tenths(scores: Sequence[float]) -> tuple[float, ...]:
+    """The nine numbers between the tenths of some scores; empty without any."""
+    return tuple(float(edge) for edge in np.quantile(scores, np.arange(1, 10) / 10)) if scores else ()
 
 
 def _answered(group: Sequence[float], limit: float) -> float:

@@ -14,6 +14,7 @@ from forethought.defences.catalogue import make_defence
 from forethought.defences.fusion import FusionSettings, fit_fusion, intent_requests
 from forethought.measure.calibrate import KINDS, Calibration, threshold_on
 from forethought.measure.probe import FitSettings, fit_probe, load_probe
+from forethought.measure.traffic import Reference, Traffic
 from forethought.models.conversation import Conversation, Respondent, Response
 from forethought.models.local import LocalModel
 from forethought.models.settings import read_settings, write_settings
@@ -87,6 +88,13 @@ def set_threshold(adapter: Path, chosen: Calibration) -> None:
     settings = read_settings(adapter)
     update = {"threshold": chosen.threshold, "threshold_note": str(chosen)}
     write_settings(adapter, settings.model_copy(update=update))
+    _note_traffic(chosen, adapter)
+
+
+def _note_traffic(chosen: Calibration, folder: Path) -> None:
+    """Keeps the scores that a threshold was set on beside it: a server tells by them when its traffic moves away."""
+    if chosen.tenths:
+        Traffic(reference=Reference(edges=chosen.tenths, n=chosen.n_ordinary)).save(folder)
 
 
 # What a pipeline fits by itself, where a recipe names it without a folder: a probe, or its fusion with a verdict.
@@ -179,6 +187,7 @@ def fusion_stage(
         found = load_probe(probe())
         fusion = fit_fusion(model(), found, rows, settings, on_done=bar.advance)
         fusion.save(out, found)
+        _note_traffic(fusion.calibration, out)
         weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}
         return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
 

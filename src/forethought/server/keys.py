@@ -139,7 +139,7 @@ class Keys:
                 wait_s = self._counted.get_window_stats(limit, caller.id).reset_time - time.time()
                 message = f"This key may ask {limit.amount} times in {limit.get_expiry()} seconds"
                 raise ApiError(429, message, "rate_limit_exceeded", retry_after_s=max(1.0, wait_s))
-        needs: Permission = "metrics" if request.url.path == "/metrics" else "ask"
+        needs: Permission = "metrics" if request.url.path in ("/metrics", "/drift") else "ask"
         if not caller.allows(needs):
             raise ApiError(403, f"This key has no permission '{needs}'", "not_allowed")
         return caller

@@ -43,6 +43,11 @@ class ServerMetrics:
             registry=registry,
         )
         self.running = Gauge("forethought_running", "Requests under way.", registry=registry)
+        self.drift = Gauge(
+            "forethought_traffic_drift",
+            "Population stability index of the latest scores beside those that the threshold was set on; 0.25 is much.",
+            registry=registry,
+        )
         self.waiting = Gauge("forethought_waiting", "Requests under way that have no verdict yet.", registry=registry)
 
     def decided(self, verdict: str | None, rules: Sequence[str], seconds: float) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request, Response
 from pydantic import JsonValue
 
+from forethought.measure.traffic import DRIFT_LIMIT, FEWEST_SEEN, Drift, Traffic
+from forethought.records import Record
 from forethought.server.app import create_app
 from forethought.server.audit import AuditError, AuditLog
 from forethought.server.config import ServeConfig
@@ -21,11 +23,25 @@ from forethought.server.listen import make_server
 from forethought.server.log import make_log
 from forethought.server.metrics import CONTENT_TYPE, ServerMetrics
 from forethought.server.page import page_router
-from forethought.server.records import Caller, Event
+from forethought.server.records import Caller, Event, Verdict
 from forethought.server.traces import Traces
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
+
+
+class DriftSeen(Record):
+    """How far the scores of the latest traffic are from those that the threshold was set on."""
+
+    index: float | None = None
+    """Population stability index; None where it can't be told, and `cause` then says why."""
+    limit: float = DRIFT_LIMIT
+    """From which the threshold rests on traffic of another kind."""
+    seen: int = 0
+    """Decisions that it is told from."""
+    drifted: bool = False
+    cause: str = ""
+
 
 _ENDS = frozenset({"done", "failed", "cancelled", "turned_away"})
 
@@ -34,10 +50,15 @@ class Operations:
     """What stands around the endpoints of one server."""
 
     def __init__(
-        self, config: ServeConfig, keys: Sequence[Key], engine: Engine, log: FilteringBoundLogger | None = None
+        self,
+        config: ServeConfig,
+        keys: Sequence[Key],
+        engine: Engine,
+        log: FilteringBoundLogger | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         """Raises ConfigError, StageError and AuditError for what is configured and can't be had. `log` None is one on
-        standard error."""
+        standard error; `traffic` is what the model's threshold was set on, None where that was not kept."""
         self.config = config
         self.log = log or make_log()
         self.metrics = ServerMetrics()
@@ -45,6 +66,8 @@ class Operations:
         self.traces = Traces(config.traces)
         audit = config.audit
         self.audit = AuditLog(audit.file, audit.rotate_mib << 20) if audit is not None else None
+        self.drift = Drift(traffic.reference) if traffic is not None else None
+        self._warned = False
         self._engine = engine
         self._undecided: set[str] = set()
 
@@ -87,6 +110,12 @@ class Operations:
             await self.admit(request)
             return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
+        @router.get("/drift", tags=["operations"])
+        async def drift(request: Request) -> DriftSeen:
+            """Whether traffic is still of the kind that the threshold was set on; needs the permission `metrics`."""
+            await self.admit(request)
+            return self._drift_seen()
+
         return router
 
     def _keep(self, event: Event) -> None:
@@ -116,6 +145,7 @@ class Operations:
             metrics.running.inc()
         elif event.kind == "decided" and verdict is not None:
             metrics.decided(verdict.decision, [rule.id for rule in verdict.rules], event.seconds)
+            self._watch(verdict)
         elif event.kind == "first_token":
             metrics.to_first_token.observe(event.seconds)
         elif event.kind == "turned_away":
@@ -131,6 +161,26 @@ class Operations:
         if event.kind != "started":
             self._undecided.discard(event.request)
         metrics.waiting.set(len(self._undecided))
+
+    def _watch(self, verdict: Verdict) -> None:
+        """Tells once when the scores of traffic leave those that the threshold was set on."""
+        if self.drift is None or verdict.score is None:
+            return
+        self.drift.add(verdict.score)
+        if self.drift.index is not None:
+            self.metrics.drift.set(self.drift.index)
+        if self.drift.drifted and not self._warned:
+            self.log.warning("traffic_drifted", **self._drift_seen().model_dump(exclude={"cause"}))
+        self._warned = self.drift.drifted
+
+    def _drift_seen(self) -> DriftSeen:
+        if self.drift is None:
+            return DriftSeen(cause="nothing was kept of the traffic that the threshold was set on: calibrate")
+        few = self.drift.seen < FEWEST_SEEN
+        return DriftSeen(
+            index=self.drift.index, seen=self.drift.seen, drifted=self.drift.drifted,
+            cause=f"{FEWEST_SEEN} decisions are needed" if few else "",
+        )  # fmt: skip
 
     def _say(self, event: Event) -> None:
         if event.kind not in _ENDS:

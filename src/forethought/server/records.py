@@ -13,7 +13,8 @@ from forethought.records import Message, Record
 
 Permission = Literal["ask", "reasoning", "intent", "tighten", "prefill", "base", "metrics"]
 """To ask the defended model; to see its thought; to see what it takes the intent for; to ask with a stricter threshold;
-to begin the assistant's turn; to ask the model without its defence; to read `/metrics`."""
+to begin the assistant's turn; to ask the model without its defence; to read `/metrics`
+and `/drift`."""
 Finish = Literal["stop", "length", "tool_calls"]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from forethought.errors import ConfigError
+from forethought.measure.traffic import Traffic
 from forethought.model import load
 from forethought.server.config import check
 from forethought.server.embedded import ModelEngine
@@ -36,12 +37,14 @@ def serve(
     stated |= {"upstreams": tuple(upstreams)} if upstreams else {}
     read, known = check(Path(config) if config is not None else None, stated)
     engine: Engine
+    traffic: Traffic | None = None
     if read.upstreams:
         names = read.upstream_base, read.upstream_adapter
         engine = GatewayEngine(read.model, read.upstreams, read.answers, *names)
     else:
-        engine = ModelEngine(load(read.model, defence=read.defence), read.answers)
+        model = load(read.model, defence=read.defence)
+        engine, traffic = ModelEngine(model, read.answers), model.traffic
     try:
-        Operations(read, known, engine).run()
+        Operations(read, known, engine, traffic=traffic).run()
     except SystemExit:
         raise ConfigError(f"{read.host}:{read.port}", "can't be listened at", "Give another port") from None
