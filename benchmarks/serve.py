@@ -99,6 +99,16 @@ def served(model: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[by
         yield f"http://127.0.0.1:{port}", started
 
 
+@contextmanager
+def patient(model: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """As `served`, by a server that gives up no thought, however slow the machine is."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "serve.yaml"
+        config.write_text("answers: {think_timeout_s: 3600, request_timeout_s: 3600}\n", encoding="utf-8")
+        with served(model, "--config", str(config), *options) as found:
+            yield found
+
+
 Ask = Callable[[httpx.AsyncClient, Request], Awaitable[dict[str, Any]]]
 
 
@@ -160,11 +170,8 @@ def agreement(model: str) -> list[Figure]:
 
     asked = list({one.id: one for one in requests(400)}.values())[:N_AGREE]
     replies = load_model(model).reply_all([one.messages for one in asked], 4)
-    with tempfile.TemporaryDirectory() as folder:
-        patient = Path(folder) / "serve.yaml"
-        patient.write_text("answers: {think_timeout_s: 3600, request_timeout_s: 3600}\n", encoding="utf-8")
-        with served(model, "--config", str(patient)) as (url, _):
-            _, said = all_of(url, asked, CLIENTS // 4, lambda client, request: chat(client, request, 4))
+    with patient(model) as (url, _):
+        _, said = all_of(url, asked, CLIENTS // 4, lambda client, request: chat(client, request, 4))
     same = 0
     for reply, one in zip(replies, said, strict=True):
         verdict = one["moderation"]["verdict"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from serve import CLIENTS, all_of, answer_tokens, chat, free_port, process, requests, served
+from serve import CLIENTS, all_of, answer_tokens, chat, free_port, patient, process, requests, served
 
 from forethought.metrics import Figure
 from forethought.model import Reply, load, run_model, trained_folder
@@ -42,19 +42,20 @@ def vllm(model: str, python: str) -> list[Figure]:
     port, asked = free_port(), requests(2 * CLIENTS, ordinary=True)
     many = list({one.id: one for one in requests(400)}.values())[:200]
     alone = f"http://127.0.0.1:{port}"
-    with vllm_server(model, python, port), served(model, "--upstream", alone) as (url, _):
+    with vllm_server(model, python, port), patient(model, "--upstream", alone) as (url, _):
         rates = []
         for at in (alone, url):
             seconds, said = all_of(at, asked, CLIENTS)
             rates.append(answer_tokens(said) / seconds)
-        _, judged = all_of(url, many, CLIENTS, lambda client, request: chat(client, request, 4))
+            print(f"{rates[-1]:.3g} tokens of answers a second at {at}", file=sys.stderr)
+        _, judged = all_of(url, many, CLIENTS // 4, lambda client, request: chat(client, request, 4))
     replies = load(model, defence="none").reply_all([one.messages for one in many], 1)
     same = 0
     for reply, one in zip(replies, judged, strict=True):
         verdict = one["moderation"]["verdict"]
         same += isinstance(reply, Reply) and reply.verdict == verdict["decision"]
         if isinstance(reply, Reply) and reply.verdict != verdict["decision"]:
-            print(f"{verdict['probability']:.3f}, embedded {reply.probability}: {verdict['cause']}", file=sys.stderr)
+            print(f"{verdict['probability']}, embedded {reply.probability}: {verdict['cause']}", file=sys.stderr)
     return [
         Figure(name="vllm_ratio", value=rates[1] / rates[0], n=len(asked), unit="ratio"),
         Figure(name="agreement_vllm", value=same / len(many), n=len(many)),
