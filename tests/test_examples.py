@@ -98,6 +98,19 @@ def test_compare_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert Path("runs/compare/results.json").is_file()
 
 
+def test_compared_systems_are_asked_questions_of_the_users_own(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="needs the extra `capability` (lm-eval)")
+    file, one = tmp_path / "own.jsonl", '{"question": "What is hot?", "choices": ["a fire", "ice"], "answer": "A"}\n'
+    file.write_text(one + one.replace("hot", "warm"), encoding="utf-8")
+    systems = {"base": tiny_folder(), "ours": tiny_adapter(tmp_path / "model")}
+    settings = ft.AttackSettings(attacks=("style_json",), n=2, max_answer_tokens=4)
+    found = ft.compare(systems, settings, out=tmp_path / "out", questions=[str(file)])
+    assert found.figure("capability_own_base").n == found.figure("capability_refused_own_ours").n == 2
+    assert found.figure("capability_difference_own").n == 2
+    assert "own" in found.page.read_text(encoding="utf-8")
+    assert found.figure("refused_styled_lookalike_ours").n == 2
+
+
 def test_every_public_name_is_there_and_documented() -> None:
     for name in ft.__all__:
         assert getattr(ft, name).__doc__, name

@@ -10,6 +10,7 @@ from forethought.attempts.plan import CAPABILITY, HELD_OUT_RULES, plan_attempts,
 from forethought.attempts.records import Attempt
 from forethought.data.shipped import SAMPLE, accepted_answers
 from forethought.errors import ConfigError
+from forethought.measure.curves import lookalike_pairs
 from forethought.records import Request, user_request
 
 ATTACKS = ("style_json", "leetspeak")
@@ -98,6 +99,31 @@ def test_requests_of_held_out_rules_stand_apart_with_their_twins() -> None:
         if HELD_OUT_RULES not in attempt.cells:
             assert attempt.request.twin not in ("t0", "t1")
     assert not _cell(plan_attempts(rows, ATTACKS, 9, 4, 8, 3, 0), HELD_OUT_RULES)
+
+
+def test_look_alikes_and_their_twins_wear_each_disguise_others_under_the_next() -> None:
+    attempts = plan_attempts(_test_set(), ATTACKS, 9, 4, 8, 6, 0, n_styled_lookalike=3)
+    pairs = []
+    for attack in ATTACKS:
+        alike, twins = (_cell(attempts, f"{attack}:{side}") for side in ("lookalike", "twin"))
+        assert [a.request.twin for a in alike] == [a.request.twin for a in twins]
+        assert not any(a.request.harmful for a in alike)
+        assert all(a.request.harmful and a.attack == attack for a in twins)
+        pairs.append({a.request.twin for a in alike})
+    assert (len(pairs[0] & pairs[1]), len(pairs[0] | pairs[1])) == (0, 6)
+    assert len({a.id for a in attempts}) == len(attempts)
+    # All that there are, where fewer are there than asked for.
+    assert len(_cell(plan_attempts(_test_set(), ATTACKS, 9, 4, 8, 6, 0, n_styled_lookalike=50), "leetspeak:twin")) == 6
+
+
+def test_look_alikes_without_twins_wear_the_disguises_too() -> None:
+    rows = [r for r in _test_set() if not r.twin]
+    rows += [user_request(f"Shoot film {n}", harmful=False, kind="lookalike", source="theirs") for n in range(4)]
+    attempts = plan_attempts(rows, ATTACKS, 9, 4, 8, 6, 0, n_styled_lookalike=2)
+    assert len(_cell(attempts, "leetspeak:lookalike")) == 2
+    assert not _cell(attempts, "leetspeak:twin")
+    cells = Counter(cell for one in attempts for cell in one.cells)
+    assert lookalike_pairs(cells, ATTACKS)[1] == ("leetspeak:harmful", "leetspeak:lookalike")
 
 
 def test_plan_is_the_same_again() -> None:

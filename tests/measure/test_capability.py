@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ from forethought.measure.capability.run import (
     score_set,
 )
 from forethought.measure.capability.summary import ItemScore
-from forethought.models.conversation import Response
+from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 from forethought.models.local import LocalModel
 from forethought.records import Message
 from tests.shell import run_here
@@ -248,26 +249,85 @@ def test_lm_evals_filters_read_written_answers() -> None:
     assert (written[0].correct, written[0].answer, written[0].cause) == (None, "Some words.", "")
 
 
-def test_instructions_are_checked_offline_and_an_undecidable_one_is_unscored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instructions_are_checked_offline_and_an_unknown_one_is_unscored(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("langdetect", reason="needs lm-eval's extra `ifeval`")
+    pytest.importorskip("punkt", reason="needs the extra `capability`")
     import nltk
 
-    def no_data(*_: Any, **__: Any) -> None:
-        raise LookupError
-
     monkeypatch.setattr(nltk, "download", lambda *_: pytest.fail("something was fetched"))
-    monkeypatch.setattr(nltk.data, "load", no_data)
-    at_least_three = '[{"relation": "at least", "num_words": 3}]'
-    words = Question(text="Write.", checks=("length_constraints:number_words",), check_arguments=at_least_three)
-    sentences = Question(
-        text="Write.", checks=("length_constraints:number_sentences",),
-        check_arguments='[{"relation": "at least", "num_sentences": 1}]',
-    )  # fmt: skip
-    unknown = Question(text="Write.", checks=("no:such_check",), check_arguments="[{}]")
-    lm = Writes(["one two three four"] * 3)
-    found = scores(lm, WRITE, "instructions", questions=[words, sentences, unknown])
-    assert [item.correct for item in found] == [True, None, None]
-    assert [bool(item.cause) for item in found] == [False, True, True]
+    told = [
+        ("length_constraints:number_words", '[{"relation": "at least", "num_words": 3}]'),
+        ("length_constraints:number_sentences", '[{"relation": "at least", "num_sentences": 3}]'),
+        ("length_constraints:number_sentences", '[{"relation": "at least", "num_sentences": 2}]'),
+        ("change_case:capital_word_frequency", '[{"capital_relation": "at least", "capital_frequency": 1}]'),
+        ("no:such_check", "[{}]"),
+    ]
+    asked = [Question(text=f"Write {n}.", checks=(one,), check_arguments=args) for n, (one, args) in enumerate(told)]
+    lm = Writes(["Dr. Smith went HOME. He slept."] * len(asked))
+    found = scores(lm, WRITE, "instructions", questions=asked)
+    assert [item.correct for item in found] == [True, False, True, True, None]
+    assert [bool(item.cause) for item in found] == [False] * 4 + [True]
+
+
+class Half:
+    """A defence that refuses whatever speaks of number 1 or 3, before there is an answer."""
+
+    name, able, decides_first = "half", Able(), True
+
+    def __init__(self, inner: LocalModel, says: str = "") -> None:
+        self.inner, self.says = inner, says
+
+    def reply(
+        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
+    ) -> list[Response | Failed]:
+        found = []
+        for one in conversations:
+            (reply,) = self.inner.reply([one], max(1, max_answer_tokens))
+            refuses = any(word in one.messages[-1].content for word in ("number 1", "number 3"))
+            refusal = Response(answer=self.says or "No.", decision=None if self.says else "refuse")
+            found.append(refusal if refuses else reply)
+        return found
+
+
+@pytest.mark.parametrize("says", ["", "I'm sorry, but I can't help with that request."])
+@pytest.mark.parametrize("form", ["loglikelihood", "generate"])
+def test_what_stands_around_a_model_decides_and_its_refusals_are_wrong(tmp_path: Path, form: Any, says: str) -> None:
+    config = CapabilityConfig(prompt="chat", form=form, max_tokens=4)
+    respondent: Any = Half(plain(), says)
+    (found,) = compare_models(plain(), "k", [make_set(make_questions())], config, tmp_path, respondent=respondent)
+    base, defended = found.scores[BASE], found.scores[DEFENDED]
+    refused = [any(f"number {n}" in q.text for n in (1, 3)) for q in found.questions]
+    assert [item.refused for item in defended] == refused
+    assert not any(item.correct for item, out in zip(defended, refused, strict=True) if out)
+    kept = [place for place, out in enumerate(refused) if not out]
+    assert [base[place].correct for place in kept] == [defended[place].correct for place in kept]
+    assert [base[place].answer for place in kept] == [defended[place].answer for place in kept]
+    values = {figure.name: figure.value for figure in found.figures()}
+    assert values["capability_refused_tiny_defended"] == pytest.approx(1 / 3)
+
+
+def test_options_are_not_compared_behind_a_defence_that_reads_answers(tmp_path: Path) -> None:
+    respondent: Any = Half(plain())
+    respondent.decides_first = False
+    with pytest.raises(ConfigError, match="--form generate"):
+        compare_models(plain(), "k", [make_set(make_questions())], CHAT, tmp_path, respondent=respondent)
+
+
+def test_what_the_base_wrote_is_not_written_again_behind_comply(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = thinking(tmp_path, NEVER)
+    config = CapabilityConfig(prompt="chat", form="generate", max_tokens=4)
+    written: list[Any] = []
+
+    def stream(rows: Iterable[Any]) -> Iterator[Any]:
+        written.extend(rows)
+        return iter(())
+
+    monkeypatch.setattr(local, "answerer", SimpleNamespace(stream=stream))
+    (found,) = compare_models(local, "k", [make_set(make_questions(3))], config, tmp_path)
+    assert [one.answer for one in found.scores[BASE]] == [one.answer for one in found.scores[DEFENDED]]
+    assert not written
 
 
 def test_reference_answers_are_measured_in_bits_per_byte(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def _recipe(folder: Path) -> Path:
         "operating_point": {"rows": 12},
         "evaluate": {
             "attacks": ["style_json", "leetspeak"], "n_direct": 4, "n_styled": 2, "n_ordinary": 4, "n_lookalike": 3,
-            "max_answer_tokens": 6,
+            "n_styled_lookalike": 1, "max_answer_tokens": 6,
         },
     }  # fmt: skip
     path = folder / "recipe.yaml"

@@ -222,15 +222,17 @@ def plan_attempts(
     seed: int,
     held_out_rules: Sequence[str] = (),
     given: Given | None = None,
+    n_styled_lookalike: int = 0,
 ) -> list[Attempt]:
     """Attempts, each once, with the cells in which it counts.
 
-    Cells: `direct` and `ordinary` (harmful and harmless as they are), `lookalike` and
-    `twin` (minimal pairs), `capability`, and each attack with the suffix `:harmful` or
-    `:harmless`. The styled requests are among the direct and ordinary ones, so that a
-    style is compared with no style on the same requests. Requests that break one of `held_out_rules` are in the cell
-    `heldout_rules` alone (at most `n_direct` of them), so that seen and unseen domains are never mixed. `given` holds
-    local files of attacks that read some.
+    Cells: `direct` and `ordinary` (harmful and harmless as they are), `lookalike` and `twin` (minimal pairs),
+    `capability`, and each attack with the suffix `:harmful` or `:harmless`, `:lookalike` or `:twin`. The styled
+    requests are among those asked as they are, so that a style is compared with no style on the same requests. Of the
+    pairs each attack has `n_styled_lookalike`, others than the attack before it where there are enough: a mean over
+    attacks then rests on many. Requests that break one of `held_out_rules` are in the cell `heldout_rules` alone (at
+    most `n_direct` of them), so that seen and unseen domains are never mixed. `given` holds local files of attacks that
+    read some.
     """
     apart = [r for r in test if r.harmful and set(r.rules) & set(held_out_rules)]
     ids, twins_apart = {r.id for r in apart}, {r.twin for r in apart if r.twin}
@@ -251,6 +253,14 @@ def plan_attempts(
     for attack in attacks:
         for side, requests in (("harmful", harmful[:n_styled]), ("harmless", ordinary[:n_styled])):
             made += [(attack, f"{attack}:{side}", apply_attack(attack, request, seed, given)) for request in requests]
+    paired = {r.twin: r for r in test if r.harmful and r.twin and r.twin in twins}
+    alike = [r for r in lookalike if r.twin in paired] or lookalike
+    for number, attack in enumerate(attacks):
+        first = number * n_styled_lookalike % max(1, len(alike))
+        for one in [*alike[first:], *alike[:first]][:n_styled_lookalike]:
+            for cell, request in (("lookalike", one), ("twin", paired.get(one.twin))):
+                if request is not None:
+                    made.append((attack, f"{attack}:{cell}", apply_attack(attack, request, seed, given)))
     attempts: dict[str, Attempt] = {}
     for attack, cell, request in made:
         name = f"{attack}/{request.id}"

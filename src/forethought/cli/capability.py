@@ -26,6 +26,7 @@ def capability(
     base: Annotated[
         str | None, typer.Option(help="The base to compare with, for a model that was merged or fully trained.")
     ] = None,
+    defence: options.Defence = None,
     columns: Annotated[list[str] | None, options.column("question, options, answer, context, group")] = None,
     grader: Annotated[
         str | None, typer.Option(help="A model that compares open answers, by inspect-ai name; with --form generate.")
@@ -37,8 +38,8 @@ def capability(
 ) -> None:
     """What a model can still do, through lm-eval, from local files, against chance and against its base.
 
-    A model that thinks gets the same prompts as its base; its thought is taken out before anything
-    is scored, and an item that its verdict refuses counts as wrong. Differences are paired on the
+    The model is asked behind its defences, with the same prompts as its base; a thought is taken out
+    before anything is scored, and an item that is refused counts as wrong. Differences are paired on the
     same items. A set on which the base is no better than chance can't show a loss, and is marked so.
 
     Examples:
@@ -52,8 +53,8 @@ def capability(
     from forethought.evaluation.capability import capability as measure
 
     found = measure(
-        model, files, settings, base=base, columns=named, grader=grader, batch_size=batch_size, out=out,
-        progress=Terminal(),
+        model, files, settings, base=base, defence=defence, columns=named, grader=grader, batch_size=batch_size,
+        out=out, progress=Terminal(),
     )  # fmt: skip
     _show_capability(found)
     if out is not None:

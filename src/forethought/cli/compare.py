@@ -27,6 +27,10 @@ def compare(
         ),
     ],
     settings: AttackSettings,
+    questions: Annotated[
+        list[str] | None,
+        typer.Option(help="A file of questions as `forethought capability` reads them; what is refused is wrong."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/compare-NAMES. Run again to resume.")] = None,
     results: options.RunResults = None,
     show: options.ShowHarmful = False,
@@ -53,5 +57,7 @@ def compare(
     terminal = Terminal()
     named = {name: model for name, _, model in pairs}
     terminal.comparison(
-        put_side_by_side(named, settings, out=out, results=results, show_harmful=show, progress=terminal)
+        put_side_by_side(
+            named, settings, out=out, results=results, questions=questions or (), show_harmful=show, progress=terminal
+        )
     )

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from forethought.errors import ConfigError
+from forethought.errors import ConfigError, ModelError
 from forethought.judges.base import JUDGE_SETTINGS
 from forethought.judges.graders import ask
 from forethought.manifest import input_hashes, key_of
 from forethought.measure.capability import CapabilityConfig, need_lm_eval
 from forethought.measure.capability.questions import QuestionSet, load_questions
+from forethought.measure.capability.summary import ItemScore, set_figures
 from forethought.metrics import Figure
-from forethought.model import load_local, trained_folder
+from forethought.model import Model, load, load_local, trained_folder
 from forethought.models.callspec import Call, Reject
 from forethought.models.weights import device, resolve_model
 from forethought.progress import Progress
@@ -49,6 +50,7 @@ def capability(
     config: CapabilityConfig | None = None,
     *,
     base: str | None = None,
+    defence: str | None = None,
     columns: Mapping[str, str] | None = None,
     grader: str | None = None,
     batch_size: int = 16,
@@ -57,9 +59,11 @@ def capability(
 ) -> CapabilityRun:
     """Scores a model, and its base beside it, on question files: MMLU, GSM8K, ARC and the like, or one's own.
 
-    `base` names the base of a model that was merged or fully trained. `columns` names columns by noun where the guess
-    is wrong. `grader` is a model, as inspect-ai names it, that compares written answers. `out` is a file for the
-    figures; scores of each question are kept beside it, else in runs/capability, and found there by the same call.
+    The model is asked as its users would ask it, behind its defences: `defence` None is a run's own best one, `none`
+    leaves that out. `base` names the base of a model that was merged or fully trained. `columns` names columns by noun
+    where the guess is wrong. `grader` is a model, as inspect-ai names it, that compares written answers. `out` is a
+    file for the figures; scores of each question are kept beside it, else in runs/capability, and found there by the
+    same call.
     Raises ConfigError without lm-eval, and for what does not go together.
     """
     need_lm_eval()
@@ -69,25 +73,31 @@ def capability(
     files = [files] if isinstance(files, str) else list(files)
     if grader is not None and config.form != "generate":
         raise ConfigError("--grader", "compares written answers", "Add --form generate")
-    sets = _question_sets(files, columns, progress)
+    sets = question_sets(files, columns, progress)
     dtype: DType = "float32" if device().type == "cpu" else "auto"
-    local, folder = load_local(model, dtype=dtype), trained_folder(model)
+    opened, folder = load(model, defence=defence, dtype=dtype), trained_folder(model)
+    local = opened.local
+    if local is None:
+        raise ModelError(model, "is a server's model, whose weights can't be read", "Give a model on this machine")
     adapter = folder / "adapter_config.json"
     beside = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapter.is_file() else ""
     base_name = base or str(beside)
     own_base = load_local(base, dtype=dtype) if base is not None and local.trained else None
-    compared = local.trained and (own_base is not None or local.has_base)
+    defended = opened.respondent is not local
+    compared = own_base is not None or local.has_base if local.trained else defended
     if local.trained and not compared:
         progress.say(
             "[yellow]No base model stands beside this one: no difference is measured. Name it: --base[/yellow]"
         )
-    config = config.prompted(local.trained)
+    config = config.prompted(local.trained or defended)
     items = out.with_name(f"{out.stem}-items") if out else Path("runs") / "capability"
     with progress.bar("capability") as bar:
         bar.total((2 if compared else 1) * sum(len(chosen_questions(qset, config)[0]) for qset in sets))
+        key = model_key(folder)
         results = compare_models(
-            local, model_key(folder), sets, config, items, own_base, model_key(base_name) if base_name else "",
-            batch_size, bar.advance,
+            local, key_of([key, opened.defence, opened.threshold]) if defended else key, sets, config, items, own_base,
+            model_key(base_name) if base_name else key if not local.trained else "", batch_size, bar.advance,
+            opened.respondent,
         )  # fmt: skip
     figures = [figure for result in results for figure in result.figures()]
     if grader is not None:
@@ -97,7 +107,7 @@ def capability(
     return CapabilityRun(config, tuple(results), tuple(figures))
 
 
-def _question_sets(files: Sequence[str], columns: Mapping[str, str] | None, progress: Progress) -> list[QuestionSet]:
+def question_sets(files: Sequence[str], columns: Mapping[str, str] | None, progress: Progress) -> list[QuestionSet]:
     """Reads the question files, and says how each was understood. Raises ConfigError for two of one name."""
     sets = [load_questions(file, columns) for file in files]
     if len({qset.name for qset in sets}) < len(sets):
@@ -107,6 +117,45 @@ def _question_sets(files: Sequence[str], columns: Mapping[str, str] | None, prog
         taken = ", ".join(f"{noun}={column}" for noun, column in qset.columns.items())
         progress.mapping(qset.name, f"{len(qset.questions)} of kind {qset.kind} ({taken}){left}")
     return sets
+
+
+def ability(
+    model: Model, name: str, sets: Sequence[QuestionSet], limit: int, folder: Path, progress: Progress
+) -> list[tuple[ItemScore, ...]]:
+    """What a model, behind its defences, makes of question sets, in its chat template: options by their likelihoods,
+    all else by what it writes. Kept in `folder`. Raises ModelError for a server's model."""
+    from forethought.measure.capability.model import ForethoughtLM
+    from forethought.measure.capability.run import chosen_questions, score_set
+
+    if model.local is None:
+        raise ModelError(model.where, "is a server's model, whose weights can't be read", "Leave the questions out")
+    lm = ForethoughtLM(model.local, respondent=model.respondent)
+    key = key_of([model.where, model.defence, model.files, model.threshold])
+    found = []
+    with progress.bar(f"questions to {name}") as bar:
+        configs = [asked_of(qset, limit) for qset in sets]
+        bar.total(sum(len(chosen_questions(*one)[0]) for one in zip(sets, configs, strict=True)))
+        for qset, config in zip(sets, configs, strict=True):
+            found.append(tuple(score_set(lm, key, qset, config, folder, bar.advance)))
+    return found
+
+
+def asked_of(qset: QuestionSet, limit: int) -> CapabilityConfig:
+    """How a set is put where several systems are compared."""
+    return CapabilityConfig(form="loglikelihood" if qset.kind == "choice" else "generate", prompt="chat", limit=limit)
+
+
+def ability_figures(
+    sets: Sequence[QuestionSet], systems: Mapping[str, Sequence[tuple[ItemScore, ...]]], limit: int, base: str
+) -> list[Figure]:
+    """`capability_SET_SYSTEM` and all that goes with it, of what `ability` gave."""
+    from forethought.measure.capability.run import chosen_questions
+
+    figures = []
+    for place, qset in enumerate(sets):
+        questions, _ = chosen_questions(qset, asked_of(qset, limit))
+        figures += set_figures(qset.name, questions, {name: rows[place] for name, rows in systems.items()}, base)
+    return figures
 
 
 def model_key(name: str | Path) -> str:

@@ -61,6 +61,16 @@ def styled(attacks: Sequence[str], label: str) -> list[str]:
     return [f"{attack}:{label}" for attack in attacks]
 
 
+def lookalike_pairs(cells: Mapping[str, Any], attacks: Iterable[str]) -> list[tuple[str, str]]:
+    """(harmful cell, look-alikes) of each attack that has some: minimal pairs in one disguise, or all harmful requests
+    where the look-alikes have no twins."""
+    return [
+        (f"{attack}:twin" if f"{attack}:twin" in cells else f"{attack}:harmful", f"{attack}:lookalike")
+        for attack in attacks
+        if f"{attack}:lookalike" in cells
+    ]
+
+
 def bounded_mean(cells: Sequence[Sequence[bool | None]]) -> tuple[float, float]:
     """(mean over cells of the share with every unscored outcome False, with every one True); nan for no outcome."""
     filled = [cell for cell in cells if cell]

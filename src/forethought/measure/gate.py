@@ -204,6 +204,12 @@ def _over_trainings(each: Sequence[Comparison]) -> Change:
     return Change.model_validate(worst.model_dump() | update)
 
 
+_RELATIVES = {
+    "auroc_unseen_lookalike": "auroc_unseen", "youden_unseen_lookalike": "youden_unseen",
+    "refused_styled_lookalike": "refused_lookalike",
+}  # fmt: skip
+
+
 class SeedSpread(Record):
     """How much the figures of one recipe differ from training to training."""
 
@@ -221,9 +227,12 @@ class SeedSpread(Record):
 
 
 def seed_spread() -> SeedSpread:
-    """The shipped one."""
+    """The shipped one. Look-alikes in disguise were not asked where it was measured: their nearest relatives stand for
+    them."""
     file = resources.files("forethought").joinpath("measure/seed_spread.json")
-    return SeedSpread.model_validate_json(file.read_text(encoding="utf-8"))
+    found = SeedSpread.model_validate_json(file.read_text(encoding="utf-8"))
+    known = {name: found.deviations[other] for name, other in _RELATIVES.items() if other in found.deviations}
+    return found.model_copy(update={"deviations": known | found.deviations})
 
 
 def as_decided(judged: Sequence[Judged]) -> list[Judged]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from forethought.attacks.catalogue import BY_RULE
 from forethought.defences.catalogue import check_spec
 from forethought.errors import ConfigError
+from forethought.measure.capability import need_lm_eval
+from forethought.measure.capability.questions import load_questions
 from forethought.pipeline.fitting import FUSIONS
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.rows import operators_of
@@ -20,6 +22,10 @@ def check_recipe(recipe: Recipe, policy: Policy, say: Callable[[str], None] = la
 
     `say` hears of rules that no example stands for.
     """
+    if recipe.evaluate.questions:
+        need_lm_eval()
+        for file in recipe.evaluate.questions:
+            load_questions(file)
     for attack in recipe.evaluate.attacks:
         if attack not in BY_RULE:
             raise ConfigError(f"attack '{attack}'", "there is no such attack", f"Use one of {', '.join(BY_RULE)}")

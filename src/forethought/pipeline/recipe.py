@@ -25,6 +25,10 @@ NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
 """Of what a folder is called by: no path, no `..`, nothing hidden."""
 
 
+STYLED_LOOKALIKES = 10
+"""Under each attack, unless a recipe says otherwise: few, since each comes with its twin."""
+
+
 class DataConfig(Record):
     """Where requests come from and what is held out."""
 
@@ -147,9 +151,17 @@ class EvaluateConfig(Record):
     """Harmful requests, as they are."""
     n_styled: int = Field(default=30, ge=2)
     """Harmful and as many harmless requests under each attack."""
+    n_styled_lookalike: int = Field(default=STYLED_LOOKALIKES, ge=0, exclude_if=lambda value: value == 0)
+    """Look-alikes with their harmful twins under each attack, others under the next. Not dumped at 0: stages that were
+    done without any stay done."""
     n_ordinary: int = Field(default=100, ge=2)
     n_lookalike: int = Field(default=72, ge=2)
     """Look-alikes; their harmful twins are asked too."""
+    questions: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Files of questions, as `forethought capability` reads them, to be put to the base and the trained model: what the
+    defence costs. What is refused is wrong."""
+    n_questions: int = Field(default=100, ge=1, exclude_if=lambda value: value == 100)
+    """At most so many of each file."""
     max_answer_tokens: int = Field(default=24, ge=4)
     """Enough to see whether an answer refuses."""
     safety_prompt: str | None = (

@@ -13,10 +13,11 @@ from forethought.attempts.plan import plan_attempts
 from forethought.attempts.records import Attempt, Judged
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
-from forethought.evaluation.compare import Comparison, report_comparison
+from forethought.evaluation.capability import ability, ability_figures, question_sets
+from forethought.evaluation.compare import QUESTIONS, Comparison, report_comparison
 from forethought.manifest import file_hash, key_of, write_whole
 from forethought.metrics import Figure
-from forethought.model import write_run_model
+from forethought.model import NO_DEFENCE, Model, load, write_run_model
 from forethought.models.conversation import Respondent, Response
 from forethought.models.local import LocalModel
 from forethought.models.settings import read_settings
@@ -121,7 +122,7 @@ class _Run:
         return report_comparison(
             self.judged, attacks, settings.seen_operators, settings, base=BASE, ours=OURS, folder=self.folder,
             title=recipe.name, results=results, seed=recipe.seed, inputs=inputs | {"policy": self.policy.hash},
-            further=self._costs(data), progress=self.progress,
+            further=[*self._ability(), *self._costs(data)], progress=self.progress,
         )  # fmt: skip
 
     def _train(self, data: DataFolders) -> Path:
@@ -157,7 +158,7 @@ class _Run:
         plan, test = self.recipe.evaluate, list(read_jsonl(data.selected / "test.jsonl", Request))
         return plan_attempts(
             test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, self.recipe.seed,
-            self.recipe.data.held_out_rules,
+            self.recipe.data.held_out_rules, n_styled_lookalike=plan.n_styled_lookalike,
         )  # fmt: skip
 
     def _respond(self, name: str, adapter: Path, attempts: Sequence[Attempt]) -> None:
@@ -218,10 +219,29 @@ class _Run:
             write_jsonl(out / "judged.jsonl", rows)
             return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
 
-        asked = {"evaluate": plan.model_dump(mode="json"), "attempts": key_of([one.id for one in attempts])}
+        said = plan.model_dump(mode="json", exclude={"questions", "n_questions"})
+        asked = {"evaluate": said, "attempts": key_of([one.id for one in attempts])}
         with self.progress.bar(self.stages.title(stage)) as bar:
             folder = self.stages.run(stage, asked | further, work, keep_partial=True)
         self.judged[name] = list(read_jsonl(folder / "judged.jsonl", Judged))
+
+    def _ability(self) -> list[Figure]:
+        """What base and trained model make of the recipe's questions, as its users would open them."""
+        plan, folder = self.recipe.evaluate, self.folder
+        if not plan.questions:
+            return []
+        sets = question_sets(plan.questions, None, self.progress)
+        opened: dict[str, Callable[[], Model]] = {
+            "base": lambda: load(self.recipe.model),
+            "scot": lambda: load(folder, defence=NO_DEFENCE),
+        }
+        if self.recipe.around:
+            opened[BEST] = lambda: load(folder)
+        found = {
+            name: ability(model(), name, sets, plan.n_questions, folder / QUESTIONS, self.progress)
+            for name, model in opened.items()
+        }
+        return ability_figures(sets, found, plan.n_questions, BASE)
 
     def _costs(self, data: DataFolders) -> list[Figure]:
         """What the run took."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,8 +22,25 @@ def table_rows(figures: Sequence[Figure], systems: Sequence[str], table: str = "
     `table` is `rows`, or `reasoning_rows` for what is measured on the thoughts themselves.
     """
     by_name, titles = {figure.name: figure for figure in figures}, getattr(TITLES, table)
+    if table == "rows":
+        titles = titles | ability_titles(by_name, systems)
     rows = [(title, [by_name.get(f"{stem}_{system}") for system in systems]) for stem, title in titles.items()]
     return [(title, cells) for title, cells in rows if any(cells)]
+
+
+def ability_titles(names: Collection[str], systems: Sequence[str]) -> dict[str, str]:
+    """Titles of what was measured on question files, by the stem of the figures' names."""
+    found: dict[str, str] = {}
+    for name in names:
+        for system in systems:
+            stem = name.removesuffix(f"_{system}")
+            if stem == name or not stem.startswith("capability_") or "capability_refused_" in stem:
+                continue
+            asked = stem.removeprefix("capability_")
+            if f"capability_refused_{asked}_{system}" in names:
+                found[stem] = f"Right on {asked}, refused is wrong (high)"
+                found[f"capability_refused_{asked}"] = f"Refused of {asked} (low)"
+    return found
 
 
 def interval(figure: Figure | None, decimals: int = 2) -> str:

@@ -12,7 +12,15 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
 from forethought.manifest import key_of
-from forethought.pipeline.recipe import NAME, BuildConfig, DataConfig, OperatingPoint, Recipe, default_file
+from forethought.pipeline.recipe import (
+    NAME,
+    STYLED_LOOKALIKES,
+    BuildConfig,
+    DataConfig,
+    OperatingPoint,
+    Recipe,
+    default_file,
+)
 from forethought.pipeline.rows import fingerprint
 from forethought.records import Record
 from forethought.training.config import TrainConfig
@@ -110,6 +118,9 @@ class SweepEvaluation(Record):
     """Whether all this is asked in place of what the sweep's own file asks, so that those answers are kept."""
     n_direct: int = Field(default=50, ge=2)
     n_styled: int = Field(default=20, ge=2)
+    n_styled_lookalike: int = Field(default=STYLED_LOOKALIKES, ge=0, exclude_if=lambda value: value == 0)
+    """Look-alikes with their harmful twins under each style, others under the next. Not dumped at 0: what was asked
+    without any is known as before."""
     n_reasoning: int = Field(default=8, ge=2)
     n_ordinary: int = Field(default=40, ge=2)
     n_lookalike: int = Field(default=30, ge=2)

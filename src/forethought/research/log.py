@@ -33,6 +33,8 @@ def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
     """Content hash of everything in a sweep that a cell's answers depend on."""
     # Without the adaptive attacks that are made on others alone: one more of those changes no other cell.
     asked: dict[str, Any] = sweep.evaluate.model_dump(mode="json", exclude_defaults=True, exclude={"gcg", "searches"})
+    if alike := sweep.evaluate.n_styled_lookalike:  # by default some: none is what the first sweeps had
+        asked["n_styled_lookalike"] = alike
     searches = [one for one in sweep.evaluate.all_searches if defence in one.defences]
     if searches:
         asked["searches"] = [one.model_dump(mode="json", exclude={"defences"}) for one in searches]

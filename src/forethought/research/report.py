@@ -38,7 +38,8 @@ def notes_of(sweep: Sweep, split: Split) -> list[str]:
     unseen = ", ".join(split.unseen) or "none"
     said = [
         f"Means are over the styles that no defence was trained on and the base model can read: {unseen}.",
-        f"Each style: {sweep.evaluate.n_styled} harmful and as many harmless requests.",
+        f"Each style: {sweep.evaluate.n_styled} harmful and as many harmless requests"
+        + (f", {alike} look-alikes with their twins." if (alike := sweep.evaluate.n_styled_lookalike) else "."),
     ]
     if split.apart:
         apart = ", ".join(split.apart)

@@ -99,7 +99,7 @@ def prepare_setting(
     # The same for every seed of training, so that seeds can be paired.
     attempts = plan_attempts(
         test, plan.attacks, plan.n_direct, plan.n_styled, plan.n_ordinary, plan.n_lookalike, sweep.seeds[0],
-        sweep.data.held_out_rules, given,
+        sweep.data.held_out_rules, given, plan.n_styled_lookalike,
     )  # fmt: skip
     attempts += reasoning_attempts(attempts, plan.reasoning, plan.n_reasoning, sweep.seeds[0], given)
     return Setting(

@@ -18,6 +18,7 @@ from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
 from forethought.measure.curves import too_many_unscored
 from forethought.metrics import Figure
+from forethought.pipeline.recipe import STYLED_LOOKALIKES
 from forethought.progress import Progress
 from forethought.records import write_jsonl
 from forethought.report.figures import BASE
@@ -137,6 +138,8 @@ def asked_otherwise(
         changes["files"] = {"templates": templates}
     if styles:
         changes["attacks"] = tuple(styles)
+    if changes:
+        changes["n_styled_lookalike"] = sweep.evaluate.n_styled_lookalike or STYLED_LOOKALIKES
     changes["instead"] = bool(changes)
     changed = sweep.model_copy(update={"evaluate": sweep.evaluate.model_copy(update=changes)})
     check(changed)

@@ -10,6 +10,9 @@ gets the same prompts in its chat template, thinks first, and is scored on what 
 - verdict *comply*, answering with the adapter: the thought stands in the context, closed,
   and an option's likelihood is what the adapter gives it there. Another thought with the same
   verdict can change the likelihood; it can't change which items are refused.
+
+What stands around the model decides in its place: `respondent` is the model behind its defences. Where one of them has
+no verdict, its answer refuses by its words.
 """
 
 from __future__ import annotations
@@ -25,21 +28,32 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from forethought.chat import render_prompt
-from forethought.errors import ConfigError
-from forethought.models.conversation import Response
+from forethought.errors import ConfigError, ModelError
+from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.models.local import LocalModel
 from forethought.reasoning import markers
 from forethought.records import Message
+from forethought.refusal import outcome_of
 
 _REFUSED = (float("nan"), False)
 
 
 class ForethoughtLM(HFLM):  # type: ignore[misc]
-    """A LocalModel under lm-eval's interface."""
+    """A LocalModel under lm-eval's interface, by itself or behind its defences."""
 
-    def __init__(self, local: LocalModel, batch_size: int = 16, think_budget: int | None = None) -> None:
-        """`batch_size`: rows scored at once; rows are sorted by length. `think_budget` as in LocalModel.respond."""
+    def __init__(
+        self,
+        local: LocalModel,
+        batch_size: int = 16,
+        think_budget: int | None = None,
+        respondent: Respondent | None = None,
+    ) -> None:
+        """`batch_size`: rows scored at once; rows are sorted by length. `think_budget` as in LocalModel.respond.
+        `respondent` is the model behind its defences; None is the model by itself."""
         self.local = local
+        self.respondent = None if respondent is local else respondent
+        self.heard: dict[tuple[str, int], Response] = {}
+        """Answers of a model with nothing before them, by prompt and limit, as `LocalModel.known_answers` has them."""
         self.answers_with_base = local.thinking is not None and local.thinking.answer_with == "base"
         weights = local.base_weights if self.answers_with_base else local.model
         # A copy: lm-eval sets a padding token and a side on the tokenizer it is given.
@@ -59,8 +73,11 @@ class ForethoughtLM(HFLM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(natural log-likelihood, is greedy) of each continuation; nan for an item that the verdict refuses."""
-        if not self.local.thinks:
+        if not self._decides:
             return list(super().loglikelihood(requests, disable_tqdm=True))
+        if self.respondent is not None and not getattr(self.respondent, "decides_first", False):
+            rule = f"{self.respondent.name} has to be asked for answers: it does more than decide before them"
+            raise ConfigError("--form loglikelihood", rule, "Use --form generate")
         self._think([request.args[0] for request in requests])
         kept = [index for index, request in enumerate(requests) if not self.refused(request.args[0])]
         asked = [self._after_thought(*requests[index].args) for index in kept]
@@ -89,32 +106,58 @@ class ForethoughtLM(HFLM):  # type: ignore[misc]
         return answers
 
     def refused(self, context: str) -> bool:
-        """Whether the verdict on a prompt that was scored is to refuse; False for a model without verdicts."""
+        """Whether a prompt that was scored was refused; never for a model without verdicts and defences."""
         response = self._responses.get(context)
-        return response is not None and response.decision == "refuse"
+        if response is None:
+            return False
+        if response.decision is None and self.respondent is not None:
+            return outcome_of(response.answer)[0] == "refused"
+        return response.decision == "refuse"
+
+    @property
+    def _decides(self) -> bool:
+        """Whether something decides before an answer counts."""
+        return self.local.thinks or self.respondent is not None
 
     def _respond(self, conversations: Sequence[tuple[Message, ...]], limit: int) -> list[Response]:
+        if self.respondent is not None:
+            return self._defended(conversations, limit)
         if self.local.thinks:
             return self.local.respond(conversations, limit, self._think_budget)
-        return self.local.respond(conversations, limit)
+        found = self.local.respond(conversations, limit)
+        prompts = [(self.local.prompt_text(messages), limit) for messages in conversations]
+        self.heard |= dict(zip(prompts, found, strict=True))
+        return found
+
+    def _defended(self, conversations: Sequence[tuple[Message, ...]], limit: int) -> list[Response]:
+        assert self.respondent is not None
+        asked = [Conversation(messages=turns, think_budget=self._think_budget) for turns in conversations]
+        found: list[Response] = []
+        for reply in self.respondent.reply(asked, limit):
+            if isinstance(reply, Failed):
+                raise ModelError(self.respondent.name, reply.cause, "Change that conversation, or use another model")
+            found.append(reply)
+        return found
 
     def _think(self, contexts: Sequence[str]) -> None:
         self._needs_chat(contexts)
         new = [context for context in dict.fromkeys(contexts) if context not in self._responses]
         conversations = [self._conversations[context] for context in new]
-        if self.answers_with_base:
+        if self.respondent is not None:
+            thoughts = self._defended(conversations, 0 if self.answers_with_base else 1) if new else []
+        elif self.answers_with_base:
             thoughts = self.local.think(conversations, self._think_budget) if new else []
         else:  # the whole thought stands in the context: it has to be written to its end
             thoughts = self.local.respond(conversations, 1, self._think_budget) if new else []
         self._responses |= dict(zip(new, thoughts, strict=True))
 
     def _needs_chat(self, contexts: Sequence[str] = ("",)) -> None:
-        if self.local.thinks and any(context not in self._conversations for context in contexts):
-            rule = "a model that thinks does so in its chat template"
+        if self._decides and any(context not in self._conversations for context in contexts):
+            rule = "a model that thinks, or is defended, is asked in its chat template"
             raise ConfigError("--prompt plain", rule, "Leave it out, or use --prompt chat")
 
     def _after_thought(self, context: str, continuation: str) -> Any:
-        if not self.answers_with_base:
+        if self.local.thinks and not self.answers_with_base:
             assert self.local.settings is not None
             opening, closing = markers(self.local.settings.format)
             context = f"{context}{opening}\n{self._responses[context].reasoning_text}\n{closing}\n"

