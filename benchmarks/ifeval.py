@@ -5,8 +5,7 @@
 Each request of somebody's (any file of harmless requests, else shipped ones of the test split) is put with one to
 three instructions that lm-eval's IFEval words itself and can check, none in conflict with another. Base and defended
 model answer the same prompts, the second behind its defences: refused is wrong, and counted by itself. With
-`--published FILE` the prompts of a file in IFEval's own form are put instead. Figures that stand in the file already
-are kept, but for those of these names.
+`--published FILE` the prompts of a file in IFEval's own form are put instead.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from forethought.data.sources import SourceSpec, load_requests, sample
 from forethought.evaluation.capability import capability
 from forethought.measure.capability import CapabilityConfig
 from forethought.measure.capability.run import sentence_table
-from forethought.metrics import Figure
 from forethought.records import Request
 from forethought.report.results import write_results
 
@@ -64,13 +62,6 @@ def write_prompts(requests: list[Request], file: Path, seed: int) -> None:
     file.write_text("".join(f"{json.dumps(told(one, draw))}\n" for one in requests), encoding="utf-8")
 
 
-def kept(path: Path) -> tuple[list[Figure], dict[str, Any]]:
-    """(figures of other names, the rest of a results file)."""
-    held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    figures = [Figure.model_validate(one) for one in held.get("figures", ())]
-    return [one for one in figures if one.name not in NAMES.values()], held
-
-
 def main() -> None:
     """Measures, prints, and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,9 +89,8 @@ def main() -> None:
     for figure in figures:
         print(f"{figure.name} {figure.value:.3f} ({figure.low} to {figure.high}), n {figure.n}")
     if options.results is not None:
-        others, held = kept(options.results)
-        inputs = held.get("inputs", {}) | json.loads((options.folder / "figures.json").read_text("utf-8"))["inputs"]
-        write_results(options.results, [options.seed], inputs, [*others, *figures], held.get("missing"))
+        inputs = json.loads((options.folder / "figures.json").read_text(encoding="utf-8"))["inputs"]
+        write_results(options.results, [options.seed], inputs, figures, keep=True)
 
 
 if __name__ == "__main__":
