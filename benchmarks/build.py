@@ -2,7 +2,7 @@
 
 The rule teacher over four public sets (one variant a request), the LLM teacher against a mock server
 that answers in one second, rule accuracy on held-out requests, and a million rows streamed. Needs a
-folder with the public sets (star1, harmfulqa, do_not_answer, alpaca; see docs/results.md), which
+folder with the public sets (star1, harmfulqa, do_not_answer, alpaca; see docs/research/results.md), which
 are not part of the project.
 
     python benchmarks/build.py FOLDER [--out results/build.json]

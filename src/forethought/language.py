@@ -240,7 +240,7 @@ def languages() -> dict[str, Language]:
     for entry in sorted(SHIPPED.iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".yaml"):
             text = entry.read_text(encoding="utf-8")
-            one = parse_yaml(text, f"language {entry.name}", "language", Language, "its sentences", "docs/languages.md")
+            one = parse_yaml(text, f"language {entry.name}", "language", Language, "its sentences", "docs/build.md")
             found[one.code] = one
     return found
 

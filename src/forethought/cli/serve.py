@@ -15,7 +15,7 @@ _KEYS = Path("keys.yaml")
 
 def serve(
     model: Annotated[str | None, typer.Argument(help="As everywhere; left out, the configuration's.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A configuration file (docs/operating.md).")] = None,
+    config: Annotated[Path | None, typer.Option(help="A configuration file (docs/serving.md).")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen at. Default: this machine's own.")] = None,
     port: Annotated[int | None, typer.Option(min=0, help="Port to listen at. Default: 8000; 0: a free one.")] = None,
     defence: options.Defence = None,

@@ -27,7 +27,7 @@ from forethought.yamlfile import parse_yaml, read_text
 _HEAD = 200
 """Rows from which a layout is recognised."""
 Label = Literal["harmful", "harmless"]
-_PAGE = "docs/benchmarks.md"
+_PAGE = "docs/datasets.md"
 _INDEX = {"", "id", "index", "no", "number", "unnamed0"}
 """Columns that only number the rows: they say nothing about a layout."""
 
@@ -352,7 +352,7 @@ def load_benchmark(
     nothing, and for a malformed row unless `skip_bad`; ConfigError for an unknown layout.
     """
     if layout is not None and columns:
-        fix = "Give one of the two, or write a layout of your own (docs/benchmarks.md)"
+        fix = "Give one of the two, or write a layout of your own (docs/datasets.md)"
         raise ConfigError(f"--layout {layout}", "columns are named as well", fix)
     chosen = None if columns or source.startswith(SHIPPED) else _layout(source, layout)
     found = Benchmark(chosen.name if chosen else benchmark_name(source), chosen.name if chosen else None)

@@ -303,7 +303,7 @@ def same_rules(policy: Policy) -> bool:
 
 
 def _fitted(inputs: list[Any], names: NDArray[np.int64]) -> list[Any]:
-    """A model for each input, with settings chosen by cross-validation over the shipped families; see docs/rules.md."""
+    """A model for each input, with settings cross-validated over the shipped families; see docs/policy.md."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import RidgeClassifier
     from sklearn.naive_bayes import ComplementNB

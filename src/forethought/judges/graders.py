@@ -317,7 +317,7 @@ def load_rubric(name_or_path: str | Path) -> Rubric:
             raise ConfigError(f"rubric '{name_or_path}'", "is not one that ships", f"Use one of {ships}, or a file")
         return shipped_yaml(f"judges/rubrics/{name_or_path}.yaml", Rubric)
     text = read_text(path, "rubric", f"Give a YAML file, or one of {ships}")
-    return parse_yaml(text, str(path), "rubric", Rubric, "name, measure, task, reminder and fields", "docs/graders.md")
+    return parse_yaml(text, str(path), "rubric", Rubric, "name, measure, task, reminder and fields", "docs/judges.md")
 
 
 def rubric_names() -> tuple[str, ...]:

@@ -360,7 +360,7 @@ def load_sweep(path: Path) -> Sweep:
     The file may be a short one that `extends` another.
     """
     hint, needs = "Give a YAML file, such as recipes/zoo.yaml", "at least name, data and evaluate"
-    sweep = load_extended(path, "sweep", hint, Sweep, needs, "docs/sweep.md", default_file().parent)
+    sweep = load_extended(path, "sweep", hint, Sweep, needs, "docs/research/sweep.md", default_file().parent)
     check(sweep)
     return sweep
 

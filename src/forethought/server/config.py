@@ -1,6 +1,6 @@
 """The configuration file of a server: one record, every field with its unit and default.
 
-`docs/operating.md` shows one.
+`docs/serving.md` shows one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from forethought.server.records import Caller, Permission
 from forethought.server.settings import Settings
 from forethought.yamlfile import parse_yaml, read_text, validated
 
-_PAGE = "docs/operating.md"
+_PAGE = "docs/serving.md"
 
 
 class AuditSettings(Record):

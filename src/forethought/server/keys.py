@@ -28,7 +28,7 @@ from forethought.server.records import Caller, Permission
 from forethought.yamlfile import parse_yaml, read_text
 
 PERMISSIONS: tuple[str, ...] = get_args(Permission)
-_PAGE = "docs/operating.md"
+_PAGE = "docs/serving.md"
 _PREFIX = "ft-"
 _CARRIERS = ("x-api-key", "api-key")
 """Headers that hold a key where `Authorization` does not."""

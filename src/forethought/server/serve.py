@@ -28,7 +28,7 @@ def serve(
     """Serves a model behind its defence by the OpenAI API; returns once the process is told to end.
 
     `where` and `defence` are as in `load`; `upstreams` are vLLM servers that hold the model in place of this process.
-    `config` is a file as `docs/operating.md` shows it; the others stand in place of what it says. What is under way
+    `config` is a file as `docs/serving.md` shows it; the others stand in place of what it says. What is under way
     when SIGTERM comes is answered first. Raises ModelError where the model can't be opened, ConfigError for a
     configuration that is wrong and an address that can't be had.
     """

@@ -81,7 +81,7 @@ def small_model() -> TrainConfig:
 
     Such a model needs a rate ten times higher than large ones, and its lowest layers
     change little: leaving them out saves a fifth of the time. What it learns rests on how many steps it takes: half
-    the batch did better for the same tokens (docs/study.md).
+    the batch did better for the same tokens (docs/research/study.md).
     """
     return TrainConfig(learning_rate=2e-3, batch_size=4, skip_layers=8)
 

@@ -14,13 +14,13 @@ from tests.data.benchmarks.rows import (
 
 
 def test_the_page_names_every_layout() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text(encoding="utf-8")
     assert [name for name in layouts() if f"`{name}`" not in page] == []
     assert all(layout.paper.startswith("arXiv ") for layout in layouts().values())
 
 
 def test_the_layout_of_the_page_is_valid(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text(encoding="utf-8")
     own = tmp_path / "mine.yaml"
     own.write_text(page.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
     row = {"case": "7", "round": 2, "ask": KNOT, "document": "Rope", "area": "a", "topic": "", "squad": "red"}
