@@ -3,7 +3,8 @@
 It writes a page of a synthetic run, without harm in it, and opens it in Chromium from its file. Measured is what a
 reader waits: from the address to the drawn table (the middle of several openings), and from a filter or a search to
 the rows that it finds (the slowest of several, each the middle of its repetitions). axe-core looks at it in both
-themes, wide and narrow, with an attempt open and without. `--picture` draws the one of the docs.
+themes, wide and narrow, with an attempt open and without. `page_mib` is the study's page. `--picture` draws that of
+the docs.
 
     python benchmarks/explorer.py --results results/report.json --picture docs/transcripts.png
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from forethought.metrics import Figure
@@ -29,8 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script has 
 from tests.browser import violations
 from tests.report.transcribed import explore, set_field, synthetic_page
 
+LARGEST = Path(__file__).resolve().parent.parent / "results" / "study" / "report.html"
+"""The page of the run with the most defences: a page's own size hardly depends on how many attempts it has."""
 SEARCHES = (
-    ("q", "gardener"), ("q", "clean and dry tells"), ("q", "no such words"), ("q", ""), ("attack", "Leetspeak"),
+    ("q", "gardener"), ("q", "baden"), ("q", "no such words"), ("q", ""), ("attack", "Leetspeak"),
     ("outcome", "harmless-refused"), ("attack", ""), ("sort", "nearest"), ("outcome", ""), ("sort", ""),
 )  # fmt: skip
 
@@ -75,6 +79,7 @@ def picture(open_page: Callable[..., Any], file: Path, out: Path) -> None:
     page.locator('#grid .ag-row [col-id="outcome"]').nth(1).click()
     page.locator("#transcripts").screenshot(path=out)
     page.close()
+    Image.open(out).quantize(48).save(out, optimize=True)
 
 
 def main() -> None:
@@ -97,7 +102,7 @@ def main() -> None:
             Figure(name="explorer_attempts", value=asked.attempts, unit="attempts"),
             Figure(name="explorer_load_s", value=load, n=asked.times, unit="seconds"),
             Figure(name="explorer_filter_ms", value=slowest, n=asked.times, unit="ms"),
-            Figure(name="page_mib", value=file.stat().st_size / 2**20, unit="MiB"),
+            Figure(name="page_mib", value=LARGEST.stat().st_size / 2**20, unit="MiB"),
             Figure(name="axe_violations", value=broken(open_page, file), unit="violations"),
         ]
         for figure in figures:

@@ -320,7 +320,7 @@ def test_fifty_thousand_attempts(tmp_path: Path, visit: Open) -> None:
     assert found(page) == "50,000 of 50,000 attempts"
     for field, value in (
         ("q", "gardener"),
-        ("q", "clean and"),
+        ("q", "baden"),
         ("attack", "Leetspeak"),
         ("q", ""),
         ("sort", "nearest"),

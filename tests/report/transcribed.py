@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import json
 import math
 import random
@@ -40,7 +41,26 @@ SECRET = "zanzibar"
 """In every harmful request, behind what redaction leaves."""
 ATTACKS = ("direct", "style_json", "leetspeak", "misspelling", "base64")
 SYSTEMS = {"base model": None, "safety prompt": None, "SCoT": 0.25, "SCoT, best": 0.4}
-_PROSE = ("the kind gardener", "of our small town", "keeps every tool", "clean and dry", "tells each", "what is good")
+_SYLLABLES = (
+    "ba",
+    "den",
+    "fir",
+    "gol",
+    "ham",
+    "ju",
+    "kel",
+    "lor",
+    "mi",
+    "nat",
+    "ost",
+    "pe",
+    "rus",
+    "sal",
+    "tri",
+    "win",
+)
+_PROSE = ["gardener", *("".join(one) for one in itertools.product(_SYLLABLES, repeat=3))]
+"""Thousands of words: so that a text takes the room that one of a model takes, also when it is packed."""
 
 
 def synthetic(attempts: int) -> list[Side]:
@@ -48,10 +68,10 @@ def synthetic(attempts: int) -> list[Side]:
 
     Requests and thoughts have about 300 characters, answers 500, as those of a run.
     """
-    draw = random.Random(0)
+    draw, weights = random.Random(0), list(itertools.accumulate(1 / (rank + 3) for rank in range(len(_PROSE))))
 
     def prose(size: int) -> str:
-        return " ".join(draw.choices(_PROSE, k=size // 3))
+        return " ".join(draw.choices(_PROSE, cum_weights=weights, k=size))
 
     asked = []
     for number in range(math.ceil(attempts / len(SYSTEMS))):

@@ -116,7 +116,7 @@ async function explore(table, texts, harmful) {
       { colId: "chosen", headerName: "Selected", width: 82, headerTooltip: "Selected", cellRenderer: checkbox, resizable: false },
       ...Object.entries(COLUMNS).map(([id, [headerName, width, value]]) => ({
         colId: id, headerName, width, valueGetter: ({ data: one }) => (one ? value(one.at) : ""),
-        ...(id === "request" ? { flex: 1, minWidth: 200 } : {}),
+        ...(id === "request" ? { flex: 1, minWidth: 150 } : {}),
         ...(id === "outcome" ? { cellClassRules: Object.fromEntries(["good", "bad", "unscored"].map((k) => [k, colour(k)])) } : {}),
       })),
     ],
