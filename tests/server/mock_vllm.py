@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import torch
@@ -16,19 +16,25 @@ from forethought.models.local import LocalModel
 class MockVllm:
     """Greedy, without a cache. `fails` calls are answered with 503 first; `breaks_off` ends streams in the middle."""
 
-    def __init__(self, model: LocalModel) -> None:
-        self.model, self.fails, self.breaks_off = model, 0, False
+    def __init__(self, model: LocalModel, holds: Sequence[str] = ("base", "scot")) -> None:
+        self.model, self.fails, self.breaks_off, self.holds = model, 0, False, holds
         self.calls: list[dict[str, Any]] = []
         self.app = FastAPI()
         self.app.add_api_route("/v1/completions", self.completions, methods=["POST"], response_model=None)
         self.app.add_api_route("/health", self.health)
+        self.app.add_api_route("/v1/models", self.models)
 
     async def health(self) -> dict[str, str]:
         return {}
 
+    async def models(self) -> dict[str, Any]:
+        return {"data": [{"id": name} for name in self.holds]}
+
     async def completions(self, request: Request) -> Response:
         body = await request.json()
         self.calls.append(body)
+        if body["model"] not in self.holds:
+            return JSONResponse({"error": "no such model"}, 404)
         if self.fails:
             self.fails -= 1
             return JSONResponse({"error": "busy"}, 503)

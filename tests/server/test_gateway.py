@@ -74,6 +74,17 @@ def test_it_decides_as_the_embedded_engine(folder: Path, upstream: tuple[MockVll
     assert {verdict.decision for verdict, _ in gateway} == {"refuse", "comply"}
 
 
+def test_each_model_is_asked_where_it_is_held(folder: Path, upstream: tuple[MockVllm, str]) -> None:
+    whole, url = upstream
+    alone = MockVllm(whole.model, ["base"]), MockVllm(whole.model, ["scot"])
+    with live(alone[0].app) as base, live(alone[1].app) as adapter:
+        apart = asyncio.run(all_of(GatewayEngine(folder, [base, adapter], SETTINGS)))
+    assert [(verdict.decision, text) for verdict, text in apart] == [
+        (verdict.decision, text) for verdict, text in asyncio.run(all_of(GatewayEngine(folder, [url], SETTINGS)))
+    ]
+    assert all(len(mock.calls) >= len(ASKS) for mock in alone)
+
+
 def test_calls_that_fail_are_made_again_elsewhere(folder: Path, upstream: tuple[MockVllm, str]) -> None:
     mock, url = upstream
     mock.fails = 2

@@ -1,4 +1,5 @@
-"""Several servers of one model: which are healthy, which one a conversation stays with, and what is asked again."""
+"""Servers of models: which are healthy and hold what is asked for, which one a conversation stays with, and what is
+asked again."""
 
 from __future__ import annotations
 
@@ -29,25 +30,31 @@ class Upstreams:
     def __init__(self, urls: Sequence[str], timeout_s: float) -> None:
         self._urls = [url.rstrip("/").removesuffix("/v1") for url in urls]
         self._healthy = set(self._urls)
+        self._models: dict[str, frozenset[str]] = {}
+        """What a server holds, where it says so."""
+        self._looked = asyncio.Event()
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
         self._watch: asyncio.Task[None] | None = None
 
-    def _for(self, key: str, tried: Sequence[str]) -> str:
-        """The server of a conversation: the first of the healthy ones in an order of its own."""
+    async def _for(self, key: str, model: str, tried: Sequence[str]) -> str:
+        """The server of a conversation: the first of the healthy ones with that model, in an order of its own."""
 
-        def place(url: str) -> tuple[bool, bool, bytes]:
-            return url in tried, url not in self._healthy, hashlib.sha256(f"{key}\\0{url}".encode()).digest()
+        def place(url: str) -> tuple[bool, bool, bool, bytes]:
+            lacks = model not in self._models.get(url, (model,))
+            order = hashlib.sha256(f"{key}\\0{url}".encode()).digest()
+            return lacks, url in tried, url not in self._healthy, order
 
         if self._watch is None:
             self._watch = asyncio.ensure_future(self._watched())
+        await self._looked.wait()
         return min(self._urls, key=place)
 
     async def ask(self, key: str, body: dict[str, Any]) -> dict[str, Any]:
         """A completion. Raises ModelError where no server gives one, InputError where it is the request's fault."""
         tried: list[str] = []
         for attempt in range(_ATTEMPTS):
-            url = self._for(key, tried)
+            url = await self._for(key, body["model"], tried)
             try:
                 async with self._client.post(f"{url}/v1/completions", json=body) as said:
                     if said.status == 200:
@@ -64,7 +71,7 @@ class Upstreams:
         """A completion's chunks. Raises ModelError where it breaks off: what was passed on is not said twice."""
         tried: list[str] = []
         for attempt in range(_ATTEMPTS):
-            url, begun, ended = self._for(key, tried), False, False
+            url, begun, ended = await self._for(key, body["model"], tried), False, False
             try:
                 async with self._client.post(f"{url}/v1/completions", json=body) as said:
                     if said.status != 200:
@@ -116,16 +123,25 @@ class Upstreams:
 
     async def _watched(self) -> None:
         while True:
-            await asyncio.sleep(_CHECK_EVERY_S)
             await self.check()
+            self._looked.set()
+            await asyncio.sleep(_CHECK_EVERY_S)
 
     async def _look(self, url: str) -> None:
+        """Whether a server is healthy, and what it says that it holds; not all say so."""
+        timeout = aiohttp.ClientTimeout(_CHECK_EVERY_S)
         try:
-            async with self._client.get(f"{url}/health", timeout=aiohttp.ClientTimeout(_CHECK_EVERY_S)) as said:
+            async with self._client.get(f"{url}/health", timeout=timeout) as said:
                 healthy = said.status in (200, 404)  # not all have such a path
-        except _FAILURES:
+            if healthy and url not in self._models:
+                async with self._client.get(f"{url}/v1/models", timeout=timeout) as said:
+                    if said.status == 200:
+                        self._models[url] = frozenset(str(one["id"]) for one in (await said.json())["data"])
+        except (*_FAILURES, KeyError, TypeError):
             healthy = False
         (self._healthy.add if healthy else self._healthy.discard)(url)
+        if not healthy:
+            self._models.pop(url, None)
 
 
 def _check(status: int, text: str) -> None:
