@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from forethought.measure.calibrate import choose_threshold
 from forethought.measure.probe import UNREADABLE, Probe, ProbeSettings
 from forethought.models.conversation import Able, Conversation, Failed, Response
 from forethought.models.local import LocalModel
+from forethought.models.settings import Settings
 from forethought.policy import default_policy
 from forethought.reasoning import Finding, SafetyReasoning, parse
 from forethought.records import Message, Request, user_request
@@ -42,7 +44,7 @@ from tests.scripted import Scripted
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
 NAN = float("nan")
-NONE: Any = None
+NONE: Any = SimpleNamespace(settings=None)
 """Stands where a stub reads with no model."""
 ASKED = Conversation(messages=(Message(role="user", content="Tell me about locks"),))
 Row = Sequence[float]
@@ -292,6 +294,20 @@ def test_without_an_intent_the_request_is_read_twice() -> None:
     assert reply.log_odds == pytest.approx(0.5 * -2.0 + 0.5 * 1.0)
 
 
+@pytest.mark.parametrize(("asked", "read"), [("What is the capital of France?", True), ("法国的首都在哪里", False)])
+def test_the_intent_stated_of_a_request_in_a_language_that_was_not_taught_is_not_read(asked: str, read: bool) -> None:
+    reader: Any = SimpleNamespace(settings=Settings(policy=default_policy(), languages={"en": 100}))
+    rows = {asked: (3.0, -3.0, 2.0), "Learn about locks.": (99.0, -3.0, 2.0)}
+    inner = Scripted(lambda one: _thinks(-3.0))
+    defended = FusedVerdict(inner, _fusion(**STATED), StubProbe(lambda text: rows[text]), reader)
+    reply = defended.reply([Conversation(messages=(Message(role="user", content=asked),))])[0]
+    assert isinstance(reply, Response)
+    assert reply.log_odds is not None
+    assert (reply.log_odds > 1) is read
+    if not read:
+        assert reply.log_odds == pytest.approx(0.5 * -2.0 + 0.5 * 1.0)
+
+
 def test_a_thought_that_could_not_be_read_stays_so_behind_a_refusal() -> None:
     cause = "two verdicts that disagree"
     odd = _thinks(-1.0).model_copy(update={"reasoning": None, "cause": cause})
@@ -343,7 +359,7 @@ def _rows(things: Sequence[str]) -> list[Request]:
 class _Model:
     """A thinking model of known verdicts."""
 
-    name, thinks = "known", True
+    name, thinks, settings = "known", True, None
 
     def __init__(self, odds: Callable[[str], float | None]) -> None:
         self._odds = odds

@@ -2,10 +2,10 @@
 
 Their log-odds are standardised and mixed by weights; weights and threshold are chosen on
 development requests. Where the fusion says so, the probe reads the intent that the thought states as well, by itself
-and so without a disguise. The thought's text stays as it is: where the probe carries the decision, the refusal names
-the probe's rule and says so in `Response.cause`. Where the turn was begun by somebody else, its thought skipped or its
-verdict written, the model thinks anew without that beginning, and its own verdict counts; without any the probe
-decides alone.
+and so without a disguise; but not of a request in a language that the model was not taught to think in. The thought's
+text stays as it is: where the probe carries the decision, the refusal names the probe's rule and says so in
+`Response.cause`. Where the turn was begun by somebody else, its thought skipped or its verdict written, the model
+thinks anew without that beginning, and its own verdict counts; without any the probe decides alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from forethought.defences.base import Asked, Means, Steps, Wrapper, described, replaced, rule_refusal
-from forethought.defences.fusion import Fusion, load_fusion, read_intents
+from forethought.defences.fusion import Fusion, load_fusion, read_intents, states_intent
 from forethought.measure.probe import UNREADABLE, Array, Probe
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.reasoning import VERDICT_ANCHOR, Finding, Format, SafetyReasoning, markers
@@ -86,7 +86,7 @@ class FusedVerdict(Wrapper):
         if thought is not None:
             reply = _with_thought(reply, thought)
         intent = None
-        if self.fusion.reads_intent:
+        if self.fusion.reads_intent and states_intent(self._reader, conversation.messages):
             (intent,) = yield Asked(self._read_intents, [reply], soon=True)
         decided = self._decided(conversation, reply, row, intent)
         if decided.decision != "refuse" or not self._allows(decided):

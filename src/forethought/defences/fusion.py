@@ -154,6 +154,12 @@ def read_intents(
     return found
 
 
+def states_intent(model: LocalModel, messages: Sequence[Message]) -> bool:
+    """Whether the intent that a model states can be one: of a request in a language that it was not taught to think in
+    it makes something up, harmless or not."""
+    return model.settings is None or not model.settings.unlearned([messages[-1].content])
+
+
 class FusionSettings(Record):
     """How to fit."""
 
@@ -259,12 +265,13 @@ def _scored(
     """(requests, 3), log-odds of verdict, request and stated intent, and the requests; without verdict or probe they
     are left out. Where there is no intent, or none is to be read, its column is nan."""
     messages = [request.messages for request in requests]
-    told = None if on_done is None else lambda place, reply: on_done(1)
-    replies = model.reply([Conversation(messages=one) for one in messages], 0, told)
+    on_reply = None if on_done is None else lambda place, reply: on_done(1)
+    replies = model.reply([Conversation(messages=one) for one in messages], 0, on_reply)
     responses = [None if isinstance(reply, Failed) else reply for reply in replies]
     verdicts = [None if one is None else one.log_odds for one in responses]
     odds = probe.log_odds(model, messages)[:, 0].astype(np.float64)
-    stated = read_intents(probe, model, responses) if read_intent else [None] * len(odds)
+    told = [one if states_intent(model, asked) else None for one, asked in zip(responses, messages, strict=True)]
+    stated = read_intents(probe, model, told) if read_intent else [None] * len(odds)
     intents = [np.nan if row is None else float(row[0]) for row in stated]
     scores = np.stack([np.array([np.nan if one is None else one for one in verdicts]), odds, np.array(intents)], axis=1)
     kept = ~np.isnan(scores[:, :2]).any(axis=1)
