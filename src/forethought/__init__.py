@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from forethought.measure.capability import CapabilityConfig
     from forethought.measure.gate import Limits
     from forethought.model import Model, Reply, load
+    from forethought.models.weights import merge_adapter
     from forethought.pipeline import BuildSettings
     from forethought.pipeline.build import build, export_build, inspect_build
     from forethought.pipeline.run import run
@@ -56,6 +57,7 @@ _WHERE = {
     "build": "pipeline.build",
     "BuildSettings": "pipeline",
     "train": "pipeline.training",
+    "merge_adapter": "models.weights",
     "calibrate": "evaluation.calibrate",
     "attack": "evaluation.attack",
     "rejudge": "evaluation.attack",
@@ -98,8 +100,9 @@ __all__ = [
     "AttackSettings", "BuildSettings", "CapabilityConfig", "ConfigError", "ForethoughtError", "Gate", "InputError",
     "Limits", "Model", "ModelError", "Policy", "Progress", "Reply", "StageError", "all_attacks", "attack", "build",
     "calibrate", "capability", "check", "compare", "diff", "evaluate_judge", "export_build", "get_judge", "inside",
-    "inspect_build", "judge", "load", "load_policy", "load_sweep", "mine_false_refusals", "over_refusal", "plan_recipe",
-    "probe_judge", "read_requests", "rejudge", "run", "run_sweep", "serve", "train", "train_judge",
+    "inspect_build", "judge", "load", "load_policy", "load_sweep", "merge_adapter", "mine_false_refusals",
+    "over_refusal", "plan_recipe", "probe_judge", "read_requests", "rejudge", "run", "run_sweep",
+    "serve", "train", "train_judge",
 ]  # fmt: skip
 
 

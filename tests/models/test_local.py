@@ -21,7 +21,7 @@ from forethought.models.conversation import Conversation, Response
 from forethought.models.decode import Row
 from forethought.models.local import LocalModel
 from forethought.models.settings import Settings, read_settings, write_settings
-from forethought.models.weights import merge_adapter
+from forethought.models.weights import EMBEDDED, base_of, merge_adapter
 from forethought.policy import default_policy
 from forethought.records import Message, user_request
 from tests.scripted import as_messages
@@ -240,6 +240,15 @@ def test_merged_model_is_a_plain_one(tmp_path: Path) -> None:
     # A merged model has no base weights to answer with.
     assert loaded.settings.answer_with == "adapter"
     assert loaded.respond(CONVERSATIONS[:1], 3, think_budget=4)[0].log_odds is not None
+
+
+def test_an_adapter_of_the_embedded_model_comes_along_to_another_machine(tmp_path: Path) -> None:
+    folder = tiny_adapter(tmp_path / "adapter")
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    for named, expected in (("/elsewhere/smollm2-135m-instruct", EMBEDDED), ("someone/model", "someone/model")):
+        file.write_text(json.dumps({**config, "base_model_name_or_path": named}), encoding="utf-8")
+        assert base_of(folder) == expected
 
 
 @pytest.mark.parametrize("answer_with", ["adapter", "base"])

@@ -192,7 +192,7 @@ class Weights(NamedTuple):
 def load_weights(name: str, adapter: Path | None, dtype: DType) -> Weights:
     """As `LocalModel.load`."""
     folder = adapter if adapter is not None else Path(name) if _is_adapter(Path(name)) else None
-    base_name = name if adapter is not None or folder is None else _base_of(folder)
+    base_name = name if adapter is not None or folder is None else base_of(folder)
     settings = read_settings(folder) if folder is not None else settings_if_any(Path(name))
     kind = resolve_dtype(dtype)
     try:
@@ -244,10 +244,12 @@ def load_tokenizer(name: str) -> Any:
         ) from error
 
 
-def _base_of(folder: Path) -> str:
+def base_of(folder: Path) -> str:
+    """The base that an adapter names; the embedded model lies elsewhere on another machine."""
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        return str(config["base_model_name_or_path"])
+        named = Path(config["base_model_name_or_path"])
+        return EMBEDDED if named.name == _FOLDER and not named.is_dir() else str(named)
     except (OSError, json.JSONDecodeError, KeyError):
         raise ModelError(folder, "its adapter_config.json can't be read", "Train the adapter again") from None
 
@@ -260,7 +262,7 @@ def merge_adapter(folder: Path) -> Path:
     from peft import PeftModel
 
     settings = read_settings(folder)
-    resolved = resolve_model(_base_of(folder))
+    resolved = resolve_model(base_of(folder))
     base: Any = AutoModelForCausalLM.from_pretrained(resolved, dtype=torch.float32)
     merged = PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
     merged.save_pretrained(folder / "merged")
