@@ -17,7 +17,7 @@ from forethought.model import RuleNamed
 from forethought.policy import default_policy
 from forethought.server.app import create_app
 from forethought.server.config import ServeConfig
-from forethought.server.gate import Gate
+from forethought.server.door import Gate
 from forethought.server.keys import Key
 from forethought.server.listen import DrainingServer, make_server
 from forethought.server.log import make_log

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from forethought.server.config import ServeConfig
-from forethought.server.gate import Gate
+from forethought.server.door import Gate
 from forethought.server.listen import DrainingServer, make_server
 from forethought.server.log import make_log
 from forethought.server.traces import Traces

@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from forethought.server.app import create_app
-from forethought.server.hooks import Hooks
 from forethought.server.records import Event
+from forethought.server.run import Hooks
 from forethought.server.settings import Settings
 from tests.server.live import THOUGHT, ScriptedEngine, live
 

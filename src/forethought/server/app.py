@@ -26,9 +26,8 @@ from forethought.server import chat, guard, responses
 from forethought.server.door import Door
 from forethought.server.engine import Engine
 from forethought.server.errors import ApiError, add_handlers
-from forethought.server.hooks import Hooks
 from forethought.server.records import Caller
-from forethought.server.run import Server, server_of
+from forethought.server.run import Hooks, Server, server_of
 from forethought.server.settings import Settings
 
 router = APIRouter()

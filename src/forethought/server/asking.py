@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
+from forethought.server import fields
 from forethought.server.conversation import Turn, neutral, rendered
 from forethought.server.errors import ApiError
-from forethought.server.records import Asked, Options
+from forethought.server.records import Asked, Options, Verdict
 from forethought.server.run import Run
+from forethought.server.stream import EventStream
 from forethought.server.tools import Choice, Tool, call_schema, offered, told_of, with_told
 
 
@@ -104,6 +107,36 @@ class Question(BaseModel):
     options: Options
     tools: tuple[Tool, ...]
     """Those that the answer may call."""
+
+
+class Answer:
+    """The answer to one question, in the shape of an endpoint."""
+
+    def __init__(self, run: Run, body: Asking, question: Question, verdict: Verdict) -> None:
+        self.run, self.body, self.question, self.verdict = run, body, question, verdict
+        self.n = body.n or 1
+
+    @property
+    def shown_thought(self) -> str:
+        """The thought, where it was asked for and the key may see it; else empty."""
+        return self.verdict.thought if self.body.include_reasoning and self.run.caller.allows("reasoning") else ""
+
+    async def whole(self) -> dict[str, Any]:
+        """The body of the response."""
+        raise NotImplementedError
+
+    def events(self) -> AsyncIterator[bytes]:
+        """The same as a stream."""
+        raise NotImplementedError
+
+
+async def answered(shape: type[Answer], run: Run, body: Asking, question: Question) -> Response:
+    """Decides, and then answers, streamed or not as it is asked for."""
+    verdict = await run.decide(question.asked)
+    answer, headers = shape(run, body, question, verdict), fields.headers(verdict)
+    if body.stream:
+        return EventStream(run, answer.events(), headers)
+    return JSONResponse(await run.unless_gone(answer.whole()), headers=headers)
 
 
 class ResponseFormat(BaseModel):

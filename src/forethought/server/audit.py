@@ -73,7 +73,7 @@ class AuditLog:
         except OSError as error:
             self._held.close()
             raise _failed(path, error) from None
-        except BaseException:
+        except BaseException:  # a log that is damaged, too: the lock goes with it
             self._held.close()
             raise
         threading.Thread(target=self._sync_now_and_then, name="audit", daemon=True).start()

@@ -9,16 +9,16 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import Field
 
 from forethought.server import fields
-from forethought.server.asking import Asking, Question, ResponseFormat
+from forethought.server.asking import Answer, Asking, Question, ResponseFormat, answered
 from forethought.server.conversation import Turn
 from forethought.server.errors import ApiError
 from forethought.server.records import Call, Options, Piece, Verdict
 from forethought.server.run import Run
-from forethought.server.stream import DONE, EventStream, event
+from forethought.server.stream import DONE, event
 from forethought.server.tools import Choice, Tool
 
 router = APIRouter()
@@ -61,7 +61,7 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
             run, body.messages, grammar, body.tools or (), body.tool_choice or "auto", body.max_completion_tokens,
             body.continue_final_message,
         )  # fmt: skip
-        return await ChatAnswer(run, body, question, await run.decide(question.asked)).response()
+        return await answered(ChatAnswer, run, body, question)
 
 
 @router.post("/v1/completions", response_model=None)
@@ -69,24 +69,13 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
     """Thinks, decides, then answers."""
     with Run(request, "cmpl") as run:
         question = body.put(run, [Turn(role="user", content=body.text)])
-        return await TextAnswer(run, body, question, await run.decide(question.asked)).response()
+        return await answered(TextAnswer, run, body, question)
 
 
-class Answer:
-    """Answers to one question, in the shape of an endpoint."""
+class Choices(Answer):
+    """Answers to one question side by side, each a choice of the response."""
 
     kind, chunk_kind = "", ""
-
-    def __init__(self, run: Run, body: Asking, question: Question, verdict: Verdict) -> None:
-        self._run, self._body, self._question, self._verdict = run, body, question, verdict
-        self._n = body.n or 1
-
-    async def response(self) -> Response:
-        """Streamed or not, as it is asked for."""
-        headers = fields.headers(self._verdict)
-        if self._body.stream:
-            return EventStream(self._run, self._events(), headers)
-        return JSONResponse(await self._run.unless_gone(self._whole()), headers=headers)
 
     def first(self, place: int) -> dict[str, Any]:
         """What a choice's stream begins with; empty for nothing."""
@@ -100,18 +89,18 @@ class Answer:
         """A whole choice."""
         raise NotImplementedError
 
-    async def _whole(self) -> dict[str, Any]:
-        run, question, verdict = self._run, self._question, self._verdict
-        each = [run.whole(question.asked, verdict, self._options(place), question.tools) for place in range(self._n)]
+    async def whole(self) -> dict[str, Any]:
+        run, question, verdict = self.run, self.question, self.verdict
+        each = [run.whole(question.asked, verdict, self._options(place), question.tools) for place in range(self.n)]
         pieces = await asyncio.gather(*each)
         choices = [_choice(place, self.choice(piece), piece.finish) for place, piece in enumerate(pieces)]
         said = {"choices": choices, "usage": self._usage([piece.tokens for piece in pieces])}
         return {**self._head(self.kind), **said, "moderation": self._moderation()}
 
-    async def _events(self) -> AsyncIterator[bytes]:
+    async def events(self) -> AsyncIterator[bytes]:
         """Chunk by chunk, each as its token comes; the verdict stands in the first."""
-        tokens, head = [0] * self._n, self._head(self.chunk_kind)
-        for place in range(self._n):
+        tokens, head = [0] * self.n, self._head(self.chunk_kind)
+        for place in range(self.n):
             more = {} if place else {"moderation": self._moderation()}
             if more or self.first(place):
                 yield event({**head, "choices": [_choice(place, self.first(place), None)], **more})
@@ -122,17 +111,17 @@ class Answer:
                     yield event({**head, "choices": [_choice(place, part, None)]})
                 if piece.finish:
                     yield event({**head, "choices": [_choice(place, self.part(Piece()), piece.finish)]})
-        if self._body.stream_options is not None and self._body.stream_options.include_usage:
+        if self.body.stream_options is not None and self.body.stream_options.include_usage:
             yield event({**head, "choices": [], "usage": self._usage(tokens)})
         yield DONE
 
     async def _merged(self) -> AsyncIterator[tuple[int, Piece]]:
         """Pieces of all choices as they come."""
         made: asyncio.Queue[tuple[int, Piece | None]] = asyncio.Queue()
-        question = self._question
+        question = self.question
 
         async def tell(place: int) -> None:
-            pieces = self._run.answer(question.asked, self._verdict, self._options(place), question.tools)
+            pieces = self.run.answer(question.asked, self.verdict, self._options(place), question.tools)
             try:
                 async with aclosing(pieces):  # type: ignore[type-var]
                     async for piece in pieces:
@@ -140,9 +129,9 @@ class Answer:
             finally:
                 made.put_nowait((place, None))
 
-        tasks = [asyncio.ensure_future(tell(place)) for place in range(self._n)]
+        tasks = [asyncio.ensure_future(tell(place)) for place in range(self.n)]
         try:
-            left = self._n
+            left = self.n
             while left:
                 place, piece = await made.get()
                 if piece is not None:
@@ -156,18 +145,18 @@ class Answer:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _options(self, place: int) -> Options:
-        options = self._question.options
+        options = self.question.options
         return options.model_copy(update={"seed": options.seed + place})
 
     def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self._run.id, "object": kind, "created": self._run.created, "model": self._body.model}
+        return {"id": self.run.id, "object": kind, "created": self.run.created, "model": self.body.model}
 
     def _moderation(self) -> dict[str, Any]:
-        engine = self._run.server.engine
-        return fields.moderation(self._verdict, engine.policy, engine.name, self._run.caller)
+        engine = self.run.server.engine
+        return fields.moderation(self.verdict, engine.policy, engine.name, self.run.caller)
 
     def _usage(self, tokens: Sequence[int]) -> dict[str, Any]:
-        verdict = self._verdict
+        verdict = self.verdict
         written = verdict.thought_tokens + sum(tokens)
         return {
             "prompt_tokens": verdict.prompt_tokens,
@@ -177,7 +166,7 @@ class Answer:
         }
 
 
-class TextAnswer(Answer):
+class TextAnswer(Choices):
     """Of plain completions."""
 
     kind = chunk_kind = "text_completion"
@@ -192,15 +181,15 @@ class TextAnswer(Answer):
         return {"text": piece.text}
 
 
-class ChatAnswer(Answer):
+class ChatAnswer(Choices):
     """Of chat completions."""
 
     kind, chunk_kind = "chat.completion", "chat.completion.chunk"
 
     def __init__(self, run: Run, body: Asking, question: Question, verdict: Verdict) -> None:
         super().__init__(run, body, question, verdict)
-        seen = body.include_reasoning and run.caller.allows("reasoning") and bool(verdict.thought)
-        self._thought = {"reasoning": verdict.thought, "reasoning_content": verdict.thought} if seen else {}
+        thought = self.shown_thought
+        self._thought = {"reasoning": thought, "reasoning_content": thought} if thought else {}
         told = body.stream_refusal
         if told is None:
             told = question.options.grammar is not None or run.server.settings.stream_refusal
@@ -218,7 +207,7 @@ class ChatAnswer(Answer):
 
     def choice(self, piece: Piece) -> dict[str, Any]:
         calls = {"tool_calls": [_call(one) for one in piece.calls]} if piece.calls else {}
-        refusal = self._verdict.refusal if self._verdict.refused else None
+        refusal = self.verdict.refusal if self.verdict.refused else None
         content = None if calls else piece.text
         return {"message": {"role": "assistant", "content": content, "refusal": refusal, **self._thought, **calls}}
 

@@ -1,4 +1,8 @@
-"""What stands before every route: who asks, how large a body may be, how long it may take, an id for each request."""
+"""What stands before every route: who asks, how large a body may be, how long it may take, an id for each request.
+
+Around the whole application stands `Gate`: no header that a caller could break out of, and a span where traces are
+configured.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,21 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from forethought.server.errors import ApiError, of
-from forethought.server.hooks import Admit
+from forethought.server.run import Admit
 from forethought.server.settings import Settings
+from forethought.server.traces import Traces
 
 GUARDED = ("/v1/", "/beta/")
 """Beginnings of the paths that a caller has to be admitted to."""
+_CONTROL = bytes([*range(32), 127])
+_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
+    b" img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
+"""On every response that says nothing else."""
 
 
 class Door:
@@ -35,8 +49,8 @@ class Door:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                extra = [(b"x-request-id", request.state.id.encode()), (b"x-content-type-options", b"nosniff")]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
+                given = [(b"x-request-id", request.state.id.encode()), (b"x-content-type-options", b"nosniff")]
+                message = {**message, "headers": [*message.get("headers", []), *given]}
             await send(message)
 
         try:
@@ -46,7 +60,7 @@ class Door:
                 if not declared.isdecimal() or int(declared) > self._settings.max_body_bytes:
                     raise self._too_large()
             await self._app(scope, self._limited(receive), send_with_id)
-        except Exception as error:
+        except Exception as error:  # whatever broke: it is told in the API's own shape, without its text
             if begun:
                 raise
             await of(error).response()(scope, receive, send_with_id)
@@ -73,3 +87,30 @@ class Door:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"The body is larger than {self._settings.max_body_bytes} bytes", "body_too_large")
+
+
+class Gate:
+    """An ASGI application around another."""
+
+    def __init__(self, app: ASGIApp, traces: Traces) -> None:
+        self._app, self._traces = app, traces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        above = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"}
+        with self._traces.span(f"{scope['method']}", above) as span:
+
+            async def clean(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    given = [(name.lower(), value.translate(None, _CONTROL)) for name, value in message["headers"]]
+                    named = {name for name, _ in given}
+                    ours = [(name, value) for name, value in _HEADERS.items() if name not in named]
+                    message = {**message, "headers": [*given, *ours]}
+                    if span is not None:
+                        span.update_name(f"{scope['method']} {getattr(scope.get('route'), 'path', 'other')}")
+                        span.set_attribute("http.response.status_code", message["status"])
+                await send(message)
+
+            await self._app(scope, receive, clean)

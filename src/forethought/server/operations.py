@@ -14,16 +14,16 @@ from forethought.records import Record
 from forethought.server.app import create_app
 from forethought.server.audit import AuditError, AuditLog
 from forethought.server.config import ServeConfig
+from forethought.server.door import Gate
 from forethought.server.engine import Engine
 from forethought.server.errors import ApiError
-from forethought.server.gate import Gate
-from forethought.server.hooks import Hooks
 from forethought.server.keys import Key, Keys
 from forethought.server.listen import make_server
 from forethought.server.log import make_log
-from forethought.server.metrics import CONTENT_TYPE, ServerMetrics
+from forethought.server.metrics import CONTENT_TYPE, ENDS, ServerMetrics
 from forethought.server.page import page_router
-from forethought.server.records import Caller, Event, Verdict
+from forethought.server.records import Caller, Event
+from forethought.server.run import Hooks
 from forethought.server.traces import Traces
 
 if TYPE_CHECKING:
@@ -41,9 +41,6 @@ class DriftSeen(Record):
     """Decisions that it is told from."""
     drifted: bool = False
     cause: str = ""
-
-
-_ENDS = frozenset({"done", "failed", "cancelled", "turned_away"})
 
 
 class Operations:
@@ -69,12 +66,12 @@ class Operations:
         self.drift = Drift(traffic.reference) if traffic is not None else None
         self._warned = False
         self._engine = engine
-        self._undecided: set[str] = set()
 
     @property
     def hooks(self) -> Hooks:
         """For `create_app`. The audit log comes first: what it can't keep is not answered."""
-        observers = [*([self._keep] if self.audit is not None else []), self._count, self._say, self.traces.note]
+        kept = [self._keep] if self.audit is not None else []
+        observers = [*kept, self.metrics.note, self._watch, self._say, self.traces.note]
         routers = [self._routes(), *([page_router(self._engine.policy, self.admit)] if self.config.page else [])]
         closed = [self.traces.close, *([self.audit.close] if self.audit is not None else [])]
         return Hooks(self.admit, observers, routers, closed)
@@ -138,33 +135,10 @@ class Operations:
             if self.config.audit.on_failure == "refuse":
                 raise ApiError(503, "The audit log can't be kept", "audit_unavailable", retry_after_s=30) from None
 
-    def _count(self, event: Event) -> None:
-        metrics, verdict = self.metrics, event.verdict
-        if event.kind == "started":
-            self._undecided.add(event.request)
-            metrics.running.inc()
-        elif event.kind == "decided" and verdict is not None:
-            metrics.decided(verdict.decision, [rule.id for rule in verdict.rules], event.seconds)
-            self._watch(verdict)
-        elif event.kind == "first_token":
-            metrics.to_first_token.observe(event.seconds)
-        elif event.kind == "turned_away":
-            metrics.turned_away.labels(str(event.status)).inc()
-        if event.kind in _ENDS:
-            metrics.requests.labels(event.path, str(event.status)).inc()
-        if event.kind in _ENDS - {"turned_away"}:
-            metrics.running.dec()
-            metrics.duration.labels(event.path).observe(event.seconds)
-            metrics.counted(event.prompt_tokens, event.thought_tokens, event.answer_tokens)
-        if event.kind == "failed":
-            metrics.failures.labels(str(event.status)).inc()
-        if event.kind != "started":
-            self._undecided.discard(event.request)
-        metrics.waiting.set(len(self._undecided))
-
-    def _watch(self, verdict: Verdict) -> None:
+    def _watch(self, event: Event) -> None:
         """Tells once when the scores of traffic leave those that the threshold was set on."""
-        if self.drift is None or verdict.score is None:
+        verdict = event.verdict
+        if event.kind != "decided" or self.drift is None or verdict is None or verdict.score is None:
             return
         self.drift.add(verdict.score)
         if self.drift.index is not None:
@@ -183,7 +157,7 @@ class Operations:
         )  # fmt: skip
 
     def _say(self, event: Event) -> None:
-        if event.kind not in _ENDS:
+        if event.kind not in ENDS:
             return
         verdict = event.verdict
         self.log.info(

@@ -7,16 +7,16 @@ from contextlib import aclosing
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from forethought.server import conversation, fields
-from forethought.server.asking import Asking, Question, ResponseFormat
+from forethought.server.asking import Answer, Asking, Question, ResponseFormat, answered
 from forethought.server.conversation import Turn, turns_of
 from forethought.server.errors import ApiError
 from forethought.server.records import Call, Verdict
 from forethought.server.run import Run
-from forethought.server.stream import EventStream, event
+from forethought.server.stream import event
 from forethought.server.tools import Choice, Tool, ToolFunction
 
 router = APIRouter()
@@ -67,42 +67,38 @@ async def responses(body: ResponseRequest, request: Request) -> Response:
             run, body.turns(), form.grammar if form is not None else None, tools, body.tool_choice or "auto",
             body.max_output_tokens,
         )  # fmt: skip
-        said = Said(run, body, question, await run.decide(question.asked))
-        headers = fields.headers(said.verdict)
-        if body.stream:
-            return EventStream(run, said.events(), headers)
-        return JSONResponse(await run.unless_gone(said.whole()), headers=headers)
+        return await answered(Said, run, body, question)
 
 
-class Said:
+class Said(Answer):
     """A response: perhaps a reasoning item, then a message or calls of tools."""
 
-    def __init__(self, run: Run, body: ResponseRequest, question: Question, verdict: Verdict) -> None:
-        self.verdict = verdict
-        self._run, self._body, self._question, self._number = run, body, question, -1
-        self._kind = "refusal" if verdict.refused else "output_text"
-        seen = body.include_reasoning and run.caller.allows("reasoning") and bool(verdict.thought)
+    body: ResponseRequest
+
+    def __init__(self, run: Run, body: Asking, question: Question, verdict: Verdict) -> None:
+        super().__init__(run, body, question, verdict)
+        self._number = -1
         content = [{"type": "reasoning_text", "text": verdict.thought}]
         reasoning = {"id": f"rs-{run.id}", "type": "reasoning", "summary": [], "content": content}
-        self._before = [{**reasoning, "status": "completed"}] if seen else []
+        self._before = [{**reasoning, "status": "completed"}] if self.shown_thought else []
 
     async def whole(self) -> dict[str, Any]:
         """All of it."""
-        question = self._question
-        piece = await self._run.whole(question.asked, self.verdict, question.options, question.tools)
+        question = self.question
+        piece = await self.run.whole(question.asked, self.verdict, question.options, question.tools)
         items = [self._call(*one) for one in enumerate(piece.calls)] or [self._message(piece.text)]
         return self._object(_status(piece.finish), self._before + items, piece.tokens)
 
     async def events(self) -> AsyncIterator[bytes]:
         """Event by event."""
-        question, place = self._question, len(self._before)
+        question, place = self.question, len(self._before)
         for kind in ("created", "in_progress"):
             yield self._event(kind, response=self._object("in_progress", []))
         for item in self._before:
             for one in [*self._opened(0, item), self._delta(0, item, self.verdict.thought), *self._closed(0, item)]:
                 yield one
         text, tokens, finish, calls = "", 0, "stop", list[Item]()
-        pieces = self._run.answer(question.asked, self.verdict, question.options, question.tools)
+        pieces = self.run.answer(question.asked, self.verdict, question.options, question.tools)
         async with aclosing(pieces):  # type: ignore[type-var]
             async for piece in pieces:
                 tokens, finish = piece.tokens, piece.finish or finish
@@ -159,16 +155,16 @@ class Said:
         part = {"type": "refusal", "refusal": text} if self.verdict.refused else {
             "type": "output_text", "text": text, "annotations": []
         }  # fmt: skip
-        head = {"id": f"msg-{self._run.id}", "type": "message", "role": "assistant", "status": "completed"}
+        head = {"id": f"msg-{self.run.id}", "type": "message", "role": "assistant", "status": "completed"}
         return {**head, "content": [part]}
 
     def _call(self, place: int, call: Call) -> Item:
-        name = f"{self._run.id}-{place}"
+        name = f"{self.run.id}-{place}"
         said = {"type": "function_call", "name": call.name, "arguments": call.arguments, "status": "completed"}
         return {"id": f"fc-{name}", "call_id": f"call-{name}", **said}
 
     def _object(self, status: str, output: list[Item], tokens: int = 0) -> dict[str, Any]:
-        body, verdict, run, options = self._body, self.verdict, self._run, self._question.options
+        body, verdict, run, options = self.body, self.verdict, self.run, self.question.options
         return {
             "id": run.id, "object": "response", "created_at": run.created, "status": status, "model": body.model,
             "error": None, "instructions": body.instructions, "output": output, "metadata": {}, "store": False,

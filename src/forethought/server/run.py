@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 
 from forethought.errors import ForethoughtError
@@ -15,7 +17,6 @@ from forethought.records import Request
 from forethought.redaction import redact
 from forethought.server.engine import Engine
 from forethought.server.errors import ApiError, of
-from forethought.server.hooks import Hooks
 from forethought.server.records import Asked, Caller, Event, Options, Piece, Verdict
 from forethought.server.settings import Settings
 from forethought.server.text import WithoutThoughts
@@ -24,6 +25,27 @@ from forethought.server.verdicts import never_ended, tightened
 
 T = TypeVar("T")
 RETRY_AFTER_S = 2.0
+Admit = Callable[[HttpRequest], Awaitable[Caller]]
+"""Who asks, before the body is read. Raises ApiError with 401, 403 or 429 (`retry_after_s`)."""
+Observer = Callable[[Event], None]
+"""Hears of each request, in the event loop: quick, and never raising. One that raises ends the request with 503."""
+
+
+async def anyone(request: HttpRequest) -> Caller:
+    """No keys: whoever reaches the port may ask."""
+    return Caller()
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where keys, limits, the audit log, metrics and the page are put into the app."""
+
+    admit: Admit = anyone
+    observers: Sequence[Observer] = ()
+    routers: Sequence[APIRouter] = ()
+    """More routes: metrics, the page."""
+    on_close: Sequence[Callable[[], None]] = ()
+    """Called once at the end: logs are closed."""
 
 
 class Server:
@@ -198,7 +220,7 @@ class Run:
         for observer in self.server.hooks.observers:
             try:
                 observer(event)
-            except Exception:
+            except Exception:  # an observer may break by anything, and nothing goes on unrecorded
                 if kind in ("done", "failed", "cancelled", "turned_away"):
                     continue  # it is too late to say so
                 raise ApiError(503, "The request can't be recorded", "not_recorded", retry_after_s=5) from None

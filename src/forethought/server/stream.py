@@ -38,7 +38,7 @@ class EventStream(Response):
         error: BaseException | None = None
         try:
             await self._run.unless_gone(self._send(send))
-        except BaseException as raised:
+        except BaseException as raised:  # the run ends by it, an interrupt as well
             error = raised
             if not isinstance(raised, ApiError):
                 raise
@@ -52,7 +52,7 @@ class EventStream(Response):
             async with aclosing(self._events) as events:  # type: ignore[type-var]
                 async for one in events:
                     await send({"type": "http.response.body", "body": one, "more_body": True})
-        except Exception as error:
+        except Exception as error:  # the head is sent: whatever broke is told within the stream
             failure = error
             await send({"type": "http.response.body", "body": event({"error": of(error).body()}), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
