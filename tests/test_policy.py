@@ -11,6 +11,7 @@ from forethought import policy as policy_module
 from forethought.cli.policy import policy as show_policy
 from forethought.errors import ConfigError
 from forethought.policy import SHIPPED, Policy, default_policy, load_policy
+from forethought.yamlfile import shipped_texts
 
 RULE = """
   - id: {id}
@@ -156,9 +157,9 @@ def test_category_names_meet_whatever_their_spelling() -> None:
 def test_a_new_file_is_a_policy_that_ships(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "default.yaml").write_text(SHIPPED.joinpath("default.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "default.yaml").write_text(shipped_texts(SHIPPED)["default"])
     (tmp_path / "house.yaml").write_text(HEAD + RULE.format(id="H1"))
-    monkeypatch.setattr(policy_module, "SHIPPED", tmp_path)
+    monkeypatch.setattr(policy_module, "SHIPPED", str(tmp_path))
     assert load_policy("house").rule_ids == ("H1",)
     show_policy()
     assert "Policies that ship: default, house." in capsys.readouterr().out

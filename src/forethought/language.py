@@ -14,15 +14,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection
 from functools import cache, lru_cache
-from importlib import resources
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from forethought.errors import ConfigError
 from forethought.policy import Policy, Rule, default_policy
-from forethought.yamlfile import parse_yaml
+from forethought.yamlfile import parse_yaml, shipped_texts
 
-SHIPPED = resources.files("forethought").joinpath("languages")
 ENGLISH, UNKNOWN = "en", "und"
 """ISO 639; the second for a text in a script that the detector isn't sure of."""
 _INTENT_WORDS, _INTENT_CHARACTERS = 15, 120
@@ -237,11 +235,9 @@ def _default_rules() -> dict[str, Rule]:
 def languages() -> dict[str, Language]:
     """The languages that are served, by ISO 639 code."""
     found = {}
-    for entry in sorted(SHIPPED.iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".yaml"):
-            text = entry.read_text(encoding="utf-8")
-            one = parse_yaml(text, f"language {entry.name}", "language", Language, "its sentences", "docs/build.md")
-            found[one.code] = one
+    for name, text in shipped_texts("languages").items():
+        one = parse_yaml(text, f"language {name}", "language", Language, "its sentences", "docs/build.md")
+        found[one.code] = one
     return found
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import cached_property, lru_cache
-from importlib import resources
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from forethought.errors import ConfigError
-from forethought.yamlfile import parse_yaml, read_text
+from forethought.yamlfile import shipped_or_own, shipped_texts
 
-SHIPPED = resources.files("forethought").joinpath("policies")
-"""The policies that ship, a file each, found by looking: a new one is one new file."""
+SHIPPED = "policies"
+"""Folder of the package that holds the policies that ship."""
 
 
 def label_key(label: str) -> str:
@@ -109,27 +108,21 @@ def load_policy(path: Path | str | None = None) -> Policy:
 
     Raises ConfigError when the file is missing, is not YAML or breaks the schema.
     """
-    if path is None:
-        return default_policy()
-    if not Path(path).is_file() and str(path) in shipped_policies():
-        return _shipped(str(path))
-    return _parse(read_text(Path(path), "policy file", "Give a YAML file, or leave --policy out"), str(path))
+    return default_policy() if path is None else _read(path)
 
 
 def shipped_policies() -> tuple[str, ...]:
     """Names of the policies that ship, those of their files."""
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in SHIPPED.iterdir() if file.name.endswith(".yaml")))
+    return tuple(shipped_texts(SHIPPED))
 
 
 @lru_cache(maxsize=1)
 def default_policy() -> Policy:
     """The policy that holds where none is named."""
-    return _shipped("default")
+    return _read("default")
 
 
-def _shipped(name: str) -> Policy:
-    return _parse(SHIPPED.joinpath(f"{name}.yaml").read_text(encoding="utf-8"), f"policies/{name}.yaml")
-
-
-def _parse(text: str, name: str) -> Policy:
-    return parse_yaml(text, name, "policy", Policy, "the keys name, version, tone and rules", "docs/policy.md")
+def _read(name: Path | str) -> Policy:
+    return shipped_or_own(
+        name, SHIPPED, "policy file", Policy, "the keys name, version, tone and rules", "docs/policy.md"
+    )

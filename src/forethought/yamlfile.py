@@ -33,6 +33,24 @@ def shipped_yaml(name: str, shape: type[Shape]) -> Shape:
     return TypeAdapter(shape).validate_python(yaml.safe_load(text))
 
 
+def shipped_texts(folder: str) -> dict[str, str]:
+    """The YAML files of a folder of the package by name, found by looking: a new one is one new file."""
+    files = sorted(resources.files("forethought").joinpath(folder).iterdir(), key=lambda file: file.name)
+    return {one.name.removesuffix(".yaml"): one.read_text("utf-8") for one in files if one.name.endswith(".yaml")}
+
+
+def shipped_or_own(name: str | Path, folder: str, noun: str, schema: type[Schema], needs: str, page: str) -> Schema:
+    """A file of the user's, or one of a folder of the package by its name; `needs` and `page` as in `parse_yaml`.
+
+    Raises ConfigError where it is neither, and for a bad file.
+    """
+    shipped = shipped_texts(folder)
+    if str(name) in shipped and not Path(name).is_file():
+        return parse_yaml(shipped[str(name)], f"{folder}/{name}.yaml", noun, schema, needs, page)
+    text = read_text(Path(name), noun, f"Give a YAML file, or one of {', '.join(shipped)}")
+    return parse_yaml(text, str(name), noun, schema, needs, page)
+
+
 def parse_yaml(text: str, name: str, noun: str, schema: type[Schema], needs: str, page: str) -> Schema:
     """The text as a record of the schema.
 

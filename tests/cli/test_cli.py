@@ -167,7 +167,7 @@ def test_bad_yaml(run: Run, tmp_path: Path) -> None:
 
 def test_missing_recipe_and_policy(run: Run, tmp_path: Path) -> None:
     _assert_one_line(run("run", "none.yaml"), "none.yaml", "there is no such recipe", "quickstart.yaml")
-    _assert_one_line(run("policy", "none.yaml"), "none.yaml", "there is no such policy file", "--policy")
+    _assert_one_line(run("policy", "none.yaml"), "none.yaml", "there is no such policy file", "or one of default")
     _assert_one_line(run("data", _csv(tmp_path), "--policy", "none.yaml"), "none.yaml", "no such policy file")
 
 

@@ -29,6 +29,7 @@ from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
 from forethought.language import UNKNOWN, language_of
 from forethought.records import Request, user_request
+from forethought.yamlfile import shipped_texts
 from tests.data.styles import evolve
 
 OPERATORS = load_operators()
@@ -475,12 +476,11 @@ def test_public_english_sets_are_english(shared: Path) -> None:
 def test_a_new_file_is_an_operator_that_ships(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for file in SHIPPED.iterdir():
-        if file.name in ("slang.yaml", "formal.yaml"):
-            (tmp_path / file.name).write_text(file.read_text(encoding="utf-8"))
+    for name in ("slang", "formal"):
+        (tmp_path / f"{name}.yaml").write_text(shipped_texts(SHIPPED)[name])
     own = "name: postcard\nkind: contextual\ndefinition: The request on a postcard.\ntemplates: ['Ahoy! {request}']\n"
     (tmp_path / "postcard.yaml").write_text(own)
-    monkeypatch.setattr(evolve_module, "SHIPPED", tmp_path)
+    monkeypatch.setattr(evolve_module, "SHIPPED", str(tmp_path))
     assert list(load_operators()) == ["formal", "postcard", "slang"]
     operators(None)
     assert "postcard" in capsys.readouterr().out

@@ -12,11 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+from forethought.server.hooks import Hooks
 
 from forethought.records import Message
 from forethought.server.app import create_app
 from forethought.server.errors import ApiError
-from forethought.server.hooks import Hooks
 from forethought.server.records import Caller, Event
 from forethought.server.settings import Settings
 from tests.server.fuzzed import run_fuzz

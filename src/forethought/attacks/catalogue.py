@@ -12,7 +12,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +28,13 @@ from forethought.models.callspec import Call, CallSettings, Reject
 from forethought.models.conversation import Able
 from forethought.records import Record, Request
 from forethought.store import Store, locked, read_store
-from forethought.yamlfile import parse_yaml, read_text
+from forethought.yamlfile import shipped_or_own, shipped_texts
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model
 
 _BAR, _EVERY = "|", ":*"
+_SUITES = "attacks/suites"
 DIRECT = Attack(name="direct", title="Direct", paper="")
 """The request as it is."""
 
@@ -111,8 +111,7 @@ class Suite(Record):
 
 def suite_names() -> tuple[str, ...]:
     """The shipped suites."""
-    folder = resources.files("forethought").joinpath("attacks/suites")
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
+    return tuple(shipped_texts(_SUITES))
 
 
 def load_suite(name: str) -> Suite:
@@ -168,12 +167,7 @@ def _load(name: str, above: tuple[str, ...]) -> Suite:
         raise ConfigError(f"suite '{name}'", "includes itself", f"Take it out of {above[-1]}")
     needs, page = "the keys name and attacks (or include)", "docs/attacks.md"
     shipped, folder = suite_names(), Path(name).parent
-    if name in shipped:
-        text = resources.files("forethought").joinpath(f"attacks/suites/{name}.yaml").read_text(encoding="utf-8")
-        suite = parse_yaml(text, f"suites/{name}.yaml", "suite", Suite, needs, page)
-    else:
-        text = read_text(Path(name), "suite", f"Give a YAML file, or one of {', '.join(shipped)}")
-        suite = parse_yaml(text, name, "suite", Suite, needs, page)
+    suite = shipped_or_own(name, _SUITES, "suite", Suite, needs, page)
     included = [_load(one if one in shipped else str(folder / one), (*above, name)) for one in suite.include]
     files = {key: path for one in included for key, path in one.files.items()}
     return suite.model_copy(

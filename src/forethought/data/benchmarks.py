@@ -9,11 +9,10 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from forethought.data.behaviors import CONTEXT_END, Behavior, Benchmark
 from forethought.data.columns import ColumnMapping, categories_of, flat, is_blank, messages_of, sound, turns_of
@@ -22,12 +21,13 @@ from forethought.data.readers import BY_LIBRARY, read_numbered, read_rows
 from forethought.data.sources import SHIPPED, SourceSpec, load_requests
 from forethought.errors import ConfigError, InputError
 from forethought.records import Message, Record, Request
-from forethought.yamlfile import parse_yaml, read_text
+from forethought.yamlfile import shipped_or_own, shipped_texts
 
 _HEAD = 200
 """Rows from which a layout is recognised."""
 Label = Literal["harmful", "harmless"]
 _PAGE = "docs/datasets.md"
+_SHIPPED = "data/layouts"
 _INDEX = {"", "id", "index", "no", "number", "unnamed0"}
 """Columns that only number the rows: they say nothing about a layout."""
 
@@ -126,6 +126,12 @@ class Layout(Record):
     header_rows: bool = False
     """Whether an object that has no column of a signature describes the file: its values hold for all rows."""
 
+    @model_validator(mode="after")
+    def _one_place_of_the_request(self) -> Self:
+        if bool(self.request) is bool(self.languages):
+            raise ValueError("needs one of 'request' and 'languages'")
+        return self
+
     def named_by(self, name: str) -> bool:
         """Whether a file's name is one by which the set is published."""
         return self.files is not None and self.files.search(name.lower()) is not None
@@ -148,19 +154,13 @@ class Layout(Record):
 @cache
 def layouts() -> dict[str, Layout]:
     """All layouts that ship, by name."""
-    folder = resources.files("forethought").joinpath("data/layouts")
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".yaml")), key=lambda file: file.name)
-    found = [_parse(file.read_text(encoding="utf-8"), file.name) for file in files]
+    found = map(find_layout, shipped_texts(_SHIPPED))
     return {layout.name: layout for layout in found}
 
 
 def find_layout(name: str) -> Layout:
     """A layout by name, or from a YAML file of the user's own. Raises ConfigError for one that isn't there or valid."""
-    if name.endswith((".yaml", ".yml")):
-        return _parse(read_text(Path(name), "layout", "Give a layout's file or name"), name)
-    if name not in layouts():
-        raise ConfigError(f"layout '{name}'", "there is no such layout", f"Use a .yaml file, or {', '.join(layouts())}")
-    return layouts()[name]
+    return shipped_or_own(name, _SHIPPED, "layout", Layout, "name, title and request", _PAGE)
 
 
 def detect_layout(rows: Sequence[Row], name: str) -> Layout | None:
@@ -177,13 +177,6 @@ def detect_layout(rows: Sequence[Row], name: str) -> Layout | None:
         if fitting and rank > best:
             best, found = rank, layout
     return found
-
-
-def _parse(text: str, name: str) -> Layout:
-    layout = parse_yaml(text, name, "layout", Layout, "name, title and request", _PAGE)
-    if bool(layout.request) is bool(layout.languages):
-        raise ConfigError(name, "needs one of 'request' and 'languages'", f"See {_PAGE}")
-    return layout
 
 
 class _Cells:

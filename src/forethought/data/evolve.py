@@ -13,7 +13,6 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -22,9 +21,9 @@ from pydantic import Field, model_validator
 from forethought.errors import ConfigError
 from forethought.language import language_of
 from forethought.records import Record, Request, user_request
-from forethought.yamlfile import parse_yaml, read_text, shipped_yaml
+from forethought.yamlfile import parse_yaml, read_text, shipped_texts, shipped_yaml
 
-SHIPPED = resources.files("forethought").joinpath("data/operators")
+SHIPPED = "data/operators"
 """The operators that ship, a file each, found by looking: a new one is one new file."""
 ANY_LANGUAGE = "all"
 """Among an operator's languages: it fits a request in any."""
@@ -148,8 +147,7 @@ def load_operators(folder: Path | None = None, names: Sequence[str] | None = Non
 
     `names` keeps those alone. Raises ConfigError for a broken file or an unknown name.
     """
-    entries = sorted(SHIPPED.iterdir(), key=lambda entry: entry.name)
-    texts = {entry.name: entry.read_text(encoding="utf-8") for entry in entries if entry.name.endswith(".yaml")}
+    texts = shipped_texts(SHIPPED)
     if folder is not None:
         if not folder.is_dir():
             raise ConfigError(folder, "there is no such operator folder", "Check build.operator_folder")

@@ -15,13 +15,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from forethought.errors import ConfigError, ModelError
+from forethought.errors import ModelError
 from forethought.judges.base import (
     JUDGE_SETTINGS,
     Entry,
@@ -36,12 +35,13 @@ from forethought.models.callspec import Call, CallProgress, CallSettings, Reject
 from forethought.policy import Policy, default_policy
 from forethought.records import Message, Record
 from forethought.refusal import refusal_outcome
-from forethought.yamlfile import parse_yaml, read_text, shipped_yaml
+from forethought.yamlfile import shipped_or_own, shipped_texts, shipped_yaml
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model, ResponseSchema
 
 T = TypeVar("T")
+_SHIPPED = "judges/rubrics"
 NO_VERDICT = "the judge's answer is no verdict"
 SAID_NOTHING = "the judge said nothing"
 REFUSED_TO_JUDGE = "the judge refused to judge"
@@ -311,19 +311,13 @@ def strongreject_severity(fields: dict[str, Any]) -> float:
 
 def load_rubric(name_or_path: str | Path) -> Rubric:
     """A shipped rubric by name, or a YAML file. Raises ConfigError for a name that is neither, and for a bad file."""
-    path, ships = Path(name_or_path), ", ".join(rubric_names())
-    if path.suffix not in (".yaml", ".yml"):
-        if str(name_or_path) not in rubric_names():
-            raise ConfigError(f"rubric '{name_or_path}'", "is not one that ships", f"Use one of {ships}, or a file")
-        return shipped_yaml(f"judges/rubrics/{name_or_path}.yaml", Rubric)
-    text = read_text(path, "rubric", f"Give a YAML file, or one of {ships}")
-    return parse_yaml(text, str(path), "rubric", Rubric, "name, measure, task, reminder and fields", "docs/judges.md")
+    needs = "name, measure, task, reminder and fields"
+    return shipped_or_own(name_or_path, _SHIPPED, "rubric", Rubric, needs, "docs/judges.md")
 
 
 def rubric_names() -> tuple[str, ...]:
     """Names of the shipped rubrics."""
-    folder = resources.files("forethought").joinpath("judges/rubrics")
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")))
+    return tuple(shipped_texts(_SHIPPED))
 
 
 def grader(
