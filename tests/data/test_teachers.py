@@ -34,7 +34,6 @@ from forethought.models.callspec import CallSettings, Price, Reject
 from forethought.policy import default_policy
 from forethought.reasoning import Detail, SafetyReasoning, parse, render
 from forethought.records import Message, Request, user_request
-from forethought.refusal import looks_english
 from tests.mock_teacher import MockTeacher, Reply, Script, good_lesson
 
 POLICY = default_policy()
@@ -422,6 +421,3 @@ def test_small_tools() -> None:
     assert one_line("One sentence. Another sentence here.", 20) == "One sentence."
     assert clause("It breaks rule R4 (R5); badly.", POLICY) == "It breaks, badly"
     assert with_rule("Non.", [POLICY.rule("R13")]) == "Non. That falls under Copyright (rule R13)."
-    assert looks_english("How do I tie a knot to the post?")
-    assert not looks_english("Wie binde ich einen Knoten an den Pfosten?")
-    assert not looks_english("Как завязать узел?")

@@ -47,9 +47,6 @@ class PrintableConsole(Console):
 
 
 console = PrintableConsole()
-_TITLES, _INTERVAL = 16, 22
-"""Columns of a terminal that titles need at least, and a figure with its interval beside it."""
-
 _SHOWN_BAD = 3
 """Malformed rows that are named one by one; the others are counted."""
 
@@ -105,12 +102,16 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], whole: int
 
 
 def show_figures(
-    columns: Sequence[str], rows: Sequence[tuple[Sequence[str], str | None]], titles: int = 1, **how: Any
+    columns: Sequence[str],
+    rows: Sequence[tuple[Sequence[str], str | None]],
+    titles: int = 1,
+    shown: Console = console,
+    **how: Any,
 ) -> None:
     """Prints a table of figures as `interval` writes them: rows with their styles, whose first `titles` cells are
     words. Where the figures would not fit side by side, each interval stands below its figure."""
     told = [list(cells) for cells, _ in rows]
-    if narrow := sum(_widths(told)) + 3 * len(columns) + 1 > console.width:
+    if narrow := sum(_widths(told)) + 3 * len(columns) + 1 > shown.width:
         told = [[*cells[:titles], *map(_below, cells[titles:])] for cells in told]
         how |= {"box": box.SIMPLE_HEAD, "show_edge": False, "padding": 0, "leading": 1}
     table = Table(caption_justify="left", **how)
@@ -119,7 +120,7 @@ def show_figures(
         table.add_column(column, justify="right" if place >= titles else "left", overflow="fold", min_width=least)
     for cells, (_, style) in zip(told, rows, strict=True):
         table.add_row(*(escape(cell) for cell in cells), style=style)
-    console.print(table)
+    shown.print(table)
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
@@ -242,24 +243,14 @@ class Terminal(Progress):
         return Confirm.ask("Go on?", console=self.console, default=False)
 
     def table(self, figures: Sequence[Figure], systems: Sequence[str]) -> None:
-        """The comparison: one line a figure, one column a system, 95 % intervals in brackets.
-
-        Where the columns would not fit side by side, intervals stand below their figures.
-        """
+        """The comparison: one line a figure, one column a system, 95 % intervals beside or below their figures."""
         from forethought.report.tables import TITLES, interval, table_rows
 
-        narrow = self.console.width < _TITLES + _INTERVAL * len(systems)
-        table = Table(
-            caption="Shares of requests; 95 % intervals in brackets", caption_justify="left", box=box.SIMPLE_HEAD,
-            show_edge=False, padding=0 if narrow else (0, 1), leading=1 if narrow else 0,
+        show_figures(
+            ("", *(TITLES.systems.get(system, system) for system in systems)),
+            [((title, *map(interval, cells)), None) for title, cells in table_rows(figures, systems)],
+            shown=self.console, caption="Shares of requests; 95 % intervals", box=box.SIMPLE_HEAD, show_edge=False,
         )  # fmt: skip
-        table.add_column("", max_width=_TITLES if narrow else None)  # titles wrap, so that figures need not
-        for system in systems:
-            table.add_column(TITLES.systems.get(system, system), justify="right", min_width=14 if narrow else 19)
-        for title, cells in table_rows(figures, systems):
-            texts = [interval(cell) for cell in cells]
-            table.add_row(title, *(text.replace(" (", "\n(") if narrow else text for text in texts))
-        self.console.print(table)
 
     def comparison(self, found: Comparison, require: bool = False) -> None:
         """The table and where all is written. Exits with 1 where too many answers could not be judged, and with

@@ -203,12 +203,12 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
     dropped = _json(folders.built / CAUSES)
     rules: Counter[str] = Counter()
     operators: Counter[str] = Counter()
-    sources: dict[str, Counter[bool]] = {}
+    sources: Counter[tuple[str, bool]] = Counter()
     thought_only = 0
     for example in read_jsonl(folders.built / EXAMPLES, Example):
         rules.update(example.reasoning.violated)
         operators.update([example.request.operator] if example.request.operator else [])
-        sources.setdefault(example.request.source, Counter())[bool(example.request.harmful)] += 1
+        sources[example.request.source, bool(example.request.harmful)] += 1
         thought_only += not example.answer
     variants = sum(row.operator is not None for row in read_jsonl(folders.evolved / "train.jsonl", Request))
     lost_variants = sum(count for cause, count in lost.items() if cause.startswith("variant: "))
@@ -223,10 +223,10 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
             SourceFacts(
                 path=name or "unknown",
                 sha256=file_hash(files[name]) if name in files else "",
-                harmful=counts[True],
-                harmless=counts[False],
+                harmful=sources[name, True],
+                harmless=sources[name, False],
             )
-            for name, counts in sorted(sources.items())
+            for name in sorted({source for source, _ in sources})
         ),
         policy_name=policy.name,
         policy_version=policy.version,

@@ -1,4 +1,4 @@
-"""The operating point of a model that thinks, set on development rows and written beside its weights."""
+"""Stages after training: operating point, probe and fusion, set on development rows, and answers to attempts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from forethought.attempts.ask import run_defence
+from forethought.attempts.records import Attempt, Judged
 from forethought.data.sources import sample
 from forethought.defences.base import Means
 from forethought.defences.catalogue import make_defence
@@ -25,6 +27,8 @@ from forethought.progress import Bar, Progress
 from forethought.records import Example, Message, Record, Request, read_jsonl, write_jsonl
 
 _CALIBRATION, _THOUGHTS = "calibration.json", "thoughts.jsonl"
+JUDGED = "judged.jsonl"
+"""Where a stage keeps judged answers."""
 
 
 class Thought(Record):
@@ -194,3 +198,28 @@ def fusion_stage(
     with progress.bar("fuse verdict and probe") as bar:
         said = {"fitted_on": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
         return stages.run(name, said, work)
+
+
+def ask_stage(
+    stage: str,
+    said: dict[str, Any],
+    attempts: Sequence[Attempt],
+    opened: Callable[[], Respondent],
+    stages: StageRunner,
+    bar: Bar,
+    name: str,
+    max_answer_tokens: int,
+    system: str | None = None,
+) -> list[Judged]:
+    """Puts attempts to a defence called `name`, and judges its answers; in their order.
+
+    Opens it only where one is to be asked. `system` is a safety prompt before each conversation.
+    """
+
+    def work(out: Path) -> dict[str, Any]:
+        bar.total(len(attempts))
+        rows = run_defence(name, opened(), attempts, out / "logs", system, max_answer_tokens, bar.advance)
+        write_jsonl(out / JUDGED, rows)
+        return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
+
+    return list(read_jsonl(stages.run(stage, said, work, keep_partial=True) / JUDGED, Judged))

@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from forethought.attempts.ask import run_defence
 from forethought.attempts.plan import plan_attempts
 from forethought.attempts.records import Attempt, Judged
 from forethought.data.sources import SourceSpec
@@ -25,6 +24,7 @@ from forethought.models.weights import load_tokenizer
 from forethought.pipeline.check import check_recipe
 from forethought.pipeline.fitting import (
     FITS,
+    ask_stage,
     calibrate,
     development_rows,
     fusion_stage,
@@ -41,7 +41,7 @@ from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.training import taught_by
 from forethought.policy import load_policy
 from forethought.progress import Progress
-from forethought.records import Example, Request, read_jsonl, write_jsonl
+from forethought.records import Example, Request, read_jsonl
 from forethought.report.figures import BASE, OURS
 from forethought.training.methods.base import Job, Material
 from forethought.training.run import train_method
@@ -212,18 +212,12 @@ class _Run:
     ) -> None:
         """Puts a defence to the attempts; its judged answers depend on the plan, and on what `further` holds."""
         plan = self.recipe.evaluate
-
-        def work(out: Path) -> dict[str, Any]:
-            bar.total(len(attempts))
-            rows = run_defence(name, opened(), attempts, out / "logs", system, plan.max_answer_tokens, bar.advance)
-            write_jsonl(out / "judged.jsonl", rows)
-            return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
-
         said = plan.model_dump(mode="json", exclude={"questions", "n_questions"})
-        asked = {"evaluate": said, "attempts": key_of([one.id for one in attempts])}
+        asked = {"evaluate": said, "attempts": key_of([one.id for one in attempts])} | further
         with self.progress.bar(self.stages.title(stage)) as bar:
-            folder = self.stages.run(stage, asked | further, work, keep_partial=True)
-        self.judged[name] = list(read_jsonl(folder / "judged.jsonl", Judged))
+            self.judged[name] = ask_stage(
+                stage, asked, attempts, opened, self.stages, bar, name, plan.max_answer_tokens, system
+            )
 
     def _ability(self) -> list[Figure]:
         """What base and trained model make of the recipe's questions, as its users would open them."""

@@ -16,7 +16,6 @@ from pydantic import Field
 from forethought.attacks.searches.base import Goal, Tools, opening_of, parse_method
 from forethought.attacks.searches.driver import Parties, read_outcomes, run_searches
 from forethought.attacks.searches.outcome import Outcome, SearchProgress, SearchSettings
-from forethought.attempts.ask import run_defence
 from forethought.attempts.records import Attempt, Judged
 from forethought.errors import StageError
 from forethought.judges.catalogue import default_judge
@@ -26,18 +25,18 @@ from forethought.models.conversation import Conversation, Failed, Respondent
 from forethought.models.local import LocalModel
 from forethought.models.machine import machine
 from forethought.models.settings import read_settings, write_settings
-from forethought.pipeline.fitting import calibrate, read_calibration, set_threshold, take_over
+from forethought.pipeline.fitting import JUDGED, ask_stage, calibrate, read_calibration, set_threshold, take_over
 from forethought.pipeline.stage import StageRunner
 from forethought.progress import Progress
 from forethought.reasoning import Format
-from forethought.records import Record, read_jsonl, write_jsonl
+from forethought.records import Record, read_jsonl
 from forethought.research.config import MethodEntry, SearchConfig, Sweep, method_of
 from forethought.research.setting import Setting, slug
 from forethought.training.methods.base import Job, TrainingMethod
 from forethought.training.run import method_rows, train_method
 
 TRAIN, CALIBRATE, ATTACK, QUESTIONS, LATENCY = "train", "calibrate", "attack", "questions", "latency"
-_JUDGED, _TOKENS, _GCG = "judged.jsonl", "max_answer_tokens", "gcg"
+_TOKENS, _GCG = "max_answer_tokens", "gcg"
 
 
 class Cell(Record):
@@ -215,23 +214,15 @@ class CellStages:
         same_length = attacked.get("config", {}).get(_TOKENS) == self.sweep.evaluate.max_answer_tokens
         if not made or heard <= made or not same_length:
             return []
-        return list(read_jsonl(self.folder / attack / _JUDGED, Judged))
+        return list(read_jsonl(self.folder / attack / JUDGED, Judged))
 
     def ask(self, stage: str, attempts: Sequence[Attempt], opened: Callable[[], Respondent]) -> tuple[Judged, ...]:
         """Puts attempts to the defence and judges its answers; in their order. Opens it only where one is to be
         asked."""
         tokens = self.sweep.evaluate.max_answer_tokens
         config = {"attempts": key_of([(one.id, one.asked, one.cells) for one in attempts]), _TOKENS: tokens}
-
-        def work(out: Path) -> dict[str, Any]:
-            bar.total(len(attempts))
-            rows = run_defence(self.name, opened(), attempts, out / "logs", None, tokens, bar.advance)
-            write_jsonl(out / _JUDGED, rows)
-            return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
-
         with self.progress.bar(f"{stage} {self.name}") as bar:
-            folder = self.runner.run(stage, config, work, keep_partial=True)
-        return tuple(read_jsonl(folder / _JUDGED, Judged))
+            return tuple(ask_stage(stage, config, attempts, opened, self.runner, bar, self.name, tokens))
 
     def search(
         self, search: SearchConfig, opened: Callable[[], Respondent], read: Callable[[], LocalModel]

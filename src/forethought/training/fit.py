@@ -64,6 +64,38 @@ def train(
     rows = RowSet.of(rows)
     said = [base, rows.key, config.model_dump(), repr(objective), held_out and RowSet.of(held_out).key]
     claim(out, key_of(said))
+    trainer = _trainer(base, rows, config, out, on_step, objective, held_out)
+    last = last_checkpoint(out)
+    several = trainer.args.save_steps * config.batch_size < len(rows) * config.epochs
+    need, what = disk_need(trainer.model, out, several), "the training, with its checkpoints,"
+    require(out, need, what)
+    with told_when_full(out, need, what):
+        began = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        seconds = time.perf_counter() - began
+        trainer.save_model(str(out))
+        if is_first():
+            trainer.processing_class.save_pretrained(str(out))
+    return {
+        "rows": float(len(rows)),
+        "tokens": float(rows.tokens * config.epochs),
+        "steps": float(trainer.state.global_step),
+        "data_wait_share": trainer.data_wait_s / seconds,
+        **_last_terms(trainer.state.log_history),
+        **({} if held_out is None else best_counts(trainer.state)),
+    }
+
+
+def _trainer(
+    base: str,
+    rows: RowSet,
+    config: TrainConfig,
+    out: Path,
+    on_step: OnStep | None,
+    objective: Objective,
+    held_out: Sequence[TokenRow] | None,
+) -> ObjectiveTrainer:
+    """The model with all that trains it."""
     model, tokenizer = _load(base, config, max(rows.lengths.tolist(), default=0))
     measure = None if held_out is None else HeldOutRows(held_out, tokenizer.pad_token_id, config.batch_size)
     stop = config.early_stop or EarlyStop()
@@ -88,25 +120,7 @@ def train(
     if config.initial_noise and config.method == "lora":
         disturb(trainer.model, config.initial_noise, config.seed)
     trainer.remove_callback(PrinterCallback)  # progress goes to `on_step`, not to the terminal
-    last = last_checkpoint(out)
-    several = trainer.args.save_steps * config.batch_size < len(rows) * config.epochs
-    need, what = disk_need(trainer.model, out, several), "the training, with its checkpoints,"
-    require(out, need, what)
-    with told_when_full(out, need, what):
-        began = time.perf_counter()
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-        seconds = time.perf_counter() - began
-        trainer.save_model(str(out))
-        if is_first():
-            tokenizer.save_pretrained(str(out))
-    return {
-        "rows": float(len(rows)),
-        "tokens": float(rows.tokens * config.epochs),
-        "steps": float(trainer.state.global_step),
-        "data_wait_share": trainer.data_wait_s / seconds,
-        **_last_terms(trainer.state.log_history),
-        **({} if measure is None else best_counts(trainer.state)),
-    }
+    return trainer
 
 
 _CHECKPOINTS = 3
