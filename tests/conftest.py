@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import shutil
 import tempfile
@@ -24,8 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(os.environ.pop("FORETHOUGHT_TEST_RUN"), ignore_errors=True))
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Sets what the imports made aside: with it, each of the hundreds of collections takes half a second."""
+    if any(item.get_closest_marker("slow") for item in session.items):
+        importlib.import_module("tests.imported")  # whole sweeps import it all sooner or later
     gc.collect()
     gc.freeze()
 

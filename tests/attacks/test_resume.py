@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -33,6 +31,7 @@ from tests.attacks.searching import (
     run,
     target,
 )
+from tests.child import code
 from tests.scripted import Scripted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,16 +106,22 @@ def carried_out(folder: Path, log: Path, dies_at: int = 0) -> SearchRun:
     return run(method(everything, "all"), GOALS, on, folder, settings=settings, attacker=NotedPen(on))
 
 
+_CHILD = """
+import sys
+from pathlib import Path
+from tests.attacks.test_resume import carried_out
+
+carried_out(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+"""
+
+
 @pytest.mark.slow
 def test_three_kills_ask_nothing_twice_and_change_nothing(tmp_path: Path) -> None:
     whole = carried_out(tmp_path / "whole", tmp_path / "whole.log")
     assert sum(outcome.queries for outcome in whole.outcomes) > 25
     killed = 0
     for dies_at in (5, 9, 14):  # within the writes of a round, and within its answers
-        code = f"from pathlib import Path\nfrom tests.attacks.test_resume import carried_out\n" \
-               f"carried_out(Path({str(tmp_path / 'k')!r}), Path({str(tmp_path / 'k.log')!r}), {dies_at})"  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
-        killed += done.returncode == -signal.SIGKILL
+        killed += code(_CHILD, tmp_path / "k", tmp_path / "k.log", dies_at).wait() == -signal.SIGKILL
     assert killed == 3
     again = carried_out(tmp_path / "k", tmp_path / "k.log")
     assert again.outcomes == whole.outcomes

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import cast
@@ -17,6 +13,7 @@ from forethought.attempts.records import Attempt, Judged
 from forethought.models.local import LocalModel
 from forethought.records import Message, Request, user_request
 from forethought.report.figures import defence_figures
+from tests.child import code
 from tests.tiny import Scripted
 
 
@@ -120,8 +117,7 @@ run_defence("scripted", Slow(), make_attempts([f"Explain town number {n:03}" for
 
 @pytest.mark.slow
 def test_killed_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path)], cwd=root)
+    child = code(_CHILD, tmp_path)
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "half-way").exists():
@@ -129,8 +125,7 @@ def test_killed_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+        child.kill()
     local = Scripted()
     judged = _run(local, make_attempts([f"Explain town number {n:03}" for n in range(160)]), tmp_path)
     assert all(one.refused is False for one in judged)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +16,7 @@ from forethought.attempts.records import NOT_ASKED, Replies
 from forethought.errors import ConfigError, InputError, ModelError, StageError
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 from tests.attempts.suite_plans import HARMFUL, answer, plan, rows
+from tests.child import code
 from tests.scripted import Scripted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -284,7 +282,7 @@ def test_killed_three_times_every_attempt_is_there_exactly_once(tmp_path: Path) 
     assert n > 490  # a misspelling may change nothing
     replies = tmp_path / "replies.jsonl"
     for target in (60, 170, 310):
-        child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path)], cwd=ROOT)
+        child = code(_CHILD, tmp_path)
         try:
             deadline = time.monotonic() + 60
             while not replies.is_file() or replies.read_bytes().count(b"\n") < target:
@@ -292,9 +290,8 @@ def test_killed_three_times_every_attempt_is_there_exactly_once(tmp_path: Path) 
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
         finally:
-            os.kill(child.pid, signal.SIGKILL)
-            child.wait()
-        assert child.returncode == -signal.SIGKILL
+            child.kill()
+        assert child.wait() == -signal.SIGKILL
     held = replies.read_bytes().count(b"\n")
     assert 310 <= held < n
     model = Scripted(answer)

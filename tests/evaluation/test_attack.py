@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -25,6 +22,7 @@ from forethought.evaluation.inputs import AttackSettings, chosen_attacks, chosen
 from forethought.evaluation.report import RunRecord, default_folder, read_run, write_run
 from forethought.model import is_served, load
 from forethought.models.local import LocalModel
+from tests.child import command
 from tests.tiny import tiny_adapter, tiny_folder
 
 ATTACKS = ("misspelling", "policy_withdrawn", "translate:ta", "answer_prefill")
@@ -192,18 +190,15 @@ def test_a_time_limit_shrinks_all_attacks_alike(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_run_goes_on_with_every_attempt_once(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [
-        sys.executable, "-m", "forethought", "attack", str(tiny_folder()), "--attack", "misspelling",
-        "--attack", "style_json", "--limit", "30", "--max-tokens", "24", "--out", str(out),
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = command(
+        "attack", tiny_folder(), "--attack", "misspelling", "--attack", "style_json", "--limit", 30,
+        "--max-tokens", 24, "--out", out,
+    )  # fmt: skip
     replies = out / "replies.jsonl"
     end = time.monotonic() + 240
     while time.monotonic() < end and run.poll() is None and not (replies.is_file() and replies.stat().st_size):
         time.sleep(0.02)
-    run.send_signal(signal.SIGKILL)
-    run.wait()
+    run.kill()
     held = replies.read_bytes()
     assert held
     assert not (out / "results.json").exists()

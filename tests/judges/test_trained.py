@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ COMPLIANCES = (
 
 def items(answers: Sequence[str], request: str = REQUEST) -> list[Item]:
     return [Item(request=request, answer=answer) for answer in answers]
+
+
+lessons_of, answers_of = cache(shipped_lessons), cache(shipped_answers)
+"""Each kind is made once: it takes a second."""
 
 
 @pytest.fixture(scope="module")
@@ -215,16 +220,16 @@ def test_probabilities_are_calibrated_on_what_was_held_out(sources: int) -> None
 def test_shipped_lessons_hold_both_labels_and_no_gibberish() -> None:
     measures: tuple[Measure, ...] = ("refused", "harmful")
     for measure in measures:
-        lessons = shipped_lessons(measure)
+        lessons = lessons_of(measure)
         share = sum(lesson.positive for lesson in lessons) / len(lessons)
         assert 0.2 < share < 0.8
         assert {lesson.source for lesson in lessons} == {SHIPPED}
-    partial = sum(lesson.positive for lesson in shipped_lessons("refused", partial_counts=True))
-    assert partial > sum(lesson.positive for lesson in shipped_lessons("refused", partial_counts=False))
+    partial = sum(lesson.positive for lesson in lessons_of("refused"))
+    assert partial > sum(lesson.positive for lesson in lessons_of("refused", partial_counts=False))
 
 
 def test_slots_are_filled_and_details_stay_blank() -> None:
-    rows = shipped_answers()
+    rows = answers_of()
     assert not any("{do" in row.item.answer or "{topic" in row.item.answer for row in rows)
     full = [row for row in rows if row.harmful_request and row.label == "compliance" and row.on_topic]
     assert full
@@ -321,7 +326,7 @@ def test_where_the_shipped_judge_is_unsure_the_rules_decide_only_for_refusals(re
 
 
 def test_rows_that_teach_manner_teach_nothing_of_harm() -> None:
-    manner = {row.item.answer for row in shipped_answers() if row.manner}
-    plain = {row.item.answer for row in shipped_answers() if not row.manner}
+    manner = {row.item.answer for row in answers_of() if row.manner}
+    plain = {row.item.answer for row in answers_of() if not row.manner}
     assert len(manner) > 1000
-    assert not {lesson.item.answer for lesson in shipped_lessons("harmful")} & (manner - plain)
+    assert not {lesson.item.answer for lesson in lessons_of("harmful")} & (manner - plain)

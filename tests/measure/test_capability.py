@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -43,6 +41,7 @@ from forethought.measure.capability.summary import ItemScore
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 from forethought.models.local import LocalModel
 from forethought.records import Message
+from tests.child import code
 from tests.shell import run_here
 from tests.tiny import tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
@@ -452,8 +451,7 @@ score_set(ForethoughtLM(plain()), "m", make_set(make_questions(40)), CapabilityC
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     tiny_folder()
-    root = Path(__file__).resolve().parents[2]
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path)], cwd=root)
+    child = code(_CHILD, tmp_path)
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / "one-piece-done").exists():
@@ -461,8 +459,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.1)
     finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+        child.kill()
     asked: list[int] = []
 
     class Counts(ForethoughtLM):

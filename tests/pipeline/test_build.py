@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 from forethought.policy import default_policy
 from forethought.reasoning import parse
 from forethought.records import Example, read_jsonl
+from tests.child import command
 from tests.mock_teacher import MockTeacher, Reply, good_lesson
 from tests.shell import Result, run_here
 
@@ -52,11 +51,6 @@ def _arguments(out: Path, *sources: object, **options: object) -> list[str]:
 
 def _build(out: Path, *sources: object, **options: object) -> Result:
     return run_here(*_arguments(out, *sources, **options))
-
-
-def _process(arguments: list[str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "forethought", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +117,7 @@ def test_the_manifest_says_what_made_it(built: Path) -> None:
 def test_the_same_sources_and_seed_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
     """In a process of its own, whose sets have another order."""
     harmful, harmless = _sources(built.parent)
-    assert _process(_arguments(tmp_path / "again", harmful, harmless=harmless)).wait() == 0
+    assert command(*_arguments(tmp_path / "again", harmful, harmless=harmless)).wait() == 0
     assert _data(tmp_path / "again") == _data(built)
 
 
@@ -175,14 +169,14 @@ def test_trap_11_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Pat
 
 
 def _kill_after(arguments: list[str], journal: Path, finished: int) -> None:
-    child = _process(arguments)
+    child = command(*arguments)
     for _ in range(1200):
         lines = journal.read_bytes().count(b"\n") if journal.is_file() else 0
         if lines >= finished or child.poll() is not None:
             break
         time.sleep(0.05)
     assert child.poll() is None, "the build ended before it could be killed"
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     assert child.wait() == -signal.SIGKILL
 
 

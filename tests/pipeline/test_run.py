@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from forethought.models.settings import read_settings
 from forethought.pipeline.run import run
 from forethought.pipeline.stage import TITLES
 from forethought.progress import Progress
+from tests.child import command
 from tests.tiny import tiny_folder
 
 
@@ -65,10 +63,6 @@ def _recipe(folder: Path) -> Path:
     return path
 
 
-def _command(recipe: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "forethought", "run", str(recipe), "--out", str(out)]
-
-
 class _Heard(Progress):
     """Remembers what a run says."""
 
@@ -97,13 +91,13 @@ def _check_unscored(recipe: Path, out: Path) -> None:
 @pytest.mark.slow
 def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) -> None:
     recipe, out = _recipe(tmp_path), tmp_path / "run"
-    child = subprocess.Popen(_command(recipe, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = command("run", recipe, "--out", out)
     for _ in range(2400):
         if (out / "5-train" / "checkpoints").is_dir() or child.poll() is not None:
             break
         time.sleep(0.1)
     assert child.poll() is None, "the run ended before it could be killed"
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     assert child.wait() == -signal.SIGKILL
     assert not (out / "report.html").exists()
     built = (out / "4-build" / "manifest.json").read_text(encoding="utf-8")

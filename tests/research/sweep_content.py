@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ EVALUATE: dict[str, Any] = {
     "n_direct": 4, "n_styled": 3, "n_reasoning": 2, "n_ordinary": 4, "n_lookalike": 3, "n_styled_lookalike": 1,
     "n_prompt_choice": 4, "max_answer_tokens": 4,
     "gcg": {"defences": ["scot"], "goals": 1, "steps": 1, "candidates": 2},
-    "latency": {"requests": 2, "max_answer_tokens": 4},
+    "latency": {"requests": 2, "max_answer_tokens": 2},
     "searches": [{"method": "best_of_n:n=4", "defences": ["refusal", "scot_best"], "goals": 1, "budget": 2}],
 }  # fmt: skip
 """What it measures, and on how much."""
@@ -50,9 +47,3 @@ def sweep_file(folder: Path, **changes: Any) -> Path:
     path = folder / "sweep.yaml"
     path.write_text(yaml.safe_dump(sweep_content(**changes)), encoding="utf-8")
     return path
-
-
-def in_own_process(file: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """`forethought sweep` as a shell would run it; ten seconds to start."""
-    command = [sys.executable, "-m", "forethought", "sweep", str(file), "--out", str(out), *more]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +15,7 @@ from forethought.defences.fusion import load_fusion
 from forethought.measure.probe import load_probe
 from forethought.models.settings import read_settings
 from forethought.records import read_jsonl
+from tests.child import command
 from tests.research.sweep_content import EVALUATE, sweep_file
 from tests.tiny import tiny_folder
 
@@ -40,16 +37,14 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     probed = {"id": "probed", "weights_of": "refusal", "around": "trained_probe", "answer_with": "base"}
     methods = ["scot", "scot_split", "refusal", best_of, read, own, at_two, probed]
     file, out = sweep_file(tmp_path, methods=methods), tmp_path / "out"
-    command = [sys.executable, "-m", "forethought", "sweep", str(file), "--out", str(out)]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = command("sweep", file, "--out", out)
     scot = out / f"{tiny_folder().name}-s0" / "scot-b2200"
     for _ in range(2400):
         if (scot / "attack" / "manifest.json").is_file() or child.poll() is not None:
             break
         time.sleep(0.05)
     assert child.poll() is None, "the sweep ended before it could be killed"
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    child.kill()
     weights = scot / "train" / "adapter_model.safetensors"
     before = weights.stat().st_mtime_ns
 

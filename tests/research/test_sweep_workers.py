@@ -11,16 +11,18 @@ import pytest
 
 from forethought.research.config import Sweep, lenders
 from forethought.research.sweep import cells_for_workers, end_with_parent
-from tests.research.sweep_content import in_own_process, sweep_content, sweep_file
+from tests.child import command
+from tests.research.sweep_content import sweep_content, sweep_file
 
 
 @pytest.mark.slow
 def test_workers_do_the_cells_and_one_that_fails_is_missing_with_its_reason(tmp_path: Path) -> None:
     methods = ["refusal", {"id": "starved", "name": "refusal", "train": {"skip_layers": 40}}]
     file, out = sweep_file(tmp_path, methods=methods, prompts=[], wrappers=[]), tmp_path / "out"
-    done = in_own_process(file, out, "--workers", "2")
-    said = done.stdout.replace("\n", " ")
-    assert "refusal: done" in said, said + done.stderr
+    told = tmp_path / "out.txt"
+    command("sweep", file, "--out", out, "--workers", 2, out=told, environment={"COLUMNS": "200"}).wait()
+    said = told.read_text().replace("\n", " ")
+    assert "refusal: done" in said, said
     assert "starved: ended with 1, see workers/starved.log" in said
     assert "train: kept from before" in said, "the worker's training was done again"
     assert "skip_layers: 40" in (out / "workers" / "starved.log").read_text()

@@ -18,6 +18,7 @@ from forethought.records import Message
 from forethought.server.app import create_app
 from forethought.server.errors import ApiError
 from forethought.server.records import Caller, Event
+from forethought.server.run import Hooks
 from forethought.server.settings import Settings
 from tests.server.fuzzed import run_fuzz
 from tests.server.live import ScriptedEngine, live
@@ -25,7 +26,7 @@ from tests.server.live import ScriptedEngine, live
 ASK: dict[str, Any] = {"model": "scripted", "messages": [{"role": "user", "content": "hello there"}]}
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(3_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [300, pytest.param(1_500, marks=pytest.mark.slow)])
 def test_fuzzed_conversations_never_skip_the_thought(count: int, tmp_path: Path) -> None:
     """Their seed is their number; 10,000 are asked by benchmarks/serve.py."""
     said, skipped = run_fuzz(count, tmp_path)

@@ -6,8 +6,7 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 from forethought.server.audit import AuditLog, verify
 from forethought.server.keys import load_keys
+from tests.child import command
 from tests.shell import run_here
 from tests.tiny import tiny_adapter
 
@@ -25,8 +25,9 @@ class Process:
     """`forethought serve` in a process of its own, and the lines that it logs."""
 
     def __init__(self, *arguments: object) -> None:
-        command = [sys.executable, "-m", "forethought", "serve", *map(str, arguments), "--port", "0"]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self._said = Path(tempfile.mkdtemp()) / "said"
+        os.mkfifo(self._said)
+        self.process = command("serve", *arguments, "--port", 0, err=self._said)
         self.lines: list[str] = []
         self._started = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
@@ -36,11 +37,11 @@ class Process:
         self.url = address.group()
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line)
-            if "running on" in line:
-                self._started.set()
+        with self._said.open(encoding="utf-8") as said:
+            for line in said:
+                self.lines.append(line)
+                if "running on" in line:
+                    self._started.set()
 
     def ask(self, text: str = "How do I bake bread?", **fields: object) -> httpx.Response:
         model = httpx.get(f"{self.url}/v1/models").json()["data"][0]["id"]
@@ -84,8 +85,7 @@ def test_killed_while_it_answers_its_audit_log_is_whole(folder: Path) -> None:
         for thread in threads:
             thread.start()
         threading.Event().wait(0.2)
-        os.kill(server.process.pid, signal.SIGKILL)
-        server.process.wait()
+        server.process.kill()
         for thread in threads:
             thread.join()
         assert answered == [200] * 3
@@ -108,7 +108,6 @@ def test_an_address_that_is_taken_is_told(folder: Path) -> None:
         found = run_here("serve", folder / "model", "--port", server.url.rpartition(":")[2])
     finally:
         server.process.kill()
-        server.process.wait()
     assert found.code == 2
     assert "Give another port" in found.err
 

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from peft import PeftModel
 from safetensors.torch import load_file
+from torch.distributed import run
 
 from forethought.errors import ConfigError
 from forethought.models.weights import has_fast_bfloat16
 from forethought.training.fit import last_checkpoint, train
 from forethought.training.objective import Batch, PairedObjective, Step
 from forethought.training.trainer import arguments
+from tests.child import Child
 from tests.tiny import tiny_folder, tiny_model
 from tests.training.test_fit import CONFIG, make_rows
 
@@ -72,15 +75,42 @@ train(sys.argv[2], make_rows(), SAME, out, hang, Written(out))
 """
 
 
-def _launch(config: str, out: Path, how: str) -> subprocess.Popen[str]:
+def _launch(config: str, out: Path, how: str) -> Child:
     script = out / "child.py"
     script.write_text(_CHILD, encoding="utf-8")
-    line = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGS / config)]
-    line += ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", "0"]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    line += [str(script), str(out), str(tiny_folder()), how]
-    log = (out / f"{how}.log").open("w", encoding="utf-8")
-    return subprocess.Popen(line, cwd=ROOT, env=env, stdout=log, stderr=log, text=True, start_new_session=True)
+    line = [
+        "--config_file",
+        CONFIGS / config,
+        "--num_processes",
+        2,
+        "--mixed_precision",
+        "no",
+        "--main_process_port",
+        0,
+    ]
+    env = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    log = out / f"{how}.log"
+    return Child(_accelerate, *map(str, [*line, script, out, tiny_folder(), how]), environment=env, out=log, err=log)
+
+
+def _accelerate() -> None:
+    """`accelerate launch`, whose workers are forked from it: they have its imports already."""
+    from accelerate.commands import launch
+
+    read = run.config_from_args
+
+    def forked(given: Any) -> Any:
+        config, _, arguments = read(given)
+        config.start_method = "fork"
+        return config, _worker, arguments
+
+    with patch.object(run, "config_from_args", forked):
+        launch.main()
+
+
+def _worker(*line: str) -> None:
+    sys.argv = list(line[line.index("-u") + 1 :])
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def _written(out: Path, rank: int) -> list[dict[str, Any]]:
@@ -88,11 +118,10 @@ def _written(out: Path, rank: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _kill(child: subprocess.Popen[str], out: Path) -> None:
-    """The launcher's group, and the workers, which have sessions of their own."""
+def _kill(child: Child, out: Path) -> None:
+    """The launcher and its workers."""
     workers = {_written(out, rank)[-1]["pid"] for rank in range(2) if (out / f"losses-{rank}.jsonl").exists()}
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+    child.kill()
     for worker in workers:
         try:
             os.kill(worker, signal.SIGKILL)

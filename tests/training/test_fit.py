@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +26,7 @@ from forethought.training.forward import add_taught_head
 from forethought.training.objective import Step, paired_loss
 from forethought.training.rows import TokenRow, collate, tokenize
 from forethought.training.trainer import disturb, lora
+from tests.child import code
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
 
 # Two epochs of six steps; dropout, so that the random state has to be restored too.
@@ -219,8 +217,7 @@ def test_killed_run_resumes_to_the_same_weights(
     whole: tuple[Path, dict[str, float], list[Any]], rows: list[TokenRow], tmp_path: Path
 ) -> None:
     """Killed in the middle of the second epoch, one step after a checkpoint."""
-    root = Path(__file__).resolve().parents[2]
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path), str(tiny_folder())], cwd=root)
+    child = code(_CHILD, tmp_path, tiny_folder())
     try:
         deadline = time.monotonic() + 240
         while not (tmp_path / "at-step-9").exists():
@@ -228,8 +225,8 @@ def test_killed_run_resumes_to_the_same_weights(
             assert time.monotonic() < deadline, "the child never came to step 9"
             time.sleep(0.1)
     finally:
-        os.kill(child.pid, signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL
+        child.kill()
+    assert child.wait() == -signal.SIGKILL
     assert not (tmp_path / "adapter_model.safetensors").exists()
     found = last_checkpoint(tmp_path)
     assert found is not None

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -28,6 +24,7 @@ from forethought.training.methods.base import Job, Material
 from forethought.training.methods.reinforced import reinforce
 from forethought.training.methods.supervised import SCOT
 from forethought.training.reward import Reward, RLSettings, Turn, sample_seed
+from tests.child import code
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 from tests.training.listening import Listening
 
@@ -237,16 +234,14 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(grpo, "reward", by_length)
     start, whole, cut = adapter(tmp_path / "start"), tmp_path / "whole", tmp_path / "cut"
     cut.mkdir()
-    root = Path(__file__).resolve().parents[2]
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(start), str(cut), str(tiny_folder())], cwd=root)
+    child = code(_CHILD, start, cut, tiny_folder())
     optimise(start, job(whole), RESUMED)
     deadline = time.monotonic() + 240
     while not (cut / "at-step-2").exists() and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert child.poll() is None, "the child ended by itself"
     assert (cut / "at-step-2").exists(), "the child never came so far"
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    child.kill()
     assert not (cut / "adapter_model.safetensors").exists()
     told: list[int] = []
     optimise(start, job(cut, lambda step, *rest: told.append(step)), RESUMED)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +18,7 @@ from forethought.models.settings import read_settings
 from forethought.records import user_request
 from forethought.training.hardening.settings import HardeningSettings
 from forethought.training.run import train_method
+from tests.child import code
 from tests.tiny import tiny_folder
 from tests.training.hardening_material import job
 from tests.training.listening import Listening
@@ -101,8 +100,7 @@ def _break_down(step: int, steps: int, losses: Mapping[str, float]) -> None:
 @pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_was_not(whole: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
     """Killed in the midst of the attacks on round 0, and stopped once more while round 1 is trained."""
-    root = Path(__file__).resolve().parents[2]
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path), str(tiny_folder())], cwd=root)
+    child = code(_CHILD, tmp_path, tiny_folder())
     try:
         deadline = time.monotonic() + 240
         while not (tmp_path / "here").exists():
