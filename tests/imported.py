@@ -11,7 +11,7 @@ import uvicorn
 import forethought.cli.app
 import forethought.pipeline.run
 import forethought.research.sweep
-import forethought.server.operations
+import forethought.server.serve
 import forethought.training.fit
 import forethought.training.grpo
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import pytest
-from forethought.server.hooks import Hooks
 
 from forethought.records import Message
 from forethought.server.app import create_app
