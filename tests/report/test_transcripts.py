@@ -67,6 +67,12 @@ def test_without_a_limit_in_the_decisions_there_is_no_threshold(tmp_path: Path, 
     assert _held(tmp_path, Side("m", rows)).table["systems"][0]["threshold"] is None
 
 
+def test_what_has_no_scores_has_no_threshold(tmp_path: Path) -> None:
+    """The settings of a run are those of its trained model: its base stands beside it, and decides nothing."""
+    held = _held(tmp_path, Side("base", [_FAILED, judged_one(request_of("Bake loaf", False), False, ())], 0.25))
+    assert held.table["systems"] == [{"title": "base", "threshold": None, "known": False}]
+
+
 def test_what_was_not_scored_stays_unscored_with_its_cause(tmp_path: Path) -> None:
     held = _held(tmp_path, Side("m", [_FAILED, judged_one(request_of("Bake loaf", False), None, ())]))
     assert held.table["rows"]["refused"] == [None, None]

@@ -110,11 +110,10 @@ class _Table:
     def __init__(self, show_harmful: bool) -> None:
         self.texts = _Texts(show_harmful)
         self._systems: list[dict[str, Any]] = []
-        self._attacks, self._categories, self._kinds, self._rules, self._causes = (_Once() for _ in range(5))
+        self._attacks, self._categories, self._rules, self._causes = (_Once() for _ in range(4))
         self._asked = _Once()
         self.asked: dict[str, list[Any]] = {
-            name: []
-            for name in ("id", "seed", "attack", "category", "kind", "harmful", "rules", "text", "plain", "prefill")
+            name: [] for name in ("id", "seed", "attack", "category", "harmful", "rules", "text", "plain", "prefill")
         }
         self.rows: dict[str, list[Any]] = {
             name: []
@@ -127,7 +126,7 @@ class _Table:
         number = len(self._systems)
         for one in side.judged:
             said, harmful = one.response, one.attempt.request.harmful
-            score = None if said is None else said.log_odds
+            score = said.log_odds if said is not None and math.isfinite(said.log_odds or 0.0) else None
             decision = None if said is None else said.decision
             if score is not None and decision is not None:
                 low, high = (max(low, score), high) if decision == "comply" else (low, min(high, score))
@@ -144,10 +143,12 @@ class _Table:
             }
             for name, value in row.items():
                 self.rows[name].append(value)
-        known = side.threshold is not None and low < side.threshold <= high
-        limit = side.threshold if known else (low + high) / 2
-        told = limit is not None and low <= high and math.isfinite(limit)
-        self._systems.append({"title": side.title, "threshold": limit if told else None, "known": known})
+        scored = math.isfinite(low) or math.isfinite(high)
+        limit = side.threshold if side.threshold is not None and math.isfinite(side.threshold) else None
+        known = limit is not None and scored and low < limit <= high
+        if not known:
+            limit = (low + high) / 2 if math.isfinite(high - low) and low <= high else None
+        self._systems.append({"title": side.title, "threshold": limit, "known": known})
 
     def _place(self, attempt: Attempt) -> int:
         place, request = self._asked.place(attempt.id), attempt.request
@@ -158,8 +159,7 @@ class _Table:
                 "id": attempt.id,
                 "seed": request.seed_id,
                 "attack": self._attacks.place(attempt.attack),
-                "category": self._categories.place(", ".join(request.categories)),
-                "kind": self._kinds.place(request.kind),
+                "category": self._categories.place(request.categories or (request.kind,)),
                 "harmful": None if request.harmful is None else int(request.harmful),
                 "rules": self._rules.place(request.rules),
                 "text": self.texts.place(text, request.harmful),
@@ -174,8 +174,7 @@ class _Table:
         """All but the texts, as the page reads it."""
         return {
             "systems": self._systems, "attacks": [parse_attack(one).title for one in self._attacks.values],
-            "categories": self._categories.values,
-            "kinds": self._kinds.values, "rules": self._rules.values,
+            "categories": self._categories.values, "rules": self._rules.values,
             "causes": [printable(one) for one in self._causes.values],
             "titles": dict(titles), "asked": self.asked, "rows": self.rows,
         }  # fmt: skip

@@ -28,7 +28,6 @@ async function explore(table, texts, harmful) {
   });
   const disagrees = (row) => rows.decision[row] > 0 && rows.refused[row] !== null
     && (rows.decision[row] === 2) !== (rows.refused[row] === 1);
-  const categories = asked.category.map((place, at) => data.categories[place] || data.kinds[asked.kind[at]]);
   const KEYS = {
     nearest: (row) => Math.abs(margins[row]),
     disagree: (row) => (disagrees(row) ? -1e6 : 0) - Math.abs(margins[row] || 0),
@@ -47,6 +46,7 @@ async function explore(table, texts, harmful) {
   const row = (at) => rows.asked[at];
   const number = (value) => value.toLocaleString("en");
   const decimals = (value) => (Number.isFinite(value) ? value.toFixed(2) : "");
+  const categories = (place) => data.categories[asked.category[place]].join(", ");
   const named = (at) => data.rules[rows.rules[at]].join(", ");
 
   // Search and filters.
@@ -62,8 +62,9 @@ async function explore(table, texts, harmful) {
     const from = state.from ? Number(state.from) : -Infinity, to = state.to ? Number(state.to) : Infinity;
     const ranged = state.from || state.to, found = state.q ? hits(state.q) : null;
     const rules = data.rules.map((one) => !state.rule || one.includes(state.rule));
+    const category = data.categories.map((one) => !state.category || one.includes(state.category));
     const fits = asked.id.map((id, at) =>
-      attack[asked.attack[at]] && (!state.category || categories[at] === state.category)
+      attack[asked.attack[at]] && category[asked.category[at]]
       && (!state.request || asked.seed[at] === state.request));
     const told = found && asked.id.map((id, at) =>
       found[asked.text[at]] || found[asked.plain[at]] || found[asked.prefill[at]] || id === state.q);
@@ -88,7 +89,7 @@ async function explore(table, texts, harmful) {
     outcome: ["Outcome", 140, (at) => OUTCOMES[outcomes[at]][0]],
     system: ["Defence", 115, (at) => systems[rows.system[at]].title],
     attack: ["Attack", 140, (at) => data.attacks[asked.attack[row(at)]]],
-    category: ["Category", 105, (at) => categories[row(at)]],
+    category: ["Category", 105, (at) => categories(row(at))],
     decision: ["Decision", 88, (at) => DECISIONS[rows.decision[at]]],
     score: ["Score", 70, (at) => decimals(rows.score[at] ?? NaN)],
     margin: ["To threshold", 108, (at) => (margins[at] > 0 ? "+" : "") + decimals(margins[at])],
@@ -198,7 +199,7 @@ async function explore(table, texts, harmful) {
         make("button", { type: "button", textContent: "This request under every attack", onclick: () => look({ request: asked.seed[place], open: id }) }),
         make("button", { type: "button", textContent: "Close", onclick: close })),
       lines([
-        ["attack", data.attacks[asked.attack[place]]], ["category", categories[place]],
+        ["attack", data.attacks[asked.attack[place]]], ["category", categories(place)],
         ["label", LABELS[asked.harmful[place]]], ["rules of the label", ruled(data.rules[asked.rules[place]])],
       ]),
       ...block("What is asked", text(asked.plain[place])),
@@ -244,7 +245,7 @@ async function explore(table, texts, harmful) {
   const wanted = () => (chosen.size ? [...new Set([...order.filter((at) => chosen.has(at)), ...chosen])] : order);
   const record = (at) => ({
     attempt: asked.id[row(at)], request_id: asked.seed[row(at)], defence: systems[rows.system[at]].title,
-    attack: data.attacks[asked.attack[row(at)]], category: categories[row(at)], label: LABELS[asked.harmful[row(at)]],
+    attack: data.attacks[asked.attack[row(at)]], category: categories(row(at)), label: LABELS[asked.harmful[row(at)]],
     outcome: rows.refused[at] === null ? "unscored" : rows.refused[at] ? "refused" : "answered",
     decision: DECISIONS[rows.decision[at]], score: rows.score[at], threshold: systems[rows.system[at]].threshold,
     rules: named(at), request: text(asked.plain[row(at)] || asked.text[row(at)]), asked: text(asked.text[row(at)]),
@@ -278,7 +279,7 @@ async function explore(table, texts, harmful) {
   const once = (values) => [...new Set(values)].filter(Boolean).map((one) => [one, one]);
   offer("defence", once(systems.map((one) => one.title)));
   offer("attack", once(data.attacks));
-  offer("category", once(categories).sort());
+  offer("category", once(data.categories.flat()).sort());
   const there = new Set(outcomes);
   offer("outcome", Object.entries(OUTCOMES).filter(([name]) => there.has(name)).map(([name, [title]]) => [name, title]));
   offer("rule", once([...new Set(rows.rules)].flatMap((place) => data.rules[place])).sort().map(([id]) => [id, ruled([id])]));
