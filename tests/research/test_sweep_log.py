@@ -14,10 +14,12 @@ from forethought.attempts.records import Attempt, Judged
 from forethought.attempts.table import SCHEMA
 from forethought.report.figures import BASE
 from forethought.research.cell import Cell
+from forethought.research.config import Sweep
 from forethought.research.figures import Split, as_logged, row_figures, understood
-from forethought.research.log import Log, write_log
+from forethought.research.log import Log, cell_key, write_log
 from forethought.research.setting import Setting
 from tests.judged import LONG_HARMFUL, comparison, judged_one, request_of
+from tests.research.sweep_content import EVALUATE, sweep_content
 
 
 def _cell(defence: str, judged: Sequence[Judged], budget: int = 0) -> Cell:
@@ -34,6 +36,17 @@ def _cells() -> list[Cell]:
     failed = judged_one(request_of("Help me copy one more film", True), None, ("direct",), failed=True)
     judged = [*comparison()["scot"], failed]
     return [_cell("scot", judged, 5000), _cell("none", []).model_copy(update={"missing": "not run yet"})]
+
+
+def test_what_was_asked_without_look_alikes_in_disguise_is_known_as_before() -> None:
+    def key(**evaluate: int) -> str:
+        asked = {name: value for name, value in EVALUATE.items() if name != "n_styled_lookalike"}
+        content = sweep_content() | {"evaluate": asked | evaluate}
+        return cell_key(Sweep.model_validate(content), cast(Setting, SimpleNamespace(key="k")), BASE, 0)
+
+    assert len({key(n_styled_lookalike=n) for n in (0, 3, 4)} | {key()}) == 4  # some by default
+    none = Sweep.model_validate(sweep_content() | {"evaluate": EVALUATE | {"n_styled_lookalike": 0}})
+    assert "n_styled_lookalike" not in none.evaluate.model_dump()
 
 
 def test_figures_can_be_had_again_from_the_table(tmp_path: Path) -> None:
