@@ -15,10 +15,11 @@ from forethought.models.settings import Settings
 from forethought.policy import default_policy
 from forethought.records import Example, user_request
 from forethought.report.attack_figures import attack_report, collect, search_results
-from forethought.report.attack_page import AttackPage, write_attack_page
-from forethought.report.compare_page import write_compare_page
 from forethought.report.data_page import DataSummary, summarise, write_data_page
+from forethought.report.decision import Evaluation
+from forethought.report.evaluation_page import attacked_system, comparison_page, sides_of, write_evaluation_page
 from forethought.report.figures import defence_figures
+from forethought.report.tables import TITLES
 from forethought.report.transcripts import Side
 from forethought.research.inside.look import (
     Inside,
@@ -32,7 +33,7 @@ from forethought.research.inside.look import (
 from forethought.research.inside.report import inside_plots, write_inside_page
 from forethought.research.inside.thoughts import Asked, own_thoughts, plan_swaps, run_swaps, swap_figures
 from forethought.research.ladder import Step, write_ladder_page
-from forethought.research.report import write_sweep_page
+from forethought.research.report import sweep_page
 from forethought.research.rows import SweepRow
 from tests.judged import LONG_HARMFUL, comparison, judged_one, request_of
 from tests.research.thinking import Thinking, by_intent
@@ -232,7 +233,8 @@ def _compare(folder: Path, show_harmful: bool) -> Path:
         judged[system].append(judged_one(request_of("Explain <b>loaf</b> text", False), False, ("ordinary",)))
     figures = [f for name, rows in judged.items() for f in defence_figures(name, rows, ATTACKS, ["style_json"])]
     settings = Settings(policy=POLICY, threshold=0.25, threshold_note="set on development rows")
-    write_compare_page(folder / "report.html", "My <run>", ATTACKS, judged, figures, settings, show_harmful)
+    page = comparison_page(ATTACKS, judged, figures, settings)
+    write_evaluation_page(folder / "report.html", "My <run>", [page], sides_of(judged, settings), POLICY, show_harmful)
     return folder / "report.html"
 
 
@@ -247,19 +249,17 @@ def _attack(folder: Path, show_harmful: bool) -> Path:
         ]
         rows += [judged_one(request_of(f"Explain <b>loaf</b> number {n}", False), False, (good,), name) for n in (1, 2)]
     found = collect(rows, "refused")
-    page = AttackPage(
-        title="My <run>",
-        report=attack_report(found.rows, [parse_attack(name) for name in names], ("leetspeak",)),
+    report = attack_report(found.rows, [parse_attack(name) for name in names], ("leetspeak",))
+    page = Evaluation(
+        systems=[attacked_system("m", report, search_results(OUTCOMES), judged=found.rows)],
+        ours="m",
+        groups={group: [one.name for one in report.of(group)] for group in TITLES.groups},
         readability="Which styles it reads is a guess by attack",
-        searches=search_results(OUTCOMES),
-        not_run={"translate:ta": {"needs an attacker model": 6}},
-        searches_not_run={"gcg": "needs the model's weights"},
+        not_run=[("translate:ta", "needs an attacker model (6 requests)"), ("gcg", "needs the model's weights")],
         warnings=["9% of the answers in direct are unscored"],
-        settings=[("seed", "0")],
-        sides=[Side("m", rows)],
-        show_harmful=show_harmful,
+        lineage=[("seed", "0")],
     )
-    write_attack_page(folder / "report.html", page)
+    write_evaluation_page(folder / "report.html", "My <run>", [page], [Side("m", rows)], POLICY, show_harmful)
     return folder / "report.html"
 
 
@@ -285,7 +285,8 @@ def _sweep(folder: Path, show_harmful: bool) -> Path:
     )
     long = sweep_row("scot_with_a_name_that_goes_on_and_on_and_on_without_end", 0.5, 0.1, more=more)
     rows = [*example(), long, missing_row("scot_<b>loaf", "stopped: <b>out of memory")]
-    write_sweep_page(folder / "report.html", "My <run>", rows, styles, REASONING, ("unbroken_" * 12,))
+    parts = sweep_page(rows, {"unseen": styles, "reasoning": REASONING}, ("unbroken_" * 12,))
+    write_evaluation_page(folder / "report.html", "My <run>", parts)
     return folder / "report.html"
 
 

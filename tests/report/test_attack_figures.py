@@ -20,7 +20,7 @@ from forethought.report.attack_figures import (
     slugs,
     understood,
 )
-from forethought.report.attack_page import budget_curves
+from forethought.report.plots import budget_curves
 from tests.judged import judged_one, request_of
 from tests.report.examples import OUTCOMES, outcome
 

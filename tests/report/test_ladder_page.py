@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from forethought.metrics import Figure
+from forethought.report.tables import gain, sign_of
 from forethought.research.ladder import PLOT, WIDE, gains, ladder_table, write_ladder_page
-from forethought.research.rows import gain, sign_of
 from tests.report.examples import STEPS, difference
 
 SVG = "{http://www.w3.org/2000/svg}"

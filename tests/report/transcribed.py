@@ -17,8 +17,8 @@ from forethought.attempts.records import Attempt, Judged
 from forethought.models.conversation import Response
 from forethought.reasoning import Finding, SafetyReasoning
 from forethought.records import user_request
-from forethought.report.attack_figures import attack_report
-from forethought.report.attack_page import AttackPage, write_attack_page
+from forethought.report.decision import Evaluation
+from forethought.report.evaluation_page import write_evaluation_page
 from forethought.report.transcripts import Side
 
 
@@ -113,8 +113,7 @@ def synthetic_page(
 ) -> Path:
     """A page of an attack run with so many attempts, or with those given."""
     path, held = folder / "report.html", synthetic(attempts) if sides is None else sides
-    empty = attack_report([], [], ())
-    write_attack_page(path, AttackPage("A synthetic run", empty, "", sides=held, show_harmful=show_harmful))
+    write_evaluation_page(path, "A synthetic run", [Evaluation([])], held, show_harmful=show_harmful)
     return path
 
 

@@ -110,9 +110,9 @@ def show_attack(run: AttackRun) -> None:
         say(warning, "yellow")
     say(run.readability, "dim")
     for one in run.comparisons:
-        say(f"against {run.compared_name}: {one}")
-    if run.compared_name and not run.comparisons:
-        say(f"No attempt stands in both runs, this one and that of {run.compared_name}: nothing is compared", "yellow")
+        say(f"against {run.compared.name if run.compared else ''}: {one}")
+    if run.compared is not None and not run.comparisons:
+        say(f"No attempt stands in both runs, this one and that of {run.compared.name}: nothing is compared", "yellow")
     say(f"Page: {run.page}")
     say(f"Figures: {run.results}")
     say(f"Answers, unredacted: inspect view --log-dir {run.logs}")

@@ -28,7 +28,6 @@ from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
 from forethought.measure.paired import Comparison, compare, comparison_figures
 from forethought.metrics import Figure, share
 from forethought.models.settings import Settings
-from forethought.policy import default_policy
 from forethought.progress import Progress
 from forethought.records import Record
 from forethought.report.attack_figures import (
@@ -43,8 +42,16 @@ from forethought.report.attack_figures import (
     stopped,
     understood,
 )
-from forethought.report.attack_page import AttackPage, write_attack_page
+from forethought.report.decision import Evaluation, Paired, System
+from forethought.report.evaluation_page import (
+    attacked_system,
+    made_by,
+    measured_by,
+    policy_rules,
+    write_evaluation_page,
+)
 from forethought.report.results import write_results
+from forethought.report.tables import TITLES, not_run_lines
 from forethought.report.transcripts import Side
 
 RUN_FILE = "attack.json"
@@ -142,8 +149,8 @@ class AttackRun:
     """By style, how much of it the base model understands; empty where its answers are not there."""
     readability: str
     """What decides which styles are readable."""
-    compared_name: str
-    """The other run's model; empty where there is none."""
+    compared: System | None
+    """The other run's model and its figures; None where there is none."""
     comparisons: Sequence[Comparison]
     """Paired differences from the other run."""
     results: Path
@@ -243,9 +250,13 @@ def report_run(
     attacks = [parse_attack(name) for name in summary.attacks]
     report = attack_report(rows.rows, attacks, run.seen, measured, known_error(judge.name, judge.measure))
     comparisons = compare(rows.rows, others, [result.name for result in report.of("unseen")]) if other else []
+    against = None
+    if other is not None:
+        name = other.name if other.name != run.name else f"{other.name}, the other run"
+        against = attacked_system(name, attack_report(others, attacks, run.seen, measured), judged=others)
     done = AttackRun(
         folder, run, judge, rows, summary, report, outcomes, measured, f"Which styles it reads is {readability}",
-        other.name if other is not None else "", comparisons, results or folder / "results.json",
+        against, comparisons, results or folder / "results.json",
     )  # fmt: skip
     _write_figures(done, settings)
     sides = [_side(folder, run, judge)]
@@ -279,7 +290,7 @@ def _side(folder: Path, run: RunRecord, judge: Judge) -> Side:
 
 def _write_page(done: AttackRun, sides: Sequence[Side], show_harmful: bool) -> None:
     run, summary = done.run, done.summary
-    settings = {
+    made = {
         "model": run.model,
         "suite": run.suite or "attacks named one by one",
         "requests": "; ".join(run.sources),
@@ -294,23 +305,28 @@ def _write_page(done: AttackRun, sides: Sequence[Side], show_harmful: bool) -> N
         "tokens": ", ".join(f"{count:,} {name}" for name, count in done.rows.tokens.items()),
         "cost": "unknown" if run.cost is None else f"${run.cost:.2f}",
     }
-    page = AttackPage(
-        title=f"Attacks on {run.name}",
-        report=done.report,
-        readability=done.readability,
-        searches=done.searches,
-        not_run=summary.not_run,
-        searches_not_run=run.searches_not_run,
-        compared=done.compared_name,
-        differences=done.comparisons,
-        warnings=done.warnings,
-        settings=list(settings.items()),
-        judge=known_error(done.judge.name, done.judge.measure),
-        sides=sides,
-        policy=run.settings.policy if run.settings is not None else default_policy(),
-        show_harmful=show_harmful,
+    other = done.compared
+    trained = run.settings is not None
+    systems = [attacked_system(run.name, done.report, done.searches, done.figures, done.rows.rows, trained)]
+    systems += [other] if other is not None else []
+    policy = run.settings.policy if run.settings is not None else None
+    found = measured_by(
+        Evaluation(
+            systems=systems,
+            ours=run.name,
+            against=other.name if other is not None else "",
+            groups={group: [one.name for one in done.report.of(group)] for group in TITLES.groups},
+            paired=[Paired(run.name, other.name, one) for one in done.comparisons if other is not None],
+            readability=done.readability,
+            not_run=not_run_lines(summary.not_run, run.searches_not_run),
+            white_box=[one.title for one in done.report.results if one.white_box],
+            judge=known_error(done.judge.name, done.judge.measure),
+            warnings=done.warnings,
+            lineage=[*made.items(), *made_by({"plan.jsonl": file_hash(done.folder / "plan.jsonl")})],
+            rules=policy_rules(policy) if policy is not None else (),
+        )
     )
-    write_attack_page(done.page, page)
+    write_evaluation_page(done.page, f"Attacks on {run.name}", [found], sides, policy, show_harmful)
 
 
 def _write_figures(done: AttackRun, settings: AttackSettings) -> None:

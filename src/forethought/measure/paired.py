@@ -262,6 +262,11 @@ class Comparison(Record):
     """Minimum detectable difference: the smallest that this sample would show with 80 % power. None: none at all."""
     test: str
 
+    @property
+    def sign(self) -> int:
+        """1 for more, -1 for less, 0 where the interval holds both."""
+        return (self.low > 0) - (self.high < 0)
+
     def __str__(self) -> str:
         text = (
             f"{self.name}: {self.difference:+.2f} ({self.low:+.2f} to {self.high:+.2f}),"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -270,6 +271,13 @@ def _write_apart(
     write_json(out / REMOVED, dict((removed + Counter(left_out)).most_common()))
     write_json(out / OVERLAPS, report.model_dump(mode="json"))
     return {"train": len(train), "dev": len(dev), "test": len(test), "removed": sum(removed.values())}
+
+
+def what_was_removed(selected: Path) -> str:
+    """What a page says of test requests in training, from what the selection removed."""
+    removed: dict[str, int] = json.loads((selected / REMOVED).read_text(encoding="utf-8"))
+    near = sum(count for cause, count in removed.items() if cause.startswith("train: near an evaluation request"))
+    return f"{near} training requests that were near a test request, word by word, were removed before training."
 
 
 def _capped_by_source(requests: Sequence[Request], most: int) -> list[Request]:

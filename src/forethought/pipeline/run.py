@@ -36,6 +36,7 @@ from forethought.pipeline.fitting import (
     set_threshold,
 )
 from forethought.pipeline.recipe import RECIPE, Recipe, default_recipe, load_recipe
+from forethought.pipeline.requests import what_was_removed
 from forethought.pipeline.rows import DataFolders, data_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.training import taught_by
@@ -122,7 +123,9 @@ class _Run:
         return report_comparison(
             self.judged, attacks, settings.seen_operators, settings, base=BASE, ours=OURS, folder=self.folder,
             title=recipe.name, results=results, seed=recipe.seed, inputs=inputs | {"policy": self.policy.hash},
-            further=[*self._ability(), *self._costs(data)], progress=self.progress,
+            further=[*self._ability(), *self._costs(data)], lineage=self._lineage(),
+            contamination=what_was_removed(data.selected),
+            progress=self.progress,
         )  # fmt: skip
 
     def _train(self, data: DataFolders) -> Path:
@@ -236,6 +239,14 @@ class _Run:
             for name, model in opened.items()
         }
         return ability_figures(sets, found, plan.n_questions, BASE)
+
+    def _lineage(self) -> list[tuple[str, str]]:
+        """What the page says of how the model was made."""
+        method, config = taught_by(self.recipe)
+        return [
+            ("Model", f"{self.recipe.model}, trained by {method.name} for {config.epochs:g} epochs"),
+            ("Recipe", f"{RECIPE}, beside this page"),
+        ]
 
     def _costs(self, data: DataFolders) -> list[Figure]:
         """What the run took."""

@@ -81,7 +81,8 @@ def _lean(one: Judged, stopped: bool | None, requests: dict[str, Request]) -> Ju
     name = f"{request.seed_id}{request.harmful}"
     if name not in requests:
         plain = (Message(role="user", content=request.plain),)
-        requests[name] = Request(messages=plain, harmful=request.harmful, kind=request.kind, rules=request.rules)
+        kept = request.model_dump(include={"harmful", "kind", "rules", "categories", "source"})
+        requests[name] = Request(messages=plain, **kept)
     if said is not None:
         answer = said.answer if request.harmful is False else ""
         said = Response(answer=answer, decision=said.decision, log_odds=said.log_odds)

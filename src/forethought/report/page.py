@@ -7,7 +7,6 @@ person reads a harmful request or an answer to one (`redaction.py`). `palette.ya
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -17,10 +16,10 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from forethought.attacks.catalogue import parse_attack
+from forethought.manifest import write_whole
 from forethought.metrics import Figure
 from forethought.redaction import shown
-from forethought.report.tables import interval
+from forethought.report.tables import attack_title, interval, titled
 from forethought.yamlfile import shipped_yaml
 
 _PALETTE = shipped_yaml("report/palette.yaml", dict[str, dict[str, str]])
@@ -41,14 +40,6 @@ def write_page(path: Path, template: str, title: str, **content: Any) -> None:
     write_whole(path, page.render(title=title, made=made, light=LIGHT, dark=DARK, **content))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file beside its place, then moves it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
 @cache
 def _environment() -> Environment:
     found = Environment(
@@ -59,8 +50,9 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     found.filters |= {
-        "attack": lambda name: parse_attack(name).title, "breakable": _breakable, "interval": interval,
+        "attack": attack_title, "breakable": _breakable, "interval": interval,
         "number": "{:,}".format, "p_value": _p_value, "shown": shown, "stacked": _stacked,
+        "titled": titled,
     }  # fmt: skip
     return found
 
@@ -77,7 +69,7 @@ def _stacked(text: str) -> Markup:
 
 
 def _p_value(p: float | None) -> str:
-    return "-" if p is None else "below 0.001" if p < 0.001 else f"{p:.3f}"
+    return "-" if p is None or p != p else "below 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 # Plots as SVG: inside a page, in its colours and without a network, or as files of their own.

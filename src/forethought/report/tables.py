@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from forethought.attacks.catalogue import parse_attack
+from forethought.errors import ConfigError
 from forethought.metrics import Figure
 from forethought.report.attack_figures import HARMLESS_MEANS, MEANS, AttackReport, SearchResult
 from forethought.yamlfile import shipped_yaml
@@ -50,10 +53,41 @@ def interval(figure: Figure | None, decimals: int = 2) -> str:
     digits = 1 if figure.unit in {"tokens", "minutes", "GiB"} else decimals
     if figure.value != figure.value:  # nan: nothing was scored
         return f"not measured, {figure.unscored} unscored"
-    text = f"{figure.value:.{digits}f}"
+    text = f"{figure.value:.{digits}f}" if figure.value < 1000 else f"{figure.value:,.0f}"
     if figure.low is not None and figure.high is not None:
         text += f" ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
     return text + (f", {figure.unscored} unscored" if figure.unscored else "")
+
+
+def titled(stem: str) -> str:
+    """What a figure is called, without which end of it is good; its own name where nothing else is said."""
+    columns = {column["stem"]: column["long"] for column in TITLES.columns}
+    title = {**TITLES.further, **TITLES.reasoning_rows, **TITLES.rows, **columns}.get(stem, stem)
+    return str(title).removesuffix(" (low)").removesuffix(" (high)")
+
+
+def sign_of(difference: Figure) -> int:
+    """1 for a gain, -1 for a loss, 0 where the interval holds both, or there is none."""
+    low, high = difference.low, difference.high
+    if low is None or high is None or math.isnan(difference.value):
+        return 0
+    return (low > 0) - (high < 0)
+
+
+def gain(difference: Figure | None) -> str:
+    """A difference as text, with its interval; a dash where it was not measured."""
+    if difference is None or math.isnan(difference.value):
+        return "-"
+    text, low, high = f"{difference.value:+.2f}", difference.low, difference.high
+    return text if low is None or high is None else f"{text} ({low:+.2f} to {high:+.2f})"
+
+
+def attack_title(name: str) -> str:
+    """What an attack is called; its name where it is not among ours, such as one of another version's log."""
+    try:
+        return parse_attack(name).title
+    except ConfigError:
+        return name
 
 
 def sections(report: AttackReport) -> list[tuple[str, list[Line]]]:

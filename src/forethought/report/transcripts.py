@@ -17,11 +17,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forethought.attacks.catalogue import parse_attack
 from forethought.attempts.records import Attempt, Judged
+from forethought.manifest import write_whole
 from forethought.policy import Policy
 from forethought.redaction import printable, shown
-from forethought.report.page import write_whole
+from forethought.report.tables import attack_title
 
 _DECISIONS = (None, "comply", "refuse")
 
@@ -173,7 +173,7 @@ class _Table:
     def content(self, titles: Mapping[str, str]) -> dict[str, Any]:
         """All but the texts, as the page reads it."""
         return {
-            "systems": self._systems, "attacks": [parse_attack(one).title for one in self._attacks.values],
+            "systems": self._systems, "attacks": [attack_title(one) for one in self._attacks.values],
             "categories": self._categories.values, "rules": self._rules.values,
             "causes": [printable(one) for one in self._causes.values],
             "titles": dict(titles), "asked": self.asked, "rows": self.rows,

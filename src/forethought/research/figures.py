@@ -50,6 +50,7 @@ class Split:
         """`seen`: styles that any defence was trained on. `reads`: whether the undefended model can read a style, where
         that was measured."""
         self.attacks = tuple(attacks)
+        self.seen = [one for one in attacks if seen_in_training(parse_attack(one), sorted(seen))]
         self.unseen, self.apart = attack_sets(attacks, sorted(seen), reads)
         self.reasoning_seen = [one for one in reasoning if seen_in_training(parse_attack(one), seen)]
         self.reasoning = [one for one in reasoning if one not in self.reasoning_seen]

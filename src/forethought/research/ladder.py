@@ -18,17 +18,18 @@ from rich.table import Table
 from rich.text import Text
 
 from forethought.errors import ConfigError, InputError
+from forethought.manifest import write_whole
 from forethought.metrics import Figure
 from forethought.progress import Progress
 from forethought.records import Record
 from forethought.report.figures import BASE
-from forethought.report.page import BEST, INK, ONE, SOFT, Plot, axes_of, errors, write_page, write_whole
+from forethought.report.page import BEST, INK, ONE, SOFT, Plot, axes_of, errors, write_page
 from forethought.report.results import write_results
-from forethought.report.tables import TITLES
+from forethought.report.tables import TITLES, gain, sign_of
 from forethought.research.config import Sweep, load_sweep
 from forethought.research.figures import missing_of, sweep_figures
 from forethought.research.report import PAGE
-from forethought.research.rows import SweepRow, gain, sign_of, turned, two_digits
+from forethought.research.rows import SweepRow, turned, two_digits
 from forethought.research.sweep import run_sweep
 
 PLOT = "gains.svg"

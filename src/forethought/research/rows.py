@@ -10,8 +10,10 @@ import numpy as np
 from scipy.stats import t as student
 
 from forethought.errors import InputError
-from forethought.metrics import Estimate, Figure, as_figure, difference
+from forethought.metrics import Figure
 from forethought.records import Record
+from forethought.report.figures import joined_youden, minus
+from forethought.report.tables import sign_of
 
 
 class SweepRow(Record):
@@ -202,15 +204,7 @@ def _half(distance: float, between: float, freedom: int) -> float:
 
 def _youden(row: SweepRow, style: str) -> Figure | None:
     asr, refused = row.figure(f"asr_{style}"), row.figure(f"refused_{style}")
-    if asr is None or refused is None:
-        return None
-    caught = Estimate(
-        1.0 - asr.value, (), asr.n or 0, asr.unscored,
-        None if asr.high is None else 1.0 - asr.high, None if asr.low is None else 1.0 - asr.low,
-    )  # fmt: skip
-    false = Estimate(refused.value, (), refused.n or 0, refused.unscored, refused.low, refused.high)
-    # Two samples of requests: their intervals are joined by square-and-add (Newcombe 1998).
-    return as_figure(difference(caught, false, paired=False), "youden_j")
+    return None if asr is None or refused is None else joined_youden(asr, refused)
 
 
 YARDSTICK = "refusal_augmented"
@@ -267,26 +261,10 @@ def paired_to(means: Sequence[DefenceMeans], other: str = YARDSTICK) -> list[Dif
     return found
 
 
-def sign_of(difference: Figure) -> int:
-    """1 for a gain, -1 for a loss, 0 where the interval holds both, or there is none."""
-    low, high = difference.low, difference.high
-    if low is None or high is None or math.isnan(difference.value):
-        return 0
-    return (low > 0) - (high < 0)
-
-
 def turned(figure: Figure) -> Figure:
     """A difference seen from the other side."""
     low, high = (None if end is None else -end for end in (figure.high, figure.low))
     return figure.model_copy(update={"value": -figure.value, "low": low, "high": high})
-
-
-def gain(difference: Figure | None) -> str:
-    """A difference as text, with its interval; a dash where it was not measured."""
-    if difference is None or math.isnan(difference.value):
-        return "-"
-    text, low, high = f"{difference.value:+.2f}", difference.low, difference.high
-    return text if low is None or high is None else f"{text} ({low:+.2f} to {high:+.2f})"
 
 
 def _between(one: DefenceMeans, first: DefenceMeans, name: str) -> Difference | None:
@@ -296,8 +274,7 @@ def _between(one: DefenceMeans, first: DefenceMeans, name: str) -> Difference | 
     paired = _paired(one, first, name)
     if paired is not None:
         return Difference(label=one.label, name=name, figure=paired.figure, paired=True)
-    apart = difference(_estimate(mean), _estimate(top), paired=False)
-    return Difference(label=one.label, name=name, figure=as_figure(apart, "difference"), paired=False)
+    return Difference(label=one.label, name=name, figure=minus(mean.figure, top.figure), paired=False)
 
 
 def _paired(one: DefenceMeans, first: DefenceMeans, name: str) -> Mean | None:
@@ -310,8 +287,3 @@ def _paired(one: DefenceMeans, first: DefenceMeans, name: str) -> Mean | None:
     backward = [row.figure(f"diff_{name}_{first.defence}_vs_{one.defence}") for row in first.runs]
     seen = mean_of([turned(figure) for figure in backward if figure is not None])
     return seen if seen is not None and seen.scored else None
-
-
-def _estimate(mean: Mean) -> Estimate:
-    figure = mean.figure
-    return Estimate(figure.value, (), figure.n or 0, figure.unscored, figure.low, figure.high)

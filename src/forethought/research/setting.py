@@ -17,6 +17,7 @@ from forethought.errors import InputError
 from forethought.manifest import file_hash, key_of
 from forethought.models.weights import load_tokenizer
 from forethought.pipeline.recipe import BuildConfig
+from forethought.pipeline.requests import what_was_removed
 from forethought.pipeline.rows import data_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy
@@ -50,6 +51,8 @@ class Setting:
     """Key of what is asked in place of its own requests and styles: those answers have stages of their own."""
     inputs: dict[str, str] = field(default_factory=dict)
     """Hashes of the files that were trained and tested on."""
+    contamination: str = ""
+    """What was done about test requests in training."""
 
     def stage(self, name: str) -> str:
         """Name of a stage that asks the setting's requests."""
@@ -117,6 +120,7 @@ def prepare_setting(
         asks=plan.asks,
         inputs={name: file_hash(found.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
         | {f"benchmark/{Path(path).name}": held for path, held in plan.benchmark.sources.items()},
+        contamination=what_was_removed(found.selected),
     )
 
 

@@ -26,7 +26,7 @@ from forethought.report.results import write_results
 from forethought.research.config import PROMPT, Benchmark, Sweep, check, lenders, wrapper_label
 from forethought.research.figures import contrast_figures, missing_of, split_of, sweep_figures, sweep_rows
 from forethought.research.log import Log, write_log
-from forethought.research.report import PAGE, notes_of, write_sweep_page
+from forethought.research.report import PAGE, write_sweep_page
 from forethought.research.rows import SweepRow
 from forethought.research.run import run_cells
 from forethought.research.table import Reached, reached
@@ -92,8 +92,8 @@ def run_sweep(
     write_jsonl(own / "rows.jsonl", rows)
     write_log(own, run.cells, sweep.evaluate.attacks)
     write_results(target, list(sweep.seeds), inputs, figures, missing_of(rows))
-    goals, notes = reached(sweep.goals, figures), notes_of(sweep, split)
-    write_sweep_page(own / PAGE, sweep.name, rows, split.unseen, split.reasoning, notes, goals)
+    goals = reached(sweep.goals, figures)
+    write_sweep_page(own / PAGE, sweep, run, rows, split, goals, inputs)
     doubtful = [(one.defence, cells) for one in run.cells if (cells := too_many_unscored(one.judged))]
     return SweepReport(rows, goals, doubtful, inputs, own / PAGE, target)
 
