@@ -196,7 +196,7 @@ def test_nothing_without_a_harmful_goal() -> None:
 
 def test_curves_are_drawn_and_an_all_unscored_method_is_left_out() -> None:
     lost = [outcome("z", None, method="lost", verdicts=0, ended="error")]
-    drawn = budget_curves(search_results([*OUTCOMES, *lost])).inline()
-    assert drawn.startswith("<svg")
-    only = budget_curves(search_results(lost)).inline()
-    assert only.startswith("<svg")
+    for outcomes in ([*OUTCOMES, *lost], lost):
+        drawn = budget_curves("budgets", {one.name: one for one in search_results(outcomes)})
+        assert drawn is not None
+        assert drawn.inline().startswith("<svg")

@@ -73,8 +73,9 @@ def test_of_the_same_evaluation_it_is_the_same_byte_for_byte(
 
 def test_look_alikes_stand_before_ordinary_requests(pages: dict[str, Path]) -> None:
     page = pages["sweep"].read_text(encoding="utf-8")
-    drawn = re.findall(r'aria-label="Attack success, unseen styles against: ([^,"]+)', page)
-    assert drawn == ["Look-alikes refused", "Harmless refused", "Ordinary requests refused"]
+    drawn = re.search(r'aria-label="Attack success, unseen styles against (.*?)"', page)
+    assert drawn is not None
+    assert 0 < drawn[1].index("Look-alikes refused: ") < drawn[1].index("Harmless refused, unseen styles: ")
 
 
 def test_what_was_not_measured_is_said_where_people_look_for_it(pages: dict[str, Path]) -> None:
@@ -88,9 +89,10 @@ def test_what_was_not_measured_is_said_where_people_look_for_it(pages: dict[str,
 @pytest.mark.parametrize(
     "text",
     [
-        "Attack success, direct", "Style injection, JSON", "set on development rows", "log-odds 0.25", "SCoT minus base model",
-        "R4 Fraud, theft and other crime", "Verdict fits the label", "The operating curve",
-        "of the answers in direct are unscored", "All verdicts are those of one judge", "Trained once: SCoT",
+        "Attack success, direct", "Style injection, JSON", "set on development rows", "log-odds 0.25",
+        "SCoT minus base model", "R4 Fraud, theft and other crime", "Verdict fits the label",
+        "The operating curve", "of the answers in direct are unscored", "All verdicts are those of one judge",
+        "Trained once: SCoT",
     ],
 )  # fmt: skip
 def test_page_of_a_comparison_shows(pages: dict[str, Path], text: str) -> None:

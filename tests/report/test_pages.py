@@ -65,7 +65,7 @@ def test_texts_and_names_are_escaped(open_pages: dict[str, str], name: str) -> N
 @pytest.mark.parametrize("name", sorted(set(PAGES) - {"data"}))
 def test_plots_have_words_and_the_colours_of_the_page(pages: dict[str, Path], name: str) -> None:
     drawn = re.findall(r"<svg.*?</svg>", pages[name].read_text(encoding="utf-8"), re.DOTALL)
-    assert len(drawn) == {"compare": 7, "attack": 5, "inside": 4, "sweep": 5, "ladder": 1}[name]
+    assert len(drawn) == {"compare": 6, "attack": 4, "inside": 4, "sweep": 3, "ladder": 1}[name]
     for text in drawn:
         assert len(ElementTree.fromstring(text).get("aria-label") or "") > 20
         assert "var(--ink)" in text

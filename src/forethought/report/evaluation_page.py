@@ -46,8 +46,9 @@ from forethought.report.transcripts import Side, write_transcripts
 
 FEW = 4
 """Systems up to which a table has a column for each; of more each has a line."""
-_COSTS = ("refused_lookalike", "refused_styled_harmless", "refused_ordinary")
-"""What is set against attack success, the hardest control first."""
+_CONTROLS = ("refused_styled_lookalike", "refused_lookalike")
+_ORDINARY = ("refused_styled_harmless", "refused_ordinary")
+"""What is set against attack success: the first of each that was measured, look-alikes first."""
 Cells = list[Figure | None]
 
 
@@ -88,14 +89,18 @@ def _part(found: Evaluation, key: str) -> dict[str, Any]:
     blocks: dict[str, list[Comparison]] = {}
     for row in found.paired:
         blocks.setdefault(f"{row.of} minus {row.against}", []).append(row.found)
-    plots = [trade_off(f"{cost}{key}", there, cost) for cost in _COSTS]
+    costs = [
+        cost
+        for stems in (_CONTROLS, _ORDINARY)
+        for cost in [one for one in stems if points_of(there, one, "asr_unseen")][:1]
+    ]
     return {
         "found": found,
         "key": key,
         "systems": there,
         "decision": decide(found),
-        "trade_offs": [one for one in plots if one is not None],
-        "front": [one.label for one, _, _ in pareto(points_of(there, _COSTS[0], "asr_unseen"))],
+        "trade_off": trade_off(f"trade-off{key}", there, costs),
+        "fronts": [(titled(cost), _front(there, cost)) for cost in costs],
         "ability": ability(f"ability{key}", there),
         "forest": forest(f"forest{key}", there),
         "headline": rows_of(there, TITLES.headline),
@@ -119,6 +124,10 @@ def _part(found: Evaluation, key: str) -> dict[str, Any]:
         "histogram": score_histogram(f"odds{key}", found.thresholded, found.threshold),
         "threats": threats(found),
     }  # fmt: skip
+
+
+def _front(systems: Sequence[System], cost: str) -> list[str]:
+    return [one.label for one, *_ in pareto(points_of(systems, cost, "asr_unseen"))]
 
 
 def rows_of(systems: Sequence[System], stems: Iterable[str]) -> list[tuple[str, str, Cells]]:

@@ -219,7 +219,7 @@ def by_rule(judged: Sequence[Judged], unseen: Sequence[str]) -> dict[str, Figure
 
 def by_trigger(judged: Sequence[Judged]) -> dict[str, Figure]:
     """Share refused of look-alikes by why they look harmful, in their set's words."""
-    rows = [one for one in judged if "lookalike" in one.attempt.cells]
+    rows = [one for one in judged if any(cell.endswith("lookalike") for cell in one.attempt.cells)]
     return _by(rows, lambda one: one.attempt.request.categories[:1], refused)
 
 
@@ -239,8 +239,8 @@ def _by(rows: Sequence[Judged], labels: Callable[[Judged], Iterable[str]], outco
 
 def minus(a: Figure, b: Figure, unit: str = "difference") -> Figure:
     """a - b of two samples: their intervals are joined by square-and-add (Newcombe 1998)."""
-    both = [Estimate(one.value, (), one.n or 0, one.unscored, one.low, one.high) for one in (a, b)]
-    return as_figure(difference(*both, paired=False), unit)
+    first, second = (Estimate(one.value, (), one.n or 0, one.unscored, one.low, one.high) for one in (a, b))
+    return as_figure(difference(first, second, paired=False), unit)
 
 
 def joined_youden(asr: Figure, refused: Figure) -> Figure:

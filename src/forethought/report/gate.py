@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from forethought.manifest import write_json
+from forethought.manifest import write_json, write_whole
 from forethought.measure.gate import Change, Finding, Flip, Limits
 from forethought.metrics import Figure
 from forethought.redaction import shown
-from forethought.report.page import write_page, write_whole
+from forethought.report.page import write_page
 from forethought.report.tables import interval
 
 PAGE, MARKDOWN, JUNIT, JSON = "gate.html", "gate.md", "junit.xml", "gate.json"

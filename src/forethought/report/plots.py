@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forethought.attempts.records import Judged
@@ -79,40 +79,56 @@ def _dot(axis: Any, place: int, one: System, stem: str) -> None:
         axis.plot(seeds, [place + 0.26] * len(seeds), "|", color=INK, markersize=6, zorder=3)
 
 
-def trade_off(name: str, systems: Sequence[System], cost: str, stopped: str = "asr_unseen") -> Plot | None:
-    """Attack success against a rate of harmless requests refused: the Pareto front, lines of equal J, the ideal."""
-    points = points_of(systems, cost, stopped)
-    front = pareto(points)
+def trade_off(name: str, systems: Sequence[System], costs: Sequence[str], stopped: str = "asr_unseen") -> Plot | None:
+    """Attack success against rates of harmless requests refused, side by side: the Pareto front, lines of equal J, the
+    ideal. Of `costs` those are drawn that some system has."""
+    panels = {cost: points for cost in costs if (points := points_of(systems, cost, stopped))}
+    if not panels:
+        return None
 
-    def around(axis: Any) -> None:
-        for youden in (0.0, 0.25, 0.5, 0.75):
-            axis.plot([0, 1 - youden], [1 - youden, 0], color=LINE, linewidth=1, zorder=1)
-            axis.text(1 - youden, 0.0, f"J {youden:g} ", color=SOFT, fontsize=8, ha="right", va="bottom")
-        places = [(x.value, y.value) for _, x, y in front]
-        across, up = zip((places[0][0], 1.03), *places, (1.03, places[-1][1]), strict=True)
-        axis.plot(across, up, color=GREEN, linewidth=1, drawstyle="steps-post", zorder=2)
-        axis.plot(0, 0, "*", color=BEST, markersize=15, clip_on=False, zorder=2)
-        axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        axis.set_xlabel(f"{titled(cost)} (low is good)")
-        axis.set_ylabel(f"{titled(stopped)} (low is good)")
+    def draw() -> Any:
+        canvas, axes = axes_of(5.6, len(panels))
+        for axis, (cost, points) in zip([axes] if len(panels) == 1 else axes, panels.items(), strict=True):
+            for youden in (0.0, 0.25, 0.5, 0.75):
+                axis.plot([0, 1 - youden], [1 - youden, 0], color=LINE, linewidth=1, zorder=1)
+                axis.text(1 - youden, 0.0, f"J {youden:g} ", color=SOFT, fontsize=8, ha="right", va="bottom")
+            places = [(x.value, y.value) for _, x, y in pareto(points)]
+            across, up = zip((places[0][0], 1.03), *places, (1.03, places[-1][1]), strict=True)
+            axis.plot(across, up, color=GREEN, linewidth=1, drawstyle="steps-post", zorder=2)
+            axis.plot(0, 0, "*", color=BEST, markersize=15, clip_on=False, zorder=2)
+            axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel=f"{titled(cost)} (low is good)")
+            axis.set_ylabel(f"{titled(stopped)} (low is good)" if cost == next(iter(panels)) else "")
+            _scatter(axis, points)
+        canvas.draw_without_rendering()  # settles the layout: only then can places be told
+        for axis, points in zip(canvas.axes, panels.values(), strict=True):
+            name_points(axis, [*_named(points), ((0.0, 0.0), "ideal")], SOFT)
+        return canvas
 
-    what = f"{titled(stopped)} against: {titled(cost)}"
-    return _scatter(name, what, 5.4, points, around, extra=[((0.0, 0.0), "ideal")])
+    said = ". ".join(f"{titled(cost)}: {_told(points)}" for cost, points in panels.items())
+    return Plot(
+        name, f"{titled(stopped)} against harmless requests refused, a point a defence (across, up). {said}.", draw
+    )
 
 
 def ability(name: str, systems: Sequence[System]) -> Plot | None:
     """Capability against Youden's J; a dashed line where the undefended model stands."""
     points = points_of(systems, "youden_unseen", "capability")
+    if not points:
+        return None
 
-    def around(axis: Any) -> None:
+    def draw() -> Any:
+        canvas, axis = axes_of(4.6)
         for one, _, capability in points:
             if one.name in UNDEFENDED:
                 axis.axhline(capability.value, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
-        axis.set_xlabel("Youden's J, unseen styles (high is good)")
-        axis.set_ylabel("capability (high is good)")
+        axis.set(xlabel="Youden's J, unseen styles (high is good)", ylabel="capability (high is good)")
         axis.margins(0.12)
+        _scatter(axis, points)
+        canvas.draw_without_rendering()
+        name_points(axis, _named(points), SOFT)
+        return canvas
 
-    return _scatter(name, "Capability against Youden's J", 4.6, points, around)
+    return Plot(name, f"Capability against Youden's J, a point a defence (across, up): {_told(points)}.", draw)
 
 
 def points_of(systems: Sequence[System], x: str, y: str) -> list[Point]:
@@ -124,41 +140,31 @@ def points_of(systems: Sequence[System], x: str, y: str) -> list[Point]:
 def pareto(points: Sequence[Point]) -> list[Point]:
     """Those that no other is below in one figure without being above in the other, from left to right."""
     front: list[Point] = []
-    for one in sorted(points, key=lambda point: (point[1].value, point[2].value)):
+    for one in sorted(points, key=lambda point: (round(point[1].value, 6), point[2].value)):
         if not front or one[2].value < front[-1][2].value:
             front.append(one)
     return front
 
 
-def _scatter(
-    name: str,
-    what: str,
-    height: float,
-    points: Sequence[Point],
-    around: Callable[[Any], None],
-    extra: Sequence[tuple[tuple[float, float], str]] = (),
-) -> Plot | None:
-    """Markers with faint intervals and a name each, names moved apart; None without a point."""
-    if not points:
-        return None
+def _scatter(axis: Any, points: Sequence[Point]) -> None:
+    """Markers with faint intervals."""
+    for one, x, y in points:
+        marker, colour = _look(one)
+        axis.errorbar(
+            x.value, y.value, xerr=errors([x]), yerr=errors([y]), fmt=marker, markersize=7, color=colour, ecolor=LINE,
+            elinewidth=0.9, zorder=4,
+        )  # fmt: skip
 
-    def draw() -> Any:
-        canvas, axis = axes_of(height)
-        around(axis)
-        for one, x, y in points:
-            marker, colour = _look(one)
-            axis.errorbar(
-                x.value, y.value, xerr=errors([x]), yerr=errors([y]), fmt=marker, markersize=7, color=colour,
-                ecolor=LINE, elinewidth=0.9, zorder=4,
-            )  # fmt: skip
-        labels = [f"{one.label} (undefended)" if one.name in UNDEFENDED else one.label for one, _, _ in points]
-        canvas.draw_without_rendering()  # settles the layout: only then can places be told
-        places = [(x.value, y.value) for _, x, y in points]
-        name_points(axis, [*zip(places, labels, strict=True), *extra], SOFT)
-        return canvas
 
-    said = "; ".join(f"{one.label} {x.value:.2f}, {y.value:.2f}" for one, x, y in points)
-    return Plot(name, f"{what}, a point a defence (across, up): {said}.", draw)
+def _named(points: Sequence[Point]) -> list[tuple[tuple[float, float], str]]:
+    return [
+        ((x.value, y.value), f"{one.label} (undefended)" if one.name in UNDEFENDED else one.label)
+        for one, x, y in points
+    ]
+
+
+def _told(points: Sequence[Point]) -> str:
+    return "; ".join(f"{one.label} {x.value:.2f}, {y.value:.2f}" for one, x, y in points)
 
 
 def _look(one: System) -> tuple[str, str]:
@@ -256,7 +262,8 @@ def budget_curves(name: str, results: Mapping[str, SearchResult]) -> Plot | None
         axis.set_ylim(-0.02, 1.02)
         axis.set_xlabel("queries a request, at most")
         axis.set_ylabel("attack success rate")
-        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        if axis.lines:
+            axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         return canvas
 
     ends = told(list(results), [result.asr for result in results.values()])

@@ -15,6 +15,7 @@ from forethought.report.decision import Evaluation, Paired, System
 from forethought.report.evaluation_page import made_by, measured_by, policy_rules, write_evaluation_page
 from forethought.report.figures import BASE, judge_error
 from forethought.report.tables import titled
+from forethought.report.transcripts import Side
 from forethought.research.cell import Cell, SweepRun
 from forethought.research.config import Sweep
 from forethought.research.figures import Split
@@ -69,7 +70,7 @@ def sweep_page(
     number, `goals` what was asked for. `reference` is the defence that is decided on; the best by Youden's J where it
     has no figures. `run` has the attempts and searches of all cells. Raises InputError where a run is there twice.
     """
-    parts = []
+    parts: list[Evaluation] = []
     for base, means in by_base(rows).items():
         cells = [one for one in run.cells if one.base == base] if run is not None else []
         labels = {one.defence: one.label for one in means if one.runs}
@@ -113,7 +114,11 @@ def write_sweep_page(
     parts = sweep_page(
         rows, groups, notes_of(sweep, split), goals, sweep.reference, run, judge_error(), lineage_of(run.cells, inputs)
     )
-    write_evaluation_page(path, sweep.name, parts)
+    # Of a log's cells there are no texts to show.
+    told = [] if any(one.logged for one in run.cells) else run.cells
+    names = [one.place if len(parts) > 1 else (one.defence, f"seed {one.seed}") for one in told]
+    sides = [Side(", ".join(map(str, name)), one.judged) for name, one in zip(names, told, strict=True)]
+    write_evaluation_page(path, sweep.name, parts, sides, run.settings[0].policy)
 
 
 def lineage_of(cells: Sequence[Cell], inputs: Mapping[str, str]) -> list[tuple[str, str]]:
