@@ -20,6 +20,7 @@ from forethought.measure.capability import need_lm_eval
 from forethought.measure.capability.summary import ItemScore
 from forethought.measure.comprehension import readability_warnings
 from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
+from forethought.measure.traffic import Traffic
 from forethought.metrics import Figure
 from forethought.model import Model, load
 from forethought.models.settings import Settings
@@ -152,6 +153,7 @@ def report_comparison(
     further: Sequence[Figure] = (),
     lineage: Sequence[tuple[str, str]] = (),
     contamination: str = "",
+    traffic: Traffic | None = None,
     show_harmful: bool = False,
     progress: Progress,
 ) -> Comparison:
@@ -159,8 +161,8 @@ def report_comparison(
 
     `seen` are styles that training used: attacks of those styles stand apart and in no mean. Comprehension is that of
     the system `base`; `ours` is set against each other one on the same requests, and `settings` stand beside it.
-    `lineage` and `contamination` go onto the page as they are. What a reader should know first is told to `progress`:
-    attacks marked wrongly as readable, cells with many unscored.
+    `lineage` and `contamination` go onto the page as they are; `traffic` is what its threshold was set on. What a
+    reader should know first is told to `progress`: attacks marked wrongly as readable, cells with many unscored.
     """
     unseen, _ = attack_sets(attacks, seen)
     figures = [figure for name, rows in judged.items() for figure in defence_figures(name, rows, attacks, unseen, base)]
@@ -173,7 +175,7 @@ def report_comparison(
     write_results(results, [seed], inputs, figures)
     page = folder / PAGE
     made = [*lineage, ("Seed", str(seed)), *made_by(inputs)]
-    found = comparison_page(attacks, judged, figures, settings, base, ours, made, contamination)
+    found = comparison_page(attacks, judged, figures, settings, base, ours, made, contamination, traffic)
     policy = settings.policy if settings is not None else None
     write_evaluation_page(page, title, [found], sides_of(judged, settings), policy, show_harmful)
     return Comparison(judged, figures, page, results)

@@ -15,6 +15,7 @@ from forethought.errors import ConfigError
 from forethought.evaluation.capability import ability, ability_figures, question_sets
 from forethought.evaluation.compare import QUESTIONS, Comparison, report_comparison
 from forethought.manifest import file_hash, key_of, write_whole
+from forethought.measure.traffic import load_traffic
 from forethought.metrics import Figure
 from forethought.model import NO_DEFENCE, Model, load, write_run_model
 from forethought.models.conversation import Respondent, Response
@@ -124,8 +125,7 @@ class _Run:
             self.judged, attacks, settings.seen_operators, settings, base=BASE, ours=OURS, folder=self.folder,
             title=recipe.name, results=results, seed=recipe.seed, inputs=inputs | {"policy": self.policy.hash},
             further=[*self._ability(), *self._costs(data)], lineage=self._lineage(),
-            contamination=what_was_removed(data.selected),
-            progress=self.progress,
+            contamination=what_was_removed(data.selected), traffic=load_traffic(adapter), progress=self.progress,
         )  # fmt: skip
 
     def _train(self, data: DataFolders) -> Path:

@@ -109,6 +109,8 @@ class Evaluation:
     """(why a harmless request looks harmful, share refused in each system)."""
     by_source: Mapping[str, Figure] = field(default_factory=dict)
     """Ordinary requests refused by where they are from, of ours."""
+    drift: str = ""
+    """What was measured of its scores against those that the threshold was set on."""
     curves: Mapping[str, Sequence[OperatingPoint]] = field(default_factory=dict)
     thresholded: Sequence[Judged] = ()
     """Whose scores are drawn, beside their threshold."""
@@ -235,7 +237,7 @@ def threats(found: Evaluation) -> list[tuple[str, str]]:
     judge = f"All verdicts are those of one judge. {found.judge or 'Its error was not measured on answers like these'}."
     shift = ours.scored("shift_unseen_harmless")
     moved = "" if shift is None else (
-        f" Scores of harmless requests in unseen disguises stand {gain(shift)} spreads from those without."
+        f"Scores of harmless requests in unseen disguises stand {gain(shift)} spreads from those without."
     )  # fmt: skip
     searched = [one.label for one in found.systems if one.searches]
     adaptive = "No search was made that learns from answers: success against a determined attacker is not measured."
@@ -244,7 +246,7 @@ def threats(found: Evaluation) -> list[tuple[str, str]]:
         ("Training seeds", seeds if once else "Nothing here is known to have been trained with one seed alone."),
         ("Unscored answers", ". ".join(found.warnings) + "." if found.warnings else "No cell has many."),
         ("One judge", judge),
-        ("Own and foreign traffic", _drift(found) + moved),
+        ("Own and foreign traffic", " ".join(filter(None, (_drift(found), found.drift, moved)))),
         ("Contamination", found.contamination or "Not measured: whether test requests were trained on is not known."),
         ("Readable styles", f"{found.readability or 'Decided by measurement where it was made, else by attack'}."),
         ("Adaptive attacks", f"Searched against: {', '.join(searched)}." if searched else adaptive),

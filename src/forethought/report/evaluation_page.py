@@ -12,6 +12,7 @@ from forethought.manifest import git_commit, versions
 from forethought.measure.comprehension import readability_warnings
 from forethought.measure.curves import OperatingPoint, by_cell, operating_curve, too_many_unscored
 from forethought.measure.paired import Comparison
+from forethought.measure.traffic import DRIFT_LIMIT, Drift, Traffic
 from forethought.metrics import Figure
 from forethought.models.settings import Settings
 from forethought.policy import Policy, default_policy
@@ -197,11 +198,12 @@ def comparison_page(
     ours: str = OURS,
     lineage: Sequence[tuple[str, str]] = (),
     contamination: str = "",
+    traffic: Traffic | None = None,
 ) -> Evaluation:
     """Judged attempts by system with their figures. The last system is decided on, against `base`.
 
     `base` is the system whose comprehension was measured, `ours` the one whose threshold stands in `settings` (None:
-    not trained here). Figures without a system's name are what the last one cost.
+    not trained here) and rests on `traffic`. Figures without a system's name are what the last one cost.
     """
     decided = list(judged)[-1]
     measured = measured_comprehension(judged[base], attacks) if base in judged else {}
@@ -238,6 +240,7 @@ def comparison_page(
                 "unreadable": [one for one in apart if one not in trained],
             },
             paired=[Paired(_label(decided), _label(name), one) for name, found in compared.items() for one in found],
+            drift=_moved(judged.get(ours, []), traffic) if traffic is not None else "",
             curves=_curves(judged.get(ours, []), unseen),
             thresholded=judged.get(ours, []),
             threshold=threshold,
@@ -270,6 +273,19 @@ def _curves(judged: Sequence[Judged], unseen: Sequence[str]) -> dict[str, list[O
     }
     curves = {title: operating_curve(score_pairs(cells, couples)) for title, couples in pairs.items()}
     return {title: points for title, points in curves.items() if points}
+
+
+def _moved(judged: Sequence[Judged], traffic: Traffic) -> str:
+    """How far scores of ordinary requests are from those that the threshold was set on, and how well that travels."""
+    drift = Drift(traffic.reference, window=None)
+    drift.add(*(one.response.log_odds for one in by_cell(judged).get("ordinary", []) if one.response is not None))
+    told = [f"{str(traffic.transfer)[0].upper()}{str(traffic.transfer)[1:]}."] if traffic.transfer is not None else []
+    if drift.index is None:
+        return " ".join(
+            [*told, f"Drift of scores since the threshold was set: not measured, {drift.seen} are too few."]
+        )
+    moved = f"Stability index of scores against those that the threshold was set on: {drift.index:.2f}"
+    return " ".join([*told, f"{moved}, from {DRIFT_LIMIT:g} on it is traffic of another kind."])
 
 
 def sides_of(judged: Mapping[str, Sequence[Judged]], settings: Settings | None) -> list[Side]:
