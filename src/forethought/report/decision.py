@@ -57,11 +57,15 @@ class System:
         return None if figure is None or math.isnan(figure.value) else figure
 
     def under(self, attack: str) -> dict[str, Figure]:
-        """What was measured under one attack, by what it is: `asr`, `refused`, `youden`, `auroc`, `comprehension`."""
+        """What was measured under one attack, by what it is: `asr`, `alike` (look-alikes refused), `refused`, `youden`,
+        `auroc`, `comprehension`."""
         stems = ("asr", "refused", "youden", "auroc", "comprehension")
         found = {stem: self.figures[f"{stem}_{attack}"] for stem in stems if f"{stem}_{attack}" in self.figures}
-        if attack == DIRECT.name and "refused_ordinary" in self.figures:
+        plain = attack == DIRECT.name
+        if plain and "refused_ordinary" in self.figures:
             found["refused"] = self.figures["refused_ordinary"]
+        if alike := self.scored("refused_lookalike") if plain else self.figures.get(f"refused_{attack}_lookalike"):
+            found["alike"] = alike
         if "youden" not in found and "asr" in found and "refused" in found:
             found["youden"] = joined_youden(found["asr"], found["refused"])
         return found

@@ -50,6 +50,11 @@ FEW = 4
 _CONTROLS = ("refused_styled_lookalike", "refused_lookalike")
 _ORDINARY = ("refused_styled_harmless", "refused_ordinary")
 """What is set against attack success: the first of each that was measured, look-alikes first."""
+_COLUMNS = {
+    "asr": "success (low)", "alike": "look-alikes refused (low)", "refused": "ordinary requests refused (low)",
+    "youden": "Youden's J (high)", "auroc": "AUROC (high)",
+}  # fmt: skip
+"""Of the table by attack, where there are few systems."""
 Cells = list[Figure | None]
 
 
@@ -95,6 +100,7 @@ def _part(found: Evaluation, key: str) -> dict[str, Any]:
         for stems in (_CONTROLS, _ORDINARY)
         for cost in [one for one in stems if points_of(there, one, "asr_unseen")][:1]
     ]
+    measured = {stem for one in few for attack in (*main, *apart) for stem in one.under(attack)}
     return {
         "found": found,
         "key": key,
@@ -104,14 +110,14 @@ def _part(found: Evaluation, key: str) -> dict[str, Any]:
         "fronts": [(titled(cost), _front(there, cost)) for cost in costs],
         "ability": ability(f"ability{key}", there),
         "forest": forest(f"forest{key}", there),
-        "headline": rows_of(there, TITLES.headline),
+        "headline": rows_of(there, [*TITLES.headline, *_asked(there)]),
         "reasoning": rows_of(there, [*TITLES.reasoning, *TITLES.reasoning_rows]),
         "cost": rows_of(there, TITLES.cost),
         "attacks": {title: _attack_lines(there, attacks) for title, attacks in groups.items()},
         "means": {TITLES.groups[name]: _mean_of(there, name) for name in MEANS},
         "dots": attack_dots(f"attacks{key}", few, main) if few and main else None,
         "dots_apart": attack_dots(f"apart{key}", few, apart) if few and apart else None,
-        "scored": any("auroc" in one.under(attack) for one in few for attack in main),
+        "columns": [(stem, heading) for stem, heading in _COLUMNS.items() if stem in measured],
         "understood": [
             (attack_title(attack), figure)
             for attack in (*main, *apart)
@@ -125,6 +131,11 @@ def _part(found: Evaluation, key: str) -> dict[str, Any]:
         "histogram": score_histogram(f"odds{key}", found.thresholded, found.threshold),
         "threats": threats(found),
     }  # fmt: skip
+
+
+def _asked(systems: Sequence[System]) -> list[str]:
+    """Figures of questions that files gave."""
+    return sorted({name for one in systems for name in one.figures if name.startswith("capability_")})
 
 
 def _front(systems: Sequence[System], cost: str) -> list[str]:
@@ -145,7 +156,7 @@ def _attack_lines(systems: Sequence[System], attacks: Sequence[str]) -> list[tup
 def _mean_of(systems: Sequence[System], group: Any) -> list[dict[str, Figure]]:
     """The means over a group's attacks, by what they are of."""
     names = {"asr": f"asr_{group}", "refused": HARMLESS_MEANS[group], "youden": f"youden_{group}"}
-    names |= {"auroc": f"auroc_{group}"}
+    names |= {"auroc": f"auroc_{group}"} | ({"alike": "refused_styled_lookalike"} if group == "unseen" else {})
     return [{key: one.figures[name] for key, name in names.items() if name in one.figures} for one in systems]
 
 

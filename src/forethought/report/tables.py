@@ -61,6 +61,12 @@ def interval(figure: Figure | None, decimals: int = 2) -> str:
 
 def titled(stem: str) -> str:
     """What a figure is called, without which end of it is good; its own name where nothing else is said."""
+    for beginning, words in (
+        ("capability_refused_", "Refused of {}"),
+        ("capability_", "Right on {}, refused is wrong"),
+    ):
+        if stem.startswith(beginning):
+            return words.format(stem.removeprefix(beginning))
     columns = {column["stem"]: column["long"] for column in TITLES.columns}
     title = {**TITLES.further, **TITLES.reasoning_rows, **TITLES.rows, **columns}.get(stem, stem)
     return str(title).removesuffix(" (low)").removesuffix(" (high)")
