@@ -37,10 +37,10 @@ from forethought.policy import load_policy, shipped_policies
 from forethought.records import user_request
 from forethought.report.figures import BASE
 from forethought.report.results import write_results
-from forethought.report.tables import TITLES
+from forethought.report.tables import TITLES, gain
 from forethought.research.config import MethodEntry, load_sweep, wrapper_label
 from forethought.research.ladder import load_ladder
-from forethought.research.rows import gain, turned
+from forethought.research.rows import turned
 from forethought.research.table import goal_lines, reached
 from forethought.training.methods.catalogue import all_methods
 

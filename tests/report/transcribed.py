@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 from forethought.attempts.records import Attempt, Judged
 from forethought.models.conversation import Response
 from forethought.reasoning import Finding, SafetyReasoning
