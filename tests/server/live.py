@@ -85,11 +85,12 @@ class ScriptedEngine:
 
 
 @contextmanager
-def live(app: FastAPI) -> Iterator[str]:
-    """The address of a server that runs the app in a thread."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+def live(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """The address of a server that runs the app in a thread; 0 takes a free port."""
+    if not port:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

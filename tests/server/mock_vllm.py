@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -10,14 +11,17 @@ import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from forethought.models.hidden_states import states_of
 from forethought.models.local import LocalModel
 
 
 class MockVllm:
-    """Greedy, without a cache. `fails` calls are answered with 503 first; `breaks_off` ends streams in the middle."""
+    """Greedy, without a cache. `fails` calls are answered with 503 first; `breaks_off` ends streams in the middle;
+    `layers` are those whose hidden states it gives, as our connector does."""
 
     def __init__(self, model: LocalModel, holds: Sequence[str] = ("base", "scot")) -> None:
         self.model, self.fails, self.breaks_off, self.holds = model, 0, False, holds
+        self.layers: tuple[int, ...] = ()
         self.calls: list[dict[str, Any]] = []
         self.app = FastAPI()
         self.app.add_api_route("/v1/completions", self.completions, methods=["POST"], response_model=None)
@@ -45,15 +49,23 @@ class MockVllm:
         if body.get("stream"):
             return StreamingResponse(self._stream(made, finish), media_type="text/event-stream")
         logprobs = {"tokens": [f"token_id:{one}" for one in made], "top_logprobs": told}
-        choice = {"text": text, "finish_reason": finish, "token_ids": made, "logprobs": logprobs}
-        return JSONResponse({"choices": [choice]})
+        ended = finish == "stop" and made[-1] in self.model.ends
+        reason = "".join(body.get("stop", ())) if finish == "stop" and not ended else None
+        choice = {"text": text, "finish_reason": finish, "stop_reason": reason, "token_ids": made, "logprobs": logprobs}
+        asked = self.layers and (body.get("kv_transfer_params") or {}).get("states")
+        return JSONResponse({"choices": [choice], "kv_transfer_params": self._states(body) if asked else None})
+
+    def _states(self, body: dict[str, Any]) -> dict[str, Any]:
+        found = states_of(self.model, [body["prompt"]], self.layers, body["model"] == "scot")
+        together = b"".join(found[layer][0].tobytes() for layer in self.layers)
+        return {"layers": list(self.layers), "states": base64.b64encode(together).decode()}
 
     @torch.inference_mode()
     def _decode(self, body: dict[str, Any]) -> tuple[list[int], list[dict[str, float]], str]:
         weights = self.model.model if body["model"] == "scot" else self.model.base_weights
         made: list[int] = []
         told: list[dict[str, float]] = []
-        ends = self.model.answerer._end_ids
+        ends = self.model.ends
         while len(made) < body["max_tokens"]:
             logits = weights(input_ids=torch.tensor([body["prompt"] + made])).logits[0, -1].float()
             shares = logits.log_softmax(-1)

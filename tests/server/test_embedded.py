@@ -58,7 +58,9 @@ def pair(
     middle = (below + above) / 2
     write_settings(folder, read_settings(folder).model_copy(update={"threshold": middle}))
     defence = request.param if request.param not in ("base", "adapter") else "none"
-    engine = ModelEngine(load(folder, defence=defence, dtype="float32"), Settings(refusal_tokens=N, fail_closed=False))
+    engine = ModelEngine(
+        load(folder, defence=defence, dtype="float32", mixed=True), Settings(refusal_tokens=N, fail_closed=False)
+    )
     yield load(folder, defence=defence, dtype="float32"), engine
     asyncio.run(engine.close())
 
@@ -87,7 +89,7 @@ def test_many_at_once_are_answered_as_one_by_one(pair: tuple[Model, ModelEngine]
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelEngine]:
     """One that complies with everything."""
     folder = tiny_adapter(tmp_path_factory.mktemp("adapter"), think_budget=6, threshold=1e3)
-    made = ModelEngine(load(folder, dtype="float32"), Settings(fail_closed=False))
+    made = ModelEngine(load(folder, dtype="float32", mixed=True), Settings(fail_closed=False))
     yield made
     asyncio.run(made.close())
 

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from forethought.defences.base import logit
 from forethought.errors import InputError, ModelError
-from forethought.model import load
+from forethought.measure.probe import Probe, ProbeSettings
+from forethought.model import load, write_run_model
 from forethought.models.settings import read_settings, write_settings
+from forethought.policy import default_policy
 from forethought.records import Message
+from forethought.server import upstreams
 from forethought.server.embedded import ModelEngine
 from forethought.server.gateway import ALONE, GatewayEngine
 from forethought.server.records import Asked, Options, Verdict
 from forethought.server.settings import Settings
+from tests.defences.test_fused import _fusion as made_fusion
 from tests.server.live import live
 from tests.server.mock_vllm import MockVllm
 from tests.server.test_embedded import ASKS
-from tests.tiny import tiny_adapter, tiny_tokenizer
+from tests.tiny import tiny_adapter, tiny_folder, tiny_tokenizer
 
 N = 6
 SETTINGS = Settings(refusal_tokens=N, fail_closed=False)
@@ -70,7 +77,7 @@ def test_it_decides_as_the_embedded_engine(folder: Path, upstream: tuple[MockVll
         assert verdict.decision == expected.decision
         assert verdict.score == pytest.approx(expected.score, abs=1e-3)
         assert text.strip() == answer
-        assert ALONE in verdict.cause
+        assert (verdict.thought, verdict.cause) == (expected.thought, expected.cause)
     assert {verdict.decision for verdict, _ in gateway} == {"refuse", "comply"}
 
 
@@ -83,6 +90,75 @@ def test_each_model_is_asked_where_it_is_held(folder: Path, upstream: tuple[Mock
         (verdict.decision, text) for verdict, text in asyncio.run(all_of(GatewayEngine(folder, [url], SETTINGS)))
     ]
     assert all(len(mock.calls) >= len(ASKS) for mock in alone)
+
+
+@pytest.fixture(scope="module")
+def fused(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose defence reads states of the trained weights: of the request, and of the intent that is stated."""
+    run = tmp_path_factory.mktemp("run")
+    shutil.copytree(folder, run / "5-train")
+    local, numbers = load(folder, dtype="float32").local, np.random.default_rng(0)
+    assert local is not None
+    settings = ProbeSettings(
+        model="tiny", trained=True, layer=1, rule_layer=2, policy=default_policy(), rules=("R4", "R13"), threshold=0.5,
+        auroc_dev=1.0, strength=0.1, rows={},
+    )  # fmt: skip
+    weights = numbers.normal(size=(3, local.base_weights.config.hidden_size)).astype(np.float32)
+    probe = Probe.fitted(settings, weights, np.zeros(3, np.float32), local)
+    write_run_model(run, str(tiny_folder()), run / "5-train", f"fused:{run / '8-fuse'} | unforged")
+    threshold = 0.0
+    for _ in range(2):  # in the middle, once it is known where that is
+        made_fusion(threshold=threshold, reads_intent=True, intent_weight=0.25).save(run / "8-fuse", probe)
+        found: Any = load(run, dtype="float32").reply_all(ASKS, 1)
+        threshold = float(np.median([logit(one.probability) for one in found]))
+    return run
+
+
+def test_a_probe_decides_upstream_as_here(fused: Path, upstream: tuple[MockVllm, str]) -> None:
+    mock, url = upstream
+    mock.layers = (2, 1)
+    embedded = asyncio.run(all_of(ModelEngine(load(fused, dtype="float32"), SETTINGS)))
+    gateway = asyncio.run(all_of(GatewayEngine(fused, [url], SETTINGS)))
+    for (expected, answer), (verdict, text) in zip(embedded, gateway, strict=True):
+        assert verdict.score == pytest.approx(expected.score, abs=1e-3)
+        same = {"score": 0, "probability": 0, "after": (), "refusal_tokens": 0}
+        assert verdict.model_copy(update=same) == expected.model_copy(update=same)
+        assert text.strip() == answer
+    assert {verdict.decision for verdict, _ in gateway} == {"refuse", "comply"}
+
+
+def test_without_states_the_verdict_decides_and_says_so(fused: Path, upstream: tuple[MockVllm, str]) -> None:
+    _, url = upstream
+    embedded = asyncio.run(all_of(ModelEngine(load(fused, defence="unforged", dtype="float32"), SETTINGS)))
+    gateway = asyncio.run(all_of(GatewayEngine(fused, [url], SETTINGS)))
+    for (expected, _), (verdict, _) in zip(embedded, gateway, strict=True):
+        assert (verdict.decision, verdict.limit) == (expected.decision, expected.limit)
+        assert ALONE in verdict.cause
+
+
+@pytest.mark.parametrize("wrong", ["layers", "weights"])
+def test_states_of_other_layers_or_weights_decide_nothing(
+    fused: Path, upstream: tuple[MockVllm, str], tmp_path: Path, wrong: str
+) -> None:
+    mock, url = upstream
+    mock.layers = (1,) if wrong == "layers" else (1, 2)
+    run = shutil.copytree(fused, tmp_path / "run")
+    write_run_model(run, str(tiny_folder()), run / "5-train", f"fused:{run / '8-fuse'}")
+    if wrong == "weights":
+        file = run / "8-fuse" / "probe.json"
+        said = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps(said | {"reference": [one + 2 for one in said["reference"]]}), encoding="utf-8")
+
+    async def ask() -> str:
+        engine = GatewayEngine(run, [url], SETTINGS)
+        try:
+            with pytest.raises(ModelError):
+                await engine.think(asked(ASKS[0]))
+            return await engine.ready()
+        finally:
+            await engine.close()
+
+    assert wrong in asyncio.run(ask())
 
 
 def test_calls_that_fail_are_made_again_elsewhere(folder: Path, upstream: tuple[MockVllm, str]) -> None:
@@ -98,6 +174,31 @@ def test_calls_that_fail_are_made_again_elsewhere(folder: Path, upstream: tuple[
             await engine.close()
 
     assert asyncio.run(ask()).score is not None
+
+
+def test_an_upstream_that_comes_back_is_asked_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstreams, "_WAIT_S", 0.01)
+    local = load(folder, dtype="float32").local
+    assert local is not None
+    app = MockVllm(local).app
+
+    async def ask() -> list[Verdict]:
+        with live(app) as url:
+            port, engine = int(url.rpartition(":")[2]), GatewayEngine(folder, [url], SETTINGS)
+            found = [await engine.think(asked(ASKS[0]))]
+        try:
+            with pytest.raises(ModelError, match="no server answers"):
+                await engine.think(asked(ASKS[0]))
+            assert await engine.ready()
+            with live(app, port):
+                found.append(await engine.think(asked(ASKS[0])))
+                assert not await engine.ready()
+        finally:
+            await engine.close()
+        return found
+
+    before, after = asyncio.run(ask())
+    assert before == after
 
 
 def test_an_answer_that_breaks_off_is_an_error(folder: Path, upstream: tuple[MockVllm, str]) -> None:

@@ -50,6 +50,12 @@ def check_spec(spec: str, fitted_first: Collection[str] = ()) -> None:
         defence.check(options)
 
 
+def without_states(spec: str) -> str:
+    """What is left of a spec where no weights can be read."""
+    steps = [step.strip() for step in spec.split("|") if step.strip()]
+    return " | ".join(step for step in steps if "weights" not in read_step(step)[0].needs)
+
+
 def read_step(step: str) -> tuple[InferenceDefence, Record]:
     """(the defence that one step of a spec names, its options). Raises ConfigError."""
     name, _, written = step.strip().partition(":")

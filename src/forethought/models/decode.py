@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -106,6 +106,8 @@ class Row:
     """Log-odds from which it refuses; None is what all rows of its batch have."""
     shape: Callable[[torch.Tensor], torch.Tensor] | None = None
     """Changes the logits, of shape (vocabulary,), that its next token is chosen by: a bias, a grammar."""
+    by_base: bool = False
+    """Whether it is the base's, in a batch of rows with an adapter and without."""
     made: list[int] = field(default_factory=list)
     forced: list[int] = field(default_factory=list)
     log_odds: float | None = None
@@ -115,6 +117,12 @@ class Row:
     closed_at: int | None = None
     """Number of tokens made when the thought closed."""
     done: bool = False
+
+
+class Scores(Protocol):
+    """Logits of tokens by their ids, or log-probabilities: their differences are the same."""
+
+    def __getitem__(self, token: int, /) -> Any: ...
 
 
 class Steering:
@@ -131,8 +139,8 @@ class Steering:
         self._tokenizer, self._end_ids = tokenizer, end_ids
         self._verdict, self._threshold = verdict, threshold
 
-    def step(self, row: Row, logits: torch.Tensor, proposed: int) -> None:
-        """Adds one token to a row, and says on it whether it is done. `logits` of shape (vocabulary,).
+    def step(self, row: Row, logits: Scores, proposed: int) -> None:
+        """Adds one token to a row, and says on it whether it is done.
 
         `proposed`: the likeliest token, or the one that was drawn. The verdict is the threshold's all the same.
         """
@@ -173,7 +181,7 @@ class Steering:
         row.forced = list(rest)
         return first
 
-    def _watched(self, row: Row, logits: torch.Tensor, proposed: int, verdict: VerdictTokens) -> int:
+    def _watched(self, row: Row, logits: Scores, proposed: int, verdict: VerdictTokens) -> int:
         """The next token of a row that has no verdict yet."""
         if self._tail_of(row).endswith(verdict.anchor):
             odds = float(logits[verdict.refuse[0]] - logits[verdict.comply[0]])
@@ -214,6 +222,22 @@ _SHORT = 255
 _CPU_BYTES = 1 << 30
 _GPU_SHARE = 0.35
 """Memory for keys and values of one stream: bytes on a CPU, a share of what is free on a GPU."""
+
+
+@dataclass(frozen=True)
+class Without:
+    """How rows of the base stand among those with an adapter."""
+
+    off: Callable[[], AbstractContextManager[Any]]
+    """Within which the adapter is off for all of a pass."""
+    adapter: str
+    """PEFT's name of it."""
+
+    def names(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """What a pass is told of its rows; nothing where all are the adapter's."""
+        if not any(row.by_base for row in rows):
+            return {}
+        return {"adapter_names": ["__base__" if row.by_base else self.adapter for row in rows]}
 
 
 class Decoder:
@@ -259,11 +283,11 @@ class Decoder:
                 return
             yield from batch.step()
 
-    def batch(self, verdict: VerdictTokens | None = None, threshold: float = 0.0) -> Batch:
-        """A batch of its own, empty."""
+    def batch(self, verdict: VerdictTokens | None = None, threshold: float = 0.0, base: Without | None = None) -> Batch:
+        """A batch of its own, empty. With `base` its rows may be those of the base as well."""
         steering = Steering(self._tokenizer, self._end_ids, verdict, threshold)
         limit = self._most_tokens or tokens_that_fit(self._model)
-        return Batch(self._model, steering, self._context, self._batch_size, limit)
+        return Batch(self._model, steering, self._context, self._batch_size, limit, base)
 
 
 class Batch:
@@ -276,11 +300,15 @@ class Batch:
         context: Callable[[], AbstractContextManager[Any]],
         most_rows: int,
         most_tokens: int,
+        base: Without | None = None,
     ) -> None:
         self.rows: list[Row] = []
         """Those that run, each in the slot of its place."""
         self._model, self._steering, self._context = model, steering, context
-        self._most_rows, self._most_tokens = most_rows, most_tokens
+        self._most_rows, self._most_tokens, self._base = most_rows, most_tokens, base
+        self.opening: tuple[int, ...] = ()
+        """Tokens that prompts commonly begin with: they are read once for all that join."""
+        self._opened: dict[bool, Node] = {}
         self._slots = Slots(_text_config(model).num_hidden_layers, model.device)
 
     def has_room(self, row: Row, joining: Sequence[Row] = ()) -> bool:
@@ -292,14 +320,22 @@ class Batch:
     @torch.inference_mode()
     def join(self, rows: Sequence[Row]) -> None:
         """Reads prompts but for their last tokens, which begin the decoding."""
-        if not rows:
-            return
-        with self._context():
-            levels = share([row.prompt[:-1] for row in rows])
-            read(self._model, levels)
+        for by_base in (False, True):
+            alike = [row for row in rows if row.by_base is by_base]
+            if alike:
+                with self._context(), self._base.off() if self._base and by_base else contextlib.nullcontext():
+                    self._slots.add(self._read([row.prompt[:-1] for row in alike], by_base))
+                self.rows += alike
+
+    def _read(self, prompts: Sequence[Sequence[int]], by_base: bool) -> list[list[Node]]:
+        """The nodes of each prompt, filled."""
+        if self.opening and by_base not in self._opened:
+            self._opened[by_base] = Node(list(self.opening), None, 0)
+            read(self._model, [[self._opened[by_base]]])
+        levels = share(prompts, known=self._opened.get(by_base))
+        read(self._model, levels)
         ends: dict[int, Node] = {place: node for level in levels for node in level for place in node.rows}
-        self._slots.add([ends[place].path() for place in range(len(rows))])
-        self.rows += rows
+        return [ends[place].path() for place in range(len(prompts))]
 
     def leave(self, row: Row) -> None:
         """Frees a row's slot. The last row moves into it."""
@@ -319,6 +355,7 @@ class Batch:
                 attention_mask=mask,
                 position_ids=positions,
                 past_key_values=self._slots.cache,
+                **(self._base.names(self.rows) if self._base is not None else {}),
             )
         self._slots.wrote()
         logits = out.logits[:, -1].float()  # B V

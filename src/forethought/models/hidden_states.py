@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from forethought.chat import encode_prompt
 from forethought.errors import ModelError
 from forethought.records import Message
 
@@ -39,7 +39,7 @@ def layer_count(model: LocalModel) -> int:
 def prompt_ids(model: LocalModel, conversation: Sequence[Message]) -> list[int] | None:
     """Token ids of a prompt; None where the chat template does not take it or the context does not hold it."""
     try:
-        ids = encode_prompt(model.tokenizer, conversation)
+        ids = model.prompt_ids(conversation)
     except ModelError:
         return None
     longest = int(getattr(model.base_weights.config, "max_position_embeddings", len(ids)))
@@ -59,8 +59,21 @@ def last_states(
     return states_of(model, prompts, layers, trained)
 
 
+@dataclass
+class Opening:
+    """Tokens that prompts commonly begin with, read once for all calls that are given it."""
+
+    tokens: tuple[int, ...]
+    read: dict[bool, DynamicCache] = field(default_factory=dict)
+    """By whether the weights are the trained ones."""
+
+
 def states_of(
-    model: LocalModel, prompts: Sequence[Sequence[int]], layers: Sequence[int], trained: bool
+    model: LocalModel,
+    prompts: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    trained: bool,
+    opening: Opening | None = None,
 ) -> dict[int, States]:
     """As `last_states`, by the weights at once: in no other thread may they run."""
     weights = model.model if trained else model.base_weights
@@ -71,12 +84,23 @@ def states_of(
     off = model.adapter_off() if model.settings is not None and not trained else contextlib.nullcontext()
     shared = _shared(prompts)
     with off, torch.inference_mode():
-        begun = _begun(weights, prompts[0][:shared]) if shared else None
+        if opening is not None and opening.tokens and all(_begins(ids, opening.tokens) for ids in prompts):
+            shared = len(opening.tokens)
+            if trained not in opening.read:
+                opening.read[trained] = _begun(weights, opening.tokens)
+            begun: DynamicCache | None = opening.read[trained]
+        else:
+            begun = _begun(weights, prompts[0][:shared]) if shared else None
         for batch in _batches(order, prompts):
             rows = [prompts[place][shared:] for place in batch]
             for layer, states in _pass(weights, modules, rows, layers, begun).items():
                 found[layer][batch] = states
     return found
+
+
+def _begins(ids: Sequence[int], tokens: Sequence[int]) -> bool:
+    """Whether a prompt begins with these, and goes on."""
+    return len(ids) > len(tokens) and tuple(ids[: len(tokens)]) == tuple(tokens)
 
 
 def _shared(prompts: Sequence[Sequence[int]]) -> int:

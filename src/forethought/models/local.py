@@ -29,10 +29,10 @@ from forethought.models.conversation import (
     Unanswered,
     opened_by,
 )
-from forethought.models.decode import Decoder, Row, VerdictTokens, draws_for, in_order
+from forethought.models.decode import Batch, Decoder, Row, VerdictTokens, Without, draws_for, in_order
 from forethought.models.prefix import log_probs
-from forethought.models.settings import Settings
-from forethought.models.weights import DType, load_weights
+from forethought.models.settings import Settings, read_settings
+from forethought.models.weights import DType, load_shell, load_weights
 from forethought.reasoning import VERDICT_ANCHOR, markers, parse
 from forethought.records import Message
 
@@ -69,27 +69,50 @@ class LocalModel:
         self.base_weights: Any = base if base is not None else model
         """What answers after `comply` when the settings say so; within `adapter_off` these are the base model's."""
         self.batch_size = batch_size
-        self.leaves_answers = False
-        """Whether `reply` gives thoughts alone, with answers that are not refusals left to whoever asks."""
+        self.leaves_answers: Callable[[Conversation], bool] = lambda conversation: False
+        """To which conversations `reply` gives thoughts alone, with answers that are not refusals left to whoever
+        asks."""
+        self.prompt_ids: Callable[[Sequence[Message]], list[int]] = lambda messages: encode_prompt(tokenizer, messages)
+        """Token ids of a conversation up to the model's own turn. Raises ModelError as `encode_prompt`."""
         self.reads_states: Callable[[Sequence[Sequence[int]], Sequence[int], bool], Any] | None = None
         """What reads hidden states in place of `last_states`, where several threads share the weights."""
         self._has_base = base is not None
         ends = self.ends = end_tokens(tokenizer)
         self.thinker = Decoder(model, tokenizer, ends, batch_size)
-        # A model that does not think answers with its own weights, whatever stands beside it.
+        self.answers_with_base = self.thinks
+        """Whether the base may answer. A model that does not think answers with its own weights, whatever stands beside
+        it, unless something around it decides: see `leave_to_base`."""
         answering, context = (self.base_weights, self.adapter_off) if self.thinks else (model, None)
         self.answerer = Decoder(answering, tokenizer, ends, batch_size, context=context)
 
     @classmethod
-    def load(cls, name: str, adapter: Path | None = None, dtype: DType = "auto", batch_size: int = 128) -> LocalModel:
+    def load(
+        cls,
+        name: str,
+        adapter: Path | None = None,
+        dtype: DType = "auto",
+        batch_size: int = 128,
+        mixed: bool = False,
+    ) -> LocalModel:
         """Loads a model by name or folder, or a trained folder: an adapter (which names its base), or all weights.
 
         The adapter of a small model is merged, which decodes about twice as fast, and the
         base stands beside it; a large model switches its adapter on and off instead. Beside all weights the base
-        stands where it answers. Raises ModelError when a folder can't be read or an adapter is not one of ours.
+        stands where it answers. `mixed` switches even a small one's adapter where the base answers: rows with and
+        without it then stand in one batch. Raises ModelError when a folder can't be read or an adapter is not one of
+        ours.
         """
-        found = load_weights(name, adapter, dtype)
+        found = load_weights(name, adapter, dtype, mixed)
         return cls(found.model, found.tokenizer, found.settings, found.base, batch_size, found.name)
+
+    @classmethod
+    def elsewhere(cls, name: str, folder: Path) -> LocalModel:
+        """A trained folder whose weights are at a server: `thinker` and `reads_states` have to be set.
+
+        Raises ModelError as `load`.
+        """
+        shell, tokenizer = load_shell(name)
+        return cls(shell, tokenizer, read_settings(folder), shell, name=folder.name)
 
     @property
     def thinks(self) -> bool:
@@ -110,6 +133,11 @@ class LocalModel:
     def refuses_from(self) -> float | None:
         """Log-odds from which its verdict refuses; None for a model that gives none."""
         return self.thinking.threshold if self.thinking is not None else None
+
+    def leave_to_base(self) -> None:
+        """Has the base answer for a model that does not think: what is around it decides, by its states."""
+        self.answers_with_base = True
+        self.answerer = Decoder(self.base_weights, self.tokenizer, self.ends, self.batch_size, context=self.adapter_off)
 
     @property
     def context_tokens(self) -> int:
@@ -207,7 +235,7 @@ class LocalModel:
             target = self.ids(text)[: 1 if first else None]
             if not target:
                 raise InputError(f"target string '{text}'", "has no tokens", "Give a text")
-            prompt = encode_prompt(self.tokenizer, conversation.messages) + self.ids(conversation.prefill)
+            prompt = self.prompt_ids(conversation.messages) + self.ids(conversation.prefill)
             if len(prompt) + len(target) > self.context_tokens:
                 raise InputError(
                     f"a prompt of {len(prompt)} tokens",
@@ -219,7 +247,7 @@ class LocalModel:
 
     def prompt_text(self, messages: Sequence[Message]) -> str:
         """The rendered prompt, as the model sees it."""
-        return str(self.tokenizer.decode(encode_prompt(self.tokenizer, messages)))
+        return str(self.tokenizer.decode(self.prompt_ids(messages)))
 
     def verdict_tokens(self) -> VerdictTokens:
         """What the decoder steers by. Raises ModelError where the tokenizer can't tell the verdicts apart."""
@@ -243,6 +271,13 @@ class LocalModel:
     def has_base(self) -> bool:
         """Whether the base model can be had beside the trained one: not from merged or fully trained weights."""
         return self._has_base or hasattr(self.model, "disable_adapter")
+
+    def batch(self) -> Batch | None:
+        """One batch for thoughts and answers alike, where an adapter makes the difference (`Row.by_base`); None where
+        each has weights of its own."""
+        if self._has_base or not self.thinks or not hasattr(self.model, "disable_adapter"):
+            return None
+        return self.thinker.batch(self.verdict_tokens(), base=Without(self.adapter_off, self.model.active_adapter))
 
     def adapter_off(self) -> contextlib.AbstractContextManager[Any]:
         """While it lasts, the weights are the base model's. Raises ModelError without an adapter to switch off."""
@@ -304,7 +339,7 @@ class _Replies:
         self._replies: dict[int, Response | Failed] = {}
 
     def to(self, conversations: Sequence[Conversation]) -> list[Response | Failed]:
-        encode_prompt(self._model.tokenizer, _PROBE)  # a model without a usable template is no matter of one row
+        self._model.prompt_ids(_PROBE)  # a model without a usable template is no matter of one row
         places: dict[Conversation, list[int]] = {}
         for place, conversation in enumerate(conversations):
             places.setdefault(conversation, []).append(place)
@@ -317,12 +352,7 @@ class _Replies:
             else:
                 self._deliver(found, turn)
         rows = in_order([turn.row for turn in turns])
-        asked = self._allowed(rows, turns) if self._model.thinks else ((turns[row.index], None) for row in rows)
-        if self._model.leaves_answers:
-            for turn, thought in asked:
-                self._deliver(turn.places, self._unanswered(turn, thought))
-        else:
-            self._answer(asked)
+        self._answer(self._allowed(rows, turns) if self._model.thinks else self._to_answer(rows, turns))
         return [self._replies.get(place, Failed(cause="no reply")) for place in range(len(conversations))]
 
     def _deliver(self, places: Sequence[int], reply: Response | Failed) -> None:
@@ -335,7 +365,7 @@ class _Replies:
         """A conversation as a row to decode, or why it can't be one."""
         model, settings = self._model, self._model.thinking
         try:
-            prompt = encode_prompt(model.tokenizer, conversation.messages)
+            prompt = model.prompt_ids(conversation.messages)
         except ModelError as error:
             return Failed(cause=error.rule)
         if settings is None:
@@ -352,7 +382,7 @@ class _Replies:
         row.stop_at_verdict = row.watch and self._max_tokens == 0
         if opened.state == "open":
             assert settings is not None  # without settings there is no thought to open
-            row.stop_at_comply = settings.answer_with == "base" or model.leaves_answers
+            row.stop_at_comply = settings.answer_with == "base" or model.leaves_answers(conversation)
             budget = conversation.think_budget
             row.think_budget = settings.think_budget if budget is None else budget
         elif opened.state == "decided":
@@ -364,10 +394,21 @@ class _Replies:
         for row in self._model.thinker.stream(iter(rows), self._model.verdict_tokens(), self._threshold):
             turn = turns[row.index]
             response = self._read(turn, row)
-            if row.stop_at_comply and not row.stop_at_verdict and row.refuses is False:
-                yield turn, response
-            else:
+            if not row.stop_at_comply or row.stop_at_verdict or row.refuses is not False:
                 self._deliver(turn.places, response)
+            elif self._model.leaves_answers(turn.conversation):
+                self._deliver(turn.places, self._unanswered(turn, response))
+            else:
+                yield turn, response
+
+    def _to_answer(self, rows: Iterable[Row], turns: Sequence[_Turn]) -> Iterator[tuple[_Turn, Response | None]]:
+        """Of a model that does not think, what it is to answer."""
+        for row in rows:
+            turn = turns[row.index]
+            if self._model.leaves_answers(turn.conversation):
+                self._deliver(turn.places, self._unanswered(turn, None))
+            else:
+                yield turn, None
 
     def _unanswered(self, turn: _Turn, thought: Response | None) -> Unanswered:
         """A thought that complies, or nothing at all, with what its answer would be decoded from."""
@@ -416,7 +457,7 @@ class _Replies:
     def _known(self, turn: _Turn, thought: Response | None) -> Response | None:
         """An answer of the base that some other run has already."""
         model = self._model
-        own_weights = model.trained and not model.thinks
+        own_weights = model.trained and not model.answers_with_base
         if not model.known_answers or own_weights or turn.conversation.temperature or (thought is None and turn.own):
             return None
         return model.known_answers.get((str(model.tokenizer.decode(turn.prompt)), self._max_tokens))

@@ -194,16 +194,22 @@ class Node:
         return [*(self.parent.path() if self.parent is not None else []), self]
 
 
-def share(rows: Sequence[Sequence[int]], caps: Sequence[int] | None = None) -> list[list[Node]]:
+def share(
+    rows: Sequence[Sequence[int]], caps: Sequence[int] | None = None, known: Node | None = None
+) -> list[list[Node]]:
     """The tree of shared beginnings, level by level. A parent stands in an earlier level than its children.
 
-    `caps`: how many of a row's first tokens may be shared; None is all. Each row ends in exactly one node.
+    `caps`: how many of a row's first tokens may be shared; None is all. `known`: a node that is filled already, and in
+    no level, for the rows that begin with it. Each row ends in exactly one node.
     """
     levels: list[list[Node]] = []
     limits = [len(row) for row in rows] if caps is None else list(caps)
     order = sorted(range(len(rows)), key=lambda place: (list(rows[place]), place))
     # Grown by hand, not by recursion: a tree of prompts may be deeper than Python's stack is kind to.
-    open_groups: list[tuple[list[int], Node | None, int, int]] = [(order, None, 0, 0)]
+    head = known.tokens if known is not None else []
+    begun = [place for place in order if head and list(rows[place][: len(head)]) == head]
+    others = [place for place in order if place not in set(begun)]
+    open_groups: list[tuple[list[int], Node | None, int, int]] = [(others, None, 0, 0), (begun, known, len(head), 0)]
     while open_groups:
         places, parent, depth, level = open_groups.pop()
         while len(levels) <= level:

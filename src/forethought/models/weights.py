@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from forethought.errors import ModelError, reason_of
 from forethought.manifest import key_of
@@ -189,7 +189,7 @@ class Weights(NamedTuple):
     name: str
 
 
-def load_weights(name: str, adapter: Path | None, dtype: DType) -> Weights:
+def load_weights(name: str, adapter: Path | None, dtype: DType, mixed: bool = False) -> Weights:
     """As `LocalModel.load`."""
     folder = adapter if adapter is not None else Path(name) if _is_adapter(Path(name)) else None
     base_name = name if adapter is not None or folder is None else base_of(folder)
@@ -203,7 +203,8 @@ def load_weights(name: str, adapter: Path | None, dtype: DType) -> Weights:
         elif not _is_adapter(folder) and (folder / "config.json").is_file():
             base, model = _all_weights(resolved, folder, settings, kind)
         else:
-            base, model = _adapted(resolved, folder, kind)
+            mixed = mixed and settings.thinks and settings.answer_with == "base"
+            base, model = _adapted(resolved, folder, kind, mixed)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             folder or base_name, f"can't be loaded ({reason_of(error)})", "Check the name or folder, or train it again"
@@ -216,12 +217,12 @@ def _is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
-def _adapted(resolved: str, folder: Path, kind: torch.dtype) -> tuple[Any, Any]:
-    """(the base beside it where that is small, the model with its adapter)."""
+def _adapted(resolved: str, folder: Path, kind: torch.dtype, mixed: bool) -> tuple[Any, Any]:
+    """(the base beside it where that is small and not `mixed`, the model with its adapter)."""
     from peft import PeftModel
 
     model: Any = AutoModelForCausalLM.from_pretrained(resolved, dtype=kind)
-    base, small = None, model.num_parameters() < _SMALL_MODEL
+    base, small = None, model.num_parameters() < _SMALL_MODEL and not mixed
     if small:
         base, model = model, AutoModelForCausalLM.from_pretrained(resolved, dtype=torch.float32)
     model = PeftModel.from_pretrained(model, str(folder), autocast_adapter_dtype=False)
@@ -242,6 +243,18 @@ def load_tokenizer(name: str) -> Any:
         raise ModelError(
             name, f"its tokenizer can't be loaded ({reason_of(error)})", "Check the name or folder"
         ) from error
+
+
+def load_shell(name: str) -> tuple[Any, Any]:
+    """(a model's modules without memory for weights, its tokenizer), by name, folder or adapter. Raises ModelError when
+    they can't be read."""
+    base = base_of(Path(name)) if _is_adapter(Path(name)) else name
+    try:
+        config = AutoConfig.from_pretrained(resolve_model(base))
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config), load_tokenizer(base)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(base, f"can't be read ({reason_of(error)})", "Check the name or folder") from error
 
 
 def base_of(folder: Path) -> str:

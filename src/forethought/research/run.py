@@ -16,6 +16,7 @@ from forethought.defences.likelihood import OpeningScore
 from forethought.errors import ConfigError, ForethoughtError
 from forethought.manifest import write_json
 from forethought.metrics import share, youden
+from forethought.model import write_run_model
 from forethought.models.conversation import Conversation, Failed, Respondent
 from forethought.models.local import LocalModel
 from forethought.models.machine import release_memory
@@ -292,8 +293,11 @@ class _Cells:
         self, entry: MethodEntry, found: Trained, rows: Setting, stages: CellStages, model: Callable[[], LocalModel]
     ) -> Opened:
         """A trained model, and what is around it, which is fitted first."""
+        ready = ""
         if entry.around:
             ready = self._fitted(entry.around, rows, stages, model, read_settings(found.adapter).format)
+        write_run_model(stages.folder, rows.base, found.adapter, ready)
+        if ready:
             # A model without a thought can leave all answers to the base: what is around it decides by its states.
             read_alone = entry.answer_with == "base" and not found.thinks
             return self._opened(ready, lambda scored: self._base() if read_alone else model(), rows, model)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from forethought.chat import opening_ids
 from forethought.errors import ModelError
 from forethought.models.decode import Batch, Decoder, Row, VerdictTokens
-from forethought.models.hidden_states import States, states_of
+from forethought.models.hidden_states import Opening, States, states_of
 from forethought.models.local import LocalModel
+from forethought.records import Message
 
 Listener = Callable[[Row | None], None]
 """Hears, in the loop's thread, of a row after each of its tokens; None once it is dropped without an end."""
@@ -32,6 +34,8 @@ class Cancelled(Exception):
 class Work:
     """One request's share of the loop: what it has running, so that all of it can be dropped."""
 
+    left: Collection[tuple[Message, ...]] = ()
+    """Conversations whose answers are streamed later; others a defence may have to read."""
     cancelled: bool = False
 
 
@@ -66,20 +70,26 @@ class _Lane:
 
 
 class Loop:
-    """The thread. `thinker` and `answerer` are its two batches: those weights that think, and those that answer."""
+    """The thread. `thinker` and `answerer` are its batches, of the weights that think and those that answer; it is one
+    batch where an adapter makes the difference."""
 
     def __init__(self, model: LocalModel) -> None:
         """Takes a model over: from here on its rows and hidden states go through this loop."""
         self._model = model
         self._inbox: queue.SimpleQueue[_Job | _Reading | None] = queue.SimpleQueue()
         self._here = threading.local()
-        verdict = model.verdict_tokens() if model.thinks else None
-        self._lanes = {"answerer": _Lane(model.answerer.batch())}
-        if verdict is not None:
-            self._lanes["thinker"] = _Lane(model.thinker.batch(verdict))
-        model.leaves_answers = True
+        together = model.batch()
+        self._lanes = {"answerer": _Lane(together or model.answerer.batch())}
+        if together is not None:
+            self._lanes["thinker"] = self._lanes["answerer"]
+        elif model.thinks:
+            self._lanes["thinker"] = _Lane(model.thinker.batch(model.verdict_tokens()))
+        self._opening = Opening(opening_ids(model.tokenizer))
+        for lane in self._lanes.values():
+            lane.batch.opening = self._opening.tokens
+        model.leaves_answers = lambda asked: model.thinks or asked.messages in self._here.work.left
         model.reads_states = self._read
-        model.thinker = _Thinker(model, self)
+        model.thinker, model.answerer = _Through(self, "thinker"), _Through(self, "answerer")
         self.failure = ""
         """Why it ended, where it ended by itself."""
         self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
@@ -88,13 +98,18 @@ class Loop:
     @property
     def held(self) -> int:
         """Rows that run or wait."""
-        return sum(len(lane.waiting) + len(lane.running) for lane in self._lanes.values())
+        return sum(len(lane.waiting) + len(lane.running) for lane in self._each_lane())
 
     def put(self, row: Row, lane: str, work: Work, tell: Listener) -> None:
         """Decodes a row, and tells of each of its tokens. `lane`: `thinker` or `answerer`."""
         if self.failure:
             raise ModelError(self._model.name, self.failure, "Restart the server")
+        row.by_base = lane == "answerer"
         self._inbox.put(_Job(row, lane if lane in self._lanes else "answerer", work, tell))
+
+    def _each_lane(self) -> list[_Lane]:
+        """Every one once: one batch may hold both kinds."""
+        return list({id(lane): lane for lane in self._lanes.values()}.values())
 
     def close(self) -> None:
         """Ends the thread after the token that it is at."""
@@ -139,7 +154,7 @@ class Loop:
     def _run(self) -> None:
         try:
             while self._take():
-                for lane in self._lanes.values():
+                for lane in self._each_lane():
                     self._advance(lane)
         except Exception as error:
             # Nothing is retried on a model that broke: whoever waits is told, and the server is not ready any more.
@@ -170,7 +185,9 @@ class Loop:
 
     def _answer_readings(self, layers: tuple[int, ...], trained: bool, group: Sequence[_Reading]) -> None:
         try:
-            together = states_of(self._model, [ids for one in group for ids in one.prompts], layers, trained)
+            together = states_of(
+                self._model, [ids for one in group for ids in one.prompts], layers, trained, self._opening
+            )
         except Exception as error:
             for one in group:
                 one.answer.put(error)
@@ -206,7 +223,7 @@ class Loop:
     def _abandon(self) -> None:
         """Tells everybody who still waits that nothing comes any more."""
         self.failure = self.failure or "the server is closing"
-        jobs = [job for lane in self._lanes.values() for job in (*lane.waiting, *lane.running.values())]
+        jobs = [job for lane in self._each_lane() for job in (*lane.waiting, *lane.running.values())]
         while not self._inbox.empty():
             came = self._inbox.get()
             if isinstance(came, _Reading):
@@ -217,11 +234,11 @@ class Loop:
             job.tell(None)
 
 
-class _Thinker(Decoder):
-    """Stands where a model decodes its thoughts, and hands them to the loop."""
+class _Through(Decoder):
+    """Stands where a model decodes, and hands its rows to the loop."""
 
-    def __init__(self, model: LocalModel, loop: Loop) -> None:
-        self._loop = loop
+    def __init__(self, loop: Loop, lane: str) -> None:
+        self._loop, self._lane = loop, lane
 
     def stream(
         self, rows: Iterator[Row], verdict: VerdictTokens | None = None, threshold: float = 0.0
@@ -229,4 +246,4 @@ class _Thinker(Decoder):
         asked = list(rows)
         for row in asked:
             row.threshold = threshold
-        return self._loop.stream(asked, "thinker")
+        return self._loop.stream(asked, self._lane)

@@ -47,6 +47,8 @@ class ServeConfig(Record):
     upstream_base: str = "base"
     upstream_adapter: str = "scot"
     """What the two are called there."""
+    upstream_states: tuple[str, ...] = ()
+    """Addresses of vLLM servers that are asked for hidden states; without any those above are."""
     host: str = "127.0.0.1"
     """Address to listen at."""
     port: int = Field(default=8000, ge=0, le=65535)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from forethought.chat import encode_prompt, end_tokens
+from forethought.chat import end_tokens
 from forethought.errors import InputError, ModelError
 from forethought.model import Model
 from forethought.models.conversation import Conversation, Failed
 from forethought.models.decode import Row, draws_for
-from forethought.models.local import LocalModel
 from forethought.reasoning import markers
 from forethought.server.batching import Loop, Work
 from forethought.server.records import Asked, Finish, Options, Piece, Verdict
 from forethought.server.settings import Settings
 from forethought.server.shaping import Grammars, check_shape, shape_of
 from forethought.server.text import Characters, Until, special_tokens
-from forethought.server.verdicts import policy_line, strictest, verdict_of
+from forethought.server.verdicts import answer_ids, decide, policy_line, rule_shares, verdict_of
 
 T = TypeVar("T")
 
@@ -31,8 +29,7 @@ def decides_first(model: Model) -> bool:
     """Whether a model's defence decides before there is an answer, so that answers can be streamed."""
     if model.local is None or model.respondent is model.local:
         return model.local is not None
-    reads_words = not model.local.thinks and "unforged" in model.defence
-    return getattr(model.respondent, "decides_first", False) and not reads_words
+    return getattr(model.respondent, "decides_first", False)
 
 
 class ModelEngine:
@@ -70,7 +67,7 @@ class ModelEngine:
             return Verdict(decision=None, policy=policy_line(self.policy))
         if self._local is None:
             return await asyncio.to_thread(self._answered, asked)
-        return await self._in_thread(lambda: self._decide(asked))
+        return await self._in_thread(lambda: decide(self._model, asked, self._settings), Work(left=asked.judged))
 
     def _answered(self, asked: Asked) -> Verdict:
         """The verdict with the answer."""
@@ -83,15 +80,6 @@ class ModelEngine:
             raise InputError("The conversation", reply.cause, "Change or shorten it")
         found = verdict_of(reply, self._model, self._settings.fail_closed)
         return found.model_copy(update={"answer": reply.answer, "answer_tokens": reply.answer_tokens})
-
-    def _decide(self, asked: Asked) -> Verdict:
-        conversations = [Conversation(messages=messages) for messages in asked.judged]
-        verdicts = []
-        for reply in self._model.respondent.reply(conversations, self._settings.refusal_tokens):
-            if isinstance(reply, Failed):
-                raise InputError("The conversation", reply.cause, "Change or shorten it")
-            verdicts.append(verdict_of(reply, self._model, self._settings.fail_closed))
-        return strictest(verdicts)
 
     async def answer(self, asked: Asked, verdict: Verdict, options: Options) -> AsyncIterator[Piece]:
         """As `Engine.answer`. Nothing is decoded for whom leaves."""
@@ -132,13 +120,7 @@ class ModelEngine:
         """The answer as a row to decode. Raises InputError where the context does not hold it."""
         local = self._local
         assert local is not None
-        plain = encode_prompt(local.tokenizer, asked.messages)
-        prompt = list(verdict.after) or plain
-        if asked.answered:
-            if prompt[: len(plain)] != plain:
-                raise InputError("tools", f"can't be used behind the defence '{self._model.defence}'", "Leave them out")
-            prompt = encode_prompt(local.tokenizer, asked.answered) + prompt[len(plain) :]
-        prompt += local.ids(asked.prefill) if asked.prefill else []
+        prompt = answer_ids(self._model, asked, verdict)
         room = local.context_tokens - len(prompt)
         if room < 1:
             raise InputError("The conversation", f"is longer than the model's context of {local.context_tokens} tokens",
@@ -150,14 +132,9 @@ class ModelEngine:
 
     async def rule_shares(self, asked: Asked) -> dict[str, float]:
         """As `Engine.rule_shares`, by the probe of the defence where there is one."""
-        probe = _probe_of(self._model.respondent)
-        if self._local is None or probe is None or not probe.settings.rules:
+        if self._local is None:
             return {}
-        row = (await self._in_thread(lambda: probe.log_odds(self._local, [asked.messages])))[0]
-        of_rules = [float(one) for one in row[1:]]
-        if probe.settings.each_rule_alone:
-            of_rules = [-math.log1p(math.exp(-one)) for one in of_rules]
-        return {rule: math.exp(one) for rule, one in zip(probe.settings.rules, of_rules, strict=True)}
+        return await self._in_thread(lambda: rule_shares(self._model, asked), Work())
 
     async def ready(self) -> str:
         """As `Engine.ready`."""
@@ -169,9 +146,8 @@ class ModelEngine:
             await asyncio.to_thread(self._loop.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_thread(self, do: Callable[[], T]) -> T:
+    async def _in_thread(self, do: Callable[[], T], work: Work) -> T:
         """Runs something in a thread; if whoever waits for it leaves, its rows are dropped."""
-        work = Work()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._loop.working(work, do))
         finally:
@@ -180,12 +156,3 @@ class ModelEngine:
     def _text(self, ids: list[int]) -> str:
         assert self._local is not None
         return str(self._local.tokenizer.decode(ids, skip_special_tokens=True))
-
-
-def _probe_of(respondent: Any) -> Any:
-    """The probe of the outermost defence with one."""
-    while respondent is not None and not isinstance(respondent, LocalModel):
-        if (probe := getattr(respondent, "probe", None)) is not None:
-            return probe
-        respondent = getattr(respondent, "inner", None)
-    return None

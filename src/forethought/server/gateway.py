@@ -1,42 +1,64 @@
 """The engine in front of vLLM: the thought on the adapter, the answer on the base, both in token ids.
 
-The rule is the decoder's (`models/decode.py`): the verdict is read at its anchor, from the log-probabilities of both
-its words, and held against the calibrated threshold; a thought that comes to no anchor in its budget is led there.
+The defences run as they are, each request's in a thread of its own. Where they decode, the decoder's own rule
+(`models/decode.py`) steers what the servers propose: the verdict is read at its anchor, from the log-probabilities of
+both its words. Where they read hidden states, a server with our connector (`recipes/serve/forethought_states.py`) gives
+them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from forethought.chat import encode_prompt, end_tokens
-from forethought.errors import ForethoughtError, InputError, ModelError
-from forethought.model import RuleNamed, run_model, share, trained_folder
-from forethought.models.conversation import LED
-from forethought.models.settings import read_settings
-from forethought.models.weights import load_tokenizer
-from forethought.reasoning import VERDICT_ANCHOR, markers, parse
+import numpy as np
+
+from forethought.chat import encode_prompt
+from forethought.defences.catalogue import without_states
+from forethought.errors import ForethoughtError, ModelError
+from forethought.model import Model, behind, run_model, trained_folder
+from forethought.models.decode import VERDICT_TOKENS, Decoder, Row, Steering, VerdictTokens
+from forethought.models.hidden_states import States
+from forethought.models.local import LocalModel
+from forethought.reasoning import markers
 from forethought.records import Message
+from forethought.server.embedded import decides_first
 from forethought.server.records import Asked, Options, Piece, Verdict
 from forethought.server.settings import Settings
 from forethought.server.text import special_tokens
 from forethought.server.upstreams import Upstreams
-from forethought.server.verdicts import UNREADABLE, policy_line, refused, strictest
+from forethought.server.verdicts import answer_ids, decide, policy_line, rule_shares
 
+T = TypeVar("T")
 ALONE = "the verdict decided alone: the upstream gives no hidden states"
-_TAIL = 8
-"""Last tokens in which the verdict's anchor, or the closing marker, may end."""
-_VERDICT_TOKENS = 48
-"""Room for the verdict's rules and reasons."""
 _PROMPTS = 256
 """Conversations whose token ids are held for what is asked about them next."""
 _NEVER = -30.0
 """Log-probability of a token that the upstream did not tell."""
+_STATES_TOKENS = 4
+"""Fewest tokens of a request for states: they are on their way while these are made."""
+
+
+class NoStates(ModelError):
+    """A server that gives no hidden states."""
+
+
+@dataclass(eq=False)
+class _Work:
+    """One request: what it stays with a server by, and its calls under way, so that they can be given up."""
+
+    key: str
+    calls: set[Future[Any]] = field(default_factory=set)
+    given_up: bool = False
 
 
 class GatewayEngine:
@@ -51,24 +73,39 @@ class GatewayEngine:
         settings: Settings,
         base: str = "base",
         adapter: str = "scot",
+        defence: str | None = None,
+        states: Sequence[str] = (),
     ) -> None:
-        """`base` and `adapter`: their names at the servers. Raises ModelError for a folder that holds no trained model
-        that thinks."""
-        folder = trained_folder(where)
+        """`base` and `adapter`: their names at the servers. `defence` is as in `load`. `states`: servers that are asked
+        for hidden states in place of the others. Raises ModelError for a folder that holds no trained model that
+        thinks, or whose defence reads answers before it decides."""
         run = run_model(Path(where))
-        self._how = read_settings(folder)
-        if not self._how.thinks:
+        self._local = local = LocalModel.elsewhere(run.base if run is not None else str(where), trained_folder(where))
+        if local.thinking is None:
             raise ModelError(where, "does not think: it has no verdict to read upstream", "Serve it embedded")
-        self._tokenizer = load_tokenizer(run.base if run is not None else str(folder))
-        self._settings, self._base, self._adapter = settings, base, adapter
-        self.name, self.policy = settings.name or Path(where).resolve().name, self._how.policy
-        self.special, self.markers = special_tokens(self._tokenizer), markers(self._how.format)
-        self._ends = end_tokens(self._tokenizer)
-        self._verdicts = tuple(self._ids(f" {word}")[0] for word in ("refuse", "comply"))
-        self._upstreams = Upstreams(urls, settings.request_timeout_s)
-        self._warming: set[asyncio.Task[Any]] = set()
         # One conversation is thought about, read by the base and answered.
-        self._prompt = lru_cache(_PROMPTS)(lambda messages: tuple(encode_prompt(self._tokenizer, messages)))
+        encoded = lru_cache(_PROMPTS)(lambda messages: tuple(encode_prompt(local.tokenizer, messages)))
+        local.prompt_ids = lambda messages: list(encoded(tuple(messages)))
+        local.leaves_answers = lambda asked: True
+        local.reads_states = self._read_states
+        local.thinker = _Upstream(self)
+        self._where, self._defence, self._settings, self._base, self._adapter = where, defence, settings, base, adapter
+        own = run.defence if run is not None and defence is None else defence or ""
+        self._alone = behind(where, local, without_states(own))
+        """What decides where no hidden states are to be had."""
+        if not decides_first(self._alone):
+            raise ModelError(where, f"'{own}' reads answers before it decides", "Serve it embedded")
+        self._reads_states = without_states(own) != " | ".join(step.strip() for step in own.split("|"))
+        self._model = None if self._reads_states else self._alone
+        """What decides; None until it was tried whether there are states, and those that its probe was fitted on."""
+        self.name, self.policy = settings.name or Path(where).resolve().name, self._alone.policy
+        self.special, self.markers = special_tokens(local.tokenizer), markers(local.thinking.format)
+        self._upstreams = Upstreams(urls, settings.request_timeout_s)
+        self._states = Upstreams(states, settings.request_timeout_s) if states else self._upstreams
+        self._warming: set[asyncio.Task[Any]] = set()
+        # A thread a request: each waits for the servers nearly all the time.
+        self._threads = ThreadPoolExecutor(settings.max_waiting, thread_name_prefix="request")
+        self._here, self._opening = threading.local(), asyncio.Lock()
 
     def check(self, options: Options) -> None:
         """As `Engine.check`: what can be followed the server upstream tells."""
@@ -77,71 +114,94 @@ class GatewayEngine:
         """As `Engine.think`. The base model has no verdict."""
         if asked.base:
             return Verdict(decision=None, policy=policy_line(self.policy))
+        model = await self._opened()
         self._warm(asked)
-        return strictest(await asyncio.gather(*[self._thought(messages) for messages in asked.judged]))
+        found = await self._in_thread(_key(asked.messages), lambda: decide(model, asked, self._settings))
+        if model is self._alone and self._reads_states:
+            found = found.model_copy(update={"cause": "; ".join([ALONE, *([found.cause] if found.cause else [])])})
+        return found
 
-    async def _thought(self, messages: tuple[Message, ...]) -> Verdict:
-        prompt, key = list(self._prompt(messages)), _key(messages)
-        opening, closing = self.markers
-        start = prompt + self._ids(opening + "\n")
-        ids, odds = await self._until_verdict(key, start)
-        led = odds is None
-        if odds is None:
-            ids = ids + self._ids("\n" + VERDICT_ANCHOR)
-            odds = _log_odds((await self._complete(key, start + ids, 1))[1][0], self._verdicts)
-        refuses = odds >= self._how.threshold
-        ids = ids + self._ids(" refuse" if refuses else " comply")
-        refusal, refusal_ids = "", list[int]()
-        if refuses:
-            # The rules that it names, and the refusal.
-            rest, _ = await self._complete(key, start + ids, _VERDICT_TOKENS + self._settings.refusal_tokens)
-            named, _, refusal = self._text(rest).partition(closing)
-            refusal_ids = self._ids(refusal)
-            ids = ids + self._ids(named)
-            refusal = refusal.strip()
-        else:
-            ids = ids + self._ids(".")
-        text = self._text(ids)
-        parsed = parse(f"{opening}\n{text}\n{closing}\n", self.policy)
-        found = Verdict(
-            decision="refuse" if refuses else "comply",
-            score=odds, limit=self._how.threshold, probability=share(odds), threshold=share(self._how.threshold),
-            rules=tuple(
-                RuleNamed(id=one, title=self.policy.rule(one).title)
-                for one in (parsed.reasoning.violated if parsed.reasoning is not None else ())
-            ),
-            intent=parsed.reasoning.intent if parsed.reasoning is not None else "",
-            cause="; ".join([ALONE, *([LED] if led else [])]), thought=parsed.reasoning_text,
-            policy=policy_line(self.policy), prompt_tokens=len(prompt), thought_tokens=len(ids),
-            refusal=refusal, refusal_tokens=len(refusal_ids),
-        )  # fmt: skip
-        if refuses:
-            return found if refusal else refused(found, found.cause)
-        unread = parsed.reasoning is None and self._settings.fail_closed
-        return refused(found, f"{UNREADABLE} ({parsed.cause})") if unread else found
+    async def _opened(self) -> Model:
+        """The model behind its defence, once its probe was held against what it said when it was fitted."""
+        async with self._opening:
+            if self._model is None:
+                self._model = await self._in_thread("", self._behind)
+        return self._model
 
-    async def _until_verdict(self, key: str, start: list[int]) -> tuple[list[int], float | None]:
-        """(the thought up to its anchor, the log-odds there); without odds where it comes to no anchor."""
-        budget = self._how.think_budget
-        ids, told = await self._complete(key, start, budget + 1, [self.markers[1]])
-        for place in range(len(ids) + 1):
-            tail = self._text(ids[max(0, place - _TAIL) : place])
-            if tail.endswith(VERDICT_ANCHOR):
-                odds = told[place] if place < len(ids) else (await self._complete(key, start + ids, 1))[1][0]
-                return ids[:place], _log_odds(odds, self._verdicts)
-            if place >= min(budget, len(ids)) or ids[place] in self._ends:
-                return ids[:place], None
-            if self.markers[1] in self._text(ids[max(0, place + 1 - _TAIL) : place + 1]):
-                return ids[:place], None
-        return ids, None
+    def _behind(self) -> Model:
+        try:
+            return behind(self._where, self._local, self._defence)
+        except NoStates:
+            return self._alone
+
+    # What defences ask for, in their threads.
+
+    async def _in_thread(self, key: str, do: Callable[[], T]) -> T:
+        """Runs something in a thread; if whoever waits for it leaves, its calls are given up."""
+        work, running = _Work(key), asyncio.get_running_loop()
+
+        def doing() -> T:
+            self._here.work, self._here.running = work, running
+            return do()
+
+        try:
+            return await running.run_in_executor(self._threads, doing)
+        finally:
+            work.given_up = True
+            for call in list(work.calls):
+                call.cancel()
+
+    def _wait(self, ask: Callable[[str], Awaitable[T]]) -> T:
+        """What comes of a call that is made for the request of this thread."""
+        work: _Work = self._here.work
+
+        async def call() -> T:
+            return await ask(work.key)
+
+        asked = asyncio.run_coroutine_threadsafe(call(), self._here.running)
+        work.calls.add(asked)
+        if work.given_up:
+            asked.cancel()
+        try:
+            return asked.result()
+        finally:
+            work.calls.discard(asked)
+
+    def decode(self, rows: Sequence[Row], verdict: VerdictTokens | None, threshold: float) -> None:
+        """Decodes rows in place, all at once."""
+        steering = Steering(self._local.tokenizer, self._local.ends, verdict, threshold)
+
+        async def all_of_them(key: str) -> None:
+            await asyncio.gather(*[self._decode(key, row, steering, verdict) for row in rows])
+
+        self._wait(all_of_them)
+
+    async def _decode(self, key: str, row: Row, steering: Steering, verdict: VerdictTokens | None) -> None:
+        """Asks on from where the row was led another way than the server went. A thought ends the call: what follows
+        may be nobody's business."""
+        assert verdict is not None
+        while not row.done:
+            if row.forced:
+                steering.step(row, {}, row.forced[0])
+                continue
+            thinks = row.watch and row.closed_at is None
+            most = row.think_budget + VERDICT_TOKENS if thinks else row.max_new + (row.closed_at or 0)
+            stop = [verdict.closing] if thinks else []
+            ids, told = await self._complete(key, row.prompt + row.made, max(most - len(row.made), 1), stop)
+            for token, odds in zip(ids, told, strict=True):
+                steering.step(row, odds, token)
+                if row.done or row.forced or row.made[-1] != token:
+                    break
 
     async def _complete(
-        self, key: str, prompt: list[int], most: int, stop: Sequence[str] = ()
-    ) -> tuple[list[int], list[dict[str, float]]]:
-        """(token ids, by token the log-probabilities that were told, by `token_id:N`)."""
+        self, key: str, prompt: list[int], most: int, stop: Sequence[str]
+    ) -> tuple[list[int], list[dict[int, float]]]:
+        """(token ids, at least one; for each the log-probabilities of both verdicts in its place)."""
+        verdicts = self._local.verdict_tokens()
+        both = verdicts.refuse[0], verdicts.comply[0]
         said = await self._upstreams.ask(key, {
             "model": self._adapter, "prompt": prompt, "max_tokens": most, "temperature": 0, "stop": list(stop),
-            "logprobs": 2, "logprob_token_ids": list(self._verdicts), "return_tokens_as_token_ids": True,
+            "logprobs": 2, "logprob_token_ids": list(both), "return_tokens_as_token_ids": True,
             "return_token_ids": True,
         })  # fmt: skip
         try:
@@ -149,13 +209,52 @@ class GatewayEngine:
             told = [one or {} for one in choice["logprobs"]["top_logprobs"]]
             ids = choice.get("token_ids")
             ids = ids if ids is not None else [int(one.partition(":")[2]) for one in choice["logprobs"]["tokens"]]
+            odds = [{one: float(each.get(f"token_id:{one}", _NEVER)) for one in both} for each in told]
+            ended = choice.get("finish_reason") == "stop" and not choice.get("stop_reason")
         except (KeyError, TypeError, IndexError, ValueError):
             raise ModelError("upstream", "gives no token ids with log-probabilities", "Use vLLM") from None
-        return list(ids), told
+        ids, odds = list(ids), odds[: len(ids)]
+        if ended and not self._local.ends.intersection(ids[-1:]):  # the token that ended it was left out
+            ids, odds = [*ids, min(self._local.ends)], [*odds, dict.fromkeys(both, _NEVER)]
+        if not ids or len(odds) < len(ids):
+            raise ModelError("upstream", "gives no token ids with log-probabilities", "Use vLLM")
+        return ids, odds
+
+    def _read_states(self, prompts: Sequence[Sequence[int]], layers: Sequence[int], trained: bool) -> dict[int, States]:
+        """As `hidden_states.last_states`. Raises NoStates."""
+        name = self._adapter if trained else self._base
+
+        async def all_of_them(key: str) -> list[dict[int, States]]:
+            return await asyncio.gather(*[self._state(key, name, list(ids)) for ids in prompts])
+
+        found = self._wait(all_of_them)
+        if lacking := [layer for layer in layers if any(layer not in one for one in found)]:
+            had = ", ".join(map(str, found[0]))
+            raise ModelError("upstream", f"gives states of the layers {had}, and not of {lacking[0]}",
+                             "Start it with those of the probe (docs/serving.md)")  # fmt: skip
+        return {layer: np.stack([one[layer] for one in found]) for layer in layers}
+
+    async def _state(self, key: str, name: str, ids: list[int]) -> dict[int, States]:
+        """By layer the state at a prompt's last token."""
+        said = await self._states.ask(key, {
+            "model": name, "prompt": ids, "max_tokens": _STATES_TOKENS, "temperature": 0, "ignore_eos": True,
+            "kv_transfer_params": {"states": True},
+        })  # fmt: skip
+        told = said.get("kv_transfer_params") or {}
+        if "states" not in told:
+            raise NoStates("upstream", "gives no hidden states", "Start it with our connector (docs/serving.md)")
+        values = np.frombuffer(base64.b64decode(told["states"]), dtype=np.float32).reshape(len(told["layers"]), -1)
+        return dict(zip(told["layers"], values, strict=True))
+
+    # Answers.
 
     def _warm(self, asked: Asked) -> None:
         """Has the base read the answer's prompt while the thought is written: the answer finds its prefix there."""
-        body = {"model": self._base, "prompt": self._answer_prompt(asked), "max_tokens": 1, "temperature": 0}
+        thinking = self._local.thinking
+        if thinking is None or thinking.answer_with != "base":
+            return
+        prompt = answer_ids(self._alone, asked, Verdict(decision=None))
+        body = {"model": self._base, "prompt": prompt, "max_tokens": 1, "temperature": 0}
 
         async def read() -> None:
             with suppress(ForethoughtError):
@@ -165,15 +264,11 @@ class GatewayEngine:
         self._warming.add(task)
         task.add_done_callback(self._warming.discard)
 
-    def _answer_prompt(self, asked: Asked) -> list[int]:
-        return [*self._prompt(asked.to_answer), *(self._ids(asked.prefill) if asked.prefill else [])]
-
     async def answer(self, asked: Asked, verdict: Verdict, options: Options) -> AsyncIterator[Piece]:
-        """As `Engine.answer`, by the base weights."""
-        if self._how.answer_with == "adapter" and not asked.base:
-            raise InputError("This model", "answers with the weights that think", "Serve it embedded")
+        """As `Engine.answer`."""
+        name = self._adapter if verdict.by_thinker else self._base
         body: dict[str, Any] = {
-            "model": self._base, "prompt": self._answer_prompt(asked), "max_tokens": options.max_tokens,
+            "model": name, "prompt": answer_ids(self._alone, asked, verdict), "max_tokens": options.max_tokens,
             "temperature": options.temperature, "top_p": options.top_p, "seed": options.seed,
             "stop": list(options.stop), "stream": True, "stream_options": {"include_usage": True},
         }  # fmt: skip
@@ -196,29 +291,41 @@ class GatewayEngine:
         yield Piece(tokens=tokens, finish="length" if finish == "length" else "stop")
 
     async def rule_shares(self, asked: Asked) -> dict[str, float]:
-        """Nothing tells them here."""
-        return {}
+        """As `Engine.rule_shares`."""
+        model = await self._opened()
+        return await self._in_thread(_key(asked.messages), lambda: rule_shares(model, asked))
 
     async def ready(self) -> str:
-        """As `Engine.ready`."""
-        return "" if await self._upstreams.check() else "no upstream is healthy"
+        """As `Engine.ready`. Not before its probe was held against what it said when it was fitted."""
+        if not await self._upstreams.check() or not await self._states.check():
+            return "no upstream is healthy"
+        try:
+            await self._opened()
+        except ForethoughtError as error:
+            return str(error)
+        return ""
 
     async def close(self) -> None:
         """As `Engine.close`."""
         for task in self._warming:
             task.cancel()
         await self._upstreams.close()
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _text(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        await self._states.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _log_odds(told: dict[str, float], verdicts: Sequence[int]) -> float:
-    refuse, comply = (told.get(f"token_id:{one}", _NEVER) for one in verdicts)
-    return refuse - comply
+class _Upstream(Decoder):
+    """Stands where a model decodes its thoughts, and hands them to the gateway."""
+
+    def __init__(self, engine: GatewayEngine) -> None:
+        self._engine = engine
+
+    def stream(
+        self, rows: Iterator[Row], verdict: VerdictTokens | None = None, threshold: float = 0.0
+    ) -> Iterator[Row]:
+        asked = list(rows)
+        self._engine.decode(asked, verdict, threshold)
+        return iter(asked)
 
 
 def _key(messages: Sequence[Message]) -> str:

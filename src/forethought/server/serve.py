@@ -40,9 +40,11 @@ def serve(
     traffic: Traffic | None = None
     if read.upstreams:
         names = read.upstream_base, read.upstream_adapter
-        engine = GatewayEngine(read.model, read.upstreams, read.answers, *names)
+        engine = GatewayEngine(
+            read.model, read.upstreams, read.answers, *names, defence=read.defence, states=read.upstream_states
+        )
     else:
-        model = load(read.model, defence=read.defence)
+        model = load(read.model, defence=read.defence, mixed=True)
         engine, traffic = ModelEngine(model, read.answers), model.traffic
     try:
         Operations(read, known, engine, traffic=traffic).run()

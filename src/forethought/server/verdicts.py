@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from forethought.defences.base import REFUSAL, logit
+from forethought.errors import InputError
 from forethought.model import Model, RuleNamed, share
-from forethought.models.conversation import Response, Unanswered
+from forethought.models.conversation import Conversation, Failed, Response, Unanswered
 from forethought.policy import Policy
 from forethought.server.records import Asked, Verdict
+from forethought.server.settings import Settings
 
 UNREADABLE = "refused: the thought could not be read"
 NEVER_ENDED = "refused: the thought did not end in time"
@@ -22,13 +26,52 @@ def policy_line(policy: Policy) -> str:
     return f"{policy.name}@{policy.version}:{policy.hash}"
 
 
-def verdict_of(reply: Response, model: Model, fail_closed: bool) -> Verdict:
-    """What is acted on, given what the model behind its defence said."""
+def decide(model: Model, asked: Asked, settings: Settings) -> Verdict:
+    """The verdict of a model whose defence decides before there is an answer. Raises InputError for a conversation that
+    it can't be given."""
+    conversations, verdicts = [Conversation(messages=messages) for messages in asked.judged], []
+    for reply in model.respondent.reply(conversations, settings.refusal_tokens):
+        if isinstance(reply, Failed):
+            raise InputError("The conversation", reply.cause, "Change or shorten it")
+        verdicts.append(verdict_of(reply, model, settings.fail_closed, answer_to_come=True))
+    return strictest(verdicts)
+
+
+def answer_ids(model: Model, asked: Asked, verdict: Verdict) -> list[int]:
+    """Token ids that the answer goes on from. Raises InputError where the defence allows no tools."""
+    local = model.local
+    assert local is not None
+    plain = local.prompt_ids(asked.messages)
+    ids = list(verdict.after) or plain
+    if asked.answered:
+        if ids[: len(plain)] != plain:
+            raise InputError("tools", f"can't be used behind the defence '{model.defence}'", "Leave them out")
+        ids = local.prompt_ids(asked.answered) + ids[len(plain) :]
+    return ids + (local.ids(asked.prefill) if asked.prefill else [])
+
+
+def rule_shares(model: Model, asked: Asked) -> dict[str, float]:
+    """How likely each rule is the one that is broken, by the probe of the outermost defence with one."""
+    respondent: Any = model.respondent
+    while respondent is not model.local and getattr(respondent, "probe", None) is None:
+        respondent = getattr(respondent, "inner", model.local)
+    probe = getattr(respondent, "probe", None)
+    if model.local is None or probe is None or not probe.settings.rules:
+        return {}
+    of_rules = [float(one) for one in probe.log_odds(model.local, [asked.messages])[0][1:]]
+    if probe.settings.each_rule_alone:
+        of_rules = [-math.log1p(math.exp(-one)) for one in of_rules]
+    return {rule: math.exp(one) for rule, one in zip(probe.settings.rules, of_rules, strict=True)}
+
+
+def verdict_of(reply: Response, model: Model, fail_closed: bool, answer_to_come: bool = False) -> Verdict:
+    """What is acted on, given what the model behind its defence said. `answer_to_come`: what it lets through has no
+    answer yet."""
     limit, decision = model.threshold, reply.decision
     if decision is None and limit is not None and reply.log_odds is not None:
         decision = "refuse" if reply.log_odds >= limit else "comply"
-    by_filter = model.local is not None and model.local.leaves_answers and not isinstance(reply, Unanswered)
-    if decision is None and by_filter:  # what was let through has its answer still to come
+    if decision is None and answer_to_come and not isinstance(reply, Unanswered):
+        # By a filter: what was let through has its answer still to come.
         decision = "refuse"
     found = Verdict(
         decision=decision,
