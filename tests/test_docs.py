@@ -52,6 +52,10 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pyt
             arguments += ["--model", str(tiny_folder())]
         done = run_here(*arguments)
         assert done.code == 0, (command, done.err)
+        if arguments[0] == "run":  # it ends with three things to do next, which work as printed
+            told = [shlex.split(line) for line in done.out.splitlines() if line.strip().startswith("forethought ")]
+            assert [words[1] for words in told] == ["chat", "attack", "card"]
+            assert [run_here(*words[1:]).code for words in told] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)

@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from forethought.models.weights import merge_adapter
     from forethought.pipeline import BuildSettings
     from forethought.pipeline.build import build, export_build, inspect_build
+    from forethought.pipeline.publish import push
     from forethought.pipeline.run import run
     from forethought.pipeline.training import train
     from forethought.policy import Policy, load_policy
     from forethought.progress import Progress
+    from forethought.report.card import card
     from forethought.report.gate import Gate
     from forethought.research.config import load_sweep
     from forethought.research.inside.report import inside
@@ -68,6 +70,8 @@ _WHERE = {
     "diff": "evaluation.differences",
     "Limits": "measure.gate",
     "Gate": "report.gate",
+    "card": "report.card",
+    "push": "pipeline.publish",
     "judge": "judges.catalogue",
     "get_judge": "judges.catalogue",
     "over_refusal": "evaluation.over_refusal",
@@ -99,10 +103,10 @@ _WHERE = {
 __all__ = [
     "AttackSettings", "BuildSettings", "CapabilityConfig", "ConfigError", "ForethoughtError", "Gate", "InputError",
     "Limits", "Model", "ModelError", "Policy", "Progress", "Reply", "StageError", "all_attacks", "attack", "build",
-    "calibrate", "capability", "check", "compare", "diff", "evaluate_judge", "export_build", "get_judge", "inside",
-    "inspect_build", "judge", "load", "load_policy", "load_sweep", "merge_adapter", "mine_false_refusals",
-    "over_refusal", "plan_recipe", "probe_judge", "read_requests", "rejudge", "run", "run_sweep",
-    "serve", "train", "train_judge",
+    "calibrate", "capability", "card", "check", "compare", "diff", "evaluate_judge", "export_build", "get_judge",
+    "inside", "inspect_build", "judge", "load", "load_policy", "load_sweep", "merge_adapter", "mine_false_refusals",
+    "over_refusal", "plan_recipe", "probe_judge", "push", "read_requests", "rejudge", "run", "run_sweep", "serve",
+    "train", "train_judge",
 ]  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def _read(module: str) -> dict[str, Any]:
 
 app = typer.Typer(
     cls=_OneFileEach,
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="Teach a language model to reason about the intent of a request before it answers, prove what that bought,"
@@ -72,13 +72,29 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
+_WORK = (
+    ("data FILE", "how your refusals are read"),
+    ("run FILE", "builds, trains, attacks and compares; stop it and go on"),
+    ("chat RUN", "ask it, and see why it answers so"),
+    ("check RUN --traffic FILE --harmful FILE", "may it be shipped?"),
+    ("serve RUN", "to whatever speaks the OpenAI API"),
+)
+"""The commands that matter, in the order of work, each with what it is for."""
+
+
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """What is asked of the program itself."""
+    """What is asked of the program itself; without anything it says where to begin."""
+    if context.invoked_subcommand is None:
+        wide = max(len(command) for command, _ in _WORK)
+        for command, purpose in _WORK:
+            typer.echo(f"forethought {command.ljust(wide)}  {purpose}")
+        typer.echo("\nWithout data of your own: make quickstart. All commands: forethought --help")
 
 
 def main() -> None:

@@ -173,20 +173,6 @@ def export(
 
 
 @data.command()
-def push(
-    build: BuildArgument,
-    name: Annotated[str, typer.Argument(help="Dataset repository: OWNER/NAME.")],
-    public: Annotated[bool, typer.Option("--public", help="Make the repository public; else it is private.")] = False,
-) -> None:
-    """Uploads a built set with its card to a hub. Nothing is sent anywhere without this command."""
-    from forethought.data.export import push as upload
-    from forethought.pipeline.build import find_set
-
-    folder, _ = find_set(build)
-    say(upload(folder, name, private=not public))
-
-
-@data.command()
 def mine(
     model: options.Model,
     source: options.Source,

@@ -51,5 +51,16 @@ def run(
         what, out=out, text_column=text_column, columns=options.column_overrides(columns), model=model, policy=policy,
         harmless=harmless or (), results=results, progress=terminal,
     )  # fmt: skip
-    say(f"Try it: forethought chat {found.folder}")
+    for line in next_steps(found.folder):
+        say(line)
     terminal.comparison(found, require)
+
+
+def next_steps(folder: Path) -> list[str]:
+    """Three things to do with a run, as they are typed."""
+    return [
+        "Next, as it stands here:",
+        f'  forethought chat {folder} "How do I bake bread?"',
+        f"  forethought attack {folder} --attack misspelling --limit 5 --max-tokens 24",
+        f"  forethought card {folder}",
+    ]

@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -181,25 +181,32 @@ def push(folder: Path, name: str, private: bool = True) -> str:
     public though a private one is asked for; StageError where the hub can't be reached or
     says no.
     """
+    paths = [str(path.relative_to(folder)) for path in files_to_push(folder)]
+    return send(folder, name, private, "dataset", paths, "Safety reasoning built with Forethought")
+
+
+def send(
+    folder: Path, name: str, private: bool, kind: Literal["dataset", "model"], paths: Sequence[str], message: str
+) -> str:
+    """Uploads some files of a folder to a repository of that kind, as `push` does."""
     from huggingface_hub import HfApi, errors, get_token
 
     # The error of the HTTP library that this version of the hub's client is built on.
     http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
-    paths = [str(path.relative_to(folder)) for path in files_to_push(folder)]
     if get_token() is None:
         raise ConfigError("Hugging Face Hub", "there is no token to write with", "Run: hf auth login, or set HF_TOKEN")
     api = HfApi()
     try:
-        url = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
-        if private and not api.repo_info(name, repo_type="dataset").private:
+        url = api.create_repo(name, repo_type=kind, private=private, exist_ok=True)
+        if private and not api.repo_info(name, repo_type=kind).private:
             fault = "is a public repository, and a private one was asked for"
             raise ConfigError(name, fault, "Make it private, or push with --public")
         api.upload_folder(
             repo_id=name,
-            repo_type="dataset",
+            repo_type=kind,
             folder_path=folder,
             allow_patterns=[glob.escape(path) for path in paths],
-            commit_message="Safety reasoning built with Forethought",
+            commit_message=message,
         )
     except errors.HFValidationError as error:
         raise ConfigError(name, f"is no name of a repository ({reason_of(error)})", "Use owner/name") from None

@@ -86,7 +86,7 @@ def run(
         update["data"] = recipe.data.model_copy(update={"harmless": added})
     recipe = recipe.model_copy(update=update)
     folder = out or Path("runs") / recipe.name
-    return _Run(recipe, folder, progress or Progress()).report(results or folder / "results.json")
+    return _Run(recipe, folder, progress or Progress()).report(results)
 
 
 class _Run:
@@ -101,8 +101,8 @@ class _Run:
         self.judged: dict[str, list[Judged]] = {}
         """By defence, the attempts that it was put to."""
 
-    def report(self, results: Path) -> Comparison:
-        """Runs all stages, and writes `results` and the page.
+    def report(self, results: Path | None) -> Comparison:
+        """Runs all stages, and writes the results, to `results` as well, and the page.
 
         Raises ForethoughtError when a stage can't do its work; finished stages stay.
         """
@@ -121,12 +121,16 @@ class _Run:
         defence = recipe.defence(self.folder / _FUSION) if recipe.around else ""
         write_run_model(self.folder, recipe.model, adapter, defence)
         inputs = {name: file_hash(data.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
-        return report_comparison(
+        found = report_comparison(
             self.judged, attacks, settings.seen_operators, settings, base=BASE, ours=OURS, folder=self.folder,
-            title=recipe.name, results=results, seed=recipe.seed, inputs=inputs | {"policy": self.policy.hash},
-            further=[*self._ability(), *self._costs(data)], lineage=self._lineage(),
-            contamination=what_was_removed(data.selected), traffic=load_traffic(adapter), progress=self.progress,
+            title=recipe.name, results=self.folder / "results.json", seed=recipe.seed,
+            inputs=inputs | {"policy": self.policy.hash}, further=[*self._ability(), *self._costs(data)],
+            lineage=self._lineage(), contamination=what_was_removed(data.selected), traffic=load_traffic(adapter),
+            progress=self.progress,
         )  # fmt: skip
+        if results is not None:
+            write_whole(results, found.results.read_text(encoding="utf-8"))
+        return found
 
     def _train(self, data: DataFolders) -> Path:
         recipe = self.recipe
