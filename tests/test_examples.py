@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pytest
 
 import forethought as ft
@@ -123,3 +125,17 @@ def test_every_public_name_is_there_and_documented() -> None:
 def test_importing_it_loads_nothing_heavy() -> None:
     code = "import sys, forethought; print(sorted({'torch', 'pydantic', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.slow
+def test_the_notebook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every cell, in a kernel of its own."""
+    monkeypatch.setenv("FORETHOUGHT_MODEL", str(tiny_folder()))
+    monkeypatch.setenv("PYTHONPATH", str(Path(ft.__file__).parents[1]))
+    notebook = nbformat.read(FOLDER / "tour.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "kept without outputs"
+    nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "rows, page: report.html" in said
+    assert "refused_misspelling" in said
+    assert "## What was measured" in said
