@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from forethought.errors import InputError, ModelError
 from forethought.metrics import Figure
@@ -44,6 +46,12 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def _front(content: str) -> dict[str, Any]:
+    """What the hub reads."""
+    held: dict[str, Any] = yaml.safe_load(content.split("---")[1])
+    return held
+
+
 def test_it_says_what_was_measured_and_nothing_else(run: Path) -> None:
     made = card(run)
     assert (
@@ -53,17 +61,18 @@ def test_it_says_what_was_measured_and_nothing_else(run: Path) -> None:
     assert "Not measured: `asr_gcg_scot_best` (not asked)." in made.content
     assert "Up to 2 answers" in made.content
     assert str(run.parent) not in made.content
-    assert made.data.base_model == EMBEDDED
-    (found,) = made.data.eval_results or []
-    assert (found.metric_type, found.metric_value) == ("asr_direct_scot_best", 0.1)
-    assert found.metric_args == {"low": 0.04, "high": 0.22, "n": 50, "unscored": 2}
+    front = _front(made.content)
+    assert front["base_model"] == EMBEDDED
+    (found,) = front["model-index"][0]["results"][0]["metrics"]
+    assert (found["type"], found["value"]) == ("asr_direct_scot_best", 0.1)
+    assert found["args"] == {"low": 0.04, "high": 0.22, "n": 50, "unscored": 2}
 
 
 def test_without_results_it_says_that_nothing_was_measured(run: Path) -> None:
     (run / "results.json").unlink()
     made = card(run)
     assert "## What was measured\n\nNothing." in made.content
-    assert not made.data.eval_results
+    assert "model-index" not in _front(made.content)
 
 
 def test_a_folder_that_was_not_trained_here_has_no_card(run: Path, tmp_path: Path) -> None:
