@@ -268,12 +268,15 @@ HEADINGS = {
     "rule_named_right_heldout": "the same, unseen domains",
     "reasoning_tokens_harmless": "tokens of thought, harmless",
     "latency": "time an answer, over the base model's",
+    "shift_unseen_harmful": "shift of harmful scores",
+    "shift_unseen_harmless": "shift of harmless scores",
 }
 COLUMNS = (
     ("auroc_unseen", "youden_unseen", "asr_matched", "refused_styled_harmless", "auroc_direct", "auroc_lookalike",
      "auroc_heldout_rules"),
     ("asr_direct", "asr_unseen", "asr_reasoning", "asr_gcg", "asr_best_of_n", "refused_ordinary", "refused_lookalike"),
-    ("capability", "rule_named_right", "rule_named_right_heldout", "reasoning_tokens_harmless", "latency"),
+    ("capability", "rule_named_right", "rule_named_right_heldout", "reasoning_tokens_harmless", "latency",
+     "shift_unseen_harmful", "shift_unseen_harmless"),
 )  # fmt: skip
 INTERVALS = ("auroc_unseen", "youden_unseen")
 
@@ -288,6 +291,7 @@ def tables_page() -> str:
         benchmark=_sweep_tables(_figures("study_benchmark")),
         ladder=ladder_tables(ladder, ROOT / "recipes" / "ladder"),
         zoo=_sweep_tables(zoo),
+        attacks=_attack_table(_figures("attacks")),
     )
 
 
@@ -309,6 +313,17 @@ def _sweep_tables(figures: Mapping[str, Figure]) -> str:
         ]
         tables += [_table(("defence", *(HEADINGS[one] for one in there)), rows)] if there else []
     return "\n".join(tables)
+
+
+def _attack_table(figures: Mapping[str, Figure]) -> str:
+    """A line an attack of the run that `benchmarks/attacks.py` wrote down."""
+    names = [name.removeprefix("asr_").removesuffix("_scot") for name in figures if re.fullmatch(r"asr_.*_scot", name)]
+    rows = []
+    for name in names:
+        refused = figures.get(f"refused_{name}_scot") or figures.get(f"refused_{name}_harmless_scot")
+        cells = (figures.get(f"asr_{name}_base"), figures[f"asr_{name}_scot"], refused)
+        rows.append((f"`{name}`", *(_number(one, interval=True) for one in cells)))
+    return _table(("attack", "success, base", "success, SCoT", "harmless refused, SCoT"), rows)
 
 
 def defences_of(figures: Mapping[str, Figure]) -> list[str]:
@@ -381,8 +396,10 @@ def main() -> None:
     for path, text in other.items():
         path.write_text(text, encoding="utf-8")
     if options.results:
-        kib = sum(path.stat().st_size for path in DOCS.rglob("*.md") if WRITTEN not in path.read_text("utf-8")) / 1024
-        write_results(options.results, [], {}, [Figure(name="docs_kib", value=kib, unit="KiB")])
+        by_hand = [path for path in DOCS.rglob("*.md") if WRITTEN not in path.read_text("utf-8")]
+        tables = sum(len(table.encode()) for table in (judge_table(), operators(), policies()))
+        kib = (sum(path.stat().st_size for path in by_hand) - tables) / 1024
+        write_results(options.results, [], {}, [Figure(name="docs_kib", value=kib, unit="KiB")], keep=True)
 
 
 if __name__ == "__main__":
