@@ -215,6 +215,10 @@ def test_one_request_across_defences_with_a_link_to_it(small: Path, visit: Open)
     assert (found(again), cells(again, "margin")) == (found(page), cells(page, "margin"))
     again.get_by_role("button", name="This request under every attack").click()
     assert "of one request" in found(again)
+    told = found(again)
+    again.evaluate("location.hash = 'transcripts'")  # a place on the page changes nothing of what is filtered
+    again.wait_for_timeout(400)
+    assert (found(again), again.evaluate("location.hash")) == (told, "#transcripts")
 
 
 @pytest.mark.slow

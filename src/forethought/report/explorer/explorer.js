@@ -223,11 +223,15 @@ async function explore(table, texts, harmful) {
   }
   $("one").addEventListener("keydown", (event) => event.key === "Escape" && close());
 
-  // What the address says.
+  // What the address says. One without an equals sign is a place on the page, and none of these.
+  const addressed = () => location.hash.includes("=");
   let waiting = 0;
   function keep() {
     clearTimeout(waiting);  // browsers refuse an address that changes with every key
-    waiting = setTimeout(() => history.replaceState(null, "", `#${new URLSearchParams(state)}`), 250);
+    waiting = setTimeout(() => {
+      const told = String(new URLSearchParams(state));
+      if (told || addressed()) history.replaceState(null, "", `#${told}`);
+    }, 250);
   }
   function look(wanted) {
     state = { ...wanted };
@@ -238,8 +242,11 @@ async function explore(table, texts, harmful) {
     else $("one").hidden = true;
     keep();
   }
-  const asAddressed = () => look(Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
-  addEventListener("hashchange", asAddressed);
+  function follow() {
+    look(addressed() ? Object.fromEntries(new URLSearchParams(location.hash.slice(1))) : {});
+    if (addressed()) ($("one").hidden ? $("transcripts") : $("one")).scrollIntoView();
+  }
+  addEventListener("hashchange", () => addressed() && follow());
 
   // What is exported and printed: the selected, or all that is found.
   const wanted = () => (chosen.size ? [...new Set([...order.filter((at) => chosen.has(at)), ...chosen])] : order);
@@ -305,6 +312,6 @@ async function explore(table, texts, harmful) {
   lower = shown.map((one) => one.toLowerCase());
   $("transcripts-absent").hidden = true;
   $("explorer").hidden = false;
-  asAddressed();
+  follow();
   $("explorer").dataset.ready = "true";
 }
