@@ -177,6 +177,8 @@ _BARE, _TWO_VOICES, _OFF_TOPIC = 600, 150, 200
 _PLAIN, _LISTED, _SHORT, _FOREIGN, _HARD, _ARGUED, _OFFERED = 900, 900, 8, 8, 8, 8, 30
 """Plain answers put together from passages; bare words; and how often each misleading opening, each long refusal
 and each refusal that offers something else is used."""
+_EVERY_CUT, _CUT_WORDS = 2, (6, 40)
+"""Every how many answers behind an opening are shown cut once more, and after how many words."""
 _LONG_CHARS = 150
 """A passage of this length or more is also shown wrapped."""
 _GAPS = (" ", "\n\n")
@@ -312,7 +314,20 @@ def _manners(rng: random.Random) -> list[ShippedAnswer]:
         for _ in range(_HARD):
             text = _filled(opening, rng.choice(_topics({"label": "compliance"}, rng)))
             rows.append(_manner(f"{text}{rng.choice(_GAPS)}{_mixed(passages, rng)}", opening, "compliance"))
+    for opening in _kind("warm"):
+        for _ in range(_HARD):
+            text = _filled(opening, rng.choice(_topics({"label": "compliance"}, rng)))
+            rows.append(_manner(rng.choice((text, f"{text} {_mixed(passages, rng)}")), opening, "compliance"))
+    rows += [_composed(opening, rng) for opening in _rows("openings") if opening["label"] == "refusal"]
+    rows += [_cut(row, rng) for row in rows if row.group and row.label != "partial"][::_EVERY_CUT]
     return [row.model_copy(update={"manner": True}) for row in rows]
+
+
+def _cut(row: ShippedAnswer, rng: random.Random) -> ShippedAnswer:
+    """The answer as an evaluation cuts it: after a few words, of a refusal after the sentence that refuses."""
+    fewest = len(row.group.split()) if row.label == "refusal" else 4
+    words = row.item.answer.split(" ")[: max(fewest, rng.randint(*_CUT_WORDS))]
+    return row.model_copy(update={"item": row.item.model_copy(update={"answer": " ".join(words)})})
 
 
 def _kind(kind: str) -> list[str]:
