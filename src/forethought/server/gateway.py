@@ -42,6 +42,8 @@ T = TypeVar("T")
 ALONE = "the verdict decided alone: the upstream gives no hidden states"
 _PROMPTS = 256
 """Conversations whose token ids are held for what is asked about them next."""
+_WARM_TOKENS = 256
+"""From here on a prompt is read before it is answered: a shorter one takes less than the call that has it read."""
 _NEVER = -30.0
 """Log-probability of a token that the upstream did not tell."""
 _STATES_TOKENS = 4
@@ -254,6 +256,8 @@ class GatewayEngine:
         if thinking is None or thinking.answer_with != "base":
             return
         prompt = answer_ids(self._alone, asked, Verdict(decision=None))
+        if len(prompt) < _WARM_TOKENS:
+            return
         body = {"model": self._base, "prompt": prompt, "max_tokens": 1, "temperature": 0}
 
         async def read() -> None:
