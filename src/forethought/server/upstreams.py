@@ -43,7 +43,7 @@ class Upstreams:
         def place(url: str) -> tuple[bool, bool, bool, bytes]:
             lacks = model not in self._models.get(url, (model,))
             order = hashlib.sha256(f"{key}\\0{url}".encode()).digest()
-            return lacks, url in tried, url not in self._healthy, order
+            return lacks, url not in self._healthy, url in tried, order
 
         if self._watch is None:
             self._watch = asyncio.ensure_future(self._watched())
