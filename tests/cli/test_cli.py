@@ -326,3 +326,10 @@ def test_chat_behind_a_defence(run: Run, tmp_path: Path) -> None:
     _assert_one_line(run("chat", folder, "Hello", "--defence", "nope"), "'nope'", "no such defence", "docs/defences.md")
     both = run("chat", folder, "Hello", "--defence", "self_reminder", "--threshold", 1)
     _assert_one_line(both, "threshold 1", "decides otherwise", "Leave it out")
+
+
+def test_without_a_command_it_says_what_matters_in_the_order_of_work() -> None:
+    done = run_here()
+    assert done.code == 0
+    words = [line.split()[1] for line in done.out.splitlines() if line.startswith("forethought ")]
+    assert words == ["data", "run", "chat", "check", "serve"]
