@@ -51,9 +51,11 @@ def run(
         what, out=out, text_column=text_column, columns=options.column_overrides(columns), model=model, policy=policy,
         harmless=harmless or (), results=results, progress=terminal,
     )  # fmt: skip
-    for line in next_steps(found.folder):
-        say(line)
-    terminal.comparison(found, require)
+    try:
+        terminal.comparison(found, require)
+    finally:  # it may exit with 1
+        for line in next_steps(found.folder):
+            say(line)
 
 
 def next_steps(folder: Path) -> list[str]:
