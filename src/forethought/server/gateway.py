@@ -301,8 +301,9 @@ class GatewayEngine:
 
     async def ready(self) -> str:
         """As `Engine.ready`. Not before its probe was held against what it said when it was fitted."""
-        if not await self._upstreams.check() or not await self._states.check():
-            return "no upstream is healthy"
+        for servers in {self._upstreams, self._states}:
+            if not await servers.check():
+                return "no upstream is healthy"
         try:
             await self._opened()
         except ForethoughtError as error:
