@@ -60,7 +60,7 @@ class Upstreams:
                     if said.status == 200:
                         found: dict[str, Any] = await said.json()
                         return found
-                    _check(said.status, await said.text(errors="replace"))
+                    _check(said.status, await said.text(errors="replace"), len(tried) + 1 < len(self._urls))
             except _FAILURES:
                 self._healthy.discard(url)
             tried.append(url)
@@ -75,7 +75,7 @@ class Upstreams:
             try:
                 async with self._client.post(f"{url}/v1/completions", json=body) as said:
                     if said.status != 200:
-                        _check(said.status, await said.text(errors="replace"))
+                        _check(said.status, await said.text(errors="replace"), len(tried) + 1 < len(self._urls))
                         raise aiohttp.ClientPayloadError("not now")
                     async for line in said.content:
                         if line.startswith(b"data: [DONE]"):
@@ -144,8 +144,8 @@ class Upstreams:
             self._models.pop(url, None)
 
 
-def _check(status: int, text: str) -> None:
-    """Raises InputError for what asking again doesn't mend."""
-    if status not in _AGAIN:
+def _check(status: int, text: str, more: bool) -> None:
+    """Raises InputError for what asking again doesn't mend. With more servers one of them may hold the model."""
+    if status not in _AGAIN and not (status == 404 and more):
         rule = "is longer than the model's context" if "context" in text else f"is not taken by the upstream ({status})"
         raise InputError("The request", rule, "Change it, or check the upstream's model names")
