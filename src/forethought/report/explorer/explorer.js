@@ -246,7 +246,10 @@ async function explore(table, texts, harmful) {
     look(addressed() ? Object.fromEntries(new URLSearchParams(location.hash.slice(1))) : {});
     if (addressed()) ($("one").hidden ? $("transcripts") : $("one")).scrollIntoView();
   }
-  addEventListener("hashchange", () => addressed() && follow());
+  addEventListener("hashchange", () => {
+    clearTimeout(waiting);
+    if (addressed()) follow();
+  });
 
   // What is exported and printed: the selected, or all that is found.
   const wanted = () => (chosen.size ? [...new Set([...order.filter((at) => chosen.has(at)), ...chosen])] : order);
