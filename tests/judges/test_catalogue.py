@@ -127,7 +127,7 @@ def test_a_judge_that_is_a_model_is_named_by_role_and_model(tmp_path: Path) -> N
 
 
 def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"rules, harm, keywords, .*strongreject@MODEL"):
+    with pytest.raises(ConfigError, match=r"rules, harm, harm-reader, keywords, .*strongreject@MODEL"):
         get_judge("nonesuch")
     with pytest.raises(InputError, match="holds no trained judge"):
         get_judge(str(tmp_path))

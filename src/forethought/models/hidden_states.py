@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from forethought.models.local import LocalModel
 
 States = NDArray[np.float32]
+Span = tuple[int, int]
+"""First token of a part of a prompt, and the one behind its last."""
 _BATCH_TOKENS = 4096
 """Most prompt tokens of one pass, padding included."""
 
@@ -98,6 +100,29 @@ def states_of(
     return found
 
 
+def span_states(
+    model: LocalModel, prompts: Sequence[Sequence[int]], spans: Sequence[Sequence[Span]], layers: Sequence[int]
+) -> dict[int, States]:
+    """By layer the base model's mean state over each span of each prompt, (prompts, spans, hidden size).
+
+    Every prompt has as many spans, and each holds a token.
+    """
+    weights, modules = model.base_weights, _layers(model.base_weights, model.name)
+    shape = (len(prompts), len(spans[0]), int(weights.config.hidden_size))
+    found = {layer: np.zeros(shape, dtype=np.float32) for layer in layers}
+    order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
+    off = model.adapter_off() if model.settings is not None else contextlib.nullcontext()
+    shared = min((_shared(prompts), *(start for row in spans for start, _ in row)))
+    with off, torch.inference_mode():
+        begun = _begun(weights, prompts[0][:shared]) if shared else None
+        for batch in _batches(order, prompts):
+            rows = [prompts[place][shared:] for place in batch]
+            parts = [[(start - shared, stop - shared) for start, stop in spans[place]] for place in batch]
+            for layer, states in _pass(weights, modules, rows, layers, begun, parts).items():
+                found[layer][batch] = states
+    return found
+
+
 def _begins(ids: Sequence[int], tokens: Sequence[int]) -> bool:
     """Whether a prompt begins with these, and goes on."""
     return len(ids) > len(tokens) and tuple(ids[: len(tokens)]) == tuple(tokens)
@@ -136,8 +161,9 @@ def _pass(
     rows: Sequence[Sequence[int]],
     layers: Sequence[int],
     begun: DynamicCache | None,
+    spans: Sequence[Sequence[Span]] | None = None,
 ) -> dict[int, States]:
-    """By layer the states at the last token of each row, which goes on where `begun` ends."""
+    """By layer the states at the last token of each row, which goes on where `begun` ends; or its means over spans."""
     longest = max(len(row) for row in rows)
     past = copy.deepcopy(begun)
     if past is not None:
@@ -151,7 +177,14 @@ def _pass(
 
     def keep(layer: int, output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output  # B T H
-        found[layer] = hidden[torch.arange(len(rows), device=last.device), last].float().cpu().numpy()
+        if spans is None:
+            found[layer] = hidden[torch.arange(len(rows), device=last.device), last].float().cpu().numpy()
+        else:
+            means = [
+                torch.stack([row[start:stop].float().mean(0) for start, stop in parts])
+                for row, parts in zip(hidden, spans, strict=True)
+            ]
+            found[layer] = torch.stack(means).cpu().numpy()
         if layer == max(layers):
             raise _Enough
 
