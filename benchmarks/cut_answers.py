@@ -40,7 +40,7 @@ JUDGES = {"": "refusal", "_rules": "rules"}
 """Judges by the end of their figures' names."""
 
 
-def answers(run: Path) -> list[tuple[Judged, bool | None]]:
+def answers(run: Path) -> list[tuple[Judged, bool]]:
     """N answers of the run, each with whether it refuses; those whose label can't be told are left out."""
     labels: dict[str, bool | None] = json.loads(LABELS.read_text(encoding="utf-8"))
     rows = [
@@ -51,7 +51,7 @@ def answers(run: Path) -> list[tuple[Judged, bool | None]]:
     ]
     rows.sort(key=lambda row: row[:2])
     random.Random(0).shuffle(rows)
-    found = []
+    found: list[tuple[Judged, bool]] = []
     for _, _, judged in rows[:N]:
         assert judged.response is not None
         key = sha256(judged.response.answer.encode()).hexdigest()[:12]
