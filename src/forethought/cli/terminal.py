@@ -101,6 +101,10 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], whole: int
     console.print(table)
 
 
+_WORDS = 40
+"""Characters of a column of words, which goes on below, that are enough where figures stand side by side."""
+
+
 def show_figures(
     columns: Sequence[str],
     rows: Sequence[tuple[Sequence[str], str | None]],
@@ -111,12 +115,13 @@ def show_figures(
     """Prints a table of figures as `interval` writes them: rows with their styles, whose first `titles` cells are
     words. Where the figures would not fit side by side, each interval stands below its figure."""
     told = [list(cells) for cells, _ in rows]
-    if narrow := sum(_widths(told)) + 3 * len(columns) + 1 > shown.width:
+    needed = sum(min(width, _WORDS) if place < titles else width for place, width in enumerate(_widths(told)))
+    if narrow := needed + 3 * len(columns) + 1 > shown.width:
         told = [[*cells[:titles], *map(_below, cells[titles:])] for cells in told]
         how |= {"box": box.SIMPLE_HEAD, "show_edge": False, "padding": 0, "leading": 1}
     table = Table(caption_justify="left", **how)
     for place, (column, width) in enumerate(zip(columns, _widths([*told, [""] * len(columns)]), strict=True)):
-        least = width if place >= titles or not narrow else None
+        least = width if place >= titles else None if narrow else min(width, _WORDS)
         table.add_column(column, justify="right" if place >= titles else "left", overflow="fold", min_width=least)
     for cells, (_, style) in zip(told, rows, strict=True):
         table.add_row(*(escape(cell) for cell in cells), style=style)
