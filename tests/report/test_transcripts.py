@@ -258,22 +258,26 @@ def test_texts_are_texts_and_no_formulas(tmp_path: Path, visit: Open) -> None:
     assert "--show-harmful" in page.locator("#explorer").inner_text()
 
 
+_READING_MS = 300
+"""Nobody presses the next key before what the last one did is drawn."""
+
+
 @pytest.mark.slow
 def test_by_keyboard_alone(small: Path, visit: Open) -> None:
     page = visit(small)
     page.locator("[data-look]").first.focus()
     page.keyboard.press("Enter")
+    page.wait_for_timeout(_READING_MS)
     for _ in range(20):  # on to the grid
         page.keyboard.press("Tab")
         if page.evaluate("!!document.activeElement.closest('.ag-header, .ag-row')"):
             break
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Space")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Shift+Space")
+    for key in ("ArrowDown", "Space", "ArrowDown", "ArrowDown", "Shift+Space"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(_READING_MS)
     assert found(page).endswith("3 selected")
     page.keyboard.press("Enter")
+    page.wait_for_timeout(_READING_MS)
     assert page.evaluate("document.activeElement.id") == "one"
     page.keyboard.press("Escape")
     assert page.locator("#one").is_hidden()
