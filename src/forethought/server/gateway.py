@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,7 @@ T = TypeVar("T")
 ALONE = "the verdict decided alone: the upstream gives no hidden states"
 _PROMPTS = 256
 """Conversations whose token ids are held for what is asked about them next."""
+_SWITCH_S = 0.0005
 _WARM_TOKENS = 256
 """From here on a prompt is read before it is answered: a shorter one takes less than the call that has it read."""
 _NEVER = -30.0
@@ -105,7 +107,8 @@ class GatewayEngine:
         self._upstreams = Upstreams(urls, settings.request_timeout_s)
         self._states = Upstreams(states, settings.request_timeout_s) if states else self._upstreams
         self._warming: set[asyncio.Task[Any]] = set()
-        # A thread a request: each waits for the servers nearly all the time.
+        # A thread a request: each waits for the servers nearly all the time, and gives way to what is streamed at once.
+        sys.setswitchinterval(_SWITCH_S)
         self._threads = ThreadPoolExecutor(settings.max_waiting, thread_name_prefix="request")
         self._here, self._opening = threading.local(), asyncio.Lock()
 
