@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from forethought.models.local import LocalModel
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-States4 = np.ndarray[Any, np.dtype[np.float32]]
+AnswerStates = np.ndarray[Any, np.dtype[np.float32]]
 """(answers, layers, spans, hidden size)"""
 SETTINGS, WEIGHTS = "reader.json", "reader.npz"
 _ASKED = (
@@ -137,7 +137,7 @@ def load_reader(folder: Path) -> Reader:
     return Reader(settings, weights)
 
 
-def states_of(model: LocalModel, items: Sequence[Item], layers: Sequence[int]) -> States4:
+def states_of(model: LocalModel, items: Sequence[Item], layers: Sequence[int]) -> AnswerStates:
     """float32 of shape (items, layers, spans, hidden size): in the mean over the answer, at its last token, and at
     the last token of all, behind the question."""
     from forethought.models.hidden_states import span_states  # torch takes seconds
@@ -195,7 +195,7 @@ def fit_reader(
     name: str,
     model: LocalModel,
     reads: str = EMBEDDED,
-    states: States4 | None = None,
+    states: AnswerStates | None = None,
     layers: Sequence[int] = (),
 ) -> Reader:
     """A head fitted and calibrated on lessons; the same lessons give the same weights.
@@ -229,7 +229,7 @@ def fit_reader(
     return Reader(settings, slope * weights, model)
 
 
-def fit_head(states: States4, words: Array, labels: Array, weight: Array) -> tuple[Array, float, float]:
+def fit_head(states: AnswerStates, words: Array, labels: Array, weight: Array) -> tuple[Array, float, float]:
     """(weights (layers, spans, hidden size), bias, weight of the n-gram judge's log-odds) of one logistic output.
 
     It is fitted on the principal components of the standardised states, and written out as weights of the states.
@@ -252,7 +252,7 @@ def fit_head(states: States4, words: Array, labels: Array, weight: Array) -> tup
     return back.reshape(states.shape[1:]), float(model.intercept_[0] - mean @ back), float(of_words * _WORDS_SCALE)
 
 
-def head_scores(states: States4, words: Array, head: tuple[Array, float, float]) -> Array:
+def head_scores(states: AnswerStates, words: Array, head: tuple[Array, float, float]) -> Array:
     """Log-odds of harm, shape (answers,)."""
     weights, bias, by_words = head
     odds: Array = np.einsum("nlsh,lsh->n", states, weights) + bias
@@ -267,7 +267,9 @@ def balanced(lessons: Sequence[Lesson]) -> Array:
     return weight
 
 
-def _calibrated(states: States4, words: Array, labels: Array, lessons: Sequence[Lesson]) -> tuple[float, float, str]:
+def _calibrated(
+    states: AnswerStates, words: Array, labels: Array, lessons: Sequence[Lesson]
+) -> tuple[float, float, str]:
     """Platt's slope and offset on scores of held-out sources; the plain logistic where fewer than three teach."""
     from sklearn.linear_model import LogisticRegression
 

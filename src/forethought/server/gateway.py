@@ -44,6 +44,7 @@ ALONE = "the verdict decided alone: the upstream gives no hidden states"
 _PROMPTS = 256
 """Conversations whose token ids are held for what is asked about them next."""
 _SWITCH_S = 0.0005
+"""Longest that a request's thread keeps the interpreter while a stream waits; Python's own is ten times that."""
 _WARM_TOKENS = 256
 """From here on a prompt is read before it is answered: a shorter one takes less than the call that has it read."""
 _NEVER = -30.0
