@@ -14,8 +14,9 @@ ROOT = Path(forethought.__file__).parent
 # From the ground up: a part may import those before it, and no other.
 ORDER = (
     "errors", "redaction", "disk", "extensions", "manifest", "yamlfile", "policy", "language", "refusal", "reasoning",
-    "records", "chat", "progress", "store", "models", "metrics", "data", "judges", "attacks", "attempts", "measure",
-    "training", "defences", "model", "report", "evaluation", "pipeline", "server", "research", "cli", "__main__",
+    "records", "chat", "progress", "store", "cluster", "models", "metrics", "data", "judges", "attacks", "attempts",
+    "measure", "training", "defences", "model", "report", "evaluation", "pipeline", "server", "research", "cli",
+    "__main__",
 )  # fmt: skip
 
 

@@ -4,6 +4,8 @@ Every error names the value, the rule it broke and the fix. The command line
 prints it in one line and exits with 2; a traceback is a bug of ours.
 """
 
+from __future__ import annotations
+
 
 class ForethoughtError(Exception):
     """Base of every error that a user can cause and mend."""
@@ -13,6 +15,10 @@ class ForethoughtError(Exception):
         self.rule = rule
         self.fix = fix
         super().__init__(f"{value}: {rule}. {fix}")
+
+    def __reduce__(self) -> tuple[type[ForethoughtError], tuple[str, str, str]]:
+        """How it travels between processes: by its parts."""
+        return type(self), (str(self.value), self.rule, self.fix)
 
 
 class InputError(ForethoughtError):

@@ -37,6 +37,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask what it may cost.")]
 MaxCost = Annotated[float, typer.Option(min=0.0, help="US dollars from which to ask before calling.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")]
+On = Annotated[
+    str | None,
+    typer.Option("--on", help="Where the work runs: ray, ray://HOST:PORT, or HOST:PORT of a cluster. Default: here."),
+]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave malformed rows out and name them; else the first is an error.")
 ]

@@ -1,0 +1,190 @@
+"""Where work runs: in this process, or on a Ray cluster. The one place that knows Ray, which is an extra.
+
+    with connect("ray") as workers:
+        results = workers.map(function, items, what_all_of_them_need)
+
+What is mapped is a plain function of a module, over pieces of work that are told by little (a file and a range of it)
+and that leave their results on disk: one machine runs the same function over the same pieces, one after the other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from forethought.errors import ConfigError, ForethoughtError, StageError, reason_of
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+ON = (
+    "`ray` (the cluster that this machine belongs to, else one of its own), `ray://HOST:PORT`, or HOST:PORT of its head"
+)
+_INSTALL = 'pip install "forethought[ray]"'
+LIVES = 4
+"""So often a piece of work is begun again after its worker or node was lost, before the whole is given up."""
+_ANSWERS_S = 10.0
+"""Within so many seconds a cluster answers at all."""
+_AHEAD = 2
+"""Pieces given out for each that can run at once: none waits for the driver, and no more than these are held."""
+
+
+class Workers(Protocol):
+    """Those who do pieces of work."""
+
+    def map(
+        self,
+        function: Callable[..., Result],
+        items: Sequence[Item],
+        *shared: Any,
+        on_result: Callable[[int, Result], None] | None = None,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+    ) -> list[Result]:
+        """`function(item, *shared)` of every item, in their order; `on_result(place, result)` as each is there.
+
+        What a function does must be the same when it is done twice: work of a lost worker is done again. Raises what
+        the function raises, and StageError for work that is lost again and again.
+        """
+        ...
+
+
+class Here:
+    """This process, one piece after the other."""
+
+    def map(
+        self,
+        function: Callable[..., Result],
+        items: Sequence[Item],
+        *shared: Any,
+        on_result: Callable[[int, Result], None] | None = None,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+    ) -> list[Result]:
+        """As `Workers.map`."""
+        results = []
+        for place, item in enumerate(items):
+            results.append(function(item, *shared))
+            if on_result is not None:
+                on_result(place, results[-1])
+        return results
+
+
+class OnRay:
+    """A Ray cluster. Pieces are tasks, with what they share put into its object store once.
+
+    Tasks and not a Ray dataset: rows go from disk to disk, and what travels is where they stand and what was counted.
+    """
+
+    def map(
+        self,
+        function: Callable[..., Result],
+        items: Sequence[Item],
+        *shared: Any,
+        on_result: Callable[[int, Result], None] | None = None,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+    ) -> list[Result]:
+        """As `Workers.map`. No more pieces are given out than the cluster soon takes; it may grow meanwhile."""
+        import ray
+
+        held = [ray.put(shared)]  # in a list: fetched once by each process, not once a task
+        task = ray.remote(_do).options(num_cpus=cpus, num_gpus=gpus, max_retries=LIVES)
+        waiting = iter(enumerate(items))
+        running: dict[Any, int] = {}
+        results: dict[int, Result] = {}
+        try:
+            while True:
+                free = _AHEAD * _places(ray.cluster_resources(), cpus, gpus) - len(running)
+                for place, item in itertools.islice(waiting, max(free, 0)):
+                    running[task.remote(function, item, held)] = place
+                if not running:
+                    return [results[place] for place in range(len(items))]
+                for done in ray.wait(list(running), num_returns=1)[0]:
+                    place = running.pop(done)
+                    results[place] = _fetched(done, place)
+                    if on_result is not None:
+                        on_result(place, results[place])
+        finally:
+            for left in running:
+                ray.cancel(left, force=False)
+
+
+def _places(resources: dict[str, float], cpus: float, gpus: float) -> int:
+    """Pieces that the cluster can do at once; never none, so that one that is to grow is asked to."""
+    limits = [resources.get(name, 0.0) / each for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
+    return max(1, int(min(limits, default=1.0)))
+
+
+def _fetched(ref: Any, place: int) -> Any:
+    import ray
+
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ForethoughtError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:  # the worker, its node or its memory is gone, after all its lives
+        rule = f"was lost {LIVES + 1} times ({reason_of(error)})"
+        fix = "Look at the nodes' memory and logs (`ray status`), then run the command again: what is done is kept"
+        raise StageError(f"piece {place} of the work", rule, fix) from None
+
+
+_held: tuple[str, tuple[Any, ...]] = ("", ())
+"""In a worker: what the pieces of one map share, by the key that it was put under."""
+
+
+def _do(function: Callable[..., Any], item: Any, held: list[Any]) -> Any:
+    global _held
+    import ray
+
+    if _held[0] != held[0].hex():
+        _held = (held[0].hex(), ray.get(held[0]))
+    return function(item, *_held[1])
+
+
+@contextmanager
+def connect(on: str | None) -> Iterator[Workers]:
+    """The workers that `--on` names; None is this process. A cluster that was started here ends with the block.
+
+    Raises ConfigError where Ray is not installed or no cluster answers.
+    """
+    if on is None:
+        yield Here()
+        return
+    host, _, port = on.removeprefix("ray://").rpartition(":")
+    if on != "ray" and not (host and port.isdigit()):
+        raise ConfigError(f"--on {on}", "is no place to run", f"Say {ON}")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(f"--on {on}", "needs Ray, which is not installed", f"Run: {_INSTALL}") from None
+    if ray.is_initialized():  # the caller's own
+        yield OnRay()
+        return
+    _start(ray, on)
+    try:
+        yield OnRay()
+    finally:
+        ray.shutdown()
+
+
+def _start(ray: Any, on: str) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    # A cluster's nodes have an environment of their own; keys of providers are set there, never sent.
+    ours = {name: value for name, value in os.environ.items() if name.startswith("FORETHOUGHT_")}
+    host, _, port = on.removeprefix("ray://").rpartition(":")
+    try:
+        if on != "ray":  # Ray itself takes half a minute to find that nobody is there
+            socket.create_connection((host, int(port)), timeout=_ANSWERS_S).close()
+        ray.init(address="auto" if on == "ray" else on, runtime_env={"env_vars": ours}, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        if on != "ray":
+            fault = f"no cluster answers there ({reason_of(error)})"
+            raise ConfigError(f"--on {on}", fault, "Start one with `ray start --head`, or say --on ray") from None
+        ray.init(address="local", include_dashboard=False, **quiet)
