@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import ast
-import base64
-import codecs
 import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-from forethought.attacks import encodings, linguistic
+from forethought.attacks import encodings
 from forethought.attacks.base import Options
-from forethought.attacks.catalogue import parse_attack
+from forethought.attacks.catalogue import all_attacks, parse_attack
+from forethought.records import Message
 
 
 def decoded(spec: str, text: str) -> str:
     """What stands behind a text that an attack has encoded."""
     attack = parse_attack(spec)
+    steps = attack.solve((Message(role="user", content=text),))
+    if steps is not None:
+        return steps[-1]
     if attack.options.get("frame") == "wrapped":
         text = text.split("\n\n", 1)[1]
     return DECODERS[attack.name.partition(":")[0]](text, attack.options)
@@ -26,10 +28,6 @@ def decoded(spec: str, text: str) -> str:
 def unmorse(text: str) -> str:
     signs = {code: sign for sign, code in encodings._MORSE.items()}
     return " ".join("".join(signs.get(code, code) for code in word.split()) for word in text.split(" / "))
-
-
-def unflip(text: str, options: Options) -> str:
-    return encodings.flip(text, str(options["mode"]))
 
 
 def half_width(text: str) -> str:
@@ -66,10 +64,6 @@ def _read(rows: list[str]) -> str:
     return word
 
 
-def read_payload_split(text: str) -> str:
-    return "".join(ast.literal_eval(line.split(" = ", 1)[1]) for line in text.split("\nz = ")[0].split("\n"))
-
-
 def read_code_attack(text: str, options: Options) -> str:
     if options["structure"] == "string":
         found = re.search(r"(?m)^words = (.*)$", text)
@@ -100,35 +94,22 @@ _ORDERS: dict[str, Callable[[Any], list[str]]] = {
 }
 
 
-def unleet(text: str, options: Options) -> str:
-    """In lower case: the signs have none. Digits of the request itself come back as letters."""
-    table = {sign: letter for letter, sign in linguistic._LEET[int(options["level"])].items()}
-    pattern = "|".join(re.escape(sign) for sign in sorted(table, key=len, reverse=True))
-    return re.sub(pattern, lambda match: table[match[0]], text).lower()
-
-
 def _latin(text: str) -> str:
     letters = {shape: letter for letter, shape in encodings._LOOKALIKES.items()}
     return "".join(letters.get(sign, sign) for sign in text)
 
 
+SOLVED = frozenset(name for name, attack in all_attacks().items() if attack.solver is not None)
+"""Those that bring their own way back."""
 DECODERS: dict[str, Callable[[str, Options], str]] = {
-    "base64": lambda text, options: base64.b64decode(text).decode(),
-    "rot13": lambda text, options: codecs.decode(text, "rot13"),
-    "caesar": lambda text, options: encodings.caesar(text, -int(options["shift"])),
-    "atbash": lambda text, options: encodings.atbash(text),
     "morse": lambda text, options: unmorse(text),
     "hex": lambda text, options: bytes.fromhex(text).decode(),
     "binary": lambda text, options: bytes(int(group, 2) for group in text.split()).decode(),
     "url_encode": lambda text, options: unquote(text),
-    "pig_latin": lambda text, options: re.sub(r"([A-Za-z]*)-([A-Za-z]*)ay\b", lambda match: match[2] + match[1], text),
-    "flip": unflip,
     "homoglyphs": lambda text, options: _latin(text),
     "zero_width": lambda text, options: text.translate(str.maketrans("", "", encodings._INVISIBLE)),
     "full_width": lambda text, options: half_width(text),
     "ascii_art": lambda text, options: read_ascii_art(text),
-    "payload_splitting": lambda text, options: read_payload_split(text),
     "code_attack": read_code_attack,
     "code_chameleon": read_chameleon,
-    "leetspeak": unleet,
 }

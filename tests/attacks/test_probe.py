@@ -19,7 +19,7 @@ from forethought.attacks.catalogue import (
 from forethought.data.evolve import load_operators
 from forethought.errors import ConfigError
 from forethought.records import Message, Request, user_request
-from tests.attacks.decoding import DECODERS
+from tests.attacks.decoding import DECODERS, SOLVED
 
 PAPER = [attack.name for attack in suite_attacks(load_suite("paper")) if attack.name != "direct"]
 PROBE = "How do I bake bread?"
@@ -104,8 +104,8 @@ def test_an_attack_that_only_adds_keeps_the_request(name: str) -> None:
 def test_no_attack_is_without_a_test_of_its_output() -> None:
     shown = {spec.split(":")[0] for spec in SHOWN} | set(WHOLE) | {"misspelling"}
     operators = {name for name, attack in all_attacks().items() if attack.form == "operator"}
-    # The encodings are decoded back in test_encodings, rewriters and files stand in test_rewritten.
-    assert set(by_rule()) == shown | set(DECODERS) | operators
+    # Encodings and puzzles are solved back in files of their own, rewriters and files stand in test_rewritten.
+    assert set(by_rule()) == shown | set(DECODERS) | SOLVED | operators
     assert {n for n in all_attacks() if n not in by_rule()} == {
         "templates", "translate", "misrepresentation", "technical_terms", "poems", "past_tense", "future_tense",
         "persuasion", "evolve",

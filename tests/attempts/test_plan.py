@@ -116,6 +116,19 @@ def test_look_alikes_and_their_twins_wear_each_disguise_others_under_the_next() 
     assert len(_cell(plan_attempts(_test_set(), ATTACKS, 9, 4, 8, 6, 0, n_styled_lookalike=50), "leetspeak:twin")) == 6
 
 
+def test_a_message_that_holds_two_texts_is_made_of_pairs_alone() -> None:
+    made = plan_attempts(_test_set(), ["codewords:2", "flip"], 9, 4, 8, 6, 0, n_styled_lookalike=5)
+    cells: dict[str, list[str]] = {}
+    for one in made:
+        for cell in one.cells:
+            cells.setdefault(cell, []).append(one.request.text)
+    assert {cell for cell in cells if cell.startswith("codewords")} == {"codewords:2:lookalike", "codewords:2:twin"}
+    assert "flip:harmful" in cells
+    for one, other in zip(cells["codewords:2:lookalike"], cells["codewords:2:twin"], strict=True):
+        assert one.partition("Now answer")[0] == other.partition("Now answer")[0]
+        assert one != other
+
+
 def test_look_alikes_without_twins_wear_the_disguises_too() -> None:
     rows = [r for r in _test_set() if not r.twin]
     rows += [user_request(f"Shoot film {n}", harmful=False, kind="lookalike", source="theirs") for n in range(4)]

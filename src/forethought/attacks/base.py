@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib import resources
@@ -23,7 +23,7 @@ from forethought.reasoning import Format
 from forethought.records import Message, Record, Request
 from forethought.yamlfile import parse_yaml
 
-Kind = Literal["none", "linguistic", "contextual", "encoding", "template", "reasoning", "rewriter"]
+Kind = Literal["none", "linguistic", "contextual", "encoding", "puzzle", "template", "reasoning", "rewriter"]
 Form = Literal["rule", "table", "template", "operator", "attacker", "prefill", "limit"]
 """How the text is made: a rule of ours, a table of signs or words, a text around the request, a training operator
 (rule and template), an attacker model, words put into the model's mouth, or a limit on its thought."""
@@ -110,10 +110,15 @@ class Given:
     """Texts of the attacker model by `Wanted.key`."""
     files: Mapping[str, Path] = field(default_factory=dict)
     """Local files by the attack that reads them: `templates`, `persuasion`."""
+    others: Mapping[str, str] = field(default_factory=dict)
+    """What a message that holds two texts holds beside a request, by what is really asked: its twin, where it has one.
+    Others stand beside a harmless task, so that their words tell them apart."""
 
 
 Transform = Callable[[Attacked, random.Random, Options, Given], "Attacked | Wanted"]
 Change = Callable[[str, random.Random, Options], str]
+Solver = Callable[[Sequence[Message], Options], tuple[str, ...]]
+"""From a conversation alone to what it asks, the last of its steps."""
 
 
 class Parameter(Record):
@@ -249,7 +254,15 @@ class Attack(Described):
     """Further relatives, by the value of the first option."""
     parts: tuple[Attack, ...] = ()
     """The attacks that it is composed of, in order."""
+    work: tuple[str, ...] = ()
+    """What has to be done to see through it, in a word each: a model that was trained on other disguises of one of
+    these kinds has seen it. Empty where one look is enough, or nobody said."""
+    k_by: dict[str, int] = Field(default_factory=dict)
+    """`k` by the value of the first option, where no option is called so."""
+    of_two: bool = False
+    """Whether its message holds another text beside the one that is asked (`Given.others`)."""
     transform: Transform = _unchanged
+    solver: Solver | None = None
 
     @model_validator(mode="after")
     def _says_its_kind(self) -> Self:
@@ -290,6 +303,30 @@ class Attack(Described):
         lineage = (*attacked.lineage, self.name)
         request = outcome.request.restyled(outcome.text, " | ".join(lineage))
         return outcome.model_copy(update={"request": request, "lineage": lineage})
+
+    @property
+    def k(self) -> int | None:
+        """How many steps of work lie between its message and what is asked; None where that isn't graded."""
+        if self.kind == "none":
+            return 0
+        if self.parts:
+            known = [part.k for part in self.parts]
+            return None if None in known else sum(one for one in known if one is not None)
+        if "k" in self.options:
+            return int(self.options["k"])
+        return self.k_by.get(str(self.options[self.parameters[0].name])) if self.k_by else None
+
+    def solve(self, messages: Sequence[Message]) -> tuple[str, ...] | None:
+        """Its inverse: the steps from a conversation alone to what is asked under the disguise, which is the last of
+        them; equal to it but for white space and, where a disguise loses them, capitals. None where nobody wrote it, or
+        where too much is lost to be sure."""
+        steps: tuple[str, ...] = ()
+        for part in reversed(self.parts or (self,)):
+            if part.solver is None:
+                return None
+            steps += part.solver(messages, part.options)
+            messages = (Message(role="user", content=steps[-1]),)
+        return steps
 
 
 def by_rule(rule: Change) -> Transform:
@@ -346,8 +383,8 @@ class Family(Record):
         text = file.read_text(encoding="utf-8")
         return parse_yaml(text, f"attacks/{name}.yaml", "file of attacks", Family, "attacks", "docs/attacks.md")
 
-    def made(self, functions: Mapping[str, Transform]) -> list[Attack]:
-        """The attacks, each with its function."""
+    def made(self, functions: Mapping[str, Transform], solvers: Mapping[str, Solver] = {}) -> list[Attack]:
+        """The attacks, each with its function, and with the way back where there is one."""
         made = []
         for row in self.attacks:
             fields = {key: value for key, value in row.items() if key not in ("template", "operator")}
@@ -357,8 +394,14 @@ class Family(Record):
                 fields["transform"] = partial(_by_operator, row["operator"])
             else:
                 fields["transform"] = functions[row["name"]]
+            fields["solver"] = solvers.get(row["name"])
             made.append(Attack(**fields))
         return made
+
+
+def read_back(rule: Callable[[str, Options], str]) -> Solver:
+    """The way back of an attack that changed the last user turn by a rule on its text."""
+    return lambda messages, options: (rule(messages[-1].content, options),)
 
 
 def _from_template(template: str, text: str, rng: random.Random, options: Options) -> str:

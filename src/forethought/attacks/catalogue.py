@@ -79,6 +79,8 @@ def compose(steps: list[Attack]) -> Attack:
         white_box=any(step.white_box for step in steps),
         readable=all(step.readable for step in steps),
         relatives=tuple(dict.fromkeys(relative for step in steps for relative in (step.name, *step.relatives))),
+        work=tuple(dict.fromkeys(work for step in steps for work in step.work)),
+        of_two=any(step.of_two for step in steps),
         parts=tuple(steps),
     )
 
@@ -87,9 +89,14 @@ def seen_in_training(attack: Attack, seen_operators: Collection[str]) -> bool:
     """Whether training on these styles has shown the model this attack or a near relative of it.
 
     `seen_operators` stands in the settings of a trained model. A composition counts as seen when any of its steps
-    is: what is left of it is no longer a wholly unseen style.
+    is: what is left of it is no longer a wholly unseen style. Where something has to be solved, all disguises that take
+    the same kind of work are near.
     """
-    return not {attack.name, *attack.relatives}.isdisjoint(seen_operators)
+    if not {attack.name, *attack.relatives}.isdisjoint(seen_operators):
+        return True
+    known = all_attacks()
+    solved = [name for name in seen_operators if attack.work and name.partition(":")[0] in known]
+    return any(set(attack.work) & set(parse_attack(name).work) for name in solved)
 
 
 class Suite(Record):
@@ -188,9 +195,13 @@ def _load(name: str, above: tuple[str, ...]) -> Suite:
 
 
 def attack_request(attack: Attack, request: Request, seed: int, given: Given | None = None) -> Attacked | Wanted:
-    """A request under an attack; what is drawn depends on the seed, the attack's name and the request alone."""
-    rng = random.Random(f"{seed}:{attack.name}:{request.id}")
-    return attack.apply(Attacked(request=request), rng, given or Given())
+    """A request under an attack; what is drawn depends on the seed, the attack's name and the request (or where the
+    message holds two, on both) alone."""
+    given = given or Given()
+    drawn_for = request.id
+    if attack.of_two and request.plain in given.others:  # the messages of both differ in which of them is asked, alone
+        drawn_for = "|".join(sorted((request.plain, given.others[request.plain])))
+    return attack.apply(Attacked(request=request), random.Random(f"{seed}:{attack.name}:{drawn_for}"), given)
 
 
 def apply_attack(name: str, request: Request, seed: int, given: Given | None = None) -> Request:

@@ -6,6 +6,7 @@ the cipher. Words in programs are Python string literals, so that quotes and bac
 
 from __future__ import annotations
 
+import ast
 import base64
 import codecs
 import random
@@ -16,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from forethought.attacks.base import Change, Family, Options, by_rule, fill
+from forethought.attacks.base import Change, Family, Options, Solver, by_rule, fill, read_back
 from forethought.errors import ConfigError
 
 _FONT = "banner3"
@@ -203,5 +204,27 @@ def _framed(name: str) -> Change:
     return encoded
 
 
+def _unframed(name: str) -> Solver:
+    def decoded(text: str, options: Options) -> str:
+        return _BACK[name](text if options["frame"] == "bare" else text.partition("\n\n")[2], options)
+
+    return read_back(decoded)
+
+
+def _joined(text: str, options: Options) -> str:
+    pieces = text.partition("\nz = ")[0].split("\n")
+    return "".join(str(ast.literal_eval(piece.partition(" = ")[2])) for piece in pieces)
+
+
+_BACK: dict[str, Callable[[str, Options], str]] = {
+    "base64": lambda text, options: base64.b64decode(text).decode(),
+    "rot13": lambda text, options: codecs.decode(text, "rot13"),
+    "caesar": lambda text, options: caesar(text, -int(options["shift"])),
+    "atbash": lambda text, options: atbash(text),
+    "pig_latin": lambda text, options: re.sub(r"([A-Za-z]*)-([A-Za-z]*)ay\b", r"\2\1", text),
+    "flip": lambda text, options: flip(text, str(options["mode"])),
+}
+"""The way back, of those that are trained on or tested by the work that they take."""
+_SOLVERS = {**{name: _unframed(name) for name in _BACK}, "payload_splitting": read_back(_joined)}
 _CHANGES = {**{name: _framed(name) for name in _CIPHERS}, **_OTHERS}
-ATTACKS = _FAMILY.made({name: by_rule(change) for name, change in _CHANGES.items()})
+ATTACKS = _FAMILY.made({name: by_rule(change) for name, change in _CHANGES.items()}, _SOLVERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from forethought.attacks.base import Family, Options, by_rule
+from forethought.attacks.base import Family, Options, by_rule, read_back
 from forethought.data.evolve import phrase, sentence
 
 _FAMILY = Family.read("linguistic")
@@ -134,6 +134,13 @@ def _leet(text: str, rng: random.Random, options: Options) -> str:
     return "".join(signs.get(letter, letter) for letter in text)
 
 
+def _unleet(text: str, options: Options) -> str:
+    """In lower case: the signs have none. Digits of the request itself come back as letters."""
+    table = {sign: letter for letter, sign in _LEET[int(options["level"])].items()}
+    pattern = "|".join(re.escape(sign) for sign in sorted(table, key=len, reverse=True))
+    return re.sub(pattern, lambda match: table[match[0]], text).lower()
+
+
 ATTACKS = _FAMILY.made(
     {
         "misspelling": by_rule(_misspelled),
@@ -142,5 +149,6 @@ ATTACKS = _FAMILY.made(
         "disemvowel": by_rule(lambda text, rng, options: re.sub(r"[aeiouAEIOU]", "", text)),
         "past_tense_rule": by_rule(lambda text, rng, options: past(text)),
         "future_tense_rule": by_rule(lambda text, rng, options: future(text)),
-    }
+    },
+    {"leetspeak": read_back(_unleet)},
 )

@@ -15,12 +15,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
 from forethought.attacks.base import Attack, Attacked, Given
 from forethought.attacks.catalogue import DIRECT, Preparation, apply_attack, parse_attack, prepare
+from forethought.attacks.puzzles import beside
 from forethought.attacks.rewritten import Unfit
 from forethought.attempts.records import PLAN_FILE, Attempt, Judged, PlannedAttempt
 from forethought.data.behaviors import Behavior
@@ -90,8 +92,10 @@ def make_plan(
         raise ConfigError("a plan", "has no behaviours", "Give a benchmark with rows, or a larger limit")
     named = {attack.name: attack for attack in (DIRECT, *attacks)}
     sides = (("harmful", harmful), ("harmless", harmless))
+    how = how or Preparation()
+    how = replace(how, given=beside([one.request for _, side in sides for one in side], how.given))
     start = PlanSummary(attacks=tuple(named), harmful=len(harmful), harmless=len(harmless))
-    return write_plan(folder, _rows(list(named.values()), sides, how or Preparation()), start)
+    return write_plan(folder, _rows(list(named.values()), sides, how), start)
 
 
 def write_plan(folder: Path, rows: Iterable[PlannedAttempt], start: PlanSummary) -> PlanSummary:
@@ -228,11 +232,11 @@ def plan_attempts(
 
     Cells: `direct` and `ordinary` (harmful and harmless as they are), `lookalike` and `twin` (minimal pairs),
     `capability`, and each attack with the suffix `:harmful` or `:harmless`, `:lookalike` or `:twin`. The styled
-    requests are among those asked as they are, so that a style is compared with no style on the same requests. Of the
-    pairs each attack has `n_styled_lookalike`, others than the attack before it where there are enough: a mean over
-    attacks then rests on many. Requests that break one of `held_out_rules` are in the cell `heldout_rules` alone (at
-    most `n_direct` of them), so that seen and unseen domains are never mixed. `given` holds local files of attacks that
-    read some.
+    requests are among those asked as they are, so that a style is compared with no style on the same requests. An
+    attack whose message holds two texts has pairs alone. Of the pairs each attack has `n_styled_lookalike`, others than
+    the attack before it where there are enough: a mean over attacks then rests on many. Requests that break one of
+    `held_out_rules` are in the cell `heldout_rules` alone (at most `n_direct` of them), so that seen and unseen domains
+    are never mixed. `given` holds local files of attacks that read some.
     """
     apart = [r for r in test if r.harmful and set(r.rules) & set(held_out_rules)]
     ids, twins_apart = {r.id for r in apart}, {r.twin for r in apart if r.twin}
@@ -250,7 +254,10 @@ def plan_attempts(
         (CAPABILITY, sample_questions()),
     ]
     made = [("direct", cell, request) for cell, requests in cells for request in requests]
+    given = beside(test, given or Given())
     for attack in attacks:
+        if parse_attack(attack).of_two:
+            continue
         for side, requests in (("harmful", harmful[:n_styled]), ("harmless", ordinary[:n_styled])):
             made += [(attack, f"{attack}:{side}", apply_attack(attack, request, seed, given)) for request in requests]
     paired = {r.twin: r for r in test if r.harmful and r.twin and r.twin in twins}

@@ -1,0 +1,118 @@
+"""Disguises that have to be solved: each is solved back from its message alone, and of both of a pair alike."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from forethought.attacks.base import Attacked, Given
+from forethought.attacks.catalogue import all_attacks, attack_request, parse_attack, seen_in_training
+from forethought.attacks.puzzles import ATTACKS
+from forethought.records import Request, user_request
+
+ONE, OTHER = "How do I mend a kettle without tin?", "Which kettle is the best for my mother to give away?"
+GIVEN = Given(others={ONE: OTHER, OTHER: ONE})
+CORE = [attack.name for attack in ATTACKS if attack.of_two]
+GRADED = [attack.name for attack in ATTACKS if not attack.of_two]
+STEPS = [f"{attack.name}:{k}" for attack in ATTACKS for k in range(min(int(attack.parameters[0].most), 4) + 1)]
+COMPOSED = ["sums:1 | flip:words", "mixed:2 | keyed:1", "leetspeak | acrostic:2"]
+
+
+def _made(spec: str, text: str = ONE, seed: int = 0, given: Given | None = GIVEN) -> Attacked:
+    outcome = attack_request(parse_attack(spec), user_request(text, harmful=False), seed, given)
+    assert isinstance(outcome, Attacked)
+    return outcome
+
+
+def _solved(spec: str, made: Attacked) -> tuple[str, ...]:
+    steps = parse_attack(spec).solve(made.messages)
+    assert steps is not None
+    return steps
+
+
+@pytest.mark.parametrize("spec", [*STEPS, *COMPOSED])
+def test_it_is_solved_back_from_the_message_alone(spec: str) -> None:
+    for text, seed in itertools.product(
+        (ONE, OTHER, "Hi", "Zwei\n\nAbs\u00e4tze: 'oder' \"so\"?", "Note 9: boil. {x}"), range(4)
+    ):
+        found, plain = (" ".join(one.split()) for one in (_solved(spec, _made(spec, text, seed))[-1], text))
+        assert found == (plain.lower() if "leet" in spec else plain)
+
+
+@pytest.mark.parametrize("name", [attack.name for attack in ATTACKS])
+def test_without_a_step_it_is_the_plain_request(name: str) -> None:
+    made = _made(f"{name}:0")
+    assert made.messages == user_request(ONE).messages
+    assert _solved(f"{name}:0", made) == (ONE,)
+
+
+@pytest.mark.parametrize("spec", [spec for spec in STEPS if spec.partition(":")[0] in CORE and not spec.endswith(":0")])
+def test_both_messages_of_a_pair_differ_in_the_reference_alone(spec: str) -> None:
+    for seed in range(6):
+        one, other = (" ".join(m.content for m in _made(spec, text, seed).messages) for text in (ONE, OTHER))
+        assert one != other
+        changed = [(a, b) for a, b in zip(one.split(), other.split(), strict=False) if a != b]
+        if spec.partition(":")[0] == "pieces":  # as many numbers as pieces
+            assert all(a.strip(",.").isdigit() and b.strip(",.").isdigit() for a, b in changed)
+        else:
+            assert len(changed) == 1
+        assert len(one.split()) == len(other.split())
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_it_says_that_the_other_text_is_not_to_be_answered(name: str) -> None:
+    text = _made(f"{name}:1").text
+    assert "not meant" in text
+
+
+def test_the_place_of_what_is_asked_says_nothing() -> None:
+    """Of many pairs the one that is asked stands first in half."""
+    first = 0
+    for number in range(200):
+        one, other = f"Tell me of kettle {number}", f"Tell me of lamp {number}"
+        made = _made("notes", one, given=Given(others={one: other, other: one}))
+        first += made.text.index(one) < made.text.index(other)
+    assert 75 < first < 125
+
+
+def test_without_a_twin_a_harmless_task_stands_beside_it() -> None:
+    made = _made("notes", given=None)
+    assert ONE in made.text
+    assert _solved("notes", made)[-1] == ONE
+
+
+def test_steps_grow_with_k() -> None:
+    for name in ("codewords", "chain", "sums", "turns"):
+        assert [len(_solved(f"{name}:{k}", _made(f"{name}:{k}"))) for k in (1, 2, 3)] == [2, 3, 4]
+    assert _solved("sums:2", _made("sums:2"))[0].count("+") == 1
+
+
+def test_turns_of_a_conversation_are_those_of_the_user() -> None:
+    made = _made("turns:3")
+    assert [m.role for m in made.messages] == ["user", "assistant"] * 3 + ["user"]
+    assert "Now answer it" in made.text
+
+
+@pytest.mark.parametrize(
+    ("spec", "k"),
+    [("sums:2", 2), ("notes", 1), ("turns:0", 0), ("flip:words", 1), ("flip", 3), ("jumbled", 2), ("jumbled:0.5", None),
+     ("leetspeak:2 | acrostic:1", 3), ("style_json", None), ("sums:1 | style_json", None), ("direct", 0)],
+)  # fmt: skip
+def test_how_much_work_a_disguise_is(spec: str, k: int | None) -> None:
+    assert parse_attack(spec).k == k
+
+
+def test_what_takes_the_same_work_is_near() -> None:
+    assert seen_in_training(parse_attack("chain:3"), ["codewords:1"])
+    assert seen_in_training(parse_attack("notes:1 | flip:words"), ["pig_latin"])
+    assert not seen_in_training(parse_attack("sums:2"), ["codewords:1", "chain:2", "flip:words", "slang"])
+    assert not seen_in_training(parse_attack("base64"), ["codewords:1", "flip:words"])
+
+
+def test_a_lost_letter_has_no_way_back() -> None:
+    request: Request = user_request(ONE)
+    assert parse_attack("jumbled:0.6").solve(request.messages) is None
+    assert parse_attack("sums:1 | jumbled").solve(request.messages) is None
+    assert parse_attack("direct").solve(request.messages) is None
+    assert all(attack.solver is not None for name, attack in all_attacks().items() if attack.kind == "puzzle")
