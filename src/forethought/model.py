@@ -10,8 +10,9 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -110,6 +111,8 @@ class Model:
         folder: Path | None = None,
         defence: str = "",
         paid: bool = False,
+        settings: Settings | None = None,
+        on: str | None = None,
     ) -> None:
         self.where = where
         """As its user named it."""
@@ -121,7 +124,11 @@ class Model:
         """The weights, where they are loaded here."""
         self.paid = paid
         """Whether asking it may cost money."""
-        self._folder = folder
+        self.on = on
+        """The cluster whose workers hold it, as `--on` has it; None is this process, or a server alone."""
+        self.opened: Callable[[], Model] | None = None
+        """Opens it once more, in another process; None where it was not opened by name."""
+        self._folder, self._settings = folder, settings
         self._one_at_a_time = threading.Lock()
 
     @property
@@ -132,7 +139,14 @@ class Model:
     @property
     def settings(self) -> Settings | None:
         """What stands beside a model that we trained."""
-        return self.local.settings if self.local is not None else None
+        return self.local.settings if self.local is not None else self._settings
+
+    def close(self) -> None:
+        """Lets go of what holds it beyond this process: workers of a cluster. The next reply starts some anew."""
+        from forethought.models.spread import Spread
+
+        if isinstance(self.respondent, Spread):
+            self.respondent.close()
 
     @property
     def policy(self) -> Policy:
@@ -295,6 +309,7 @@ def load(
     batch_size: int = 128,
     dtype: DType = "auto",
     mixed: bool = False,
+    on: str | None = None,
 ) -> Model:
     """Opens a model.
 
@@ -302,10 +317,33 @@ def load(
     name, `embedded`, the address of an OpenAI-compatible server (`http://HOST:PORT/v1#MODEL`), or PROVIDER/MODEL as
     inspect-ai names it, behind `base_url` where one is given. `adapter` is put on it. `defence` None is a run's own
     best one; `none` leaves that out; others are written as in `docs/defences.md`. `takes_prefill`: the server goes on
-    in an assistant turn. `mixed`: as `LocalModel.load`, for many requests at once. Raises ModelError where it can't be
-    opened, ConfigError for options that don't fit it.
+    in an assistant turn. `mixed`: as `LocalModel.load`, for many requests at once. `on` has workers of a Ray cluster
+    hold it (docs/scale.md): nothing is loaded here. Raises ModelError where it can't be opened, ConfigError for options
+    that don't fit it.
     """
-    name, urls = str(where), (base_url,) if isinstance(base_url, str) else tuple(base_url)
+    again = partial(
+        load, where, adapter=adapter, defence=defence, base_url=base_url, takes_prefill=takes_prefill,
+        batch_size=batch_size, dtype=dtype, mixed=mixed,
+    )  # fmt: skip
+    if on is None:
+        model = _open(str(where), adapter, defence, base_url, takes_prefill, batch_size, dtype, mixed)
+    else:
+        model = _spread(again, on)
+    model.opened = again
+    return model
+
+
+def _open(
+    name: str,
+    adapter: str | Path | None,
+    defence: str | None,
+    base_url: str | Sequence[str],
+    takes_prefill: bool,
+    batch_size: int,
+    dtype: DType,
+    mixed: bool,
+) -> Model:
+    urls = _addresses(base_url)
     if name.startswith(("http://", "https://")):
         address, _, model = name.partition("#")
         if not model:
@@ -321,6 +359,33 @@ def load(
         raise ConfigError("base_url" if urls else "takes_prefill", "is for models of a server", "Name PROVIDER/MODEL")
     held = Path(adapter) if adapter else None
     return _local(name.removeprefix(_LOCAL), held, defence, batch_size, dtype, mixed)
+
+
+def _addresses(base_url: str | Sequence[str]) -> tuple[str, ...]:
+    return (base_url,) if isinstance(base_url, str) else tuple(base_url)
+
+
+def _spread(opened: partial[Model], on: str) -> Model:
+    """A model that workers of a cluster hold: as many as fit, or for servers one for each address."""
+    from forethought.models.spread import Spread
+
+    where, urls = str(opened.args[0]), _addresses(opened.keywords["base_url"])
+    if is_served(where, urls) or where.startswith(("http://", "https://")):
+        respondent = Spread(on, opened, most=max(len(urls), 1), gpus=0.0)
+    else:
+        respondent = Spread(on, opened)
+    about = respondent.workers.one(_about)
+    return Model(**about, respondent=respondent, on=on)
+
+
+def _about(held: Model, _: None, say: Callable[[Any], None]) -> None:
+    """In a worker: what is known of a model beside its weights."""
+    say(
+        {
+            "where": held.where, "defence": held.defence, "paid": held.paid, "settings": held.settings,
+            "folder": held._folder,
+        }
+    )  # fmt: skip
 
 
 def load_local(where: str | Path, batch_size: int = 128, dtype: DType = "auto") -> LocalModel:

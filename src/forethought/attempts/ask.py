@@ -18,6 +18,7 @@ from forethought.attacks.base import Attack
 from forethought.attacks.catalogue import Preparation
 from forethought.attempts.plan import PlanSummary, make_plan, write_plan
 from forethought.attempts.records import Attempt, Judged, PlannedAttempt, Replies, planned, read_judged, verdicts_file
+from forethought.cluster.holders import Done, Holders, Lost
 from forethought.data.behaviors import Behavior, sample
 from forethought.errors import ConfigError, InputError, ModelError, StageError
 from forethought.judges.base import Item, Judge, Verdict
@@ -137,21 +138,26 @@ class _Run:
     def _ask_all(self, again: bool = False) -> None:
         """Those that were never asked before those that failed in earlier runs: what is asked together is then the
         same whether a run was stopped or not."""
+        able = self.respondent.able
         for failed in (False,) if again else (False, True):
             waiting = self._pending(failed, again)
-            while not self.stopped and (part := list(islice(waiting, self.respondent.able.together or self.window))):
+            while not self.stopped and (part := list(islice(waiting, (able.together or self.window) * able.beside))):
                 self._ask(dict(part))
 
     def _ask_interrupted(self) -> None:
-        """What a run was killed at, replies that came before included: they are kept, and decoded beside the others."""
-        path = self.folder / _TOGETHER_FILE
-        if not self.respondent.able.together or not path.is_file():
+        """What a run was killed at, replies that came before included where others beside them are missing: they are
+        kept, and decoded beside those again."""
+        path, able = self.folder / _TOGETHER_FILE, self.respondent.able
+        if not able.together or not path.is_file():
             return
         keys = json.loads(path.read_text(encoding="utf-8"))
-        asked = {row.asked: row.conversation for row in planned(self.folder) if not row.cause and row.asked in keys}
+        known = set(keys)
+        asked = {row.asked: row.conversation for row in planned(self.folder) if not row.cause and row.asked in known}
         self.resumed = {key for key in asked if key not in self.kept}
-        if self.resumed:
-            self._ask({key: asked[key] for key in keys if key in asked})
+        parts = (keys[start : start + able.together] for start in range(0, len(keys), able.together))
+        groups = (group for group in parts if self.resumed.intersection(group))
+        while some := list(islice(groups, able.beside)):
+            self._ask({key: asked[key] for group in some for key in group if key in asked})
 
     def _pending(self, failed: bool, again: bool) -> Iterator[tuple[str, Conversation]]:
         """Conversations to ask, each once however many attempts share it: those that `failed` in an earlier run, or
@@ -239,27 +245,55 @@ def cost_in_all(folder: Path, price: Price | None) -> float | None:
 # The replies of a run, judged: any number of judges, at any time, without asking the model again.
 
 
-def judge_run(folder: Path, judge: Judge, batch: int = 256, on_progress: OnProgress | None = None) -> None:
+def judge_run(
+    folder: Path,
+    judge: Judge,
+    batch: int = 256,
+    on_progress: OnProgress | None = None,
+    holders: Holders | None = None,
+) -> None:
     """Judges what a folder's plan was answered and keeps the verdicts in `folder`/judged/JUDGE.jsonl.
 
     The answer alone is judged, never the reasoning. Harmless requests are judged by refusal: by `judge` where it
     measures refusal, else by the default judge. Verdicts that are there are kept, those that
-    were left undecided are tried again. `on_progress(n)`: n more attempts are judged. Raises StageError where
-    another process judges into the same file.
+    were left undecided are tried again. `on_progress(n)`: n more attempts are judged. `holders` are workers of a
+    cluster that hold the same judge and do it in its place. Raises StageError where another process judges into the
+    same file.
     """
     path = verdicts_file(folder, judge.name)
-    plain = judge if judge.measure == "refused" else default_judge()
     with locked(path.with_suffix(".lock")), Replies(folder) as replies, Store(path, write=True) as verdicts:
         waiting = _unjudged(folder, replies, verdicts, on_progress)
-        while part := list(islice(waiting, batch)):
-            for chosen in [judge] if judge is plain else [judge, plain]:
-                rows = [one for one in part if chosen is (plain if one[0].request.harmful is False else judge)]
-                found = chosen.judge([item for _, item in rows]) if rows else []
-                for (row, _), verdict in zip(rows, found, strict=True):
-                    if verdicts.read(row.id, Verdict) != verdict:
-                        verdicts.add(row.id, verdict)
+        parts = iter(lambda: list(islice(waiting, batch)), [])
+        judged = ((part, _verdicts(judge, part)) for part in parts) if holders is None else _spread(holders, parts)
+        for part, found in judged:
+            for (row, _), verdict in zip(part, found, strict=True):
+                if verdicts.read(row.id, Verdict) != verdict:
+                    verdicts.add(row.id, verdict)
             if on_progress is not None:
                 on_progress(len(part))
+
+
+_Part = list[tuple[PlannedAttempt, Item]]
+
+
+def _verdicts(judge: Judge, part: _Part) -> list[Verdict]:
+    """One verdict a row, in order."""
+    plain = judge if judge.measure == "refused" else default_judge()
+    found: dict[str, Verdict] = {}
+    for chosen in [judge] if judge is plain else [judge, plain]:
+        rows = [one for one in part if chosen is (plain if one[0].request.harmful is False else judge)]
+        said = chosen.judge([item for _, item in rows]) if rows else []
+        found |= {row.id: verdict for (row, _), verdict in zip(rows, said, strict=True)}
+    return [found[row.id] for row, _ in part]
+
+
+def _spread(holders: Holders, parts: Iterator[_Part]) -> Iterator[tuple[_Part, list[Verdict]]]:
+    """As workers of a cluster come to it."""
+    for part, said in holders.each(lambda judge, part, say: say(_verdicts(judge, part)), parts):
+        if isinstance(said, Lost):
+            yield part, [Verdict(cause=said.cause)] * len(part)
+        elif not isinstance(said, Done):
+            yield part, said
 
 
 def _unjudged(

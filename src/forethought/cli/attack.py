@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,6 +48,7 @@ def attack(
     again: Annotated[bool, typer.Option("--rejudge", help="Judge the run's answers anew; asks nothing.")] = False,
     show: options.ShowHarmful = False,
     yes: options.Yes = False,
+    on: options.On = None,
     listed: Annotated[
         bool, typer.Option("--list", is_eager=True, callback=_list, help="Name every attack and search, and end.")
     ] = False,
@@ -69,18 +70,20 @@ def attack(
       forethought attack http://localhost:8000/v1#NAME --takes-prefill --suite all
     """
     quiet()
+    from forethought.cluster import connect
     from forethought.evaluation.attack import attack as attack_model
     from forethought.evaluation.attack import rejudge
     from forethought.evaluation.report import default_folder
     from forethought.model import load
 
     progress = Terminal(max_cost=max_cost, yes=yes)
+    how: dict[str, Any] = {"results": results, "show_harmful": show, "progress": progress, "on": on}
     if again:
-        folder = out or default_folder(model, defence)
-        found = rejudge(folder, settings, results=results, show_harmful=show, progress=progress)
+        found = rejudge(out or default_folder(model, defence), settings, **how)
     else:
-        opened = load(model, defence=defence, base_url=base_url or (), takes_prefill=takes_prefill)
-        found = attack_model(opened, settings, out=out, results=results, show_harmful=show, progress=progress)
+        with connect(on):
+            opened = load(model, defence=defence, base_url=base_url or (), takes_prefill=takes_prefill, on=on)
+            found = attack_model(opened, settings, out=out, **how)
     show_attack(found)
     raise typer.Exit(int(found.too_many_unscored))
 

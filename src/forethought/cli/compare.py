@@ -34,6 +34,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder. Default: runs/compare-NAMES. Run again to resume.")] = None,
     results: options.RunResults = None,
     show: options.ShowHarmful = False,
+    on: options.On = None,
 ) -> None:
     """Puts the same harmful and harmless requests, plain and disguised, to several models, and compares them.
 
@@ -58,6 +59,13 @@ def compare(
     named = {name: model for name, _, model in pairs}
     terminal.comparison(
         put_side_by_side(
-            named, settings, out=out, results=results, questions=questions or (), show_harmful=show, progress=terminal
-        )
+            named,
+            settings,
+            out=out,
+            results=results,
+            questions=questions or (),
+            show_harmful=show,
+            progress=terminal,
+            on=on,
+        )  # fmt: skip
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,13 @@ from forethought.attacks.base import Attack, Given
 from forethought.attacks.catalogue import DIRECT, seen_in_training, why_not
 from forethought.attacks.searches import base as searches
 from forethought.attacks.searches.base import Goal, opening_of
-from forethought.attacks.searches.driver import Parties, run_searches
-from forethought.attacks.searches.outcome import SearchProgress, SearchSettings
+from forethought.attacks.searches.driver import run_searches
+from forethought.attacks.searches.elsewhere import run_searches_on
+from forethought.attacks.searches.outcome import SearchProgress
 from forethought.attempts.ask import cost_in_all, make_plan_in_time, run_suite, shrink
 from forethought.attempts.plan import PlanSummary, make_plan
+from forethought.cluster import connect
+from forethought.cluster.holders import Holders
 from forethought.errors import ConfigError
 from forethought.evaluation.inputs import AttackSettings, Requests, chosen_attacks, chosen_requests, strata
 from forethought.evaluation.report import (
@@ -31,10 +35,11 @@ from forethought.evaluation.report import (
     report_run,
     write_run,
 )
+from forethought.evaluation.searching import search_settings, searching, searching_with, told_not_run
 from forethought.evaluation.writers import Meter, Writers
-from forethought.judges.catalogue import default_judge
 from forethought.model import Model, load
 from forethought.models.callspec import cost_of
+from forethought.models.spread import Spread
 from forethought.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,18 +58,26 @@ def attack(
     results: Path | None = None,
     show_harmful: bool = False,
     progress: Progress | None = None,
+    on: str | None = None,
 ) -> AttackRun:
     """Attacks a model on harmful and on harmless requests alike; writes a page, figures and logs into `out`.
 
     Every reply is kept as it comes: the same call goes on where one was stopped. `out` None is `runs/attack-NAME`,
-    `results` None a file in it; `show_harmful` leaves texts on the page unredacted. Raises ConfigError, InputError and
-    ModelError for what can't be used, before anything is asked.
+    `results` None a file in it; `show_harmful` leaves texts on the page unredacted. `on` has a Ray cluster ask and
+    judge (docs/scale.md); None is where the model was opened. Raises ConfigError, InputError and ModelError for what
+    can't be used, before anything is asked.
     """
     settings, progress = settings or AttackSettings(), progress or Progress()
-    opened = model if isinstance(model, Model) else load(model)
-    folder = out or default_folder(opened.where, opened.defence)
-    _Attacking(opened, settings, folder, progress).run()
-    return report_run(folder, settings, results, show_harmful, progress)
+    with connect(on or getattr(model, "on", None)):
+        opened = model if isinstance(model, Model) else load(model, on=on)
+        if on not in (None, opened.on):
+            raise ConfigError(f"on '{on}'", "is not where the model was opened", "Open it there: load(MODEL, on=...)")
+        folder = out or default_folder(opened.where, opened.defence)
+        try:
+            _Attacking(opened, settings, folder, progress).run()
+        finally:
+            opened.close()  # its room is the judges'
+        return report_run(folder, settings, results, show_harmful, progress, on=opened.on)
 
 
 def rejudge(
@@ -74,12 +87,16 @@ def rejudge(
     results: Path | None = None,
     show_harmful: bool = False,
     progress: Progress | None = None,
+    on: str | None = None,
 ) -> AttackRun:
-    """Judges the replies of an attack run anew, with the judge that `settings` name. Asks the model nothing.
+    """Judges the replies of an attack run anew, with the judge that `settings` name, where `on` says. Asks the model
+    nothing.
 
     Raises InputError for a folder without a run.
     """
-    return report_run(folder, settings or AttackSettings(), results, show_harmful, progress or Progress(), anew=True)
+    settings, progress = settings or AttackSettings(), progress or Progress()
+    with connect(on):
+        return report_run(folder, settings, results, show_harmful, progress, anew=True, on=on)
 
 
 @dataclass(frozen=True)
@@ -115,12 +132,21 @@ class _Attacking:
         causes = {
             one.name: why_not(one, writers.there, able.prefill, able.budget, given.files) for one in self._attacks
         }
-        causes |= {one.name: searches.why_not(one, tools, writers.there, writers.rates) for one in self._methods}
+        if model.on is None:
+            causes |= {one.name: searches.why_not(one, tools, writers.there, writers.rates) for one in self._methods}
+        elif self._methods:
+            causes |= self._workers.one(partial(told_not_run, settings))
         self._causes = {name: cause for name, cause in causes.items() if cause}
         """By name, why an attack or a search can't be run here."""
         most = settings.goals
         self._goals = min(most, len(self._requests.harmful)), min(most, len(self._requests.harmless))
         """Harmful and harmless requests that each search is run for."""
+
+    @property
+    def _workers(self) -> Holders:
+        """Those of a cluster who hold the model."""
+        assert isinstance(self._model.respondent, Spread)
+        return self._model.respondent.workers
 
     def run(self) -> None:
         """Raises ConfigError where the cost is not agreed to; nothing was asked then."""
@@ -249,13 +275,14 @@ class _Attacking:
             def told(state: SearchProgress) -> None:
                 bar.show(state.done, state.total, f"{state.queries} queries, {state.broken} got through")
 
-            judge = open_judge(settings, self._folder, run)
-            parties = Parties(self._model.respondent, judge, default_judge(), *self._writers.for_searches())
-            chosen = SearchSettings(
-                budget=settings.query_budget, seed=settings.seed, max_answer_tokens=settings.max_answer_tokens
-            )
-            tools = self._writers.tools(goals)
-            found = run_searches(self._methods, goals, parties, self._folder / SEARCHES, tools, chosen, told)
+            place = self._folder / SEARCHES
+            if self._model.on is not None:
+                opened, chosen = partial(searching, settings, goals), search_settings(settings)
+                found = run_searches_on(self._workers, opened, self._methods, goals, place, chosen, told)
+            else:
+                judge = open_judge(settings, self._folder, run)
+                how = searching_with(settings, goals, self._model, self._writers, judge, self._methods)
+                found = run_searches(self._methods, goals, how.parties, place, how.tools, how.settings, told)
         return run.model_copy(update={"searches_not_run": found.not_run})
 
 

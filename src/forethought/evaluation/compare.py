@@ -11,6 +11,7 @@ from forethought.attacks.catalogue import DIRECT, parse_attack
 from forethought.attempts.ask import run_defence
 from forethought.attempts.plan import plan_attempts
 from forethought.attempts.records import Attempt, Judged
+from forethought.cluster import connect
 from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError
 from forethought.evaluation.capability import ability, ability_figures, question_sets
@@ -93,6 +94,7 @@ def compare(
     questions: Sequence[str] = (),
     show_harmful: bool = False,
     progress: Progress | None = None,
+    on: str | None = None,
 ) -> Comparison:
     """Puts the same attempts to all systems and writes figures and a page into `out` (None: `runs/compare-NAMES`).
 
@@ -100,7 +102,8 @@ def compare(
     on the same requests. Of `settings` the requests, the sample, the attacks that need no other model, seed and answer
     length count; shipped look-alikes and short questions are asked besides. `questions` are files as `capability`
     reads them: at most `n` of each are put to every system, and what is refused is wrong. Every reply is kept as it
-    comes: the same call goes on where one was stopped. Raises ForethoughtError for what can't be used.
+    comes: the same call goes on where one was stopped. `on` has a Ray cluster ask (docs/scale.md), all but `questions`.
+    Raises ForethoughtError for what can't be used.
     """
     settings, progress = settings or AttackSettings(), progress or Progress()
     for name in systems:
@@ -108,6 +111,10 @@ def compare(
             raise ConfigError(f"system '{name}'", "is part of figures' names", "Use letters, digits and underscores")
     if len(systems) < 2:
         raise ConfigError(", ".join(systems) or "no system", "is nothing to compare", "Name two systems or more")
+    if questions and on is not None:
+        raise ConfigError(
+            "questions", "are put to weights at hand, and on a cluster are none", "Leave out one of the two"
+        )
     folder = out or Path("runs") / f"compare-{'-'.join(systems)}"
     attacks, test = chosen_test(settings, progress)
     # Shipped minimal pairs of scenarios that no training uses.
@@ -121,12 +128,14 @@ def compare(
     judged: dict[str, list[Judged]] = {}
     opened: dict[str, Settings | None] = {}
     able: dict[str, list[tuple[ItemScore, ...]]] = {}
-    for name, system in systems.items():
-        model = system if isinstance(system, Model) else load(system)
-        judged[name], opened[name] = put_to(model, name, attempts, folder, settings.max_answer_tokens, progress)
-        if sets:
-            able[name] = ability(model, name, sets, n, folder / QUESTIONS, progress)
-        del model  # two at once may not fit
+    with connect(on):
+        for name, system in systems.items():
+            model = system if isinstance(system, Model) else load(system, on=on)
+            judged[name], opened[name] = put_to(model, name, attempts, folder, settings.max_answer_tokens, progress)
+            if sets:
+                able[name] = ability(model, name, sets, n, folder / QUESTIONS, progress)
+            model.close()
+            del model  # two at once may not fit
     base, ours = next(iter(systems)), list(systems)[-1]
     seen = sorted({style for one in opened.values() if one is not None for style in one.seen_operators})
     target, title = results or folder / RESULTS, " and ".join(systems)

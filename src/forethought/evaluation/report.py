@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -17,6 +19,7 @@ from forethought.attempts.ask import judge_run
 from forethought.attempts.logs import write_logs
 from forethought.attempts.plan import SUMMARY_FILE, PlanSummary
 from forethought.attempts.records import read_judged, verdicts_file
+from forethought.cluster.holders import Holders
 from forethought.errors import ConfigError, InputError
 from forethought.evaluation.inputs import AttackSettings
 from forethought.judges.base import Judge
@@ -28,6 +31,7 @@ from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
 from forethought.measure.paired import Comparison, compare, comparison_figures
 from forethought.metrics import Figure, share
 from forethought.models.settings import Settings
+from forethought.policy import Policy
 from forethought.progress import Progress
 from forethought.records import Record
 from forethought.report.attack_figures import (
@@ -209,8 +213,21 @@ class AttackRun:
 
 def open_judge(settings: AttackSettings, folder: Path, run: RunRecord) -> Judge:
     """The run's judge. Raises ConfigError or ModelError where there is none."""
-    policy = run.settings.policy if run.settings is not None else None
+    return get_run_judge(settings, folder, run.settings.policy if run.settings is not None else None)
+
+
+def get_run_judge(settings: AttackSettings, folder: Path, policy: Policy | None) -> Judge:
+    """The judge that settings name; what a model says is kept in `folder`. Raises as `open_judge`."""
     return get_judge(settings.judge, "harmful", folder / "judge-calls.jsonl", settings.judge_base_url, policy)
+
+
+def _judges(settings: AttackSettings, folder: Path, run: RunRecord, on: str | None) -> Holders | None:
+    """Workers of a cluster who hold the judge; None where this process judges. A judge at a server is asked from here:
+    its answers cost money, and stand in one journal."""
+    of_models = [Path(name.partition("@")[2]) for name in settings.judge.split("+") if "@" in name]
+    if on is None or not all(path.is_dir() for path in of_models):
+        return None
+    return Holders(on, partial(open_judge, settings, folder, run), gpus=None if of_models else 0.0)
 
 
 def report_run(
@@ -220,8 +237,9 @@ def report_run(
     show_harmful: bool,
     progress: Progress,
     anew: bool = False,
+    on: str | None = None,
 ) -> AttackRun:
-    """Judges what has no verdict, `anew` everything, and writes page, figures and logs.
+    """Judges what has no verdict, `anew` everything, where `on` says, and writes page, figures and logs.
 
     Raises InputError where nothing was asked.
     """
@@ -229,7 +247,8 @@ def report_run(
     judge = open_judge(settings, folder, run)
     if anew:
         verdicts_file(folder, judge.name).unlink(missing_ok=True)
-    summary, rows = _planned(folder), _judged(folder, judge, progress)
+    holders = _judges(settings, folder, run, on)
+    summary, rows = _planned(folder), _judged(folder, judge, progress, holders)
     outcomes = list(read_outcomes(folder / SEARCHES))
     other = None if settings.compare is None else read_run(settings.compare)
     others = [] if settings.compare is None else _judged(settings.compare, judge, progress).rows
@@ -274,11 +293,11 @@ def _planned(folder: Path) -> PlanSummary:
     return PlanSummary.model_validate(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _judged(folder: Path, judge: Judge, progress: Progress) -> AttackRows:
+def _judged(folder: Path, judge: Judge, progress: Progress, holders: Holders | None = None) -> AttackRows:
     """All attempts with their verdicts."""
-    with progress.bar("judging") as bar:
+    with progress.bar("judging") as bar, closing(holders) if holders is not None else nullcontext():
         bar.total(_planned(folder).attempts)
-        judge_run(folder, judge, on_progress=bar.advance)
+        judge_run(folder, judge, on_progress=bar.advance, holders=holders)
     return collect(read_judged(folder, judge.name), judge.measure)
 
 

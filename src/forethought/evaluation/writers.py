@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from inspect_ai.model import get_model
@@ -26,6 +26,7 @@ from forethought.model import NO_DEFENCE, Model, is_served, load
 from forethought.models.callspec import CallSettings, Price, cost_of
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
 from forethought.models.local import LocalModel
+from forethought.models.spread import Spread
 from forethought.progress import Bar, Progress
 
 
@@ -135,22 +136,35 @@ class Writers:
 
         Raises ConfigError where there is no base beside the model.
         """
-        local = self._attacked.local
-        if local is None or not local.trained:
+        if self._attacked.settings is None:
             return  # a model that was not trained here is its own control
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(local.adapter_off())
+                base = stack.enter_context(self._base())
             except ModelError:
                 raise ConfigError(
                     "--control", "needs the base model, which does not stand beside this one", "Give --compare instead"
                 ) from None
-            base = LocalModel(local.base_weights, local.tokenizer, None, batch_size=local.batch_size, name="base")
             meter = Meter(base, None)
             plan = make_plan(folder, attacks, [], harmless, replace(self.preparation, able=base.able))
             with self._progress.bar("control") as bar:
                 bar.total(plan.attempts)
                 run_suite(folder, meter, self._settings.max_answer_tokens, meter.telling(bar))
+
+    @contextlib.contextmanager
+    def _base(self) -> Iterator[Respondent]:
+        """The base of the attacked model, in its place. Raises ModelError where it is not there."""
+        local, opened = self._attacked.local, self._attacked.opened
+        if local is not None:
+            with local.adapter_off():
+                yield base_of(local)
+        else:
+            assert self._attacked.on is not None
+            assert opened is not None
+            self._attacked.close()  # its room is the base's
+            spread = Spread(self._attacked.on, partial(_BaseAlone, opened))
+            with contextlib.closing(spread):
+                yield spread
 
     def _text_model(self, name: str) -> TextModel:
         if not is_served(name):
@@ -165,3 +179,19 @@ class Writers:
         local = load(name, defence=NO_DEFENCE).local
         assert local is not None  # it is not served
         return local
+
+
+def base_of(local: LocalModel) -> LocalModel:
+    """The base of a trained model, as long as its adapter is off."""
+    return LocalModel(local.base_weights, local.tokenizer, None, batch_size=local.batch_size, name="base")
+
+
+class _BaseAlone:
+    """In a worker: the base of a model, for good."""
+
+    def __init__(self, opened: Callable[[], Model]) -> None:
+        local = opened().local
+        assert local is not None  # it was trained here
+        self._off = contextlib.ExitStack()
+        self._off.enter_context(local.adapter_off())
+        self.respondent = base_of(local)

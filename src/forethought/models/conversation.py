@@ -90,6 +90,8 @@ class Able(Record):
     together: int = 0
     """So many conversations are asked side by side, always the same ones: what is decoded beside one moves the last
     digits of its log-odds, and a run that goes on has to give what one in a single piece gives. 0: each is alone."""
+    beside: int = 1
+    """So many times as many are asked for at once, where several hold the model."""
 
 
 OnReply = Callable[[int, Response | Failed], None]

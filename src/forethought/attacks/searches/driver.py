@@ -8,7 +8,7 @@ names of the models, the judge for verdicts, and for what is computed from weigh
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -255,6 +255,35 @@ OUTCOMES_FILE = "outcomes.jsonl"
 _REPLIES = "searches"
 
 
+@dataclass(frozen=True)
+class Searching:
+    """All that searches are carried out with in one process."""
+
+    methods: Sequence[Method]
+    parties: Parties
+    tools: Tools
+    settings: SearchSettings
+
+    def prepared(self, goals: Sequence[Goal]) -> Searching:
+        """With the goals that universal attacks are optimised for: those not harmless, where none are named."""
+        if self.tools.group:
+            return self
+        group = tuple(goal for goal in goals if goal.request.harmful is not False)
+        return replace(self, tools=replace(self.tools, group=group))
+
+    @property
+    def not_run(self) -> dict[str, str]:
+        """Methods that can't be run here, with the cause."""
+        parties, found = self.parties, {}
+        for method in self.methods:
+            cause = why_not(method, self.tools, parties.attacker is not None, parties.evaluator is not None)
+            if not cause and method.multi_turn and parties.judge.measure == "refused":
+                cause = "needs a judge of harm: a harmless first turn that is answered is no success"
+            if cause:
+                found[method.name] = cause
+        return found
+
+
 def run_searches(
     methods: Sequence[Method],
     goals: Sequence[Goal],
@@ -272,22 +301,10 @@ def run_searches(
     judge raises for a broken set-up; what was asked before is kept.
     """
     settings, tools = settings or SearchSettings(), tools or Tools(able=parties.target.able)
-    if not tools.group:
-        tools = replace(tools, group=tuple(goal for goal in goals if goal.request.harmful is not False))
-    has_attacker, has_evaluator = parties.attacker is not None, parties.evaluator is not None
-    not_run = {}
-    for method in methods:
-        cause = why_not(method, tools, has_attacker, has_evaluator)
-        if not cause and method.multi_turn and parties.judge.measure == "refused":
-            cause = "needs a judge of harm: a harmless first turn that is answered is no success"
-        if cause:
-            not_run[method.name] = cause
-    able = [method for method in methods if method.name not in not_run]
-    rounds = Rounds(parties, settings.max_answer_tokens)
-    with _State(folder, settings, tools) as state:
-        for method in able:
-            for goal in goals:
-                state.add(method, goal, parties.names(settings.max_answer_tokens))
+    searching = Searching(methods, parties, tools, settings).prepared(goals)
+    not_run, rounds = searching.not_run, Rounds(parties, settings.max_answer_tokens)
+    with State(folder, settings, searching.tools) as state:
+        state.add_all(methods, goals, not_run, parties.names(settings.max_answer_tokens))
         while state.fill():
             for search, replies in zip(state.alive, rounds.answer(state.alive), strict=True):
                 if search.ended is None:
@@ -295,47 +312,63 @@ def run_searches(
             state.settle()
             if on_progress is not None:
                 on_progress(state.progress())
-    outcomes = tuple(state.done[key] for key in state.keys)
-    _write(folder / OUTCOMES_FILE, outcomes)
-    return SearchRun(outcomes, not_run, rounds.asked)
+    return state.run(not_run, rounds.asked)
 
 
-class _State(ExitStack):
+@dataclass
+class Waiting:
+    """A search that has not begun, and where its replies stand."""
+
+    key: str
+    method: Method
+    goal: Goal
+    budget: int
+    file: Path
+
+
+class State(ExitStack):
     """Which searches wait, live and are done. Closed, all files are; what is in them is kept."""
 
     def __init__(self, folder: Path, settings: SearchSettings, tools: Tools) -> None:
         super().__init__()
-        self._folder, self._settings, self._tools = folder, settings, tools
-        self._outcomes = self.enter_context(Store(folder / OUTCOMES_FILE, write=True))
-        self._known = self._outcomes.records(Outcome)
+        self._folder, self.settings, self.tools = folder, settings, tools
+        self.outcomes = self.enter_context(Store(folder / OUTCOMES_FILE, write=True))
+        self._known = self.outcomes.records(Outcome)
         self.keys: dict[str, None] = {}
         self.done: dict[str, Outcome] = {}
         self.alive: list[RunningSearch] = []
-        self._waiting: deque[Callable[[], RunningSearch]] = deque()
+        self.waiting: deque[Waiting] = deque()
+
+    def add_all(
+        self, methods: Sequence[Method], goals: Sequence[Goal], not_run: Mapping[str, str], names: Sequence[str]
+    ) -> None:
+        """Every method that can be run, for every goal."""
+        for method in methods:
+            for goal in goals if method.name not in not_run else ():
+                self.add(method, goal, names)
 
     def add(self, method: Method, goal: Goal, names: Sequence[str]) -> None:
         """One method for one goal more; one that an earlier run has carried out is done."""
-        settings, tools = self._settings, self._tools
+        settings, tools = self.settings, self.tools
         budget, options = settings.budget or method.queries, dict(sorted(method.options.items()))
         search = digest(method.name, options, goal.request.id, goal.target_string, settings.seed)
         group = [[one.request.id, one.target_string] for one in tools.group]
         given = [list(tools.templates), group, tools.policy.model_dump(mode="json"), tools.format, tools.thinks]
         key = digest(search, [goal.request.harmful, goal.request.plain], budget, given, names)
 
-        def start() -> RunningSearch:
-            file = self._folder / _REPLIES / method.name.partition(":")[0] / f"{search}.jsonl"
-            return RunningSearch(key, method, goal, budget, settings.seed, tools, Store(file, write=True))
-
         if key in self._known and self._known[key].ended != "error":
             self.done[key] = self._known[key]
         elif key not in self.keys:
-            self._waiting.append(start)
+            file = self._folder / _REPLIES / method.name.partition(":")[0] / f"{search}.jsonl"
+            self.waiting.append(Waiting(key, method, goal, budget, file))
         self.keys[key] = None
 
     def fill(self) -> bool:
         """Starts searches until as many live as may; False where all are done."""
-        while self._waiting and len(self.alive) < self._settings.concurrent:
-            search = self._waiting.popleft()()
+        while self.waiting and len(self.alive) < self.settings.concurrent:
+            one, seed = self.waiting.popleft(), self.settings.seed
+            kept = Store(one.file, write=True)
+            search = RunningSearch(one.key, one.method, one.goal, one.budget, seed, self.tools, kept)
             self.callback(search.kept.close)
             self.alive.append(search)
             if search.ended is not None:
@@ -348,10 +381,16 @@ class _State(ExitStack):
             if search.ended is not None:
                 outcome = search.outcome()
                 self.done[search.key] = outcome
-                self._outcomes.add(search.key, outcome)
+                self.outcomes.add(search.key, outcome)
                 search.kept.close()
-        self._outcomes.sync()
+        self.outcomes.sync()
         self.alive = [search for search in self.alive if search.ended is None]
+
+    def run(self, not_run: dict[str, str], asked: Counter[str]) -> SearchRun:
+        """What came of all."""
+        outcomes = tuple(self.done[key] for key in self.keys)
+        _write(self._folder / OUTCOMES_FILE, outcomes)
+        return SearchRun(outcomes, not_run, asked)
 
     def progress(self) -> SearchProgress:
         """Where the run stands."""
