@@ -91,6 +91,30 @@ def test_what_is_decoded_side_by_side_is_so_again_after_a_kill(tmp_path: Path, n
     assert again.calls == []
 
 
+@pytest.mark.parametrize("n", [1, 4, 5, 7])
+def test_of_many_groups_asked_for_at_once_those_are_asked_again_that_are_not_whole(tmp_path: Path, n: int) -> None:
+    plan(tmp_path, "style_json", harmful=HARMFUL, harmless=[])
+    said = 0
+
+    def reply(conversation: Conversation) -> str:
+        nonlocal said
+        said += 1
+        if said > n:
+            raise _Killed
+        return answer(conversation)
+
+    able = SIDE_BY_SIDE.model_copy(update={"beside": 3})
+    killed = Scripted(reply, able=able)
+    with pytest.raises(_Killed):
+        run_suite(tmp_path, killed)
+    assert [len(call) for call in killed.calls] == [8]
+    one_machine = Scripted(answer, able=SIDE_BY_SIDE)
+    counts = run_suite(tmp_path, one_machine)
+    groups = [killed.calls[0][start : start + 3] for start in (0, 3, 6)]
+    assert one_machine.calls == groups[n // 3 :]
+    assert counts.answered == 8 - n
+
+
 def test_a_failure_moves_nothing_that_is_decoded_beside_others_later(tmp_path: Path) -> None:
     plan(tmp_path, "style_json", harmful=HARMFUL, harmless=[])
     first, able = rows(tmp_path)[0].conversation, SIDE_BY_SIDE

@@ -57,15 +57,14 @@ def compare(
             raise ConfigError(name, "is not NAME=MODEL", "Write, say, base=embedded defended=runs/quickstart")
     terminal = Terminal()
     named = {name: model for name, _, model in pairs}
-    terminal.comparison(
-        put_side_by_side(
-            named,
-            settings,
-            out=out,
-            results=results,
-            questions=questions or (),
-            show_harmful=show,
-            progress=terminal,
-            on=on,
-        )  # fmt: skip
+    found = put_side_by_side(
+        named,
+        settings,
+        out=out,
+        results=results,
+        questions=questions or (),
+        show_harmful=show,
+        progress=terminal,
+        on=on,
     )
+    terminal.comparison(found)

@@ -1,4 +1,4 @@
-"""Work spread over a Ray cluster: workers that each hold what takes long to open, and are given one block after another.
+"""Workers of a Ray cluster that each hold what takes long to open, such as a model, and are given block after block.
 
 Blocks are taken as workers come free, so that no more of them is in memory than is being worked on. What a worker says
 comes back as it is said. A worker that is lost with its process, node or server gives its blocks to others; a block

@@ -28,7 +28,8 @@ class Spread:
         Raises what it raises, and ConfigError and ModelError as `connect`.
         """
         self.workers = Holders(on, opened, gpus=gpus, most=most)
-        self.name, self._able, self.refuses_from = self.workers.one(_about)
+        about: tuple[str, Able, float | None] = self.workers.one(_about)
+        self.name, self._able, self.refuses_from = about
 
     @property
     def able(self) -> Able:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from forethought.attacks.searches.base import Goal, Tools
+from forethought.attacks.searches.base import Goal, Method, Tools
 from forethought.attacks.searches.driver import Rounds, Searching, State
 from forethought.attacks.searches.outcome import (
     Outcome,
@@ -154,9 +154,11 @@ class _There(State):
 
     def lose(self, job: _Job, cause: str) -> None:
         """No worker could carry it out: it is unscored, and run again by the next run."""
-        harmful, budget = job.goal.request.harmful, job.budget
-        known = {"method": job.method, "goal": job.goal.request.id, "harmful": harmful, "budget": budget}
-        self._finish(job, Outcome(key=job.key, ended="error", cause=cause, **known))
+        outcome = Outcome(
+            key=job.key, method=job.method, goal=job.goal.request.id, harmful=job.goal.request.harmful,
+            budget=job.budget, ended="error", cause=cause,
+        )  # fmt: skip
+        self._finish(job, outcome)
 
     def _finish(self, job: _Job, outcome: Outcome) -> None:
         kept, _ = self._begun.pop(job.key)
