@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import patch
-
-from forethought.cluster.holders import Holders
 
 
 class Gone(Exception):
     """As Ray's errors of what is lost."""
 
 
-class Cluster:
+class Cluster(ModuleType):
     """Has what `Holders` uses of the module `ray`."""
 
-    class exceptions:
-        RayError = Gone
+    exceptions = SimpleNamespace(RayError=Gone)
 
     def __init__(self, cpus: int, dies: Callable[[int, int], bool]) -> None:
         """`dies(worker, step)`: whether a worker, from 0 as they are started, is lost at this step of it, from 0."""
+        super().__init__("ray")
         self.cpus, self.dies = cpus, dies
         self.started = self.waits = 0
         self.killed: list[int] = []
         self.given: list[tuple[int, Any]] = []
         """(worker, block), as they were given out."""
+
+    def is_initialized(self) -> bool:
+        return True
 
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": self.cpus}
@@ -82,7 +85,7 @@ class _Step:
 
 @contextmanager
 def inline(cpus: int = 2, dies: Callable[[int, int], bool] = lambda worker, step: False) -> Iterator[Cluster]:
-    """While it lasts, `Holders` on `ray` work here."""
+    """While it lasts, `ray` is this process."""
     cluster = Cluster(cpus, dies)
-    with patch.object(Holders, "_connect", lambda holders: setattr(holders, "_ray", cluster)):
+    with patch.dict(sys.modules, {"ray": cluster}):
         yield cluster

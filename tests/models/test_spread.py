@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,11 @@ from forethought.models.conversation import Able, Conversation, Failed, Response
 from forethought.models.spread import Spread
 from tests.cluster.inline import inline
 from tests.scripted import Scripted, as_messages
+
+
+def _same(held: SimpleNamespace) -> SimpleNamespace:
+    return held
+
 
 ASKED = [Conversation(messages=as_messages(f"say {number}")) for number in range(20)]
 
@@ -43,7 +49,7 @@ def test_what_is_decoded_side_by_side_is_so_on_every_number_of_workers() -> None
     for cpus in (1, 3):
         scripted, held = model(Able(together=6))
         with inline(cpus, lambda worker, step: worker == 0 and step == 2):
-            spread = Spread("ray", lambda held=held: held)
+            spread = Spread("ray", partial(_same, held))
             assert spread.able.together == 6
             assert spread.able.beside > 1
             spread.reply(ASKED)

@@ -1,17 +1,17 @@
-"""Several cells of a sweep at once: each in a process of its own, which ends with the sweep that started it."""
+"""Several cells of a sweep at once, each a worker's."""
 
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from forethought.research.config import Sweep, lenders
-from forethought.research.sweep import cells_for_workers, end_with_parent
-from tests.child import command
+from forethought.progress import Progress
+from forethought.research.config import Sweep, lenders, load_sweep
+from forethought.research.sweep import cells_for_workers, run_sweep
+from tests.cluster.inline import inline
 from tests.research.sweep_content import sweep_content, sweep_file
 
 
@@ -19,11 +19,12 @@ from tests.research.sweep_content import sweep_content, sweep_file
 def test_workers_do_the_cells_and_one_that_fails_is_missing_with_its_reason(tmp_path: Path) -> None:
     methods = ["refusal", {"id": "starved", "name": "refusal", "train": {"skip_layers": 40}}]
     file, out = sweep_file(tmp_path, methods=methods, prompts=[], wrappers=[]), tmp_path / "out"
-    told = tmp_path / "out.txt"
-    command("sweep", file, "--out", out, "--workers", 2, out=told, environment={"COLUMNS": "200"}).wait()
-    said = told.read_text().replace("\n", " ")
+    heard = Heard()
+    with inline():
+        run_sweep(load_sweep(file), out, on="ray", progress=heard)
+    said = " ".join(heard.lines)
     assert "refusal: done" in said, said
-    assert "starved: ended with 1, see workers/starved.log" in said
+    assert "starved: not done, see workers/starved.log" in said
     assert "train: kept from before" in said, "the worker's training was done again"
     assert "skip_layers: 40" in (out / "workers" / "starved.log").read_text()
     results = json.loads((out / "results.json").read_text())
@@ -31,18 +32,13 @@ def test_workers_do_the_cells_and_one_that_fails_is_missing_with_its_reason(tmp_
     assert "skip_layers" in results["missing"]["auroc_unseen_starved"]
 
 
-def test_a_worker_ends_with_its_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[int] = []
-    monkeypatch.setenv("FORETHOUGHT_PARENT", str(os.getppid()))
-    end_with_parent(ended.append)
-    time.sleep(0.1)
-    assert not ended
-    monkeypatch.setattr(os, "getppid", lambda: 1)
-    for _ in range(40):
-        if ended:
-            break
-        time.sleep(0.1)
-    assert ended == [1]
+class Heard(Progress):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, line: Any) -> None:
+        self.lines.append(str(line))
 
 
 def test_a_defence_that_shares_weights_waits_for_them() -> None:

@@ -35,15 +35,14 @@ class Sweeping(Record, use_attribute_docstrings=True):
     there."""
     yes: bool = False
     """Don't ask what it may cost."""
+    on: str | None = None
+    """A Ray cluster that does the defences: ray, ray://HOST:PORT, or HOST:PORT. Default: here, one by one."""
 
 
 @options.spelled_out(Sweeping)
 def sweep(
     file: Annotated[Path, typer.Argument(help="A sweep (.yaml): bases, methods, seeds, budgets and attacks.")],
     settings: Sweeping,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Defences worked on at once, each in a process with its share of cores or GPUs.")
-    ] = 1,
 ) -> None:
     """Trains and attacks many defences on the same base, rows, budget and requests, and compares them.
 
@@ -62,7 +61,7 @@ def sweep(
     quiet()
     from forethought.research.config import load_sweep
 
-    run_and_tell(load_sweep(file), settings, file=file, workers=workers)
+    run_and_tell(load_sweep(file), settings)
 
 
 def run_and_tell(chosen: Sweep, settings: Sweeping, **how: Any) -> None:
@@ -83,7 +82,7 @@ def run_and_tell(chosen: Sweep, settings: Sweeping, **how: Any) -> None:
         raise typer.Exit(int(not run_defences(chosen, settings.out, settings.only, progress)))
     found = run_sweep(
         chosen, settings.out, results=settings.results, so_far=settings.so_far, kept=settings.kept, progress=progress,
-        **how,
+        on=settings.on, **how,
     )  # fmt: skip
     _tell(found)
 

@@ -24,8 +24,6 @@ from forethought.errors import ForethoughtError, StageError, reason_of
 Say = Callable[[Any], None]
 Work = Callable[[Any, Any, Say], None]
 """(what the worker holds, the block, tells something of it as soon as it is there)."""
-_AHEAD = 2
-"""Blocks that a worker is given at once: the next lies there when one is done."""
 _TRIES = 3
 """So often a block is given to a worker, and a worker started that never gets to work."""
 _WAIT_S = 2.0
@@ -136,6 +134,7 @@ class Holders:
         Raises ConfigError as `connect`.
         """
         self._on, self._opened, self._cpus, self._most = on, opened, cpus, most
+        self._ray: Any = None
         self._connected = ExitStack()
         self._connect()
         self._gpus = gpus if gpus is not None else float(self._ray.cluster_resources().get("GPU", 0) >= 1)
@@ -148,12 +147,13 @@ class Holders:
         self._fit, self._looked_at = 1, -_LOOK_S
 
     def each(
-        self, work: Work, blocks: Iterable[Any], left: Callable[[Any], Any] = lambda block: block
+        self, work: Work, blocks: Iterable[Any], left: Callable[[Any], Any] = lambda block: block, ahead: int = 2
     ) -> Iterator[tuple[Any, Any]]:
         """(block, what was said of it), as it comes and in any order; `Done` or `Lost` is the last of each.
 
-        `left` says what is still to do of a block that goes to another worker: what was said of it stays said. Raises
-        what workers raise where none of them ever did anything.
+        `left` says what is still to do of a block that goes to another worker: what was said of it stays said. A worker
+        is given `ahead` blocks at once: the next lies there when one is done. Raises what workers raise where none of
+        them ever did anything.
         """
         self._connect()
         source = (_Task(next(self._numbers), block, block) for block in blocks)
@@ -161,11 +161,12 @@ class Holders:
         try:
             while True:
                 n_doing = sum(len(one.doing) for one in self._hired)
-                waiting.extend(itertools.islice(source, max(_AHEAD * self.room - n_doing - len(waiting), 0)))
+                free = max(ahead * self.room - n_doing - len(waiting), 0)
+                waiting.extend(itertools.islice(source, free))
                 if not waiting and not n_doing:
                     return
                 self._hire(len(waiting) + n_doing)
-                self._give(work, waiting)
+                self._give(work, waiting, ahead)
                 for task, said in self._heard():
                     if isinstance(said, ForethoughtError):
                         task.tries += 1
@@ -194,12 +195,14 @@ class Holders:
         for one in list(self._hired):
             self._dismiss(one)
         self._connected.close()
+        self._ray = None
 
     def _connect(self) -> None:
-        self._connected.enter_context(connect(self._on))
-        import ray
+        if self._ray is None:
+            self._connected.enter_context(connect(self._on))
+            import ray
 
-        self._ray: Any = ray
+            self._ray = ray
 
     @property
     def room(self) -> int:
@@ -218,9 +221,9 @@ class Holders:
             actor = self._ray.remote(_Worker).options(num_cpus=self._cpus, num_gpus=self._gpus)
             self._hired.append(_Hired(actor.remote(self._opened, os.getcwd()), None))
 
-    def _give(self, work: Work, waiting: deque[_Task]) -> None:
+    def _give(self, work: Work, waiting: deque[_Task], ahead: int) -> None:
         """Blocks to those who have fewest, and everyone goes on."""
-        while waiting and (free := [one for one in self._hired if one.ready and len(one.doing) < _AHEAD]):
+        while waiting and (free := [one for one in self._hired if one.ready and len(one.doing) < ahead]):
             task, one = waiting.popleft(), min(free, key=lambda one: len(one.doing))
             one.doing[task.number] = task
             one.fresh.append((task.number, work, task.left))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import queue
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TextIO
+
+from rich.text import Text
 
 from forethought.attacks.templates import read_templates
+from forethought.cluster import connect
+from forethought.cluster.holders import Done, Holders, Lost, Say
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
 from forethought.measure.curves import too_many_unscored
@@ -61,22 +62,21 @@ def run_sweep(
     report_in: str = "",
     so_far: bool = False,
     kept: Path | None = None,
-    file: Path | None = None,
-    workers: int = 1,
     progress: Progress | None = None,
+    on: str | None = None,
 ) -> SweepReport:
     """Trains and attacks every defence of a sweep; writes figures, rows and a page.
 
     Every stage stays in `folder` (None is runs/NAME): the same call goes on where one was stopped. The report goes
     into its part `report_in`. With `so_far` nothing is done, and what is done already is told. `kept` is the folder of
-    another run, or of its committed log, whose cells are taken. `workers` processes share the defences; they read
-    `file`, the sweep's own. Raises InputError for a folder without a log.
+    another run, or of its committed log, whose cells are taken. `on` has a Ray cluster do the defences, one a worker.
+    Raises InputError for a folder without a log.
     """
     folder, progress = folder or Path("runs") / sweep.name, progress or Progress()
     log = Log(kept) if kept is not None else None
-    if workers > 1 and file is not None and not so_far:
+    if on is not None and not so_far:
         run_cells(sweep, folder, progress, only=[BASE])  # what all others rest on
-        run_workers(sweep, file, folder, workers, progress)
+        run_on(on, sweep, folder, progress)
     run = run_cells(sweep, folder, progress, so_far=so_far, log=log)
     split = split_of(sweep, run.cells)
     rows = sweep_rows(sweep, run, split)
@@ -107,7 +107,6 @@ def run_defences(sweep: Sweep, folder: Path | None, only: Sequence[str], progres
     for name in only:
         if name not in known:
             raise ConfigError(f"--only {name}", "the sweep has no such defence", f"Use one of {', '.join(known)}")
-    end_with_parent()
     where = folder or Path("runs") / sweep.name
     run = run_cells(sweep, where, progress or Progress(), [*only, *lenders(sweep, only)])
     return not any(one.missing for one in run.cells)
@@ -146,14 +145,13 @@ def asked_otherwise(
     return changed
 
 
-# Several cells at once, each in a process with its share of cores, or a GPU of its own.
+# Several cells at once, on a cluster: each is a worker's, with a GPU of its own or one core.
 #
-# Workers run `forethought sweep FILE --only DEFENCE` and leave their stages in the sweep's folder. What they could not
-# finish the sweep itself does again afterwards, and says why.
+# Workers leave their stages in the sweep's folder, which all nodes share. What they could not finish the sweep itself
+# does again afterwards, and says why.
 
 LOGS = "workers"
-"""In the sweep's folder: what each worker printed."""
-_PARENT = "FORETHOUGHT_PARENT"
+"""In the sweep's folder: what was said of each cell that a worker did."""
 
 
 def cells_for_workers(sweep: Sweep) -> list[str]:
@@ -162,56 +160,38 @@ def cells_for_workers(sweep: Sweep) -> list[str]:
     return [*([PROMPT] if sweep.prompts else []), *map(wrapper_label, sweep.wrappers), *methods]
 
 
-def run_workers(sweep: Sweep, file: Path, root: Path, n: int, progress: Progress) -> None:
-    """Does the cells of a sweep with `n` processes at once; returns when all have ended, well or not."""
-    labels, gpus = cells_for_workers(sweep), _gpus()
-    shares: queue.Queue[Mapping[str, str]] = queue.Queue()
-    """Of the machine: cores for each worker, and where there are GPUs, one of them."""
-    for number in range(n):
-        own = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // n)), _PARENT: str(os.getpid())}
-        shares.put(os.environ | own | ({"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}))
+def run_on(on: str, sweep: Sweep, root: Path, progress: Progress) -> None:
+    """Does the cells of a sweep on a cluster; returns when all have ended, well or not."""
+    labels = cells_for_workers(sweep)
     (root / LOGS).mkdir(parents=True, exist_ok=True)
-
-    def one(label: str) -> tuple[str, int, float]:
-        share, began = shares.get(), time.monotonic()
-        try:
-            command = [sys.executable, "-m", "forethought", "sweep", str(file), "--out", str(root), "--only", label]
-            with (root / LOGS / f"{label}.log").open("w", encoding="utf-8") as log:
-                done = subprocess.run(
-                    [*command, "--yes"], stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=share,
-                    check=False,
-                )  # fmt: skip
-            return label, done.returncode, time.monotonic() - began
-        finally:
-            shares.put(share)
-
-    with progress.bar("defences") as bar, ThreadPoolExecutor(n) as pool:
+    with connect(on), progress.bar("defences") as bar, closing(Holders(on, partial(_held, sweep, root))) as holders:
         bar.total(len(labels))
-        for running in as_completed([pool.submit(one, label) for label in labels]):
-            label, code, seconds = running.result()
-            bar.advance(1)
-            how = "done" if code == 0 else f"ended with {code}, see {LOGS}/{label}.log"
-            progress.say(f"{label}: {how} [dim]({seconds:.0f} s)[/dim]")
+        for label, said in holders.each(_cell, labels, ahead=1):
+            if not isinstance(said, Done):
+                bar.advance(1)
+                progress.say(f"{label}: {said.cause if isinstance(said, Lost) else said}")
 
 
-def _gpus() -> Sequence[str]:
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [one for one in given.split(",") if one]
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
+def _held(sweep: Sweep, root: Path) -> tuple[Sweep, Path]:
+    return sweep, root
 
 
-def end_with_parent(end: Callable[[int], None] = os._exit) -> None:
-    """In a worker: ends it when the sweep that started it is gone, so that a killed sweep leaves nobody writing."""
-    parent = os.environ.get(_PARENT)
-    if parent is None:
-        return
+def _cell(held: tuple[Sweep, Path], label: str, say: Say) -> None:
+    """In a worker: does one cell, and says how it went."""
+    (sweep, root), began = held, time.monotonic()
+    with (root / LOGS / f"{label}.log").open("w", encoding="utf-8") as log:
+        done = run_defences(sweep, root, [label], _Log(log))
+    how = "done" if done else f"not done, see {LOGS}/{label}.log"
+    say(f"{how} [dim]({time.monotonic() - began:.0f} s)[/dim]")
 
-    def watch() -> None:
-        while os.getppid() == int(parent):
-            time.sleep(0.5)
-        end(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+class _Log(Progress):
+    """Writes what is said into a file."""
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def say(self, line: Any) -> None:
+        """One line, without its colours."""
+        print(Text.from_markup(line).plain if isinstance(line, str) else line, file=self._file, flush=True)

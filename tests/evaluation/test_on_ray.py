@@ -1,0 +1,107 @@
+"""Attacks and comparisons on a Ray cluster of this machine: the rows of one process, and workers that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forethought.attacks.searches.driver import read_outcomes
+from forethought.attempts.ask import run_suite
+from forethought.cluster import connect
+from forethought.evaluation.attack import attack, rejudge
+from forethought.evaluation.compare import compare
+from forethought.evaluation.inputs import AttackSettings
+from forethought.model import load
+from forethought.models.conversation import Conversation, Failed, OnReply, Response
+from forethought.models.spread import Spread
+from tests.cluster.inline import inline
+from tests.tiny import tiny_folder
+
+pytestmark = pytest.mark.slow
+SETTINGS = AttackSettings(
+    attacks=("misspelling", "answer_prefill", "best_of_n", "gcg:steps=2,candidates=4,top_k=4"), n=3, goals=1,
+    query_budget=4, max_answer_tokens=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster() -> Iterator[None]:
+    pytest.importorskip("ray")
+    with connect("ray"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("here") / "run"
+    attack(tiny_folder(), SETTINGS, out=out)
+    return out
+
+
+def lines(path: Path) -> dict[str, Any]:
+    return {line["id"]: line["value"] for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+
+
+def test_an_attack_is_that_of_one_process(here: Path, tmp_path: Path) -> None:
+    found = attack(tiny_folder(), SETTINGS, out=tmp_path, on="ray")
+    assert lines(tmp_path / "replies.jsonl") == lines(here / "replies.jsonl")
+    assert (tmp_path / "plan.jsonl").read_bytes() == (here / "plan.jsonl").read_bytes()
+    judged = Path("judged") / f"{found.judge.name}.jsonl"
+    assert lines(tmp_path / judged) == lines(here / judged)
+    runs = [json.loads((folder / "attack.json").read_text()) | {"attempts_per_s": None} for folder in (here, tmp_path)]
+    assert runs[0] == runs[1]
+    searched = [[one.model_dump() for one in read_outcomes(folder / "searches")] for folder in (here, tmp_path)]
+    assert searched[0] == searched[1]
+    assert {one["method"].partition(":")[0] for one in searched[0]} == {"best_of_n", "gcg"}
+    again = rejudge(tmp_path, AttackSettings(judge="keywords"), on="ray")
+    assert again.unscored < 1
+
+
+class DiesOnce:
+    """Opens the tiny model, and kills its process as the fourth reply is there, if no other has done so."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark, self.name, self.local = mark, "tiny", load(tiny_folder()).respondent
+        self.able = self.local.able.model_copy(update={"together": 0})
+        self.respondent, self.told = self, 0
+
+    def reply(
+        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
+    ) -> list[Response | Failed]:
+        def told(place: int, reply: Response | Failed) -> None:
+            assert on_reply is not None
+            on_reply(place, reply)
+            self.told += 1
+            if self.told == 4 and not self.mark.exists():
+                self.mark.touch()
+                time.sleep(0.5)  # what is said is on its way
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return self.local.reply(conversations, max_answer_tokens, told)
+
+
+def test_a_killed_worker_loses_nothing(here: Path, tmp_path: Path) -> None:
+    shutil.copy(here / "plan.jsonl", tmp_path)
+    with closing(Spread("ray", partial(DiesOnce, tmp_path / "died"))) as spread:
+        counts = run_suite(tmp_path, spread, SETTINGS.max_answer_tokens)
+    assert (tmp_path / "died").exists()
+    assert counts.failed == 0
+    assert lines(tmp_path / "replies.jsonl") == lines(here / "replies.jsonl")
+
+
+def test_a_comparison_lets_go_of_each_system_before_the_next(tmp_path: Path) -> None:
+    settings = AttackSettings(attacks=("misspelling",), n=2, max_answer_tokens=4)
+    with inline() as cluster:
+        found = compare({"one": tiny_folder(), "two": tiny_folder()}, settings, out=tmp_path, on="ray")
+    assert found.unscored < 1
+    assert (cluster.started, sorted(cluster.killed)) == (2, [0, 1])
