@@ -149,17 +149,23 @@ def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> int:
     return count
 
 
-def read_jsonl(path: Path, kind: type[AnyRecord]) -> Iterator[AnyRecord]:
-    """Reads rows one by one. Raises InputError that names the line which is broken."""
+def read_jsonl(path: Path, kind: type[AnyRecord], start: int = 0, stop: int | None = None) -> Iterator[AnyRecord]:
+    """Reads rows one by one, those between two places in bytes. Raises InputError that names the line that is broken,
+    counted from the first that is read.
+    """
     if not path.is_file():
         raise InputError(path, "there is no such file", "Run the stage that writes it, or give another path")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
+        file.seek(start)
         for number, line in enumerate(file, start=1):
+            start += len(line)
+            if stop is not None and start > stop:
+                return
             if not line.strip():
                 continue
             try:
                 yield kind.model_validate(json.loads(line))
-            except (ValidationError, json.JSONDecodeError) as error:
+            except (ValidationError, ValueError) as error:
                 raise InputError(
                     f"{path}, line {number}",
                     f"is not a {kind.__name__} row ({reason_of(error)})",

@@ -187,3 +187,16 @@ def test_errors_name_the_fix(recipe: Path, examples: Path, tmp_path: Path) -> No
     recipe.write_text(f"name: x\n{_DATA}\nbuild: {{max_tokens: null}}\n", encoding="utf-8")
     assert isinstance(found := fails(), ConfigError)
     assert "--examples" in str(found)
+
+
+def test_nodes_hours_and_dollars_for_so_many_prompts(recipe: Path) -> None:
+    args = ["plan", str(recipe), "--json", "--row-tokens", "50", "--tflops", "1", "--prompts", "1000000"]
+    asked = [*args, "--rate", "1000", "--node-servers", "2", "--node-dollars", "50"]
+    by_nodes = json.loads(CliRunner().invoke(app, [*asked, "--nodes", "4"]).output)["teaching"]
+    hours = by_nodes["output_tokens"] / 1000 / 3600 / 2 / 4
+    assert by_nodes["hours"] == pytest.approx(hours)
+    assert by_nodes["dollars"] == pytest.approx(4 * 50 * hours)
+    by_hours = json.loads(CliRunner().invoke(app, [*asked, "--within-hours", "3"]).output)["teaching"]
+    assert by_hours["hours"] <= 3 < by_hours["hours"] * by_hours["nodes"] / (by_hours["nodes"] - 1)
+    with pytest.raises(ConfigError, match="needs --rate"):
+        CliRunner().invoke(app, args, catch_exceptions=False)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from forethought.pipeline.evolve import operators_of
 from forethought.pipeline.recipe import Recipe, load_recipe
-from forethought.pipeline.rows import operators_of
 from forethought.research.footprint import Devices
 from forethought.research.plan import Amount, Plan, architecture, expected_counts, expected_rows, plan
 from forethought.training.methods.catalogue import get_method

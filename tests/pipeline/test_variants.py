@@ -8,9 +8,9 @@ import pytest
 
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
+from forethought.pipeline.evolve import Teaching, evolve_rows
 from forethought.pipeline.recipe import BuildConfig, DataConfig, Recipe
-from forethought.pipeline.requests import Teaching, select
-from forethought.pipeline.rows import evolve_rows
+from forethought.pipeline.requests import select
 from forethought.policy import default_policy
 from forethought.progress import Progress
 from forethought.records import Request, read_jsonl

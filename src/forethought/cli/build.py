@@ -21,6 +21,10 @@ def build(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the build. Default: runs/NAME. Run again to resume.")
     ] = None,
+    on: options.On = None,
+    parquet: Annotated[
+        str | None, typer.Option(help="An address, such as s3://BUCKET/FOLDER, to which the Parquet files go as well.")
+    ] = None,
     max_cost: options.MaxCost = 1.0,
     yes: options.Yes = False,
 ) -> None:
@@ -37,12 +41,14 @@ def build(
       forethought build my_refusals.csv --teacher openai/gpt-5-mini --max-cost 5
 
       forethought build my_refusals.csv --teacher ollama/NAME
+
+      forethought build prompts.parquet --on ray://HOST:PORT
     """
     quiet()
     from forethought.cli.data import summary_view
     from forethought.pipeline.build import build as build_set
 
-    built = build_set(sources, settings, out=out, progress=Terminal(max_cost=max_cost, yes=yes))
+    built = build_set(sources, settings, out=out, on=on, parquet=parquet, progress=Terminal(max_cost=max_cost, yes=yes))
     console.print(summary_view(built.summary.model_copy(update={"samples": ()})))
     say(f"Data: {built.folder}")
     say(f"Page: {built.page}")

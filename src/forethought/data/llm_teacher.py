@@ -117,6 +117,7 @@ def lessons_from_model(
     journal: Path,
     settings: CallSettings,
     on_progress: Callable[[CallProgress], None] | None = None,
+    also: Sequence[Path] = (),
 ) -> tuple[dict[str, Lesson], Counter[str], Usage]:
     """(lessons by request id, causes, usage).
 
@@ -140,7 +141,7 @@ def lessons_from_model(
     calls = [call_for(task, system) for task in askable.values()]
     results = run_calls(
         model, calls, journal, settings, lambda key, text: read_lesson(text, askable[key], policy),
-        response_schema(policy), on_progress,
+        response_schema(policy), on_progress, also,
     )  # fmt: skip
     causes.update({f"rejected: {cause}": count for cause, count in results.rejected.items()})
     causes.update(Counter(f"dropped: {cause}" for cause in results.dropped.values()))
@@ -197,3 +198,11 @@ def estimate(tasks: Sequence[TeachTask], policy: Policy, settings: CallSettings,
         calls=len(tasks), input_tokens=asked, shared_tokens=shared, output_tokens=written,
         cost=cost_of(asked, written, 0, price), paper_calls=paper_calls, attempts=settings.attempts,
     )  # fmt: skip
+
+
+def added(parts: Sequence[Estimate], price: Price | None) -> Estimate:
+    """What several parts of one run take together, at this price."""
+    counted = ("calls", "input_tokens", "shared_tokens", "output_tokens", "paper_calls")
+    total = {name: sum(getattr(part, name) for part in parts) for name in counted}
+    cost = cost_of(total["input_tokens"], total["output_tokens"], 0, price)
+    return Estimate(**total, cost=cost, attempts=max(part.attempts for part in parts))

@@ -51,10 +51,11 @@ def run_calls(
     accept: Accept[T],
     schema: ResponseSchema | None = None,
     on_progress: Callable[[CallProgress], None] | None = None,
+    also: Sequence[Path] = (),
 ) -> CallResults[T]:
     """Asks a model everything, each call until its answer is accepted.
 
-    Answers in the journal are used again and cost nothing. A call whose answer is rejected
+    Answers in the journal, and in the journals `also`, are used again and cost nothing. A call whose answer is rejected
     `attempts` times, or that the provider never answered, is dropped with its cause.
 
     Raises ModelError when the model can't be reached (no package, no key, wrong key, wrong name, no server) or
@@ -66,7 +67,8 @@ def run_calls(
         raise ConfigError(f"call '{twice[0]}'", "stands twice among the calls", "Give every call a key of its own")
     opened = open_model(model, settings.base_url) if isinstance(model, str) else model
     with Store(journal, write=True) as kept:
-        run = _Run(opened, calls, kept, settings, accept, schema if settings.structured else None, on_progress)
+        earlier = [Store(file) for file in also]
+        run = _Run(opened, calls, kept, settings, accept, schema if settings.structured else None, on_progress, earlier)
         return asyncio.run(run.all(close=isinstance(model, str)))
 
 
@@ -81,6 +83,8 @@ class _Run(Generic[T]):
     accept: Accept[T]
     schema: ResponseSchema | None
     on_progress: Callable[[CallProgress], None] | None
+    earlier: Sequence[Store] = ()
+    """Read, never written."""
     used: Usage = field(default_factory=Usage)
     done: int = 0
     """Calls settled."""
@@ -159,9 +163,10 @@ class _Run(Generic[T]):
         return self.accept(call.key, answer.text)
 
     async def _answer(self, call: Call, messages: tuple[Message, ...], attempt: int) -> Answer | Failure:
-        """What the journal has, else what the model says."""
+        """What a journal has, else what the model says."""
         key = self._key(call, messages, attempt)
-        answer = self.journal.read(key, Answer)
+        found = (answer for one in (self.journal, *self.earlier) if (answer := one.read(key, Answer)) is not None)
+        answer = next(found, None)
         reused = answer is not None
         if answer is None:
             chat = [chat_message(message) for message in messages]

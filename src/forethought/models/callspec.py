@@ -61,6 +61,13 @@ class Usage(Record):
             }
         )
 
+    def and_also(self, other: Usage) -> Usage:
+        """With another run's, at the same time: the longer of them took so long. The cost is known where both are."""
+        known = None if self.cost is None or other.cost is None else self.cost + other.cost
+        summed = ("calls", "reused", "input_tokens", "output_tokens", "cached_tokens")
+        update = {name: getattr(self, name) + getattr(other, name) for name in summed}
+        return self.model_copy(update=update | {"cost": known, "seconds": max(self.seconds, other.seconds)})
+
 
 def cost_of(input_tokens: int, output_tokens: int, cached_tokens: int, price: Price | None) -> float | None:
     """US dollars, or None without a price."""

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forethought.cluster import Here, Workers, connect
 from forethought.data.dedupe import OverlapReport
 from forethought.data.export import BuildFacts, Exported, Kind, SourceFacts, card, export
+from forethought.data.files import file_system
 from forethought.disk import told_when_full
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, git_commit, now, this_command, versions, write_json, write_whole
 from forethought.models.callspec import Usage
 from forethought.models.machine import machine
 from forethought.pipeline import BuildSettings
+from forethought.pipeline.blocks import Block, cut
+from forethought.pipeline.evolve import LOST, USAGE
 from forethought.pipeline.recipe import RECIPE, Recipe, build_recipe, changed, load_recipe
 from forethought.pipeline.requests import OVERLAPS, REMOVED
-from forethought.pipeline.rows import DROPPED, EXAMPLES, LOST, USAGE, DataFolders, all_sources, data_stages
+from forethought.pipeline.rows import DROPPED, EXAMPLES, DataFolders, all_sources, data_stages
 from forethought.pipeline.rules import check_rules
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy, load_policy
@@ -31,7 +35,9 @@ from forethought.records import Example, Request, read_jsonl
 from forethought.report.data_page import DataSummary, summarise, write_data_page
 
 _RECIPES = {".yaml", ".yml"}
-_DATA = "train.parquet"
+_DATA, _BLOCKS = "train.parquet", "data"
+"""The rows as `datasets` loads them: one file, or on a cluster a folder of one for each block."""
+PARQUET_ROWS = 50_000
 DATASET, CARD, MANIFEST, PAGE, CAUSES = "dataset", "README.md", "manifest.json", "report.html", "dropped.json"
 
 
@@ -59,11 +65,15 @@ def build(
     settings: BuildSettings | None = None,
     *,
     out: Path | None = None,
+    on: str | None = None,
+    parquet: str | None = None,
     progress: Progress | None = None,
 ) -> BuiltSet:
     """Turns refusal datasets, in any of the formats read, or one recipe into verified safety reasoning to train on.
 
-    `out` None is `runs/NAME`; the same call goes on where one was stopped. A teacher that is paid for is asked up to
+    `out` None is `runs/NAME`; the same call goes on where one was stopped. `on`: a Ray cluster, as `cluster.connect`
+    takes it, which has to see `out`; the rows are the same. `parquet`: an address such as `s3://BUCKET/FOLDER`, where
+    the Parquet files go as well. A teacher that is paid for is asked up to
     the limit of `progress`. Raises ForethoughtError when something can't be used.
     """
     one = isinstance(sources, str | Path)
@@ -76,7 +86,9 @@ def build(
     else:
         recipe = build_recipe(named, _columns(settings), settings.limit)
     recipe = _changed(recipe, settings)
-    return BuiltSet(*build_dataset(recipe, out or Path("runs") / recipe.name, progress or Progress()))
+    with connect(on) as workers:
+        folder = out or Path("runs") / recipe.name
+        return BuiltSet(*build_dataset(recipe, folder, progress or Progress(), workers, parquet))
 
 
 def _columns(said: BuildSettings) -> dict[str, str]:
@@ -110,41 +122,61 @@ def _changed(recipe: Recipe, said: BuildSettings) -> Recipe:
     return changed(recipe, update)
 
 
-def build_dataset(recipe: Recipe, folder: Path, progress: Progress) -> tuple[Path, DataSummary]:
+def build_dataset(
+    recipe: Recipe,
+    folder: Path,
+    progress: Progress,
+    workers: Workers | None = None,
+    parquet: str | None = None,
+) -> tuple[Path, DataSummary]:
     """Runs the data stages of a recipe in `folder` and writes the set that comes of it.
 
     Returns its folder (`datasets.load_dataset` reads it) and what stands in it. The same
     recipe, sources and seed give the same bytes of data. Raises ForethoughtError when a
     stage can't do its work; finished stages stay.
     """
+    workers, folder = workers or Here(), folder.absolute()  # workers have folders of their own
     policy = load_policy(recipe.policy)
     check_rules(recipe, policy, progress.say)
     write_whole(folder / RECIPE, recipe.text)
     stages = StageRunner(folder, progress.say)
-    folders = data_stages(recipe, policy, stages, progress)
+    folders = data_stages(recipe, policy, stages, progress, workers=workers)
     out = folder / DATASET
     with told_when_full(folder), tempfile.TemporaryDirectory(dir=folder, prefix=f".{DATASET}-") as part:
-        summary = _write_set(recipe, policy, stages, folders, Path(part))
+        summary = _write_set(recipe, policy, stages, folders, Path(part), workers, parquet)
         out.mkdir(exist_ok=True)
+        (out / _DATA).unlink(missing_ok=True)
+        shutil.rmtree(out / _BLOCKS, ignore_errors=True)
         for file in sorted(Path(part).iterdir()):
             os.replace(file, out / file.name)
     return out, summary
 
 
-def _write_set(recipe: Recipe, policy: Policy, stages: StageRunner, folders: DataFolders, out: Path) -> DataSummary:
+def _write_set(
+    recipe: Recipe,
+    policy: Policy,
+    stages: StageRunner,
+    folders: DataFolders,
+    out: Path,
+    workers: Workers,
+    parquet: str | None,
+) -> DataSummary:
     """Writes the whole set into an empty folder: what it is to take the place of stays, should anything fail."""
     for name in (EXAMPLES, DROPPED, CAUSES):
         shutil.copyfile(folders.built / name, out / name)
     shutil.copyfile(folders.selected / OVERLAPS, out / OVERLAPS)
-    build = recipe.build
-    rows = read_jsonl(folders.built / EXAMPLES, Example)
-    export(rows, policy, build.format, build.detail, recipe.seed, "parquet", out / _DATA, include_partial=True)
-    facts = _facts(recipe, policy, folders)
+    here = isinstance(workers, Here)
+    blocks = cut(folders.built / EXAMPLES, None if here else PARQUET_ROWS)
+    names = [_DATA] if here else [f"{_BLOCKS}/train-{n:05}-of-{len(blocks):05}.parquet" for n in range(len(blocks))]
+    workers.map(_export_block, list(zip(blocks, names, strict=True)), recipe, policy, out, parquet)
+    facts = _facts(recipe, policy, folders, _DATA if here else f"{_BLOCKS}/*.parquet")
     (out / CARD).write_text(card(facts), encoding="utf-8")
     manifest = {
         "config": recipe.model_dump(mode="json"),
         "files": {
-            file.name: file_hash(file) for file in sorted(out.iterdir()) if file.suffix in {".jsonl", ".parquet"}
+            str(file.relative_to(out)): file_hash(file)
+            for file in sorted(out.rglob("*"))
+            if file.suffix in {".jsonl", ".parquet"}
         },
         "facts": facts.model_dump(mode="json"),
         "seconds": round(stages.seconds, 1),
@@ -155,6 +187,16 @@ def _write_set(recipe: Recipe, policy: Policy, stages: StageRunner, folders: Dat
     summary = read_summary(out, policy)
     write_data_page(out / PAGE, summary)
     return summary
+
+
+def _export_block(of: tuple[Block, str], recipe: Recipe, policy: Policy, out: Path, parquet: str | None) -> None:
+    block, name = of
+    rows, build = read_jsonl(block.file, Example, block.start, block.stop), recipe.build
+    export(rows, policy, build.format, build.detail, recipe.seed, "parquet", out / name, include_partial=True)
+    if parquet is not None:
+        system, path = file_system(parquet)
+        system.makedirs(path, exist_ok=True)
+        system.put_file(str(out / name), f"{path}/{Path(name).name}")  # such stores show a file once it is whole
 
 
 def read_summary(dataset: Path, policy: Policy | None, show_harmful: bool = False) -> DataSummary:
@@ -194,7 +236,7 @@ def export_build(build: Path, kind: Kind, out: Path, include_partial: bool = Fal
     return export(rows, policy, recipe.build.format, recipe.build.detail, recipe.seed, kind, out, include_partial)
 
 
-def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
+def _facts(recipe: Recipe, policy: Policy, folders: DataFolders, data: str) -> BuildFacts:
     """What the card and the report say, gathered from the stages' files."""
     built = _json(folders.built / "manifest.json")["counts"]
     selected = _json(folders.selected / "manifest.json")["counts"]
@@ -255,7 +297,7 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders) -> BuildFacts:
         commit=git_commit(),
         versions=versions(),
         machine=machine(),
-        file=_DATA,
+        file=data,
     )
 
 

@@ -9,9 +9,9 @@ from forethought.defences.catalogue import check_spec
 from forethought.errors import ConfigError
 from forethought.measure.capability import need_lm_eval
 from forethought.measure.capability.questions import load_questions
+from forethought.pipeline.evolve import operators_of
 from forethought.pipeline.fitting import FUSIONS
 from forethought.pipeline.recipe import Recipe
-from forethought.pipeline.rows import operators_of
 from forethought.pipeline.rules import check_rules
 from forethought.pipeline.training import taught_by
 from forethought.policy import Policy

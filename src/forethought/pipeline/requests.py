@@ -1,15 +1,16 @@
-"""Asks the teacher of a recipe for lessons: nobody (rules), the dataset itself, or a model."""
+"""Stage 1: from sources to disjoint sets of requests with their rules, away from every evaluation set known."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from forethought.data.classify import RuleClassifier, assign, best_kind, reads, rules_by_name
+from forethought.cluster import Here, Workers, in_chunks
+from forethought.data.classify import Assignment, RuleClassifier, assign, best_kind, reads, rules_by_name
 from forethought.data.dedupe import (
     decontaminate,
     evaluation_set,
@@ -17,113 +18,32 @@ from forethought.data.dedupe import (
     remove_duplicates,
     removed_by_cause,
 )
-from forethought.data.demonstrations import choose_demonstrations
-from forethought.data.evolve import Operator
-from forethought.data.llm_teacher import estimate, lessons_from_model
 from forethought.data.sources import SourceSpec, cap_per_rule, load_split, sample
-from forethought.data.taught import TeachTask, lessons_from_dataset
-from forethought.data.teach import Lesson
 from forethought.data.under import under
 from forethought.errors import ConfigError, StageError
 from forethought.language import language_of, languages
 from forethought.manifest import write_json
-from forethought.models.callspec import Usage, price_of
-from forethought.models.client import open_model
-from forethought.pipeline.recipe import BuildConfig, DataConfig
+from forethought.pipeline.recipe import DataConfig
 from forethought.policy import Policy
-from forethought.progress import Bar, Progress
+from forethought.progress import Progress
 from forethought.records import Request, Split, write_jsonl
-
-
-@dataclass(frozen=True)
-class Teaching:
-    """What a teacher that is a model needs besides the recipe."""
-
-    journal: Path
-    """Where every answer is kept as soon as it is there; it outlives a stage whose settings changed."""
-    progress: Progress
-    bar: Bar = field(default_factory=Bar)
-    """Shows where the calls stand."""
-
-
-def teach_seeds(
-    draws: Sequence[tuple[Request, str | None]],
-    operators: Mapping[str, Operator],
-    policy: Policy,
-    build: BuildConfig,
-    teaching: Teaching,
-    tested: Sequence[Request],
-    seed: int,
-) -> tuple[dict[str, Lesson], Counter[str], Usage]:
-    """(lessons by request id, what was lost by cause, what it cost) for the drawn requests and their styles.
-
-    `tested` are evaluation requests: no demonstration near one of them is shown to a model.
-    Raises StageError when the cost is declined, ModelError when the model can't be used.
-    """
-    if build.teacher.name == "rules":
-        return {}, Counter(), Usage()
-    requests = list({request.id: request for request, _ in draws}.values())
-    if build.teacher.name == "own":
-        lessons, causes = lessons_from_dataset([request for request in requests if request.harmful], policy)
-        return lessons, Counter({f"own reasoning: {cause}": count for cause, count in causes.items()}), Usage()
-    tasks = _tasks(requests, draws, _demonstrating(operators, draws, tested, seed, build.demonstration_folder), build)
-    settings = build.teacher.calls
-    opened = open_model(build.teacher.name, build.teacher.base_url)
-    expected = estimate(tasks, policy, settings, price_of(opened, settings.price))
-    if not teaching.progress.agree(expected):
-        raise StageError("the teacher's cost", "was not agreed to", "Choose another teacher, or --limit the sources")
-    return lessons_from_model(tasks, policy, build.teacher.name, teaching.journal, settings, teaching.bar.calls)
-
-
-def _demonstrating(
-    operators: Mapping[str, Operator],
-    draws: Sequence[tuple[Request, str | None]],
-    tested: Sequence[Request],
-    seed: int,
-    folder: Path | None,
-) -> dict[str, Operator]:
-    """The operators drawn, each with the demonstrations that stand for its pool."""
-    drawn = sorted({name for _, name in draws if name is not None})
-    return {
-        name: operators[name].model_copy(
-            update={"demonstrations": choose_demonstrations(operators[name], seed=seed, against=tested, folder=folder)}
-        )
-        for name in drawn
-    }
-
-
-def _tasks(
-    requests: Sequence[Request],
-    draws: Sequence[tuple[Request, str | None]],
-    operators: Mapping[str, Operator],
-    build: BuildConfig,
-) -> list[TeachTask]:
-    """One task a request: all its styles in one call."""
-    styles: dict[str, list[str]] = defaultdict(list)
-    for request, name in draws:
-        if name is not None and name not in styles[request.id]:
-            styles[request.id].append(name)
-    paired = {request.twin for request in requests if request.harmful is False and request.twin}
-    return [
-        TeachTask(
-            request=request,
-            operators=tuple(operators[name] for name in styles[request.id]),
-            twin=bool(request.harmful) and build.twins > 0 and request.twin not in paired,
-        )
-        for request in requests
-    ]
-
-
-# Stage 1: from sources to disjoint sets of requests with their rules, away from every evaluation set known.
 
 OVERLAPS, REMOVED = "overlaps.json", "removed.json"
 
 
-def select(data: DataConfig, policy: Policy, out: Path, progress: Progress, classify: bool = True) -> dict[str, Any]:
+def select(
+    data: DataConfig,
+    policy: Policy,
+    out: Path,
+    progress: Progress,
+    classify: bool = True,
+    workers: Workers | None = None,
+) -> dict[str, Any]:
     """Loads the sources, finds each harmful request's rules, and writes disjoint train, dev and test sets.
 
     Without `classify`, a request whose categories name no rule keeps none, in whatever language: the teacher finds it.
     """
+    workers = workers or Here()
     check_held_out(data, policy)
     skipped: Counter[str] = Counter()
     foreign: Counter[str] = Counter()
@@ -144,15 +64,16 @@ def select(data: DataConfig, policy: Policy, out: Path, progress: Progress, clas
 
     harmful, harmless = load(data.harmful, True), load(data.harmless, False)
     left: Counter[str] = Counter()
+    spoken = _spoken([row.plain for side in (harmful, harmless) for rows in side.values() for row in rows], workers)
     if classify:
-        harmful, harmless = _served(harmful, left), _served(harmless, left)
+        harmful, harmless = _served(harmful, spoken, left), _served(harmless, spoken, left)
     tested = [*load(data.test_harmful, True).values(), *load(data.test_harmless, False).values()]
     ready: dict[Split, list[Request]] = {}
-    ruled, asked, unsure = _ruled(harmful, policy, data.min_rule_probability, classify, left)
+    ruled, asked, unsure = _ruled(harmful, policy, data.min_rule_probability, classify, spoken, left, workers)
     if left:
         causes = ", ".join(f"{count} {cause}" for cause, count in left.most_common())
         progress.say(f"[yellow]{left.total()} requests were left out: {causes}. {_ASK_A_MODEL}.[/]")
-    alone = {language_of(r.plain) for r in ruled["train"]} - {language_of(r.plain) for r in harmless["train"]}
+    alone = {spoken[r.plain] for r in ruled["train"]} - {spoken[r.plain] for r in harmless["train"]}
     if alone:
         told = "a model learns to refuse the language itself. Give harmless ones in it: --harmless FILE"
         progress.say(
@@ -168,7 +89,8 @@ def select(data: DataConfig, policy: Policy, out: Path, progress: Progress, clas
         capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
         ready[split] = [*capped, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
     # What is not trained on for its rule is tested: the domain that nobody has seen is the larger for it.
-    counts = _write_apart(ready, [*(request for rows in tested for request in rows), *apart], data, out, left, foreign)
+    tested_only = [*(request for rows in tested for request in rows), *apart]
+    counts = _write_apart(ready, tested_only, data, out, left, foreign, workers)
     extra = {"skipped": skipped.total(), "unsure_of_rule": unsure, "held_out_by_rule": len(apart)}
     extra["of_no_rule_of_the_policy"] = foreign.total()
     return counts | {"rules_by_classifier": asked} | {name: count for name, count in extra.items() if count}
@@ -187,12 +109,24 @@ _UNTOLD = "whose rule can't be told in their language"
 _ASK_A_MODEL = "A model as the teacher knows more languages: --teacher PROVIDER/MODEL. Categories name rules, too"
 
 
-def _served(requests: dict[Split, list[Request]], left: Counter[str]) -> dict[Split, list[Request]]:
+def _spoken(texts: Sequence[str], workers: Workers) -> dict[str, str]:
+    """The language of each text."""
+    found = in_chunks(workers, _languages, texts)
+    return dict(zip(texts, (code for chunk in found for code in chunk), strict=True))
+
+
+def _languages(texts: Sequence[str]) -> list[str]:
+    return [language_of(text) for text in texts]
+
+
+def _served(
+    requests: dict[Split, list[Request]], spoken: Mapping[str, str], left: Counter[str]
+) -> dict[Split, list[Request]]:
     """Those in a language that thoughts and refusals can be written in; the others are counted by language."""
     kept: dict[Split, list[Request]] = {split: [] for split in requests}
     for split, rows in requests.items():
         for row in rows:
-            if (code := language_of(row.plain)) in languages():
+            if (code := spoken[row.plain]) in languages():
                 kept[split].append(row)
             else:
                 left[f"in a language that is not served ({code})"] += 1
@@ -210,7 +144,13 @@ def without_rules(
 
 
 def _ruled(
-    harmful: dict[Split, list[Request]], policy: Policy, floor: float, classify: bool, left: Counter[str]
+    harmful: dict[Split, list[Request]],
+    policy: Policy,
+    floor: float,
+    classify: bool,
+    spoken: Mapping[str, str],
+    left: Counter[str],
+    workers: Workers,
 ) -> tuple[dict[Split, list[Request]], int, int]:
     """(harmful requests with their rules, how many the classifier decided, how many it was unsure of and left out).
 
@@ -225,7 +165,7 @@ def _ruled(
         return named, 0, 0
     first = {split: [rules_by_name(r, policy) for r in rows] for split, rows in harmful.items()}
     n_open = sum(
-        bool(choices or not sure) and not r.rules and reads(policy, language_of(r.plain))
+        bool(choices or not sure) and not r.rules and reads(policy, spoken[r.plain])
         for split, rows in harmful.items()
         for r, (sure, choices) in zip(rows, first[split], strict=True)
     )
@@ -237,13 +177,21 @@ def _ruled(
             if len(r.rules or sure) == 1 and not choices
         ]
         classifier = RuleClassifier(policy, known, best_kind(n_open))
-    found = {split: assign(rows, policy, classifier, floor) for split, rows in harmful.items()}
-    left.update(f"{_UNTOLD} ({language_of(r.plain)})" for one in found.values() for r in one.untold)
+    found = {split: in_chunks(workers, _assigned, rows, policy, classifier, floor) for split, rows in harmful.items()}
+    every = [one for chunks in found.values() for one in chunks]
+    left.update(f"{_UNTOLD} ({spoken[r.plain]})" for one in every for r in one.untold)
     return (
-        {split: one.requests for split, one in found.items()},
-        sum(one.by_classifier for one in found.values()),
-        sum(len(one.unsure) for one in found.values()),
+        {split: [request for one in chunks for request in one.requests] for split, chunks in found.items()},
+        sum(one.by_classifier for one in every),
+        sum(len(one.unsure) for one in every),
     )
+
+
+def _assigned(
+    requests: Sequence[Request], policy: Policy, classifier: RuleClassifier | None, floor: float
+) -> Assignment:
+    """Without the classifier, which need not travel back."""
+    return replace(assign(requests, policy, classifier, floor), classifier=None)
 
 
 def _write_apart(
@@ -253,6 +201,7 @@ def _write_apart(
     out: Path,
     removed: Counter[str],
     left_out: Mapping[str, int],
+    workers: Workers,
 ) -> dict[str, Any]:
     """Removes near duplicates within each set and across them, and writes what was removed because of what, with what
     was `removed` before; beside it what was left out as another policy's.
@@ -262,7 +211,7 @@ def _write_apart(
     evaluation = {"test rows of this run": test, "development rows of this run": dev} | known_evaluation_sets()
     for path in data.against:
         evaluation |= evaluation_set(path)
-    train, report = decontaminate(ready["train"], evaluation)
+    train, report = decontaminate(ready["train"], evaluation, workers, out)
     for split, counts in (("test", removed_test), ("dev", removed_dev), ("train", removed_by_cause(report))):
         removed.update({f"{split}: {cause}": count for cause, count in counts.items()})
     _need(train, test, data.held_out_share > 0)

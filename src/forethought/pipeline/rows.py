@@ -1,162 +1,36 @@
-"""Stage 2: what a teacher writes about each request, and requests in other styles."""
+"""Stages 3 and 4, over blocks: answers, and rows that are taught, verified and fitted; and all data stages in order."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import random
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from forethought.cluster import Here, Workers
 from forethought.data.answers import OwnAnswer, own_answers
-from forethought.data.classify import RuleClassifier
-from forethought.data.evolve import Operator, apply_style, draw_styles, load_operators
-from forethought.data.preserve import preservation
+from forethought.data.files import file_system, is_address
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, sample, within_budget
-from forethought.data.teach import Answer, Lesson, teach, verify, with_twins
-from forethought.errors import ConfigError, StageError
+from forethought.data.teach import Answer, Lesson, teach, verify
+from forethought.errors import StageError
 from forethought.manifest import file_hash, key_of, write_json
+from forethought.pipeline.blocks import Block, added_up, block_of, join, over_blocks
+from forethought.pipeline.evolve import BLOCKS, LESSONS, PARTS, Part, Teaching, evolve_rows
 from forethought.pipeline.recipe import BuildConfig, Recipe
-from forethought.pipeline.requests import Teaching, select, teach_seeds
+from forethought.pipeline.requests import select
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy
 from forethought.progress import Bar, Progress
-from forethought.records import Example, Message, Request, read_jsonl, write_jsonl
+from forethought.records import Example, Request, read_jsonl, write_jsonl
 
-LOST, USAGE = "lost.json", "usage.json"
-Draws = Sequence[tuple[Request, str | None]]
-
-
-def evolve_rows(recipe: Recipe, policy: Policy, selected: Path, out: Path, teaching: Teaching) -> dict[str, Any]:
-    """Restyles train and dev requests, harmful and harmless alike; a teacher's lessons are kept beside them.
-
-    Development rows are restyled by rule: nobody trains on them.
-    """
-    build, seed = recipe.build, recipe.seed
-    operators = operators_of(build)
-    counts: dict[str, Any] = {"operators": len(operators)}
-    dev = list(read_jsonl(selected / "dev.jsonl", Request))
-    drawn = _draw(dev, operators, build, seed)
-    styled = (row if name is None else apply_style(row, operators[name], seed) for row, name in drawn)
-    counts["dev"] = write_jsonl(out / "dev.jsonl", styled)
-
-    requests = with_twins(_kept(read_jsonl(selected / "train.jsonl", Request), build.leave_out), build.twins, seed)
-    draws = _draw(requests, operators, build, seed)
-    tested = [*read_jsonl(selected / "test.jsonl", Request), *dev]
-    lessons, lost, usage = teach_seeds(draws, operators, policy, build, teaching, tested, seed)
-    rows = _rows(draws, operators, lessons, build, seed)
-    rows = [*_preserved(requests, rows, operators, policy, lost), *_written_twins(requests, lessons)]
-    counts["train"] = write_jsonl(out / "train.jsonl", rows)
-    write_jsonl(out / LESSONS, lessons.values())
-    write_json(out / LOST, dict(lost.most_common()))
-    write_json(out / USAGE, usage.model_dump(mode="json"))
-    return counts | ({"lessons": len(lessons)} if lessons else {}) | {"lost": sum(lost.values())}
-
-
-def _kept(requests: Iterable[Request], left_out: Sequence[str]) -> list[Request]:
-    """Requests of none of the categories. Raises ConfigError for one that no request has."""
-    rows = list(requests)
-    for name in left_out:
-        if not any(name in row.categories for row in rows):
-            raise ConfigError(f"category '{name}'", "no training request has it", "Mend build.leave_out")
-    return [row for row in rows if not set(left_out) & set(row.categories)]
-
-
-def operators_of(build: BuildConfig) -> dict[str, Operator]:
-    """The styles that a recipe trains on. Raises ConfigError for a name that is not there."""
-    operators = load_operators(build.operator_folder, build.operators)
-    for name in build.exclude_operators:
-        if operators.pop(name, None) is None:
-            raise ConfigError(f"operator '{name}'", "is not there to be excluded", "Mend build.exclude_operators")
-    return operators
-
-
-def _draw(
-    requests: Sequence[Request], operators: dict[str, Operator], build: BuildConfig, seed: int
-) -> list[tuple[Request, str | None]]:
-    drawn: list[tuple[Request, str | None]] = []
-    for harmful, per_seed in ((True, build.rows_per_harmful), (False, build.rows_per_harmless)):
-        group = [request for request in requests if request.harmful is harmful]
-        beside = [request for request in requests if request.harmful is not harmful and request.twin]
-        drawn += draw_styles(group, operators, per_seed, build.styled_share, seed, beside)
-    return drawn
-
-
-def _rows(
-    draws: Draws,
-    operators: Mapping[str, Operator],
-    lessons: Mapping[str, Lesson],
-    build: BuildConfig,
-    seed: int,
-) -> list[Request]:
-    """The drawn rows: variants as the teacher wrote them, else by rule where the recipe allows it."""
-    teacher = build.teacher
-    rows: list[Request] = []
-    for request, name in draws:
-        lesson = lessons.get(request.id)
-        # A model teaches every request; a dataset's own reasoning is about its harmful ones.
-        taught = teacher.is_model or (teacher.name == "own" and bool(request.harmful))
-        if lesson is None and teacher.on_failure == "drop" and taught:
-            continue  # counted by its cause where the teacher failed
-        ruled = request
-        if lesson is not None and lesson.verdict == "refuse" and not request.rules:
-            broken = tuple(finding.rule for finding in lesson.findings if finding.violated)
-            ruled = request.model_copy(update={"rules": broken})
-        written = lesson.variants if lesson is not None and teacher.is_model else None
-        if name is None:
-            rows.append(ruled)
-        elif written and written.get(name):
-            rows.append(ruled.restyled(written[name], name))
-        elif written is None or teacher.on_failure == "rules":
-            rows.append(apply_style(ruled, operators[name], seed))
-    return rows
-
-
-def _preserved(
-    seeds: Sequence[Request],
-    rows: Sequence[Request],
-    operators: dict[str, Operator],
-    policy: Policy,
-    lost: Counter[str],
-) -> list[Request]:
-    """Rows whose variants still ask what their seeds ask; the others are counted by cause."""
-    by_id = {seed.id: seed for seed in seeds}
-    styled = [row for row in rows if row.operator is not None]
-    if not styled:
-        return list(rows)
-    pairs = [(by_id[row.plain_id], row) for row in styled]
-    classifier = RuleClassifier(policy) if len(policy.rules) > 1 else None
-
-    def probabilities(texts: Sequence[str]) -> list[dict[str, float]]:
-        if classifier is None:
-            return [dict.fromkeys(policy.rule_ids, 1.0) for _ in texts]
-        rows_of = classifier.probabilities(texts)
-        return [dict(zip(classifier.rules, map(float, row), strict=True)) for row in rows_of]
-
-    found = preservation(pairs, operators, probabilities, beside=seeds)
-    causes = {id(row): cause for row, cause in zip(styled, found, strict=True)}
-    lost.update(f"variant: {cause}" for cause in causes.values() if cause)
-    return [row for row in rows if not causes.get(id(row))]
-
-
-def _written_twins(requests: Sequence[Request], lessons: Mapping[str, Lesson]) -> list[Request]:
-    """Harmless look-alikes that the teacher wrote."""
-    twins = []
-    for request in requests:
-        lesson = lessons.get(request.id)
-        if lesson is not None and lesson.twin and request.harmful:
-            turn = Message(role="user", content=lesson.twin)
-            update = {"messages": (turn,), "harmful": False, "rules": (), "kind": "lookalike", "answer": None}
-            twins.append(request.model_copy(update=update))
-    return sorted({twin.id: twin for twin in twins}.values(), key=lambda twin: twin.id)
-
-
-# Stages 3 and 4: answers of harmless rows, and rows that are taught, verified and fitted to the budget.
-
-EXAMPLES, DROPPED, LESSONS = "examples.jsonl", "dropped.jsonl", "lessons.jsonl"
+EXAMPLES, DROPPED = "examples.jsonl", "dropped.jsonl"
 ASKED = "asked.jsonl"
 
 
@@ -182,61 +56,111 @@ def answer_rows(recipe: Recipe, evolved: Path, out: Path, bar: Bar, asked: Path 
     return {"answers": len(answers), "not_used": len(chosen) - len(answers)}
 
 
-def build_rows(recipe: Recipe, policy: Policy, evolved: Path, answered: Path, out: Path) -> dict[str, Any]:
+def build_rows(
+    recipe: Recipe, policy: Policy, evolved: Path, answered: Path, out: Path, workers: Workers | None = None
+) -> dict[str, Any]:
     """Teaches, verifies and fits the rows to the token budget; writes them, and each dropped row with its cause."""
-    build = recipe.build
-    lessons = {lesson.request_id: lesson for lesson in read_jsonl(evolved / LESSONS, Lesson)}
-    requests = list(read_jsonl(evolved / "train.jsonl", Request))
-    answers, rng = _answers(requests, build, answered / "answers.jsonl"), random.Random(recipe.seed)
-    examples = [
-        teach(
-            request,
-            policy,
-            recipe.seed,
-            answers.get(request.id),
-            thought_only=bool(request.harmful) and rng.random() >= build.refusal_share,
-            lesson=lessons.get(request.plain_id),
-        )
-        for request in requests
-    ]
-    kept, dropped = verify(examples, policy, build.format, build.detail)
+    parts = _parts(evolved)
+    blocks = [block_of(evolved / "train.jsonl", *part.rows) for part in parts]
+    of_blocks = {block.key: part for block, part in zip(blocks, parts, strict=True)}
+    own = answered / "answers.jsonl"
+    answers = _own_answers(own) if own.stat().st_size else {}
+    done = over_blocks(
+        workers or Here(), _build, blocks, out / BLOCKS, of_blocks, recipe, policy, evolved / LESSONS, answers
+    )
+    folders, counted = [folder for folder, _ in done], [counts for _, counts in done]
+    dropped = added_up(counts["dropped"] for counts in counted)
+    kept, terms = sum(counts["kept"] for counts in counted), Counter[str]()
     if not kept:
-        causes = dict(Counter(row.cause for row in dropped))
-        raise StageError("0 rows", "no row passed verification", f"Causes: {causes}")
-    chosen, tokens = _fitted(kept, recipe, policy)
-    write_jsonl(out / EXAMPLES, [kept[place] for place in chosen])
+        raise StageError("0 rows", "no row passed verification", f"Causes: {dropped}")
+    join(out / DROPPED, [folder / DROPPED for folder in folders])
+    join(out / EXAMPLES, [folder / EXAMPLES for folder in folders])
+    budget, tokens = recipe.build.max_tokens, {}
+    if budget is not None:
+        lengths = [length for counts in counted for length in counts["lengths"]]
+        chosen = within_budget(lengths, budget, recipe.seed)
+        tokens = {"tokens": sum(lengths[place] for place in chosen)}
+        if len(chosen) < kept:
+            wanted = set(chosen)
+            rows = (row for place, row in enumerate(read_jsonl(out / EXAMPLES, Example)) if place in wanted)
+            terms.update(row.term for row in rows)
+            _keep_lines(out / EXAMPLES, wanted)
+            dropped = dict(Counter(dropped | {"over the token budget": kept - len(chosen)}).most_common())
+    if not terms:
+        for counts in counted:
+            terms.update(counts["terms"])
+    write_json(out / "dropped.json", dropped)
+    shutil.rmtree(out / BLOCKS)
+    counts = {"rows": terms.total(), "refusal": terms["refusal"], "benign": terms["benign"]}
+    taught = kept + sum(count for counts in counted for count in counts["dropped"].values())
+    return counts | tokens | {"verified_share": round(kept / taught, 4)}
+
+
+def _parts(evolved: Path) -> list[Part]:
+    """What a block is taught of, as the stage before left it; of one that was run before there were blocks, all."""
+    file = evolved / PARTS
+    if file.is_file():
+        return [Part.model_validate(part) for part in json.loads(file.read_text(encoding="utf-8"))]
+    size = {name: (evolved / name).stat().st_size for name in ("train.jsonl", LESSONS)}
+    return [Part(rows=(0, size["train.jsonl"]), lessons=(0, size[LESSONS]))]
+
+
+def _keep_lines(file: Path, places: set[int]) -> None:
+    part = file.with_name(file.name + ".part")
+    with file.open("rb") as lines, part.open("wb") as kept:
+        kept.writelines(line for place, line in enumerate(lines) if place in places)
+    os.replace(part, file)
+
+
+def _build(
+    block: Block,
+    out: Path,
+    parts: Mapping[str, Part],
+    recipe: Recipe,
+    policy: Policy,
+    written: Path,
+    own: Mapping[str, Answer],
+) -> dict[str, Any]:
+    """The rows of a block, taught and verified."""
+    build, part = recipe.build, parts[block.key]
+    lessons = {lesson.request_id: lesson for lesson in read_jsonl(written, Lesson, *part.lessons)}
+    rng = random.Random(recipe.seed)
+    for _ in range(part.harmful_before):  # one draw for each harmful row, as if all stood in one block
+        rng.random()
+    examples = []
+    for request in read_jsonl(block.file, Request, block.start, block.stop):
+        thought_only = bool(request.harmful) and rng.random() >= build.refusal_share
+        answer, lesson = _answer_to(request, build, own), lessons.get(request.plain_id)
+        examples.append(teach(request, policy, recipe.seed, answer, thought_only=thought_only, lesson=lesson))
+    kept, dropped = verify(examples, policy, build.format, build.detail)
+    write_jsonl(out / EXAMPLES, kept)
     write_jsonl(out / DROPPED, dropped)
-    causes = Counter(row.cause for row in dropped)
-    if len(chosen) < len(kept):
-        causes["over the token budget"] = len(kept) - len(chosen)
-    write_json(out / "dropped.json", dict(causes.most_common()))
-    terms = Counter(kept[place].term for place in chosen)
-    counts: dict[str, Any] = {"rows": len(chosen), "refusal": terms["refusal"], "benign": terms["benign"]}
-    return counts | tokens | {"verified_share": round(len(kept) / len(examples), 4)}
+    counts = {"kept": len(kept), "terms": Counter(row.term for row in kept)}
+    return counts | {"dropped": Counter(row.cause for row in dropped), "lengths": _lengths(kept, recipe, policy)}
 
 
-def _answers(requests: Sequence[Request], build: BuildConfig, own: Path) -> dict[str, Answer]:
-    """Answers of harmless rows by request id. The dataset's own are whole; the model's were cut at a length."""
-    if build.answers == "source":
-        return {r.id: Answer(text=r.answer, complete=True) for r in requests if r.harmful is False and r.answer}
-    rows = read_jsonl(own, OwnAnswer)
+def _own_answers(file: Path) -> dict[str, Answer]:
+    """The target model's own answers by request id: they were cut at a length."""
+    rows = read_jsonl(file, OwnAnswer)
     return {row.request_id: Answer(text=row.answer, complete=False) for row in rows if row.complies}
 
 
-def _fitted(examples: Sequence[Example], recipe: Recipe, policy: Policy) -> tuple[list[int], dict[str, int]]:
-    """Places of the rows that fit the token budget, in their first order; and their tokens."""
-    budget = recipe.build.max_tokens
-    if budget is None:
-        return list(range(len(examples))), {}
+def _answer_to(request: Request, build: BuildConfig, own: Mapping[str, Answer]) -> Answer | None:
+    """The answer of a harmless row: the dataset's own, which is whole, or the model's."""
+    if build.answers != "source":
+        return own.get(request.id)
+    return Answer(text=request.answer, complete=True) if request.harmful is False and request.answer else None
+
+
+def _lengths(examples: Sequence[Example], recipe: Recipe, policy: Policy) -> list[int]:
+    """Tokens of each row, where there is a budget."""
+    if recipe.build.max_tokens is None:
+        return []
     from forethought.models.weights import load_tokenizer
     from forethought.training.rows import tokenize
 
     tokenizer, build = load_tokenizer(recipe.model), recipe.build
-    lengths = [
-        tokenize(example, tokenizer, policy, build.format, build.detail, recipe.seed).length for example in examples
-    ]
-    chosen = within_budget(lengths, budget, recipe.seed)
-    return chosen, {"tokens": sum(lengths[place] for place in chosen)}
+    return [tokenize(row, tokenizer, policy, build.format, build.detail, recipe.seed).length for row in examples]
 
 
 # The stages from sources to verified rows, which `run` and `build` share.
@@ -267,6 +191,7 @@ def data_stages(
     progress: Progress,
     own_answers: Path | None = None,
     rows: bool = True,
+    workers: Workers | None = None,
 ) -> DataFolders:
     """Runs the data stages of a recipe. `progress` agrees to the teacher's estimated cost before the first call.
 
@@ -281,7 +206,7 @@ def data_stages(
     config |= {"classify": not build.teacher.is_model}
     with progress.bar(stages.title("1-select")):
         selected = stages.run(
-            "1-select", config, lambda out: select(data, policy, out, progress, not build.teacher.is_model)
+            "1-select", config, lambda out: select(data, policy, out, progress, not build.teacher.is_model, workers)
         )
     folder = build.operator_folder
     styles = {"own": [file_hash(file) for file in sorted(folder.glob("*.yaml"))]} if folder else {}
@@ -289,7 +214,10 @@ def data_stages(
     config = {"build": settings, "seed": str(recipe.seed), "styles": styles}
     with progress.bar(stages.title("2-evolve")) as bar:
         teaching = Teaching(journal=stages.folder / JOURNAL, progress=progress, bar=bar)
-        evolved = stages.run("2-evolve", config, lambda out: evolve_rows(recipe, policy, selected, out, teaching))
+        evolved = stages.run(
+            "2-evolve", config, lambda out: evolve_rows(recipe, policy, selected, out, teaching, workers),
+            keep_partial=True,
+        )  # fmt: skip
     answerer = {"model": recipe.model if build.answers == "own" else None}
     if not rows and not stages.finished(_BUILD):
         return DataFolders(selected, evolved, stages.pass_over(_ANSWERS, answerer), stages.pass_over(_BUILD, {}))
@@ -298,7 +226,9 @@ def data_stages(
             _ANSWERS, answerer, lambda out: answer_rows(recipe, evolved, out, bar, own_answers), keep_partial=True
         )
     with progress.bar(stages.title(_BUILD)):
-        built = stages.run(_BUILD, {}, lambda out: build_rows(recipe, policy, evolved, answered, out))
+        built = stages.run(
+            _BUILD, {}, lambda out: build_rows(recipe, policy, evolved, answered, out, workers), keep_partial=True
+        )
     return DataFolders(selected, evolved, answered, built)
 
 
@@ -311,7 +241,7 @@ def all_sources(recipe: Recipe) -> Sequence[SourceSpec]:
 def fingerprint(spec: str) -> str:
     """What a source's content is known by, so that a changed file makes its stage run again.
 
-    A hub set is known by its name alone.
+    A hub set is known by its name alone, files elsewhere by what their store says of them.
     """
     if spec.startswith("shipped:"):
         return key_of([request.id for request in shipped_requests(spec.removeprefix("shipped:"))])
@@ -320,6 +250,9 @@ def fingerprint(spec: str) -> str:
         found = importlib.util.find_spec(package)
         roots = list(found.submodule_search_locations or ()) if found else []
         return key_of([file_hash(Path(root) / inner) for root in roots if (Path(root) / inner).is_file()])
+    if is_address(spec):
+        system, name = file_system(spec)
+        return key_of({file: system.ukey(file) for file in (system.glob(name) if "*" in name else system.find(name))})
     path = Path(spec.partition("::")[0].removeprefix("disk:").partition("@")[0]).expanduser()
     files = [path] if path.is_file() else path.rglob("*") if path.is_dir() else path.parent.glob(path.name or "*")
     return key_of([file_hash(file) for file in sorted(files) if file.is_file()])

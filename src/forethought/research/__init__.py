@@ -36,3 +36,15 @@ class PlanSettings(Record, use_attribute_docstrings=True):
     """Share of the peak that training reaches. Default: 0.35, of this processor's 0.6."""
     measure: bool = False
     """Train three steps here and take the rate from them; with examples."""
+    prompts: int | None = Field(default=None, ge=1)
+    """Prompts that a teacher is asked about: also says nodes, hours and dollars for that."""
+    rate: float | None = Field(default=None, gt=0)
+    """Tokens that one server of the teacher writes a second, all its requests together."""
+    node_servers: int = Field(default=1, ge=1)
+    """Servers of the teacher on a node: of 8 GPUs, 2 with 4 GPUs each."""
+    nodes: int | None = Field(default=None, ge=1)
+    """Nodes. Default: as many as finish within the hours."""
+    within_hours: float = Field(default=24.0, gt=0)
+    """Hours to finish within."""
+    node_dollars: float | None = Field(default=None, gt=0)
+    """US dollars for an hour of a node."""

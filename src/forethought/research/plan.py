@@ -29,13 +29,14 @@ from forethought.data.under import under
 from forethought.errors import ConfigError, InputError, ModelError, reason_of
 from forethought.models.weights import EMBEDDED, has_fast_bfloat16, load_tokenizer, resolve_model
 from forethought.pipeline.check import check_recipe
+from forethought.pipeline.evolve import operators_of
 from forethought.pipeline.recipe import Recipe, load_recipe
-from forethought.pipeline.rows import operators_of
 from forethought.pipeline.rules import missing
 from forethought.policy import Policy, load_policy
 from forethought.records import Example, Record, Request, read_jsonl
 from forethought.research import PlanSettings
 from forethought.research.devices import device
+from forethought.research.fleet import Fleet, fleet
 from forethought.research.footprint import Devices, Footprint, footprint
 from forethought.training.config import TrainConfig
 from forethought.training.rows import IGNORED, TokenRow, tokenize
@@ -134,6 +135,8 @@ class Plan(Record):
     """What `run` would stop at on this recipe, each with its fix; empty where nothing is known to."""
     notes: tuple[str, ...] = ()
     """What `run` would say of the policy before it begins."""
+    teaching: Fleet | None = None
+    """What asking a teacher takes, where prompts were named."""
     recipe: dict[str, Any] = Field(default_factory=dict)
     """All that it was planned for, defaults written out."""
 
@@ -269,7 +272,8 @@ def plan_recipe(recipe: Recipe | Path, settings: PlanSettings | None = None) -> 
     )
     found = plan(recipe.model, shape, recipe.training, amount, devices, on.gib, rate, assumptions)
     stops, notes = _told_by_run(recipe, policy)
-    return found.model_copy(update={"stops": stops, "notes": notes, "recipe": yaml.safe_load(recipe.text)})
+    told = {"stops": stops, "notes": notes, "recipe": yaml.safe_load(recipe.text)}
+    return found.model_copy(update=told | {"teaching": fleet(recipe, settings)})
 
 
 def _told_by_run(recipe: Recipe, policy: Policy) -> tuple[tuple[str, ...], tuple[str, ...]]:
