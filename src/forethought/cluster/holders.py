@@ -136,8 +136,8 @@ class Holders:
         self._on, self._opened, self._cpus, self._most = on, opened, cpus, most
         self._ray: Any = None
         self._connected = ExitStack()
-        self._connect()
-        self._gpus = gpus if gpus is not None else float(self._ray.cluster_resources().get("GPU", 0) >= 1)
+        there = self._connect().cluster_resources()
+        self._gpus = gpus if gpus is not None else float(there.get("GPU", 0) >= 1)
         self._hired: list[_Hired] = []
         self._numbers = itertools.count()
         self._worked = False
@@ -197,12 +197,13 @@ class Holders:
         self._connected.close()
         self._ray = None
 
-    def _connect(self) -> None:
+    def _connect(self) -> Any:
         if self._ray is None:
             self._connected.enter_context(connect(self._on))
             import ray
 
             self._ray = ray
+        return self._ray
 
     @property
     def room(self) -> int:
