@@ -5,12 +5,17 @@ from __future__ import annotations
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from forethought.cluster.holders import Holders
+from forethought.model import load
 from forethought.models.conversation import Able, Conversation, Failed, Response
-from forethought.models.spread import Spread
+from forethought.models.hidden_states import last_states
+from forethought.models.spread import Spread, states_in_order
 from tests.cluster.inline import inline
 from tests.scripted import Scripted, as_messages
+from tests.tiny import tiny_folder
 
 
 def _same(held: SimpleNamespace) -> SimpleNamespace:
@@ -72,3 +77,16 @@ def test_what_no_worker_answers_has_failed_with_the_cause() -> None:
         replies = Spread("ray", lambda: held).reply(ASKED)
     assert replies == [Failed(cause="a worker was lost: The actor died")] * len(ASKED)
     assert cluster.started == 3
+
+
+def test_hidden_states_come_back_in_order_whoever_reads_them() -> None:
+    local = load(tiny_folder()).local
+    assert local is not None
+    prompts = [local.prompt_ids(one.messages) for one in ASKED]
+    chunks = [prompts[start : start + 3] for start in range(0, len(prompts), 3)]
+    with inline(3, lambda worker, step: worker == 1 and step == 1):
+        holders = Holders("ray", partial(_same, SimpleNamespace(local=local)))
+        found = list(states_in_order(holders, chunks, [1, 2], trained=False))
+    for chunk, states in zip(chunks, found, strict=True):
+        for layer, read in last_states(local, chunk, [1, 2]).items():
+            assert np.array_equal(states[layer], read)

@@ -36,6 +36,7 @@ from forethought.policy import Policy, default_policy
 from forethought.records import Message, Record, Request
 
 if TYPE_CHECKING:
+    from forethought.cluster.holders import Holders
     from forethought.models.hidden_states import States
     from forethought.models.local import LocalModel
 
@@ -232,12 +233,13 @@ def fit_probe(
     policy: Policy | None = None,
     settings: FitSettings | None = None,
     on_progress: Callable[[int], None] | None = None,
+    holders: Holders | None = None,
 ) -> Probe:
     """A probe fitted on `train`; `dev`, of other families, chooses layer and strength and sets the threshold.
 
     Requests without a label are left out. Rules are learnt from harmful requests with known rules, against each other.
-    `on_progress(n)` reports requests read. Deterministic. Raises InputError where harmful or harmless
-    requests are missing on either side.
+    `on_progress(n)` reports requests read. `holders` are workers of a cluster that hold the same model and read its
+    states. Deterministic. Raises InputError where harmful or harmless requests are missing on either side.
     """
     from forethought.models.hidden_states import layer_count
 
@@ -246,8 +248,8 @@ def fit_probe(
     layers = settings.layers or layers_at(n_layers, depths=_PROBE_DEPTHS)
     if wrong := [layer for layer in layers if not 1 <= layer <= n_layers]:
         raise InputError(f"layer {wrong[0]}", f"the model has {n_layers}", f"Use 1 to {n_layers}")
-    fitted_on, skipped_train = _read(model, train, layers, settings.trained, "training", on_progress)
-    held_out, skipped_dev = _read(model, dev, layers, settings.trained, "development", on_progress)
+    fitted_on, skipped_train = _read(model, train, layers, settings.trained, "training", on_progress, holders)
+    held_out, skipped_dev = _read(model, dev, layers, settings.trained, "development", on_progress, holders)
     area, layer, strength = choose_layer(
         fitted_on.states, fitted_on.harmful, held_out.states, held_out.harmful, settings.strengths
     )
@@ -284,9 +286,11 @@ def _read(
     trained: bool,
     noun: str,
     on_progress: Callable[[int], None] | None,
+    holders: Holders | None,
 ) -> tuple[_Rows, int]:
     """Labelled requests with their states, and how many could not be read."""
     from forethought.models.hidden_states import last_states, prompt_ids
+    from forethought.models.spread import states_in_order
 
     labelled = [request for request in requests if request.harmful is not None]
     prompts = [prompt_ids(model, request.messages) for request in labelled]
@@ -298,14 +302,16 @@ def _read(
         )
     readable = [ids for ids in prompts if ids is not None]
     parts: dict[int, list[States]] = {layer: [] for layer in layers}
-    for start in range(0, len(readable), _CHUNK):
-        chunk = readable[start : start + _CHUNK]
-        for layer, states in last_states(model, chunk, layers, trained).items():
+    chunks = [readable[start : start + _CHUNK] for start in range(0, len(readable), _CHUNK)]
+    here = (last_states(model, chunk, layers, trained) for chunk in chunks)
+    read = here if holders is None else states_in_order(holders, chunks, layers, trained)
+    for chunk, found in zip(chunks, read, strict=True):
+        for layer, states in found.items():
             parts[layer].append(states)
         if on_progress is not None:
             on_progress(len(chunk))
-    found = {layer: np.concatenate(states) for layer, states in parts.items()}
-    return _Rows(kept, harmful, found), len(labelled) - len(kept)
+    whole = {layer: np.concatenate(states) for layer, states in parts.items()}
+    return _Rows(kept, harmful, whole), len(labelled) - len(kept)
 
 
 @dataclass(frozen=True)

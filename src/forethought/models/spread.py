@@ -6,12 +6,16 @@ whatever the number of workers and their order. What no worker could answer has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from forethought.cluster.holders import Done, Holders, Lost, Say
+from forethought.errors import StageError
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
+
+if TYPE_CHECKING:
+    from forethought.models.hidden_states import States
 
 _BLOCK = 256
 """Most conversations of a block where each is alone: a server has as many calls at once as it takes."""
@@ -82,3 +86,30 @@ def _ask(max_answer_tokens: int, held: Any, block: Sequence[tuple[int, Conversat
     for place, reply in enumerate(replies):  # for those who tell only at the end
         if place not in said:
             told(place, reply)
+
+
+def states_in_order(
+    holders: Holders, chunks: Sequence[Sequence[Sequence[int]]], layers: Sequence[int], trained: bool
+) -> Iterator[dict[int, States]]:
+    """Of each chunk of prompts what `hidden_states.last_states` reads of the model that workers hold, in order.
+
+    Raises StageError for a chunk that every worker was lost with.
+    """
+    found: dict[int, dict[int, States]] = {}
+    next_one = 0
+    for (number, _), said in holders.each(partial(_states, layers, trained), enumerate(chunks)):
+        if isinstance(said, Lost):
+            raise StageError("hidden states", said.cause, "Run it again")
+        if not isinstance(said, Done):
+            found[number] = said
+        while next_one in found:
+            yield found.pop(next_one)
+            next_one += 1
+
+
+def _states(
+    layers: Sequence[int], trained: bool, held: Any, block: tuple[int, Sequence[Sequence[int]]], say: Say
+) -> None:
+    from forethought.models.hidden_states import last_states  # torch takes seconds
+
+    say(last_states(held.local, block[1], layers, trained))
