@@ -1,4 +1,6 @@
-"""The part `attempts` of benchmarks/scale.py: a static suite against two servers, by one process and through Ray.
+"""A static suite against two servers, by one process and through Ray: `attempts_equal` of results/scale.json.
+
+    python benchmarks/scale_attempts.py [--attempts 20000]
 
 The servers are `forethought serve` on the tests' random model of two layers, with few tokens an answer: what is
 measured is whether the rows are the same, and how fast the asking itself is. One server is killed on the way.
@@ -6,16 +8,17 @@ measured is whether the rows are the same, and how fast the asking itself is. On
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 from serve import free_port
@@ -26,10 +29,12 @@ from forethought.attempts.ask import judge_run, run_suite
 from forethought.attempts.plan import make_plan
 from forethought.attempts.records import Judged, read_judged
 from forethought.data.behaviors import Behavior
+from forethought.data.shipped import shipped_requests
 from forethought.judges.catalogue import default_judge
 from forethought.metrics import Figure
 from forethought.model import load
 from forethought.records import user_request
+from forethought.report.results import write_results
 
 N_ATTACKS = 10
 TOKENS = 4
@@ -37,14 +42,26 @@ KILL_AT = 0.4
 """Share of the replies at which one server is killed."""
 
 
-def behaviors(prompts: Iterator[dict[str, Any]], count: int) -> list[Behavior]:
-    """Innocuous requests, each once."""
-    texts: dict[str, bool] = {}
-    while len(texts) < count:
-        row = next(prompts)
-        texts.setdefault(str(row["prompt"]), bool(row["is_harmful"]))
-    asked = [user_request(text, harmful=harmful) for text, harmful in texts.items()]
+def behaviors(count: int) -> list[Behavior]:
+    """Innocuous requests, each once; half of them stand for harmful ones."""
+    texts = [request.text for request in shipped_requests("ordinary")]
+    numbered = [f"{texts[n % len(texts)]} It is for reader number {n}." for n in range(count)]
+    asked = [user_request(text, harmful=n % 2 == 0) for n, text in enumerate(numbered)]
     return [Behavior(id=one.id, benchmark="made", request=one) for one in asked]
+
+
+@contextmanager
+def cluster(nodes: int) -> Iterator[str]:
+    """The address of a Ray cluster of so many node processes of one core; the head's does no work."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        for _ in range(nodes):
+            made.add_node(num_cpus=1)
+        yield made.address
+    finally:
+        made.shutdown()
 
 
 def attacks() -> list[Attack]:
@@ -99,12 +116,10 @@ def kill_late(folder: Path, conversations: int, pid: int, ended: threading.Event
 
 def part_attempts(count: int, folder: Path) -> list[Figure]:
     """Asked twice: by this process, and by workers on two nodes, one server of theirs being killed."""
-    from scale import cluster, prompts
-
     os.environ.setdefault("FORETHOUGHT_TEST_RUN", str(folder))
     from tests.tiny import tiny_folder
 
-    asked = behaviors(prompts(10 * count), count // N_ATTACKS)
+    asked = behaviors(count // N_ATTACKS)
     harmful = [one for one in asked if one.request.harmful]
     harmless = [one for one in asked if not one.request.harmful]
     alone, through = folder / "alone", folder / "ray"
@@ -116,9 +131,9 @@ def part_attempts(count: int, folder: Path) -> list[Figure]:
         seconds_alone = ask(alone, model, urls, None)
         ended = threading.Event()
         killer = threading.Thread(target=kill_late, args=(through, plans[1].conversations, servers[1][1].pid, ended))
-        with cluster(2) as nodes:
+        with cluster(2) as address:
             killer.start()
-            seconds = ask(through, model, urls, nodes.address)
+            seconds = ask(through, model, urls, address)
         ended.set()
         killer.join()
         survived = servers[0][1].poll() is None and servers[1][1].poll() == -signal.SIGKILL
@@ -133,3 +148,20 @@ def part_attempts(count: int, folder: Path) -> list[Figure]:
         Figure(name="attempts_asked_per_s", value=plans[0].conversations / seconds, unit="conversations/s"),
         Figure(name="attempts_asked_per_s_alone", value=plans[0].conversations / seconds_alone, unit="conversations/s"),
     ]
+
+
+def main() -> None:
+    """Measures, and writes the figures beside those of benchmarks/scale.py."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--attempts", type=int, default=20_000)
+    parser.add_argument("--out", type=Path, default=Path("results/scale.json"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = part_attempts(options.attempts, Path(folder))
+    for figure in figures:
+        print(figure.name, figure.value, flush=True)
+    write_results(options.out, [0], {}, figures, keep=True)
+
+
+if __name__ == "__main__":
+    main()
