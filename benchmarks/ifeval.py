@@ -1,11 +1,14 @@
-"""What a defended model still does of what it is told, by IFEval's own checkers: `python benchmarks/ifeval.py`.
+"""What a defended model still does: IFEval by its own checkers, and question files: `python benchmarks/ifeval.py`.
 
     python benchmarks/ifeval.py runs/quickstart REQUESTS... --results results/traffic.json
+    python benchmarks/ifeval.py runs/quickstart --questions gsm8k=FILE --questions arc=FILE
 
 Each request of somebody's (any file of harmless requests, else shipped ones of the test split) is put with one to
 three instructions that lm-eval's IFEval words itself and can check, none in conflict with another. Base and defended
 model answer the same prompts, the second behind its defences: refused is wrong, and counted by itself. With
-`--published FILE` the prompts of a file in IFEval's own form are put instead.
+`--published FILE` the prompts of a file in IFEval's own form are put instead, with `--questions NAME=FILE` questions:
+options by their likelihoods, all else by what is written. The tasks' own files come from a hub, and no package has
+them: they are to be brought.
 """
 
 from __future__ import annotations
@@ -18,18 +21,21 @@ from typing import Any
 
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests, sample
-from forethought.evaluation.capability import capability
-from forethought.measure.capability import CapabilityConfig
+from forethought.evaluation.capability import asked_of, capability, question_sets
+from forethought.manifest import input_hashes
 from forethought.measure.capability.run import sentence_table
+from forethought.progress import Progress
 from forethought.records import Request
 from forethought.report.results import write_results
 
-NAMES = {
-    "capability_prompts_base": "ifeval_base",
-    "capability_prompts_defended": "ifeval_defended",
-    "capability_difference_prompts": "ifeval_difference",
-    "capability_refused_prompts_defended": "ifeval_refused_defended",
+STEMS = {
+    "capability_{}_base": "{}_base",
+    "capability_{}_defended": "{}_defended",
+    "capability_difference_{}": "{}_difference",
+    "capability_refused_{}_defended": "{}_refused_defended",
+    "capability_chance_{}": "{}_chance",
 }
+"""What `capability` calls a figure of a file, and what it is called here."""
 MOST_TOLD = 3
 """Instructions of one prompt; IFEval's prompts have one to three."""
 
@@ -68,29 +74,40 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("requests", nargs="*", help="files of harmless requests")
     parser.add_argument("--published", type=Path, help="a file in IFEval's form, in place of requests")
+    parser.add_argument("--questions", action="append", metavar="NAME=FILE", help="in place of IFEval")
     parser.add_argument("--limit", type=int, default=120)
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/ifeval"))
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
-    file = options.published
-    if file is None:
-        found = [one for source in options.requests for one in load_requests(SourceSpec(path=source), False)]
-        requests = [one for one in found if one.harmful is False] or shipped_requests("ordinary", "test")
-        file = options.folder / "prompts.jsonl"
-        write_prompts(sample(requests, options.limit, options.seed), file, options.seed)
-    config = CapabilityConfig(
-        form="generate", prompt="chat", limit=options.limit, max_tokens=options.max_tokens, seed=options.seed
-    )
-    run = capability(options.model, str(file), config, batch_size=32, out=options.folder / "figures.json")
-    names = {old.replace("prompts", run.results[0].name): new for old, new in NAMES.items()}
-    figures = [one.named(names[one.name]) for one in run.figures if one.name in names]
+    if options.questions:
+        asked = dict(one.split("=", 1) for one in options.questions)
+    else:
+        asked = {"ifeval": str(options.published or _prompts(options))}
+    figures, inputs = [], {}
+    for name, file in asked.items():
+        [qset] = question_sets([file], None, Progress())
+        config = asked_of(qset, options.limit).model_copy(
+            update={"max_tokens": options.max_tokens, "seed": options.seed}
+        )
+        run = capability(options.model, file, config, batch_size=32, out=options.folder / f"{name}.json")
+        names = {old.format(qset.name): new.format(name) for old, new in STEMS.items()}
+        figures += [one.named(names[one.name]) for one in run.figures if one.name in names]
+        inputs |= input_hashes([file])
     for figure in figures:
         print(f"{figure.name} {figure.value:.3f} ({figure.low} to {figure.high}), n {figure.n}")
     if options.results is not None:
-        inputs = json.loads((options.folder / "figures.json").read_text(encoding="utf-8"))["inputs"]
         write_results(options.results, [options.seed], inputs, figures, keep=True)
+
+
+def _prompts(options: argparse.Namespace) -> Path:
+    """The requests with instructions, as a file."""
+    found = [one for source in options.requests for one in load_requests(SourceSpec(path=source), False)]
+    requests = [one for one in found if one.harmful is False] or shipped_requests("ordinary", "test")
+    file: Path = options.folder / "prompts.jsonl"
+    write_prompts(sample(requests, options.limit, options.seed), file, options.seed)
+    return file
 
 
 if __name__ == "__main__":

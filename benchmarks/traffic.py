@@ -1,9 +1,10 @@
 """Other people's traffic: `python benchmarks/traffic.py RUN --benign FOLDER --harmful FILE --lookalike FILE`.
 
 Requests of sets that the project neither trains nor calibrates on, as they are and in ten frames that no training and
-no other evaluation uses, put to a run's best defence; only what it decides is asked. Each harmless source is left out
-in turn: the threshold is set on the others as `forethought calibrate` sets it, and the one left out is judged by it.
-Scores are kept as they come (`--kept`), so that a run that was stopped goes on. Figures: results/traffic.json.
+no other evaluation uses, put to a run's best defence; only what it decides is asked. Harmful sets and look-alikes are
+read by their published layouts, a context before its request. Each harmless source is left out in turn: the threshold
+is set on the others as `forethought calibrate` sets it, and the one left out is judged by it. Scores are kept as they
+come (`--kept`), so that a run that was stopped goes on. Figures: results/traffic.json.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from forethought.data.benchmarks import load_benchmark
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.manifest import file_hash
@@ -26,7 +28,7 @@ from forethought.measure.traffic import (
     threshold_or_highest,
     transfer,
 )
-from forethought.metrics import Figure, as_figure, mean_auc, mean_share, share
+from forethought.metrics import Figure, as_figure, auroc, mean_auc, mean_share, share
 from forethought.model import load
 from forethought.models.conversation import Conversation, Failed
 from forethought.records import Message
@@ -66,8 +68,11 @@ def rows_of(arguments: argparse.Namespace) -> Iterator[Row]:
     draw = random.Random(7)
     for side, files, most, frames, framed in sides:
         for file in files:
-            read = load_requests(SourceSpec(path=str(file)), side == "harmful")
-            found = [one for one in read if one.harmful is (side == "harmful")]
+            if side == "harmless":
+                found = [one for one in load_requests(SourceSpec(path=str(file)), False) if one.harmful is False]
+            else:
+                read = load_benchmark(str(file), harmful=side == "harmful")
+                found = [one.request for one in read.behaviors if one.request.harmful is (side == "harmful")]
             random.Random(0).shuffle(found)
             for place, request in enumerate(found[:most]):
                 row = {"side": side, "source": file.stem, "frame": -1, "text": request.text, "of": request.id}
@@ -143,6 +148,13 @@ def figures(rows: Sequence[Row]) -> list[Figure]:
     for name, against in (("auroc_framed_ordinary", "harmless"), ("auroc_framed_lookalike", "lookalike")):
         cells = [(_scores(rows, "harmful", frame), _scores(rows, against, frame)) for frame in range(len(FRAMES))]
         made.append(as_figure(mean_auc(cells), "auroc").named(name))
+    # By source of harm: the harmful sets differ more than anything else here.
+    framed = [row for row in rows if row["frame"] >= 0 and row["score"] is not None]
+    alike = [row["score"] for row in framed if row["side"] == "lookalike"]
+    for source in dict.fromkeys(row["source"] for row in rows if row["side"] == "harmful"):
+        harmful = [row["score"] for row in framed if row["side"] == "harmful" and row["source"] == source]
+        area = auroc(harmful, alike)
+        made.append(Figure(name=f"auroc_framed_lookalike_{source}", value=area, n=len(harmful), unit="auroc"))
     return made
 
 

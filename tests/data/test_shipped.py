@@ -106,6 +106,16 @@ def test_broad_requests_are_of_many_kinds_and_near_no_evaluation_set() -> None:
     assert len(kept) == len(train) + len(dev), report
 
 
+def test_borderline_requests_are_look_alikes_of_many_kinds_and_near_no_evaluation_set() -> None:
+    train, dev = shipped_requests("borderline", "train"), shipped_requests("borderline", "dev")
+    assert not {r.family for r in train} & {r.family for r in dev}
+    assert len(train) + len(dev) == len(shipped_requests("borderline")) >= 400
+    assert {(row.kind, row.harmful, row.twin) for row in (*train, *dev)} == {("lookalike", False, "")}
+    assert len({row.categories for row in train}) >= 15
+    kept, report = decontaminate([*train, *dev], known_evaluation_sets())
+    assert len(kept) == len(train) + len(dev), report
+
+
 def test_an_unknown_set_names_those_that_exist() -> None:
     with pytest.raises(ConfigError, match="no such shipped set") as caught:
         shipped_requests("nope")

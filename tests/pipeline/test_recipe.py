@@ -8,15 +8,18 @@ from typing import Any
 
 import pytest
 
-from forethought.errors import ConfigError
+from forethought.data.shipped import shipped_requests
+from forethought.data.sources import SourceSpec
+from forethought.errors import ConfigError, ForethoughtError
 from forethought.models.conversation import Conversation, Response
 from forethought.models.local import LocalModel
 from forethought.pipeline.check import check_recipe
+from forethought.pipeline.evolve import rows_besides
 from forethought.pipeline.fitting import put_around
 from forethought.pipeline.recipe import Recipe, changed, default_file, default_recipe, load_recipe
 from forethought.pipeline.training import taught_by
 from forethought.policy import default_policy
-from forethought.records import user_request
+from forethought.records import user_request, write_jsonl
 from forethought.research.config import load_sweep
 from forethought.training.config import TrainConfig, small_model
 from tests.scripted import Scripted
@@ -196,6 +199,24 @@ def test_default_recipe_takes_a_text_column() -> None:
 def test_what_can_not_stand_around_the_model_is_told_before_the_first_stage(around: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         check_recipe(default_recipe("a.csv").model_copy(update={"around": around}), default_policy())
+
+
+def test_a_source_to_fit_on_that_is_not_there_is_told_before_the_first_stage() -> None:
+    recipe = default_recipe("a.csv").model_copy(update={"fit_on": (SourceSpec(path="not_there.csv"),)})
+    with pytest.raises(ForethoughtError, match="not_there"):
+        check_recipe(recipe, default_policy())
+
+
+def test_what_is_fitted_on_besides_is_in_no_other_part(tmp_path: Path) -> None:
+    recipe = default_recipe("a.csv")
+    alike = shipped_requests("borderline", "train")
+    chosen = {"train": alike[:20], "dev": alike[20:25], "test": alike[25:30]}
+    for split, rows in chosen.items():
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    besides = rows_besides(recipe, tmp_path)
+    assert {row.plain_id for row in besides} == {row.id for row in alike[30:]}
+    assert {(row.kind, row.harmful) for row in besides} == {("lookalike", False)}
+    assert 0.4 < sum(row.operator is not None for row in besides) / len(besides) < 0.8
 
 
 def test_what_passes_the_early_check_can_be_put_around_the_model() -> None:

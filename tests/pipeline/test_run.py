@@ -20,6 +20,7 @@ from forethought.models.settings import read_settings
 from forethought.pipeline.run import run
 from forethought.pipeline.stage import TITLES
 from forethought.progress import Progress
+from forethought.records import Request, read_jsonl
 from tests.child import command
 from tests.tiny import tiny_folder
 
@@ -44,6 +45,7 @@ def _recipe(folder: Path) -> Path:
         "method": "scot_combined",
         "procedure": {"answers": 0.5, "heads": True},
         "around": "fused_trained | unforged",
+        "fit_on": [{"path": "shipped:borderline", "limit": 40}],
         "data": {
             "harmful": [{"path": str(folder / "odd.csv")}, {"path": "shipped:harmful"}],
             "harmless": [{"path": "shipped:lookalike"}, {"path": "shipped:ordinary"}],
@@ -120,6 +122,10 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
         "minutes",
     }
     assert wanted <= names
+
+    trained_on = read_jsonl(out / "2-evolve" / "train.jsonl", Request)
+    read = load_probe(out / "8-probe").settings.rows["lookalike"]
+    assert read > sum(row.kind == "lookalike" for row in trained_on) + 20
 
     again = _Heard()
     run(recipe, out=out, progress=again)

@@ -14,6 +14,9 @@ without these a model learns that a short question is a harmful one. And `broad`
 kinds of people write to an assistant (mails, code, sums, role play, tasks about a text, long
 texts, eleven languages, sensitive subjects), in as many habits of writing, likewise for
 training and development. Of it a threshold can rest on kinds that a model has not met.
+And `borderline`: look-alikes without a harmful twin, of more kinds than the pairs have
+(words with two meanings, games, definitions, history, groups of people, nonsense, law,
+health), likewise for training and development.
 
 Last, short questions with known answers: what a model must still be able to do behind a defence.
 """
@@ -42,7 +45,7 @@ _WITH_SPLITS = ("contrast_a.jsonl", "contrast_b.jsonl", "ordinary.jsonl")
 """Their files. The others stand apart: a row more in them moves no family from one split to another."""
 _ONE_SPLIT: dict[str, Split] = {"calibration": "dev", "rules": "train"}
 """Sets that are one split alone."""
-_DEV_OF = {"trivia": 5, "broad": 3}
+_DEV_OF = {"trivia": 5, "broad": 3, "borderline": 4}
 """Sets without tests; of so many of their families one is for development."""
 SOURCES = frozenset({"shipped", "shipped rule examples"})
 """What requests of shipped sets say that they are from: their rules are the default policy's."""
@@ -81,10 +84,10 @@ def _splits() -> dict[str, Split]:
 
 def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary`, `trivia`, `broad`,
-    `calibration` or `rules`.
+    `borderline`, `calibration` or `rules`.
 
-    `split` None is all of them; `calibration` is development requests alone, `rules` training requests alone, `trivia`
-    and `broad` have none for tests.
+    `split` None is all of them; `calibration` is development requests alone, `rules` training requests alone, `trivia`,
+    `broad` and `borderline` have none for tests.
     Raises ConfigError for another name.
     """
     if name in _ONE_SPLIT and split not in (None, _ONE_SPLIT[name]):
@@ -112,7 +115,8 @@ def _requests(row: dict[str, Any]) -> list[Request]:
     twin = hashlib.sha256(f"{row.get('harmful', '')}".encode()).hexdigest()[:12]
     shared = {"source": "shipped", "family": row["family"]} | ({} if "text" in row else {"twin": twin})
     if "text" in row:
-        return [user_request(row["text"], harmful=False, kind="ordinary", categories=(row["task"],), **shared)]
+        kind, of = ("lookalike", row["kind"]) if "kind" in row else ("ordinary", row["task"])
+        return [user_request(row["text"], harmful=False, kind=kind, categories=(of,), **shared)]
     return [
         user_request(row["harmful"], harmful=True, kind="harmful", rules=(row["rule"],), **shared),
         user_request(row["harmless"], harmful=False, kind="lookalike", categories=(row["kind"],), **shared),

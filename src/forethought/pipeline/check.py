@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from forethought.attacks.catalogue import BY_RULE
+from forethought.data.sources import load_requests
 from forethought.defences.catalogue import check_spec
 from forethought.errors import ConfigError
 from forethought.measure.capability import need_lm_eval
@@ -34,6 +35,8 @@ def check_recipe(recipe: Recipe, policy: Policy, say: Callable[[str], None] = la
             place = f"around: {recipe.fusion}"
             raise ConfigError(place, "is no fusion that a run fits", f"Begin with {', '.join(FUSIONS)}")
         check_spec(recipe.around, FUSIONS)
+    for spec in recipe.fit_on:
+        next(iter(load_requests(spec, False)), None)  # a source that is not there is told now
     method, _ = taught_by(recipe)
     if not method.thinks or method.needs_complied:
         reason = "gives no verdict" if not method.thinks else "needs the base model's answers to harmful requests"

@@ -16,10 +16,12 @@ from typing import Any
 
 from forethought.cluster import Here, Workers
 from forethought.data.classify import RuleClassifier
+from forethought.data.dedupe import decontaminate, known_evaluation_sets
 from forethought.data.demonstrations import choose_demonstrations
 from forethought.data.evolve import Operator, apply_style, draw_styles, load_operators
 from forethought.data.llm_teacher import Estimate, added, estimate, lessons_from_model
 from forethought.data.preserve import preservation
+from forethought.data.sources import load_split
 from forethought.data.taught import TeachTask, lessons_from_dataset
 from forethought.data.teach import Lesson, with_twins
 from forethought.errors import ConfigError, StageError
@@ -148,6 +150,19 @@ def _paired(train: Path) -> Iterator[Request]:
         for line in lines:
             if b'"twin":' in line:  # a quote inside a text is escaped: this is the field
                 yield Request.model_validate_json(line)
+
+
+def rows_besides(recipe: Recipe, selected: Path) -> list[Request]:
+    """The training part of `fit_on`, restyled as what is trained on; none is near a tested request or selected."""
+    data, build = recipe.data, recipe.build
+    train, dev, test = (list(read_jsonl(selected / f"{name}.jsonl", Request)) for name in ("train", "dev", "test"))
+    known = {request.id for request in (*train, *dev)}
+    found = load_split(recipe.fit_on, False, data.held_out_share, data.dev_share)["train"]
+    fresh = [request for request in found if request.id not in known]
+    kept, _ = decontaminate(fresh, {"test rows of this run": test} | known_evaluation_sets())
+    operators = operators_of(build)
+    drawn = draw_styles(kept, operators, 1.0, build.styled_share, recipe.seed)
+    return [row if name is None else apply_style(row, operators[name], recipe.seed) for row, name in drawn]
 
 
 def operators_of(build: BuildConfig) -> dict[str, Operator]:

@@ -233,7 +233,7 @@ def data_stages(
 
 
 def all_sources(recipe: Recipe) -> Sequence[SourceSpec]:
-    """Every source that a recipe reads."""
+    """Every source that a recipe trains or tests on."""
     data = recipe.data
     return [*data.harmful, *data.harmless, *data.test_harmful, *data.test_harmless]
 

@@ -23,6 +23,7 @@ from forethought.models.local import LocalModel
 from forethought.models.settings import read_settings
 from forethought.models.weights import load_tokenizer
 from forethought.pipeline.check import check_recipe
+from forethought.pipeline.evolve import rows_besides
 from forethought.pipeline.fitting import (
     FITS,
     ask_stage,
@@ -38,7 +39,7 @@ from forethought.pipeline.fitting import (
 )
 from forethought.pipeline.recipe import RECIPE, Recipe, default_recipe, load_recipe
 from forethought.pipeline.requests import what_was_removed
-from forethought.pipeline.rows import DataFolders, data_stages
+from forethought.pipeline.rows import DataFolders, data_stages, fingerprint
 from forethought.pipeline.stage import StageRunner
 from forethought.pipeline.training import taught_by
 from forethought.policy import load_policy
@@ -198,6 +199,9 @@ class _Run:
         fit, point = FITS[recipe.fusion], recipe.operating_point
         train, dev = (list(read_jsonl(data.evolved / f"{split}.jsonl", Request)) for split in ("train", "dev"))
         rows = probe_rows(fit, train, read_jsonl(data.built / "examples.jsonl", Example))
+        if recipe.fit_on:
+            self.stages.depend_on({"fit_on": {spec.path: fingerprint(spec.path) for spec in recipe.fit_on}})
+            rows += rows_besides(recipe, data.selected)
         probe = probe_stage(_PROBE, model, rows, dev, self.policy, self.stages, self.progress, fit.trained)
         known = development_rows(dev, point)  # calibration thought about them already
         fusion = fusion_stage(_FUSION, fit, lambda: probe, model, known, point, self.stages, self.progress)
