@@ -24,6 +24,7 @@ from forethought.data.sources import SourceSpec, load_requests, sample
 from forethought.evaluation.capability import asked_of, capability, question_sets
 from forethought.manifest import input_hashes
 from forethought.measure.capability.run import sentence_table
+from forethought.metrics import Figure
 from forethought.progress import Progress
 from forethought.records import Request
 from forethought.report.results import write_results
@@ -85,7 +86,8 @@ def main() -> None:
         asked = dict(one.split("=", 1) for one in options.questions)
     else:
         asked = {"ifeval": str(options.published or _prompts(options))}
-    figures, inputs = [], {}
+    figures: list[Figure] = []
+    inputs: dict[str, str] = {}
     for name, file in asked.items():
         [qset] = question_sets([file], None, Progress())
         config = asked_of(qset, options.limit).model_copy(
