@@ -115,6 +115,7 @@ def evaluate(
     measure: GuardMeasure = "harmful",
     journal: Journal = _JOURNAL,
     base_url: BaseUrl = None,
+    on: options.On = None,
     json_output: options.Json = False,
 ) -> None:
     """Measures a judge against people's labels, source by source, beside the keyword list.
@@ -128,11 +129,11 @@ def evaluate(
 
       forethought judge eval judges/harm labelled.csv --json
     """
-    from forethought.judges.catalogue import get_judge
+    from forethought.judges.catalogue import judge_on
     from forethought.judges.evaluate import evaluate_judge
 
-    opened = get_judge(judge, measure, journal, base_url)
-    found, beside = evaluate_judge(opened, files, _columns(columns, positive), not full_only)
+    with judge_on(on, judge, measure, journal, base_url) as opened:
+        found, beside = evaluate_judge(opened, files, _columns(columns, positive), not full_only)
     if json_output:
         _print_json([*found, *beside])
     else:

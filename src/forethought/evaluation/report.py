@@ -25,6 +25,7 @@ from forethought.evaluation.inputs import AttackSettings
 from forethought.judges.base import Judge
 from forethought.judges.catalogue import get_judge
 from forethought.judges.known import known_error
+from forethought.judges.spread import holders_of
 from forethought.manifest import file_hash, input_hashes, write_json
 from forethought.measure.comprehension import readability_warnings, readable_styles
 from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
@@ -221,15 +222,6 @@ def get_run_judge(settings: AttackSettings, folder: Path, policy: Policy | None)
     return get_judge(settings.judge, "harmful", folder / "judge-calls.jsonl", settings.judge_base_url, policy)
 
 
-def _judges(settings: AttackSettings, folder: Path, run: RunRecord, on: str | None) -> Holders | None:
-    """Workers of a cluster who hold the judge; None where this process judges. A judge at a server is asked from here:
-    its answers cost money, and stand in one journal."""
-    of_models = [Path(name.partition("@")[2]) for name in settings.judge.split("+") if "@" in name]
-    if on is None or not all(path.is_dir() for path in of_models):
-        return None
-    return Holders(on, partial(open_judge, settings, folder, run), gpus=None if of_models else 0.0)
-
-
 def report_run(
     folder: Path,
     settings: AttackSettings,
@@ -247,7 +239,7 @@ def report_run(
     judge = open_judge(settings, folder, run)
     if anew:
         verdicts_file(folder, judge.name).unlink(missing_ok=True)
-    holders = _judges(settings, folder, run, on)
+    holders = holders_of(settings.judge, partial(open_judge, settings, folder, run), on)
     summary, rows = _planned(folder), _judged(folder, judge, progress, holders)
     outcomes = list(read_outcomes(folder / SEARCHES))
     other = None if settings.compare is None else read_run(settings.compare)

@@ -6,15 +6,19 @@ abstains. It is never counted for either side.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from forethought import judges
+from forethought.cluster import connect
 from forethought.errors import ConfigError
 from forethought.extensions import FILE, add_file, listed
 from forethought.judges import DEFAULT_JUDGE
 from forethought.judges.base import JOURNAL, Entry, Item, Judge, JudgeOptions, Measure, Verdict, decided
+from forethought.judges.spread import SpreadJudge, holders_of
 from forethought.policy import Policy
 
 TIE = "the judges are divided"
@@ -73,14 +77,39 @@ def judge(
     base_url: str | None = None,
     policy: Policy | None = None,
     journal: Path = JOURNAL,
+    on: str | None = None,
 ) -> list[Verdict]:
     """Judges answers: pairs of (request, answer), or `Item`s that hold the conversation, too.
 
     `by` is a judge's name (`forethought judge --help`), its folder or file, or any object with `judge`. One verdict an
-    answer, in order; what can't be told is unscored with its cause. Raises ConfigError for an unknown judge.
+    answer, in order; what can't be told is unscored with its cause. `on` has a Ray cluster judge (docs/scale.md), where
+    the judge is named and at no server. Raises ConfigError for an unknown judge.
     """
-    chosen = get_judge(by, measure, journal, base_url, policy) if isinstance(by, str) else by
-    return chosen.judge([one if isinstance(one, Item) else Item(request=one[0], answer=one[1]) for one in answers])
+    items = [one if isinstance(one, Item) else Item(request=one[0], answer=one[1]) for one in answers]
+    if not isinstance(by, str):
+        return by.judge(items)
+    with judge_on(on, by, measure, journal, base_url, policy) as chosen:
+        return chosen.judge(items)
+
+
+@contextmanager
+def judge_on(
+    on: str | None,
+    name: str,
+    measure: Measure = "harmful",
+    journal: Path = JOURNAL,
+    base_url: str | None = None,
+    policy: Policy | None = None,
+) -> Iterator[Judge]:
+    """As `get_judge`, held by workers of a cluster where `on` names one and the judge is at no server."""
+    opened = partial(get_judge, name, measure, journal, base_url, policy)
+    with connect(on):
+        holders = holders_of(name, opened, on)
+        if holders is None:
+            yield opened()
+            return
+        with closing(holders):
+            yield SpreadJudge(opened(), holders)
 
 
 def default_judge() -> Judge:
