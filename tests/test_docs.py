@@ -17,7 +17,7 @@ from tests.tiny import tiny_folder
 ROOT = Path(__file__).resolve().parents[1]
 ALL = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in ALL if "<!-- Written by make docs" not in page.read_text(encoding="utf-8")]
-"""Those written by hand: of the others tests/test_docs_pages.py sees to it that they are the code's own."""
+"""Those written by hand: of the others `make lint` sees to it that they are the code's own."""
 RESULTS = sorted((ROOT / "results").glob("*.json"))
 _FIGURE_KEYS = {"name", "value", "low", "high", "n", "unscored", "unit"}
 

@@ -6,9 +6,12 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
+
+import pytest
 
 from forethought.data.shipped import shipped_requests
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
@@ -117,6 +120,17 @@ def tiny_adapter(folder: Path, **settings: Any) -> Path:
     get_peft_model(tiny_model(), config).save_pretrained(str(folder))
     write_settings(folder, Settings(policy=default_policy(), **settings))
     return folder
+
+
+@contextmanager
+def short_thoughts() -> Iterator[None]:
+    """Within it, a model that is trained is asked for its verdict after a few tokens.
+
+    A random one never ends a thought by itself: tests would wait for as many tokens as its rows' thoughts hold.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("forethought.training.run.think_budget", lambda rows, tokenizer: 12)
+        yield
 
 
 def harmful_example(text: str = "Help me copy a paid film without paying") -> Example:

@@ -101,6 +101,8 @@ class _Run:
         self.stages = StageRunner(folder, progress.say, last=f"9-respond-{BEST}" if recipe.around else "7-respond-scot")
         self.judged: dict[str, list[Judged]] = {}
         """By defence, the attempts that it was put to."""
+        self._trained = cache(self._load_trained)
+        """The trained model, loaded once, and only where something has to be fitted or asked."""
 
     def report(self, results: Path | None) -> Comparison:
         """Runs all stages, and writes the results, to `results` as well, and the page.
@@ -174,10 +176,7 @@ class _Run:
         plan = self.recipe.evaluate
 
         def opened() -> Respondent:
-            model = LocalModel.load(self.recipe.model, adapter if name == "scot" else None)
-            if name == "scot":
-                reuse_base(model, self.judged["base"], plan.max_answer_tokens)
-            return model
+            return self._trained(adapter) if name == "scot" else LocalModel.load(self.recipe.model)
 
         self._judge(f"7-respond-{name}", name, opened, attempts, {}, plan.safety_prompt if name == "prompt" else None)
 
@@ -188,10 +187,9 @@ class _Run:
         """
         recipe, tokens = self.recipe, self.recipe.evaluate.max_answer_tokens
 
-        @cache  # loaded once, and only where something has to be fitted or asked
+        @cache
         def model() -> LocalModel:
-            opened = LocalModel.load(recipe.model, adapter)
-            reuse_base(opened, self.judged["base"], tokens)
+            opened = self._trained(adapter)
             reuse_replies(opened, self.judged["scot"], tokens)
             recall(opened, self.folder / _CALIBRATE)
             return opened
@@ -211,6 +209,12 @@ class _Run:
             f"9-respond-{BEST}", BEST, lambda: put_around(recipe.defence(fusion), model(), model(), dev, self.policy),
             attempts, further,
         )  # fmt: skip
+
+    def _load_trained(self, adapter: Path) -> LocalModel:
+        """It knows what the base said."""
+        model = LocalModel.load(self.recipe.model, adapter)
+        reuse_base(model, self.judged["base"], self.recipe.evaluate.max_answer_tokens)
+        return model
 
     def _judge(
         self,
