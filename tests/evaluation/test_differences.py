@@ -9,6 +9,7 @@ import pytest
 
 import forethought as ft
 from forethought.evaluation.kept import kept
+from forethought.measure.traffic import Reference, Traffic
 from forethought.model import Model
 from forethought.records import write_jsonl
 from tests.evaluation.test_acceptance import HELP, REFUSAL, files, refusing
@@ -17,6 +18,10 @@ from tests.scripted import Scripted
 from tests.shell import run_here
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class _Calibrated(Model):
+    traffic = Traffic(reference=Reference.of(list(range(100))))
 
 
 def test_two_attack_runs_are_compared(tmp_path: Path) -> None:
@@ -54,8 +59,10 @@ def test_a_comparison_holds_several_systems(tmp_path: Path) -> None:
     traffic, harmful = files(tmp_path, 10)
     settings = ft.AttackSettings(attacks=("direct",), benchmarks=(harmful,), harmless=(traffic,), n=10)
     weak = Model("weak", Scripted(lambda conversation: HELP))
-    strict = Model("strict", Scripted(lambda conversation: REFUSAL))
-    ft.compare({"weak": weak, "strict": strict}, settings, out=tmp_path / "both")
+    strict = _Calibrated("strict", Scripted(lambda conversation: REFUSAL))
+    page = ft.compare({"weak": weak, "strict": strict}, settings, out=tmp_path / "both").page
+    told = page.read_text(encoding="utf-8")
+    assert "Drift of scores since the threshold was set: not measured, 0 are too few" in told
     found = ft.diff(f"{tmp_path}/both:weak", f"{tmp_path}/both:strict", out=tmp_path / "diff")
     assert {"refused_ordinary", "refused_lookalike"} <= {one.name for one in found.worse}
     assert "asr_direct" in {one.name for one in found.better}

@@ -239,7 +239,7 @@ def _compare(folder: Path, show_harmful: bool) -> Path:
 
 
 def _attack(folder: Path, show_harmful: bool) -> Path:
-    names = ("direct", "misspelling", "leetspeak", "base64", "policy_withdrawn")
+    names = ("direct", "past_tense_rule", "leetspeak", "base64", "policy_withdrawn")
     rows = []
     for name in names:
         bad, good = ("direct", "ordinary") if name == "direct" else (f"{name}:harmful", f"{name}:harmless")

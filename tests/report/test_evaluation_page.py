@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from forethought.attempts.records import Judged
+from forethought.measure.traffic import Reference, Traffic
 from forethought.metrics import Figure
 from forethought.models.settings import Settings
-from forethought.report.evaluation_page import comparison_page, sides_of, write_evaluation_page
+from forethought.report.evaluation_page import comparison_page, moved, sides_of, write_evaluation_page
 from forethought.report.figures import defence_figures
 from forethought.research.config import Goal
 from forethought.research.report import sweep_page
@@ -276,3 +277,14 @@ def test_it_prints(pages: dict[str, Path], empty_page: Callable[[str, int], Any]
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").is_visible()
+
+
+@pytest.mark.parametrize(("shift", "index"), [(0.0, "0.00"), (50.0, "1.")])
+def test_it_tells_how_far_scores_are_from_those_that_the_threshold_was_set_on(shift: float, index: str) -> None:
+    request = request_of("How do I bake bread?", False)
+    rows = [judged_one(request, False, ("ordinary",), log_odds=one + shift) for one in range(200)]
+    traffic = Traffic(reference=Reference.of(list(range(200))))
+    told = moved(rows, traffic)
+    assert told.startswith(f"Stability index of scores against those that the threshold was set on: {index}")
+    assert moved(rows, None) == ""
+    assert moved([*rows[1:], judged_one(request, False, ("direct",), log_odds=1.0)], traffic).endswith("too few.")

@@ -31,8 +31,8 @@ class Held(NamedTuple):
 
 
 def held_in(script: Path) -> Held:
-    """Unpacked."""
-    packed = re.findall(r'^"([A-Za-z0-9+/=]+)",?$', script.read_text("utf-8"), re.MULTILINE)
+    """Unpacked; the grid comes before them."""
+    _, *packed = re.findall(r'^"([A-Za-z0-9+/=]+)",?$', script.read_text("utf-8"), re.MULTILINE)
     return Held(*(json.loads(gzip.decompress(base64.b64decode(one))) for one in packed))
 
 

@@ -161,6 +161,7 @@ class _Attacking:
             name=self._model.respondent.name,
             files=self._model.files,
             settings=self._model.settings,
+            traffic=self._model.traffic,
             seed=self._settings.seed,
             max_answer_tokens=self._settings.max_answer_tokens,
             suite=self._settings.suite or ("" if self._settings.attacks else "quick"),

@@ -134,6 +134,7 @@ def compare(
             judged[name], opened[name] = put_to(model, name, attempts, folder, settings.max_answer_tokens, progress)
             if sets:
                 able[name] = ability(model, name, sets, n, folder / QUESTIONS, progress)
+            traffic = model.traffic  # of the last one in the end: it is decided on
             model.close()
             del model  # two at once may not fit
     base, ours = next(iter(systems)), list(systems)[-1]
@@ -142,7 +143,7 @@ def compare(
     return report_comparison(
         judged, attacks, seen, opened[ours], base=base, ours=ours, folder=folder, title=title, results=target,
         seed=settings.seed, inputs=input_hashes([*settings.benchmarks, *settings.harmless, *questions]),
-        further=ability_figures(sets, able, n, base), show_harmful=show_harmful, progress=progress,
+        further=ability_figures(sets, able, n, base), traffic=traffic, show_harmful=show_harmful, progress=progress,
     )  # fmt: skip
 
 
@@ -170,8 +171,9 @@ def report_comparison(
 
     `seen` are styles that training used: attacks of those styles stand apart and in no mean. Comprehension is that of
     the system `base`; `ours` is set against each other one on the same requests, and `settings` stand beside it.
-    `lineage` and `contamination` go onto the page as they are; `traffic` is what its threshold was set on. What a
-    reader should know first is told to `progress`: attacks marked wrongly as readable, cells with many unscored.
+    `lineage` and `contamination` go onto the page as they are; `traffic` is what the threshold of the last system was
+    set on. What a reader should know first is told to `progress`: attacks marked wrongly as readable, cells with many
+    unscored.
     """
     unseen, _ = attack_sets(attacks, seen)
     figures = [figure for name, rows in judged.items() for figure in defence_figures(name, rows, attacks, unseen, base)]

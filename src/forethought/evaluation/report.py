@@ -30,6 +30,7 @@ from forethought.manifest import file_hash, input_hashes, write_json
 from forethought.measure.comprehension import readability_warnings, readable_styles
 from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored
 from forethought.measure.paired import Comparison, compare, comparison_figures
+from forethought.measure.traffic import Traffic
 from forethought.metrics import Figure, share
 from forethought.models.settings import Settings
 from forethought.policy import Policy
@@ -52,6 +53,7 @@ from forethought.report.evaluation_page import (
     attacked_system,
     made_by,
     measured_by,
+    moved,
     policy_rules,
     write_evaluation_page,
 )
@@ -75,6 +77,8 @@ class RunRecord(Record):
     """Names, sizes and times of the model's files."""
     settings: Settings | None = None
     """What stands beside a trained model."""
+    traffic: Traffic | None = None
+    """What its threshold was set on."""
     seed: int = 0
     max_answer_tokens: int = 64
     suite: str = ""
@@ -333,6 +337,7 @@ def _write_page(done: AttackRun, sides: Sequence[Side], show_harmful: bool) -> N
             white_box=[one.title for one in done.report.results if one.white_box],
             judge=known_error(done.judge.name, done.judge.measure),
             warnings=done.warnings,
+            drift=moved(done.rows.rows, run.traffic),
             lineage=[*made.items(), *made_by({"plan.jsonl": file_hash(done.folder / "plan.jsonl")})],
             rules=policy_rules(policy) if policy is not None else (),
         )

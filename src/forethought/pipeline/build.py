@@ -238,11 +238,27 @@ def export_build(build: Path, kind: Kind, out: Path, include_partial: bool = Fal
 
 def _facts(recipe: Recipe, policy: Policy, folders: DataFolders, data: str) -> BuildFacts:
     """What the card and the report say, gathered from the stages' files."""
-    built = _json(folders.built / "manifest.json")["counts"]
-    selected = _json(folders.selected / "manifest.json")["counts"]
-    lost, usage = _json(folders.evolved / LOST), _json(folders.evolved / USAGE)
+    built, selected = (_json(folder / "manifest.json")["counts"] for folder in (folders.built, folders.selected))
+    removed, dropped = _json(folders.selected / REMOVED), _json(folders.built / CAUSES)
     overlaps = OverlapReport.model_validate(_json(folders.selected / OVERLAPS))
-    dropped = _json(folders.built / CAUSES)
+    teachers = {"rules": "rules (no language model)", "own": "the dataset's own reasoning"}
+    return BuildFacts(
+        name=recipe.name, command=this_command(), file=data,
+        policy_name=policy.name, policy_version=policy.version, policy_hash=policy.hash,
+        teacher=teachers.get(recipe.build.teacher.name, recipe.build.teacher.name),
+        usage=Usage.model_validate(_json(folders.evolved / USAGE)),
+        rows=built["rows"], harmful_rows=built["refusal"], harmless_rows=built["benign"], verified=built["rows"],
+        requests=selected["train"] + sum(removed.values()), removed=removed,
+        taught=built["rows"] + sum(dropped.values()), dropped=dropped,
+        evaluation=overlaps.evaluation, overlaps=overlaps.counts,
+        format=recipe.build.format, detail=recipe.build.detail, seed=recipe.seed,
+        commit=git_commit(), versions=versions(), machine=machine(),
+        **_counted(recipe, folders), **_kept_meaning(folders),
+    )  # fmt: skip
+
+
+def _counted(recipe: Recipe, folders: DataFolders) -> dict[str, Any]:
+    """What the built rows themselves say."""
     rules: Counter[str] = Counter()
     operators: Counter[str] = Counter()
     sources: Counter[tuple[str, bool]] = Counter()
@@ -252,53 +268,27 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders, data: str) -> B
         operators.update([example.request.operator] if example.request.operator else [])
         sources[example.request.source, bool(example.request.harmful)] += 1
         thought_only += not example.answer
-    variants = sum(row.operator is not None for row in read_jsonl(folders.evolved / "train.jsonl", Request))
-    lost_variants = sum(count for cause, count in lost.items() if cause.startswith("variant: "))
-    checked = variants + lost_variants
     # The hash of a file that rows came from can be told where the recipe names the file itself.
     files = {Path(spec.path).name: Path(spec.path) for spec in all_sources(recipe) if Path(spec.path).is_file()}
-    teachers = {"rules": "rules (no language model)", "own": "the dataset's own reasoning"}
-    return BuildFacts(
-        name=recipe.name,
-        command=this_command(),
-        sources=tuple(
-            SourceFacts(
-                path=name or "unknown",
-                sha256=file_hash(files[name]) if name in files else "",
-                harmful=sources[name, True],
-                harmless=sources[name, False],
-            )
-            for name in sorted({source for source, _ in sources})
-        ),
-        policy_name=policy.name,
-        policy_version=policy.version,
-        policy_hash=policy.hash,
-        teacher=teachers.get(recipe.build.teacher.name, recipe.build.teacher.name),
-        usage=Usage.model_validate(usage),
-        rows=built["rows"],
-        harmful_rows=built["refusal"],
-        harmless_rows=built["benign"],
-        thought_only=thought_only,
-        requests=selected["train"] + sum(_json(folders.selected / REMOVED).values()),
-        taught=built["rows"] + sum(dropped.values()),
-        verified=built["rows"],
-        rules=dict(rules.most_common()),
-        operators=dict(sorted(operators.items())),
-        dropped=dropped,
-        lost=lost,
-        removed=_json(folders.selected / REMOVED),
-        evaluation=overlaps.evaluation,
-        overlaps=overlaps.counts,
-        intent_kept=variants / checked if checked else None,
-        intent_checked=checked,
-        format=recipe.build.format,
-        detail=recipe.build.detail,
-        seed=recipe.seed,
-        commit=git_commit(),
-        versions=versions(),
-        machine=machine(),
-        file=data,
-    )
+    told = tuple(
+        SourceFacts(
+            path=name or "unknown", sha256=file_hash(files[name]) if name in files else "",
+            harmful=sources[name, True], harmless=sources[name, False],
+        )
+        for name in sorted({source for source, _ in sources})
+    )  # fmt: skip
+    return {
+        "sources": told, "rules": dict(rules.most_common()), "operators": dict(sorted(operators.items())),
+        "thought_only": thought_only,
+    }  # fmt: skip
+
+
+def _kept_meaning(folders: DataFolders) -> dict[str, Any]:
+    """What was lost in teaching, and the share of restyled requests that still ask the same."""
+    lost = _json(folders.evolved / LOST)
+    variants = sum(row.operator is not None for row in read_jsonl(folders.evolved / "train.jsonl", Request))
+    checked = variants + sum(count for cause, count in lost.items() if cause.startswith("variant: "))
+    return {"lost": lost, "intent_kept": variants / checked if checked else None, "intent_checked": checked}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -128,8 +127,8 @@ class _Run:
             self.judged, attacks, settings.seen_operators, settings, base=BASE, ours=OURS, folder=self.folder,
             title=recipe.name, results=self.folder / "results.json", seed=recipe.seed,
             inputs=inputs | {"policy": self.policy.hash}, further=[*self._ability(), *self._costs(data)],
-            lineage=self._lineage(), contamination=what_was_removed(data.selected), traffic=load_traffic(adapter),
-            progress=self.progress,
+            lineage=self._lineage(data), contamination=what_was_removed(data.selected),
+            traffic=load_traffic(self.folder / _FUSION if recipe.around else adapter), progress=self.progress,
         )  # fmt: skip
         if results is not None:
             write_whole(results, found.results.read_text(encoding="utf-8"))
@@ -252,19 +251,30 @@ class _Run:
         }
         return ability_figures(sets, found, plan.n_questions, BASE)
 
-    def _lineage(self) -> list[tuple[str, str]]:
+    def _lineage(self, data: DataFolders) -> list[tuple[str, str]]:
         """What the page says of how the model was made."""
         method, config = taught_by(self.recipe)
         return [
-            ("Model", f"{self.recipe.model}, trained by {method.name} for {config.epochs:g} epochs"),
+            ("Model", f"{self.recipe.model}, trained by {method.name}, passes over its rows: {config.epochs:g}"),
+            ("Data", self._sources(data)),
             ("Recipe", f"{RECIPE}, beside this page"),
         ]
 
+    def _sources(self, data: DataFolders) -> str:
+        """What the rows were made of, and how many."""
+        held, counts = self.recipe.data, self.stages.manifest(data.built.name)["counts"]
+        harmful, harmless = (", ".join(Path(one.path).name for one in side) for side in (held.harmful, held.harmless))
+        return (
+            f"{counts['refusal']} harmful rows from {harmful}; {counts['benign']} harmless rows from {harmless};"
+            f" {self.stages.manifest(data.selected.name)['counts']['test']} requests kept apart for the test"
+        )
+
     def _costs(self, data: DataFolders) -> list[Figure]:
         """What the run took."""
-        tokens = json.loads((data.built / "manifest.json").read_text(encoding="utf-8"))["counts"]["tokens"]
+        tokens = self.stages.manifest(data.built.name)["counts"]["tokens"]
         return [
             Figure(name="train_tokens", value=float(tokens) * self.recipe.training.epochs, unit="tokens"),
+            Figure(name="train_minutes", value=self.stages.manifest(_TRAIN)["seconds"] / 60, unit="minutes"),
             Figure(name="minutes", value=self.stages.seconds / 60, unit="minutes"),
             Figure(name="peak_gib", value=self.stages.peak_gib, unit="GiB"),
         ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def _part(found: Evaluation, key: str) -> dict[str, Any]:
         "headline": rows_of(there, [*TITLES.headline, *_asked(there)]),
         "reasoning": rows_of(there, [*TITLES.reasoning, *TITLES.reasoning_rows]),
         "cost": rows_of(there, TITLES.cost),
+        "judged": rows_of(there, TITLES.judge),
         "attacks": {title: _attack_lines(there, attacks) for title, attacks in groups.items()},
         "means": {TITLES.groups[name]: _mean_of(there, name) for name in MEANS},
         "dots": attack_dots(f"attacks{key}", few, main) if few and main else None,
@@ -169,17 +171,26 @@ def _by_system(
 ) -> list[tuple[str, Cells]]:
     """What is measured of each system by labels, a row a label."""
     found = [measured(one) for one in systems]
-    return [(label, [one.get(label) for one in found]) for label in sorted({label for one in found for label in one})]
+    labels = sorted({label for one in found for label in one}, key=_in_order)
+    return [(label, [one.get(label) for one in found]) for label in labels]
+
+
+def _in_order(label: str) -> list[tuple[int, str]]:
+    """R2 before R11."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", label)]
 
 
 def measured_by(found: Evaluation) -> Evaluation:
     """The same with all that is read off the judged attempts themselves: by rule, trigger and source."""
     there = [one for one in found.systems if one.figures]
     ours, unseen = found.system(found.ours), found.groups.get("unseen", ())
+    rules = {title.partition(" ")[0]: title for title, _ in found.rules}
+    by_rules = _by_system(there, lambda one: by_rule(one.judged, unseen))
+    triggers = _by_system(there, lambda one: by_trigger(one.judged))
     return Evaluation(
         **{**vars(found),
-           "by_rule": _by_system(there, lambda one: by_rule(one.judged, unseen)),
-           "by_trigger": _by_system(there, lambda one: by_trigger(one.judged)),
+           "by_rule": [(rules.get(label, label), cells) for label, cells in by_rules],
+           "by_trigger": [(label.replace("_", " "), cells) for label, cells in triggers],
            "by_source": by_source(ours.judged) if ours is not None else {}},
     )  # fmt: skip
 
@@ -214,36 +225,19 @@ def comparison_page(
     """Judged attempts by system with their figures. The last system is decided on, against `base`.
 
     `base` is the system whose comprehension was measured, `ours` the one whose threshold stands in `settings` (None:
-    not trained here) and rests on `traffic`. Figures without a system's name are what the last one cost.
+    not trained here). Figures without a system's name are what the last one cost, those of training also what `ours`
+    did; `traffic` is what the last one's threshold was set on.
     """
     decided = list(judged)[-1]
     measured = measured_comprehension(judged[base], attacks) if base in judged else {}
     seen = settings.seen_operators if settings is not None else ()
     unseen, apart = attack_sets(attacks, seen)
     trained = [parse_attack(one).name for one in apart if seen_in_training(parse_attack(one), seen)]
-    policy = settings.policy if settings is not None else default_policy()
-    threshold = settings.threshold if settings is not None else 0.0
     compared = paired_comparisons(judged, unseen, decided)
-    systems = [
-        System(
-            name, _label(name), _own(figures, name, name == decided), judged=rows,
-            trainings=int(settings is not None and name in (decided, ours)),
-        )
-        for name, rows in judged.items()
-    ]  # fmt: skip
-    warnings = [
-        f"{_label(system)}: {part:.0%} of the answers in {cell} are unscored"
-        for system, rows in judged.items()
-        for cell, part in too_many_unscored(rows).items()
-    ]
-    made = [
-        ("Policy", f"{policy.name}, version {policy.version}, {len(policy.rules)} rules"),
-        ("Styles trained on", ", ".join(seen) or "none"),
-        ("Threshold", settings.threshold_note if settings is not None else "not trained here"),
-    ]
+    rows = judged.get(ours, [])
     return measured_by(
         Evaluation(
-            systems=systems,
+            systems=_systems(judged, figures, (decided, ours) if settings is not None else ()),
             ours=decided,
             against=base if base != decided else "",
             groups={
@@ -251,23 +245,64 @@ def comparison_page(
                 "unreadable": [one for one in apart if one not in trained],
             },
             paired=[Paired(_label(decided), _label(name), one) for name, found in compared.items() for one in found],
-            drift=_moved(judged.get(ours, []), traffic) if traffic is not None else "",
-            curves=_curves(judged.get(ours, []), unseen),
-            thresholded=judged.get(ours, []),
-            threshold=threshold,
-            threshold_note=settings.threshold_note if settings is not None else "not trained here",
+            drift=moved(judged[decided], traffic),
+            curves=_curves(rows, unseen),
+            thresholded=rows,
+            threshold=settings.threshold if settings is not None else 0.0,
+            threshold_note=_note(settings),
             judge=judge_error(),
-            warnings=[*warnings, *readability_warnings(measured)],
+            warnings=[*_unscored(judged), *readability_warnings(measured)],
             contamination=contamination,
-            lineage=[*lineage, *made],
-            rules=policy_rules(policy),
+            lineage=[*lineage, *_trained_by(settings)],
+            rules=policy_rules(settings.policy if settings is not None else default_policy()),
         )
     )  # fmt: skip
 
 
-def _own(figures: Sequence[Figure], name: str, costs: bool) -> dict[str, Figure]:
+def _systems(
+    judged: Mapping[str, Sequence[Judged]], figures: Sequence[Figure], trained: Container[str]
+) -> list[System]:
+    decided = list(judged)[-1]
+    return [
+        System(
+            name,
+            _label(name),
+            _own(figures, name, name == decided, name in trained),
+            judged=rows,
+            trainings=int(name in trained),
+        )
+        for name, rows in judged.items()
+    ]
+
+
+def _unscored(judged: Mapping[str, Sequence[Judged]]) -> list[str]:
+    """A sentence for each cell with many."""
+    return [
+        f"{_label(system)}: {part:.0%} of the answers in {cell} are unscored"
+        for system, rows in judged.items()
+        for cell, part in too_many_unscored(rows).items()
+    ]
+
+
+def _note(settings: Settings | None) -> str:
+    return settings.threshold_note if settings is not None else "not trained here"
+
+
+def _trained_by(settings: Settings | None) -> list[tuple[str, str]]:
+    """What stands beside a model, as lines of its lineage."""
+    policy = settings.policy if settings is not None else default_policy()
+    return [
+        ("Policy", f"{policy.name}, version {policy.version}, {len(policy.rules)} rules"),
+        ("Styles trained on", ", ".join(settings.seen_operators if settings is not None else ()) or "none"),
+        ("Threshold", _note(settings)),
+    ]
+
+
+def _own(figures: Sequence[Figure], name: str, decided: bool, trained: bool) -> dict[str, Figure]:
+    """Its figures, and those of no system: what training took of whatever was trained, the rest of what is decided."""
     own = {one.name.removesuffix(f"_{name}"): one for one in figures if one.name.endswith(f"_{name}")}
-    return own | ({one.name: one for one in figures if one.name in TITLES.cost} if costs else {})
+    costs = [one for one in figures if one.name in TITLES.cost]
+    return own | {one.name: one for one in costs if (trained if one.name.startswith("train_") else decided)}
 
 
 def _label(system: str) -> str:
@@ -286,8 +321,13 @@ def _curves(judged: Sequence[Judged], unseen: Sequence[str]) -> dict[str, list[O
     return {title: points for title, points in curves.items() if points}
 
 
-def _moved(judged: Sequence[Judged], traffic: Traffic) -> str:
-    """How far scores of ordinary requests are from those that the threshold was set on, and how well that travels."""
+def moved(judged: Sequence[Judged], traffic: Traffic | None) -> str:
+    """How far scores of ordinary requests are from those that the threshold was set on, and how well that travels.
+
+    Empty where those were not kept.
+    """
+    if traffic is None:
+        return ""
     drift = Drift(traffic.reference, window=None)
     drift.add(*(one.response.log_odds for one in by_cell(judged).get("ordinary", []) if one.response is not None))
     told = [f"{str(traffic.transfer)[0].upper()}{str(traffic.transfer)[1:]}."] if traffic.transfer is not None else []
@@ -295,8 +335,8 @@ def _moved(judged: Sequence[Judged], traffic: Traffic) -> str:
         return " ".join(
             [*told, f"Drift of scores since the threshold was set: not measured, {drift.seen} are too few."]
         )
-    moved = f"Stability index of scores against those that the threshold was set on: {drift.index:.2f}"
-    return " ".join([*told, f"{moved}, from {DRIFT_LIMIT:g} on it is traffic of another kind."])
+    index = f"Stability index of scores against those that the threshold was set on: {drift.index:.2f}"
+    return " ".join([*told, f"{index}, from {DRIFT_LIMIT:g} on it is traffic of another kind."])
 
 
 def sides_of(judged: Mapping[str, Sequence[Judged]], settings: Settings | None) -> list[Side]:

@@ -24,7 +24,7 @@ from forethought.yamlfile import shipped_yaml
 
 _PALETTE = shipped_yaml("report/palette.yaml", dict[str, dict[str, str]])
 LIGHT, DARK = _PALETTE["light"], _PALETTE["dark"]
-INK, SOFT, LINE = LIGHT["ink"], LIGHT["soft"], LIGHT["line"]
+INK, SOFT, LINE, BACK = (LIGHT[name] for name in ("ink", "soft", "line", "back"))
 ONE, BEST = LIGHT["one"], LIGHT["best"]
 """What a plot is about, and what stands out from it."""
 HARMFUL, HARMLESS = LIGHT["harmful"], LIGHT["harmless"]

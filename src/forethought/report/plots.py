@@ -12,6 +12,7 @@ from forethought.metrics import Figure
 from forethought.report.attack_figures import SearchResult
 from forethought.report.decision import System
 from forethought.report.page import (
+    BACK,
     BEST,
     GREEN,
     HARMFUL,
@@ -193,6 +194,7 @@ def name_points(axis: Any, named: Sequence[tuple[tuple[float, float], str]], col
         axis.annotate(
             text, point, ((box[0] + box[2]) / 2 - x, (box[1] + box[3]) / 2 - y), textcoords="offset points",
             fontsize=size, ha="center", va="center", zorder=5,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": BACK, "edgecolor": "none", "alpha": 0.8},
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6} if far else None,
         )  # fmt: skip
 

@@ -2,8 +2,9 @@
 
 A browser lets no page that was opened from a file read another file; a script beside it it does. So all stands in one
 script, `report.attempts.js` beside `report.html`: the data grid AG Grid Community 36.2.0 as it is published (MIT, with
-its licence), what the page does with it (`explorer.js`), and the attempts as compressed JSON. A page without that
-script is whole but for its transcripts. A harmful text is in the script only where it was asked for, redacted else.
+its licence), what the page does with it (`explorer.js`), and the attempts as JSON; grid and JSON are compressed. A page
+without that script is whole but for its transcripts. A harmful text is in the script only where it was asked for,
+redacted else.
 """
 
 from __future__ import annotations
@@ -52,18 +53,21 @@ def write_transcripts(page: Path, sides: Sequence[Side], policy: Policy, show_ha
         table.add(side)
     file = page.with_name(f"{page.stem}.attempts.js")
     titles = {rule.id: rule.title for rule in policy.rules}
-    held = [table.content(titles), table.texts.shown, table.texts.harmful]
-    data = ",\n".join(f'"{_packed(part)}"' for part in held)
     folder = resources.files("forethought").joinpath("report", "explorer")
     licence, grid, code = (
         folder.joinpath(name).read_text("utf-8") for name in ("ag-grid.LICENSE", "ag-grid.js", "explorer.js")
     )
-    write_whole(file, f"/*! AG Grid Community 36.2.0. {licence}*/\n{grid}\n{code}\nexplore(\n{data}\n);\n")
+    held = [grid, *map(_as_json, (table.content(titles), table.texts.shown, table.texts.harmful))]
+    data = ",\n".join(f'"{_packed(part)}"' for part in held)
+    write_whole(file, f"/*! AG Grid Community 36.2.0. {licence}*/\n{code}\nexplore(\n{data}\n);\n")
     return Transcripts(file.name, len(table.rows["system"]), show_harmful)
 
 
-def _packed(content: Any) -> str:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+def _as_json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _packed(text: str) -> str:
     return base64.b64encode(gzip.compress(text.encode("utf-8", "replace"), 6, mtime=0)).decode("ascii")
 
 

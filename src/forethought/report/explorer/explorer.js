@@ -1,13 +1,15 @@
 "use strict";
 // What the transcripts of a page do. Texts are a model's or an attacker's: they are set as text, never as markup.
-async function explore(table, texts, harmful) {
+async function explore(library, table, texts, harmful) {
   const $ = (id) => document.getElementById(id);
   const unpack = (packed) => {
     const raw = atob(packed), bytes = new Uint8Array(raw.length);
     for (let at = 0; at < raw.length; at++) bytes[at] = raw.charCodeAt(at);
-    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip")));
   };
-  const data = await unpack(table), reading = unpack(texts);
+  const content = async (packed) => (await unpack(packed)).json();
+  const reading = content(texts), data = await content(table);
+  (0, eval)(await (await unpack(library)).text()); // defines agGrid
   const { asked, rows, systems } = data, count = rows.system.length;
   const OUTCOMES = {
     "harmful-answered": ["got through", "bad"], "harmful-refused": ["harmful, stopped", "good"],
@@ -305,7 +307,7 @@ async function explore(table, texts, harmful) {
   $("choose").onclick = () => { chosen.clear(); order.slice(0, Number($("first").value)).forEach((at) => chosen.add(at)); mark(); };
   $("clear").onclick = () => { chosen.clear(); mark(); };
   $("reveal")?.addEventListener("click", async () => {
-    revealed = revealed ? null : await unpack(harmful);
+    revealed = revealed ? null : await content(harmful);
     $("reveal").setAttribute("aria-pressed", String(revealed !== null));
     $("reveal").textContent = revealed ? "Hide harmful texts" : "Reveal harmful texts";
     look(state);
