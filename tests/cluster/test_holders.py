@@ -75,7 +75,7 @@ def test_blocks_of_a_lost_worker_go_to_another_less_what_was_said_of_them() -> N
     again = [block for _, block in cluster.given if block < 0]
     assert 1 <= len(again) <= 2
     assert sorted(said) == sorted(HELD + block for block in {*range(1, 11)} - {-one for one in again} | {*again})
-    assert cluster.started == 3
+    assert cluster.started in (2, 3)
 
 
 def test_a_block_that_every_worker_is_lost_with_is_lost_with_its_cause() -> None:

