@@ -1,12 +1,14 @@
 """What a build and attacks gain and cost on Ray: results/scale.json. Each part is a run of its own.
 
-rows      a build on a cluster of three node processes gives the files of one machine: rows_equal, rows_per_s, memory
-overhead  a build on a cluster of one processor against one without: ray_overhead
+rows      a build on a cluster of three node processes gives the files of one machine: rows_equal, ray_overhead, memory
+overhead  ray_overhead alone, beside what `rows` measured
 faults    a worker, a node and the driver are killed, each three times: faults_survived, paid_calls_repeated
 speedup   one to eight workers behind a teacher that answers in a second: speedup_8_of_ideal
+eight     its eight workers alone, beside what it measured of one
 dedupe    near duplicates across blocks against those of one machine: dedupe_recall, dedupe_precision
+million   how long those of a million rows take
 
-    python benchmarks/scale.py --part rows|overhead|faults|speedup|dedupe [--rows N]
+    python benchmarks/scale.py --part rows|overhead|faults|speedup|eight|dedupe|million [--rows N]
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -32,6 +35,7 @@ import psutil
 
 from forethought.data.shipped import shipped_requests
 from forethought.metrics import Figure
+from forethought.records import Request, user_request
 from forethought.report.results import write_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,8 +65,12 @@ def vocabulary() -> list[str]:
     return sorted(set(re.findall(r"[a-z]{4,}", text.lower())))
 
 
-def prompts(count: int, seed: int = 0) -> Iterator[dict[str, object]]:
-    """Innocuous rows, half of them labelled harmful; a few repeat an earlier one with a word or two changed."""
+def prompts(count: int, seed: int = 0, named: bool = False) -> Iterator[dict[str, object]]:
+    """Innocuous rows, half of them labelled harmful; a few repeat an earlier one with a word or two changed.
+
+    A third of the harmful ones has no category, unless all are `named`: the classifier finds its rule.
+    """
+    categories = _CATEGORIES[:-1] if named else _CATEGORIES
     words, rng = vocabulary(), random.Random(seed)
     kept: dict[int, list[tuple[str, list[str]]]] = {0: [], 1: []}
     for number in range(count):
@@ -80,20 +88,20 @@ def prompts(count: int, seed: int = 0) -> Iterator[dict[str, object]]:
             "prompt": frame.format(" ".join(said)),
             "response": "" if harmful else f"Here is what is known: {' '.join(said)}.",
             "is_harmful": harmful,
-            "category": _CATEGORIES[number % len(_CATEGORIES)] if harmful else "",
+            "category": categories[number % len(categories)] if harmful else "",
         }
 
 
-def write_prompts(file: Path, count: int, seed: int = 0) -> Path:
+def write_prompts(file: Path, count: int, named: bool = False) -> Path:
     """The rows as JSON lines or, by the name, as Parquet."""
     if file.suffix == ".parquet":
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        pq.write_table(pa.Table.from_pylist(list(prompts(count, seed))), file, row_group_size=5_000)
+        pq.write_table(pa.Table.from_pylist(list(prompts(count, named=named))), file, row_group_size=5_000)
         return file
     with file.open("w", encoding="utf-8") as out:
-        for row in prompts(count, seed):
+        for row in prompts(count, named=named):
             out.write(json.dumps(row) + "\n")
     return file
 
@@ -133,12 +141,13 @@ def drive(said: dict[str, Any]) -> None:
     ft.build(said["file"], ft.BuildSettings.model_validate(settings), out=Path(said["out"]), on=said["on"])
 
 
-def finished(build: subprocess.Popen[str]) -> float:
-    """Seconds until it ended; stops the benchmark where it failed."""
-    began = time.monotonic()
+def finished(build: subprocess.Popen[str]) -> tuple[float, float]:
+    """Seconds until it ended, and of processor time that it took; stops the benchmark where it failed."""
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     if build.wait():
         raise SystemExit(f"a build failed with {build.returncode}")
-    return time.monotonic() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.monotonic() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def what_came(out: Path) -> dict[str, str]:
@@ -151,70 +160,84 @@ def workers_of(nodes: Any) -> list[psutil.Process]:
     """Processes that do pieces of work, of the cluster's own raylets."""
     found = []
     for node in nodes.worker_nodes:
-        for kind in ("raylet",):
-            for info in node.all_processes.get(kind, ()):
-                found += psutil.Process(info.process.pid).children()
+        for info in node.all_processes.get("raylet", ()):
+            found += psutil.Process(info.process.pid).children()
     return [one for one in found if one.is_running() and "ray::_do" in " ".join(one.cmdline())]
 
 
 class Watch(threading.Thread):
-    """The resident memory of the largest worker, GiB, over time."""
+    """The memory of the largest worker over time, and the processor time of all that a cluster is made of."""
 
     def __init__(self, nodes: Any) -> None:
         super().__init__(daemon=True)
-        self._nodes, self.seen = nodes, list[float]()
+        self._nodes = nodes
+        self.seen: list[float] = []
+        """GiB, once a second."""
+        self.cpu_s: dict[int, float] = {}
         self.ended = threading.Event()
+        self.start()
 
     def run(self) -> None:
         while not self.ended.wait(1.0):
             sizes = []
-            for one in self._safe_workers():
+            for one in self._everything():
                 try:
-                    sizes.append(one.memory_info().rss / 2**30)
+                    self.cpu_s[one.pid] = sum(one.cpu_times()[:2])
+                    if "ray::_do" in " ".join(one.cmdline()):
+                        sizes.append(one.memory_info().rss / 2**30)
                 except psutil.Error:
                     continue
             if sizes:
                 self.seen.append(max(sizes))
 
-    def _safe_workers(self) -> list[psutil.Process]:
-        try:
-            return workers_of(self._nodes)
-        except psutil.Error:
-            return []
+    def _everything(self) -> Iterator[psutil.Process]:
+        for node in self._nodes.list_all_nodes():
+            for infos in list(node.all_processes.values()):
+                for info in infos:
+                    try:
+                        process = psutil.Process(info.process.pid)
+                        yield from (process, *process.children(recursive=True))
+                    except psutil.Error:
+                        continue
 
 
 def part_rows(rows: int, folder: Path) -> list[Figure]:
+    """Overhead is counted in processor time, start of all processes included: it does not depend on what else runs."""
     file = write_prompts(folder / "rows.parquet", rows)
-    finished(start_build(file, folder / "alone", None))
-    with cluster(3) as nodes:
-        watch = Watch(nodes)
-        watch.start()
-        seconds = finished(start_build(file, folder / "ray", nodes.address))
-        watch.ended.set()
+    seconds_alone, cpu_alone = finished(start_build(file, folder / "alone", None))
+    figures, watch, seconds = _on_three_nodes(file, folder / "ray", rows, cpu_alone)
     equal = what_came(folder / "alone") == what_came(folder / "ray")
     half = len(watch.seen) // 2
     return [
+        *figures,
         Figure(name="rows_equal", value=float(equal), n=rows),
+        Figure(name="cpu_s_alone", value=cpu_alone, unit="s"),
         Figure(name="rows_streamed", value=rows, unit="rows"),
         Figure(name="rows_per_s", value=rows / seconds, unit="rows/s"),
+        Figure(name="rows_per_s_alone", value=rows / seconds_alone, unit="rows/s"),
         Figure(name="worker_gib_first_half", value=max(watch.seen[:half]), unit="GiB"),
         Figure(name="worker_gib_second_half", value=max(watch.seen[half:]), unit="GiB"),
     ]
 
 
 def part_overhead(rows: int, folder: Path) -> list[Figure]:
-    file = write_prompts(folder / "rows.parquet", rows)
-    alone = finished(start_build(file, folder / "alone", None))
-    with cluster(1) as nodes:
-        ray = finished(start_build(file, folder / "ray", nodes.address))
-    return [
-        Figure(name="ray_overhead", value=ray / alone - 1, n=rows),
-        Figure(name="seconds_alone", value=alone, unit="s"),
-        Figure(name="seconds_one_worker", value=ray, unit="s"),
-    ]
+    """The same beside the processor time that the part `rows` took on one machine."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"]
+    alone = {figure["name"]: figure["value"] for figure in kept}["cpu_s_alone"]
+    return _on_three_nodes(write_prompts(folder / "rows.parquet", rows), folder / "ray", rows, alone)[0]
 
 
-CONCURRENCY = 10
+def _on_three_nodes(file: Path, out: Path, rows: int, cpu_alone: float) -> tuple[list[Figure], Watch, float]:
+    with cluster(3) as nodes:
+        watch = Watch(nodes)
+        seconds, cpu = finished(start_build(file, out, nodes.address))
+        watch.ended.set()
+        watch.join()
+    cpu += sum(watch.cpu_s.values())
+    return [Figure(name="ray_overhead", value=cpu / cpu_alone - 1, n=rows)], watch, seconds
+
+
+CONCURRENCY = 5
 """Calls of a teacher at once, of each block."""
 _KILL_AT = 0.4
 """Share of all calls after which something is killed."""
@@ -222,7 +245,7 @@ _BLOCK = 50
 
 
 def part_faults(rows: int, folder: Path) -> list[Figure]:
-    file = write_prompts(folder / "rows.jsonl", rows)
+    file = write_prompts(folder / "rows.jsonl", rows, named=True)
     with server_process(0.3) as url:
         finished(start_build(file, folder / "alone", None, url))
         calls = counts_of(url)["distinct"]
@@ -258,7 +281,7 @@ def _kill(kind: str, nodes: Any, build: subprocess.Popen[str]) -> int:
         busy[0].send_signal(signal.SIGKILL)
         return CONCURRENCY
     if kind == "node":
-        nodes.remove_node(nodes.worker_nodes and next(iter(nodes.worker_nodes)), allow_graceful=False)
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
         return CONCURRENCY
     build.send_signal(signal.SIGKILL)
     build.wait()
@@ -267,31 +290,44 @@ def _kill(kind: str, nodes: Any, build: subprocess.Popen[str]) -> int:
 
 def part_speedup(rows: int, folder: Path) -> list[Figure]:
     """Seconds of the stage that asks, with workers that are up: eight of them start on two processors otherwise."""
-    import ray
+    return _speedup(rows, {workers: _asking(workers, rows, folder) for workers in (8, 1)})
 
-    import forethought as ft
-    from forethought.cluster import OnRay
 
-    file = write_prompts(folder / "rows.jsonl", rows)
-    seconds: dict[int, float] = {}
-    for workers in (8, 1):
-        with server_process(1.0) as url:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-            try:
-                OnRay().map(_warm, range(workers), url)
-                out = folder / f"workers{workers}"
-                asked = {"teacher": TEACHER, "base_url": url, "concurrency": CONCURRENCY, "price_in": 0, "price_out": 0}
-                said = {"harmless": (str(file),), "twins": 0.0, "variants": 0} | asked
-                ft.build(str(file), ft.BuildSettings.model_validate(said), out=out, on="ray")
-            finally:
-                ray.shutdown()
-        manifest = json.loads((out / "2-evolve" / "manifest.json").read_text(encoding="utf-8"))
-        seconds[workers] = manifest["seconds"]
+def part_eight(rows: int, folder: Path) -> list[Figure]:
+    """The eight workers alone, beside what `speedup` measured of one."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"]
+    one = {figure["name"]: figure["value"] for figure in kept}["seconds_asking_1_worker"]
+    return _speedup(rows, {8: _asking(8, rows, folder), 1: one})
+
+
+def _speedup(rows: int, seconds: dict[int, float]) -> list[Figure]:
     return [
         Figure(name="speedup_8_of_ideal", value=seconds[1] / seconds[8] / 8, n=rows),
         Figure(name="seconds_asking_1_worker", value=seconds[1], unit="s"),
         Figure(name="seconds_asking_8_workers", value=seconds[8], unit="s"),
     ]
+
+
+def _asking(workers: int, rows: int, folder: Path) -> float:
+    import ray
+
+    import forethought as ft
+    from forethought.cluster import OnRay
+    from forethought.models.client import open_model
+
+    file, out = write_prompts(folder / "rows.jsonl", rows, named=True), folder / f"workers{workers}"
+    with server_process(1.0) as url:
+        open_model(TEACHER, url)
+        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        try:
+            OnRay().map(_warm, range(workers), url)
+            asked = {"teacher": TEACHER, "base_url": url, "concurrency": CONCURRENCY, "price_in": 0, "price_out": 0}
+            said = {"harmless": (str(file),), "twins": 0.0, "variants": 0} | asked
+            ft.build(str(file), ft.BuildSettings.model_validate(said), out=out, on="ray")
+        finally:
+            ray.shutdown()
+    manifest = json.loads((out / "2-evolve" / "manifest.json").read_text(encoding="utf-8"))
+    return float(manifest["seconds"])
 
 
 def _warm(number: int, url: str) -> int:
@@ -304,29 +340,38 @@ def _warm(number: int, url: str) -> int:
 
 
 def part_dedupe(rows: int, folder: Path) -> list[Figure]:
-    import resource
+    """Against the exact search of one machine."""
+    from forethought.data.dedupe import repeated
 
-    from forethought.cluster import connect
-    from forethought.data.dedupe import repeated, repeated_across
-    from forethought.records import user_request
-
-    asked = [user_request(str(row["prompt"]), harmful=bool(row["is_harmful"])) for row in prompts(rows)]
-    began = time.monotonic()
+    asked, found, _ = _deduped(rows, folder)
     exact = set(repeated(asked))
-    alone = time.monotonic() - began
-    with connect("ray") as workers:
-        began = time.monotonic()
-        found = set(repeated_across(asked, workers, folder))
-        across = time.monotonic() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return [
         Figure(name="dedupe_recall", value=len(found & exact) / len(exact), n=len(exact)),
         Figure(name="dedupe_precision", value=len(found & exact) / len(found), n=len(found)),
-        Figure(name="dedupe_rows", value=rows, unit="rows"),
-        Figure(name="dedupe_seconds", value=across, unit="s"),
-        Figure(name="dedupe_seconds_alone", value=alone, unit="s"),
-        Figure(name="dedupe_driver_gib", value=peak, unit="GiB"),
     ]
+
+
+def part_million(rows: int, folder: Path) -> list[Figure]:
+    """How long near duplicates take, on the processors of this machine."""
+    _, _, seconds = _deduped(rows, folder)
+    kinds = {"driver": resource.RUSAGE_SELF, "worker": resource.RUSAGE_CHILDREN}
+    peak = {kind: resource.getrusage(who).ru_maxrss / 2**20 for kind, who in kinds.items()}
+    return [
+        Figure(name="dedupe_rows", value=rows, unit="rows"),
+        Figure(name="dedupe_minutes", value=seconds / 60, unit="minutes"),
+        *(Figure(name=f"dedupe_{kind}_gib", value=gib, unit="GiB") for kind, gib in peak.items()),
+    ]
+
+
+def _deduped(rows: int, folder: Path) -> tuple[list[Request], set[int], float]:
+    from forethought.cluster import connect
+    from forethought.data.dedupe import repeated_across
+
+    asked = [user_request(str(row["prompt"]), harmful=bool(row["is_harmful"])) for row in prompts(rows)]
+    with connect("ray") as workers:
+        began = time.monotonic()
+        found = set(repeated_across(asked, workers, folder))
+        return asked, found, time.monotonic() - began
 
 
 PARTS: dict[str, tuple[Callable[[int, Path], list[Figure]], int]] = {
@@ -334,7 +379,9 @@ PARTS: dict[str, tuple[Callable[[int, Path], list[Figure]], int]] = {
     "overhead": (part_overhead, 100_000),
     "faults": (part_faults, 600),
     "speedup": (part_speedup, 2_000),
-    "dedupe": (part_dedupe, 1_000_000),
+    "eight": (part_eight, 2_000),
+    "dedupe": (part_dedupe, 100_000),
+    "million": (part_million, 1_000_000),
 }
 """By name what is measured, and with how many rows."""
 
@@ -350,7 +397,8 @@ def main() -> None:
     if options.drive:
         drive(json.loads(options.drive))
         return
-    os.environ["MOCK_API_KEY"] = "none"  # before nodes are started: a worker has its node's environment
+    # Before nodes are started: a worker has its node's environment.
+    os.environ |= {"MOCK_API_KEY": "none", "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     part, rows = PARTS[options.part]
     rows = options.rows or rows
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,55 @@
+"""Builds on a real Ray: the rows of one machine, and no call paid for twice but those on their way when all died."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forethought.cluster import Workers, connect
+from forethought.pipeline import evolve
+from tests import child
+from tests.mock_teacher import MockTeacher, Reply, good_lesson
+from tests.pipeline.test_blocks import ROWS, built, the_recipe
+
+pytestmark = pytest.mark.slow
+AT_ONCE = 4
+
+
+@pytest.fixture
+def ray() -> Iterator[Workers]:
+    pytest.importorskip("ray")
+    with connect("ray") as workers:
+        yield workers
+
+
+def test_the_rows_are_those_of_one_machine(ray: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = the_recipe(tmp_path)
+    alone = built(recipe, tmp_path / "alone")
+    monkeypatch.setattr(evolve, "ROWS", 20)
+    assert built(recipe, tmp_path / "ray", ray) == alone
+
+
+def test_a_killed_build_goes_on_and_pays_for_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    (tmp_path / "in").mkdir()
+    the_recipe(tmp_path / "in")
+    said = ["build", tmp_path / "in" / "rows.jsonl", "--harmless", tmp_path / "in" / "rows.jsonl", "--yes"]
+    said += ["--teacher", "openai-api/mock/teacher", "--concurrency", AT_ONCE, "--twins", 0]
+    monkeypatch.setenv("MOCK_API_KEY", "none")
+    with MockTeacher(lambda messages, number: Reply(good_lesson(messages), seconds=0.2)) as teacher:
+        command = [*said, "--base-url", teacher.url, "--out"]
+        assert child.command(*command, tmp_path / "alone").wait(200) == 0
+        before = len(teacher.bodies)
+        killed = child.command(*command, tmp_path / "ray", "--on", "ray")
+        while len(teacher.bodies) < before + before // 2:
+            assert killed.poll() is None
+            time.sleep(0.05)
+        killed.kill()
+        assert child.command(*command, tmp_path / "ray", "--on", "ray").wait(200) == 0
+        assert before <= len(teacher.bodies) - before <= before + AT_ONCE
+    for name in ROWS:
+        one, other = (tmp_path / folder / "dataset" / name for folder in ("alone", "ray"))
+        assert one.read_bytes() == other.read_bytes()
