@@ -81,7 +81,7 @@ def test_compliances_come_from_the_labels_of_the_measure() -> None:
 
 def test_the_embedded_judge_is_flipped_less_than_the_keyword_list() -> None:
     judge = shipped_judge("refused")
-    sample = compliances([], judge)[::4]
+    sample = compliances([], judge)[::8]
     mine = {r.probe: r for r in robustness(judge, sample)}
     list_ = {r.probe: r.flips.value for r in robustness(Keywords(), sample)}
     for probe in ("safety_preamble", "disavowal", "quoted_refusal"):

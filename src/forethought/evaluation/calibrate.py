@@ -141,21 +141,38 @@ def calibrate(
         before, file = fused.fusion.threshold, Path(fused.options.folder)
         fused.fusion.model_copy(update={"threshold": threshold}).save(file, fused.probe)
     else:
-        settings = read_settings(folder)
-        before, file = settings.threshold, folder
-        caught, mistaken = _share(of_attacks, threshold), _share(of_lookalikes, threshold)
-        note = f"{found}; refuses {caught.value:.0%} of {caught.n} harmful development requests"
-        if mistaken.n:
-            note += f" and {mistaken.value:.0%} of {mistaken.n} harmless look-alikes, which the bound does not cover"
-        write_settings(folder, settings.model_copy(update={"threshold": threshold, "threshold_note": note}))
-    known, now = load_traffic(file), [score for scores in of_sources.values() for score in scores]
-    moved = None
-    if known is not None:
-        drift = Drift(known.reference, window=None)
-        drift.add(*now)
-        moved = drift.index
+        before, file = read_settings(folder).threshold, folder
+        _set_own(folder, threshold, found, of_attacks, of_lookalikes)
+    now = [score for scores in of_sources.values() for score in scores]
+    moved = _moved(file, now)
     Traffic(reference=Reference.of(of_sources.get(traffic or "", now)), transfer=elsewhere).save(file)
     return Calibrated(threshold, before, found, of_attacks, of_lookalikes, file, elsewhere, moved)
+
+
+def _set_own(
+    folder: Path,
+    threshold: float,
+    found: Guarantee,
+    of_attacks: Sequence[float | None],
+    of_lookalikes: Sequence[float | None],
+) -> None:
+    """Writes the threshold of a model's own verdict, and what it did, into its settings."""
+    caught, mistaken = _share(of_attacks, threshold), _share(of_lookalikes, threshold)
+    note = f"{found}; refuses {caught.value:.0%} of {caught.n} harmful development requests"
+    if mistaken.n:
+        note += f" and {mistaken.value:.0%} of {mistaken.n} harmless look-alikes, which the bound does not cover"
+    update = {"threshold": threshold, "threshold_note": note}
+    write_settings(folder, read_settings(folder).model_copy(update=update))
+
+
+def _moved(file: Path, now: Sequence[float | None]) -> float | None:
+    """How far these scores are from those that the threshold was set on before; None where there were none."""
+    known = load_traffic(file)
+    if known is None:
+        return None
+    drift = Drift(known.reference, window=None)
+    drift.add(*now)
+    return drift.index
 
 
 def _fused(model: Model) -> FusedVerdict | None:
