@@ -82,6 +82,7 @@ def test_a_run_stands_for_its_best_defence(tmp_path: Path) -> None:
     assert [one.refused for one in kept(f"{tmp_path}:base").counted[""]] == [False]
 
 
+@pytest.mark.slow
 def test_the_known_differences_of_the_study_are_named_and_no_others(tmp_path: Path) -> None:
     before, after = (kept(f"{ROOT}/results/study:{name}") for name in ("refusal_augmented", "scot_best"))
     found = ft.diff(before, after, matched=0.02, out=tmp_path)

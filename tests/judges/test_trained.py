@@ -140,6 +140,7 @@ def test_what_the_judge_is_unsure_of_is_unscored(refusal: TrainedJudge) -> None:
     assert verdict.probability is not None
 
 
+@pytest.mark.slow
 def test_the_same_lessons_give_the_same_weights() -> None:
     first, again = (fit_judge(small_lessons(), "refused", "x") for _ in range(2))
     assert np.array_equal(first.weights, again.weights)

@@ -145,6 +145,7 @@ def test_too_many_requests_lower_the_concurrency_and_lose_nothing(tmp_path: Path
     assert sum(teacher.answered.values()) == 120
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_waited_for_as_long_as_was_chosen_where_inspects_own_retry_stops_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
