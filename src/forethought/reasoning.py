@@ -45,6 +45,10 @@ class SafetyReasoning(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    steps: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """How a request that has to be solved is solved, a line each; none where one look is enough."""
+    asked: str = Field(default="", exclude_if=lambda value: not value)
+    """What it then turns out to ask, word for word; empty where nothing had to be solved."""
     intent: str
     """What is really asked, also when the request is disguised."""
     findings: tuple[Finding, ...] = ()
@@ -89,7 +93,10 @@ def render(
     rng = random.Random(f"{seed}:{reasoning.intent}")
     opening, closing = markers(fmt)
     words = language(reasoning.language)
-    lines = [opening, f"Intent: {reasoning.intent.rstrip('.')}."]
+    lines = [opening, *(f"Step: {step}." for step in reasoning.steps)]
+    if reasoning.asked:
+        lines.append(f"Asked: {reasoning.asked}")
+    lines.append(f"Intent: {reasoning.intent.rstrip('.')}.")
     if reasoning.deliberation:
         lines.append(reasoning.deliberation.strip())
     if detail == "full":
@@ -126,6 +133,8 @@ _VERDICT = re.compile(r"(?im)^\W*(?:final\s+)?verdict\W*\b(refuse|comply)\b")
 _CLOSINGS = {"</think>": re.compile(r"</think>"), _HEADINGS[1]: re.compile(rf"(?m)^{_HEADINGS[1]}\b")}
 """Closing marker to its pattern. A heading begins a line: `## Response` in a letter closes nothing."""
 _INTENT = re.compile(r"(?im)^\W*intent\b\W*(.+?)\s*$")
+_ASKED = re.compile(r"(?m)^Asked: (.+?)\s*$")
+_SOLVING = re.compile(r"(?m)^Step: (.+?)\.?\s*$")
 
 
 def parse(text: str, policy: Policy) -> Parsed:
@@ -151,7 +160,10 @@ def parse(text: str, policy: Policy) -> Parsed:
         cause = "complies against a rule it found broken"
     if cause:
         return Parsed(reasoning=None, reasoning_text=body, answer=answer, cause=cause)
-    reasoning = SafetyReasoning(intent=stated_intent(body), findings=findings, verdict=decision)
+    reasoning = SafetyReasoning(
+        steps=tuple(_SOLVING.findall(body)), asked=solved_text(body), intent=stated_intent(body), findings=findings,
+        verdict=decision,
+    )  # fmt: skip
     return Parsed(reasoning=reasoning, reasoning_text=body, answer=answer)
 
 
@@ -159,6 +171,12 @@ def stated_intent(text: str) -> str:
     """The intent in a thought's text, without its full stop; empty where no line states one."""
     found = _INTENT.search(text)
     return found.group(1).rstrip(".") if found else ""
+
+
+def solved_text(text: str) -> str:
+    """What a thought's text says at last that the request turns out to ask; empty where it had nothing to solve."""
+    found = _ASKED.findall(text)
+    return str(found[-1]) if found else ""
 
 
 def _split(text: str) -> tuple[str, str, bool]:

@@ -20,7 +20,7 @@ from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_fol
 
 COMMANDS = (
     "run", "attack", "build", "chat", "train", "benchmark", "calibrate", "capability", "over-refusal", "judge", "data",
-    "check", "diff", "policy", "plan", "doctor", "sweep", "study", "ladder", "inside",
+    "check", "diff", "policy", "plan", "doctor", "sweep", "study", "ladder", "solve", "inside",
 )  # fmt: skip
 
 

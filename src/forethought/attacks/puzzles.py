@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -208,7 +208,7 @@ def keyed(text: str, rng: random.Random, options: Options) -> str:
     letters = list(_COMMON[: 5 * int(options["k"])])
     shuffled = rng.sample(letters, len(letters))
     table = dict(zip(shuffled, [*shuffled[1:], shuffled[0]], strict=True))  # one round: no letter stays
-    said = text.translate(str.maketrans(table | {one.upper(): other.upper() for one, other in table.items()}))
+    said = _swapped(text, table)
     told = ", ".join(f"{other} is {one}" for one, other in sorted(table.items(), key=lambda pair: pair[1]))
     return f"In the message below each letter stands for another: {told}. Put them back, then answer it.\n\n{said}"
 
@@ -216,7 +216,12 @@ def keyed(text: str, rng: random.Random, options: Options) -> str:
 def _from_keyed(text: str, options: Options) -> str:
     told, _, said = text.partition("\n\n")
     table = dict(re.findall(r"\b([a-z]) is ([a-z])\b", told.partition(":")[2]))
-    return said.translate(str.maketrans(table | {one.upper(): other.upper() for one, other in table.items()}))
+    return _swapped(said, table)
+
+
+def _swapped(text: str, table: Mapping[str, str]) -> str:
+    before, after = "".join(table), "".join(table.values())
+    return text.translate(str.maketrans(before + before.upper(), after + after.upper()))
 
 
 def acrostic(text: str, rng: random.Random, options: Options) -> str:

@@ -239,7 +239,8 @@ def _text_fault(example: Example, policy: Policy, fmt: Format, detail: Detail) -
     thought = render(reasoning, policy, fmt, detail)
     if len(thought) > MAX_REASONING_CHARACTERS:
         return "the reasoning is too long"
-    if example.request.harmful and (kind := leak(thought, example.request.text)):
+    known = f"{example.request.text}\n{example.request.plain}"
+    if example.request.harmful and (kind := leak(thought, known)):
         return f"the reasoning leaks detail ({kind})"
     parsed = parse(thought + example.answer, policy)
     if parsed.reasoning is None:

@@ -17,6 +17,10 @@ where one of its parts is. A message without markers costs nothing more. It can 
 or a finished thought were part of it (ChatBug: Jiang et al. 2024, arXiv 2406.12935; H-CoT: Kuo et al. 2025, arXiv
 2502.12893). The markers of the common chat templates and thought tags are known, whatever model reads them: a forgery
 for another template confuses as well.
+
+A message that had to be solved is put again as the text that the thought found, by itself, and that is both judged and
+answered. A verdict behind the thought is still pulled by what else stands in the message; and who makes a thought find
+a harmless text gets an answer to that text.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ from forethought.defences.base import (
     with_last_user,
 )
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
-from forethought.reasoning import Decision, markers
+from forethought.reasoning import Decision, markers, solved_text
 from forethought.records import Message, Record
 
 NO_PARAPHRASE = "there is no paraphrase of the request"
@@ -333,9 +337,62 @@ def _refused(response: Response) -> bool:
     return response.decision == "refuse" if response.decision is not None else refuses(response) is True
 
 
+SOLVED = "decided on what the thought found to be asked, by itself"
+
+
+class SolvedSettings(Record):
+    """How deep to go."""
+
+    rounds: int = Field(default=3, ge=1, description="most times that what was found is put to the model again")
+
+
+class Solved(Wrapper):
+    """A model that is asked once more, for the text that its thought found where a message had to be solved."""
+
+    label, Options = "solved", SolvedSettings
+    judges_by_thought = True
+    options: SolvedSettings
+
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
+        """Score, decision and answer are those of what was found. A turn that was begun for the model stays as it is:
+        its thought is not the model's own."""
+        reply = yield from self.ask(conversation, max_answer_tokens)
+        found = reply.reasoning_text if isinstance(reply, Response) else ""
+        for _ in range(self.options.rounds):
+            asked = solved_text(found)
+            if (
+                isinstance(reply, Failed)
+                or conversation.prefill
+                or not asked
+                or asked == conversation.messages[-1].content
+            ):
+                break
+            before = tuple(message for message in conversation.messages if message.role == "system")
+            alone = (*before, Message(role="user", content=asked))
+            conversation = conversation.model_copy(update={"messages": alone})
+            again = yield from self.ask(conversation, max_answer_tokens)
+            if isinstance(again, Failed):
+                return again
+            found = again.reasoning_text
+            reply = _behind(reply, again)
+        return reply
+
+
+def _behind(first: Response, again: Response) -> Response:
+    """The reply to what a thought found, which tells of that thought as well."""
+    return again.model_copy(
+        update={
+            "reasoning_text": f"{first.reasoning_text}\n\n{again.reasoning_text}".strip(),
+            "reasoning_tokens": first.reasoning_tokens + again.reasoning_tokens,
+            "cause": again.cause or SOLVED,
+        }
+    )
+
+
 DEFENCES = (
     described("paraphrase", Paraphrase),
     described("smooth_llm", SmoothLLM),
     described("self_consistency", SelfConsistency),
     described("unforged", Unforged),
+    described("solved", Solved),
 )

@@ -94,6 +94,16 @@ def compare(
     return corrected([one for one in found if one is not None], correction)
 
 
+def compare_cells(
+    judged_a: Sequence[Judged], judged_b: Sequence[Judged], cells: Sequence[tuple[str, str]], name: str
+) -> list[Comparison]:
+    """AUROC and Youden's J over pairs of a harmful and a harmless cell, as `auroc_NAME` and `youden_NAME`; p-values are
+    not corrected yet."""
+    pairs = _pair_up(judged_a, judged_b)
+    youden = _youden(f"youden_{name}", pairs, *([couple[side] for couple in cells] for side in (0, 1)))
+    return [one for one in (_areas(f"auroc_{name}", pairs, cells), youden) if one is not None]
+
+
 def compare_right(judged_a: Sequence[Judged], judged_b: Sequence[Judged]) -> Comparison | None:
     """How many more short questions the first defence answers right; None where they share none that is scored."""
     return _shares(CAPABILITY, _pair_up(judged_a, judged_b), [CAPABILITY], right_answers)

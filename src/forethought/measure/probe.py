@@ -139,16 +139,7 @@ class Probe:
     def log_odds(self, model: LocalModel, conversations: Sequence[Sequence[Message]]) -> Array:
         """(conversations, 1 + rules): log-odds (natural) of harm, then, where it is harmful, the log-probability of
         each rule, or its log-odds where each stands alone; nan where a prompt can't be had."""
-        from forethought.models.hidden_states import last_states, prompt_ids  # torch takes seconds
-
-        found = np.full((len(conversations), len(self.biases)), np.nan, dtype=np.float32)
-        prompts = [prompt_ids(model, conversation) for conversation in conversations]
-        readable = [place for place, ids in enumerate(prompts) if ids is not None]
-        if readable:
-            ids, layers = [prompts[place] or [] for place in readable], sorted(set(self.layers))
-            states = last_states(model, ids, layers, self.settings.trained)
-            found[readable] = self.of_states(states)
-        return found
+        return read_together([self], model, conversations)[0]
 
     def rule(self, log_odds: Array) -> str:
         """The likeliest rule of one row of `log_odds`; empty for a probe without outputs for rules."""
@@ -173,6 +164,23 @@ class Probe:
         now = self.log_odds(model, [_FIXED_REQUEST])[0]
         if not np.abs(now - np.array(self.settings.reference)).mean() <= _SAME_WEIGHTS:
             raise ModelError(model.name, f"has other weights than {self.settings.model}, which the probe is for", fix)
+
+
+def read_together(
+    probes: Sequence[Probe], model: LocalModel, conversations: Sequence[Sequence[Message]]
+) -> list[Array]:
+    """What each of some probes of the same weights says, as `Probe.log_odds`, from one reading of the prompts."""
+    from forethought.models.hidden_states import last_states, prompt_ids  # torch takes seconds
+
+    found = [np.full((len(conversations), len(one.biases)), np.nan, dtype=np.float32) for one in probes]
+    prompts = [prompt_ids(model, conversation) for conversation in conversations]
+    readable = [place for place, ids in enumerate(prompts) if ids is not None]
+    if readable:
+        ids, layers = [prompts[place] or [] for place in readable], sorted({n for one in probes for n in one.layers})
+        states = last_states(model, ids, layers, probes[0].settings.trained)
+        for probe, odds in zip(probes, found, strict=True):
+            odds[readable] = probe.of_states(states)
+    return found
 
 
 def load_probe(folder: Path) -> Probe:

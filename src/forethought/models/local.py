@@ -139,6 +139,18 @@ class LocalModel:
         self.answers_with_base = True
         self.answerer = Decoder(self.base_weights, self.tokenizer, self.ends, self.batch_size, context=self.adapter_off)
 
+    def at_once(self) -> LocalModel:
+        """The same without a thought: what answers behind the verdict `comply` answers every request."""
+        if self.settings is None or not self.thinks:
+            return self
+        settings = self.settings.model_copy(update={"thinks": False})
+        base = self.base_weights if self._has_base else None
+        model = LocalModel(self.model, self.tokenizer, settings, base, self.batch_size, self.name)
+        model.known_answers, model.leaves_answers = self.known_answers, self.leaves_answers
+        model.answers_with_base = self.settings.answer_with == "base"
+        model.answerer = self.answerer if model.answers_with_base else self.thinker
+        return model
+
     @property
     def context_tokens(self) -> int:
         """Most tokens that its positions reach, prompt and answer together."""

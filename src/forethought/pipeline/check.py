@@ -14,6 +14,7 @@ from forethought.pipeline.evolve import operators_of
 from forethought.pipeline.fitting import FUSIONS
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.rules import check_rules
+from forethought.pipeline.solving import check_apart
 from forethought.pipeline.training import taught_by
 from forethought.policy import Policy
 
@@ -42,4 +43,6 @@ def check_recipe(recipe: Recipe, policy: Policy, say: Callable[[str], None] = la
         reason = "gives no verdict" if not method.thinks else "needs the base model's answers to harmful requests"
         raise ConfigError(f"method: {method.name}", f"{reason}, which a run can't use", "Put it in a sweep")
     operators_of(recipe.build)
+    if recipe.build.solve is not None:
+        check_apart(recipe.build.solve, recipe.evaluate.attacks)
     check_rules(recipe, policy, say)

@@ -30,6 +30,7 @@ from forethought.models.callspec import Usage, price_of
 from forethought.models.client import open_model
 from forethought.pipeline.blocks import Block, added_up, cut, join, over_blocks
 from forethought.pipeline.recipe import BuildConfig, Recipe
+from forethought.pipeline.solving import solving_rows
 from forethought.policy import Policy
 from forethought.progress import Bar, Progress
 from forethought.records import Message, Record, Request, read_jsonl, write_jsonl
@@ -133,7 +134,11 @@ def evolve_rows(
         teaching.bar.calls if here and build.teacher.is_model else None,
         on_done=None if here else lambda place, counted: teaching.bar.advance(1),
     )  # fmt: skip
-    return counts | _joined(done, out)
+    solving: list[Request] = []
+    if build.solve is not None:
+        kept = [row for row in read_jsonl(train, Request) if not set(build.leave_out) & set(row.categories)]
+        solving = solving_rows(with_twins(kept, build.twins, seed), build.solve, seed)
+    return counts | _joined(done, out, solving)
 
 
 def _check_left_out(train: Path, left_out: Sequence[str]) -> None:
@@ -228,22 +233,25 @@ def _evolve(
     }
 
 
-def _joined(done: Sequence[tuple[Path, Mapping[str, Any]]], out: Path) -> dict[str, Any]:
-    """The files of all blocks as those of the stage: harmful rows, harmless ones, look-alikes that a teacher wrote."""
+def _joined(done: Sequence[tuple[Path, Mapping[str, Any]]], out: Path, solving: Sequence[Request]) -> dict[str, Any]:
+    """The files of all blocks as those of the stage: harmful rows, harmless ones, look-alikes that a teacher wrote,
+    rows that have to be solved."""
     twins = {twin.id: twin for folder, _ in done for twin in read_jsonl(folder / "twins.jsonl", Request)}
-    written = out / "twins.jsonl"
-    write_jsonl(written, [twins[key] for key in sorted(twins)])
+    further = [out / "twins.jsonl", out / "solving.jsonl"]
+    for file, some in zip(further, ([twins[key] for key in sorted(twins)], solving), strict=True):
+        write_jsonl(file, some)
     rows = [folder / f"{side}.jsonl" for side in _SIDES.values() for folder, _ in done]
     lessons = [folder / f"{side}-lessons.jsonl" for side in _SIDES.values() for folder, _ in done]
-    join(out / "train.jsonl", [*rows, written])
+    join(out / "train.jsonl", [*rows, *further])
     join(out / LESSONS, lessons)
     parts, at, lesson_at, before = [], 0, 0, 0
-    for place, (row, lesson) in enumerate(zip([*rows, written], [*lessons, None], strict=True)):
+    for place, (row, lesson) in enumerate(zip([*rows, *further], [*lessons, None, None], strict=True)):
         end, lesson_end = at + row.stat().st_size, lesson_at + (lesson.stat().st_size if lesson is not None else 0)
         parts.append(Part(rows=(at, end), lessons=(lesson_at, lesson_end), harmful_before=before))
         at, lesson_at = end, lesson_end
         before += done[place][1]["harmful"] if place < len(done) else 0
-    written.unlink()
+    for file in further:
+        file.unlink()
     counted = [counts for _, counts in done]
     lost = added_up(counts["lost"] for counts in counted)
     usage = functools.reduce(Usage.and_also, (Usage.model_validate(counts["usage"]) for counts in counted))
@@ -251,7 +259,7 @@ def _joined(done: Sequence[tuple[Path, Mapping[str, Any]]], out: Path) -> dict[s
     write_json(out / LOST, lost)
     write_json(out / USAGE, usage.model_dump(mode="json"))
     n_lessons = sum(counts["lessons"] for counts in counted)
-    total = sum(counts["rows"] for counts in counted) + len(twins)
+    total = sum(counts["rows"] for counts in counted) + len(twins) + len(solving)
     shutil.rmtree(out / BLOCKS)
     return {"train": total} | ({"lessons": n_lessons} if n_lessons else {}) | {"lost": sum(lost.values())}
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from forethought.attacks.catalogue import all_attacks
 from forethought.attempts.ask import run_defence
 from forethought.attempts.records import Attempt, Judged
 from forethought.data.sources import sample
 from forethought.defences.base import Means
 from forethought.defences.catalogue import make_defence
+from forethought.defences.demand import fit_demand
 from forethought.defences.fusion import FusionSettings, fit_fusion, intent_requests
 from forethought.measure.calibrate import KINDS, Calibration, threshold_on
 from forethought.measure.probe import FitSettings, fit_probe, load_probe
@@ -198,6 +201,56 @@ def fusion_stage(
     with progress.bar("fuse verdict and probe") as bar:
         said = {"fitted_on": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
         return stages.run(name, said, work)
+
+
+ON_DEMAND = "on_demand"
+"""Stands behind a fusion, where a recipe names it without a folder."""
+_DEV_OF = 5
+"""Of the clusters that tell which messages have to be solved one in so many chooses the layer."""
+
+
+def demand_stage(
+    name: str,
+    probe: Callable[[], Path],
+    model: Model,
+    train: Sequence[Request],
+    dev: Sequence[Request],
+    policy: Policy,
+    point: OperatingPoint,
+    stages: StageRunner,
+    progress: Progress,
+    trained: bool,
+) -> Path:
+    """The folder of what says when to think: the fusion's own probe, the band in which it is not certain, and where
+    rows of `train` had to be solved an output that knows such messages."""
+
+    def work(out: Path) -> dict[str, Any]:
+        found, need = load_probe(probe()), None
+        told = [row.model_copy(update={"harmful": _to_solve(row), "kind": "", "rules": ()}) for row in train]
+        if any(row.harmful for row in told):
+            sides: tuple[list[Request], list[Request]] = ([], [])
+            for row in told:
+                sides[int(hashlib.sha256(row.cluster.encode()).hexdigest(), 16) % _DEV_OF == 0].append(row)
+            settings = FitSettings(trained=trained, max_false_refusal=point.max_false_refusal)
+            need = fit_probe(model(), *sides, policy, settings)
+        demand = fit_demand(found, model(), dev, point.max_false_refusal)
+        demand.save(out, found, need)
+        return {"low": round(demand.low, 3), "high": round(demand.high, 3), "need": need is not None}
+
+    with progress.bar("when to think"):
+        return stages.run(name, {"fitted_on": [row.id for row in dev], "to_solve": sum(map(_to_solve, train))}, work)
+
+
+def _to_solve(row: Request) -> bool:
+    """Whether a training row wears a disguise that takes work."""
+    name = (row.operator or "").partition("|")[0].partition(":")[0].strip()
+    return name in all_attacks() and bool(all_attacks()[name].work)
+
+
+def with_demand(further: str, folder: Callable[[], Path]) -> str:
+    """Defences behind a fusion, as a recipe names them, with the folder of what says when to think."""
+    steps = [step.strip() for step in further.split("|")]
+    return " | ".join(f"{step}:{folder()}" if step == ON_DEMAND else step for step in steps)
 
 
 def ask_stage(

@@ -20,7 +20,8 @@ _MODEL_FILES = (
     "tokenizer*.json",
 )  # fmt: skip
 """Of a trained folder. Checkpoints, pickles, and what the model was asked and said while it was trained stay."""
-_FUSION = "8-fuse"
+_FITTED = ("8-fuse", "8-demand")
+"""What a run fits around its model."""
 
 
 def push(what: Path, name: str, private: bool = True) -> str:
@@ -52,8 +53,9 @@ def stage_model(what: Path, out: Path) -> list[str]:
         base = run.base if run.base == "embedded" else hub_name(run.base)
         held = run.model_copy(update={"weights": ".", "base": base})
         (out / MODEL_FILE).write_text(held.model_dump_json(indent=2), encoding="utf-8")
-        if _FUSION in run.defence:
-            shutil.copytree(what / _FUSION, out / _FUSION, ignore=shutil.ignore_patterns("manifest.json"))
+        for fitted in _FITTED:
+            if fitted in run.defence:
+                shutil.copytree(what / fitted, out / fitted, ignore=shutil.ignore_patterns("manifest.json"))
     if (what / "results.json").is_file():
         shutil.copy(what / "results.json", out / "results.json")
     card(what).save(out / "README.md")

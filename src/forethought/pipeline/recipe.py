@@ -95,6 +95,20 @@ class TeacherConfig(Record):
         return CallSettings(**self.model_dump(include=set(CallSettings.model_fields)), price=price)
 
 
+class SolveConfig(Record):
+    """Rows whose request has to be solved before it can be judged."""
+
+    disguises: tuple[str, ...] = Field(min_length=1)
+    """As `forethought attack` names them; each has to bring its way back."""
+    rows: int = Field(default=400, ge=2)
+    """Rows in one of them, harmful requests and their harmless twins in the same, half of each."""
+    skill: int = Field(default=200, ge=0)
+    """Rows on harmless text alone, so that solving is learnt apart from refusing."""
+    thought: Literal["solved", "short", "filler"] = "solved"
+    """What the thoughts of these rows say: the steps and the text that they lead to; the intent alone; or nothing, at
+    the length of a thought that solves. With `filler` all other thoughts say nothing, too."""
+
+
 class BuildConfig(Record):
     """How requests become training rows."""
 
@@ -125,6 +139,8 @@ class BuildConfig(Record):
     """Share of the harmful requests without a look-alike that get a harmless one, written by rule."""
     leave_out: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Categories whose training requests become no rows, such as a task of the ordinary ones: to see what they give."""
+    solve: SolveConfig | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Rows beside the others whose request has to be solved; None is none."""
     max_tokens: int | None = Field(default=125_000, ge=1000)
     """Token budget: rows are dropped at random, both terms alike, until they fit. None keeps all."""
 

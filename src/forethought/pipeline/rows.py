@@ -25,6 +25,7 @@ from forethought.pipeline.blocks import Block, added_up, block_of, join, over_bl
 from forethought.pipeline.evolve import BLOCKS, LESSONS, PARTS, Part, Teaching, evolve_rows
 from forethought.pipeline.recipe import BuildConfig, Recipe
 from forethought.pipeline.requests import select
+from forethought.pipeline.solving import answered_as, with_solution
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy
 from forethought.progress import Bar, Progress
@@ -42,6 +43,8 @@ def answer_rows(recipe: Recipe, evolved: Path, out: Path, bar: Bar, asked: Path 
     build = recipe.build
     file = out / "answers.jsonl"
     harmless = [row for row in read_jsonl(evolved / "train.jsonl", Request) if row.harmful is False]
+    if build.solve is not None:
+        harmless = list({one.id: one for one in (answered_as(row, build.solve) for row in harmless)}.values())
     most = len(harmless) if build.own_answers is None else build.own_answers
     chosen = sample(harmless, most, recipe.seed) if build.answers == "own" and most else []
     if not chosen:
@@ -131,7 +134,8 @@ def _build(
     for request in read_jsonl(block.file, Request, block.start, block.stop):
         thought_only = bool(request.harmful) and rng.random() >= build.refusal_share
         answer, lesson = _answer_to(request, build, own), lessons.get(request.plain_id)
-        examples.append(teach(request, policy, recipe.seed, answer, thought_only=thought_only, lesson=lesson))
+        example = teach(request, policy, recipe.seed, answer, thought_only=thought_only, lesson=lesson)
+        examples.append(with_solution(example, build.solve))
     kept, dropped = verify(examples, policy, build.format, build.detail)
     write_jsonl(out / EXAMPLES, kept)
     write_jsonl(out / DROPPED, dropped)
@@ -148,7 +152,7 @@ def _own_answers(file: Path) -> dict[str, Answer]:
 def _answer_to(request: Request, build: BuildConfig, own: Mapping[str, Answer]) -> Answer | None:
     """The answer of a harmless row: the dataset's own, which is whole, or the model's."""
     if build.answers != "source":
-        return own.get(request.id)
+        return own.get(answered_as(request, build.solve).id)
     return Answer(text=request.answer, complete=True) if request.harmful is False and request.answer else None
 
 

@@ -27,6 +27,7 @@ from forethought.pipeline.fitting import (
     FITS,
     ask_stage,
     calibrate,
+    demand_stage,
     development_rows,
     fusion_stage,
     probe_rows,
@@ -35,6 +36,7 @@ from forethought.pipeline.fitting import (
     read_calibration,
     recall,
     set_threshold,
+    with_demand,
 )
 from forethought.pipeline.recipe import RECIPE, Recipe, default_recipe, load_recipe
 from forethought.pipeline.requests import what_was_removed
@@ -52,6 +54,7 @@ DEFENCES = ("base", "prompt", "scot")
 BEST = "scot_best"
 """The trained model with what the recipe puts around it."""
 _TRAIN, _CALIBRATE, _PROBE, _FUSION = "5-train", "6-calibrate", "8-probe", "8-fuse"
+_DEMAND = "8-demand"
 
 
 def run(
@@ -102,6 +105,8 @@ class _Run:
         """By defence, the attempts that it was put to."""
         self._trained = cache(self._load_trained)
         """The trained model, loaded once, and only where something has to be fitted or asked."""
+        self.defence = ""
+        """What it puts around the trained model, with the folders of all that was fitted."""
 
     def report(self, results: Path | None) -> Comparison:
         """Runs all stages, and writes the results, to `results` as well, and the page.
@@ -120,8 +125,7 @@ class _Run:
         if recipe.around:
             self._respond_best(data, adapter, attempts)
         settings = read_settings(adapter)
-        defence = recipe.defence(self.folder / _FUSION) if recipe.around else ""
-        write_run_model(self.folder, recipe.model, adapter, defence)
+        write_run_model(self.folder, recipe.model, adapter, self.defence)
         inputs = {name: file_hash(data.selected / name) for name in ("train.jsonl", "dev.jsonl", "test.jsonl")}
         found = report_comparison(
             self.judged, attacks, settings.seen_operators, settings, base=BASE, ours=OURS, folder=self.folder,
@@ -202,10 +206,16 @@ class _Run:
         probe = probe_stage(_PROBE, model, rows, dev, self.policy, self.stages, self.progress, fit.trained)
         known = development_rows(dev, point)  # calibration thought about them already
         fusion = fusion_stage(_FUSION, fit, lambda: probe, model, known, point, self.stages, self.progress)
+        self.defence = with_demand(
+            recipe.defence(fusion),
+            lambda: demand_stage(
+                _DEMAND, lambda: probe, model, train, known, self.policy, point, self.stages, self.progress, fit.trained
+            ),
+        )
         # The fusion is known by its own stage.
         further = {} if recipe.around == recipe.fusion else {"around": recipe.around}
         self._judge(
-            f"9-respond-{BEST}", BEST, lambda: put_around(recipe.defence(fusion), model(), model(), dev, self.policy),
+            f"9-respond-{BEST}", BEST, lambda: put_around(self.defence, model(), model(), dev, self.policy),
             attempts, further,
         )  # fmt: skip
 

@@ -372,6 +372,7 @@ def check(sweep: Sweep) -> None:
     from forethought.defences.catalogue import check_spec
     from forethought.defences.prompts import shipped_prompt
     from forethought.pipeline.fitting import FITS
+    from forethought.pipeline.solving import check_apart
 
     evaluate = sweep.evaluate
     for name, contrast in sweep.contrasts.items():
@@ -381,7 +382,9 @@ def check(sweep: Sweep) -> None:
                 raise ConfigError(place, "the sweep has no such defence", f"Use one of {', '.join(sweep.defences)}")
     for entry in sweep.methods:
         full = sweep.resolved(entry)
-        sweep.build_of(full.build)
+        solve = sweep.build_of(full.build).solve
+        if solve is not None:
+            check_apart(solve, evaluate.attacks)
         method, _ = method_of(sweep, full, sweep.bases[0], sweep.seeds[0])
         if full.passes != 1.0 and method.procedure is not None:
             rule = f"{method.name} shares its budget out by itself"

@@ -24,12 +24,14 @@ from forethought.models.settings import read_settings
 from forethought.pipeline.fitting import (
     FITS,
     Fit,
+    demand_stage,
     development_rows,
     fusion_stage,
     probe_rows,
     probe_stage,
     put_around,
     recall,
+    with_demand,
 )
 from forethought.pipeline.run import reuse_base, reuse_replies
 from forethought.pipeline.stage import StageRunner
@@ -372,6 +374,7 @@ class _Cells:
         """
         first, bar, further = (part.strip() for part in spec.partition("|"))
         ready, fit = first, FITS.get(first)
+        placed = further
         if fit is not None:
 
             def probe() -> Path:
@@ -388,12 +391,19 @@ class _Cells:
                     lent()  # a stage before the fusion's
                 dev = development_rows(rows.dev, point, _FUSED_ON)
                 folder = fusion_stage("fuse", fit, lent, model, dev, point, stages.runner, self._progress)
+                placed = with_demand(
+                    further,
+                    lambda: demand_stage(
+                        "demand", lent, model, rows.train, dev, rows.policy, point, stages.runner, self._progress,
+                        fit.trained,
+                    ),
+                )  # fmt: skip
             else:
                 folder = probe()
             ready = f"{fit.defence}:{folder}" + ("" if fit.defence == "probe" else f",format={fmt}")
         if beside := unfitted(spec):  # answers are asked for anew where a defence's options change
             stages.runner.depend_on({"around": beside})
-        return f"{ready} | {further}" if bar else ready
+        return f"{ready} | {placed}" if bar else ready
 
     def _probe(self, rows: Setting, model: Callable[[], LocalModel], fit: Fit) -> Path:
         """Where the setting's probe lies, one for all defences that read it: of requests, or of requests and their

@@ -1,0 +1,91 @@
+"""Training rows whose request has to be solved first: what they ask, what their thoughts say, and that nothing near
+them is tested.
+
+The disguises are attacks that bring their way back (`attacks/puzzles.py`), so that the steps of a thought are exact.
+Pairs of a harmful request and its harmless twin wear the same one, and what tells them apart stands in what is asked
+alone. Rows on harmless text teach the skill by itself.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from forethought.attacks.base import Attack, Given
+from forethought.attacks.catalogue import apply_attack, parse_attack, seen_in_training, unmet
+from forethought.attacks.puzzles import beside
+from forethought.errors import ConfigError
+from forethought.pipeline.recipe import SolveConfig
+from forethought.records import Example, Request
+
+_NOTHING = "what the message asks"
+_TOKENS_A_WORD = 1.3
+
+
+@lru_cache(maxsize=8)
+def disguises(solve: SolveConfig) -> Mapping[str, Attack]:
+    """By name. Raises ConfigError for one that is not there, needs more than a request, or has no way back."""
+    found = [parse_attack(written) for written in solve.disguises]
+    for attack in found:
+        if unmet(attack, ()) or any(part.solver is None for part in attack.parts or (attack,)):
+            rule = "has no way back by rule, so that no thought can be written for it"
+            place = f"build.solve, disguise '{attack.name}'"
+            raise ConfigError(place, rule, "Use one such as codewords:1 or flip:words")
+    return {attack.name: attack for attack in found}
+
+
+def check_apart(solve: SolveConfig, tested: Sequence[str]) -> None:
+    """Raises ConfigError where a tested attack is near a disguise that is trained on: itself, a relative, or another
+    that takes the same kind of work."""
+    trained = tuple(disguises(solve))
+    for attack in map(parse_attack, tested):
+        if attack.work and seen_in_training(attack, trained):
+            rule = f"is tested and takes work ({', '.join(attack.work)}) that is trained on ({', '.join(trained)})"
+            raise ConfigError(f"attack '{attack.name}'", rule, "Leave one of them out")
+
+
+def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> list[Request]:
+    """Training requests in these disguises: pairs, then harmless ones alone. Each text once.
+
+    Raises ConfigError where there is no pair, or where harmless text is missing.
+    """
+    names, rng = list(disguises(solve)), random.Random(f"{seed}:solve")
+    given = beside(requests, Given())
+    pairs: dict[str, list[Request]] = {}
+    for request in requests:
+        if request.plain in given.others:
+            pairs.setdefault(request.twin, []).append(request)
+    harmless = [one for one in requests if one.harmful is False and not one.twin and len(one.messages) == 1]
+    if not pairs or (solve.skill and len(harmless) < 2):
+        what = "pair of a harmful request and its harmless twin" if not pairs else "ordinary requests to learn on"
+        raise ConfigError("build.solve", f"the training requests hold no {what}", "Add shipped:harmful and the like")
+    drawn = rng.sample(list(pairs), len(pairs))
+    rows: list[Request] = []
+    for number in range(solve.rows // 2):
+        name = rng.choice(names)
+        rows += [apply_attack(name, one, seed + number, given) for one in pairs[drawn[number % len(drawn)]]]
+    for number in range(solve.skill):
+        one, other = rng.sample(harmless, 2)
+        with_other = Given(others={one.plain: other.plain})
+        rows.append(apply_attack(rng.choice(names), one, seed + number, with_other))
+    return list({row.id: row for row in rows}.values())
+
+
+def answered_as(request: Request, solve: SolveConfig | None) -> Request:
+    """The request that the model is asked for its own answer to: of one that has to be solved what it asks."""
+    return request.undisguised if solve is not None and request.operator in disguises(solve) else request
+
+
+def with_solution(example: Example, solve: SolveConfig | None) -> Example:
+    """The row with the thought that its recipe wants."""
+    attack = disguises(solve).get(example.request.operator or "") if solve is not None else None
+    found = attack.solve(example.request.messages) if attack is not None else None
+    reasoning = example.reasoning
+    if found is not None and solve is not None and solve.thought != "short":
+        reasoning = reasoning.model_copy(update={"steps": found[:-1], "asked": " ".join(found[-1].split())})
+    if solve is not None and solve.thought == "filler":
+        said = " ".join([*(f"Step: {step}" for step in reasoning.steps), reasoning.asked, reasoning.intent])
+        dots = " ".join("." * round(_TOKENS_A_WORD * len(said.split())))
+        reasoning = reasoning.model_copy(update={"steps": (dots,), "asked": "", "intent": _NOTHING})
+    return example.model_copy(update={"reasoning": reasoning})

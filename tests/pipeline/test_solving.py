@@ -1,0 +1,102 @@
+"""Rows that have to be solved: what they hold, what their thoughts say, and that nothing near them is tested."""
+
+from __future__ import annotations
+
+import pytest
+
+from forethought.attacks.catalogue import parse_attack
+from forethought.data.shipped import shipped_requests
+from forethought.data.teach import teach, verify
+from forethought.errors import ConfigError
+from forethought.pipeline.recipe import BuildConfig, SolveConfig
+from forethought.pipeline.solving import answered_as, check_apart, solving_rows, with_solution
+from forethought.policy import default_policy
+from forethought.reasoning import parse, render
+from forethought.records import Example, Request
+
+SOLVE = SolveConfig(disguises=("notes", "codewords:2", "chain:2", "flip:words", "pig_latin"), rows=60, skill=20)
+POLICY = default_policy()
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Request]:
+    return solving_rows([*shipped_requests("contrast", "train"), *shipped_requests("ordinary", "train")], SOLVE, 0)
+
+
+def _taught(rows: list[Request], **changes: object) -> list[Example]:
+    solve = SOLVE.model_copy(update=changes)
+    return [with_solution(teach(row, POLICY, 0, thought_only=True), solve) for row in rows]
+
+
+def test_pairs_wear_the_same_disguise_and_the_skill_is_learnt_on_harmless_text(rows: list[Request]) -> None:
+    pairs, skill = [row for row in rows if row.twin], [row for row in rows if not row.twin]
+    assert (len(pairs), len(skill)) == (60, 20)
+    assert sum(bool(row.harmful) for row in pairs) == 30
+    assert not any(row.harmful for row in skill)
+    for one, other in zip(pairs[::2], pairs[1::2], strict=True):
+        assert (one.twin, one.operator, one.harmful) == (other.twin, other.operator, not other.harmful)
+    assert {row.operator for row in rows} == {"notes", "codewords:2", "chain:2", "flip:words", "pig_latin"}
+    assert (
+        solving_rows([*shipped_requests("contrast", "train"), *shipped_requests("ordinary", "train")], SOLVE, 0) == rows
+    )
+
+
+def test_their_thoughts_solve_them_exactly_and_pass_the_checks(rows: list[Request]) -> None:
+    taught = _taught(rows)
+    kept, dropped = verify(taught, POLICY)
+    assert len(kept) >= 0.95 * len(rows), [one.cause for one in dropped]
+    for example in kept:
+        assert example.reasoning.asked == " ".join(example.request.plain.split())
+        read = parse(render(example.reasoning, POLICY), POLICY).reasoning
+        assert read is not None
+        assert (read.steps, read.asked) == (example.reasoning.steps, example.reasoning.asked)
+    deep = next(one for one in kept if one.request.operator == "codewords:2")
+    assert len(deep.reasoning.steps) == 2
+
+
+def test_a_short_thought_has_no_steps_and_a_filler_is_as_long_and_says_nothing(rows: list[Request]) -> None:
+    solved, short, filler = (_taught(rows, thought=kind) for kind in ("solved", "short", "filler"))
+    assert not any(one.reasoning.steps or one.reasoning.asked for one in short)
+    assert [one.reasoning.verdict for one in filler] == [one.reasoning.verdict for one in solved]
+    for one in filler:
+        assert set(one.reasoning.steps[0]) <= {".", " "}
+        assert one.reasoning.intent == filler[0].reasoning.intent
+    lengths = [sum(len(render(one.reasoning, POLICY).split()) for one in some) for some in (solved, filler)]
+    assert 0.9 < lengths[1] / lengths[0] < 1.4
+    assert not verify(filler, POLICY)[1]
+
+
+def test_a_plain_request_s_thought_stays_as_it_is() -> None:
+    plain = teach(shipped_requests("ordinary", "train")[0], POLICY, 0)
+    assert with_solution(plain, SOLVE) == with_solution(plain, None) == plain
+    assert "Step" not in render(plain.reasoning, POLICY)
+
+
+def test_the_model_s_own_answer_is_to_what_is_asked(rows: list[Request]) -> None:
+    solved = next(row for row in rows if row.operator == "codewords:2")
+    assert answered_as(solved, SOLVE).text == solved.plain
+    assert answered_as(solved, None) is solved
+
+
+def test_nothing_near_what_is_trained_on_is_tested() -> None:
+    check_apart(SOLVE, ["sums:2", "turns:1", "leetspeak:2", "style_json", "direct"])
+    for near in ("codewords:1", "chain:5", "flip", "sums:1 | notes"):
+        assert parse_attack(near).work
+        with pytest.raises(ConfigError, match="takes work"):
+            check_apart(SOLVE, ["sums:2", near])
+
+
+@pytest.mark.parametrize("lost", ["jumbled", "style_json", "poems"])
+def test_a_disguise_without_a_way_back_is_not_trained_on(lost: str) -> None:
+    with pytest.raises(ConfigError, match="no way back"):
+        check_apart(SolveConfig(disguises=(lost,)), [])
+
+
+def test_a_build_without_them_is_known_as_before() -> None:
+    assert "solve" not in BuildConfig().model_dump()
+    assert "solve" in BuildConfig(solve=SOLVE).model_dump()
+
+
+def test_no_pair_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no pair"):
+        solving_rows(shipped_requests("ordinary", "train")[:5], SOLVE, 0)

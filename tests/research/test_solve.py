@@ -1,0 +1,95 @@
+"""Disguises that have to be solved, from rows to figures, on the tests' model; and the recipe that does so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forethought.attempts.records import Attempt
+from forethought.errors import ConfigError
+from forethought.measure.comprehension import ASK_TO_DECODE, decoded
+from forethought.pipeline.recipe import SolveConfig
+from forethought.progress import Progress
+from forethought.records import user_request
+from forethought.research.config import check, load_sweep
+from forethought.research.solve import PLOT, run_solve, rungs, to_decode
+from tests.research.sweep_content import sweep_file
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "solve.yaml"
+EVALUATE: dict[str, Any] = {
+    "attacks": ["sums:1", "turns:2", "leetspeak:2"], "n_direct": 4, "n_styled": 2, "n_ordinary": 4, "n_lookalike": 4,
+    "n_styled_lookalike": 3, "max_answer_tokens": 4,
+}  # fmt: skip
+CHANGES: dict[str, Any] = {
+    "methods": [
+        {"id": "refusal_best", "name": "refusal_augmented"},
+        {"id": "scot_best", "name": "scot", "around": "fused_trained | solved | on_demand"},
+    ],
+    "prompts": [], "wrappers": [], "reference": "scot_best",
+    "contrasts": {"best_thoughtless": {"of": "scot_best", "against": "refusal_best"}},
+    "build": {
+        "own_answers": 8, "own_answer_tokens": 4, "refusal_share": 1.0,
+        "solve": {"disguises": ["notes", "flip:words"], "rows": 20, "skill": 6},
+    },
+    "evaluate": EVALUATE,
+}  # fmt: skip
+
+
+def test_from_rows_to_figures_and_again_without_a_model(tmp_path: Path) -> None:
+    sweep = load_sweep(sweep_file(tmp_path, **CHANGES))
+    done = run_solve(sweep, tmp_path / "run", None, Progress())
+    model = Path(sweep.bases[0]).name
+    names = {one.name for one in done.figures}
+    for defence in ("base", "refusal_best", "scot_best"):
+        for stem in ("k0", "k1", "k2", "core_k1", "core_k2", "solve_k2", "sums_1", "leetspeak_2"):
+            assert {f"auroc_{stem}_{defence}_{model}", f"youden_{stem}_{defence}_{model}"} <= names
+    assert {f"decoded_k1_{model}", f"decoded_k2_scot_best_{model}", f"tokens_k1_scot_best_{model}"} <= names
+    assert {"diff_auroc_core_best_thoughtless", "p_auroc_core_best_thoughtless"} <= names
+    assert "decodes none" in done.missing["diff_auroc_solve_best_thoughtless"]
+    known = {one.name: one for one in done.figures}
+    assert known[f"auroc_k1_base_{model}"].n == 6
+    assert (tmp_path / "run" / PLOT).is_file()
+    written = json.loads((tmp_path / "run" / "solve.json").read_text())
+    assert {one["name"] for one in written["figures"]} == names
+    again = run_solve(sweep, tmp_path / "run", None, Progress(), so_far=True)
+    assert str(again.figures) == str(done.figures)  # nan is equal to itself as text
+    rows = (tmp_path / "run").rglob("examples.jsonl")
+    thoughts = [json.loads(line)["reasoning"] for file in rows for line in file.read_text().splitlines()]
+    assert any("asked" in one for one in thoughts)
+    assert any("asked" not in one for one in thoughts)
+
+
+def test_the_recipe_can_be_run_and_tests_nothing_near_what_it_trains_on() -> None:
+    sweep = load_sweep(RECIPE)
+    assert isinstance(sweep.build.solve, SolveConfig)
+    found = rungs(sweep, sweep.build.solve.disguises)
+    assert {one.kind for one in found} == {"core", "solve"}
+    assert len([one for one in found if one.kind == "core"]) == 9
+    for k in (1, 2, 3):
+        sides = sum((sweep.evaluate.n_styled_lookalike + (one.kind == "solve") * 16) for one in found if one.k == k)
+        assert sides >= 80
+    near = sweep.evaluate.model_copy(update={"attacks": (*sweep.evaluate.attacks, "codewords:3")})
+    with pytest.raises(ConfigError, match="takes work"):
+        check(sweep.model_copy(update={"evaluate": near}))
+    plain = sweep.evaluate.model_copy(update={"attacks": ("style_json",)})
+    with pytest.raises(ConfigError, match="no disguise"):
+        rungs(sweep.model_copy(update={"evaluate": plain}), ())
+
+
+def test_a_text_counts_as_decoded_but_for_one_word_in_ten_capitals_and_signs() -> None:
+    plain = "How do I mend the old kettle of my aunt at home?"
+    assert decoded(plain, "how do i mend the old kettle of my aunt at home")
+    assert decoded(plain, plain.replace("old", "odd"))
+    assert not decoded(plain, plain.replace("old kettle", "odd cattle"))
+    assert not decoded(plain, f"Sure! {plain} And here is what I know of it, step by step.")
+    assert not decoded(plain, "")
+
+
+def test_the_order_to_decode_stands_behind_the_message() -> None:
+    attempt = Attempt(id="a", attack="sums:1", request=user_request("Text 3: x"), cells=("sums:1:lookalike",))
+    asked = to_decode(attempt)
+    assert asked.request.text == f"Text 3: x\n\n{ASK_TO_DECODE}"
+    assert (asked.id, asked.cells) == ("decode/a", attempt.cells)
