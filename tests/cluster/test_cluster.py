@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from forethought import cluster
 from forethought.cluster import Workers, connect
 from forethought.errors import ConfigError, InputError
 
@@ -50,6 +53,20 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ConfigError, match="is not installed") as caught, connect("ray"):
         pass
     assert "forethought[ray]" in caught.value.fix
+
+
+def test_a_killed_cluster_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert cluster._cluster_here() is None
+    (tmp_path / "ray").mkdir()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address, encoding="utf-8")
+        assert cluster._cluster_here() is None, "nobody listens"
+        listening.listen()
+        assert cluster._cluster_here() == address
 
 
 def test_an_error_keeps_its_parts_on_its_way_between_processes() -> None:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import itertools
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from forethought.errors import ConfigError, ForethoughtError, StageError, reason_of
@@ -187,16 +189,35 @@ def connect(on: str | None) -> Iterator[Workers]:
 
 def _start(ray: Any, on: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    address = _cluster_here() if on == "ray" else on
+    if address is None:
+        ray.init(address="local", include_dashboard=False, **quiet)
+        return
     # A cluster's nodes have an environment of their own; keys of providers are set there, never sent.
     ours = {name: value for name, value in os.environ.items() if name.startswith("FORETHOUGHT_")}
-    host, _, port = on.removeprefix("ray://").rpartition(":")
     try:
-        if on != "ray":  # Ray itself takes half a minute to find that nobody is there
-            socket.create_connection((host, int(port)), timeout=_ANSWERS_S).close()
+        if not _answers(address):  # Ray itself takes half a minute and more to find that out
+            raise ConnectionError("the address is closed")
         # Where nothing is set, no environment is made: that takes a node seconds.
-        ray.init(address="auto" if on == "ray" else on, runtime_env={"env_vars": ours} if ours else None, **quiet)
+        ray.init(address=address, runtime_env={"env_vars": ours} if ours else None, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
-        if on != "ray":
-            fault = f"no cluster answers there ({reason_of(error)})"
-            raise ConfigError(f"--on {on}", fault, "Start one with `ray start --head`, or say --on ray") from None
-        ray.init(address="local", include_dashboard=False, **quiet)
+        fault = f"no cluster answers there ({reason_of(error)})"
+        raise ConfigError(f"--on {on}", fault, "Start one with `ray start --head`, or say --on ray") from None
+
+
+def _cluster_here() -> str | None:
+    """The address of the cluster that this machine belongs to, as Ray notes it; None where there is none, or none any
+    more: a killed one leaves its note.
+    """
+    note = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    address = os.environ.get("RAY_ADDRESS") or (note.read_text(encoding="utf-8").strip() if note.is_file() else "")
+    return address if address and _answers(address) else None
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWERS_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
