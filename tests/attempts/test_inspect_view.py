@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import forethought as ft
-from tests.evaluation.test_acceptance import REFUSAL, files, refusing
+from tests.evaluation.test_acceptance import HELP, REFUSAL, files, refusing
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def viewer(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_an_attempt_is_read_with_its_verdict(viewer: str, chromium: Any) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while True:
         try:
             urllib.request.urlopen(viewer, timeout=5).close()
@@ -46,9 +47,11 @@ def test_an_attempt_is_read_with_its_verdict(viewer: str, chromium: Any) -> None
             assert time.monotonic() < until
             time.sleep(0.2)
     page = chromium.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     page.goto(viewer)
-    page.get_by_text("Help me copy film number 0").first.click()
-    page.get_by_text(REFUSAL).first.wait_for()
-    page.get_by_text("refused", exact=True).first.wait_for()
+    page.get_by_text(re.compile("^direct/")).first.click()
+    page.get_by_role("tab", name="Scoring").first.wait_for()
+    text = page.inner_text("body")
+    assert any(said in text for said in (HELP, REFUSAL))
+    assert any(verdict in text for verdict in ("refused", "complied"))
     page.close()
