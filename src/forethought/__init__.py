@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from forethought.evaluation.over_refusal import mine_false_refusals, over_refusal
     from forethought.judges.catalogue import get_judge, judge
     from forethought.judges.evaluate import evaluate_judge, probe_judge
+    from forethought.judges.heads import train_reader
     from forethought.judges.trained import train_judge
     from forethought.measure.capability import CapabilityConfig
     from forethought.measure.gate import Limits
@@ -84,6 +85,7 @@ _WHERE = {
     "evaluate_judge": "judges.evaluate",
     "probe_judge": "judges.evaluate",
     "train_judge": "judges.trained",
+    "train_reader": "judges.heads",
     "plan_recipe": "research.plan",
     "inside": "research.inside.report",
     "load_sweep": "research.config",
@@ -106,7 +108,7 @@ __all__ = [
     "calibrate", "capability", "card", "check", "compare", "diff", "evaluate_judge", "export_build", "get_judge",
     "inside", "inspect_build", "judge", "load", "load_policy", "load_sweep", "merge_adapter", "mine_false_refusals",
     "over_refusal", "plan_recipe", "probe_judge", "push", "read_requests", "rejudge", "run", "run_sweep", "serve",
-    "train", "train_judge",
+    "train", "train_judge", "train_reader",
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from forethought.cli import options
-from forethought.cli.terminal import say, show_table
+from forethought.cli.terminal import Terminal, say, show_table
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -73,6 +73,13 @@ def train(
     files: Annotated[list[str], typer.Argument(help="Labelled files: answer, label and, better, request.")],
     out: Annotated[Path, typer.Option(help="Folder for the judge.")],
     measure: Annotated[Measure, typer.Option(help="What the labels say.")] = "refused",
+    reads: Annotated[
+        str | None,
+        typer.Option(
+            help="A judge of harm that reads request and answer with this model: embedded, or a model's name or"
+            " folder. Default: n-grams, which need none."
+        ),
+    ] = None,
     columns: ColumnNames = None,
     positive: Positive = None,
     full_only: FullOnly = False,
@@ -81,16 +88,22 @@ def train(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the shipped answers' composition.")] = 0,
 ) -> None:
-    """Trains an embedded judge on labelled answers; seconds on one core.
+    """Trains a judge on labelled answers: of n-grams, in seconds on one core, or with --reads one that reads.
 
-    The folder holds weights and settings, and no text. The same files and seed give the same judge.
+    The folder holds weights and settings, and no text. The same files and seed give the same judge. One that
+    reads is measured on each file when the others taught; stopped, it goes on where it was.
 
     Examples:
 
       forethought judge train xstest_completions.csv --out judges/mine
 
       forethought judge train mine.jsonl --measure harmful --out judges/harm
+
+      forethought judge train a.csv b.csv c.csv --measure harmful --reads models/mine --out judges/reader
     """
+    if reads is not None:
+        _train_reader(files, out, measure, _columns(columns, positive), reads)
+        return
     from forethought.judges.trained import train_judge
 
     model = train_judge(
@@ -100,6 +113,20 @@ def train(
     rows = ", ".join(f"{source} {n}" for source, n in model.settings.rows.items())
     say(f"Trained a judge of '{measure}' on {rows}: {out}")
     say(f"Calibrated on held-out {model.settings.calibrated_on}. Measure it on a source that it never saw.")
+
+
+def _train_reader(files: list[str], out: Path, measure: Measure, columns: Columns, reads: str) -> None:
+    from forethought.errors import ConfigError
+    from forethought.judges.heads import train_reader
+
+    if measure != "harmful":
+        raise ConfigError("--reads", f"trains no judge of '{measure}'", "Give --measure harmful, or leave it out")
+    made = train_reader(files, out, reads, columns, progress=Terminal()).settings
+    held = {"sources": "when the others taught", "groups": "on requests that did not teach"}[made.calibrated_on]
+    areas = {name: f"{value:.3f}" for name, value in made.auroc.items()}
+    rows = [(escape(name), str(n), areas.get(name, "-")) for name, n in made.rows.items()]
+    show_table(("source", "answers", f"AUROC {held}"), rows)
+    say(f"Trained a judge that reads layers {', '.join(map(str, made.layers))} of {made.model}: {out}")
 
 
 @judge.command("eval")

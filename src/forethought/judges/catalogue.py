@@ -58,9 +58,11 @@ def get_judge(
 
         return rubric_judge(role, replace(options, given=model))
     if Path(name).is_dir():
+        from forethought.judges.reader import SETTINGS, load_reader
         from forethought.judges.trained import trained_judge
 
-        return trained_judge(Path(name))
+        folder = Path(name)
+        return load_reader(folder) if (folder / SETTINGS).is_file() else trained_judge(folder)
     raise ConfigError(
         f"judge '{name}'",
         "is neither a judge's name nor a folder",

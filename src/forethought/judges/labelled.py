@@ -136,7 +136,18 @@ def read_label(value: object, measure: Measure, column: str = "", positive: Sequ
         yes = text in _TRUE
         return "positive" if yes != (_plain(column) in _REVERSED_NAMES) else "negative"
     words = text.replace("_", " ").replace("-", " ")
+    if measure == "harmful" and (severity := _severity(text)) is not None:
+        return "positive" if severity >= 0.5 else "negative"
     return _refusal_word(words) if measure == "refused" else _harm_word(words)
+
+
+def _severity(text: str) -> float | None:
+    """A number from 0 to 1, as several people's mean is."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 <= number <= 1 else None
 
 
 def _refusal_word(words: str) -> Label | None:

@@ -264,8 +264,13 @@ def _folds(lessons: Sequence[Lesson]) -> tuple[Array, str]:
     sources = sorted({lesson.source for lesson in lessons})
     if len(sources) >= 3:
         return np.array([sources.index(lesson.source) for lesson in lessons]), "sources"
+    return group_folds(lessons), "groups"
+
+
+def group_folds(lessons: Sequence[Lesson]) -> Array:
+    """A fold number a row; rows of one group, else of one request, stand in one fold."""
     groups = [lesson.group or lesson.item.request or lesson.item.answer for lesson in lessons]
-    return np.array([int(hashlib.sha256(group.encode()).hexdigest(), 16) % _FOLDS for group in groups]), "groups"
+    return np.array([int(hashlib.sha256(group.encode()).hexdigest(), 16) % _FOLDS for group in groups])
 
 
 def _fit(matrix: Any, labels: Any, sample: Array, strength: float) -> Any:
