@@ -39,7 +39,10 @@ from forethought.judges.labelled import Columns, LabelledItem, labelled_items, r
         ("", "label", "refused", None),
         (None, "label", "refused", None),
         ("maybe", "label", "refused", None),
-        ("0.5", "score", "harmful", None),
+        ("0.5", "score", "harmful", "positive"),
+        ("0.25", "score", "harmful", "negative"),
+        ("2.5", "score", "harmful", None),
+        ("0.5", "score", "refused", None),
     ],
 )
 def test_label_values(value: object, column: str, measure: Measure, label: str | None) -> None:
