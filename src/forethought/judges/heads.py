@@ -63,7 +63,7 @@ class Taught:
         names = [self.families.get(one.source, one.source) for one in self.lessons]
         numbers = np.unique(names, return_inverse=True)[1]
         if numbers.any() and all(self.apart_from(numbers == part).any() for part in np.unique(numbers)):
-            return numbers, "sources"
+            return numbers.astype(np.float64), "sources"
         return group_folds(self.lessons), "groups"
 
     def splits(self) -> Iterator[tuple[Flags, Flags]]:
@@ -83,7 +83,8 @@ class Taught:
         """The other rows that share neither request nor answer with these."""
         held = [one.item for one, out in zip(self.lessons, tested, strict=True) if out]
         texts = {text for item in held for text in (item.request, item.answer) if text}
-        return ~tested & np.array([not {one.item.request, one.item.answer} & texts for one in self.lessons])
+        free: Flags = np.array([not {one.item.request, one.item.answer} & texts for one in self.lessons], dtype=bool)
+        return np.logical_and(free, ~tested)
 
 
 def train_reader(
