@@ -275,12 +275,10 @@ def test_every_rules_refusal_is_read_as_one() -> None:
     settings = probe.settings.model_copy(update={"rules": default_policy().rule_ids})
     defended = ProbeDefence(Scripted(lambda _: "x"), probe, _model())
     defended.probe = Probe(settings, probe.weights, probe.biases)
-    for number, rule in enumerate(settings.rules):
-        row = np.zeros(1 + len(settings.rules), dtype=np.float32)
-        row[0], row[1 + number] = 99, 1
+    for rule in settings.rules:
         for text in "abcdefgh":
             conversation = Conversation(messages=user_request(text).messages)
-            answer = defended._checked(conversation, row).answer
+            answer = defended._checked(conversation, 99.0, rule).answer
             assert f"{rule})" in answer or f"rule {rule}" in answer
             assert refusal_outcome(answer) == ("refused", "")
 

@@ -72,19 +72,22 @@ class ProbeDefence(InputFilter):
 
     def check(self, conversations: Sequence[Conversation]) -> list[Checked]:
         """Log-odds of harm; a refusal names the likeliest rule."""
-        rows = self.probe.log_odds(self._reader, [conversation.messages for conversation in conversations])
+        asked = [conversation.messages for conversation in conversations]
+        scores = self.probe.harm(self._reader, asked)
+        harmful = [place for place, score in enumerate(scores) if score >= self.threshold]
+        rows = self.probe.log_odds(self._reader, [asked[place] for place in harmful])
+        rules = {place: self.probe.rule(row) for place, row in zip(harmful, rows, strict=True)}
         return [
-            self._checked(conversation, row)
-            if np.isfinite(row).all()
+            self._checked(conversation, float(score), rules.get(place))
+            if np.isfinite(score)
             else unscored(UNREADABLE, self.options.fail_closed)
-            for conversation, row in zip(conversations, rows, strict=True)
+            for place, (conversation, score) in enumerate(zip(conversations, scores, strict=True))
         ]
 
-    def _checked(self, conversation: Conversation, row: Array) -> Checked:
-        score = float(row[0])
-        if score < self.threshold:
+    def _checked(self, conversation: Conversation, score: float, rule: str | None) -> Checked:
+        """`rule` is None where it lets the request through, and empty where the probe tells no rules."""
+        if rule is None:
             return Checked(score=score, refuses=False)
-        rule = self.probe.rule(row)
         answer = rule_refusal(self.probe.settings.policy, rule, conversation)
         return Checked(score=score, refuses=True, answer=answer, rules=(rule,) if rule else ())
 

@@ -141,6 +141,11 @@ class Probe:
         each rule, or its log-odds where each stands alone; nan where a prompt can't be had."""
         return read_together([self], model, conversations)[0]
 
+    def harm(self, model: LocalModel, conversations: Sequence[Sequence[Message]]) -> Array:
+        """(conversations): the log-odds of harm alone. Layers above theirs, where rules are read, are not run."""
+        settings = self.settings.model_copy(update={"rules": (), "rule_layer": 0})
+        return Probe(settings, self.weights[:1], self.biases[:1]).log_odds(model, conversations)[:, 0]
+
     def rule(self, log_odds: Array) -> str:
         """The likeliest rule of one row of `log_odds`; empty for a probe without outputs for rules."""
         return self.settings.rules[int(np.argmax(log_odds[1:]))] if self.settings.rules else ""

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from forethought.models.prefix import Node, Slots, read, share
+from forethought.models.prefix import Node, Opening, Slots, read, share
 
 
 @dataclass(frozen=True)
@@ -306,9 +306,8 @@ class Batch:
         """Those that run, each in the slot of its place."""
         self._model, self._steering, self._context = model, steering, context
         self._most_rows, self._most_tokens, self._base = most_rows, most_tokens, base
-        self.opening: tuple[int, ...] = ()
-        """Tokens that prompts commonly begin with: they are read once for all that join."""
-        self._opened: dict[bool, Node] = {}
+        self.opening = Opening()
+        """Read once for all that join."""
         self._slots = Slots(_text_config(model).num_hidden_layers, model.device)
 
     def has_room(self, row: Row, joining: Sequence[Row] = ()) -> bool:
@@ -317,25 +316,28 @@ class Batch:
         most = max([self._slots.span + _still(one) for one in self.rows] + [_whole(one) for one in (*joining, row)])
         return not n_rows or (n_rows < self._most_rows and (n_rows + 1) * most <= self._most_tokens)
 
-    @torch.inference_mode()
     def join(self, rows: Sequence[Row]) -> None:
         """Reads prompts but for their last tokens, which begin the decoding."""
+        self.add(rows, self.read(rows))
+
+    def read(self, rows: Sequence[Row]) -> list[list[Node]]:
+        """What `add` takes of each row: the nodes of its prompt, filled."""
+        found: dict[int, list[Node]] = {}
         for by_base in (False, True):
             alike = [row for row in rows if row.by_base is by_base]
-            if alike:
-                with self._context(), self._base.off() if self._base and by_base else contextlib.nullcontext():
-                    self._slots.add(self._read([row.prompt[:-1] for row in alike], by_base))
-                self.rows += alike
+            if not alike:
+                continue
+            with self._context(), self._base.off() if self._base and by_base else contextlib.nullcontext():
+                levels = share([row.prompt[:-1] for row in alike], known=self.opening.node(self._model, by_base))
+                read(self._model, levels)
+            found |= {id(alike[place]): node.path() for level in levels for node in level for place in node.rows}
+        return [found[id(row)] for row in rows]
 
-    def _read(self, prompts: Sequence[Sequence[int]], by_base: bool) -> list[list[Node]]:
-        """The nodes of each prompt, filled."""
-        if self.opening and by_base not in self._opened:
-            self._opened[by_base] = Node(list(self.opening), None, 0)
-            read(self._model, [[self._opened[by_base]]])
-        levels = share(prompts, known=self._opened.get(by_base))
-        read(self._model, levels)
-        ends: dict[int, Node] = {place: node for level in levels for node in level for place in node.rows}
-        return [ends[place].path() for place in range(len(prompts))]
+    def add(self, rows: Sequence[Row], paths: Sequence[Sequence[Node]]) -> None:
+        """Takes rows in, each with what `read` gave of it."""
+        if rows:
+            self._slots.add(paths)
+            self.rows += rows
 
     def leave(self, row: Row) -> None:
         """Frees a row's slot. The last row moves into it."""

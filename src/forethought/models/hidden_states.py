@@ -6,17 +6,16 @@ The base model's own states are what probes read; those of the trained weights s
 from __future__ import annotations
 
 import contextlib
-import copy
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
 
 from forethought.errors import ModelError
+from forethought.models.prefix import Node, Opening, batch_of, overhead_of, passes, read, share
 from forethought.records import Message
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 States = NDArray[np.float32]
 Span = tuple[int, int]
 """First token of a part of a prompt, and the one behind its last."""
-_BATCH_TOKENS = 4096
-"""Most prompt tokens of one pass, padding included."""
 
 
 class _Enough(Exception):
@@ -61,15 +58,6 @@ def last_states(
     return states_of(model, prompts, layers, trained)
 
 
-@dataclass
-class Opening:
-    """Tokens that prompts commonly begin with, read once for all calls that are given it."""
-
-    tokens: tuple[int, ...]
-    read: dict[bool, DynamicCache] = field(default_factory=dict)
-    """By whether the weights are the trained ones."""
-
-
 def states_of(
     model: LocalModel,
     prompts: Sequence[Sequence[int]],
@@ -77,26 +65,16 @@ def states_of(
     trained: bool,
     opening: Opening | None = None,
 ) -> dict[int, States]:
-    """As `last_states`, by the weights at once: in no other thread may they run."""
+    """As `last_states`, by the weights at once."""
     weights = model.model if trained else model.base_weights
-    modules = _layers(weights, model.name)
-    width = int(model.base_weights.config.hidden_size)
-    found = {layer: np.zeros((len(prompts), width), dtype=np.float32) for layer in layers}
-    order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
-    off = model.adapter_off() if model.settings is not None and not trained else contextlib.nullcontext()
-    shared = _shared(prompts)
-    with off, torch.inference_mode():
-        if opening is not None and opening.tokens and all(_begins(ids, opening.tokens) for ids in prompts):
-            shared = len(opening.tokens)
-            if trained not in opening.read:
-                opening.read[trained] = _begun(weights, opening.tokens)
-            begun: DynamicCache | None = opening.read[trained]
-        else:
-            begun = _begun(weights, prompts[0][:shared]) if shared else None
-        for batch in _batches(order, prompts):
-            rows = [prompts[place][shared:] for place in batch]
-            for layer, states in _pass(weights, modules, rows, layers, begun).items():
-                found[layer][batch] = states
+    found = {layer: np.zeros((len(prompts), model.base_weights.config.hidden_size), np.float32) for layer in layers}
+    with model.adapter_off() if model.settings is not None and not trained else contextlib.nullcontext():
+        known = opening.node(weights, not trained) if opening is not None else None
+        for nodes in _ends(weights, prompts, [len(ids) - 1 for ids in prompts], known):
+            last = torch.tensor([len(node.tokens) - 1 for node in nodes], device=weights.device)
+            places = [node.rows[0] for node in nodes]
+            for layer, hidden in _pass(weights, model.name, nodes, layers).items():
+                found[layer][places] = hidden[torch.arange(len(nodes), device=last.device), last].float().cpu().numpy()
     return found
 
 
@@ -107,84 +85,38 @@ def span_states(
 
     Every prompt has as many spans, and each holds a token.
     """
-    weights, modules = model.base_weights, _layers(model.base_weights, model.name)
+    weights = model.base_weights
     shape = (len(prompts), len(spans[0]), int(weights.config.hidden_size))
     found = {layer: np.zeros(shape, dtype=np.float32) for layer in layers}
-    order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
-    off = model.adapter_off() if model.settings is not None else contextlib.nullcontext()
-    shared = min((_shared(prompts), *(start for row in spans for start, _ in row)))
-    with off, torch.inference_mode():
-        begun = _begun(weights, prompts[0][:shared]) if shared else None
-        for batch in _batches(order, prompts):
-            rows = [prompts[place][shared:] for place in batch]
-            parts = [[(start - shared, stop - shared) for start, stop in spans[place]] for place in batch]
-            for layer, states in _pass(weights, modules, rows, layers, begun, parts).items():
-                found[layer][batch] = states
+    with model.adapter_off() if model.settings is not None else contextlib.nullcontext():
+        for nodes in _ends(weights, prompts, [min(start for start, _ in row) for row in spans], None):
+            for layer, hidden in _pass(weights, model.name, nodes, layers).items():
+                for node, row in zip(nodes, hidden, strict=True):
+                    parts = [(start - node.start, stop - node.start) for start, stop in spans[node.rows[0]]]
+                    means = [row[start:stop].float().mean(0) for start, stop in parts]
+                    found[layer][node.rows[0]] = torch.stack(means).cpu().numpy()
     return found
 
 
-def _begins(ids: Sequence[int], tokens: Sequence[int]) -> bool:
-    """Whether a prompt begins with these, and goes on."""
-    return len(ids) > len(tokens) and tuple(ids[: len(tokens)]) == tuple(tokens)
+def _ends(
+    weights: Any, prompts: Sequence[Sequence[int]], caps: Sequence[int], known: Node | None
+) -> Iterator[list[Node]]:
+    """The ends of prompts, pass by pass, once what they share is read; `caps` as in `share`."""
+    levels = share(prompts, caps, known)
+    read(weights, [[node for node in level if not node.rows] for level in levels])
+    yield from passes([node for level in levels for node in level if node.rows], overhead_of(weights))
 
 
-def _shared(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, the chat template's own; at least one is left to each."""
-    if len(prompts) < 2:
-        return 0
-    ordered = sorted(map(tuple, prompts))
-    first, last = ordered[0], ordered[-1]  # what these two begin with, all between them do
-    alike = next((n for n, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    return min(alike, min(len(prompt) for prompt in prompts) - 1)
-
-
-def _begun(weights: Any, tokens: Sequence[int]) -> DynamicCache:
-    """Keys and values of tokens that all prompts begin with: they are read once."""
-    ids = torch.tensor([list(tokens)], device=weights.device)
-    cache = DynamicCache(config=weights.config)
-    weights.get_decoder()(input_ids=ids, past_key_values=cache, use_cache=True)
-    return cache
-
-
-def _batches(order: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Places of like-long prompts, longest first."""
-    start = 0
-    while start < len(order):
-        n_rows = max(1, _BATCH_TOKENS // max(1, len(prompts[order[start]])))
-        yield list(order[start : start + n_rows])
-        start += n_rows
-
-
-def _pass(
-    weights: Any,
-    modules: Sequence[Any],
-    rows: Sequence[Sequence[int]],
-    layers: Sequence[int],
-    begun: DynamicCache | None,
-    spans: Sequence[Sequence[Span]] | None = None,
-) -> dict[int, States]:
-    """By layer the states at the last token of each row, which goes on where `begun` ends; or its means over spans."""
-    longest = max(len(row) for row in rows)
-    past = copy.deepcopy(begun)
-    if past is not None:
-        past.batch_repeat_interleave(len(rows))
-    n_past = past.get_seq_length() if past is not None else 0
-    # Padding stands to the right, where a causal model's tokens don't see it: positions need no mending.
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=weights.device)  # B T
-    mask = torch.tensor([[1] * (n_past + len(row)) + [0] * (longest - len(row)) for row in rows], device=weights.device)
-    last = torch.tensor([len(row) - 1 for row in rows], device=weights.device)
-    found: dict[int, States] = {}
+@torch.inference_mode()
+def _pass(weights: Any, name: str, nodes: Sequence[Node], layers: Sequence[int]) -> dict[int, torch.Tensor]:
+    """By layer the states of nodes side by side, (nodes, tokens of the longest, hidden size)."""
+    found: dict[int, torch.Tensor] = {}
+    modules, here = _layers(weights, name), threading.get_ident()
 
     def keep(layer: int, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output  # B T H
-        if spans is None:
-            found[layer] = hidden[torch.arange(len(rows), device=last.device), last].float().cpu().numpy()
-        else:
-            means = [
-                torch.stack([row[start:stop].float().mean(0) for start, stop in parts])
-                for row, parts in zip(hidden, spans, strict=True)
-            ]
-            found[layer] = torch.stack(means).cpu().numpy()
+        if threading.get_ident() != here:
+            return  # somebody else's pass of the same weights
+        found[layer] = output[0] if isinstance(output, tuple) else output  # B T H
         if layer == max(layers):
             raise _Enough
 
@@ -194,7 +126,7 @@ def _pass(
     ]
     try:
         with contextlib.suppress(_Enough):
-            weights.get_decoder()(input_ids=ids, attention_mask=mask, past_key_values=past, use_cache=past is not None)
+            weights.get_decoder()(**batch_of(nodes, weights.device))
     finally:
         for handle in handles:
             handle.remove()

@@ -207,7 +207,7 @@ def share(
     order = sorted(range(len(rows)), key=lambda place: (list(rows[place]), place))
     # Grown by hand, not by recursion: a tree of prompts may be deeper than Python's stack is kind to.
     head = known.tokens if known is not None else []
-    begun = [place for place in order if head and list(rows[place][: len(head)]) == head]
+    begun = [place for place in order if 0 < len(head) <= limits[place] and list(rows[place][: len(head)]) == head]
     others = [place for place in order if place not in set(begun)]
     open_groups: list[tuple[list[int], Node | None, int, int]] = [(others, None, 0, 0), (begun, known, len(head), 0)]
     while open_groups:
@@ -264,6 +264,22 @@ def read(model: Any, levels: list[list[Node]]) -> None:
                     (layer.keys[place, :, own].clone(), layer.values[place, :, own].clone())
                     for layer in inputs["past_key_values"].layers
                 ]
+
+
+@dataclass
+class Opening:
+    """Tokens that prompts commonly begin with, read once by each of the weights."""
+
+    tokens: tuple[int, ...] = ()
+    _read: dict[bool, Node] = field(default_factory=dict)
+
+    def node(self, weights: Any, by_base: bool) -> Node | None:
+        """The tokens as the weights read them, which are now the base's or not; None without any."""
+        if self.tokens and by_base not in self._read:
+            node = Node(list(self.tokens), None, 0)
+            read(weights, [[node]])
+            self._read[by_base] = node
+        return self._read.get(by_base)
 
 
 def passes(nodes: Sequence[Node], overhead: int) -> Iterator[list[Node]]:

@@ -18,10 +18,14 @@ import numpy as np
 from forethought.chat import opening_ids
 from forethought.errors import ModelError
 from forethought.models.decode import Batch, Decoder, Row, VerdictTokens
-from forethought.models.hidden_states import Opening, States, states_of
+from forethought.models.hidden_states import States, states_of
 from forethought.models.local import LocalModel
+from forethought.models.prefix import Opening
 from forethought.records import Message
 
+_FEW, _PATIENCE = 0.25, 4
+"""Share of the rows that run from which on so many prompts are read for their hidden states, since a pass costs the
+same however little it reads; and most tokens decoded meanwhile."""
 Listener = Callable[[Row | None], None]
 """Hears, in the loop's thread, of a row after each of its tokens; None once it is dropped without an end."""
 
@@ -86,7 +90,10 @@ class Loop:
             self._lanes["thinker"] = _Lane(model.thinker.batch(model.verdict_tokens()))
         self._opening = Opening(opening_ids(model.tokenizer))
         for lane in self._lanes.values():
-            lane.batch.opening = self._opening.tokens
+            lane.batch.opening = self._opening
+        self._readings: list[_Reading] = []
+        self._waited = 0
+        """Tokens decoded since one of them began to wait."""
         model.leaves_answers = lambda asked: model.thinks or asked.messages in self._here.work.left
         model.reads_states = self._read
         model.thinker, model.answerer = _Through(self, "thinker"), _Through(self, "answerer")
@@ -154,6 +161,8 @@ class Loop:
     def _run(self) -> None:
         try:
             while self._take():
+                if self._due():
+                    self._answer_readings()
                 for lane in self._each_lane():
                     self._advance(lane)
         except Exception as error:
@@ -162,28 +171,35 @@ class Loop:
         self._abandon()
 
     def _take(self) -> bool:
-        """Takes in what came, and reads hidden states together; waits where nothing runs. False at the end."""
-        readings: list[_Reading] = []
-        goes_on = True
-        while goes_on:
+        """Takes in what came; waits where nothing runs. False at the end."""
+        while True:
             try:
-                came = self._inbox.get(block=not self.held and not readings)
+                came = self._inbox.get(block=not self.held and not self._readings)
             except queue.Empty:
-                break
+                return True
             if came is None:
-                goes_on = False
-            elif isinstance(came, _Reading):
-                readings.append(came)
+                return False
+            if isinstance(came, _Reading):
+                self._readings.append(came)
             else:
                 self._lanes[came.lane].waiting.append(came)
-        groups: dict[tuple[tuple[int, ...], bool], list[_Reading]] = {}
-        for one in readings:
-            groups.setdefault((one.layers, one.trained), []).append(one)
-        for (layers, trained), group in groups.items():
-            self._answer_readings(layers, trained, group)
-        return goes_on
 
-    def _answer_readings(self, layers: tuple[int, ...], trained: bool, group: Sequence[_Reading]) -> None:
+    def _due(self) -> bool:
+        """Whether hidden states are read now: a good number of prompts at a time, but none waits long."""
+        n_running = sum(len(lane.batch.rows) for lane in self._each_lane())
+        due = len(self._readings) >= _FEW * n_running or self._waited >= _PATIENCE
+        self._waited = 0 if due else self._waited + bool(self._readings)
+        return due
+
+    def _answer_readings(self) -> None:
+        groups: dict[tuple[tuple[int, ...], bool], list[_Reading]] = {}
+        for one in self._readings:
+            groups.setdefault((one.layers, one.trained), []).append(one)
+        self._readings = []
+        for (layers, trained), group in groups.items():
+            self._answer_group(layers, trained, group)
+
+    def _answer_group(self, layers: tuple[int, ...], trained: bool, group: Sequence[_Reading]) -> None:
         try:
             together = states_of(
                 self._model, [ids for one in group for ids in one.prompts], layers, trained, self._opening
@@ -227,9 +243,11 @@ class Loop:
         while not self._inbox.empty():
             came = self._inbox.get()
             if isinstance(came, _Reading):
-                came.answer.put(ModelError(self._model.name, self.failure, "Restart the server"))
+                self._readings.append(came)
             elif came is not None:
                 jobs.append(came)
+        for reading in self._readings:
+            reading.answer.put(ModelError(self._model.name, self.failure, "Restart the server"))
         for job in jobs:
             job.tell(None)
 
