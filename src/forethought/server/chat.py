@@ -117,13 +117,16 @@ class Choices(Answer):
 
     async def _merged(self) -> AsyncIterator[tuple[int, Piece]]:
         """Pieces of all choices as they come."""
+        if self.n == 1:  # the shortest way for each token
+            async with aclosing(self._pieces(0)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield 0, piece
+            return
         made: asyncio.Queue[tuple[int, Piece | None]] = asyncio.Queue()
-        question = self.question
 
         async def tell(place: int) -> None:
-            pieces = self.run.answer(question.asked, self.verdict, self._options(place), question.tools)
             try:
-                async with aclosing(pieces):  # type: ignore[type-var]
+                async with aclosing(self._pieces(place)) as pieces:  # type: ignore[type-var]
                     async for piece in pieces:
                         made.put_nowait((place, piece))
             finally:
@@ -143,6 +146,10 @@ class Choices(Answer):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _pieces(self, place: int) -> AsyncIterator[Piece]:
+        question = self.question
+        return self.run.answer(question.asked, self.verdict, self._options(place), question.tools)
 
     def _options(self, place: int) -> Options:
         options = self.question.options

@@ -40,6 +40,10 @@ from forethought.server.upstreams import Upstreams
 from forethought.server.verdicts import answer_ids, decide, policy_line, rule_shares
 
 T = TypeVar("T")
+_Call = tuple[list[int], int, Sequence[str]]
+"""Token ids that are gone on from, most tokens, texts that end it."""
+_Told = tuple[list[int], list[dict[int, float]]]
+"""Token ids, at least one, and for each the log-probabilities of both verdicts in its place."""
 ALONE = "the verdict decided alone: the upstream gives no hidden states"
 _PROMPTS = 256
 """Conversations whose token ids are held for what is asked about them next."""
@@ -107,7 +111,7 @@ class GatewayEngine:
         self.special, self.markers = special_tokens(local.tokenizer), markers(local.thinking.format)
         self._upstreams = Upstreams(urls, settings.request_timeout_s)
         self._states = Upstreams(states, settings.request_timeout_s) if states else self._upstreams
-        self._warming: set[asyncio.Task[Any]] = set()
+        self._warming: set[Future[None]] = set()
         # A thread a request: each waits for the servers nearly all the time, and gives way to what is streamed at once.
         sys.setswitchinterval(_SWITCH_S)
         self._threads = ThreadPoolExecutor(settings.max_waiting, thread_name_prefix="request")
@@ -121,8 +125,12 @@ class GatewayEngine:
         if asked.base:
             return Verdict(decision=None, policy=policy_line(self.policy))
         model = await self._opened()
-        self._warm(asked)
-        found = await self._in_thread(_key(asked.messages), lambda: decide(model, asked, self._settings))
+
+        def decided() -> Verdict:
+            self._warm(asked)
+            return decide(model, asked, self._settings)
+
+        found = await self._in_thread(_key(asked.messages), decided)
         if model is self._alone and self._reads_states:
             found = found.model_copy(update={"cause": "; ".join([ALONE, *([found.cause] if found.cause else [])])})
         return found
@@ -140,7 +148,7 @@ class GatewayEngine:
         except NoStates:
             return self._alone
 
-    # What defences ask for, in their threads.
+    # What defences ask for, in their threads: the loop has streams to pass on.
 
     async def _in_thread(self, key: str, do: Callable[[], T]) -> T:
         """Runs something in a thread; if whoever waits for it leaves, its calls are given up."""
@@ -174,35 +182,30 @@ class GatewayEngine:
             work.calls.discard(asked)
 
     def decode(self, rows: Sequence[Row], verdict: VerdictTokens | None, threshold: float) -> None:
-        """Decodes rows in place, all at once."""
-        steering = Steering(self._local.tokenizer, self._local.ends, verdict, threshold)
-
-        async def all_of_them(key: str) -> None:
-            await asyncio.gather(*[self._decode(key, row, steering, verdict) for row in rows])
-
-        self._wait(all_of_them)
-
-    async def _decode(self, key: str, row: Row, steering: Steering, verdict: VerdictTokens | None) -> None:
-        """Asks on from where the row was led another way than the server went. A thought ends the call: what follows
-        may be nobody's business."""
+        """Decodes rows in place, all at once, and asks on from where one was led another way than the server went. A
+        thought ends a call: what follows may be nobody's business."""
         assert verdict is not None
-        while not row.done:
-            if row.forced:
-                steering.step(row, {}, row.forced[0])
-                continue
-            thinks = row.watch and row.closed_at is None
-            most = row.think_budget + VERDICT_TOKENS if thinks else row.max_new + (row.closed_at or 0)
-            stop = [verdict.closing] if thinks else []
-            ids, told = await self._complete(key, row.prompt + row.made, max(most - len(row.made), 1), stop)
-            for token, odds in zip(ids, told, strict=True):
-                steering.step(row, odds, token)
-                if row.done or row.forced or row.made[-1] != token:
-                    break
+        steering = Steering(self._local.tokenizer, self._local.ends, verdict, threshold)
+        while left := [row for row in rows if not row.done]:
+            calls = [self._call(row, verdict) for row in left]
 
-    async def _complete(
-        self, key: str, prompt: list[int], most: int, stop: Sequence[str]
-    ) -> tuple[list[int], list[dict[int, float]]]:
-        """(token ids, at least one; for each the log-probabilities of both verdicts in its place)."""
+            async def ask(key: str, calls: Sequence[_Call] = calls) -> list[_Told]:
+                return await asyncio.gather(*[self._complete(key, *call) for call in calls])
+
+            for row, (ids, told) in zip(left, self._wait(ask), strict=True):
+                for token, odds in zip(ids, told, strict=True):
+                    steering.step(row, odds, token)
+                    if row.done or row.forced or row.made[-1] != token:
+                        break
+                while row.forced and not row.done:
+                    steering.step(row, {}, row.forced[0])
+
+    def _call(self, row: Row, verdict: VerdictTokens) -> _Call:
+        thinks = row.watch and row.closed_at is None
+        most = row.think_budget + VERDICT_TOKENS if thinks else row.max_new + (row.closed_at or 0)
+        return row.prompt + row.made, max(most - len(row.made), 1), [verdict.closing] if thinks else []
+
+    async def _complete(self, key: str, prompt: list[int], most: int, stop: Sequence[str]) -> _Told:
         verdicts = self._local.verdict_tokens()
         both = verdicts.refuse[0], verdicts.comply[0]
         said = await self._upstreams.ask(key, {
@@ -268,9 +271,9 @@ class GatewayEngine:
             with suppress(ForethoughtError):
                 await self._upstreams.ask(_key(asked.messages), body)
 
-        task = asyncio.ensure_future(read())
-        self._warming.add(task)
-        task.add_done_callback(self._warming.discard)
+        reading = asyncio.run_coroutine_threadsafe(read(), self._here.running)
+        self._warming.add(reading)
+        reading.add_done_callback(self._warming.discard)
 
     async def answer(self, asked: Asked, verdict: Verdict, options: Options) -> AsyncIterator[Piece]:
         """As `Engine.answer`."""
@@ -316,8 +319,8 @@ class GatewayEngine:
 
     async def close(self) -> None:
         """As `Engine.close`."""
-        for task in self._warming:
-            task.cancel()
+        for reading in list(self._warming):
+            reading.cancel()
         await self._upstreams.close()
         await self._states.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
