@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -36,6 +37,7 @@ from typing import Any
 import aiohttp
 import httpx
 from mock_upstream import TOKEN_EVERY_S
+from scipy.stats import t
 
 from forethought.data.shipped import shipped_requests
 from forethought.manifest import file_hash
@@ -49,6 +51,8 @@ ROOT = Path(__file__).resolve().parents[1]
 N_TOKENS = 48
 """Longest answer of the parts that measure time."""
 CLIENTS = 32
+TURNS = {48: 6, 256: 3}
+"""Turns of the part `thoughtless`, by the longest answer: the longer one is the server's own default."""
 STREAM_TOKENS = 20
 N_AGREE = int(os.environ.get("N_AGREE", "200"))
 
@@ -187,17 +191,24 @@ def thoughtless(model: str) -> list[Figure]:
     run = run_model(Path(model))
     if run is None or read_settings(trained_folder(model)).thinks:
         raise SystemExit(f"{model} thinks: name a run that does not")
-    asked, ratios = requests(2 * CLIENTS, ordinary=True), []
+    found = []
     with served(model) as (defended, _), served(run.base) as (alone, _):
-        for _ in range(3):
-            rates = []
-            for url in (defended, alone):
-                seconds, said = all_of(url, asked, CLIENTS)
-                answered = [one for one in said if not one["choices"][0]["message"].get("refusal")]
-                rates.append(seconds / answer_tokens(answered))
-            ratios.append(rates[0] / rates[1])
-    value = statistics.median(ratios)
-    return [Figure(name="thoughtless_time_ratio", value=value, low=min(ratios), high=max(ratios), n=3, unit="ratio")]
+        for n_tokens, rounds in TURNS.items():
+            logs = [math.log(_seconds(defended, n_tokens) / _seconds(alone, n_tokens)) for _ in range(rounds)]
+            print(f"{n_tokens} tokens: {[round(math.exp(one), 3) for one in logs]}", file=sys.stderr)
+            middle, half = statistics.mean(logs), float(t.ppf(0.975, rounds - 1)) * statistics.stdev(logs) / rounds**0.5
+            value, low, high = (math.exp(one) for one in (middle, middle - half, middle + half))
+            name = f"thoughtless_time_ratio_{n_tokens}"
+            found.append(Figure(name=name, value=value, low=low, high=high, n=rounds, unit="ratio"))
+    return found
+
+
+def _seconds(url: str, n_tokens: int) -> float:
+    """For each token of the answers to ordinary requests, of 32 clients together. What is refused takes time, and
+    gives no tokens."""
+    asked = requests(2 * CLIENTS, ordinary=True)
+    seconds, said = all_of(url, asked, CLIENTS, lambda client, request: chat(client, request, n_tokens))
+    return seconds / answer_tokens([one for one in said if not one["choices"][0]["message"].get("refusal")])
 
 
 def overhead(model: str, rounds: int = 3) -> list[Figure]:

@@ -133,14 +133,17 @@ def restarted(model: str, python: str) -> dict[str, int]:
     """Outcomes of requests while vLLM is killed and started anew: answers, clear errors, and anything else."""
     port = free_port()
     outcomes = {"answered": 0, "error": 0, "corrupted": 0}
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     async def ask(url: str) -> None:
-        async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=300) as client:
             client.headers["x-model"] = (await client.get("/v1/models")).json()["data"][0]["id"]
-            plain = [(await chat(client, one, 8))["choices"][0]["message"]["content"] for one in requests(4, True)]
-            while not ended.is_set():
-                for expected, one in zip(plain, requests(4, True), strict=True):
+            asked = requests(4, True)
+            plain = [(await chat(client, one, 8))["choices"][0]["message"]["content"] for one in asked]
+            begun.set()
+
+            async def again_and_again(one: Request, expected: str) -> None:
+                while not ended.is_set():
                     try:
                         said = (await chat(client, one, 8))["choices"][0]["message"]["content"]
                         outcomes["answered" if said == expected else "corrupted"] += 1
@@ -150,19 +153,24 @@ def restarted(model: str, python: str) -> dict[str, int]:
                     except httpx.TransportError:
                         outcomes["corrupted"] += 1  # neither an answer nor a clear error
 
-    with vllm_server(model, python, port) as first, served(model, "--upstream", f"http://127.0.0.1:{port}") as (url, _):
-        asking = threading.Thread(target=lambda: asyncio.run(ask(url)))
+            await asyncio.gather(*[again_and_again(*pair) for pair in zip(asked, plain, strict=True)])
+
+    with vllm_server(model, python, port) as first, patient(model, "--upstream", f"http://127.0.0.1:{port}") as (url, _):
+        asking = threading.Thread(target=lambda: asyncio.run(ask(url)), daemon=True)
         asking.start()
-        time.sleep(30)
+        begun.wait(timeout=600)
+        time.sleep(15)
+        print(f"before it is killed: {outcomes}", file=sys.stderr)
         os.killpg(first.pid, signal.SIGKILL)
         with vllm_server(model, python, port):
+            print(f"while it is away: {outcomes}", file=sys.stderr)
             before, back = outcomes["answered"], time.monotonic()
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while outcomes["answered"] < before + 4 and time.monotonic() < end:
                 time.sleep(0.5)
-            print(f"answers again {time.monotonic() - back:.1f} s after the upstream was back", file=sys.stderr)
+            print(f"four answers {time.monotonic() - back:.1f} s after the upstream was back", file=sys.stderr)
             ended.set()
-            asking.join()
+            asking.join(timeout=300)
     return outcomes
 
 
