@@ -52,7 +52,7 @@ ROOT = Path(__file__).resolve().parents[1]
 N_TOKENS = 48
 """Longest answer of the parts that measure time."""
 CLIENTS = 32
-TURNS = {N_TOKENS: (2 * CLIENTS, 5), 256: (CLIENTS, 4)}
+TURNS = {N_TOKENS: (2 * CLIENTS, 3), 256: (CLIENTS, 3)}
 """(requests, turns) of the part `thoughtless`, by the longest answer: the longer one is the server's own default."""
 STREAM_TOKENS = 20
 N_AGREE = int(os.environ.get("N_AGREE", "200"))

@@ -194,14 +194,17 @@ def probed(model: str, python: str, count: int = 40) -> dict[str, float]:
     alone = sum("decided alone" in verdict["cause"] for _, verdict in both)
     differ = max(abs((reply.probability or 0) - (verdict["probability"] or 0)) for reply, verdict in both)
     same = sum(reply.verdict == verdict["decision"] for reply, verdict in both)
-    return {"alike": same / len(asked), "largest_difference": differ, "without_states": alone, "n": len(asked)}
+    return {"alike": same / len(asked), "largest_difference": differ, "without_states": alone / len(asked)}
 
 
 if __name__ == "__main__":
-    parts: dict[str, Callable[[str, str], dict[str, Any]]] = {"restarted": restarted, "probed": probed}
+    parts: dict[str, tuple[Callable[[str, str], dict[str, Any]], str]] = {
+        "restarted": (restarted, "requests"), "probed": (probed, "share")
+    }  # fmt: skip
     for part in sys.argv[3:] or parts:
-        found = parts[part](*sys.argv[1:3])
+        measured, unit = parts[part]
+        found = measured(*sys.argv[1:3])
         print(part, found)
         inputs = {"model.json": file_hash(Path(sys.argv[1]) / "model.json")}
-        figures = [Figure(name=f"{part}_{name}", value=value) for name, value in found.items()]
+        figures = [Figure(name=f"{part}_{name}", value=value, unit=unit) for name, value in found.items()]
         write_results(ROOT / "results" / "serve.json", [0], inputs, figures, keep=True)
