@@ -119,8 +119,8 @@ class Choices(Answer):
         """Pieces of all choices as they come."""
         if self.n == 1:  # the shortest way for each token
             async with aclosing(self._pieces(0)) as pieces:  # type: ignore[type-var]
-                async for piece in pieces:
-                    yield 0, piece
+                async for alone in pieces:
+                    yield 0, alone
             return
         made: asyncio.Queue[tuple[int, Piece | None]] = asyncio.Queue()
 
