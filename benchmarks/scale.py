@@ -364,14 +364,19 @@ def part_million(rows: int, folder: Path) -> list[Figure]:
 
 
 def _deduped(rows: int, folder: Path) -> tuple[list[Request], set[int], float]:
-    from forethought.cluster import connect
+    import ray
+
+    from forethought.cluster import OnRay
     from forethought.data.dedupe import repeated_across
 
     asked = [user_request(str(row["prompt"]), harmful=bool(row["is_harmful"])) for row in prompts(rows)]
-    with connect("ray") as workers:
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
         began = time.monotonic()
-        found = set(repeated_across(asked, workers, folder))
+        found = set(repeated_across(asked, OnRay(), folder))
         return asked, found, time.monotonic() - began
+    finally:
+        ray.shutdown()
 
 
 PARTS: dict[str, tuple[Callable[[int, Path], list[Figure]], int]] = {
