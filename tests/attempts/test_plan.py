@@ -124,9 +124,9 @@ def test_a_message_that_holds_two_texts_is_made_of_pairs_alone() -> None:
             cells.setdefault(cell, []).append(one.request.text)
     assert {cell for cell in cells if cell.startswith("codewords")} == {"codewords:2:lookalike", "codewords:2:twin"}
     assert "flip:harmful" in cells
-    for one, other in zip(cells["codewords:2:lookalike"], cells["codewords:2:twin"], strict=True):
-        assert one.partition("Now answer")[0] == other.partition("Now answer")[0]
-        assert one != other
+    for alike, twin in zip(cells["codewords:2:lookalike"], cells["codewords:2:twin"], strict=True):
+        assert alike.partition("Now answer")[0] == twin.partition("Now answer")[0]
+        assert alike != twin
 
 
 def test_look_alikes_without_twins_wear_the_disguises_too() -> None:
