@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,13 @@ from typer.testing import CliRunner, Result
 
 from forethought.cli.app import app
 from forethought.cli.terminal import console
+from tests.tiny import short_thoughts
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _short_thoughts() -> Iterator[None]:
+    with short_thoughts():
+        yield
 
 
 @pytest.fixture

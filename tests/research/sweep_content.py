@@ -10,14 +10,18 @@ import yaml
 from tests.tiny import tiny_folder
 
 EVALUATE: dict[str, Any] = {
-    "attacks": ["style_json", "prefix_injection"], "reasoning": ["empty_thinking", "fake_turn"],
-    "n_direct": 4, "n_styled": 3, "n_reasoning": 2, "n_ordinary": 4, "n_lookalike": 3, "n_styled_lookalike": 1,
-    "n_prompt_choice": 4, "max_answer_tokens": 4,
+    "attacks": ["style_json", "prefix_injection"],
+    "n_direct": 4, "n_styled": 3, "n_ordinary": 4, "n_lookalike": 3, "n_styled_lookalike": 1,
+    "n_prompt_choice": 4, "max_answer_tokens": 4, "gcg": {"defences": []},
+}  # fmt: skip
+"""What it measures, and on how much."""
+ALL_KINDS: dict[str, Any] = {
+    "reasoning": ["empty_thinking", "fake_turn"], "n_reasoning": 2,
     "gcg": {"defences": ["scot"], "goals": 1, "steps": 1, "candidates": 2},
     "latency": {"requests": 2, "max_answer_tokens": 2},
     "searches": [{"method": "best_of_n:n=4", "defences": ["refusal", "scot_best"], "goals": 1, "budget": 2}],
 }  # fmt: skip
-"""What it measures, and on how much."""
+"""What else it can measure: attacks on the reasoning, adaptive ones, latency."""
 
 
 def sweep_content(**changes: Any) -> dict[str, Any]:

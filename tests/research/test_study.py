@@ -28,11 +28,7 @@ CONTRAST = {"best_refusal": {"of": "scot", "against": "refusal_augmented"}}
 def _content(**changes: Any) -> dict[str, Any]:
     methods = [{"name": "scot", "seeds": [0, 1]}, {"name": "refusal_augmented", "seeds": [0, 1]}]
     plain = sweep_content(methods=methods, seeds=[0, 1], prompts=[], wrappers=[], contrasts=CONTRAST)
-    return (
-        plain
-        | {"evaluate": plain["evaluate"] | {"searches": [], "gcg": {}, "reasoning": [], "n_questions": 3}}
-        | changes
-    )
+    return plain | {"evaluate": plain["evaluate"] | {"n_questions": 3}} | changes
 
 
 def _run(*arguments: str) -> Result:

@@ -48,11 +48,9 @@ def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
 def test_answers_are_asked_for_anew_where_a_defences_options_change(
     tmp_path: Path, here: Callable[..., Result]
 ) -> None:
-    evaluate = EVALUATE | {"searches": [], "latency": None, "reasoning": []}
-    evaluate["gcg"] = {"defences": []}
     several = "self_reminder | unforged:words=5"
     for wrapper, kept in (("unforged", False), ("unforged", True), ("unforged:words=5", False), (several, False)):
-        file = sweep_file(tmp_path, methods=[], prompts=[], wrappers=[wrapper], evaluate=evaluate)
+        file = sweep_file(tmp_path, methods=[], prompts=[], wrappers=[wrapper])
         said = here(file, tmp_path / "out").stdout.replace("\n", " ")
         assert ("unforged attack: kept from before" in said) is kept, wrapper
     names = {figure["name"] for figure in json.loads((tmp_path / "out" / "results.json").read_text())["figures"]}

@@ -16,7 +16,7 @@ from forethought.measure.probe import load_probe
 from forethought.models.settings import read_settings
 from forethought.records import read_jsonl
 from tests.child import command
-from tests.research.sweep_content import EVALUATE, sweep_file
+from tests.research.sweep_content import ALL_KINDS, EVALUATE, sweep_file
 from tests.tiny import tiny_folder
 
 FIGURES = (
@@ -36,11 +36,12 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     at_two = {"id": "at_two", "weights_of": "scot", "threshold": 2.0, "answer_with": "base"}
     probed = {"id": "probed", "weights_of": "refusal", "around": "trained_probe", "answer_with": "base"}
     methods = ["scot", "scot_split", "refusal", best_of, read, own, at_two, probed]
-    file, out = sweep_file(tmp_path, methods=methods), tmp_path / "out"
+    asked = EVALUATE | ALL_KINDS
+    file, out = sweep_file(tmp_path, methods=methods, evaluate=asked), tmp_path / "out"
     child = command("sweep", file, "--out", out)
     scot = out / f"{tiny_folder().name}-s0" / "scot-b2200"
     for _ in range(2400):
-        if (scot / "attack" / "manifest.json").is_file() or child.poll() is not None:
+        if (scot / "calibrate" / "manifest.json").is_file() or child.poll() is not None:
             break
         time.sleep(0.05)
     assert child.poll() is None, "the sweep ended before it could be killed"
@@ -95,8 +96,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert decided
     assert all(decision == ("refuse" if odds >= 2.0 else "comply") for odds, decision in decided.values())
 
-    asked = EVALUATE | {"n_questions": 3}
-    further = sweep_file(tmp_path, methods=[*methods, "scot_no_benign"], evaluate=asked)
+    further = sweep_file(tmp_path, methods=[*methods, "scot_no_benign"], evaluate=asked | {"n_questions": 3})
     now = here(further, out, "--so-far")
     assert now.exit_code == 1
     assert json.loads((out / "results.json").read_text())["missing"]["auroc_unseen_scot_no_benign"] == "not run yet"
