@@ -94,7 +94,7 @@ def built(recipe: Recipe, folder: Path, workers: Any = None) -> dict[str, bytes]
     }
 
 
-@pytest.mark.parametrize(("rows", "budget"), [(7, None), (40, 4_000)])
+@pytest.mark.parametrize(("rows", "budget"), [(7, None), pytest.param(40, 4_000, marks=pytest.mark.slow)])
 def test_the_rows_are_those_of_one_machine_byte_for_byte(
     rows: int, budget: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +127,7 @@ def test_rows_come_from_an_address_and_go_to_one(tmp_path: Path) -> None:
         assert pq.read_table(file).num_rows == pq.read_table(alone / "train.parquet").num_rows
 
 
+@pytest.mark.slow
 def test_a_teacher_is_asked_once_whatever_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that were paid for on one machine count on a cluster, in blocks of any size, and the other way round."""
     monkeypatch.setenv("MOCK_API_KEY", "none")

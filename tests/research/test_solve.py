@@ -38,6 +38,7 @@ CHANGES: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_from_rows_to_figures_and_again_without_a_model(tmp_path: Path) -> None:
     sweep = load_sweep(sweep_file(tmp_path, **CHANGES))
     done = run_solve(sweep, tmp_path / "run", None, Progress())

@@ -99,7 +99,7 @@ def train(
 
       forethought judge train mine.jsonl --measure harmful --out judges/harm
 
-      forethought judge train a.csv b.csv c.csv --measure harmful --reads models/mine --out judges/reader
+      forethought judge train a.csv b.csv --measure harmful --reads MODEL --out DIR
     """
     if reads is not None:
         _train_reader(files, out, measure, _columns(columns, positive), reads)

@@ -34,7 +34,7 @@ def plan(
 
       forethought plan recipes/70b.yaml --on h100 --devices 8 --sharded
 
-      forethought plan recipes/default.yaml --prompts 10000000 --rate 2500 --node-servers 2 --nodes 4
+      forethought plan RECIPE --prompts 1000000 --rate 2500 --node-servers 2
     """
     quiet()
     from forethought.research.plan import plan_recipe
