@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from forethought.cluster import Workers, connect
-from forethought.pipeline import evolve
 from tests import child
 from tests.mock_teacher import MockTeacher, Reply, good_lesson
-from tests.pipeline.test_blocks import ROWS, built, the_recipe
+from tests.pipeline.test_blocks import ROWS, the_recipe
 
 pytestmark = pytest.mark.slow
 AT_ONCE = 4
-
-
-@pytest.fixture
-def ray() -> Iterator[Workers]:
-    pytest.importorskip("ray")
-    with connect("ray") as workers:
-        yield workers
-
-
-def test_the_rows_are_those_of_one_machine(ray: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = the_recipe(tmp_path)
-    alone = built(recipe, tmp_path / "alone")
-    monkeypatch.setattr(evolve, "ROWS", 20)
-    assert built(recipe, tmp_path / "ray", ray) == alone
 
 
 def test_a_killed_build_goes_on_and_pays_for_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,7 +246,7 @@ def test_texts_are_texts_and_no_formulas(tmp_path: Path, visit: Open) -> None:
     page_file = synthetic_page(tmp_path, 0, sides=[Side("<b>m</b>", [judged_one(request, True, (), answer=bad)])])
     page = visit(page_file)
     page.locator('#grid .ag-row [col-id="request"]').first.click()
-    assert bad in page.locator("#one").inner_text()
+    page.locator("#one", has_text=bad).wait_for()
     assert page.locator("#explorer img, #explorer b").count() == 0
     with page.expect_download() as download:
         page.get_by_role("button", name="as CSV").click()
