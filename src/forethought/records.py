@@ -149,6 +149,14 @@ def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> int:
     return count
 
 
+def read_record(file: Path, kind: type[AnyRecord], fix: str) -> AnyRecord:
+    """The one record that a file holds. Raises InputError with `fix` where it is damaged."""
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise InputError(file, f"is damaged ({reason_of(error)})", fix) from None
+
+
 def read_jsonl(path: Path, kind: type[AnyRecord], start: int = 0, stop: int | None = None) -> Iterator[AnyRecord]:
     """Reads rows one by one, those between two places in bytes. Raises InputError that names the line that is broken,
     counted from the first that is read.

@@ -13,10 +13,11 @@ import itertools
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from forethought.errors import ConfigError, ForethoughtError, StageError, reason_of
 
@@ -36,7 +37,7 @@ _AHEAD = 2
 """Pieces given out for each that can run at once: none waits for the driver, and no more than these are held."""
 
 
-class Workers(Protocol):
+class Workers(ABC):
     """Those who do pieces of work."""
 
     def map(
@@ -53,65 +54,57 @@ class Workers(Protocol):
         What a function does must be the same when it is done twice: work of a lost worker is done again. Raises what
         the function raises, and StageError for work that is lost again and again.
         """
-        ...
+        results: dict[int, Result] = {}
+        with closing(self._done(function, items, shared, cpus, gpus)) as done:
+            for place, result in done:
+                results[place] = result
+                if on_result is not None:
+                    on_result(place, result)
+        return [results[place] for place in range(len(items))]
+
+    @abstractmethod
+    def _done(
+        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...], cpus: float, gpus: float
+    ) -> Generator[tuple[int, Any]]:
+        """(place, result) of every item, as it is done."""
 
 
-class Here:
+class Here(Workers):
     """This process, one piece after the other."""
 
-    def map(
-        self,
-        function: Callable[..., Result],
-        items: Sequence[Item],
-        *shared: Any,
-        on_result: Callable[[int, Result], None] | None = None,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
-    ) -> list[Result]:
-        """As `Workers.map`."""
-        results = []
+    def _done(
+        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...], cpus: float, gpus: float
+    ) -> Generator[tuple[int, Any]]:
         for place, item in enumerate(items):
-            results.append(function(item, *shared))
-            if on_result is not None:
-                on_result(place, results[-1])
-        return results
+            yield place, function(item, *shared)
 
 
-class OnRay:
+class OnRay(Workers):
     """A Ray cluster. Pieces are tasks, with what they share put into its object store once.
 
     Tasks and not a Ray dataset: rows go from disk to disk, and what travels is where they stand and what was counted.
     """
 
-    def map(
-        self,
-        function: Callable[..., Result],
-        items: Sequence[Item],
-        *shared: Any,
-        on_result: Callable[[int, Result], None] | None = None,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
-    ) -> list[Result]:
-        """As `Workers.map`. No more pieces are given out than the cluster soon takes; it may grow meanwhile."""
+    def _done(
+        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...], cpus: float, gpus: float
+    ) -> Generator[tuple[int, Any]]:
+        """No more pieces are given out than the cluster soon takes; it may grow meanwhile."""
         import ray
 
         held = [ray.put(shared)]  # in a list: fetched once by each process, not once a task
         task = ray.remote(_do).options(num_cpus=cpus, num_gpus=gpus, max_retries=LIVES)
         waiting = iter(enumerate(items))
         running: dict[Any, int] = {}
-        results: dict[int, Result] = {}
         try:
             while True:
                 free = _AHEAD * _places(ray.cluster_resources(), cpus, gpus) - len(running)
                 for place, item in itertools.islice(waiting, max(free, 0)):
                     running[task.remote(function, item, held)] = place
                 if not running:
-                    return [results[place] for place in range(len(items))]
+                    return
                 for done in ray.wait(list(running), num_returns=1)[0]:
                     place = running.pop(done)
-                    results[place] = _fetched(done, place)
-                    if on_result is not None:
-                        on_result(place, results[place])
+                    yield place, _fetched(done, place)
         finally:
             for left in running:
                 ray.cancel(left, force=False)

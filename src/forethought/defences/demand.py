@@ -9,22 +9,21 @@ Stored as `demand.json` beside the probe's own files; the second output, where t
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from forethought.defences.base import Asked, Means, Steps, Wrapper, described, rule_refusal
-from forethought.errors import ConfigError, InputError, reason_of
+from forethought.errors import ConfigError, InputError
 from forethought.manifest import write_json
 from forethought.measure.calibrate import KINDS, kind_of
 from forethought.measure.probe import Array, Probe, load_probe, read_together
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
-from forethought.records import Record, Request
+from forethought.records import Record, Request, read_record
 
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
@@ -68,11 +67,8 @@ def load_demand(folder: Path) -> tuple[Demand, Probe, Probe | None]:
     file = folder / DEMAND
     if not file.is_file():
         raise InputError(folder, "does not say when to think", "Fit it: a sweep or a recipe with `on_demand` does so")
-    try:
-        demand = Demand.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (ValidationError, ValueError) as error:
-        raise InputError(file, f"is damaged ({reason_of(error)})", "Fit it again") from None
-    return demand, load_probe(folder), load_probe(folder / NEED) if (folder / NEED).is_dir() else None
+    need = load_probe(folder / NEED) if (folder / NEED).is_dir() else None
+    return read_record(file, Demand, "Fit it again"), load_probe(folder), need
 
 
 def fit_demand(probe: Probe, model: LocalModel, dev: Sequence[Request], most_errors: float = 0.02) -> Demand:

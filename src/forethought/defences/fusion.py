@@ -10,7 +10,6 @@ weights and threshold.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,16 +17,16 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from forethought.errors import InputError, ModelError, reason_of
+from forethought.errors import InputError, ModelError
 from forethought.manifest import write_json
 from forethought.measure.calibrate import KINDS, Calibration, kind_of, threshold_on
 from forethought.measure.probe import Probe, load_probe
 from forethought.metrics import Array, auroc
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.reasoning import stated_intent
-from forethought.records import Example, Message, Record, Request, user_request
+from forethought.records import Example, Message, Record, Request, read_record, user_request
 
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
@@ -107,11 +106,7 @@ def load_fusion(folder: Path) -> tuple[Fusion, Probe]:
     file = folder / FUSION
     if not file.is_file():
         raise InputError(folder, "holds no fusion of verdict and probe", "Fit one: fit_fusion(...).save(FOLDER, probe)")
-    try:
-        fusion = Fusion.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (ValidationError, ValueError) as error:
-        raise InputError(file, f"is damaged ({reason_of(error)})", "Fit it again") from None
-    return fusion, load_probe(folder)
+    return read_record(file, Fusion, "Fit it again"), load_probe(folder)
 
 
 def intent_of(response: Response) -> str:

@@ -24,13 +24,12 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 from scipy.stats import t
 
-from forethought.errors import InputError, reason_of
 from forethought.manifest import write_json
 from forethought.measure.calibrate import CONFIDENCE, Guarantee, Method, guarantee, tenths, upper_bound
-from forethought.records import Record
+from forethought.records import Record, read_record
 
 TRAFFIC = "traffic.json"
 """Beside the threshold that it is about."""
@@ -235,12 +234,7 @@ class Traffic(Record):
 def load_traffic(folder: Path) -> Traffic | None:
     """What `Traffic.save` wrote; None where nothing was kept. Raises InputError for a damaged file."""
     file = folder / TRAFFIC
-    if not file.is_file():
-        return None
-    try:
-        return Traffic.model_validate_json(file.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise InputError(file, f"is damaged ({reason_of(error)})", "Calibrate again") from None
+    return read_record(file, Traffic, "Calibrate again") if file.is_file() else None
 
 
 class Drift:
