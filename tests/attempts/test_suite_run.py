@@ -54,8 +54,8 @@ class _Killed(Exception):
     pass
 
 
-def _dies_after(n: int) -> Scripted:
-    """Decodes three side by side, and is killed after so many replies."""
+def _dies_after(n: int, beside: int = 1) -> Scripted:
+    """Decodes three side by side, so many groups at once, and is killed after so many replies."""
     said = 0
 
     def reply(conversation: Conversation) -> str:
@@ -65,7 +65,7 @@ def _dies_after(n: int) -> Scripted:
             raise _Killed
         return answer(conversation)
 
-    return Scripted(reply, able=SIDE_BY_SIDE)
+    return Scripted(reply, able=SIDE_BY_SIDE.model_copy(update={"beside": beside}))
 
 
 SIDE_BY_SIDE = Able(prefill=True, together=3)
@@ -94,17 +94,7 @@ def test_what_is_decoded_side_by_side_is_so_again_after_a_kill(tmp_path: Path, n
 @pytest.mark.parametrize("n", [1, 4, 5, 7])
 def test_of_many_groups_asked_for_at_once_those_are_asked_again_that_are_not_whole(tmp_path: Path, n: int) -> None:
     plan(tmp_path, "style_json", harmful=HARMFUL, harmless=[])
-    said = 0
-
-    def reply(conversation: Conversation) -> str:
-        nonlocal said
-        said += 1
-        if said > n:
-            raise _Killed
-        return answer(conversation)
-
-    able = SIDE_BY_SIDE.model_copy(update={"beside": 3})
-    killed = Scripted(reply, able=able)
+    killed = _dies_after(n, beside=3)
     with pytest.raises(_Killed):
         run_suite(tmp_path, killed)
     assert [len(call) for call in killed.calls] == [8]

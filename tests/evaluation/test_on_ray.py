@@ -45,8 +45,9 @@ def lines(path: Path) -> dict[str, Any]:
 
 
 def test_an_attack_is_that_of_one_process(here: Path, tmp_path: Path) -> None:
-    with inline():
+    with inline() as cluster:
         found = attack(tiny_folder(), SETTINGS, out=tmp_path, on="ray")
+        assert cluster.given
     assert lines(tmp_path / "replies.jsonl") == lines(here / "replies.jsonl")
     assert (tmp_path / "plan.jsonl").read_bytes() == (here / "plan.jsonl").read_bytes()
     judged = Path("judged") / f"{found.judge.name}.jsonl"
@@ -56,8 +57,9 @@ def test_an_attack_is_that_of_one_process(here: Path, tmp_path: Path) -> None:
     searched = [[one.model_dump() for one in read_outcomes(folder / "searches")] for folder in (here, tmp_path)]
     assert searched[0] == searched[1]
     assert {one["method"].partition(":")[0] for one in searched[0]} == {"best_of_n"}
-    with inline():
+    with inline() as cluster:
         again = rejudge(tmp_path, AttackSettings(judge="keywords"), on="ray")
+        assert cluster.given
     assert again.unscored < 1
 
 

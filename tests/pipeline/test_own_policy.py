@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -24,20 +23,10 @@ from forethought.pipeline.run import run
 from forethought.policy import Policy, default_policy, load_policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl, user_request
+from tests.listening import Listening
 from tests.tiny import tiny_folder
 
 DEFAULT = default_policy()
-
-
-class Heard(Progress):
-    """Remembers what a run says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, line: Any) -> None:
-        self.lines.append(str(line))
 
 
 def policy_file(folder: Path, *titles: str, examples: bool = False) -> Path:
@@ -172,7 +161,7 @@ def test_a_run_on_an_own_file_under_an_own_policy_goes_the_whole_way(
     assert opened is not None
     assert opened.policy.rule_ids == ("R1", "R2")
     # What was kept is the same run: all its stages are found.
-    heard = Heard()
+    heard = Listening()
     run(tmp_path / "out" / RECIPE, out=tmp_path / "out", progress=heard)
-    assert not [line for line in heard.lines if line.startswith("[green]")]
-    assert any("5-train: kept from before" in line for line in heard.lines)
+    assert not [line for line in heard.said if line.startswith("[green]")]
+    assert any("5-train: kept from before" in line for line in heard.said)

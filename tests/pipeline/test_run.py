@@ -19,9 +19,9 @@ from forethought.model import load
 from forethought.models.settings import read_settings
 from forethought.pipeline.run import run
 from forethought.pipeline.stage import TITLES
-from forethought.progress import Progress
 from forethought.records import Request, read_jsonl
 from tests.child import command
+from tests.listening import Listening
 from tests.tiny import tiny_folder
 
 
@@ -65,18 +65,8 @@ def _recipe(folder: Path) -> Path:
     return path
 
 
-class _Heard(Progress):
-    """Remembers what a run says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, line: Any) -> None:
-        self.lines.append(str(line))
-
-    def kept(self, stage: str) -> bool:
-        return any(f"{stage}: kept from before" in line for line in self.lines)
+def kept(heard: Listening, stage: str) -> bool:
+    return any(f"{stage}: kept from before" in line for line in heard.said)
 
 
 def _check_unscored(recipe: Path, out: Path) -> None:
@@ -104,10 +94,10 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     assert not (out / "report.html").exists()
     built = (out / "4-build" / "manifest.json").read_text(encoding="utf-8")
 
-    heard = _Heard()
+    heard = Listening()
     found = run(recipe, out=out, progress=heard)
-    assert heard.kept("1-select")
-    assert heard.kept("4-build")
+    assert kept(heard, "1-select")
+    assert kept(heard, "4-build")
     assert found.systems == ("base", "prompt", "scot", "scot_best")
     assert (out / "4-build" / "manifest.json").read_text(encoding="utf-8") == built
     assert (out / "report.html").is_file()
@@ -127,9 +117,9 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
     read = load_probe(out / "8-probe").settings.rows["lookalike"]
     assert read > sum(row.kind == "lookalike" for row in trained_on) + 20
 
-    again = _Heard()
+    again = Listening()
     run(recipe, out=out, progress=again)
-    assert all(again.kept(stage) for stage in TITLES)
+    assert all(kept(again, stage) for stage in TITLES)
     _check_unscored(recipe, out)
 
     adapter = out / "5-train"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from forethought.progress import Progress
 from forethought.research.config import Sweep, lenders, load_sweep
 from forethought.research.sweep import cells_for_workers, run_sweep
 from tests.cluster.inline import inline
+from tests.listening import Listening
 from tests.research.sweep_content import sweep_content, sweep_file
 
 
@@ -19,10 +18,10 @@ from tests.research.sweep_content import sweep_content, sweep_file
 def test_workers_do_the_cells_and_one_that_fails_is_missing_with_its_reason(tmp_path: Path) -> None:
     methods = ["refusal", {"id": "starved", "name": "refusal", "train": {"skip_layers": 40}}]
     file, out = sweep_file(tmp_path, methods=methods, prompts=[], wrappers=[]), tmp_path / "out"
-    heard = Heard()
+    heard = Listening()
     with inline():
         run_sweep(load_sweep(file), out, on="ray", progress=heard)
-    said = " ".join(heard.lines)
+    said = " ".join(heard.said)
     assert "refusal: done" in said, said
     assert "starved: not done, see workers/starved.log" in said
     assert "train: kept from before" in said, "the worker's training was done again"
@@ -30,15 +29,6 @@ def test_workers_do_the_cells_and_one_that_fails_is_missing_with_its_reason(tmp_
     results = json.loads((out / "results.json").read_text())
     assert "asr_direct_refusal" in {figure["name"] for figure in results["figures"]}
     assert "skip_layers" in results["missing"]["auroc_unseen_starved"]
-
-
-class Heard(Progress):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def say(self, line: Any) -> None:
-        self.lines.append(str(line))
 
 
 def test_a_defence_that_shares_weights_waits_for_them() -> None:

@@ -25,8 +25,8 @@ from forethought.training.methods.reinforced import reinforce
 from forethought.training.methods.supervised import SCOT
 from forethought.training.reward import Reward, RLSettings, Turn, sample_seed
 from tests.child import code
+from tests.listening import Listening
 from tests.tiny import harmful_example, harmless_example, tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
-from tests.training.listening import Listening
 
 CONFIG = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, warmup=0.0, seed=3)
 SETTINGS = RLSettings(steps=1, requests=2, group=4, max_new_tokens=8, rate_share=0.01, beta=0.0, checkpoint_steps=1)

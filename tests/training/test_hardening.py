@@ -22,9 +22,9 @@ from forethought.training.hardening.settings import HardeningSettings
 from forethought.training.methods.verdict import Levers
 from forethought.training.objective import PairedObjective
 from forethought.training.rows import IGNORED
+from tests.listening import Listening
 from tests.scripted import Scripted
 from tests.training.hardening_material import SMALL, Trainer, examples, job, material, scripted
-from tests.training.listening import Listening
 
 
 def never(conversation: Conversation) -> bool:

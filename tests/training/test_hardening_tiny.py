@@ -19,9 +19,9 @@ from forethought.records import user_request
 from forethought.training.hardening.settings import HardeningSettings
 from forethought.training.run import train_method
 from tests.child import code
+from tests.listening import Listening
 from tests.tiny import tiny_folder
 from tests.training.hardening_material import job
-from tests.training.listening import Listening
 
 SETTINGS = HardeningSettings(
     rounds=1, requests=4, attacks=("direct", "empty_thinking", "policy_withdrawn"), attacks_each=2, held_out=0.3,
@@ -72,7 +72,7 @@ from pathlib import Path
 from forethought.attempts.records import Replies
 from forethought.training.run import train_method
 from tests.training.hardening_material import job
-from tests.training.listening import Listening
+from tests.listening import Listening
 from tests.training.test_hardening_tiny import SETTINGS
 
 out = Path(sys.argv[1])

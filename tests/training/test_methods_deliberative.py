@@ -31,8 +31,8 @@ from forethought.training.methods.deliberative import (
 )
 from forethought.training.rows import IGNORED, TokenRow
 from forethought.training.run import train_method
+from tests.listening import Listening
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_folder, tiny_tokenizer
-from tests.training.listening import Listening
 
 POLICY = default_policy()
 RIGHT = "Intent: copy a film.\nThat is theft of somebody's work.\nVerdict: refuse. Fraud (R4): it cheats others."

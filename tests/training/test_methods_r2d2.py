@@ -32,8 +32,8 @@ from forethought.training.methods.r2d2 import (
 from forethought.training.objective import Step
 from forethought.training.rows import IGNORED, collate
 from forethought.training.run import train_method
+from tests.listening import Listening
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
-from tests.training.listening import Listening
 
 SMALL = PoolSetting(size=3, updated=2, candidates=8, top_k=16, length=5, reset_every=2, reset_share=0.34)
 

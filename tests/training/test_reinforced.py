@@ -25,9 +25,9 @@ from forethought.training.methods.reinforced import REINFORCED, fitting
 from forethought.training.methods.rejection import REJECTION, RejectionSettings
 from forethought.training.reward import Reward, RewardWeights, RLSettings, Turn
 from forethought.training.run import train_method
+from tests.listening import Listening
 from tests.scripted import Scripted
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
-from tests.training.listening import Listening
 
 CONFIG = TrainConfig(rank=4, alpha=8, learning_rate=1e-2, batch_size=4, checkpoint_steps=2, seed=3)
 SMALL = RLSettings(

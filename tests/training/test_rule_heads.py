@@ -36,8 +36,8 @@ from forethought.training.methods.headed import (
 )
 from forethought.training.objective import PairedObjective, Step
 from forethought.training.rows import collate
+from tests.listening import Listening
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
-from tests.training.listening import Listening
 
 NAN = float("nan")
 THINGS = ("film", "song", "book", "game", "map", "photo", "car", "bike", "key", "card", "boat", "lamp")
