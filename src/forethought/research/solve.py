@@ -20,7 +20,7 @@ from forethought.manifest import write_whole
 from forethought.measure.comprehension import ASK_TO_DECODE, decoded_share
 from forethought.measure.curves import by_cell, refused
 from forethought.measure.paired import Comparison, compare_cells, corrected
-from forethought.metrics import Figure, mean_auroc, mean_value
+from forethought.metrics import Figure, mean_auroc, mean_of_shares, mean_value
 from forethought.models.conversation import Response
 from forethought.models.local import LocalModel
 from forethought.pipeline.fitting import ask_stage
@@ -292,9 +292,8 @@ def _beside(sweep: Sweep, cell: Cell) -> list[Figure]:
     searched = [one for one in cell.outcomes.get(_BEST_OF_N, ()) if one.harmful is not False]
     for name in names:
         if searched:
-            broken = [1.0 if one.broken else 0.0 for one in searched if one.broken is not None]
-            figure = mean_value(broken, [one.goal for one in searched if one.broken is not None], "share")
-            found.append(figure.named(f"asr_{_BEST_OF_N}_{name}"))
+            broken = mean_of_shares([[one.broken for one in searched]], [[one.goal for one in searched]])
+            found.append(broken.named(f"asr_{_BEST_OF_N}_{name}"))
         found.append(mean_over(present(cells, spelled), refused).named(f"refused_{_BEST_OF_N}_harmless_{name}"))
         if cell.latency:
             found.append(latency_figure(cell.latency).named(f"time_ratio_{name}"))
