@@ -290,7 +290,7 @@ def _by_all_pairs(one: Pieces, stored: list[Pieces], threshold: float) -> list[N
 def test_what_all_pairs_find_is_found(threshold: float) -> None:
     stored = [pieces(text) for text in _texts(1, 120)]
     searched = [pieces(text) for text in _texts(2, 60)] + stored[:60]
-    found = near(searched, stored, threshold)
+    found = near(searched, Neighbourhood(stored, threshold))
     assert found == [_by_all_pairs(one, stored, threshold) for one in searched]
     hows = {neighbour.how for row in found for neighbour in row}
     assert hows == ({"exact", "contained", "near"} if threshold < 1 else {"exact", "contained"})
@@ -323,34 +323,38 @@ STORY = f"You are an old captain who talks to his crew at night. {SHORT}. Sign i
 
 @pytest.mark.parametrize(("one", "other"), [(SHORT, STORY), (STORY, SHORT)])
 def test_a_request_inside_a_story_is_found_in_both_directions(one: str, other: str) -> None:
-    assert near([pieces(one)], [pieces("bake bread"), pieces(other)], 0.6) == [[Neighbour(1, 1.0, "contained")]]
+    assert near([pieces(one)], Neighbourhood([pieces("bake bread"), pieces(other)], 0.6)) == [
+        [Neighbour(1, 1.0, "contained")]
+    ]
 
 
 def test_containment_needs_enough_words_and_their_order() -> None:
     shuffled = "The sea has a boat, and across it a poem of the north was read by writers who went sailing."
-    assert near([pieces(SHORT)], [pieces(shuffled)], 0.6) == [[]]
+    assert near([pieces(SHORT)], Neighbourhood([pieces(shuffled)], 0.6)) == [[]]
     few = "bake dark bread without any yeast"
     assert len(pieces(few).words) == CONTAINED_WORDS - 1
     frame = "An old captain at sea asks his crew at night: {}? They laugh, sing and drink until the sun rises."
-    assert near([pieces(few)], [pieces(frame.format(few))], 0.6) == [[]]
+    assert near([pieces(few)], Neighbourhood([pieces(frame.format(few))], 0.6)) == [[]]
     enough = few + " today"
-    assert near([pieces(enough)], [pieces(frame.format(enough))], 0.6) == [[Neighbour(0, 1.0, "contained")]]
+    assert near([pieces(enough)], Neighbourhood([pieces(frame.format(enough))], 0.6)) == [
+        [Neighbour(0, 1.0, "contained")]
+    ]
 
 
 def test_the_longer_one_is_never_inside_the_shorter() -> None:
     # Five pairs, four of them in the other's: a share of .8, yet the other has but four.
     long, short = (pieces(f"anchor bread candle drum engine {end}") for end in ("flute", ""))
     assert (len(long.pairs), len(short.pairs), len(short.words)) == (5, 4, CONTAINED_WORDS - 1)
-    assert near([long], [short], 0.9) == near([short], [long], 0.9) == [[]]
+    assert near([long], Neighbourhood([short], 0.9)) == near([short], Neighbourhood([long], 0.9)) == [[]]
 
 
 def test_nothing_is_near_nothing() -> None:
-    assert near([], [pieces("bake bread")], 0.6) == []
-    assert near([pieces("bake bread"), pieces("")], [], 0.6) == [[], []]
-    assert near([pieces("")], [pieces("bake bread"), pieces("")], 0.6) == [[Neighbour(1, 1.0, "exact")]]
+    assert near([], Neighbourhood([pieces("bake bread")], 0.6)) == []
+    assert near([pieces("bake bread"), pieces("")], Neighbourhood([], 0.6)) == [[], []]
+    assert near([pieces("")], Neighbourhood([pieces("bake bread"), pieces("")], 0.6)) == [[Neighbour(1, 1.0, "exact")]]
 
 
 def test_the_search_sets_up_no_logging(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.root, "handlers", [])
-    near([pieces(SHORT)], [pieces(STORY)], 0.6)
+    near([pieces(SHORT)], Neighbourhood([pieces(STORY)], 0.6))
     assert logging.root.handlers == []

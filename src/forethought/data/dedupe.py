@@ -30,7 +30,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -72,6 +72,8 @@ CONTAINED = 0.8
 """Share of a short request's word pairs inside a long one from which it counts as contained."""
 CONTAINED_WORDS = 6
 """Fewest content words of a request that is looked for inside longer ones: fewer turn up by chance."""
+_COMPARED = 10_000
+"""Requests that a worker compares with the evaluation sets at once: all of these are looked for in them, each time."""
 
 
 class Pieces(NamedTuple):
@@ -144,29 +146,44 @@ def _quietly(call: Callable[..., Any], *values: Any) -> Any:
 
 
 class Neighbourhood:
-    """Requests that can be searched for similar ones."""
+    """Requests that can be searched for similar ones; the indexes are made where and when they are first searched."""
 
     def __init__(self, collection: Sequence[Pieces], threshold: float) -> None:
         """`threshold` is the Jaccard similarity from which one is found, 0 to 1."""
-        self._collection = collection
-        self._search = _index([one.all for one in collection], "jaccard", threshold)
+        self.collection, self.threshold = collection, threshold
+
+    @cached_property
+    def _search(self) -> Search:
+        return _index([one.all for one in self.collection], "jaccard", self.threshold)
+
+    @cached_property
+    def _holders(self) -> Search:
+        return _index([one.pairs for one in self.collection], "containment", CONTAINED)
 
     def similar(self, one: Pieces) -> list[Neighbour]:
         """All requests whose pieces are similar enough, the most similar first, then in order."""
         found = [
-            Neighbour(number, similarity, "exact" if one.wording == self._collection[number].wording else "near")
+            Neighbour(number, similarity, "exact" if one.wording == self.collection[number].wording else "near")
             for number, similarity in self._search(one.all)
         ]
         return sorted(found, key=_most_similar_first)
 
+    def holding(self, short: Sequence[Pieces]) -> Iterator[tuple[int, int, float]]:
+        """(place of a short one, place of a long one of these that holds it, share of its word pairs held)."""
+        for place, one in enumerate(short):
+            if len(one.words) >= CONTAINED_WORDS:
+                for holder, share in self._holders(one.pairs):
+                    if len(one.pairs) <= len(self.collection[holder].pairs):
+                        yield place, holder, share
 
-def near(requests: Sequence[Pieces], collection: Sequence[Pieces], threshold: float) -> list[list[Neighbour]]:
+
+def near(requests: Sequence[Pieces], collection: Neighbourhood) -> list[list[Neighbour]]:
     """For each request all of the collection that are similar, then all that stand inside it or hold it."""
-    similar = Neighbourhood(collection, threshold)
-    found = [{neighbour.number: neighbour for neighbour in similar.similar(one)} for one in requests]
+    found = [{neighbour.number: neighbour for neighbour in collection.similar(one)} for one in requests]
     # Of two as long as each other either may hold the other, and then the shares are the same.
-    inside = [*_contained(requests, collection)]
-    inside += [(row, number, share) for number, row, share in _contained(collection, requests)]
+    inside = [*collection.holding(requests)]
+    holders = Neighbourhood(requests, collection.threshold)
+    inside += [(row, number, share) for number, row, share in holders.holding(collection.collection)]
     for row, number, share in inside:
         found[row].setdefault(number, Neighbour(number, share, "contained"))
     return [sorted(one.values(), key=_most_similar_first) for one in found]
@@ -176,16 +193,6 @@ def _most_similar_first(neighbour: Neighbour) -> tuple[bool, float, How, int]:
     return neighbour.how == "contained", -neighbour.similarity, neighbour.how, neighbour.number
 
 
-def _contained(short: Sequence[Pieces], long: Sequence[Pieces]) -> Iterator[tuple[int, int, float]]:
-    """(place of the short one, place of a long one that holds it, share of its word pairs held)."""
-    search = _index([one.pairs for one in long], "containment", CONTAINED)
-    for place, one in enumerate(short):
-        if len(one.words) >= CONTAINED_WORDS:
-            for holder, share in search(one.pairs):
-                if len(one.pairs) <= len(long[holder].pairs):
-                    yield place, holder, share
-
-
 # Requests
 
 
@@ -193,17 +200,13 @@ def contaminated(
     requests: Sequence[Request], against: Sequence[Request], threshold: float = THRESHOLD
 ) -> list[list[Neighbour]]:
     """For each request, the evaluation requests that it is near, the most similar first."""
-    return _near_requests(requests, _pieces_of(requests), against, _pieces_of(against), threshold)
+    return _near_requests(requests, _pieces_of(requests), against, Neighbourhood(_pieces_of(against), threshold))
 
 
 def _near_requests(
-    requests: Sequence[Request],
-    compared: Sequence[Pieces],
-    against: Sequence[Request],
-    tested: Sequence[Pieces],
-    threshold: float = THRESHOLD,
+    requests: Sequence[Request], compared: Sequence[Pieces], against: Sequence[Request], tested: Neighbourhood
 ) -> list[list[Neighbour]]:
-    found = near(compared, tested, threshold)
+    found = near(compared, tested)
     return [
         [
             one
@@ -362,8 +365,8 @@ def overlaps(
 
     Texts are redacted unless `whole_texts`: they may be harmful.
     """
-    sets = {name: (tested, _pieces_of(tested)) for name, tested in evaluation.items()}
-    chunks = in_chunks(workers or Here(), _overlapping, requests, sets, whole_texts)
+    sets = {name: (tested, Neighbourhood(_pieces_of(tested), THRESHOLD)) for name, tested in evaluation.items()}
+    chunks = in_chunks(workers or Here(), _overlapping, requests, sets, whole_texts, size=_COMPARED)
     found = {name: tuple(pair for chunk in chunks for pair in chunk[name]) for name in evaluation}
     return OverlapReport(
         threshold=THRESHOLD,
@@ -376,7 +379,7 @@ def overlaps(
 
 def _overlapping(
     requests: Sequence[Request],
-    sets: Mapping[str, tuple[Sequence[Request], Sequence[Pieces]]],
+    sets: Mapping[str, tuple[Sequence[Request], Neighbourhood]],
     whole_texts: bool,
 ) -> dict[str, list[Overlap]]:
     """What some of the requests share with each evaluation set."""
