@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
-from serve import free_port
+from serve import ROOT, free_port
 
 from forethought.attacks.base import Attack
 from forethought.attacks.catalogue import BY_RULE, DIRECT, parse_attack
@@ -117,6 +117,7 @@ def kill_late(folder: Path, conversations: int, pid: int, ended: threading.Event
 def part_attempts(count: int, folder: Path) -> list[Figure]:
     """Asked twice: by this process, and by workers on two nodes, one server of theirs being killed."""
     os.environ.setdefault("FORETHOUGHT_TEST_RUN", str(folder))
+    sys.path.insert(0, str(ROOT))  # tests stand beside this folder
     from tests.tiny import tiny_folder
 
     asked = behaviors(count // N_ATTACKS)
