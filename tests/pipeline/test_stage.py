@@ -36,7 +36,7 @@ class _Work:
         return {"rows": 1}
 
 
-def _run(folder: Path, work: Callable[[Path], dict[str, Any]], config: Any = None, **kind: bool) -> list[str]:
+def _run(folder: Path, work: Callable[[Path], dict[str, Any]], config: Any = None, **kind: Any) -> list[str]:
     said: list[str] = []
     StageRunner(folder, said.append).run("1-select", config or {}, work, **kind)
     return said
@@ -134,6 +134,15 @@ def test_partial_work_of_another_config_is_not_kept(tmp_path: Path) -> None:
     work = _Work()
     _run(tmp_path, work, {"seed": 1}, keep_partial=True)
     assert work.found == [[]]
+
+
+def test_what_grows_alone_leaves_what_is_there(tmp_path: Path) -> None:
+    for config in ({"seed": 0, "asked": 1}, {"seed": 0, "asked": 2}):
+        work = _Work()
+        _run(tmp_path, work, config, keep_partial=True, grows="asked")
+    assert (work.calls, work.found) == (1, [["rows.jsonl"]])
+    _run(tmp_path, other := _Work(), {"seed": 1, "asked": 2}, keep_partial=True, grows="asked")
+    assert other.found == [[]]
 
 
 def test_half_a_manifest_is_none(tmp_path: Path) -> None:

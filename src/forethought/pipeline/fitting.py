@@ -266,7 +266,8 @@ def ask_stage(
 ) -> list[Judged]:
     """Puts attempts to a defence called `name`, and judges its answers; in their order.
 
-    Opens it only where one is to be asked. `system` is a safety prompt before each conversation.
+    Opens it only where one is to be asked; what is asked besides leaves kept replies as they are. `system` is a safety
+    prompt before each conversation.
     """
 
     def work(out: Path) -> dict[str, Any]:
@@ -275,4 +276,4 @@ def ask_stage(
         write_jsonl(out / JUDGED, rows)
         return {"attempts": len(rows), "unscored": sum(row.refused is None for row in rows)}
 
-    return list(read_jsonl(stages.run(stage, said, work, keep_partial=True) / JUDGED, Judged))
+    return list(read_jsonl(stages.run(stage, said, work, keep_partial=True, grows="attempts") / JUDGED, Judged))

@@ -72,14 +72,24 @@ class StageRunner:
         self._chain = self._key(name, config)
         return self.folder / name
 
-    def run(self, name: str, config: Any, work: Callable[[Path], dict[str, Any]], keep_partial: bool = False) -> Path:
+    def run(
+        self,
+        name: str,
+        config: Any,
+        work: Callable[[Path], dict[str, Any]],
+        keep_partial: bool = False,
+        grows: str = "",
+    ) -> Path:
         """Runs `work(folder)` unless the folder already holds its result; returns the folder.
 
         `work` returns counts for the manifest. With `keep_partial`, what an interrupted run
         of the same key left in the folder is kept for it to resume from; else it is removed.
+        `grows` is a field of the configuration that no part of the result depends on: where that alone is another,
+        what is there is kept likewise.
         A result of which rows or weights were cut short since is none: what is damaged is removed and made again.
         Raises StageError when the disk is full; nothing half written is kept as done.
         """
+        lasting = self._key(name, {field: config[field] for field in config if field != grows}) if grows else None
         self._chain = key = self._key(name, config)
         folder = self.folder / name
         done = _manifest(folder)
@@ -92,20 +102,18 @@ class StageRunner:
             return folder
         spent = 0.0
         if folder.exists():
-            if keep_partial and done.get("key") == key:
+            if keep_partial and (done.get("key") == key or (grows and done.get("lasting") == lasting)):
                 spent = _spent(folder, done)
                 for file in damaged:
                     (folder / file).unlink(missing_ok=True)
             else:
                 shutil.rmtree(folder)
-        self._start(folder, {"key": key, "stage": name, "config": config, "started": now(), "spent": spent})
+        known = {"key": key, "stage": name, "config": config} | ({"lasting": lasting} if grows else {})
+        self._start(folder, known | {"started": now(), "spent": spent})
         began = time.monotonic()
         with told_when_full(folder):
             counts = work(folder)
-            manifest = {
-                "key": key,
-                "stage": name,
-                "config": config,
+            manifest = known | {
                 "counts": counts,
                 "files": _sizes(folder),
                 "seconds": round(spent + time.monotonic() - began, 1),
@@ -139,7 +147,9 @@ class StageRunner:
 
 
 def _spent(folder: Path, note: dict[str, Any]) -> float:
-    """Seconds that interrupted runs of a stage took, each from its start's note to the last file that it wrote."""
+    """Seconds that runs of a stage took; interrupted ones each from its start's note to the last file that it wrote."""
+    if note.get("finished"):
+        return float(note["seconds"])
     # By the note's own time rather than what stands in it: a copied folder has new times, and then nothing is added.
     began = (folder / MANIFEST).stat().st_mtime
     last = max(file.stat().st_mtime for file in folder.rglob("*") if file.is_file())
