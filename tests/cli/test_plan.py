@@ -142,6 +142,23 @@ def test_a_budget_larger_than_the_sources_is_not_filled(recipe: Path) -> None:
     assert json.loads(done.output)["rows"] == 12 + 11
 
 
+def test_rows_that_have_to_be_solved_are_counted(recipe: Path) -> None:
+    """Beside ten of each: all of them, and longer ones."""
+    sources = _DATA.replace("shipped:harmful", "shipped:harmful, limit: 10")
+    sources = sources.replace("shipped:ordinary", "shipped:ordinary, limit: 10")
+    plain = (
+        recipe.read_text(encoding="utf-8").replace(_DATA, sources).replace("{max_tokens: 10000}", "{styled_share: 0}")
+    )
+    solve = "{solve: {disguises: [notes], rows: 40, skill: 20}, styled_share: 0}"
+    found = []
+    for text in (plain, plain.replace("{styled_share: 0}", solve)):
+        recipe.write_text(text, encoding="utf-8")
+        found.append(json.loads(CliRunner().invoke(app, ["plan", str(recipe), "--json"]).output))
+    assert found[1]["rows"] - found[0]["rows"] == 60
+    assert found[1]["tokens"] / found[1]["rows"] > found[0]["tokens"] / found[0]["rows"]
+    assert any("60 that have to be solved" in said for said in found[1]["assumptions"])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "args", "kind", "parts"),
     [

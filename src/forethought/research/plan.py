@@ -32,6 +32,7 @@ from forethought.pipeline.check import check_recipe
 from forethought.pipeline.evolve import operators_of
 from forethought.pipeline.recipe import Recipe, load_recipe
 from forethought.pipeline.rules import missing
+from forethought.pipeline.solving import solving_rows, with_solution
 from forethought.policy import Policy, load_policy
 from forethought.records import Example, Record, Request, read_jsonl
 from forethought.research import PlanSettings
@@ -304,29 +305,46 @@ def _tokenizer(recipe: Recipe, its_own: bool = True) -> tuple[Any, tuple[str, ..
 def _expected_amount(recipe: Recipe, settings: PlanSettings) -> tuple[Amount, tuple[str, ...]]:
     """How much a recipe would build, and what was assumed for that."""
     tokenizer, said = _tokenizer(recipe, its_own=False)
-    terms, counts, budget = expected_rows(recipe, tokenizer), expected_counts(recipe), recipe.build.max_tokens
+    counts, budget, solve = expected_counts(recipe), recipe.build.max_tokens, recipe.build.solve
+    kinds = expected_rows(recipe, tokenizer)
+    solving = 0 if solve is None else solve.rows + solve.skill
     # Where it can't be told how many there are of each, as many of one term as of the other.
-    shares = [count / sum(counts) for count in counts] if counts is not None else [0.5, 0.5]
-    mean = sum(share * row.tokens for share, row in zip(shares, terms, strict=True))
-    taught = sum(share * row.taught for share, row in zip(shares, terms, strict=True)) / mean
+    plain = counts or _filling(kinds, solving, settings.rows, budget)
+    amounts = [*plain, solving][: len(kinds)]
+    mean = sum(count * row.tokens for count, row in zip(amounts, kinds, strict=True)) / sum(amounts)
+    taught = sum(count * row.taught for count, row in zip(amounts, kinds, strict=True)) / sum(amounts) / mean
     mean = settings.row_tokens or mean
     if settings.rows is not None:
         rows, how = settings.rows, f"{settings.rows:,} rows, as asked"
-    elif budget is not None and (counts is None or sum(counts) * mean > budget):
+    elif budget is not None and (counts is None or sum(amounts) * mean > budget):
         rows, how = max(1, int(budget / mean)), "all of the recipe's token budget"
     elif counts is not None:
         harmful, harmless = (round(count) for count in counts)
-        rows = harmful + harmless
+        rows = harmful + harmless + solving
         how = f"{harmful:,} harmful and {harmless:,} harmless rows by the sources' limits, none dropped"
+        how += f", and {solving:,} that have to be solved" if solving else ""
     else:
         rule = "is not set, nor is the limit of each source: how much there is to train on can't be told"
         fix = "Give --rows; or build them, then give --examples RUN/4-build/examples.jsonl"
         raise ConfigError("build.max_tokens", rule, fix)
     amount = Amount(rows=rows, tokens=round(rows * mean), longest=settings.longest, taught_share=taught)
     like = "as asked" if settings.row_tokens else "as shipped requests have in the recipe's styles and format"
-    lengths = f"rows of {mean:.0f} tokens, {like}, {shares[0]:.0%} of them harmful"
+    harmful_share = (amounts[0] + (solve.rows / 2 if solve is not None else 0)) / sum(amounts)
+    lengths = f"rows of {mean:.0f} tokens, {like}, {harmful_share:.0%} of them harmful"
     lengths += f"; the longest {settings.longest}; {taught:.0%} of tokens taught"
     return amount, (how, f"{lengths} (count them: --examples)", *said)
+
+
+def _filling(kinds: Sequence[Expected], solving: int, rows: int | None, budget: int | None) -> tuple[float, float]:
+    """(harmful, harmless): as many of one as of the other, so that they fill what is asked for beside those that have
+    to be solved; one of each where nothing says how much that is."""
+    if rows is not None:
+        return max(rows - solving, 0) / 2, max(rows - solving, 0) / 2
+    if budget is None:
+        return 1.0, 1.0
+    room = budget - (solving * kinds[2].tokens if solving else 0)
+    each = max(room, 0.0) / (kinds[0].tokens + kinds[1].tokens)
+    return each, each
 
 
 class Expected(NamedTuple):
@@ -337,19 +355,23 @@ class Expected(NamedTuple):
     """Tokens that bear loss."""
 
 
-def expected_rows(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Expected, Expected]:
-    """(harmful, harmless): rows in the recipe's styles and format, taught by rules, with answers of its length."""
+def expected_rows(recipe: Recipe, tokenizer: Tokenizer) -> list[Expected]:
+    """Harmful rows, harmless ones, and where the recipe has such those that have to be solved: in its styles and
+    format, taught by rules, with answers of its length."""
     policy, build, seed = load_policy(recipe.policy), recipe.build, recipe.seed
     operators = operators_of(build)
 
-    def mean(requests: Sequence[Request], per_seed: float, answer: int) -> Expected:
+    def mean(rows: Sequence[Request], answer: int) -> Expected:
         rng = random.Random(seed)
+        examples = [teach(row, policy, seed, thought_only=rng.random() >= build.refusal_share) for row in rows]
+        taught = [with_solution(example, build.solve) for example in examples]
+        made = [tokenize(example, tokenizer, policy, build.format, build.detail, seed) for example in taught]
+        bearing = sum(label != IGNORED for row in made for label in row.labels) / len(made)
+        return Expected(sum(row.length for row in made) / len(made) + answer, bearing + answer)
+
+    def styled(requests: Sequence[Request], per_seed: float) -> list[Request]:
         drawn = draw_styles(sample(requests, _SAMPLED), operators, per_seed, build.styled_share, seed)
-        styled = [row if name is None else apply_style(row, operators[name], seed) for row, name in drawn]
-        examples = [teach(row, policy, seed, thought_only=rng.random() >= build.refusal_share) for row in styled]
-        rows = [tokenize(example, tokenizer, policy, build.format, build.detail, seed) for example in examples]
-        taught = sum(label != IGNORED for row in rows for label in row.labels) / len(rows)
-        return Expected(sum(row.length for row in rows) / len(rows) + answer, taught + answer)
+        return [row if name is None else apply_style(row, operators[name], seed) for row, name in drawn]
 
     answer = 0  # of a harmless row; where few rows have one, none
     if build.answers == "source":
@@ -362,8 +384,12 @@ def expected_rows(recipe: Recipe, tokenizer: Tokenizer) -> tuple[Expected, Expec
             request.model_copy(update={"rules": (policy.rule_ids[place % len(policy.rules)],)})
             for place, request in enumerate(shipped_requests("harmful"))
         ]
-    harmless = mean(shipped_requests("ordinary"), build.rows_per_harmless, answer)
-    return mean(harmful, build.rows_per_harmful, 0), harmless
+    ordinary = shipped_requests("ordinary")
+    found = [mean(styled(harmful, build.rows_per_harmful), 0), mean(styled(ordinary, build.rows_per_harmless), answer)]
+    if build.solve is not None:
+        few = build.solve.model_copy(update={"rows": _SAMPLED, "skill": 0})
+        found.append(mean(solving_rows([*harmful, *shipped_requests("lookalike")], few, seed), 0))
+    return found
 
 
 def expected_counts(recipe: Recipe) -> tuple[float, float] | None:
