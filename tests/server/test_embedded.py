@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from forethought.defences.demand import CERTAIN, Demand
+from forethought.measure.probe import fit_probe
 from forethought.model import Model, load
 from forethought.models.conversation import Conversation
 from forethought.models.settings import read_settings, write_settings
@@ -17,6 +19,7 @@ from forethought.records import Message
 from forethought.server.embedded import ModelEngine, decides_first
 from forethought.server.records import Asked, Options, Verdict
 from forethought.server.settings import Settings
+from tests.defences.test_probe import LAYERS, THINGS, _rows
 from tests.tiny import tiny_adapter, tiny_folder
 
 ASKS = [
@@ -92,6 +95,27 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelEngine]:
     made = ModelEngine(load(folder, dtype="float32", mixed=True), Settings(fail_closed=False))
     yield made
     asyncio.run(made.close())
+
+
+@pytest.mark.parametrize("answers", ["base", "adapter"])
+def test_what_is_certain_without_a_thought_is_answered_though_it_fails_closed(tmp_path: Path, answers: str) -> None:
+    folder = tiny_adapter(tmp_path / "adapter", think_budget=6, answer_with=answers)
+    local = load(folder, dtype="float32").local
+    assert local is not None
+    probe = fit_probe(local, _rows(THINGS[:8]), _rows(THINGS[8:]), settings=LAYERS)
+    band = Demand(low=100.0, high=200.0, most_errors=0.02, thought_about={}, n_calibration=4)
+    band.save(tmp_path / "demand", probe, None)
+    model = load(folder, defence=f"on_demand:{tmp_path / 'demand'}", dtype="float32")
+    expected = [model.reply(text, N) for text in ASKS]
+    served = ModelEngine(load(folder, defence=model.defence, dtype="float32", mixed=True), Settings(refusal_tokens=N))
+
+    async def all_of_them() -> Any:
+        return await asyncio.gather(*[answered(served, asked(text)) for text in ASKS])
+
+    for reply, (verdict, text, _) in zip(expected, run(served, all_of_them), strict=True):
+        assert (verdict.decision, verdict.cause, verdict.thought, reply.thought) == ("comply", CERTAIN, "", "")
+        assert text.startswith(reply.answer.rstrip("\ufffd"))
+    asyncio.run(served.close())
 
 
 def test_options_touch_the_answer_alone(engine: ModelEngine) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from forethought.models.local import LocalModel
 
 DEMAND, NEED = "demand.json", "need"
+CERTAIN = "answered without a thought: the probe was certain"
 _REACH = 8.0
 """Scores of thoughts stand nearer to the threshold than this, those that the probe is certain of further away."""
 
@@ -149,7 +150,7 @@ class OnDemand(Wrapper):
         if isinstance(reply, Failed):
             return reply
         if sure is not None:
-            return reply.model_copy(update={"log_odds": sure, "decision": "comply"})
+            return reply.model_copy(update={"log_odds": sure, "decision": "comply", "cause": CERTAIN})
         if reply.log_odds is None:
             return reply
         near = self._middle + _REACH * math.tanh((reply.log_odds - self._middle) / _REACH)

@@ -424,8 +424,11 @@ class _Replies:
 
     def _unanswered(self, turn: _Turn, thought: Response | None) -> Unanswered:
         """A thought that complies, or nothing at all, with what its answer would be decoded from."""
-        settings, row = self._model.thinking, turn.row
-        by_thinker = settings is not None and settings.answer_with == "adapter"
+        model, row = self._model, turn.row
+        settings = model.thinking
+        by_thinker = (
+            model.trained and not model.answers_with_base if settings is None else settings.answer_with == "adapter"
+        )
         prompt = (*row.prompt, *row.made) if by_thinker or thought is None else tuple(turn.prompt)
         said = thought or Response(answer="", prompt_tokens=len(row.prompt))
         fields = {name: getattr(said, name) for name in Response.model_fields}

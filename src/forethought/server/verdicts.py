@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from forethought.defences.base import REFUSAL, logit
+from forethought.defences.demand import CERTAIN
 from forethought.errors import InputError
 from forethought.model import Model, RuleNamed, share
 from forethought.models.conversation import Conversation, Failed, Response, Unanswered
@@ -93,7 +94,8 @@ def verdict_of(reply: Response, model: Model, fail_closed: bool, answer_to_come:
         found = found.model_copy(update={"after": reply.prompt, "by_thinker": reply.by_thinker})
     if not fail_closed or found.decision != "comply":
         return found
-    if model.local is not None and model.local.thinks and reply.reasoning is None:
+    unread = reply.reasoning is None and reply.cause != CERTAIN
+    if model.local is not None and model.local.thinks and unread:
         return refused(found, f"{UNREADABLE} ({reply.cause or 'none was written'})")
     if limit is not None and reply.log_odds is None:
         return refused(found, UNSCORED)
