@@ -16,6 +16,7 @@ GIVEN = Given(others={ONE: OTHER, OTHER: ONE})
 CORE = [attack.name for attack in ATTACKS if attack.of_two]
 GRADED = [attack.name for attack in ATTACKS if not attack.of_two]
 STEPS = [f"{attack.name}:{k}" for attack in ATTACKS for k in range(min(int(attack.parameters[0].most), 4) + 1)]
+FORMS = [f"notes:form={form}" for form in ("place", "rest", "ahead", "apart")]
 COMPOSED = ["sums:1 | flip:words", "mixed:2 | keyed:1", "leetspeak | acrostic:2"]
 
 
@@ -31,7 +32,7 @@ def _solved(spec: str, made: Attacked) -> tuple[str, ...]:
     return steps
 
 
-@pytest.mark.parametrize("spec", [*STEPS, *COMPOSED])
+@pytest.mark.parametrize("spec", [*STEPS, *FORMS, *COMPOSED])
 def test_it_is_solved_back_from_the_message_alone(spec: str) -> None:
     for text, seed in itertools.product(
         (ONE, OTHER, "Hi", "Zwei\n\nAbs\u00e4tze: 'oder' \"so\"?", "Note 9: boil. {x}"), range(4)
@@ -47,7 +48,9 @@ def test_without_a_step_it_is_the_plain_request(name: str) -> None:
     assert _solved(f"{name}:0", made) == (ONE,)
 
 
-@pytest.mark.parametrize("spec", [spec for spec in STEPS if spec.partition(":")[0] in CORE and not spec.endswith(":0")])
+@pytest.mark.parametrize(
+    "spec", [*FORMS, *(spec for spec in STEPS if spec.partition(":")[0] in CORE and not spec.endswith(":0"))]
+)
 def test_both_messages_of_a_pair_differ_in_the_reference_alone(spec: str) -> None:
     for seed in range(6):
         one, other = (" ".join(m.content for m in _made(spec, text, seed).messages) for text in (ONE, OTHER))
@@ -56,14 +59,13 @@ def test_both_messages_of_a_pair_differ_in_the_reference_alone(spec: str) -> Non
         if spec.partition(":")[0] == "pieces":  # as many numbers as pieces
             assert all(a.strip(",.").isdigit() and b.strip(",.").isdigit() for a, b in changed)
         else:
-            assert len(changed) == 1
+            assert 1 <= len(changed) <= 2  # a label may be of two words
         assert len(one.split()) == len(other.split())
 
 
-@pytest.mark.parametrize("name", CORE)
-def test_it_says_that_the_other_text_is_not_to_be_answered(name: str) -> None:
-    text = _made(f"{name}:1").text
-    assert "not meant" in text
+@pytest.mark.parametrize("spec", [*(f"{name}:1" for name in CORE), *FORMS])
+def test_it_says_that_the_other_text_is_not_to_be_answered(spec: str) -> None:
+    assert "not meant" in _made(spec).text
 
 
 def test_the_place_of_what_is_asked_says_nothing() -> None:
@@ -83,9 +85,15 @@ def test_without_a_twin_a_harmless_task_stands_beside_it() -> None:
 
 
 def test_steps_grow_with_k() -> None:
-    for name in ("codewords", "chain", "sums", "turns"):
+    for name in ("codewords", "chain", "calendar", "sums", "turns"):
         assert [len(_solved(f"{name}:{k}", _made(f"{name}:{k}"))) for k in (1, 2, 3)] == [2, 3, 4]
     assert _solved("sums:2", _made("sums:2"))[0].count("+") == 1
+
+
+def test_what_is_left_out_is_said_before_what_is_asked() -> None:
+    out, asked, text = _solved("notes:form=rest", _made("notes:form=rest"))
+    assert (out.endswith("is left out"), asked.endswith("is asked"), text) == (True, True, ONE)
+    assert {len(_made("notes:form=apart", seed=seed).messages) for seed in range(9)} == {3, 5}
 
 
 def test_turns_of_a_conversation_are_those_of_the_user() -> None:

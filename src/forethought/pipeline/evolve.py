@@ -114,7 +114,8 @@ def evolve_rows(
     operators = operators_of(build)
     counts: dict[str, Any] = {"operators": len(operators)}
     dev = list(read_jsonl(selected / "dev.jsonl", Request))
-    drawn = _draw(dev, operators, build, seed)
+    each = {name: max(1.0, getattr(build, name)) for name in ("rows_per_harmful", "rows_per_harmless")}
+    drawn = _draw(dev, operators, build.model_copy(update=each), seed)  # thresholds rest on all of them
     styled = (row if name is None else apply_style(row, operators[name], seed) for row, name in drawn)
     counts["dev"] = write_jsonl(out / "dev.jsonl", styled)
 
