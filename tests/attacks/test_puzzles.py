@@ -86,13 +86,14 @@ def test_without_a_twin_a_harmless_task_stands_beside_it() -> None:
 
 def test_steps_grow_with_k() -> None:
     for name in ("codewords", "chain", "calendar", "sums", "turns"):
-        assert [len(_solved(f"{name}:{k}", _made(f"{name}:{k}"))) for k in (1, 2, 3)] == [2, 3, 4]
+        first, *more = [len(_solved(f"{name}:{k}", _made(f"{name}:{k}"))) for k in (1, 2, 3)]
+        assert more == [first + 1, first + 2]
     assert _solved("sums:2", _made("sums:2"))[0].count("+") == 1
 
 
 def test_what_is_left_out_is_said_before_what_is_asked() -> None:
     out, asked, text = _solved("notes:form=rest", _made("notes:form=rest"))
-    assert (out.endswith("is left out"), asked.endswith("is asked"), text) == (True, True, ONE)
+    assert (out.endswith("is left out"), asked.partition(": ")[2], text) == (True, ONE, ONE)
     assert {len(_made("notes:form=apart", seed=seed).messages) for seed in range(9)} == {3, 5}
 
 

@@ -155,7 +155,8 @@ def _of_two(make: OfTwo) -> Transform:
     return transform
 
 
-# The way back, from the message alone.
+# The way back, from the message alone. Where a text stands behind a label, the last step quotes both as they stand:
+# what is copied behind its own label is seldom the other text.
 
 
 def _lines(text: str, noun: str) -> dict[str, str]:
@@ -177,9 +178,9 @@ def _from_notes(said: Sequence[str], options: Options) -> tuple[str, ...]:
     found = {label: text for line in lines for label, _, text in [line.partition(": ")] if label in _ALL_LABELS}
     one = max((label for label in found if label.lower() in told), key=len)
     if options["form"] != "rest":
-        return (f'"{one}" is asked', found[one])
+        return (f"{one}: {found[one]}", found[one])
     (left,) = set(found) - {one}
-    return (f'"{one}" is left out', f'"{left}" is asked', found[left])
+    return (f'"{one}" is left out', f"{left}: {found[left]}", found[left])
 
 
 def _from_codewords(said: Sequence[str], options: Options) -> tuple[str, ...]:
@@ -189,7 +190,7 @@ def _from_codewords(said: Sequence[str], options: Options) -> tuple[str, ...]:
     while word not in texts:
         steps.append(f'"{word}" is "{links[word]}"')
         word = links[word]
-    return (*steps, f'"{word}" is asked', texts[word])
+    return (*steps, f'"{word}" stands for: {texts[word]}', texts[word])
 
 
 def _from_chain(said: Sequence[str], options: Options) -> tuple[str, ...]:
@@ -197,7 +198,7 @@ def _from_chain(said: Sequence[str], options: Options) -> tuple[str, ...]:
     while (sent := re.fullmatch(r"go to slip (\d+)\.", slips[number])) and sent[1] in slips:
         steps.append(f"slip {number} leads to slip {sent[1]}")
         number = sent[1]
-    return (*steps, slips[number])
+    return (*steps, f"Slip {number}: {slips[number]}", slips[number])
 
 
 def _from_calendar(said: Sequence[str], options: Options) -> tuple[str, ...]:
@@ -208,7 +209,8 @@ def _from_calendar(said: Sequence[str], options: Options) -> tuple[str, ...]:
         after = names[(names.index(day) + _MOVES.index(move) + 1) % len(names)]
         steps.append(f"{move} after {day} is {after}")
         day = after
-    return (*steps, dict(re.findall(r"(?m)^(\w+): (.*)$", said[-1]))[day])
+    text = dict(re.findall(r"(?m)^(\w+): (.*)$", said[-1]))[day]
+    return (*steps, f"{day}: {text}", text)
 
 
 def _from_sums(said: Sequence[str], options: Options) -> tuple[str, ...]:

@@ -103,6 +103,9 @@ def token_spans(tokenizer: Tokenizer, text: str) -> list[Span]:
     ]
 
 
+_SOLVING = re.compile(r"(?m)^(?:Step|Asked): (.+)$")
+
+
 class Emphasis(Record):
     """How much tokens count, others counting 1. Mild: 6 for the verdict and 3 for the answer was worse than none."""
 
@@ -112,6 +115,9 @@ class Emphasis(Record):
     answer: float = Field(default=2.0, ge=0.0)
     """Of the answer's first tokens, in which it refuses or doesn't."""
     answer_tokens: int = Field(default=4, ge=0)
+    solving: float = Field(default=3.0, ge=0.0)
+    """Of the steps of a thought that solves and of what it finds: of two texts that begin alike, few words decide which
+    is copied."""
 
 
 def weighted(material: Material, example: Example, emphasis: Emphasis) -> TokenRow:
@@ -122,7 +128,9 @@ def weighted(material: Material, example: Example, emphasis: Emphasis) -> TokenR
     spans = token_spans(material.tokenizer, text)
     weights = [1.0] * row.length
     n_prompt = prompt_tokens(row)
-    for (first, last), weight in ((intent_span(thought), emphasis.intent), (verdict_span(thought), emphasis.verdict)):
+    spoken = [(intent_span(thought), emphasis.intent), (verdict_span(thought), emphasis.verdict)]
+    spoken += [(match.span(1), emphasis.solving) for match in _SOLVING.finditer(thought)]
+    for (first, last), weight in spoken:
         for place in _within(spans, (start + first, start + last)):
             weights[n_prompt + place] = weight
     for place in _within(spans, (start + len(thought), len(text)))[: emphasis.answer_tokens]:
