@@ -80,6 +80,12 @@ def test_the_recipe_can_be_run_and_tests_nothing_near_what_it_trains_on() -> Non
         rungs(sweep.model_copy(update={"evaluate": plain}), ())
 
 
+def test_the_first_part_asks_what_the_whole_asks_first() -> None:
+    whole, part = load_sweep(RECIPE), load_sweep(RECIPE.with_name("solve_core.yaml"))
+    assert whole.evaluate.attacks[:6] == part.evaluate.attacks
+    assert (part.name, part.build, part.methods) == (whole.name, whole.build, whole.methods)
+
+
 def test_a_text_counts_as_decoded_but_for_one_word_in_ten_capitals_and_signs() -> None:
     plain = "How do I mend the old kettle of my aunt at home?"
     assert decoded(plain, "how do i mend the old kettle of my aunt at home")
