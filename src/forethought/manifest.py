@@ -9,7 +9,8 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,21 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes beside the path, then moves it into place: a half-written file is never taken for a whole one."""
+    """Writes a text, whole or not at all."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
+    """A file beside `path` to write to, moved into its place at the end: a half-written one is never taken for whole.
+
+    `shared`: several processes may write the same content at once, each beside the others.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    part = path.with_name(f"{path.name}.part" + (f"-{os.getpid()}" if shared else ""))
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from pydantic import ValidationError
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.manifest import write_json
 from forethought.reasoning import Decision
-from forethought.records import Message, Record
+from forethought.records import Message, Record, read_record
 
 if TYPE_CHECKING:
     from forethought.measure.traffic import Traffic
@@ -413,12 +412,7 @@ def is_served(name: str, base_urls: Sequence[str] = ()) -> bool:
 def run_model(folder: Path) -> RunModel | None:
     """What a run folder is as a model; None for a folder that is no run. Raises InputError for a damaged file."""
     file = folder / MODEL_FILE
-    if not file.is_file():
-        return None
-    try:
-        return RunModel.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, ValidationError):
-        raise InputError(file, "is damaged", "Run the command that made the folder again") from None
+    return read_record(file, RunModel, "Run the command that made the folder again") if file.is_file() else None
 
 
 def write_run_model(folder: Path, base: str, weights: Path, defence: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -12,6 +11,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from forethought.errors import InputError, reason_of
+from forethought.manifest import replacing
 from forethought.reasoning import SafetyReasoning
 
 Role = Literal["system", "user", "assistant"]
@@ -134,18 +134,11 @@ def write_jsonl(path: Path, rows: Iterable[BaseModel]) -> int:
 
     Returns the number of rows.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     count = 0
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(row.model_dump_json(exclude_defaults=True) + "\n")
-                count += 1
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    os.replace(part, path)
+    with replacing(path) as part, part.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(row.model_dump_json(exclude_defaults=True) + "\n")
+            count += 1
     return count
 
 

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from forethought.errors import InputError, StageError
+from forethought.manifest import replacing
 from forethought.records import AnyRecord
 
 _HEAD = '{"id":'
@@ -161,12 +162,11 @@ def read_store(path: Path, kind: type[AnyRecord]) -> dict[str, AnyRecord]:
 
 def rewrite(path: Path, rows: Iterable[tuple[str, Any]]) -> None:
     """Writes a store anew: beside the path, then moved into place, so that no half file is kept."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with Store(part, write=True) as store:
-        for key, value in rows:
-            store.add(key, value)
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.unlink(missing_ok=True)
+        with Store(part, write=True) as store:
+            for key, value in rows:
+                store.add(key, value)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ datatrove and NeMo Curator read documents of their own and verify nothing.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forethought.cluster import Workers, in_chunks
+from forethought.manifest import replacing
 
 BANDS, ROWS = 40, 5
 """Two sets of Jaccard similarity .75 share no band with a probability of 2 in 100,000; of .3, nearly always."""
@@ -109,9 +109,8 @@ def _hashed(rows: Sequence[Any], sets_of: Callable[[Sequence[Any]], Sequence[Set
     whole = np.add.reduceat(_mixed(values), edges[:-1])
     key = hashlib.sha256(whole.tobytes()).hexdigest()[:16]
     for name, content in (("values", values), ("edges", edges), ("bands", _bands(values, edges))):
-        part = folder / f".{key}-{name}-{os.getpid()}.npy"
-        np.save(part, content)
-        os.replace(part, folder / f"{key}-{name}.npy")
+        with replacing(folder / f"{key}-{name}.npy", shared=True) as part, part.open("wb") as file:
+            np.save(file, content)
     return _Chunk(key, whole)
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,6 +35,7 @@ from numpy.typing import NDArray
 from forethought.data.shipped import shipped_requests
 from forethought.errors import ConfigError
 from forethought.language import ENGLISH, language, language_of, languages
+from forethought.manifest import replacing
 from forethought.policy import Policy, default_policy
 from forethought.records import Request
 
@@ -415,8 +415,6 @@ def cached_features(features: EmbeddedFeatures, texts: Sequence[str]) -> NDArray
         if kept.ndim == 2 and len(kept) == len(texts):
             return kept
     found = features(texts)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{key}.part-{os.getpid()}.npy")
-    np.save(part, found)
-    os.replace(part, file)
+    with replacing(file, shared=True) as part, part.open("wb") as opened:
+        np.save(opened, found)
     return found

@@ -11,7 +11,6 @@ from __future__ import annotations
 import glob
 import itertools
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -23,6 +22,7 @@ from jinja2 import Environment, StrictUndefined
 from pydantic import Field
 
 from forethought.errors import ConfigError, InputError, StageError, reason_of
+from forethought.manifest import replacing
 from forethought.models.callspec import Usage
 from forethought.policy import Policy
 from forethought.reasoning import Detail, Format, render
@@ -79,17 +79,12 @@ def export(
                 harmful[example.term == "refusal"] += 1
                 yield _row(kind, example, render(example.reasoning, policy, fmt, detail, seed) + example.answer)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    try:
+    with replacing(out) as part:
         _write(kind, part, rows())
         if not harmful:
             causes = ", ".join(f"{count} {cause}" for cause, count in sorted(left_out.items())) or "the set is empty"
             fix = "Build rows with whole answers, or keep the others with --include-partial"
             raise InputError(out, f"no row can be written ({causes})", fix)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
     return Exported(rows=harmful.total(), harmful=harmful[True], harmless=harmful[False], left_out=dict(left_out))
 
 

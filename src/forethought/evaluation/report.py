@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from forethought.attacks.catalogue import parse_attack
 from forethought.attacks.searches.driver import read_outcomes
@@ -35,7 +34,7 @@ from forethought.metrics import Figure, share
 from forethought.models.settings import Settings
 from forethought.policy import Policy
 from forethought.progress import Progress
-from forethought.records import Record
+from forethought.records import Record, read_record
 from forethought.report.attack_figures import (
     AttackReport,
     AttackRows,
@@ -114,10 +113,7 @@ def read_run(folder: Path) -> RunRecord:
     path = folder / RUN_FILE
     if not path.is_file():
         raise InputError(folder, "holds no attack run", "Run: forethought attack MODEL --out FOLDER")
-    try:
-        return RunRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, ValidationError):
-        raise InputError(path, "is damaged", "Delete it and run the same command again: replies are kept") from None
+    return read_record(path, RunRecord, "Delete it and run the same command again: replies are kept")
 
 
 def write_run(folder: Path, run: RunRecord) -> float | None:
@@ -286,7 +282,7 @@ def _planned(folder: Path) -> PlanSummary:
     path = folder / SUMMARY_FILE
     if not path.is_file():
         raise InputError(folder, "holds no attack run that was asked", "Run it without --rejudge")
-    return PlanSummary.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    return read_record(path, PlanSummary, "Run the same command again: replies are kept")
 
 
 def _judged(folder: Path, judge: Judge, progress: Progress, holders: Holders | None = None) -> AttackRows:

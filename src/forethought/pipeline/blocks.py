@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.cluster import Workers
-from forethought.manifest import write_json
+from forethought.manifest import replacing, write_json
 from forethought.records import Record
 
 _MANIFEST = "manifest.json"
@@ -98,12 +98,10 @@ def _once(block: Block, work: Work, folder: Path, shared: Sequence[Any]) -> dict
 
 def join(out: Path, parts: Iterable[Path]) -> None:
     """Files one after the other as one, moved into place once it is whole."""
-    part = out.with_name(out.name + ".part")
-    with part.open("wb") as whole:
+    with replacing(out) as part, part.open("wb") as whole:
         for one in parts:
             with one.open("rb") as opened:
                 shutil.copyfileobj(opened, whole, 1 << 20)
-    os.replace(part, out)
 
 
 def added_up(counts: Iterable[dict[str, int]]) -> dict[str, int]:

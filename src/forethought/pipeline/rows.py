@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import random
 import shutil
 from collections import Counter
@@ -20,7 +19,7 @@ from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, sample, within_budget
 from forethought.data.teach import Answer, Lesson, teach, verify
 from forethought.errors import StageError
-from forethought.manifest import file_hash, key_of, write_json
+from forethought.manifest import file_hash, key_of, replacing, write_json
 from forethought.pipeline.blocks import Block, added_up, block_of, join, over_blocks
 from forethought.pipeline.evolve import BLOCKS, LESSONS, PARTS, Part, Teaching, evolve_rows
 from forethought.pipeline.recipe import BuildConfig, Recipe
@@ -109,10 +108,8 @@ def _parts(evolved: Path) -> list[Part]:
 
 
 def _keep_lines(file: Path, places: set[int]) -> None:
-    part = file.with_name(file.name + ".part")
-    with file.open("rb") as lines, part.open("wb") as kept:
+    with replacing(file) as part, file.open("rb") as lines, part.open("wb") as kept:
         kept.writelines(line for place, line in enumerate(lines) if place in places)
-    os.replace(part, file)
 
 
 def _build(

@@ -9,7 +9,6 @@ in an earlier week, need not be done again. A cell whose attempts or settings ar
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 
 from forethought.attempts.table import CELLS, LOG, PLACE, SCHEMA, judged_of, read_table, row_of
 from forethought.errors import ConfigError, InputError
-from forethought.manifest import file_hash, key_of
+from forethought.manifest import file_hash, key_of, replacing
 from forethought.records import read_jsonl, write_jsonl
 from forethought.research.cell import Cell
 from forethought.research.config import PROMPT, Sweep, lenders, method_of, wrapper_label
@@ -56,9 +55,8 @@ def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
 def write_log(folder: Path, cells: Sequence[Cell], attacks: Sequence[str]) -> int:
     """Writes attempts and cells of a sweep into `folder`; returns how many attempts there are. `attacks`: styles."""
     rows = [row_of(cell.place, one) for cell in cells for one in (*cell.judged, *cell.questions)]
-    part = folder / f"{LOG}.part"
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
-    os.replace(part, folder / LOG)
+    with replacing(folder / LOG) as part:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part, compression="zstd")
     write_jsonl(folder / CELLS, [_without_words(one, attacks) for one in cells if one.judged])
     return len(rows)
 

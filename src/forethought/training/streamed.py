@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from forethought.errors import InputError, reason_of
-from forethought.manifest import file_hash, key_of
+from forethought.manifest import file_hash, key_of, replacing
 from forethought.records import Example
 from forethought.training.rows import TokenRow
 
@@ -135,25 +135,14 @@ class RowSet(Sequence[TokenRow]):
 
         Raises InputError for no rows.
         """
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f"{file.name}.part-{os.getpid()}")  # two processes may write the same content
-        schema, held = _schema(), 0
-        try:
+        schema, columns, held = _schema(), (_columns(row, style) for row, style in rows), 0
+        with replacing(file, shared=True) as part:
             with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-                batch: list[dict[str, Any]] = []
-                for row, style in rows:
-                    batch.append(_columns(row, style))
-                    held += 1
-                    if len(batch) == _AT_ONCE:
-                        writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
-                        batch = []
-                if batch:
+                while batch := list(itertools.islice(columns, _AT_ONCE)):
                     writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+                    held += len(batch)
             if not held:
                 raise InputError(file.name, "no rows to write", "Give rows that the method can learn from")
-            os.replace(part, file)
-        finally:
-            part.unlink(missing_ok=True)
         return cls.open(file, key)
 
     @classmethod

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 import math
 import os
 import random
@@ -19,17 +18,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from forethought.attacks.base import Given
 from forethought.attacks.catalogue import parse_attack
 from forethought.data.sources import within_budget
-from forethought.errors import ConfigError, InputError, ModelError
+from forethought.errors import ConfigError, ModelError
 from forethought.manifest import key_of, write_json
 from forethought.models.conversation import Respondent
 from forethought.models.local import LocalModel
 from forethought.models.settings import SETTINGS_FILE, read_settings, write_settings
-from forethought.records import AnyRecord, Example, Record
+from forethought.records import AnyRecord, Example, Record, read_record
 from forethought.training.hardening.attacking import Attacker, Counts, Found, Measured, Pair, make_pool
 from forethought.training.hardening.settings import HardeningSettings, shown_by
 from forethought.training.methods.base import Job, Material
@@ -226,12 +225,7 @@ def _begun(job: Job, settings: HardeningSettings) -> Table:
 
 def _kept(file: Path, kind: type[AnyRecord]) -> AnyRecord | None:
     """What an earlier run kept; None where it did not come so far. Raises InputError for a damaged file."""
-    if not file.is_file():
-        return None
-    try:
-        return kind.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, ValidationError):
-        raise InputError(file, "is damaged", "Delete the folder and train again") from None
+    return read_record(file, kind, "Delete the folder and train again") if file.is_file() else None
 
 
 def _ends(job: Job, results: Sequence[RoundResult], settings: HardeningSettings) -> bool:
