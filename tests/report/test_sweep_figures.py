@@ -9,8 +9,9 @@ import pytest
 from forethought.errors import InputError
 from forethought.metrics import Figure
 from forethought.research.rows import (
+    SAME_REQUESTS,
+    TWO_INTERVALS,
     DefenceMeans,
-    Difference,
     SweepRow,
     best,
     by_base,
@@ -162,17 +163,17 @@ def test_two_intervals_are_joined_as_of_two_samples() -> None:
     assert first.label == "scot"
     [found] = to_best(means, NAME)
     # scot: 0.6, 0.55 to 0.65.
-    assert (found.label, found.paired, found.told_apart) == ("refusal", False, True)
-    assert found.figure.value == pytest.approx(-0.1)
-    assert found.figure.low == pytest.approx(-0.1 - math.hypot(0.1, 0.05))
-    assert found.figure.high == pytest.approx(-0.1 + math.hypot(0.03, 0.05))
+    assert (found.of, found.against, found.found.test, found.found.sign) == ("refusal", "scot", TWO_INTERVALS, -1)
+    assert found.found.difference == pytest.approx(-0.1)
+    assert found.found.low == pytest.approx(-0.1 - math.hypot(0.1, 0.05))
+    assert found.found.high == pytest.approx(-0.1 + math.hypot(0.03, 0.05))
 
 
 def test_neighbours_are_not_told_apart() -> None:
     found = to_best(
         _means(sweep_row("far", 0.4), sweep_row("scot", 0.7), sweep_row("near", 0.66), sweep_row("equal", 0.7)), NAME
     )
-    assert [(one.label, one.told_apart) for one in found] == [("equal", False), ("near", False), ("far", True)]
+    assert [(one.of, one.found.sign) for one in found] == [("equal", 0), ("near", 0), ("far", -1)]
 
 
 def test_pairing_is_preferred_and_turned_where_needed() -> None:
@@ -181,27 +182,25 @@ def test_pairing_is_preferred_and_turned_where_needed() -> None:
     means = _means(
         sweep_row("scot", 0.7, more=(ours,)), sweep_row("refusal", 0.66), sweep_row("near", 0.68, more=(theirs,))
     )
-    by_label = {one.label: one for one in to_best(means, NAME)}
+    by_label = {one.of: one.found for one in to_best(means, NAME)}
     turned = by_label["refusal"]
-    assert (turned.figure.value, turned.figure.low, turned.figure.high) == (-0.04, -0.08, -0.01)
-    assert turned.paired
-    assert turned.told_apart
-    assert by_label["near"].figure.value == -0.02
-    assert by_label["near"].paired
+    assert (turned.difference, turned.low, turned.high) == (-0.04, -0.08, -0.01)
+    assert (turned.test, turned.sign) == (SAME_REQUESTS, -1)
+    assert by_label["near"].difference == -0.02
+    assert by_label["near"].test == SAME_REQUESTS
 
 
 def test_two_budgets_of_one_defence_are_not_paired_by_name() -> None:
     odd = _diff("diff_youden_unseen_scot_vs_scot", 0.5, 0.4, 0.6)
     means = _means(sweep_row("scot", 0.7, more=(odd,)), sweep_row("scot", 0.6, budget=20_000, more=(odd,)))
     [found] = to_best(means, NAME)
-    assert not found.paired
+    assert found.found.test == TWO_INTERVALS
 
 
 def test_without_an_interval_nothing_is_told() -> None:
     bare = figure(NAME, 0.9, None, unit="youden_j")
     [found] = to_best(_means(sweep_row("scot", more=(bare,)), sweep_row("refusal", 0.1)), NAME)
-    assert found.figure.low is None
-    assert not found.told_apart
+    assert (found.found.low, found.found.high, found.found.sign) == (-math.inf, math.inf, 0)
 
 
 def test_nothing_to_compare() -> None:
@@ -221,13 +220,14 @@ def test_paired_to_the_yardstick_takes_the_defence_of_the_row() -> None:
     ]  # fmt: skip
     # In a row of another defence it is not that defence's difference.
     stray = sweep_row("dpo", 0.5, more=(_diff(f"diff_asr_direct_{ending}", 0.1, 0.0, 0.2),))
-    [found] = paired_to(_means(*rows, stray))
-    assert (found.label, found.name, found.paired, found.p) == ("scot", "youden_unseen", True, 0.04)
-    assert found.figure.value == pytest.approx(0.2)
-    assert found.told_apart
+    [(of, against, found)] = paired_to(_means(*rows, stray))
+    assert (of, against, found.name) == ("scot", "refusal_augmented", "youden_unseen")
+    assert (found.test, found.p_corrected, found.sign) == (SAME_REQUESTS, 0.04, 1)
+    assert found.difference == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize(("low", "high", "told"), [(0.0, 0.2, False), (0.01, 0.2, True), (-0.2, -0.01, True)])
-def test_an_interval_that_touches_nothing_tells(low: float, high: float, told: bool) -> None:
-    one = Difference(label="scot", name=NAME, figure=_diff("x", 0.1, low, high), paired=True)
-    assert one.told_apart is told
+@pytest.mark.parametrize(("low", "high", "sign"), [(0.0, 0.2, 0), (0.01, 0.2, 1), (-0.2, -0.01, -1)])
+def test_an_interval_that_touches_nothing_tells(low: float, high: float, sign: int) -> None:
+    ours = _diff("diff_youden_unseen_near_vs_scot", 0.1, low, high)
+    [found] = to_best(_means(sweep_row("scot", 0.7), sweep_row("near", 0.6, more=(ours,))), NAME)
+    assert found.found.sign == sign

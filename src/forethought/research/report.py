@@ -8,7 +8,6 @@ from pathlib import Path
 
 from forethought.attempts.records import Judged
 from forethought.judges.known import KnownError
-from forethought.measure.paired import Comparison, detectable
 from forethought.metrics import Figure
 from forethought.report.attack_figures import SearchResult, search_results
 from forethought.report.decision import Evaluation, Paired, System
@@ -23,7 +22,6 @@ from forethought.research.rows import (
     RANKED_BY,
     YARDSTICK,
     DefenceMeans,
-    Difference,
     SweepRow,
     best,
     by_base,
@@ -33,8 +31,6 @@ from forethought.research.rows import (
 from forethought.research.table import Reached, goal_lines, unscored
 
 PAGE = "report.html"
-_NORMAL = 1.959964
-"""Standard errors from the middle of a 95 % interval to its end."""
 
 
 def notes_of(sweep: Sweep, split: Split) -> list[str]:
@@ -175,10 +171,9 @@ def _searches(cells: Sequence[Cell]) -> list[SearchResult]:
 
 def _against(means: Sequence[DefenceMeans], ours: str, against: str) -> list[Paired]:
     """What is decided on minus what it has to beat, then every defence minus the yardstick."""
-    labels = {one.defence: one.label for one in means}
-    rows = [Paired(one.label, labels.get(YARDSTICK, YARDSTICK), _comparison(one)) for one in paired_to(means)]
-    if against == labels.get(BASE):
-        rows += [Paired(one.label, against, _comparison(one)) for one in paired_to(means, BASE) if one.label == ours]
+    rows = paired_to(means)
+    if any(one.defence == BASE and one.label == against for one in means):
+        rows += [row for row in paired_to(means, BASE) if row.of == ours]
     return sorted(rows, key=lambda row: (row.of, row.against) != (ours, against))
 
 
@@ -188,17 +183,6 @@ def _to_best(means: Sequence[DefenceMeans]) -> list[Paired]:
     for stem in (RANKED_BY, "auroc_unseen"):
         if (first := best(means, stem)) is not None:
             of, against = f"{titled(stem)}: each", f"{first.label}, the best of them"
-            rows = [_comparison(one).model_copy(update={"name": one.label}) for one in to_best(means, stem)]
-            found += [Paired(of, against, row) for row in rows]
+            each = [row.found.model_copy(update={"name": row.of}) for row in to_best(means, stem)]
+            found += [Paired(of, against, row) for row in each]
     return found
-
-
-def _comparison(one: Difference) -> Comparison:
-    figure, p = one.figure, math.nan if one.p is None else one.p
-    low, high = (figure.value if end is None else end for end in (figure.low, figure.high))
-    known = figure.low is not None and figure.high is not None
-    return Comparison(
-        name=one.name, difference=figure.value, low=low if known else -math.inf, high=high if known else math.inf, p=p,
-        p_corrected=p, n=figure.n or 0, unscored=figure.unscored, mdd=detectable((high - low) / (2 * _NORMAL)),
-        test="the same requests" if one.paired else "two intervals",
-    )  # fmt: skip

@@ -10,10 +10,11 @@ import numpy as np
 from scipy.stats import t as student
 
 from forethought.errors import InputError
+from forethought.measure.paired import Comparison, detectable
 from forethought.metrics import Figure
 from forethought.records import Record
+from forethought.report.decision import Paired
 from forethought.report.figures import joined_youden, minus
-from forethought.report.tables import sign_of
 
 
 class SweepRow(Record):
@@ -211,24 +212,8 @@ YARDSTICK = "refusal_augmented"
 """Refusal training on the same rows and variants: what reasoning has to beat."""
 
 
-class Difference(Record):
-    """A defence minus another in one figure."""
-
-    label: str
-    """The defence."""
-    name: str
-    """The figure, such as `youden_unseen`."""
-    figure: Figure
-    """The difference with its 95 % interval, which is not corrected for the number of comparisons."""
-    paired: bool
-    """Taken on the same requests; else the two intervals are joined as of two samples, which is wider."""
-    p: float | None = None
-    """Corrected p-value, the largest over seeds; None where there is none."""
-
-    @property
-    def told_apart(self) -> bool:
-        """Whether the interval leaves 0 out. Without an interval nothing is told."""
-        return sign_of(self.figure) != 0
+SAME_REQUESTS, TWO_INTERVALS = "the same requests", "two intervals"
+"""What a difference rests on: pairs, or two intervals that are joined as of two samples, which is wider."""
 
 
 def best(means: Sequence[DefenceMeans], name: str) -> DefenceMeans | None:
@@ -237,18 +222,18 @@ def best(means: Sequence[DefenceMeans], name: str) -> DefenceMeans | None:
     return max(scored, key=lambda pair: pair[1].figure.value)[0] if scored else None
 
 
-def to_best(means: Sequence[DefenceMeans], name: str) -> list[Difference]:
+def to_best(means: Sequence[DefenceMeans], name: str) -> list[Paired]:
     """Every other defence minus the best by a figure for which high is good, the nearest first."""
     first = best(means, name)
     if first is None:
         return []
     found = [_between(one, first, name) for one in means if one is not first]
-    return sorted((one for one in found if one is not None), key=lambda one: -one.figure.value)
+    return sorted((one for one in found if one is not None), key=lambda one: -one.found.difference)
 
 
-def paired_to(means: Sequence[DefenceMeans], other: str = YARDSTICK) -> list[Difference]:
-    """All figures named `diff_NAME_DEFENCE_vs_OTHER`, by defence."""
-    found = []
+def paired_to(means: Sequence[DefenceMeans], other: str = YARDSTICK) -> list[Paired]:
+    """All figures named `diff_NAME_DEFENCE_vs_OTHER`, by defence; the p-value is the largest over seeds."""
+    found, against = [], {one.defence: one.label for one in means}.get(other, other)
     for one in means:
         ending = f"_{one.defence}_vs_{other}"
         for name in dict.fromkeys(figure.name for row in one.runs for figure in row.figures):
@@ -256,9 +241,20 @@ def paired_to(means: Sequence[DefenceMeans], other: str = YARDSTICK) -> list[Dif
             if mean is not None and mean.scored:
                 stem = name.removeprefix("diff_").removesuffix(ending)
                 tested = [row.figure(f"p_{stem}{ending}") for row in one.runs]
-                p = max((figure.value for figure in tested if figure is not None), default=None)
-                found.append(Difference(label=one.label, name=stem, figure=mean.figure, paired=True, p=p))
+                p = max((figure.value for figure in tested if figure is not None), default=math.nan)
+                found.append(Paired(one.label, against, _comparison(stem, mean.figure, SAME_REQUESTS, p)))
     return found
+
+
+def _comparison(name: str, figure: Figure, test: str, p: float = math.nan) -> Comparison:
+    """A difference as comparisons have it. Without an interval nothing is told of it."""
+    low, high = (figure.value if end is None else end for end in (figure.low, figure.high))
+    known = figure.low is not None and figure.high is not None
+    return Comparison(
+        name=name, difference=figure.value, low=low if known else -math.inf, high=high if known else math.inf, p=p,
+        p_corrected=p, n=figure.n or 0, unscored=figure.unscored, mdd=detectable((high - low) / (2 * _NORMAL)),
+        test=test,
+    )  # fmt: skip
 
 
 def turned(figure: Figure) -> Figure:
@@ -267,14 +263,15 @@ def turned(figure: Figure) -> Figure:
     return figure.model_copy(update={"value": -figure.value, "low": low, "high": high})
 
 
-def _between(one: DefenceMeans, first: DefenceMeans, name: str) -> Difference | None:
+def _between(one: DefenceMeans, first: DefenceMeans, name: str) -> Paired | None:
     mean, top = one.mean(name), first.mean(name)
     if mean is None or not mean.scored or top is None or not top.scored:
         return None
-    paired = _paired(one, first, name)
-    if paired is not None:
-        return Difference(label=one.label, name=name, figure=paired.figure, paired=True)
-    return Difference(label=one.label, name=name, figure=minus(mean.figure, top.figure), paired=False)
+    if (paired := _paired(one, first, name)) is not None:
+        found = _comparison(name, paired.figure, SAME_REQUESTS)
+    else:
+        found = _comparison(name, minus(mean.figure, top.figure), TWO_INTERVALS)
+    return Paired(one.label, first.label, found)
 
 
 def _paired(one: DefenceMeans, first: DefenceMeans, name: str) -> Mean | None:
