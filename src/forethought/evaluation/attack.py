@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +15,14 @@ from rich.table import Table
 from forethought.attacks.base import Attack, Given
 from forethought.attacks.catalogue import DIRECT, seen_in_training, why_not
 from forethought.attacks.searches import base as searches
-from forethought.attacks.searches.base import Goal, opening_of
-from forethought.attacks.searches.driver import run_searches
+from forethought.attacks.searches.base import Goal, Method, opening_of
+from forethought.attacks.searches.driver import Parties, Searching, run_searches
 from forethought.attacks.searches.elsewhere import run_searches_on
-from forethought.attacks.searches.outcome import SearchProgress
+from forethought.attacks.searches.outcome import SearchProgress, SearchSettings
 from forethought.attempts.ask import cost_in_all, make_plan_in_time, run_suite, shrink
 from forethought.attempts.plan import PlanSummary, make_plan
 from forethought.cluster import connect
-from forethought.cluster.holders import Holders
+from forethought.cluster.holders import Holders, Say
 from forethought.errors import ConfigError
 from forethought.evaluation.inputs import AttackSettings, Requests, chosen_attacks, chosen_requests, strata
 from forethought.evaluation.report import (
@@ -30,13 +31,15 @@ from forethought.evaluation.report import (
     AttackRun,
     RunRecord,
     default_folder,
+    get_run_judge,
     open_judge,
     read_run,
     report_run,
     write_run,
 )
-from forethought.evaluation.searching import search_settings, searching, searching_with, told_not_run
 from forethought.evaluation.writers import Meter, Writers
+from forethought.judges.base import Judge
+from forethought.judges.catalogue import default_judge
 from forethought.model import Model, load
 from forethought.models.callspec import cost_of
 from forethought.models.spread import Spread
@@ -125,17 +128,13 @@ class _Attacking:
         static, self._methods, files = chosen_attacks(settings)
         self._attacks: list[Attack] = list({attack.name: attack for attack in (DIRECT, *static)}.values())
         self._requests: Requests = chosen_requests(settings)
-        known = model.settings
-        given = Given(files=files) if known is None else Given(policy=known.policy, format=known.format, files=files)
-        self._writers = writers = Writers(settings, folder, model, given, progress)
-        able, tools = model.respondent.able, writers.tools()
-        causes = {
-            one.name: why_not(one, writers.there, able.prefill, able.budget, given.files) for one in self._attacks
-        }
+        self._writers = writers = _writers(settings, model, folder, files, progress)
+        able = model.respondent.able
+        causes = {one.name: why_not(one, writers.there, able.prefill, able.budget, files) for one in self._attacks}
         if model.on is None:
-            causes |= {one.name: searches.why_not(one, tools, writers.there, writers.rates) for one in self._methods}
+            causes |= _not_run(self._methods, writers)
         elif self._methods:
-            causes |= self._workers.one(partial(told_not_run, settings))
+            causes |= self._workers.one(partial(_told_not_run, settings))
         self._causes = {name: cause for name, cause in causes.items() if cause}
         """By name, why an attack or a search can't be run here."""
         most = settings.goals
@@ -278,11 +277,11 @@ class _Attacking:
 
             place = self._folder / SEARCHES
             if self._model.on is not None:
-                opened, chosen = partial(searching, settings, goals), search_settings(settings)
+                opened, chosen = partial(_searching, settings, goals), _search_settings(settings)
                 found = run_searches_on(self._workers, opened, self._methods, goals, place, chosen, told)
             else:
                 judge = open_judge(settings, self._folder, run)
-                how = searching_with(settings, goals, self._model, self._writers, judge, self._methods)
+                how = _searching_with(settings, goals, self._model, self._writers, judge, self._methods)
                 found = run_searches(self._methods, goals, how.parties, place, how.tools, how.settings, told)
         return run.model_copy(update={"searches_not_run": found.not_run})
 
@@ -292,3 +291,68 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+# What attacks and searches are carried out with: in this process, or in a worker of a cluster.
+
+
+def _writers(
+    settings: AttackSettings, model: Model, folder: Path, files: Mapping[str, Path], progress: Progress
+) -> Writers:
+    """Who writes and rates for attacks on a model; what attacks may use is what that was trained with."""
+    known = model.settings
+    given = Given(files=files) if known is None else Given(policy=known.policy, format=known.format, files=files)
+    return Writers(settings, folder, model, given, progress)
+
+
+def _not_run(methods: Sequence[Method], writers: Writers) -> dict[str, str]:
+    """By name, why a search can't be run; empty where it can."""
+    tools = writers.tools()
+    return {one.name: searches.why_not(one, tools, writers.there, writers.rates) for one in methods}
+
+
+def _search_settings(settings: AttackSettings) -> SearchSettings:
+    """How an attack run has its searches carried out."""
+    return SearchSettings(
+        budget=settings.query_budget, seed=settings.seed, max_answer_tokens=settings.max_answer_tokens
+    )
+
+
+def _searching_with(
+    settings: AttackSettings,
+    goals: Sequence[Goal],
+    model: Model,
+    writers: Writers,
+    judge: Judge,
+    methods: Sequence[Method],
+) -> Searching:
+    """All that searches for these goals are carried out with."""
+    parties = Parties(model.respondent, judge, default_judge(), *writers.for_searches())
+    return Searching(methods, parties, writers.tools(goals), _search_settings(settings))
+
+
+_OPENED: dict[str, tuple[Model, Searching]] = {}
+"""In a worker, of the model that it holds: what it opens besides is kept for the next search."""
+
+
+def _searching(settings: AttackSettings, goals: Sequence[Goal], held: Model) -> Searching:
+    """As `_searching_with`, in a worker. What a judge and a writer keep of their calls lies in a folder of the
+    worker's: searches keep every reply themselves."""
+    key = settings.model_dump_json()
+    known = _OPENED.get(key)
+    if known is not None and known[0] is held:
+        return known[1]
+    folder = Path(tempfile.mkdtemp(prefix="forethought-searches-"))
+    _, methods, files = chosen_attacks(settings)
+    writers = _writers(settings, held, folder, files, Progress())
+    judge = get_run_judge(settings, folder, held.settings.policy if held.settings is not None else None)
+    found = _searching_with(settings, goals, held, writers, judge, methods)
+    _OPENED[key] = held, found
+    return found
+
+
+def _told_not_run(settings: AttackSettings, held: Model, _: None, say: Say) -> None:
+    """Says by name why searches can't be run against the model that a worker holds."""
+    methods, files = chosen_attacks(settings)[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        say(_not_run(methods, _writers(settings, held, Path(folder), files, Progress())))
