@@ -22,6 +22,7 @@ from forethought.data.columns import (
     label_of,
     messages_of,
     pairs_of,
+    renamed,
     sound,
     transcript,
     turns_of,
@@ -29,7 +30,6 @@ from forethought.data.columns import (
 from forethought.data.files import Row
 from forethought.data.readers import read_rows
 from forethought.data.shipped import shipped_requests
-from forethought.data.speakers import renamed
 from forethought.errors import InputError
 from forethought.policy import Policy, load_policy
 from forethought.progress import Bar, Progress
