@@ -131,8 +131,6 @@ FITS: dict[str, Fit] = {
 }
 """By what recipes write. Cells of kept logs and rows of tables are called so."""
 FUSIONS = tuple(name for name, fit in FITS.items() if fit.defence == "fused")
-Model = Callable[[], LocalModel]
-"""Opens a model; called only where something has to be fitted."""
 
 
 def probe_rows(fit: Fit, train: Sequence[Request], examples: Iterable[Example]) -> list[Request]:
@@ -146,99 +144,82 @@ def put_around(spec: str, inner: Respondent, weights: LocalModel, dev: Sequence[
     return make_defence(spec, inner, Means(policy=policy, model=weights, harmless=harmless))
 
 
-def probe_stage(
-    name: str,
-    model: Model,
-    rows: Sequence[Request],
-    dev: Sequence[Request],
-    policy: Policy,
-    stages: StageRunner,
-    progress: Progress,
-    trained: bool = False,
-) -> Path:
-    """The folder of a probe on the base weights of `model`, or the trained ones, fitted on `rows`; `dev` chooses the
-    layer."""
-
-    def work(out: Path) -> dict[str, Any]:
-        bar.total(len(rows) + len(dev))
-        probe = fit_probe(model(), rows, dev, policy, FitSettings(trained=trained), bar.advance)
-        probe.save(out)
-        return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
-
-    with progress.bar("fit the probe") as bar:
-        return stages.run(name, {"train": len(rows), "dev": len(dev)} | ({"trained": True} if trained else {}), work)
-
-
-def fusion_stage(
-    name: str,
-    fit: Fit,
-    probe: Callable[[], Path],
-    model: Model,
-    rows: Sequence[Request],
-    point: OperatingPoint,
-    stages: StageRunner,
-    progress: Progress,
-) -> Path:
-    """The folder of a fusion of a model's verdict with a probe, whose folder `probe` tells, where it has to be fitted.
-
-    Weights and threshold rest on these development rows, with the operating point's limits on false refusals.
-    """
-    settings = FusionSettings(
-        max_false_refusal=point.max_false_refusal,
-        max_false_refusal_lookalike=point.max_false_refusal_lookalike,
-        read_intent=fit.intents,
-    )
-
-    def work(out: Path) -> dict[str, Any]:
-        bar.total(len(rows))
-        found = load_probe(probe())
-        fusion = fit_fusion(model(), found, rows, settings, on_done=bar.advance)
-        fusion.save(out, found)
-        _note_traffic(fusion.calibration, out)
-        weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}
-        return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
-
-    with progress.bar("fuse verdict and probe") as bar:
-        said = {"fitted_on": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
-        return stages.run(name, said, work)
-
-
 ON_DEMAND = "on_demand"
 """Stands behind a fusion, where a recipe names it without a folder."""
 _DEV_OF = 5
 """Of the clusters that tell which messages have to be solved one in so many chooses the layer."""
 
 
-def demand_stage(
-    name: str,
-    probe: Callable[[], Path],
-    model: Model,
-    train: Sequence[Request],
-    dev: Sequence[Request],
-    policy: Policy,
-    point: OperatingPoint,
-    stages: StageRunner,
-    progress: Progress,
-    trained: bool,
-) -> Path:
-    """The folder of what says when to think: the fusion's own probe, the band in which it is not certain, and where
-    rows of `train` had to be solved an output that knows such messages."""
+@dataclass(frozen=True)
+class Fitting:
+    """What is fitted around a model, a stage each; each returns its folder."""
 
-    def work(out: Path) -> dict[str, Any]:
-        found, need = load_probe(probe()), None
-        told = [row.model_copy(update={"harmful": _to_solve(row), "kind": "", "rules": ()}) for row in train]
-        if any(row.harmful for row in told):
-            sides: tuple[list[Request], list[Request]] = ([], [])
-            for row in told:
-                sides[int(hashlib.sha256(row.cluster.encode()).hexdigest(), 16) % _DEV_OF == 0].append(row)
-            settings = FitSettings(trained=trained, max_false_refusal=point.max_false_refusal)
-            need = fit_probe(model(), *sides, policy, settings)
-        demand = fit_demand(found, model(), dev, point.max_false_refusal)
-        demand.save(out, found, need)
-        return {"low": round(demand.low, 3), "high": round(demand.high, 3), "need": need is not None}
+    model: Callable[[], LocalModel]
+    """Opens the model; called only where something has to be fitted."""
+    train: Sequence[Request]
+    dev: Sequence[Request]
+    policy: Policy
+    point: OperatingPoint
+    stages: StageRunner
+    progress: Progress
 
-    with progress.bar("when to think"):
-        return stages.run(name, {"fitted_on": [row.id for row in dev], "to_solve": sum(map(_to_solve, train))}, work)
+    def probe(self, stage: str, rows: Sequence[Request], trained: bool = False) -> Path:
+        """A probe on the base weights of the model, or the trained ones, fitted on `rows`; `dev` chooses the layer."""
+
+        def work(out: Path) -> dict[str, Any]:
+            bar.total(len(rows) + len(self.dev))
+            probe = fit_probe(self.model(), rows, self.dev, self.policy, FitSettings(trained=trained), bar.advance)
+            probe.save(out)
+            return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
+
+        said = {"train": len(rows), "dev": len(self.dev)} | ({"trained": True} if trained else {})
+        with self.progress.bar("fit the probe") as bar:
+            return self.stages.run(stage, said, work)
+
+    def fusion(self, stage: str, fit: Fit, probe: Callable[[], Path], rows: Sequence[Request]) -> Path:
+        """A fusion of the model's verdict with a probe, whose folder `probe` tells, where it has to be fitted.
+
+        Weights and threshold rest on these development rows, with the operating point's limits on false refusals.
+        """
+        settings = FusionSettings(
+            max_false_refusal=self.point.max_false_refusal,
+            max_false_refusal_lookalike=self.point.max_false_refusal_lookalike,
+            read_intent=fit.intents,
+        )
+
+        def work(out: Path) -> dict[str, Any]:
+            bar.total(len(rows))
+            found = load_probe(probe())
+            fusion = fit_fusion(self.model(), found, rows, settings, on_done=bar.advance)
+            fusion.save(out, found)
+            _note_traffic(fusion.calibration, out)
+            weights = {"weight": fusion.weight, "intent_weight": fusion.intent_weight}
+            return weights | {"auroc_dev": round(fusion.auroc_dev, 3)}
+
+        with self.progress.bar("fuse verdict and probe") as bar:
+            said = {"fitted_on": [row.id for row in rows], "settings": settings.model_dump(mode="json")}
+            return self.stages.run(stage, said, work)
+
+    def demand(self, stage: str, fit: Fit, probe: Callable[[], Path], rows: Sequence[Request]) -> Path:
+        """What says when to think: the fusion's own probe, the band in which it is not certain on these development
+        rows, and where rows of `train` had to be solved an output that knows such messages."""
+
+        def work(out: Path) -> dict[str, Any]:
+            found, need = load_probe(probe()), None
+            told = [row.model_copy(update={"harmful": _to_solve(row), "kind": "", "rules": ()}) for row in self.train]
+            if any(row.harmful for row in told):
+                sides: tuple[list[Request], list[Request]] = ([], [])
+                for row in told:
+                    sides[int(hashlib.sha256(row.cluster.encode()).hexdigest(), 16) % _DEV_OF == 0].append(row)
+                settings = FitSettings(trained=fit.trained, max_false_refusal=self.point.max_false_refusal)
+                need = fit_probe(self.model(), *sides, self.policy, settings)
+            demand = fit_demand(found, self.model(), rows, self.point.max_false_refusal)
+            demand.save(out, found, need)
+            return {"low": round(demand.low, 3), "high": round(demand.high, 3), "need": need is not None}
+
+        said = {"fitted_on": [row.id for row in rows], "to_solve": sum(map(_to_solve, self.train))}
+        with self.progress.bar("when to think"):
+            return self.stages.run(stage, said, work)
 
 
 def _to_solve(row: Request) -> bool:

@@ -25,13 +25,11 @@ from forethought.pipeline.check import check_recipe
 from forethought.pipeline.evolve import rows_besides
 from forethought.pipeline.fitting import (
     FITS,
+    Fitting,
     ask_stage,
     calibrate,
-    demand_stage,
     development_rows,
-    fusion_stage,
     probe_rows,
-    probe_stage,
     put_around,
     read_calibration,
     recall,
@@ -203,15 +201,11 @@ class _Run:
         if recipe.fit_on:
             self.stages.depend_on({"fit_on": {spec.path: fingerprint(spec.path) for spec in recipe.fit_on}})
             rows += rows_besides(recipe, data.selected)
-        probe = probe_stage(_PROBE, model, rows, dev, self.policy, self.stages, self.progress, fit.trained)
+        fitting = Fitting(model, train, dev, self.policy, point, self.stages, self.progress)
+        probe = fitting.probe(_PROBE, rows, fit.trained)
         known = development_rows(dev, point)  # calibration thought about them already
-        fusion = fusion_stage(_FUSION, fit, lambda: probe, model, known, point, self.stages, self.progress)
-        self.defence = with_demand(
-            recipe.defence(fusion),
-            lambda: demand_stage(
-                _DEMAND, lambda: probe, model, train, known, self.policy, point, self.stages, self.progress, fit.trained
-            ),
-        )
+        fusion = fitting.fusion(_FUSION, fit, lambda: probe, known)
+        self.defence = with_demand(recipe.defence(fusion), lambda: fitting.demand(_DEMAND, fit, lambda: probe, known))
         # The fusion is known by its own stage.
         further = {} if recipe.around == recipe.fusion else {"around": recipe.around}
         self._judge(

@@ -24,11 +24,9 @@ from forethought.models.settings import read_settings
 from forethought.pipeline.fitting import (
     FITS,
     Fit,
-    demand_stage,
+    Fitting,
     development_rows,
-    fusion_stage,
     probe_rows,
-    probe_stage,
     put_around,
     recall,
     with_demand,
@@ -376,28 +374,21 @@ class _Cells:
         ready, fit = first, FITS.get(first)
         placed = further
         if fit is not None:
+            fitting = self._fitting(rows, model, stages.runner)
 
             def probe() -> Path:
                 if not fit.trained:
                     return self._probe(rows, model, fit)
                 fitted_on = probe_rows(fit, rows.train, rows.examples)  # of these weights alone: it lies with them
-                return probe_stage(
-                    "probe", model, fitted_on, rows.dev, rows.policy, stages.runner, self._progress, trained=True
-                )
+                return fitting.probe("probe", fitted_on, trained=True)
 
             if fit.defence == "fused":
-                lent, point = cache(probe), self._sweep.operating_point
+                lent = cache(probe)
                 if fit.trained:
                     lent()  # a stage before the fusion's
-                dev = development_rows(rows.dev, point, _FUSED_ON)
-                folder = fusion_stage("fuse", fit, lent, model, dev, point, stages.runner, self._progress)
-                placed = with_demand(
-                    further,
-                    lambda: demand_stage(
-                        "demand", lent, model, rows.train, dev, rows.policy, point, stages.runner, self._progress,
-                        fit.trained,
-                    ),
-                )  # fmt: skip
+                dev = development_rows(rows.dev, self._sweep.operating_point, _FUSED_ON)
+                folder = fitting.fusion("fuse", fit, lent, dev)
+                placed = with_demand(further, lambda: fitting.demand("demand", fit, lent, dev))
             else:
                 folder = probe()
             ready = f"{fit.defence}:{folder}" + ("" if fit.defence == "probe" else f",format={fmt}")
@@ -412,10 +403,13 @@ class _Cells:
         if place not in self._probes:
             stages = StageRunner(place, self._progress.say, after=rows.key)
             fitted_on = probe_rows(fit, rows.train, rows.examples)
-            found = probe_stage("fit", model, fitted_on, rows.dev, rows.policy, stages, self._progress)
-            self._probes[place] = found
+            self._probes[place] = self._fitting(rows, model, stages).probe("fit", fitted_on)
             self._run.seconds += stages.seconds
         return self._probes[place]
+
+    def _fitting(self, rows: Setting, model: Callable[[], LocalModel], stages: StageRunner) -> Fitting:
+        point = self._sweep.operating_point
+        return Fitting(model, rows.train, rows.dev, rows.policy, point, stages, self._progress)
 
 
 def _youden(model: Respondent, rows: Sequence[Request], max_tokens: int, on_done: Callable[[int], None]) -> float:
