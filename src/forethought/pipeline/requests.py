@@ -68,26 +68,9 @@ def select(
     if classify:
         harmful, harmless = _served(harmful, spoken, left), _served(harmless, spoken, left)
     tested = [*load(data.test_harmful, True).values(), *load(data.test_harmless, False).values()]
-    ready: dict[Split, list[Request]] = {}
     ruled, asked, unsure = _ruled(harmful, policy, data.min_rule_probability, classify, spoken, left, workers)
-    if left:
-        causes = ", ".join(f"{count} {cause}" for cause, count in left.most_common())
-        progress.say(f"[yellow]{left.total()} requests were left out: {causes}. {_ASK_A_MODEL}.[/]")
-    alone = {spoken[r.plain] for r in ruled["train"]} - {spoken[r.plain] for r in harmless["train"]}
-    if alone:
-        told = "a model learns to refuse the language itself. Give harmless ones in it: --harmless FILE"
-        progress.say(
-            f"[yellow]Harmful requests in {', '.join(sorted(alone))} have no harmless ones beside them: {told}.[/]"
-        )
-    apart: list[Request] = []
-    for split, found in ruled.items():
-        rows, others = found, harmless[split]
-        if split != "test":
-            rows, others = without_rules(found, harmless[split], data.held_out_rules)
-            kept = {row.id for row in (*rows, *others)}
-            apart += [row for row in (*found, *harmless[split]) if row.id not in kept]
-        capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
-        ready[split] = [*capped, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
+    _warn(ruled["train"], harmless["train"], spoken, left, progress)
+    ready, apart = _chosen(ruled, harmless, data)
     # What is not trained on for its rule is tested: the domain that nobody has seen is the larger for it.
     tested_only = [*(request for rows in tested for request in rows), *apart]
     counts = _write_apart(ready, tested_only, data, out, left, foreign, workers)
@@ -192,6 +175,42 @@ def _assigned(
 ) -> Assignment:
     """Without the classifier, which need not travel back."""
     return replace(assign(requests, policy, classifier, floor), classifier=None)
+
+
+def _warn(
+    harmful: Sequence[Request],
+    harmless: Sequence[Request],
+    spoken: Mapping[str, str],
+    left: Counter[str],
+    progress: Progress,
+) -> None:
+    """Says what was left out, and which languages of training rows have harmful requests alone."""
+    if left:
+        causes = ", ".join(f"{count} {cause}" for cause, count in left.most_common())
+        progress.say(f"[yellow]{left.total()} requests were left out: {causes}. {_ASK_A_MODEL}.[/]")
+    alone = {spoken[r.plain] for r in harmful} - {spoken[r.plain] for r in harmless}
+    if alone:
+        told = "a model learns to refuse the language itself. Give harmless ones in it: --harmless FILE"
+        progress.say(
+            f"[yellow]Harmful requests in {', '.join(sorted(alone))} have no harmless ones beside them: {told}.[/]"
+        )
+
+
+def _chosen(
+    harmful: Mapping[Split, list[Request]], harmless: Mapping[Split, list[Request]], data: DataConfig
+) -> tuple[dict[Split, list[Request]], list[Request]]:
+    """(the rows of each split within their limits, what is kept out of training and development for its rule)."""
+    ready: dict[Split, list[Request]] = {}
+    apart: list[Request] = []
+    for split, found in harmful.items():
+        rows, others = found, harmless[split]
+        if split != "test":
+            rows, others = without_rules(found, harmless[split], data.held_out_rules)
+            kept = {row.id for row in (*rows, *others)}
+            apart += [row for row in (*found, *harmless[split]) if row.id not in kept]
+        capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
+        ready[split] = [*capped, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
+    return ready, apart
 
 
 def _write_apart(

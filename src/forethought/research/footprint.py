@@ -107,18 +107,6 @@ def footprint(
     # In one piece where the head is trained: log-probabilities and two gradients, float32, when the backward pass
     # begins. Else chunk by chunk (`training/head.py`): logits, their exponentials, slopes in the weights' type.
     at_head = taught * 3 * _FLOAT32 if full else min(taught, CHUNK) * (2 * _FLOAT32 + 2)
-
-    # Multiply-adds count two. Forward 2 a weight; backward 2 for the states and 2 for each trained weight. An embedding
-    # is looked up, not multiplied; the head sees taught tokens alone; attention adds 4 a token, width and layer, half
-    # of it masked away. Layers below the lowest adapter have no backward pass and are not computed again.
-    layers = architecture.num_hidden_layers
-    attention = 2.0 * longest * architecture.hidden_size * layers
-    forward = 2.0 * body + attention
-    adapter = 0.0 if full else 2.0 * trained
-    upper = 1.0 - skipped / layers
-    backward = (2.0 * body + 2.0 * attention) * upper + adapter + (2.0 * body if full else adapter)
-    head = 2.0 * embedding * taught_share * (3 if full else 2)
-    again = forward * upper + adapter if config.gradient_checkpointing else 0.0
     return Footprint(
         parameters=parameters,
         trained=trained,
@@ -128,8 +116,28 @@ def footprint(
         activations_gib=(saved.states + saved.again) / GIB,
         logits_gib=at_head * vocabulary / GIB,
         gathered_gib=gathered / GIB,
-        flops_a_token=float(forward + adapter + backward + head + again),
+        flops_a_token=_flops_a_token(architecture, config, longest, taught_share, body, trained),
     )
+
+
+def _flops_a_token(
+    architecture: Any, config: TrainConfig, longest: int, taught_share: float, body: int, trained: int
+) -> float:
+    """Operations of one step, a token; multiply-adds count two. `body`: parameters without embedding and head.
+
+    Forward 2 a weight; backward 2 for the states and 2 for each trained weight. An embedding is looked up, not
+    multiplied; the head sees taught tokens alone; attention adds 4 a token, width and layer, half of it masked away.
+    Layers below the lowest adapter have no backward pass and are not computed again.
+    """
+    full, layers = config.method == "full", architecture.num_hidden_layers
+    attention = 2.0 * longest * architecture.hidden_size * layers
+    forward = 2.0 * body + attention
+    adapter = 0.0 if full else 2.0 * trained
+    upper = 1.0 if full else 1.0 - config.skip_layers / layers
+    backward = (2.0 * body + 2.0 * attention) * upper + adapter + (2.0 * body if full else adapter)
+    head = 2.0 * architecture.vocab_size * architecture.hidden_size * taught_share * (3 if full else 2)
+    again = forward * upper + adapter if config.gradient_checkpointing else 0.0
+    return float(forward + adapter + backward + head + again)
 
 
 def _on_meta(architecture: Any, config: TrainConfig, mixed: bool) -> tuple[Any, int]:
