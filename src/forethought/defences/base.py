@@ -217,10 +217,8 @@ _DESCRIBED = {one.id: one for one in shipped_yaml("defences/wrappers.yaml", dict
 
 def described(wrapper_id: str, code: type[Wrapper]) -> InferenceDefence:
     """A wrapper of this package with its description in `wrappers.yaml`."""
-    described = {one.id: one for one in shipped_yaml("defences/wrappers.yaml", dict[str, list[Defence]])["wrappers"]}
-    return InferenceDefence(
-        **described[wrapper_id].model_dump(), options=code.Options, make=code.make, check=code.check_options
-    )
+    known = _DESCRIBED[wrapper_id].model_dump()
+    return InferenceDefence(**known, options=code.Options, make=code.make, check=code.check_options)
 
 
 class Checked(Record):
