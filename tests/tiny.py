@@ -6,13 +6,14 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from forethought.attempts.plan import sample_questions
 from forethought.data.shipped import shipped_requests
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 from forethought.models.settings import Settings, write_settings
@@ -21,6 +22,7 @@ from forethought.policy import default_policy
 from forethought.reasoning import Detail, Finding, SafetyReasoning, render
 from forethought.records import Example, Message, user_request
 
+FEW_QUESTIONS = 6
 REFUSE_TEXT = "I can't help you with that. It breaks rule R4. I can explain how to stay safe instead."
 
 
@@ -41,16 +43,23 @@ _CHAT_TEMPLATE = (
 )
 
 
+def made_once(name: str, make: Callable[[Path], object]) -> Path:
+    """The folder that `make` fills, once for all workers of a test run."""
+    folder = Path(os.environ["FORETHOUGHT_TEST_RUN"]) / name
+
+    def made(part: Path) -> Path:
+        make(part)
+        return folder
+
+    return load_or_make(folder, lambda there: there if there.is_dir() else None, made)
+
+
 def tiny_folder() -> Path:
-    """The saved tiny model, made once for all workers of a test run."""
-    return load_or_make(Path(os.environ["FORETHOUGHT_TEST_RUN"]) / "tiny", _whole, _make)
+    """The saved tiny model."""
+    return made_once("tiny", _make)
 
 
-def _whole(folder: Path) -> Path | None:
-    return folder if folder.is_dir() else None
-
-
-def _make(folder: Path) -> Path:
+def _make(folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -64,7 +73,6 @@ def _make(folder: Path) -> Path:
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder.with_name("tiny")
 
 
 def _train_tokenizer() -> Any:
@@ -123,13 +131,16 @@ def tiny_adapter(folder: Path, **settings: Any) -> Path:
 
 
 @contextmanager
-def short_thoughts() -> Iterator[None]:
-    """Within it, a model that is trained is asked for its verdict after a few tokens.
+def briefly() -> Iterator[None]:
+    """Within it, a model that is trained is asked for its verdict after a few tokens, and a plan has few questions.
 
-    A random one never ends a thought by itself: tests would wait for as many tokens as its rows' thoughts hold.
+    A random one never ends a thought by itself: tests would wait for as many tokens as its rows' thoughts hold, and for
+    answers to forty questions of which it knows none.
     """
+    few = sample_questions()[:FEW_QUESTIONS]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("forethought.training.run.think_budget", lambda rows, tokenizer: 12)
+        patch.setattr("forethought.attempts.plan.sample_questions", lambda: few)
         yield
 
 

@@ -298,6 +298,13 @@ def default_classifier() -> RuleClassifier:
     return RuleClassifier(POLICY)
 
 
+@pytest.fixture
+def anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was trained before is trained again."""
+    monkeypatch.setattr(classify, "_of_texts", classify._trained)
+
+
+@pytest.mark.usefixtures("anew")
 def test_held_out_scenarios_get_the_right_rule_far_above_chance(default_classifier: RuleClassifier) -> None:
     """Trained on the train families and the rule examples. Measured .82 over 13 rules (chance: .08)."""
     held_out = shipped_requests("harmful", "test")
@@ -316,6 +323,7 @@ def test_probabilities_are_about_as_high_as_they_are_right(default_classifier: R
     assert np.mean(np.array(right)[sure]) > np.mean(np.array(right)[~sure])
 
 
+@pytest.mark.usefixtures("anew")
 def test_calibration_does_not_depend_on_where_it_starts(
     monkeypatch: pytest.MonkeyPatch, default_classifier: RuleClassifier
 ) -> None:

@@ -22,7 +22,7 @@ from forethought.pipeline.stage import TITLES
 from forethought.records import Request, read_jsonl
 from tests.child import command
 from tests.listening import Listening
-from tests.tiny import tiny_folder
+from tests.tiny import briefly, tiny_folder
 
 
 def _dataset(path: Path) -> None:
@@ -82,6 +82,11 @@ def _check_unscored(recipe: Path, out: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) -> None:
+    with briefly():
+        _killed_and_gone_on(tmp_path)
+
+
+def _killed_and_gone_on(tmp_path: Path) -> None:
     recipe, out = _recipe(tmp_path), tmp_path / "run"
     child = command("run", recipe, "--out", out)
     for _ in range(2400):

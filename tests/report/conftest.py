@@ -1,4 +1,4 @@
-"""Pages that tests share: each is written once, and one Chromium opens them all."""
+"""Pages that tests share: each is written once a test run, and one Chromium opens them all."""
 
 from __future__ import annotations
 
@@ -9,18 +9,31 @@ from typing import Any
 import pytest
 
 from tests.report.examples import PAGES
+from tests.tiny import made_once
+
+
+def _written(name: str, show_harmful: bool) -> dict[str, Path]:
+    """A page of every kind, each in a folder of its own."""
+
+    def write(part: Path) -> None:
+        for kind, page in PAGES.items():
+            (part / kind).mkdir(parents=True)
+            page(part / kind, show_harmful)
+
+    folder = made_once(name, write)
+    return {kind: folder / kind / "report.html" for kind in PAGES}
 
 
 @pytest.fixture(scope="session")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages() -> dict[str, Path]:
     """A page of every kind, as it is without asking for harmful text."""
-    return {name: write(tmp_path_factory.mktemp(name), False) for name, write in PAGES.items()}
+    return _written("pages", False)
 
 
 @pytest.fixture(scope="session")
-def open_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def open_files() -> dict[str, Path]:
     """The same with harmful text shown."""
-    return {name: write(tmp_path_factory.mktemp(name), True) for name, write in PAGES.items()}
+    return _written("open-pages", True)
 
 
 @pytest.fixture(scope="session")

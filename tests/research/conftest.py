@@ -10,12 +10,12 @@ from typer.testing import CliRunner, Result
 
 from forethought.cli.app import app
 from forethought.cli.terminal import console
-from tests.tiny import short_thoughts
+from tests.tiny import briefly
 
 
 @pytest.fixture(autouse=True, scope="package")
-def _short_thoughts() -> Iterator[None]:
-    with short_thoughts():
+def _briefly() -> Iterator[None]:
+    with briefly():
         yield
 
 

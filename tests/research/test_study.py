@@ -20,7 +20,7 @@ from forethought.research.config import Sweep, load_sweep
 from forethought.research.figures import contrast_figures
 from forethought.research.sweep import asked_otherwise
 from tests.research.sweep_content import sweep_content
-from tests.tiny import tiny_folder
+from tests.tiny import FEW_QUESTIONS, tiny_folder
 
 CONTRAST = {"best_refusal": {"of": "scot", "against": "refusal_augmented"}}
 
@@ -72,8 +72,8 @@ def test_seeds_share_requests_and_somebody_elses_train_nothing(
         for seed in (0, 1)
     ]
     assert asked[0] == asked[1]
-    # Short questions beyond the forty of the plan, and how many more of them a defence has right than the base model.
-    assert figures["capability_base"]["n"] + figures["capability_base"]["unscored"] == 43
+    # Short questions beyond those of the plan, and how many more of them a defence has right than the base model.
+    assert figures["capability_base"]["n"] + figures["capability_base"]["unscored"] == FEW_QUESTIONS + 3
     assert -1 <= figures["diff_capability_scot_vs_base"]["value"] <= 1
 
     weights = out / f"{name}-s0" / "scot-b2200" / "train" / "adapter_model.safetensors"

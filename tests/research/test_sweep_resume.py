@@ -96,7 +96,9 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     assert decided
     assert all(decision == ("refuse" if odds >= 2.0 else "comply") for odds, decision in decided.values())
 
-    further = sweep_file(tmp_path, methods=[*methods, "scot_no_benign"], evaluate=asked | {"n_questions": 3})
+    # Of the same sweep with fewer defences, one more and further questions.
+    fewer = {"methods": ["scot", "scot_no_benign"], "prompts": [], "wrappers": []}
+    further = sweep_file(tmp_path, **fewer, evaluate=asked | {"n_questions": 3})
     now = here(further, out, "--so-far")
     assert now.exit_code == 1
     assert json.loads((out / "results.json").read_text())["missing"]["auroc_unseen_scot_no_benign"] == "not run yet"

@@ -27,6 +27,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -239,15 +240,14 @@ class RuleClassifier:
         if len({row.rule for row in rows}) < 2:
             raise ConfigError(policy.name, "has a single rule: nothing to tell apart", "Add rules or label the set")
         self._embed = EmbeddedFeatures() if kind == "embedded" else None
-        texts = [row.text for row in rows]
-        inputs: list[Any] = [np.array(texts, dtype=object)]
-        if self._embed is not None:  # the policy's texts and ours are read once, then kept in the cache
-            states = [cached_features(self._embed, texts[: len(own)]), self._embed(texts[len(own) :])]
-            inputs.append(np.vstack(states))
-        names = np.array([self.rules.index(row.rule) for row in rows])
-        self._models = _fitted(inputs, names)
-        self.weights = _weights(inputs, names, [row.family for row in rows])
+        self.weights: tuple[float, ...]
         """What each model's scores are multiplied by before the softmax: an inverse temperature each."""
+        if self._embed is None:
+            self._models, self.weights = _of_texts(tuple(rows), self.rules)
+        else:  # the policy's texts and ours are read once, then kept in the cache
+            texts = [row.text for row in rows]
+            states = np.vstack([cached_features(self._embed, texts[: len(own)]), self._embed(texts[len(own) :])])
+            self._models, self.weights = _trained(rows, self.rules, states)
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """(texts, rules): how likely each rule is the one a text breaks; rows add up to 1.
@@ -300,6 +300,21 @@ def same_rules(policy: Policy) -> bool:
     """Whether rule ids mean what the shipped texts mean by them."""
     shipped = {rule.id: rule.title for rule in default_policy().rules}
     return all(shipped.get(rule.id) == rule.title for rule in policy.rules)
+
+
+def _trained(
+    rows: Sequence[_Labelled], rules: Sequence[str], *states: NDArray[np.float32]
+) -> tuple[list[Any], tuple[float, ...]]:
+    """A model of the texts, and one of their states where there are some; and the weight of each."""
+    inputs: list[Any] = [np.array([row.text for row in rows], dtype=object), *states]
+    names = np.array([rules.index(row.rule) for row in rows])
+    return _fitted(inputs, names), _weights(inputs, names, [row.family for row in rows])
+
+
+@lru_cache(maxsize=4)
+def _of_texts(rows: tuple[_Labelled, ...], rules: tuple[str, ...]) -> tuple[list[Any], tuple[float, ...]]:
+    """As `_trained`, once a process: a sweep builds rows for every seed."""
+    return _trained(rows, rules)
 
 
 def _fitted(inputs: list[Any], names: NDArray[np.int64]) -> list[Any]:

@@ -159,12 +159,14 @@ def split_of(sweep: Sweep, cells: Sequence[Cell]) -> Split:
 def sweep_rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
     """A row a cell, in the sweep's order."""
     # statsmodels collects garbage at every correction of p-values, and to walk all attempts of a sweep each time took
-    # nearly half of the time that its figures take.
+    # nearly half of the time that its figures take. What was frozen before stays so.
+    frozen = gc.get_freeze_count()
     gc.freeze()
     try:
         return _rows(sweep, run, split)
     finally:
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()
 
 
 def _rows(sweep: Sweep, run: SweepRun, split: Split) -> list[SweepRow]:
