@@ -86,9 +86,10 @@ class DiesOnce:
         return self.local.reply(conversations, max_answer_tokens, told)
 
 
-def test_a_killed_worker_loses_nothing(here: Path, tmp_path: Path) -> None:
-    """On a real Ray, as the others are not: workers of its own, of which one dies."""
+def test_a_killed_worker_loses_nothing(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a real Ray, as the others are not: its one worker dies, and another takes its place."""
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
     shutil.copy(here / "plan.jsonl", tmp_path)
     with connect("ray"), closing(Spread("ray", partial(DiesOnce, tmp_path / "died"))) as spread:
         counts = run_suite(tmp_path, spread, SETTINGS.max_answer_tokens)
