@@ -33,8 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Sets what the imports made aside: with it, each of the hundreds of collections takes half a second."""
-    if any(item.get_closest_marker("slow") for item in session.items):
-        importlib.import_module("tests.imported")  # whole sweeps import it all sooner or later
+    if len(session.items) > 1000 or any(item.get_closest_marker("slow") for item in session.items):
+        importlib.import_module("tests.imported")  # so many import it all sooner or later, and so do whole sweeps
     gc.collect()
     gc.freeze()
 
