@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ data:
   harmless: [{path: "shipped:ordinary"}]
 train: {rank: 8}
 """
+
+
+def _is_sweep(file: Path) -> bool:
+    """Whether it names methods, or extends one that does."""
+    text = file.read_text(encoding="utf-8")
+    under = re.search(r"(?m)^extends: (.+)$", text)
+    return "methods:" in text or (under is not None and _is_sweep(file.parent / under[1]))
 
 
 def _recipe(tmp_path: Path, text: str | bytes) -> Path:
@@ -78,7 +86,7 @@ def test_a_recipe_is_written_out_with_every_default_and_read_back_as_the_same(tm
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_shipped_settings_stay_what_they_were(file: Path) -> None:
     """Those that name some training settings were tuned with the others at the general defaults."""
-    if "methods:" in file.read_text(encoding="utf-8"):
+    if _is_sweep(file):
         sweep = load_sweep(file)
         applied, named = sweep.training(sweep.bases[0], 0), sweep.train
     else:
@@ -104,8 +112,7 @@ def test_a_recipe_trains_by_the_method_that_it_says_and_answers_as_it_says(tmp_p
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_shipped_recipes_and_sweeps_are_valid(file: Path) -> None:
-    sweeps = "methods:" in file.read_text(encoding="utf-8")
-    assert load_sweep(file).name if sweeps else load_recipe(file).name
+    assert load_sweep(file).name if _is_sweep(file) else load_recipe(file).name
 
 
 @pytest.mark.parametrize(
