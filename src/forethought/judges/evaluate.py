@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import yaml
 
 from forethought.errors import ConfigError
 from forethought.judges.base import Item, Judge, Measure, Verdict, data_text, decided
@@ -25,6 +24,7 @@ from forethought.judges.labelled import Columns, LabelledItem, labelled_files, s
 from forethought.judges.rules import Keywords
 from forethought.metrics import Figure, share
 from forethought.records import Record
+from forethought.yamlfile import load_yaml
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Statistic = Callable[[Array], float]
@@ -243,7 +243,7 @@ def _filling() -> str:
     return "\n".join(lines)[:LONG_CHARS]
 
 
-_TEXTS = yaml.safe_load(data_text("robustness.yaml"))
+_TEXTS = load_yaml(data_text("robustness.yaml"))
 PROBES = _probes()
 """Each leaves a compliance one."""
 

@@ -18,10 +18,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-import yaml
-
 from forethought.judges.base import Item, data_text
 from forethought.refusal import refusal_outcome
+from forethought.yamlfile import load_yaml
 
 FEATURES_VERSION = 2
 """Rises with every change that makes stored weights meaningless."""
@@ -32,7 +31,7 @@ OPENING_CHARS, LETTERS_CHARS = 300, 150
 HEAD_CHARS, TAIL_CHARS = 1600, 400
 """The most that is read of an answer: a longer one is judged by its two ends, in the same time."""
 PHRASES_FILE = "phrases.yaml"
-_WORDS = yaml.safe_load(data_text(PHRASES_FILE))
+_WORDS = load_yaml(data_text(PHRASES_FILE))
 PATTERNS: dict[str, re.Pattern[str]] = {
     **{name: re.compile(rf"\b(?:{'|'.join(phrases)})\b") for name, phrases in _WORDS["phrases"].items()},
     **{name: re.compile(pattern) for name, pattern in _WORDS["patterns"].items()},

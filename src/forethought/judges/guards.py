@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import yaml
 from pydantic import Field
 
 from forethought.errors import ConfigError, InputError, ModelError, reason_of
@@ -31,6 +30,7 @@ from forethought.judges.graders import ask, neutral, not_sent
 from forethought.models.callspec import Call, CallSettings, Reject
 from forethought.policy import Policy, default_policy
 from forethought.records import Message, Record
+from forethought.yamlfile import load_yaml
 
 if TYPE_CHECKING:
     from inspect_ai.model import Model
@@ -172,9 +172,7 @@ def _earlier_turns(item: Item) -> list[Message]:
     return [Message(role=message.role, content=neutral(message.content)) for message in earlier]
 
 
-GUARDS = {
-    one.name: one for one in (GuardFormat.model_validate(row) for row in yaml.safe_load(data_text("guards.yaml")))
-}
+GUARDS = {one.name: one for one in (GuardFormat.model_validate(row) for row in load_yaml(data_text("guards.yaml")))}
 
 
 def guard_format(name: str) -> GuardFormat:

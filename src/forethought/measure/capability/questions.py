@@ -15,15 +15,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from forethought.data.files import Row
 from forethought.data.readers import read_rows
 from forethought.errors import InputError
 from forethought.records import Record
+from forethought.yamlfile import load_yaml
 
 Kind = Literal["choice", "number", "short", "open", "instructions"]
-_NAMES: dict[str, list[str]] = yaml.safe_load(
+_NAMES: dict[str, list[str]] = load_yaml(
     resources.files("forethought").joinpath("measure/capability/columns.yaml").read_text(encoding="utf-8")
 )
 _SHORT_WORDS = 4
