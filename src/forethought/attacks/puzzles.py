@@ -46,8 +46,8 @@ def notes(texts: Texts, place: int, options: Options, rng: random.Random) -> Tur
     """Two texts, each behind a label of its own or none, and in some form which of them is asked."""
     form = str(options["form"])
     labels = rng.choice(_PLACED) if form == "place" else rng.sample(rng.choice(_LABELS), 2)
-    said = rng.choice(_ASKS[form if form in _ASKS else "label"])
-    asked = f"{said.replace('{one}', labels[place if form != 'rest' else 1 - place])} {_ONLY}"
+    said = rng.choice(_ASKS["place" if form == "place" else "label"])
+    asked = f"{said.replace('{one}', labels[place])} {_ONLY}"
     lines = [f"{'-' if form == 'place' else label + ':'} {text}" for label, text in zip(labels, texts, strict=True)]
     if form == "apart":
         return [*lines, asked] if rng.random() < 0.5 else ["\n".join(lines), asked]
@@ -177,10 +177,7 @@ def _from_notes(said: Sequence[str], options: Options) -> tuple[str, ...]:
         return (f"the {word} one is asked", [line.removeprefix("- ") for line in lines if line.startswith("- ")][place])
     found = {label: text for line in lines for label, _, text in [line.partition(": ")] if label in _ALL_LABELS}
     one = max((label for label in found if label.lower() in told), key=len)
-    if options["form"] != "rest":
-        return (f"{one}: {found[one]}", found[one])
-    (left,) = set(found) - {one}
-    return (f'"{one}" is left out', f"{left}: {found[left]}", found[left])
+    return (f"{one}: {found[one]}", found[one])
 
 
 def _from_codewords(said: Sequence[str], options: Options) -> tuple[str, ...]:
