@@ -1,4 +1,4 @@
-"""A real Ray cluster that asks for a token, reached by both of its addresses."""
+"""A real Ray cluster that asks for a token, by both of its addresses, and none at all. This process joins none."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from pathlib import Path
 import pytest
 
 from forethought.cluster import connect
+from forethought.errors import ConfigError
 from tests import child
+from tests.tiny import new_folder
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def head() -> Iterator[tuple[str, str]]:
     """(address of the head, address for clients)."""
     pytest.importorskip("ray")
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
@@ -29,7 +31,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     said = ["--port", ports[0], "--ray-client-server-port", ports[1], "--num-cpus", 1, "--include-dashboard=false"]
     said += ["--min-worker-port", 0, "--max-worker-port", 0, "--block"]
     kept = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32, "RAY_USAGE_STATS_ENABLED": "0"}
-    kept["RAY_TMPDIR"] = str(tmp_path_factory.mktemp("r"))
+    kept["RAY_TMPDIR"] = str(new_folder())  # short: a socket's path has 107 bytes at most
     started = subprocess.Popen([ray, "start", "--head", *map(str, said)], env=kept, stdout=subprocess.DEVNULL)
     while not all(_is_open(port) for port in ports):
         assert started.poll() is None
@@ -53,3 +55,10 @@ def test_a_cluster_is_reached_by_either_address_with_its_token(head: tuple[str, 
     environment = {"RAY_AUTH_TOKEN": "t" * 32}
     for on in head:
         assert child.Child(do_there, on, environment=environment).wait(90) == 0
+
+
+@pytest.mark.parametrize("on", ["ray://127.0.0.1:1", "127.0.0.1:1"])
+def test_where_no_cluster_answers_that_is_told(on: str) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigError, match="no cluster answers"), connect(on):
+        pass

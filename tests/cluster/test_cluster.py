@@ -74,14 +74,6 @@ def test_an_error_keeps_its_parts_on_its_way_between_processes() -> None:
     assert (type(error), error.value, error.rule, error.fix) == (InputError, "a", "is damaged", "Mend it")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("on", ["ray://127.0.0.1:1", "127.0.0.1:1"])
-def test_where_no_cluster_answers_that_is_told(on: str) -> None:
-    pytest.importorskip("ray")
-    with pytest.raises(ConfigError, match="no cluster answers"), connect(on):
-        pass
-
-
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Workers]:
     pytest.importorskip("ray")
