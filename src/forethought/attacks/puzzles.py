@@ -155,8 +155,8 @@ def _of_two(make: OfTwo) -> Transform:
     return transform
 
 
-# The way back, from the message alone. Where a text stands behind a label, the last step quotes both as they stand:
-# what is copied behind its own label is seldom the other text.
+# The way back, from the message alone. The last step quotes a text behind what it is called by: what is copied behind
+# its own label is seldom the other text.
 
 
 def _lines(text: str, noun: str) -> dict[str, str]:
@@ -174,7 +174,8 @@ def _from_notes(said: Sequence[str], options: Options) -> tuple[str, ...]:
     told = next(line for line in lines if line.endswith(_ONLY)).removesuffix(_ONLY).lower()
     if options["form"] == "place":
         place, word = next((at, word) for two in _PLACED for at, word in enumerate(two) if f" {word} " in told)
-        return (f"the {word} one is asked", [line.removeprefix("- ") for line in lines if line.startswith("- ")][place])
+        text = [line.removeprefix("- ") for line in lines if line.startswith("- ")][place]
+        return (f"the {word} one: {text}", text)
     found = {label: text for line in lines for label, _, text in [line.partition(": ")] if label in _ALL_LABELS}
     one = max((label for label in found if label.lower() in told), key=len)
     return (f"{one}: {found[one]}", found[one])
