@@ -101,11 +101,12 @@ def served(model: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[by
 
 
 @contextmanager
-def patient(model: str, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """As `served`, by a server that gives up no thought, however slow the machine is."""
+def patient(model: str, *options: str, states: str = "") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """As `served`, by a server that gives up no thought, however slow the machine is. `states`: who gives those."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "serve.yaml"
-        config.write_text("answers: {think_timeout_s: 3600, request_timeout_s: 3600}\n", encoding="utf-8")
+        told = {"answers": {"think_timeout_s": 3600, "request_timeout_s": 3600}}
+        config.write_text(json.dumps(told | ({"upstream_states": [states]} if states else {})), encoding="utf-8")
         with served(model, "--config", str(config), *options) as found:
             yield found
 

@@ -181,13 +181,17 @@ def restarted(model: str, python: str) -> dict[str, int]:
 
 def probed(model: str, python: str, count: int = 40) -> dict[str, float]:
     """A run's own defence, whose probe reads states of vLLM, against the same in this process: the share that decides
-    alike, and the largest difference of the probabilities."""
-    port, asked = free_port(), list({one.id: one for one in requests(2 * count)}.values())[:count]
+    alike, and the largest difference of the probabilities. The states come from a server of their own."""
+    ports, asked = (free_port(), free_port()), list({one.id: one for one in requests(2 * count)}.values())[:count]
     defended = load(model)
     replies = defended.reply_all([one.messages for one in asked], 1)
     layers = load_probe(Path(model) / "8-fuse").layers
-    url = f"http://127.0.0.1:{port}"
-    with vllm_server(model, python, port, *states_options(layers)), patient(model, "--upstream", url) as (at, _):
+    url, states = (f"http://127.0.0.1:{port}" for port in ports)
+    with (
+        vllm_server(model, python, ports[0]),
+        vllm_server(model, python, ports[1], *states_options(layers)),
+        patient(model, "--upstream", url, states=states) as (at, _),
+    ):
         _, said = all_of(at, asked, 4, lambda client, request: chat(client, request, 1))
     verdicts = [one["moderation"]["verdict"] for one in said]
     both = [(reply, verdict) for reply, verdict in zip(replies, verdicts, strict=True) if isinstance(reply, Reply)]
