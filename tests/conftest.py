@@ -39,6 +39,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _set_aside() -> Iterator[None]:
+    """So is what a module leaves, such as texts that are read once a process."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The development data beside the checkout; tests that need it skip where it is absent."""
