@@ -52,7 +52,7 @@ def do_there() -> None:
 
 
 def test_a_cluster_is_reached_by_either_address_with_its_token(head: tuple[str, str]) -> None:
-    environment = {"RAY_AUTH_TOKEN": "t" * 32}
+    environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}
     for on in head:
         assert child.Child(do_there, on, environment=environment).wait(90) == 0
 
@@ -60,5 +60,6 @@ def test_a_cluster_is_reached_by_either_address_with_its_token(head: tuple[str, 
 @pytest.mark.parametrize("on", ["ray://127.0.0.1:1", "127.0.0.1:1"])
 def test_where_no_cluster_answers_that_is_told(on: str) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(ConfigError, match="no cluster answers"), connect(on):
+    with pytest.raises(ConfigError, match="no cluster answers") as caught, connect(on):
         pass
+    assert "RAY_AUTH_MODE=token" in caught.value.fix

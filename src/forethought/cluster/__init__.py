@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -167,9 +166,6 @@ def connect(on: str | None) -> Iterator[Workers]:
     if on != "ray" and not (host and port.isdigit()):
         raise ConfigError(f"--on {on}", "is no place to run", f"Say {ON}")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    # `ray start` asks for a token where there is one, and from 2.61 on always. Ray reads this once, as it is imported.
-    if "ray" not in sys.modules and _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:
@@ -199,14 +195,9 @@ def _start(ray: Any, on: str) -> None:
         ray.init(address=address, runtime_env={"env_vars": ours} if ours else None, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         fault = f"no cluster answers there ({reason_of(error)})"
-        fix = "Start one with `ray start --head`, or say --on ray. RAY_AUTH_TOKEN is the token, where it asks for one"
+        # Not guessed: a driver that wants a token of a cluster that has none loses what its workers fetch from it.
+        fix = "Start one with `ray start --head`, or say --on ray; one that asks for a token needs RAY_AUTH_MODE=token"
         raise ConfigError(f"--on {on}", fault, fix) from None
-
-
-def _has_token() -> bool:
-    """Whether there is a token for clusters where Ray looks for one."""
-    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _cluster_here() -> str | None:
