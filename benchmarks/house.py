@@ -93,12 +93,6 @@ def read(file: Path) -> list[dict[str, object]]:
     return rows
 
 
-def kept(file: Path, name: str) -> list[Figure]:
-    """A figure of an earlier run, where there is one."""
-    rows = read(file) if file.is_file() else []
-    return [Figure.model_validate(row) for row in rows if row["name"] == name]
-
-
 def main() -> None:
     """Measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,21 +110,18 @@ def main() -> None:
         }
         for part, measure in timed.items():
             if part in options.skip:
-                figures += kept(options.out, f"{part}_minutes")
+                continue
+            taken = measure()
+            if taken is None:
+                missing[f"{part}_minutes"] = "it failed"
             else:
-                taken = measure()
-                if taken is None:
-                    missing[f"{part}_minutes"] = "it failed"
-                else:
-                    figures.append(Figure(name=f"{part}_minutes", value=taken, unit="minutes"))
+                figures.append(Figure(name=f"{part}_minutes", value=taken, unit="minutes"))
         found = [figures_again(name, Path(scratch)) for name in LOGS if name not in options.skip]
-    if not found:
-        figures += [*kept(options.out, "figures_compared"), *kept(options.out, "figures_equal")]
-    else:
+    if found:
         figures.append(Figure(name="figures_compared", value=sum(n for n, _ in found), unit="figures"))
         figures.append(Figure(name="figures_equal", value=sum(n for _, n in found), unit="figures"))
     inputs = {f"{name}.json": file_hash(ROOT / "results" / f"{name}.json") for name in LOGS}
-    write_results(options.out, [0], inputs, figures, missing)
+    write_results(options.out, [0], inputs, figures, missing, keep=True)
     print(json.dumps({figure.name: round(figure.value, 2) for figure in figures}, indent=2))
 
 
