@@ -118,13 +118,16 @@ def tiny_model() -> Any:
     return AutoModelForCausalLM.from_pretrained(str(tiny_folder()), dtype=torch.float32).eval()
 
 
-def tiny_adapter(folder: Path, **settings: Any) -> Path:
-    """A random LoRA adapter of the tiny model with our settings beside it."""
+def tiny_adapter(folder: Path, layers: list[int] | None = None, **settings: Any) -> Path:
+    """A random LoRA adapter of the tiny model, on some layers or all, with our settings beside it."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(1)
-    config = LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj", "v_proj", "o_proj"], init_lora_weights=False)
+    config = LoraConfig(
+        r=4, lora_alpha=64, target_modules=["q_proj", "v_proj", "o_proj"], init_lora_weights=False,
+        layers_to_transform=layers,
+    )  # fmt: skip
     get_peft_model(tiny_model(), config).save_pretrained(str(folder))
     write_settings(folder, Settings(policy=default_policy(), **settings))
     return folder

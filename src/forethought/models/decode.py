@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 import torch
 
-from forethought.models.prefix import Node, Opening, Slots, read, share
+from forethought.models.known import Known
+from forethought.models.prefix import Node, Slots, read, share
 
 
 @dataclass(frozen=True)
@@ -306,8 +307,8 @@ class Batch:
         """Those that run, each in the slot of its place."""
         self._model, self._steering, self._context = model, steering, context
         self._most_rows, self._most_tokens, self._base = most_rows, most_tokens, base
-        self.opening = Opening()
-        """Read once for all that join."""
+        self.known = Known()
+        """What is read already of those that join."""
         self._slots = Slots(_text_config(model).num_hidden_layers, model.device)
 
     def has_room(self, row: Row, joining: Sequence[Row] = ()) -> bool:
@@ -328,7 +329,8 @@ class Batch:
             if not alike:
                 continue
             with self._context(), self._base.off() if self._base and by_base else contextlib.nullcontext():
-                levels = share([row.prompt[:-1] for row in alike], known=self.opening.node(self._model, by_base))
+                levels = share([row.prompt[:-1] for row in alike], known=self.known.node(self._model, by_base))
+                self.known.resume(levels, [row.prompt for row in alike], by_base)
                 read(self._model, levels)
             found |= {id(alike[place]): node.path() for level in levels for node in level for place in node.rows}
         return [found[id(row)] for row in rows]

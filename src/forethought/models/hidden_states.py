@@ -6,6 +6,7 @@ The base model's own states are what probes read; those of the trained weights s
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from forethought.errors import ModelError
-from forethought.models.prefix import Node, Opening, batch_of, overhead_of, passes, read, share
+from forethought.models.known import Known
+from forethought.models.prefix import Node, batch_of, decoder_of, fill, overhead_of, passes, share
 from forethought.records import Message
 
 if TYPE_CHECKING:
@@ -33,6 +35,23 @@ class _Enough(Exception):
 def layer_count(model: LocalModel) -> int:
     """Layers of the base model. Raises ModelError for an architecture whose decoder keeps no list of them."""
     return len(_layers(model.base_weights, model.name))
+
+
+def layers_alike(model: LocalModel) -> int:
+    """How many first layers the base and the weights that think have in common, the embedding before them included."""
+    stacks = [[one.get_input_embeddings(), *_layers(one, model.name)] for one in (model.base_weights, model.model)]
+    pairs = list(itertools.takewhile(lambda pair: _same(*pair), zip(*stacks, strict=True)))
+    return max(len(pairs) - 1, 0)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two modules compute the same; one that an adapter is switched in is never itself."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    if one is other:
+        return not any(isinstance(part, (BaseTunerLayer, AuxiliaryTrainingWrapper)) for part in one.modules())
+    return all(torch.equal(own, base) for own, base in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def prompt_ids(model: LocalModel, conversation: Sequence[Message]) -> list[int] | None:
@@ -63,18 +82,19 @@ def states_of(
     prompts: Sequence[Sequence[int]],
     layers: Sequence[int],
     trained: bool,
-    opening: Opening | None = None,
+    known: Known | None = None,
 ) -> dict[int, States]:
-    """As `last_states`, by the weights at once."""
+    """As `last_states`, by the weights at once. `known`: what was read before; it keeps what is read now."""
     weights = model.model if trained else model.base_weights
     found = {layer: np.zeros((len(prompts), model.base_weights.config.hidden_size), np.float32) for layer in layers}
     with model.adapter_off() if model.settings is not None and not trained else contextlib.nullcontext():
-        known = opening.node(weights, not trained) if opening is not None else None
-        for nodes in _ends(weights, prompts, [len(ids) - 1 for ids in prompts], known):
+        caps = [len(ids) - 1 for ids in prompts]
+        for nodes, states in _ends(weights, model.name, prompts, caps, layers, known or Known(), not trained):
             last = torch.tensor([len(node.tokens) - 1 for node in nodes], device=weights.device)
             places = [node.rows[0] for node in nodes]
-            for layer, hidden in _pass(weights, model.name, nodes, layers).items():
-                found[layer][places] = hidden[torch.arange(len(nodes), device=last.device), last].float().cpu().numpy()
+            for layer in layers:
+                here = states[layer][torch.arange(len(nodes), device=last.device), last]
+                found[layer][places] = here.float().cpu().numpy()
     return found
 
 
@@ -89,9 +109,10 @@ def span_states(
     shape = (len(prompts), len(spans[0]), int(weights.config.hidden_size))
     found = {layer: np.zeros(shape, dtype=np.float32) for layer in layers}
     with model.adapter_off() if model.settings is not None else contextlib.nullcontext():
-        for nodes in _ends(weights, prompts, [min(start for start, _ in row) for row in spans], None):
-            for layer, hidden in _pass(weights, model.name, nodes, layers).items():
-                for node, row in zip(nodes, hidden, strict=True):
+        caps = [min(start for start, _ in row) for row in spans]
+        for nodes, states in _ends(weights, model.name, prompts, caps, layers, Known(), True):
+            for layer in layers:
+                for node, row in zip(nodes, states[layer], strict=True):
                     parts = [(start - node.start, stop - node.start) for start, stop in spans[node.rows[0]]]
                     means = [row[start:stop].float().mean(0) for start, stop in parts]
                     found[layer][node.rows[0]] = torch.stack(means).cpu().numpy()
@@ -99,17 +120,34 @@ def span_states(
 
 
 def _ends(
-    weights: Any, prompts: Sequence[Sequence[int]], caps: Sequence[int], known: Node | None
-) -> Iterator[list[Node]]:
-    """The ends of prompts, pass by pass, once what they share is read; `caps` as in `share`."""
-    levels = share(prompts, caps, known)
-    read(weights, [[node for node in level if not node.rows] for level in levels])
-    yield from passes([node for level in levels for node in level if node.rows], overhead_of(weights))
+    weights: Any,
+    name: str,
+    prompts: Sequence[Sequence[int]],
+    caps: Sequence[int],
+    layers: Sequence[int],
+    known: Known,
+    by_base: bool,
+) -> Iterator[tuple[list[Node], dict[int, torch.Tensor]]]:
+    """The ends of prompts, pass by pass, and by layer their states (nodes, tokens of the longest, hidden size), once
+    what they share is read; `caps` as in `share`."""
+    levels = share(prompts, caps, known.node(weights, by_base))
+    known.resume(levels, prompts, by_base, min(layers))
+    kept, overhead = known.depth(max(layers), by_base), overhead_of(weights)
+    noted = sorted({*layers, kept} - {0})
+    for level in levels:
+        for nodes in passes([node for node in level if not node.rows], overhead):
+            _pass(weights, name, nodes, noted, kept, hold=True)
+    for nodes in passes([node for level in levels for node in level if node.rows], overhead):
+        yield nodes, _pass(weights, name, nodes, noted, kept, hold=kept > 0)
+        for node in nodes if kept else ():
+            known.keep(prompts[node.row], node, kept, by_base)
 
 
 @torch.inference_mode()
-def _pass(weights: Any, name: str, nodes: Sequence[Node], layers: Sequence[int]) -> dict[int, torch.Tensor]:
-    """By layer the states of nodes side by side, (nodes, tokens of the longest, hidden size)."""
+def _pass(
+    weights: Any, name: str, nodes: Sequence[Node], layers: Sequence[int], kept: int, hold: bool
+) -> dict[int, torch.Tensor]:
+    """By layer the states of nodes side by side. With `hold` the nodes are filled, and keep those of one layer."""
     found: dict[int, torch.Tensor] = {}
     modules, here = _layers(weights, name), threading.get_ident()
 
@@ -124,12 +162,15 @@ def _pass(weights: Any, name: str, nodes: Sequence[Node], layers: Sequence[int])
         modules[layer - 1].register_forward_hook(lambda _module, _inputs, output, layer=layer: keep(layer, output))
         for layer in layers
     ]
+    inputs = batch_of(nodes, weights.device)
     try:
         with contextlib.suppress(_Enough):
-            weights.get_decoder()(**batch_of(nodes, weights.device))
+            decoder_of(weights, nodes)(**inputs)
     finally:
         for handle in handles:
             handle.remove()
+    if hold:
+        fill(nodes, inputs["past_key_values"], max(layers), found.get(kept))
     return found
 
 

@@ -9,6 +9,7 @@ slot to the last one, and a new one is copied into the next.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -187,7 +188,11 @@ class Node:
     rows: list[int] = field(default_factory=list)
     """Rows that end here, by their place."""
     past: Past = field(default_factory=list)
-    """Its own tokens' keys and values, once it is filled."""
+    """Its own tokens' keys and values, of the first layers or of all, once they have read it."""
+    hidden: torch.Tensor | None = None
+    """What one of these layers gave for its tokens, where others are to go on from there; (tokens, hidden size)."""
+    row: int = 0
+    """A row that begins with it."""
 
     def path(self) -> list[Node]:
         """From the root to here."""
@@ -217,7 +222,7 @@ def share(
         for group in _groups(rows, limits, places, depth):
             single = len(group) == 1
             end = len(rows[group[0]]) if single else _common(rows, limits, group)
-            node = Node(list(rows[group[0]][depth:end]), parent, depth)
+            node = Node(list(rows[group[0]][depth:end]), parent, depth, row=group[0])
             levels[level].append(node)
             if single:
                 node.rows = group
@@ -256,38 +261,52 @@ def read(model: Any, levels: list[list[Node]]) -> None:
     for level in levels:
         for nodes in passes([node for node in level if node.tokens], overhead_of(model)):
             inputs = batch_of(nodes, model.device)
-            model.get_decoder()(**inputs)
-            start = max(node.start for node in nodes)
-            for place, node in enumerate(nodes):
-                own = slice(start, start + len(node.tokens))
-                node.past = [
-                    (layer.keys[place, :, own].clone(), layer.values[place, :, own].clone())
-                    for layer in inputs["past_key_values"].layers
-                ]
+            decoder_of(model, nodes)(**inputs)
+            fill(nodes, inputs["past_key_values"])
 
 
-@dataclass
-class Opening:
-    """Tokens that prompts commonly begin with, read once by each of the weights."""
+def fill(nodes: Sequence[Node], cache: Cache, top: int | None = None, hidden: torch.Tensor | None = None) -> None:
+    """Takes over what a pass over nodes left behind, of the layers up to `top`; `hidden` is for the nodes' own."""
+    start = max(node.start for node in nodes)
+    for place, node in enumerate(nodes):
+        own = slice(start, start + len(node.tokens))
+        node.past = node.past + [
+            (layer.keys[place, :, own].clone(), layer.values[place, :, own].clone())
+            for layer in cache.layers[len(node.past) : top]
+        ]
+        node.hidden = None if hidden is None else hidden[place, : len(node.tokens)]
 
-    tokens: tuple[int, ...] = ()
-    _read: dict[bool, Node] = field(default_factory=dict)
 
-    def node(self, weights: Any, by_base: bool) -> Node | None:
-        """The tokens as the weights read them, which are now the base's or not; None without any."""
-        if self.tokens and by_base not in self._read:
-            node = Node(list(self.tokens), None, 0)
-            read(weights, [[node]])
-            self._read[by_base] = node
-        return self._read.get(by_base)
+def decoder_of(model: Any, nodes: Sequence[Node]) -> Any:
+    """What one pass over nodes is run with: a model's decoder, which goes on from the layers that have read them."""
+    decoder, n_read = model.get_decoder(), len(nodes[0].past)
+    if not n_read:
+        return decoder
+    hidden = torch.nn.utils.rnn.pad_sequence([node.hidden for node in nodes if node.hidden is not None], True)
+    rest = copy.copy(decoder)
+    layers = torch.nn.ModuleList([*[_Given(hidden)] * n_read, *decoder.layers[n_read:]])
+    rest._modules = {**decoder._modules, "layers": layers}
+    return rest
+
+
+class _Given(torch.nn.Module):
+    """Stands in the place of layers that have read their tokens already, and gives what they gave."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        super().__init__()
+        self._hidden = hidden
+
+    def forward(self, *_inputs: Any, **_more: Any) -> torch.Tensor:
+        return self._hidden
 
 
 def passes(nodes: Sequence[Node], overhead: int) -> Iterator[list[Node]]:
-    """Nodes of like length side by side: the division that costs least, padding and passes counted in tokens.
+    """Nodes of like length side by side that as many layers have read: the division that costs least, padding and
+    passes counted in tokens.
 
     `overhead`: what a pass costs however little it reads.
     """
-    ordered = sorted(nodes, key=lambda node: (len(node.tokens), node.start))
+    ordered = sorted(nodes, key=lambda node: (len(node.past), len(node.tokens), node.start))
     best, first = [0] * (len(ordered) + 1), [0] * (len(ordered) + 1)
     for end in range(1, len(ordered) + 1):
         longest = len(ordered[end - 1].tokens)
@@ -295,7 +314,10 @@ def passes(nodes: Sequence[Node], overhead: int) -> Iterator[list[Node]]:
         best[end] = -1
         for start in reversed(range(end)):
             before = max(before, ordered[start].start)
-            if start < end - 1 and (end - start) * (before + longest) > PASS_TOKENS:
+            if start < end - 1 and (
+                (end - start) * (before + longest) > PASS_TOKENS
+                or len(ordered[start].past) < len(ordered[end - 1].past)
+            ):
                 break
             cost = best[start] + overhead + (end - start) * longest
             if best[end] < 0 or cost < best[end]:
@@ -327,8 +349,9 @@ def batch_of(nodes: Sequence[Node], device: Any) -> dict[str, Any]:
     cache = DynamicCache()
     if before:
         paths = [node.parent.path() if node.parent is not None else [] for node in nodes]
-        example = next(path for path in paths if path)[0].past
-        for layer, (key, value) in enumerate(example):
+        held = [node.past for path in paths for node in path if node.tokens]
+        for layer in range(min(len(past) for past in held)):
+            key, value = held[0][layer]
             keys = key.new_zeros(len(nodes), key.shape[0], before, key.shape[2])
             values = value.new_zeros(len(nodes), value.shape[0], before, value.shape[2])
             for place, path in enumerate(paths):

@@ -18,9 +18,9 @@ import numpy as np
 from forethought.chat import opening_ids
 from forethought.errors import ModelError
 from forethought.models.decode import Batch, Decoder, Row, VerdictTokens
-from forethought.models.hidden_states import States, states_of
+from forethought.models.hidden_states import States, layers_alike, states_of
+from forethought.models.known import Known
 from forethought.models.local import LocalModel
-from forethought.models.prefix import Opening
 from forethought.records import Message
 
 _FEW, _PATIENCE = 0.25, 4
@@ -88,9 +88,9 @@ class Loop:
             self._lanes["thinker"] = self._lanes["answerer"]
         elif model.thinks:
             self._lanes["thinker"] = _Lane(model.thinker.batch(model.verdict_tokens()))
-        self._opening = Opening(opening_ids(model.tokenizer))
+        self._known = Known(opening_ids(model.tokenizer), layers_alike(model), model.answers_with_base)
         for lane in self._lanes.values():
-            lane.batch.opening = self._opening
+            lane.batch.known = self._known
         self._readings: list[_Reading] = []
         self._waited = 0
         """Tokens decoded since one of them began to wait."""
@@ -111,7 +111,7 @@ class Loop:
         """Decodes a row, and tells of each of its tokens. `lane`: `thinker` or `answerer`."""
         if self.failure:
             raise ModelError(self._model.name, self.failure, "Restart the server")
-        row.by_base = lane == "answerer"
+        row.by_base = lane == "answerer" and self._model.answers_with_base
         self._inbox.put(_Job(row, lane if lane in self._lanes else "answerer", work, tell))
 
     def _each_lane(self) -> list[_Lane]:
@@ -202,7 +202,7 @@ class Loop:
     def _answer_group(self, layers: tuple[int, ...], trained: bool, group: Sequence[_Reading]) -> None:
         try:
             together = states_of(
-                self._model, [ids for one in group for ids in one.prompts], layers, trained, self._opening
+                self._model, [ids for one in group for ids in one.prompts], layers, trained, self._known
             )
         except Exception as error:
             for one in group:
