@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := .cache/wheels
 export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
+# Python keeps as bytecode what it imports, whatever the shell says: dozens of processes would compile torch and others anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 --durations-min 5
 

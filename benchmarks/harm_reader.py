@@ -33,7 +33,7 @@ from forethought.judges.reader import opened
 from forethought.judges.trained import Lesson
 from forethought.manifest import file_hash
 from forethought.metrics import Figure
-from forethought.models.weights import EMBEDDED
+from forethought.models.settings import EMBEDDED
 from forethought.report.results import write_results
 
 MOST = {"gptfuzz": 800, "pyrit_objective": None, "pyrit_harm": 700, "xstest": 560, "xstest_safe": 240}

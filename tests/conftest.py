@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves its workers what the tests beside them do not take
 _CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
@@ -23,7 +30,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """A folder for what a whole run shares; workers inherit it from the process that starts them."""
     if "FORETHOUGHT_TEST_RUN" not in os.environ:
         os.environ["FORETHOUGHT_TEST_RUN"] = tempfile.mkdtemp(prefix="forethought-tests-")
-        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop("FORETHOUGHT_TEST_RUN"), ignore_errors=True))
+        config.add_cleanup(_end_run)
+
+
+def _end_run() -> None:
+    folder = Path(os.environ.pop("FORETHOUGHT_TEST_RUN"))
+    if (folder / "head" / "head.json").is_file():
+        head = psutil.Process(json.loads((folder / "head" / "head.json").read_text(encoding="utf-8"))["pid"])
+        head.terminate()
+        head.wait(60)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,6 +70,42 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the development data in ../shared, which is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_head() -> tuple[str, str]:
+    """(HOST:PORT of its head, address for clients) of a real cluster of one worker, which asks for a token: one for all
+    tests of a run, which ends it. Nobody kills its nodes."""
+    from tests.tiny import made_once
+
+    pytest.importorskip("ray")
+    said = json.loads((made_once("head", _start_ray) / "head.json").read_text(encoding="utf-8"))
+    return said["address"], f"ray://{said['clients']}"
+
+
+def _start_ray(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = [each.getsockname()[1] for each in (one, other)]
+    said = ["--port", ports[0], "--ray-client-server-port", ports[1], "--num-cpus", 1, "--include-dashboard=false"]
+    said += ["--min-worker-port", 0, "--max-worker-port", 0, "--block"]
+    # A node's own: keys are never sent. Its folder is short, since a socket's path has 107 bytes at most.
+    own = {"MOCK_API_KEY": "none", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": os.environ["FORETHOUGHT_TEST_RUN"]}
+    head = subprocess.Popen(
+        [str(Path(sys.executable).with_name("ray")), "start", "--head", *map(str, said)],
+        env={**os.environ, **own}, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    while not all(_is_open(port) for port in ports):
+        assert head.poll() is None
+        time.sleep(0.2)
+    told = dict(zip(("address", "clients", "pid"), (*addresses, head.pid), strict=True))
+    folder.mkdir()
+    (folder / "head.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")

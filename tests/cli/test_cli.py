@@ -83,10 +83,10 @@ def test_version_is_that_of_the_package(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_help_imports_no_heavy_library(tmp_path: Path) -> None:
-    """Else asking for help takes as long as loading torch."""
+def test_help_and_building_import_no_heavy_library(tmp_path: Path) -> None:
+    """Else asking for help takes as long as loading torch, and so does the start of each worker of a build."""
     code = (
-        "import sys; from forethought import cli\n"
+        "import sys, forethought.pipeline.build; from forethought import cli\n"
         "try: sys.argv = ['forethought', 'run', '--help']; cli.main()\n"
         "except SystemExit: print('HEAVY', [m for m in ('torch', 'transformers', 'inspect_ai') if m in sys.modules])"
     )

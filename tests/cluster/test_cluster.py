@@ -75,9 +75,8 @@ def test_an_error_keeps_its_parts_on_its_way_between_processes() -> None:
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Workers]:
-    pytest.importorskip("ray")
-    with connect("ray") as workers:
+def ray(ray_head: tuple[str, str]) -> Iterator[Workers]:
+    with connect(ray_head[0]) as workers:
         yield workers
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import time
-from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,10 +17,9 @@ from forethought.cluster import connect
 from forethought.evaluation.attack import attack, rejudge
 from forethought.evaluation.compare import compare
 from forethought.evaluation.inputs import AttackSettings
-from forethought.model import load
-from forethought.models.conversation import Conversation, Failed, OnReply, Response
 from forethought.models.spread import Spread
 from tests.cluster.inline import inline
+from tests.evaluation.dying import DiesOnce
 from tests.tiny import tiny_folder
 
 pytestmark = pytest.mark.slow
@@ -63,35 +58,12 @@ def test_an_attack_is_that_of_one_process(here: Path, tmp_path: Path) -> None:
     assert again.unscored < 1
 
 
-class DiesOnce:
-    """Opens the tiny model, and kills its process as the fourth reply is there, if no other has done so."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark, self.name, self.local = mark, "tiny", load(tiny_folder()).respondent
-        self.able = self.local.able.model_copy(update={"together": 0})
-        self.respondent, self.told = self, 0
-
-    def reply(
-        self, conversations: Sequence[Conversation], max_answer_tokens: int = 128, on_reply: OnReply | None = None
-    ) -> list[Response | Failed]:
-        def told(place: int, reply: Response | Failed) -> None:
-            assert on_reply is not None
-            on_reply(place, reply)
-            self.told += 1
-            if self.told == 4 and not self.mark.exists():
-                self.mark.touch()
-                time.sleep(0.5)  # what is said is on its way
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        return self.local.reply(conversations, max_answer_tokens, told)
-
-
 def test_a_killed_worker_loses_nothing(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a real Ray, as the others are not: its one worker dies, and another takes its place."""
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
     shutil.copy(here / "plan.jsonl", tmp_path)
-    with connect("ray"), closing(Spread("ray", partial(DiesOnce, tmp_path / "died"))) as spread:
+    with connect("ray"), closing(Spread("ray", partial(DiesOnce, tiny_folder(), tmp_path / "died"))) as spread:
         counts = run_suite(tmp_path, spread, SETTINGS.max_answer_tokens)
     assert (tmp_path / "died").exists()
     assert counts.failed == 0

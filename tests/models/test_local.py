@@ -20,8 +20,8 @@ from forethought.models import weights as weights_module
 from forethought.models.conversation import Conversation, Response
 from forethought.models.decode import Row
 from forethought.models.local import LocalModel
-from forethought.models.settings import Settings, read_settings, write_settings
-from forethought.models.weights import EMBEDDED, base_of, merge_adapter
+from forethought.models.settings import EMBEDDED, Settings, read_settings, write_settings
+from forethought.models.weights import base_of, merge_adapter
 from forethought.policy import default_policy
 from forethought.records import Message, user_request
 from tests.scripted import as_messages

@@ -16,10 +16,9 @@ pytestmark = pytest.mark.slow
 AT_ONCE = 4
 
 
-def test_a_killed_build_goes_on_and_pays_for_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each cluster has one worker: its rows are one block, and every further worker would import all there is."""
-    pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
+def test_a_killed_build_goes_on_and_pays_for_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_head: tuple[str, str]
+) -> None:
     (tmp_path / "in").mkdir()
     the_recipe(tmp_path / "in")
     said = ["build", tmp_path / "in" / "rows.jsonl", "--harmless", tmp_path / "in" / "rows.jsonl", "--yes"]
@@ -29,12 +28,12 @@ def test_a_killed_build_goes_on_and_pays_for_nothing_twice(tmp_path: Path, monke
         command = [*said, "--base-url", teacher.url, "--out"]
         assert run_here(*command, tmp_path / "alone").code == 0
         before = len(teacher.bodies)
-        killed = child.command(*command, tmp_path / "ray", "--on", "ray")
+        killed = child.command(*command, tmp_path / "ray", "--on", ray_head[0])
         while len(teacher.bodies) < before + before // 2:
             assert killed.poll() is None
             time.sleep(0.05)
         killed.kill()
-        assert child.command(*command, tmp_path / "ray", "--on", "ray").wait(200) == 0
+        assert child.command(*command, tmp_path / "ray", "--on", ray_head[0]).wait(200) == 0
         assert before <= len(teacher.bodies) - before <= before + AT_ONCE
     for name in ROWS:
         one, other = (tmp_path / folder / "dataset" / name for folder in ("alone", "ray"))

@@ -184,7 +184,7 @@ def _start(ray: Any, on: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     address = _cluster_here() if on == "ray" else on
     if address is None:
-        ray.init(address="local", include_dashboard=False, **quiet)
+        ray.init(address="local", num_cpus=_processors(), include_dashboard=False, **quiet)
         return
     # A cluster's nodes have an environment of their own; keys of providers are set there, never sent.
     ours = {name: value for name, value in os.environ.items() if name.startswith("FORETHOUGHT_")}
@@ -198,6 +198,12 @@ def _start(ray: Any, on: str) -> None:
         # Not guessed: a driver that wants a token of a cluster that has none loses what its workers fetch from it.
         fix = "Start one with `ray start --head`, or say --on ray; one that asks for a token needs RAY_AUTH_MODE=token"
         raise ConfigError(f"--on {on}", fault, fix) from None
+
+
+def _processors() -> int | None:
+    """How many this process may use, where these are not all that there are: Ray counts those of the machine."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return None if allowed == os.cpu_count() else allowed
 
 
 def _cluster_here() -> str | None:

@@ -13,18 +13,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-from inspect_ai.model import Model, ResponseSchema
-from inspect_ai.util import JSONSchema
+from typing import TYPE_CHECKING, Any
 
 from forethought.data.taught import TeachTask, read_lesson
 from forethought.data.teach import INTENT_WORDS, MAX_REQUEST_CHARACTERS, Lesson
 from forethought.errors import ConfigError
-from forethought.models.calls import run_calls
 from forethought.models.callspec import Call, CallProgress, CallSettings, Price, Usage, cost_of
 from forethought.policy import Policy
 from forethought.records import Message, Record
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model, ResponseSchema
 
 _FOLDER = resources.files("forethought").joinpath("data/teachers")
 CHARACTERS_PER_TOKEN = 4.0
@@ -37,6 +36,9 @@ PAPER_CALLS = {True: 7, False: 3}
 
 def response_schema(policy: Policy) -> ResponseSchema:
     """The schema a provider is asked to follow; one for all rows, since providers compile it once."""
+    from inspect_ai.model import ResponseSchema
+    from inspect_ai.util import JSONSchema
+
     return ResponseSchema(name="lesson", json_schema=JSONSchema.model_validate(_schema(policy)), strict=True)
 
 
@@ -127,6 +129,8 @@ def lessons_from_model(
 
     Raises ModelError when the model can't be used at all; see `run_calls`.
     """
+    from forethought.models.calls import run_calls  # takes seconds to import, also in each worker of a cluster
+
     causes: Counter[str] = Counter()
     askable: dict[str, TeachTask] = {}
     for task in tasks:

@@ -22,7 +22,7 @@ from forethought.judges.reader import VERSION, AnswerStates, Array, Head, Reader
 from forethought.judges.trained import Lesson, group_folds, shipped_judge
 from forethought.manifest import key_of
 from forethought.metrics import auroc
-from forethought.models.weights import EMBEDDED
+from forethought.models.settings import EMBEDDED
 from forethought.progress import Progress
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ from forethought.policy import Policy
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
 
+EMBEDDED = "embedded"
+"""The name by which recipes and commands ask for the embedded model."""
 SETTINGS_FILE = "forethought.json"
 """Beside the adapter: how the model was trained and where its operating point is."""
 THINK_BUDGET = 64

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from forethought.errors import ModelError, reason_of
 from forethought.manifest import key_of
-from forethought.models.settings import Settings, read_settings, settings_if_any, write_settings
+from forethought.models.settings import EMBEDDED, Settings, read_settings, settings_if_any, write_settings
 from forethought.store import locked
 
 DType = Literal["auto", "float32", "bfloat16"]
@@ -93,8 +93,6 @@ def load_or_make(folder: Path, load: Callable[[Path], T | None], make: Callable[
 # A GGUF file holds quantised weights. It is read through transformers' loader once and kept as safetensors in the cache
 # folder. The embedded model needs no hub.
 
-EMBEDDED = "embedded"
-"""The name by which recipes and commands ask for the embedded model."""
 _WHEELS_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _FOLDER = "smollm2-135m-instruct"
 GGUF = ".gguf"

@@ -27,7 +27,6 @@ from forethought.data.teach import Lesson, with_twins
 from forethought.errors import ConfigError, StageError
 from forethought.manifest import write_json
 from forethought.models.callspec import Usage, price_of
-from forethought.models.client import open_model
 from forethought.pipeline.blocks import Block, added_up, cut, join, over_blocks
 from forethought.pipeline.recipe import BuildConfig, Recipe
 from forethought.pipeline.solving import solving_rows
@@ -369,6 +368,8 @@ def _agreed(
 
     Raises StageError where it is declined.
     """
+    from forethought.models.client import open_model  # takes seconds to import, also in each worker of a cluster
+
     build, seed, folder = shared.build, shared.seed, shared.build.demonstration_folder
     names = sorted({name for found in workers.map(_names_drawn, blocks, shared) for name in found})
     shown = {

@@ -13,7 +13,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
 from forethought.models.callspec import CallSettings, Price
-from forethought.models.weights import EMBEDDED
+from forethought.models.settings import EMBEDDED
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
 from forethought.training.config import TrainConfig, small_model

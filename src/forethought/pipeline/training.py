@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from forethought.errors import ConfigError, InputError
-from forethought.models.weights import EMBEDDED, load_tokenizer, merge_adapter
+from forethought.models.settings import EMBEDDED
+from forethought.models.weights import load_tokenizer, merge_adapter
 from forethought.pipeline.recipe import BuildConfig, Recipe, load_recipe
 from forethought.policy import load_policy
 from forethought.progress import Progress

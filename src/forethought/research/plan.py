@@ -27,7 +27,8 @@ from forethought.data.sources import sample
 from forethought.data.teach import teach
 from forethought.data.under import under
 from forethought.errors import ConfigError, InputError, ModelError, reason_of
-from forethought.models.weights import EMBEDDED, has_fast_bfloat16, load_tokenizer, resolve_model
+from forethought.models.settings import EMBEDDED
+from forethought.models.weights import has_fast_bfloat16, load_tokenizer, resolve_model
 from forethought.pipeline.check import check_recipe
 from forethought.pipeline.evolve import operators_of
 from forethought.pipeline.recipe import Recipe, load_recipe
