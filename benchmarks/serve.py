@@ -39,7 +39,7 @@ import httpx
 from mock_upstream import TOKEN_EVERY_S
 
 from forethought.data.shipped import shipped_requests
-from forethought.manifest import file_hash
+from forethought.manifest import file_hash, this_command
 from forethought.metrics import Figure
 from forethought.model import run_model, trained_folder
 from forethought.models.settings import read_settings
@@ -330,7 +330,13 @@ def main() -> None:
         figures |= {figure.name: figure for figure in found}
         run = Path(options.model) / "model.json"
         inputs = {"model.json": file_hash(run)} if run.is_file() else {}
-        write_results(options.out, [0], inputs, list(figures.values()), keep=True)
+        write_results(options.out, [0], inputs, list(figures.values()), command=command(), keep=True)
+
+
+def command() -> str:
+    """What runs this process, and the processors that it is held to where these are not all."""
+    held = sorted(os.sched_getaffinity(0))
+    return ("" if len(held) == os.cpu_count() else f"taskset -c {','.join(map(str, held))} ") + this_command()
 
 
 if __name__ == "__main__":
