@@ -1,14 +1,14 @@
 """What a build and attacks gain and cost on Ray: results/scale.json. Each part is a run of its own.
 
-rows      a build on a cluster of three node processes gives the files of one machine: rows_equal, three_nodes_overhead
-overhead  what `--on ray` costs on one machine, on the cluster that it starts there by itself: ray_overhead
+rows      `--on ray` on one machine, and a cluster of three node processes, give the files of one process: rows_equal,
+          ray_overhead, three_nodes_overhead
 stream    the cluster's side alone, for more rows than one machine builds in an hour: rows_streamed, rows_per_s, memory
 faults    a worker, a node and the driver are killed, each three times: faults_survived, paid_calls_repeated
 speedup   one to eight workers behind a teacher that answers in a second: speedup_8_of_ideal
 dedupe    near duplicates across blocks against those of one machine: dedupe_recall, dedupe_precision
 million   how long those of a million rows take
 
-    [taskset -c 0] python benchmarks/scale.py --part rows|overhead|stream|faults|speedup|dedupe|million [--rows N]
+    python benchmarks/scale.py --part rows|stream|faults|speedup|dedupe|million [--rows N]
 """
 
 from __future__ import annotations
@@ -183,31 +183,21 @@ class Watch(threading.Thread):
 
 
 def part_rows(rows: int, folder: Path) -> list[Figure]:
-    """Both on one processor, so that overhead is what Ray costs, and not less what further processors bring."""
+    """All on one processor, so that overhead is what Ray costs, and not less what further processors bring."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     file = write_prompts(folder / "rows.parquet", rows)
     alone = finished(start_build(file, folder / "alone", None))
-    _, seconds = _on_three_nodes(file, folder / "ray")
-    equal = what_came(folder / "alone") == what_came(folder / "ray")
+    os.environ["RAY_ADDRESS"] = "local"  # a cluster of its own, whatever this machine belongs to
+    on_ray = finished(start_build(file, folder / "ray", "ray"))
+    del os.environ["RAY_ADDRESS"]
+    _, on_nodes = _on_three_nodes(file, folder / "nodes")
+    equal = what_came(folder / "alone") == what_came(folder / "ray") == what_came(folder / "nodes")
     return [
         Figure(name="rows_equal", value=float(equal), n=rows),
-        Figure(name="three_nodes_overhead", value=seconds / alone - 1, n=rows),
-        Figure(name="rows_per_s_alone", value=rows / alone, unit="rows/s"),
-    ]
-
-
-def part_overhead(rows: int, folder: Path) -> list[Figure]:
-    """Both sides on the processors that this process may use."""
-    os.environ["RAY_ADDRESS"] = "local"  # no cluster that this machine happens to belong to
-    file = write_prompts(folder / "rows.parquet", rows)
-    alone, on_ray = (finished(start_build(file, folder / str(on), on)) for on in (None, "ray"))
-    if what_came(folder / "None") != what_came(folder / "ray"):
-        raise SystemExit("the files are not those of one process")
-    return [
         Figure(name="ray_overhead", value=on_ray / alone - 1, n=rows),
-        Figure(name="minutes_alone", value=alone / 60, unit="minutes"),
-        Figure(name="minutes_on_ray", value=on_ray / 60, unit="minutes"),
-        Figure(name="overhead_processors", value=len(os.sched_getaffinity(0)), unit="processors"),
+        Figure(name="three_nodes_overhead", value=on_nodes / alone - 1, n=rows),
+        Figure(name="rows_per_s_alone", value=rows / alone, unit="rows/s"),
+        Figure(name="rows_per_s_on_ray", value=rows / on_ray, unit="rows/s"),
     ]
 
 
@@ -366,7 +356,6 @@ def _deduped(rows: int, folder: Path) -> tuple[list[Request], set[int], float]:
 
 PARTS: dict[str, tuple[Callable[[int, Path], list[Figure]], int]] = {
     "rows": (part_rows, 100_000),
-    "overhead": (part_overhead, 100_000),
     "stream": (part_stream, 1_000_000),
     "faults": (part_faults, 600),
     "speedup": (part_speedup, 2_000),

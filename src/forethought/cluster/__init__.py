@@ -184,7 +184,11 @@ def _start(ray: Any, on: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     address = _cluster_here() if on == "ray" else on
     if address is None:
-        ray.init(address="local", num_cpus=_processors(), include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=_processors(), include_dashboard=False, **quiet)
+        except Exception as error:  # Ray's own is no narrower: after half a minute on a machine that is busy
+            fix = "Run it again when the machine has less to do, or start a cluster with `ray start --head`"
+            raise ConfigError(f"--on {on}", f"no cluster came up here ({reason_of(error)})", fix) from None
         return
     # A cluster's nodes have an environment of their own; keys of providers are set there, never sent.
     ours = {name: value for name, value in os.environ.items() if name.startswith("FORETHOUGHT_")}
