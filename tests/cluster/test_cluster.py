@@ -62,7 +62,7 @@ def test_where_a_cluster_of_its_own_does_not_come_up_that_is_told(monkeypatch: p
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    with pytest.raises(ConfigError, match="no cluster came up here .*timed out"), connect("ray"):
+    with pytest.raises(ConfigError, match=r"no cluster came up here .*timed out"), connect("ray"):
         pass
 
 
