@@ -151,11 +151,11 @@ def rate_of(name: str, model: str) -> None:
 
 def predicted(name: str, model: str, rows: Sequence[TokenRow], rate: float) -> dict[str, float]:
     """GiB, operations a token and seconds, as `forethought plan` has them."""
-    from forethought.models.weights import has_fast_bfloat16
+    from forethought.models.weights import batches_in_bfloat16
     from forethought.research.footprint import Devices
     from forethought.research.plan import architecture, counted, plan
 
-    devices = Devices(weight_bytes=2 if has_fast_bfloat16() else 4)
+    devices = Devices(weight_bytes=2 if batches_in_bfloat16() else 4)
     found = plan(model, architecture(model), configured(name), counted(rows), devices, 1000.0, rate)
     return {
         "gib": found.needed_gib, "flops_a_token": found.footprint.flops_a_token, "seconds": found.hours * 3600,

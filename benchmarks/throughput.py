@@ -60,7 +60,7 @@ def theirs(model: str, rows: Sequence[Any], config: Any, on_step: Callable[[], N
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from forethought.models.weights import resolve_dtype, resolve_model
+    from forethought.models.weights import batches_in_bfloat16, resolve_model
     from forethought.training.trainer import lora
 
     class Steps(TrainerCallback):  # type: ignore[misc]
@@ -68,7 +68,8 @@ def theirs(model: str, rows: Sequence[Any], config: Any, on_step: Callable[[], N
             on_step()
 
     folder = resolve_model(model)
-    base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype("auto"))
+    dtype = "bfloat16" if batches_in_bfloat16() else "float32"
+    base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     tokens = [{"input_ids": list(row.input_ids), "labels": list(row.labels)} for row in rows]
     args = SFTConfig(
         output_dir=str(out),

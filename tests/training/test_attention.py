@@ -65,7 +65,7 @@ def test_one_head_by_hand() -> None:
 def test_it_is_used_where_it_is_faster(
     monkeypatch: pytest.MonkeyPatch, fast: bool, longest: int, window: int | None, switched: bool
 ) -> None:
-    monkeypatch.setattr(forward, "has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(forward, "batches_in_bfloat16", lambda: fast)
     model: Any = tiny_model()
     model.config.sliding_window = window
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]])

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch.distributed import run
 
 from forethought.errors import ConfigError
-from forethought.models.weights import has_fast_bfloat16
+from forethought.models.weights import batches_in_bfloat16
 from forethought.training.fit import last_checkpoint, train
 from forethought.training.objective import Batch, PairedObjective, Step
 from forethought.training.trainer import arguments
@@ -33,7 +33,7 @@ CONFIGS = ROOT / "recipes" / "accelerate"
 # Dropout is drawn by each process for its own rows: no two divisions of a batch would draw alike.
 SAME = CONFIG.model_copy(update={"dropout": 0.0})
 # Nats of loss, and the adapter's weights; where frozen weights are bfloat16, a smaller batch rounds otherwise.
-LOSS_TOLERANCE, WEIGHT_TOLERANCE = (0.05, 0.1) if has_fast_bfloat16() else (1e-4, 1e-3)
+LOSS_TOLERANCE, WEIGHT_TOLERANCE = (0.05, 0.1) if batches_in_bfloat16() else (1e-4, 1e-3)
 
 
 class Written:

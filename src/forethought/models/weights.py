@@ -25,16 +25,16 @@ DType = Literal["auto", "float32", "bfloat16"]
 def has_fast_bfloat16() -> bool:
     """True on a GPU with bfloat16, or a processor with matrix units for it (Intel AMX).
 
-    Elsewhere bfloat16 is emulated and slower than float32.
+    Elsewhere a product of a matrix and a vector, as in decoding, is slower in bfloat16 than in float32.
     """
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return _processor_has("amx_bf16")
 
 
-def reads_in_bfloat16() -> bool:
-    """True where large products of matrices are faster in bfloat16, as in reading many prompts at once: also on a
-    processor that has instructions for its dot products alone, on which decoding is not."""
+def batches_in_bfloat16() -> bool:
+    """True where large products of matrices are faster in bfloat16, as in training and in reading many prompts at once:
+    also on a processor that has instructions for its dot products alone, on which decoding is not."""
     return has_fast_bfloat16() or _processor_has("avx512_bf16")
 
 

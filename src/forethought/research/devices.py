@@ -6,7 +6,7 @@ import os
 import time
 
 from forethought.errors import ConfigError
-from forethought.models.weights import has_fast_bfloat16
+from forethought.models.weights import batches_in_bfloat16
 from forethought.records import Record
 from forethought.research import PlanSettings
 from forethought.yamlfile import shipped_yaml
@@ -59,7 +59,7 @@ def _has_gpu() -> bool:
 
 def _weight_bytes() -> int:
     """Frozen weights of this machine's faster type."""
-    return 2 if _has_gpu() or has_fast_bfloat16() else 4
+    return 2 if _has_gpu() or batches_in_bfloat16() else 4
 
 
 def _memory_gib() -> float:
@@ -75,7 +75,7 @@ def _measured_tflops() -> float:
     import torch
 
     gpu = torch.cuda.is_available()
-    kind = torch.bfloat16 if gpu or has_fast_bfloat16() else torch.float32
+    kind = torch.bfloat16 if gpu or batches_in_bfloat16() else torch.float32
     size = 8 * _SIZE if gpu else _SIZE
     one = torch.ones(size, size, dtype=kind, device="cuda" if gpu else "cpu")
     times = []

@@ -28,7 +28,7 @@ from forethought.data.teach import teach
 from forethought.data.under import under
 from forethought.errors import ConfigError, InputError, ModelError, reason_of
 from forethought.models.settings import EMBEDDED
-from forethought.models.weights import has_fast_bfloat16, load_tokenizer, resolve_model
+from forethought.models.weights import batches_in_bfloat16, load_tokenizer, resolve_model
 from forethought.pipeline.check import check_recipe
 from forethought.pipeline.evolve import operators_of
 from forethought.pipeline.recipe import Recipe, load_recipe
@@ -254,7 +254,7 @@ def plan_recipe(recipe: Recipe | Path, settings: PlanSettings | None = None) -> 
         amount, amount_said = _expected_amount(recipe, settings)
     on = device(settings)
     # A measurement is of this machine, whose frozen weights may be float32.
-    weight_bytes = 4 if settings.measure and not has_fast_bfloat16() else on.weight_bytes
+    weight_bytes = 4 if settings.measure and not batches_in_bfloat16() else on.weight_bytes
     devices = Devices(n=settings.devices, sharded=settings.sharded, weight_bytes=weight_bytes)
     if settings.measure:
         if recipe.model in known_shapes():

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from forethought.disk import LEAST_BYTES, require, told_when_full
 from forethought.errors import ConfigError, ModelError, reason_of
 from forethought.manifest import key_of, write_json
-from forethought.models.weights import resolve_dtype, resolve_model
+from forethought.models.weights import batches_in_bfloat16, resolve_model
 from forethought.training.config import EarlyStop, TrainConfig, is_first
 from forethought.training.forward import add_taught_head, pack_attention, suit_attention
 from forethought.training.held_out import HeldOutRows, HeldOutStop, best_counts
@@ -179,7 +179,7 @@ def _load(base: str, config: TrainConfig, longest: int) -> tuple[Any, Any]:
 
 def _base_dtype(config: TrainConfig) -> torch.dtype:
     """Frozen weights in the machine's faster type; weights that are trained stay float32."""
-    return resolve_dtype("auto") if config.method == "lora" else torch.float32
+    return torch.bfloat16 if config.method == "lora" and batches_in_bfloat16() else torch.float32
 
 
 def _last_terms(history: Sequence[dict[str, Any]]) -> dict[str, float]:

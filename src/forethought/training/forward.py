@@ -35,7 +35,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.utils import ModelOutput
 
 from forethought.errors import ConfigError
-from forethought.models.weights import has_fast_bfloat16
+from forethought.models.weights import batches_in_bfloat16
 from forethought.training.rows import IGNORED
 
 WRITTEN_OUT = "forethought_written_out"
@@ -52,7 +52,7 @@ def suit_attention(model: Any, longest: int) -> None:
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     plain = not kinds and not any(getattr(config, name, None) for name in _NOT_PLAIN)
-    if torch.cuda.is_available() or not has_fast_bfloat16() or longest > LONGEST:
+    if torch.cuda.is_available() or not batches_in_bfloat16() or longest > LONGEST:
         return
     if plain and model._supports_attention_backend and config._attn_implementation == "sdpa":
         AttentionInterface.register(WRITTEN_OUT, attend)

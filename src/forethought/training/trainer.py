@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from forethought.errors import ConfigError
-from forethought.models.weights import has_fast_bfloat16
+from forethought.models.weights import batches_in_bfloat16
 from forethought.training.config import Tracker, TrainConfig, is_first
 from forethought.training.held_out import PREFIX, HeldOutRows
 from forethought.training.objective import Objective, Step, evaluating
@@ -304,7 +304,7 @@ def shared_arguments(config: TrainConfig, out: Path) -> dict[str, Any]:
         "warmup_steps": config.warmup,
         "max_grad_norm": config.max_grad_norm,
         "gradient_checkpointing": config.gradient_checkpointing,
-        "bf16": has_fast_bfloat16(),
+        "bf16": batches_in_bfloat16(),
         "seed": config.seed,
         "data_seed": config.seed,
         "save_total_limit": 2,
