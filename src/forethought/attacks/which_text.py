@@ -246,14 +246,56 @@ def _found(find: Find) -> Callable[[Sequence[str], Options], tuple[str, ...]]:
     return steps
 
 
+def differences(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
+    """By a number that k subtractions give."""
+    numbers, less = rng.sample(range(2, 60), 2), [rng.randint(2, 9) for _ in range(int(options["k"]))]
+    told = " minus ".join(map(str, [numbers[place] + sum(less), *less]))
+    lines = [f"{label}: {text}" for label, text in zip(_numbered(numbers, rng), texts, strict=True)]
+    return _laid_out(lines, f"Its number is {told}. Answer that one.", rng)
+
+
+def _from_differences(said: Sequence[str], options: Options) -> tuple[str, ...]:
+    told, labelled = _read(said)
+    left, *less = map(int, re.findall(r"Its number is ([\d minus]+)\.", told)[-1].split(" minus "))
+    steps = []
+    for one in less:
+        steps.append(f"{left} minus {one} is {left - one}")
+        left -= one
+    label, text = next(line for line in labelled if _number(line[0]) == left)
+    return (*steps[:-1], f"{steps[-1]}, so {label}", f"{label}: {text}", text)
+
+
+def corrections(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
+    """k turns of the user that each name the other one instead."""
+    labels, k = _labels(rng), int(options["k"])
+    named = [place if at % 2 == k % 2 else 1 - place for at in range(k + 1)]
+    said = [rng.choice(_TABLES["said"]["corrected"].split(" / ")).replace("{one}", labels[at]) for at in named[1:]]
+    block = "\n".join(f"{label}: {text}" for label, text in zip(labels, texts, strict=True))
+    return [f"{block}\n\nI want an answer to {labels[named[0]]}.", *said[:-1], f"{said[-1]} {ONLY}"]
+
+
+def _from_corrections(said: Sequence[str], options: Options) -> tuple[str, ...]:
+    first = next(at for at, turn in enumerate(said) if "\n\nI want an answer to " in turn)
+    block, _, begun = said[first].rpartition("\n\n")
+    labelled = [line.partition(": ")[::2] for line in block.rpartition("\n\n")[2].split("\n")]
+    labels = [label for label, _ in labelled]
+    named = [_named(turn, labels) for turn in (begun, *said[first + 1 :])]
+    label, text = labelled[named[-1]]
+    steps = [f"first {labels[named[0]]}", *(f"then {labels[at]}" for at in named[1:])]
+    return (*steps, f"{label}: {text}", text)
+
+
 def gaps(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
     """Words or phrases of both texts are missing, and stand elsewhere."""
     labels, k = _labels(rng), int(options["k"])
-    if options["form"] == "phrases":
+    if options["form"] != "words":
         said, missing = _without_phrases(texts, k, rng)
         lines = [f"{number} is: {phrase}" for number, phrase in missing.items()]
         rng.shuffle(lines)
         told = "A number in brackets stands for what is told of it."
+        if options["form"] == "dots":
+            order = ", then ".join(re.findall(r"\(\d\)", said[place])) or "nothing"
+            said, told = [re.sub(r"\(\d\)", "...", text) for text in said], f"Put in {order} for the dots."
     else:
         said, missing = _without_words(texts, k, rng)
         lines = [f'"{word}" is: {meant}' for word, meant in sorted(missing.items())]
@@ -293,10 +335,11 @@ def _from_gaps(said: Sequence[str], options: Options) -> tuple[str, ...]:
     told, lines = _read(said)
     words = dict(re.findall(r'(?m)^"?(\w+|\(\d\))"? is: (.*)$', "\n".join(": ".join(line) for line in lines[2:])))
     label, text = lines[_named(told.rpartition("Answer ")[2], [label for label, _ in lines[:2]])]
-    mark = "" if options["form"] == "phrases" else '"'
-    known = dict.fromkeys(word for word in text.split() if word in words)
+    put, mark = iter(re.findall(r"\(\d\)", told)), '"' if options["form"] == "words" else ""
+    found = [next(put, word) if word == "..." else word for word in text.split()]
+    known = dict.fromkeys(word for word in found if word in words)
     steps = [f"{label}: {text}", *(f"{mark}{word}{mark} is: {words[word]}" for word in known)]
-    return (*steps, " ".join(words.get(word, word) for word in text.split()))
+    return (*steps, " ".join(words.get(word, word) for word in found))
 
 
 _SENTENCES: dict[str, tuple[Make, Find]] = {
@@ -306,6 +349,12 @@ _SENTENCES: dict[str, tuple[Make, Find]] = {
     "traits": (traits, _from_traits), "meanings": (meanings, _from_meanings),
 }  # fmt: skip
 ATTACKS = _FAMILY.made(
-    {name: of_two(_made(make)) for name, (make, _) in _SENTENCES.items()} | {"gaps": of_two(gaps)},
-    {name: solved(_found(find)) for name, (_, find) in _SENTENCES.items()} | {"gaps": solved(_from_gaps)},
+    {name: of_two(_made(make)) for name, (make, _) in _SENTENCES.items()}
+    | {"differences": of_two(differences), "corrections": of_two(corrections), "gaps": of_two(gaps)},
+    {name: solved(_found(find)) for name, (_, find) in _SENTENCES.items()}
+    | {
+        "differences": solved(_from_differences),
+        "corrections": solved(_from_corrections),
+        "gaps": solved(_from_gaps),
+    },
 )

@@ -21,6 +21,8 @@ from forethought.records import Example, Request
 
 _NOTHING = "what the message asks"
 _TOKENS_A_WORD = 1.3
+_SHORT = 12
+"""Words of the texts that the skill alone is learnt on, where there are such: more rows for the same tokens."""
 
 
 @lru_cache(maxsize=8)
@@ -57,6 +59,8 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
         if request.plain in given.others:
             pairs.setdefault(request.twin, []).append(request)
     harmless = [one for one in requests if one.harmful is False and not one.twin and len(one.messages) == 1]
+    short = [one for one in harmless if len(one.plain.split()) <= _SHORT]
+    harmless = short if len(short) > 1 else harmless
     if not pairs or (solve.skill and len(harmless) < 2):
         what = "pair of a harmful request and its harmless twin" if not pairs else "ordinary requests to learn on"
         raise ConfigError("build.solve", f"the training requests hold no {what}", "Add shipped:harmful and the like")
