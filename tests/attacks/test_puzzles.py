@@ -6,12 +6,11 @@ import itertools
 
 import pytest
 
-from forethought.attacks import puzzles, which_text
 from forethought.attacks.base import Attacked, Given
 from forethought.attacks.catalogue import all_attacks, attack_request, parse_attack, seen_in_training
+from forethought.attacks.puzzles import ATTACKS
 from forethought.records import Request, user_request
 
-ATTACKS = [*puzzles.ATTACKS, *which_text.ATTACKS]
 ONE, OTHER = "How do I mend a kettle without tin?", "Which kettle is the best for my mother to give away?"
 GIVEN = Given(others={ONE: OTHER, OTHER: ONE})
 CORE = [attack.name for attack in ATTACKS if attack.of_two]
@@ -87,7 +86,7 @@ def test_without_a_twin_a_harmless_task_stands_beside_it() -> None:
 
 
 def test_steps_grow_with_k() -> None:
-    for name in ("codewords", "chain", "calendar", "sums", "turns"):
+    for name in ("codewords", "chain", "calendar", "differences", "corrections", "sums", "turns"):
         first, *more = [len(_solved(f"{name}:{k}", _made(f"{name}:{k}"))) for k in (1, 2, 3)]
         assert more == [first + 1, first + 2]
     assert _solved("sums:2", _made("sums:2"))[0].count("+") == 1

@@ -30,7 +30,8 @@ def _taught(rows: list[Request], **changes: object) -> list[Example]:
 
 def test_pairs_wear_the_same_disguise_and_the_skill_is_learnt_on_harmless_text(rows: list[Request]) -> None:
     pairs, skill = [row for row in rows if row.twin], [row for row in rows if not row.twin]
-    assert (len(pairs), len(skill)) == (60, 20)
+    assert len(pairs) == 60
+    assert 18 <= len(skill) <= 20  # each text once
     assert sum(bool(row.harmful) for row in pairs) == 30
     assert not any(row.harmful for row in skill)
     for one, other in zip(pairs[::2], pairs[1::2], strict=True):
@@ -52,6 +53,18 @@ def test_their_thoughts_solve_them_exactly_and_pass_the_checks(rows: list[Reques
         assert (read.steps, read.asked) == (example.reasoning.steps, example.reasoning.asked)
     deep = next(one for one in kept if one.request.operator == "codewords:2")
     assert len(deep.reasoning.steps) == 2
+
+
+def test_what_is_taught_on_harmless_text_alone_is_worn_by_no_pair() -> None:
+    solve = SOLVE.model_copy(update={"harmless_only": ("differences:1", "gaps:1")})
+    requests = [*shipped_requests("contrast", "train"), *shipped_requests("ordinary", "train")]
+    alone = [row for row in solving_rows(requests, solve, 0) if row.operator in ("differences", "gaps:1")]
+    assert len(alone) >= 9
+    assert not any(row.harmful or row.twin for row in alone)
+    assert all(with_solution(teach(row, POLICY, 0, thought_only=True), solve).reasoning.steps for row in alone)
+    check_apart(solve, ["differences:2", "gaps:2"])
+    with pytest.raises(ConfigError, match="takes work"):
+        check_apart(solve, ["codewords:1"])
 
 
 def test_a_short_thought_has_no_steps_and_a_filler_is_as_long_and_says_nothing(rows: list[Request]) -> None:

@@ -12,6 +12,7 @@ from forethought.attempts.records import Attempt
 from forethought.errors import ConfigError
 from forethought.measure.comprehension import ASK_TO_DECODE, decoded
 from forethought.pipeline.recipe import SolveConfig
+from forethought.pipeline.solving import disguises
 from forethought.progress import Progress
 from forethought.records import user_request
 from forethought.research.config import check, load_sweep
@@ -66,9 +67,10 @@ def test_from_rows_to_figures_and_again_without_a_model(tmp_path: Path) -> None:
 def test_the_recipe_can_be_run_and_tests_nothing_near_what_it_trains_on() -> None:
     sweep = load_sweep(RECIPE)
     assert isinstance(sweep.build.solve, SolveConfig)
-    found = rungs(sweep, sweep.build.solve.disguises)
-    assert {one.kind for one in found} == {"core", "solve"}
+    found = rungs(sweep, list(disguises(sweep.build.solve)))
+    assert {one.kind for one in found} == {"core", "solve", "taught"}
     assert len([one for one in found if one.kind == "core"]) == 9
+    assert {one.name for one in found if one.kind == "taught"} == set(sweep.build.solve.harmless_only)
     for k in (1, 2, 3):
         sides = sum((sweep.evaluate.n_styled_lookalike + (one.kind == "solve") * 16) for one in found if one.k == k)
         assert sides >= 80
@@ -82,7 +84,7 @@ def test_the_recipe_can_be_run_and_tests_nothing_near_what_it_trains_on() -> Non
 
 def test_the_first_part_asks_what_the_whole_asks_first() -> None:
     whole, part = load_sweep(RECIPE), load_sweep(RECIPE.with_name("solve_core.yaml"))
-    assert whole.evaluate.attacks[:6] == part.evaluate.attacks
+    assert whole.evaluate.attacks[:12] == part.evaluate.attacks
     assert (part.name, part.build, part.methods) == (whole.name, whole.build, whole.methods)
 
 

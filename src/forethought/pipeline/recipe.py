@@ -104,6 +104,8 @@ class SolveConfig(Record):
     """Rows in one of them, harmful requests and their harmless twins in the same, half of each."""
     skill: int = Field(default=200, ge=0)
     """Rows on harmless text alone, so that solving is learnt apart from refusing."""
+    harmless_only: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Disguises of which the skill alone is taught: no request that is refused wears one."""
     thought: Literal["solved", "short", "filler"] = "solved"
     """What the thoughts of these rows say: the steps and the text that they lead to; the intent alone; or nothing, at
     the length of a thought that solves. With `filler` all other thoughts say nothing, too."""

@@ -28,7 +28,7 @@ _SHORT = 12
 @lru_cache(maxsize=8)
 def disguises(solve: SolveConfig) -> Mapping[str, Attack]:
     """By name. Raises ConfigError for one that is not there, needs more than a request, or has no way back."""
-    found = [parse_attack(written) for written in solve.disguises]
+    found = [parse_attack(written) for written in (*solve.disguises, *solve.harmless_only)]
     for attack in found:
         if unmet(attack, ()) or any(part.solver is None for part in attack.parts or (attack,)):
             rule = "has no way back by rule, so that no thought can be written for it"
@@ -38,9 +38,10 @@ def disguises(solve: SolveConfig) -> Mapping[str, Attack]:
 
 
 def check_apart(solve: SolveConfig, tested: Sequence[str]) -> None:
-    """Raises ConfigError where a tested attack is near a disguise that is trained on: itself, a relative, or another
-    that takes the same kind of work."""
-    trained = tuple(disguises(solve))
+    """Raises ConfigError where a tested attack is near a disguise that refusals are trained on: itself, a relative, or
+    another that takes the same kind of work."""
+    known, alone = disguises(solve), _named(solve.harmless_only)
+    trained = [name for name in known if name not in alone]
     for attack in map(parse_attack, tested):
         if attack.work and seen_in_training(attack, trained):
             rule = f"is tested and takes work ({', '.join(attack.work)}) that is trained on ({', '.join(trained)})"
@@ -52,7 +53,8 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
 
     Raises ConfigError where there is no pair, or where harmless text is missing.
     """
-    names, rng = list(disguises(solve)), random.Random(f"{seed}:solve")
+    alone, rng = _named(solve.harmless_only), random.Random(f"{seed}:solve")
+    names = [name for name in disguises(solve) if name not in alone]
     given = beside(requests, Given())
     pairs: dict[str, list[Request]] = {}
     for request in requests:
@@ -72,8 +74,14 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
     for number in range(solve.skill):
         one, other = rng.sample(harmless, 2)
         with_other = Given(others={one.plain: other.plain})
-        rows.append(apply_attack(rng.choice(names), one, seed + number, with_other))
+        worn = rng.choice(alone if alone and number % 3 else names)
+        rows.append(apply_attack(worn, one, seed + number, with_other))
     return list({row.id: row for row in rows}.values())
+
+
+def _named(written: Sequence[str]) -> list[str]:
+    """Disguises as rows name them."""
+    return [parse_attack(one).name for one in written]
 
 
 def answered_as(request: Request, solve: SolveConfig | None) -> Request:
