@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Response
 from pydantic import JsonValue
 
 from forethought.measure.traffic import DRIFT_LIMIT, FEWEST_SEEN, Drift, Traffic
-from forethought.models.machine import one_arena
 from forethought.records import Record
 from forethought.server.app import create_app
 from forethought.server.audit import AuditError, AuditLog
@@ -97,7 +96,6 @@ class Operations:
         # What is loaded stays: going through all of it again and again would hold up every stream.
         gc.collect()
         gc.freeze()
-        one_arena()
         make_server(Gate(app, self.traces), self.config, self.log, stop).run()
 
     def _routes(self) -> APIRouter:
