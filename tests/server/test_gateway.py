@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forethought.chat import encode_prompt
 from forethought.defences.base import logit
 from forethought.errors import InputError, ModelError
 from forethought.measure.probe import Probe, ProbeSettings
@@ -19,7 +21,7 @@ from forethought.model import load, write_run_model
 from forethought.models.settings import read_settings, write_settings
 from forethought.policy import default_policy
 from forethought.records import Message
-from forethought.server import upstreams
+from forethought.server import gateway, upstreams
 from forethought.server.embedded import ModelEngine
 from forethought.server.gateway import ALONE, GatewayEngine
 from forethought.server.records import Asked, Options, Verdict
@@ -90,6 +92,25 @@ def test_each_model_is_asked_where_it_is_held(folder: Path, upstream: tuple[Mock
         (verdict.decision, text) for verdict, text in asyncio.run(all_of(GatewayEngine(folder, [url], SETTINGS)))
     ]
     assert [{call["model"] for call in mock.calls} for mock in alone] == [{"base"}, {"scot"}]
+
+
+def test_one_thread_tells_tokens(folder: Path, upstream: tuple[MockVllm, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokenizer keeps megabytes of words for each thread that asks it, apart."""
+    telling: set[str] = set()
+
+    def noted(*given: Any) -> list[int]:
+        telling.add(threading.current_thread().name)
+        return encode_prompt(*given)
+
+    monkeypatch.setattr(gateway, "encode_prompt", noted)
+    engine = GatewayEngine(folder, [upstream[1]], SETTINGS)
+
+    async def at_once() -> None:
+        await asyncio.gather(*[engine.think(asked(text)) for text in ASKS])
+        await engine.close()
+
+    asyncio.run(at_once())
+    assert telling == {"tokens_0"}
 
 
 @pytest.fixture(scope="module")

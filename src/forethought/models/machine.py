@@ -13,9 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_ARENAS = -8
-"""glibc's name of the setting: how many of its places of memory there may be."""
-
 
 def peak_gib() -> float:
     """Largest resident memory of this process so far, in GiB."""
@@ -37,13 +34,6 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):  # glibc alone keeps freed memory and can be asked for it
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def one_arena() -> None:
-    """From here on threads that begin take their memory from one place. By itself glibc gives most a place of their
-    own, and with many threads what lies unused between what is used grows for hours."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").mallopt(_ARENAS, 1)
 
 
 def machine() -> dict[str, Any]:

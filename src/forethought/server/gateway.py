@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,7 +93,10 @@ class GatewayEngine:
         if local.thinking is None:
             raise ModelError(where, "does not think: it has no verdict to read upstream", "Serve it embedded")
         # One conversation is thought about, read by the base and answered.
-        encoded = lru_cache(_PROMPTS)(lambda messages: tuple(encode_prompt(local.tokenizer, messages)))
+        # By one thread: the tokenizer keeps the words it has met for each thread apart, megabytes of them.
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="tokens")
+        encoding = partial(self._encoder.submit, encode_prompt, local.tokenizer)
+        encoded = lru_cache(_PROMPTS)(lambda messages: tuple(encoding(messages).result()))
         local.prompt_ids = lambda messages: list(encoded(tuple(messages)))
         local.leaves_answers = lambda asked: True
         local.reads_states = self._read_states
@@ -324,6 +327,7 @@ class GatewayEngine:
         await self._upstreams.close()
         await self._states.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._encoder.shutdown(wait=False)
 
 
 class _Upstream(Decoder):

@@ -8,7 +8,6 @@ from pathlib import Path
 from forethought.errors import ConfigError
 from forethought.measure.traffic import Traffic
 from forethought.model import load
-from forethought.models.machine import one_arena
 from forethought.server.config import check
 from forethought.server.embedded import ModelEngine
 from forethought.server.engine import Engine
@@ -33,7 +32,6 @@ def serve(
     when SIGTERM comes is answered first. Raises ModelError where the model can't be opened, ConfigError for a
     configuration that is wrong and an address that can't be had.
     """
-    one_arena()  # before there is any thread: each request has one
     given = {"model": where and str(where), "defence": defence, "host": host, "port": port, "keys": keys}
     stated: dict[str, object] = {field: value for field, value in given.items() if value is not None}
     stated |= {"upstreams": tuple(upstreams)} if upstreams else {}
