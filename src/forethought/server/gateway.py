@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,8 +95,9 @@ class GatewayEngine:
         # One conversation is thought about, read by the base and answered.
         # By one thread: the tokenizer keeps the words it has met for each thread apart, megabytes of them.
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="tokens")
-        encoding = partial(self._encoder.submit, encode_prompt, local.tokenizer)
-        encoded = lru_cache(_PROMPTS)(lambda messages: tuple(encoding(messages).result()))
+        encoded = lru_cache(_PROMPTS)(
+            lambda messages: tuple(self._encoder.submit(encode_prompt, local.tokenizer, messages).result())
+        )
         local.prompt_ids = lambda messages: list(encoded(tuple(messages)))
         local.leaves_answers = lambda asked: True
         local.reads_states = self._read_states
