@@ -289,7 +289,8 @@ def _from_sums(said: Sequence[str], options: Options) -> tuple[str, ...]:
     for added in map(int, re.findall(r"add (\d+)", told)):
         steps.append(f"{total} + {added} = {total + added}")
         total += added
-    return (*steps, _lines(said[-1], "Text")[str(total)])
+    text = _lines(said[-1], "Text")[str(total)]
+    return (*steps, f"Text {total}: {text}", text)
 
 
 def _from_turns(said: Sequence[str], options: Options) -> tuple[str, ...]:
@@ -299,13 +300,14 @@ def _from_turns(said: Sequence[str], options: Options) -> tuple[str, ...]:
     for one in said[said.index(first) + 1 :]:
         chosen = next(number for number in found if number != chosen) if one.startswith("Take") else chosen
         steps.append(f"note {chosen}")
-    return (*steps, found[chosen])
+    return (*steps, f"Note {chosen}: {found[chosen]}", found[chosen])
 
 
 def _from_pieces(said: Sequence[str], options: Options) -> tuple[str, ...]:
     told = said[-1].rpartition("\n\n")[2]
     found = _lines(said[-1], "Piece")
-    return (" ".join(found[number] for number in _last(r"answer that: ([\d, ]+)\.", told).split(", ")),)
+    order = _last(r"answer that: ([\d, ]+)\.", told).split(", ")
+    return (*(f"Piece {number}: {found[number]}" for number in order), " ".join(found[number] for number in order))
 
 
 def _solved(read: Callable[[Sequence[str], Options], tuple[str, ...]]) -> Solver:

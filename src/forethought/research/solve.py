@@ -40,7 +40,7 @@ from forethought.research.sweep import run_sweep
 
 PLOT = "solve.svg"
 CORE, OTHERS, TAUGHT = "core", "solve", "taught"
-"""Kinds of families: two texts in one message; what attackers write; and those of the first whose skill was taught, on
+"""Kinds of families: two texts in one message; what attackers write; and those of both whose skill was taught, on
 harmless text alone."""
 CORE_K, OTHERS_K = (1, 2), (2, 3, 4, 5, 6)
 """Steps at which differences are told, by kind."""
