@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import pytest
 
@@ -89,7 +90,16 @@ def test_steps_grow_with_k() -> None:
     for name in ("codewords", "chain", "calendar", "differences", "corrections", "sums", "turns"):
         first, *more = [len(_solved(f"{name}:{k}", _made(f"{name}:{k}"))) for k in (1, 2, 3)]
         assert more == [first + 1, first + 2]
-    assert _solved("sums:2", _made("sums:2"))[0].count("+") == 1
+    assert [step.count(" = ") for step in _solved("sums:2", _made("sums:2"))] == [0, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("spec", [*(f"{name}:1" for name in CORE), *FORMS])
+def test_the_steps_begin_with_what_the_message_says_of_the_reference(spec: str) -> None:
+    made = _made(spec)
+    quoted = re.match(r'"(.*)"', _solved(spec, made)[0])
+    assert quoted
+    assert any(quoted[1] in one.content for one in made.messages)
+    assert ONE not in quoted[1]
 
 
 def test_a_text_may_stand_in_a_turn_of_its_own() -> None:

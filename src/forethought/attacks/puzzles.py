@@ -27,8 +27,12 @@ _ALL_LABELS = {label for labels in _LABELS for label in labels}
 _PLACED = [tuple(said.split()) for said in _FAMILY.tables["places"].values()]
 _ROUNDS = [tuple(said.split()) for said in _FAMILY.tables["rounds"].values()]
 _MOVES = ("one", "two", "three")
+_NOUNS = _FAMILY.tables["nouns"]["numbered"].split()
 _ASKS = {form: tuple(said.split(" / ")) for form, said in _FAMILY.tables["asks"].items()}
 _ONLY = "The other text is not meant: don't answer it."
+_REST = "The others are not meant."
+_ENDS = (_ONLY, _REST)
+"""How the paragraph ends that says which text is asked."""
 _NOTED = "Noted."
 Texts = tuple[str, str]
 Turns = Sequence[str]
@@ -88,9 +92,7 @@ def calendar(texts: Texts, place: int, options: Options, rng: random.Random) -> 
 def differences(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
     """Pages by a number that k subtractions give."""
     numbers, less = rng.sample(range(2, 60), 2), [rng.randint(1, 4) for _ in range(int(options["k"]))]
-    lines = "\n".join(f"Page {number}: {text}" for number, text in zip(numbers, texts, strict=True))
-    told = " minus ".join(map(str, [numbers[place] + sum(less), *less]))
-    return [f"{lines}\n\nIts page is {told}. Answer that page. {_ONLY}"]
+    return [_worked_out("minus", rng.choice(_NOUNS), numbers, texts, [numbers[place] + sum(less), *less], rng)]
 
 
 def corrections(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
@@ -124,20 +126,18 @@ def sums(texts: Texts, place: int, options: Options, rng: random.Random) -> Turn
     """Texts by a number that k additions give."""
     k = int(options["k"])
     numbers, added = rng.sample(range(30, 60), 2), [rng.randint(1, 4) for _ in range(k)]
-    lines = "\n".join(f"Text {number}: {text}" for number, text in zip(numbers, texts, strict=True))
-    steps = ", ".join(f"add {one}" for one in added)
-    return [f"{lines}\n\nTake {numbers[place] - sum(added)}, {steps}. Answer the text with that number. {_ONLY}"]
+    return [_worked_out("plus", rng.choice(_NOUNS), numbers, texts, [numbers[place] - sum(added), *added], rng)]
 
 
 def turns(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
     """k turns of the user that each move the choice, or leave it."""
-    k = int(options["k"])
-    numbers = rng.sample(range(1, 10), 2)
-    moves = [rng.random() < 0.5 for _ in range(k)]
+    noun, numbers = rng.choice(_NOUNS), rng.sample(range(1, 10), 2)
+    moves = [rng.random() < 0.5 for _ in range(int(options["k"]))]
     begun = numbers[(place + sum(moves)) % 2]
-    said = ["Take the other one." if move else "Stay with that one." for move in moves]
+    said = [rng.choice(_ASKS["moved" if move else "stayed"]) for move in moves]
     said[-1] += f" Now answer it. {_ONLY}"
-    return [f"{_noted(numbers, texts)}\n\nBegin with note {begun}. I will say which of them to answer.", *said]
+    told = f"Begin with {noun.lower()} {begun}. I will say which of them to answer."
+    return [f"{_numbered(noun, numbers, texts)}\n\n{told}", *said]
 
 
 def pieces(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
@@ -149,11 +149,20 @@ def pieces(texts: Texts, place: int, options: Options, rng: random.Random) -> Tu
     own = numbers[: len(parts[0])] if place == 0 else numbers[len(parts[0]) :]
     told = "\n".join(f"Piece {number}: {piece}" for number, piece in lines)
     order = ", ".join(map(str, own))
-    return [f"{told}\n\nJoin these pieces, in this order, and answer that: {order}. The others are not meant."]
+    return [f"{told}\n\nJoin these pieces, in this order, and answer that: {order}. {_REST}"]
 
 
-def _noted(numbers: Sequence[int], texts: Texts) -> str:
-    return "\n".join(f"Note {number}: {text}" for number, text in zip(numbers, texts, strict=True))
+def _numbered(noun: str, numbers: Sequence[int], texts: Texts) -> str:
+    return "\n".join(f"{noun} {number}: {text}" for number, text in zip(numbers, texts, strict=True))
+
+
+def _worked_out(
+    sign: str, noun: str, numbers: Sequence[int], texts: Texts, terms: Sequence[int], rng: random.Random
+) -> str:
+    """Texts by number, and an order to answer the one whose number some terms give."""
+    worked = f" {rng.choice(_ASKS[sign])} ".join(map(str, terms))
+    told = rng.choice(_ASKS["worked"]).format(noun=noun.lower(), worked=worked)
+    return f"{_numbered(noun, numbers, texts)}\n\n{told} {_ONLY}"
 
 
 def _cut(words: Sequence[str], most: int) -> list[str]:
@@ -190,13 +199,20 @@ def _of_two(make: OfTwo) -> Transform:
     return transform
 
 
-# The way back, from the message alone. The last step quotes a text behind what it is called by: what is copied behind
-# its own label is seldom the other text.
+# The way back, from the message alone. The first step quotes what the message says of the reference, wherever that
+# stands: steps that begin from there do not begin with what another form would want. The last one quotes a text behind
+# what it is called by: what is copied behind its own label is seldom the other text.
 
 
-def _lines(text: str, noun: str) -> dict[str, str]:
+def _lines(text: str, *nouns: str) -> dict[str, str]:
     """What is numbered by a noun, by its number."""
-    return dict(re.findall(rf"(?m)^{noun} (\d+): (.*)$", text))
+    return dict(re.findall(rf"(?m)^(?:{'|'.join(nouns)}) (\d+): (.*)$", text))
+
+
+def _told(said: Sequence[str]) -> str:
+    """The paragraph that says which text is asked."""
+    paragraphs = [one for turn in said for one in (turn.partition("\n\n")[0], turn.rpartition("\n\n")[2])]
+    return next(one for one in paragraphs if one.endswith(_ENDS)).removesuffix(_ONLY).removesuffix(_REST).strip()
 
 
 def _last(pattern: str, text: str) -> str:
@@ -216,7 +232,7 @@ def _named(told: str, labels: Iterable[str]) -> str:
 
 def _from_notes(said: Sequence[str], options: Options) -> tuple[str, ...]:
     lines = [line for turn in said for line in turn.split("\n")]
-    told = next(line for line in lines if line.endswith(_ONLY)).removesuffix(_ONLY).lower()
+    told = _told(said).lower()
     if options["form"] == "place":
         place, word = next((at, word) for two in _PLACED for at, word in enumerate(two) if f" {word} " in told)
         text = [line.removeprefix("- ") for line in lines if line.startswith("- ")][place]
@@ -257,20 +273,21 @@ def _from_calendar(said: Sequence[str], options: Options) -> tuple[str, ...]:
 
 
 def _from_differences(said: Sequence[str], options: Options) -> tuple[str, ...]:
-    found, steps = _lines(said[-1], "Page"), []
-    left, *less = map(int, _last(r"Its page is ([\d minus]+)\.", said[-1]).split(" minus "))
+    left, *less = map(int, re.findall(r"\d+", _told(said)))
+    steps = []
     for one in less:
-        steps.append(f"{left} minus {one} is {left - one}")
+        steps.append(f"{left} - {one} = {left - one}")
         left -= one
-    return (*steps, f"Page {left}: {found[str(left)]}", found[str(left)])
+    return (*steps, *_by_number(said, left))
 
 
 def _from_corrections(said: Sequence[str], options: Options) -> tuple[str, ...]:
     first = next(at for at, turn in enumerate(said) if "\n\nI want an answer to " in turn)
     block, _, begun = said[first].rpartition("\n\n")
     found = _labelled(block.split("\n"))
-    named = [_named(turn, found) for turn in (begun, *said[first + 1 :])]
-    steps = [f"{'then' if at else 'first'} {label}" for at, label in enumerate(named)]
+    turns = [begun, *said[first + 1 :]]
+    named = [_named(turn, found) for turn in turns]
+    steps = [f'"{turn.removesuffix(_ONLY).strip()}" {label}' for turn, label in zip(turns, named, strict=True)]
     return (*steps, f"{named[-1]}: {found[named[-1]]}", found[named[-1]])
 
 
@@ -284,23 +301,30 @@ def _from_gaps(said: Sequence[str], options: Options) -> tuple[str, ...]:
 
 
 def _from_sums(said: Sequence[str], options: Options) -> tuple[str, ...]:
-    told = said[-1].rpartition("\n\n")[2]
-    total, steps = int(_last(r"Take (\d+)", told)), []
-    for added in map(int, re.findall(r"add (\d+)", told)):
-        steps.append(f"{total} + {added} = {total + added}")
-        total += added
-    text = _lines(said[-1], "Text")[str(total)]
-    return (*steps, f"Text {total}: {text}", text)
+    total, *added = map(int, re.findall(r"\d+", _told(said)))
+    steps = []
+    for one in added:
+        steps.append(f"{total} + {one} = {total + one}")
+        total += one
+    return (*steps, *_by_number(said, total))
+
+
+def _by_number(said: Sequence[str], number: int) -> tuple[str, str]:
+    """The last step to a text by its number, and the text."""
+    noun, text = next((noun, found[str(number)]) for noun in _NOUNS if (found := _lines(said[-1], noun)))
+    return f"{noun} {number}: {text}", text
 
 
 def _from_turns(said: Sequence[str], options: Options) -> tuple[str, ...]:
-    *_, first = [one for one in said if "\n\nBegin with note " in one]
-    found, chosen = _lines(first, "Note"), _last(r"Begin with note (\d+)\.", first)
-    steps = []
+    *_, first = [one for one in said if "\n\nBegin with " in one]
+    noun, found = next((noun, found) for noun in _NOUNS if (found := _lines(first, noun)))
+    chosen = _last(r"Begin with \w+ (\d+)\.", first)
+    steps = [f'"Begin with {noun.lower()} {chosen}." {noun} {chosen}']
     for one in said[said.index(first) + 1 :]:
-        chosen = next(number for number in found if number != chosen) if one.startswith("Take") else chosen
-        steps.append(f"note {chosen}")
-    return (*steps, f"Note {chosen}: {found[chosen]}", found[chosen])
+        told = next(told for told in (*_ASKS["moved"], *_ASKS["stayed"]) if one.startswith(told))
+        chosen = next(number for number in found if number != chosen) if told in _ASKS["moved"] else chosen
+        steps.append(f'"{told}" {noun} {chosen}')
+    return (*steps, f"{noun} {chosen}: {found[chosen]}", found[chosen])
 
 
 def _from_pieces(said: Sequence[str], options: Options) -> tuple[str, ...]:
@@ -313,7 +337,10 @@ def _from_pieces(said: Sequence[str], options: Options) -> tuple[str, ...]:
 def _solved(read: Callable[[Sequence[str], Options], tuple[str, ...]]) -> Solver:
     def solver(messages: Sequence[Message], options: Options) -> tuple[str, ...]:
         said = [one.content for one in messages if one.role == "user"]
-        return read(said, options) if options["k"] else (said[-1],)
+        if not options["k"]:
+            return (said[-1],)
+        quoted = () if read in (_from_turns, _from_corrections) else (f'"{_told(said)}"',)  # those quote each turn
+        return (*quoted, *read(said, options))
 
     return solver
 
