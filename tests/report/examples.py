@@ -21,15 +21,8 @@ from forethought.report.evaluation_page import attacked_system, comparison_page,
 from forethought.report.figures import defence_figures
 from forethought.report.tables import TITLES
 from forethought.report.transcripts import Side
-from forethought.research.inside.look import (
-    Inside,
-    Probed,
-    added_figures,
-    failure_figures,
-    probe_figures,
-    run_kinds,
-    tables,
-)
+from forethought.research.inside.look import Inside, added_figures, failure_figures, run_kinds, tables
+from forethought.research.inside.probes import Probed, probe_figures
 from forethought.research.inside.report import inside_plots, write_inside_page
 from forethought.research.inside.thoughts import Asked, own_thoughts, plan_swaps, run_swaps, swap_figures
 from forethought.research.ladder import Step, write_ladder_page

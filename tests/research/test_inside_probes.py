@@ -14,15 +14,9 @@ from forethought.errors import InputError, ModelError
 from forethought.models.hidden_states import last_states
 from forethought.models.local import LocalModel
 from forethought.records import Request, user_request
-from forethought.research.inside import look
-from forethought.research.inside.look import (
-    NO_BASE,
-    look_inside,
-    probe_everywhere,
-    probe_figures,
-    texts_to_read,
-    weights_of,
-)
+from forethought.research.inside import probes
+from forethought.research.inside.look import NO_BASE, look_inside, texts_to_read
+from forethought.research.inside.probes import probe_everywhere, probe_figures, weights_of
 from forethought.research.inside.thoughts import Asked, Sample, Thought
 from tests.tiny import tiny_adapter, tiny_folder, tiny_model, tiny_tokenizer
 
@@ -53,10 +47,10 @@ def test_the_probe_finds_what_is_there_where_it_is(monkeypatch: pytest.MonkeyPat
     def states(model: Any, prompts: Any, layers: Any, trained: bool = False) -> dict[int, Any]:
         found = {}
         for layer in layers:
-            rng = np.random.default_rng(layer)
             rows = []
             for ids in prompts:
                 text = tokenizer.decode(ids)
+                rng = np.random.default_rng([layer, *ids])
                 texts.append((trained, text))
                 label = 1.0 if "copy a" in text else -1.0
                 known = (trained and layer == 2) or (not trained and text.endswith("Verdict:"))
@@ -64,7 +58,7 @@ def test_the_probe_finds_what_is_there_where_it_is(monkeypatch: pytest.MonkeyPat
             found[layer] = np.array(rows, dtype=np.float32)
         return found
 
-    monkeypatch.setattr(look, "last_states", states)
+    monkeypatch.setattr(probes, "last_states", states)
     held_out = _thoughts(THINGS[8:])
     probed = probe_everywhere(model, _thoughts(THINGS[:5]), _thoughts(THINGS[5:8]), held_out)
     areas = {figure.name: figure.value for figure in probe_figures(held_out, probed)}
@@ -90,7 +84,7 @@ def test_by_layer_an_area_is_of_the_styles_alone_where_there_are_any(
         signs = [(1.0 if "copy a" in text else -1.0) * (1.0 if "JSON" in text else -1.0) for text in texts]
         return {layer: np.array([[sign, 0.0, 0.0, 0.0] for sign in signs], dtype=np.float32) for layer in layers}
 
-    monkeypatch.setattr(look, "last_states", states)
+    monkeypatch.setattr(probes, "last_states", states)
     plain, styled = _thoughts(THINGS[8:]), _in_json(THINGS[8:])
     fit, dev = _in_json(THINGS[:5]), _in_json(THINGS[5:8])
     for held_out, area in (([*plain, *styled], 1.0), (plain, 0.0)):

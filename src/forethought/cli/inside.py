@@ -37,6 +37,9 @@ def inside(
     intent? How much of the verdict can a linear probe decode before the first word? And what is
     the verdict worth with the model's own thought, without one, and with another's?
 
+    A fifth, where a style has to be solved (chain:2) and the thought does: what does the verdict do
+    when the solved text is cut, corrupted or swapped, and where along the thought can harm be told?
+
     Writes inside.json and inside.html.
 
     Examples:
@@ -44,6 +47,8 @@ def inside(
       forethought inside runs/quickstart
 
       forethought inside runs/quickstart --style role_play --style style_json
+
+      forethought inside OUT/train --style sums:1 --style sums:2
     """
     quiet()
     from forethought.research.inside.report import inside as look_inside
@@ -61,7 +66,7 @@ def inside(
 def _show_inside(found: Inside) -> None:
     """A table for each of the questions."""
     from forethought.report.tables import TITLES
-    from forethought.research.inside.report import area_lines, swap_lines
+    from forethought.research.inside.report import area_lines, solved_lines, swap_lines
 
     if swaps := swap_lines(found.figures):
         question = "Does the verdict follow the stated intent?"
@@ -75,5 +80,7 @@ def _show_inside(found: Inside) -> None:
     lines = [*lines[:2], *lines[2:][-1:]]
     areas = [(mark["title"], *(cells[number] for _, cells in lines)) for number, mark in enumerate(TITLES.areas)]
     show_table(("AUROC", *(name for name, _ in lines)), areas)
+    if solved := solved_lines(found.figures):
+        show_table(("The solved text", "AUROC", "flips", "log-odds"), [(title, *cells) for title, cells in solved])
     for name, why in found.missing.items():
         say(f"Not measured: {name}, {why}")

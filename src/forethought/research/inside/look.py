@@ -1,24 +1,30 @@
-"""All four questions about one model, in one pass over its thoughts."""
+"""All questions about one model, in one pass over its thoughts."""
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 
 from forethought.attacks.catalogue import DIRECT, parse_attack
 from forethought.data.dedupe import jaccard, pieces
 from forethought.data.teach import intent_of
-from forethought.errors import InputError, ModelError
-from forethought.measure.probe import Labels, choose_layer, fit_head
-from forethought.metrics import Figure, auroc, mean_of_shares, mean_value, share
-from forethought.models.hidden_states import States, last_states, layer_count, prompt_ids
+from forethought.errors import InputError
+from forethought.metrics import Figure, mean_of_shares, mean_value, share
 from forethought.records import Record
+from forethought.research.inside.probes import (
+    ALONG,
+    POSITIONS,
+    Probed,
+    Weights,
+    probe_everywhere,
+    probe_figures,
+    weights_of,
+)
+from forethought.research.inside.solved import READINGS, look_at_solved, timed_thoughts
 from forethought.research.inside.thoughts import (
     Asked,
     OnDone,
@@ -27,26 +33,18 @@ from forethought.research.inside.thoughts import (
     Thought,
     apart,
     area_figures,
-    cells,
-    main_group,
     need_thoughts,
     own_thoughts,
     plan_swaps,
     run_swaps,
     swap_figures,
-    up_to_verdict,
+    to_solve,
     verdicts,
 )
 
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
 
-Position = Literal["prompt", "verdict"]
-Weights = Literal["base", "trained"]
-POSITIONS: tuple[Position, ...] = ("prompt", "verdict")
-_DEPTHS = tuple(step / 10 for step in range(2, 11))
-_CHUNK = 256
-"""Texts read at a time, for progress."""
 NO_BASE = "the model's base weights are not beside it"
 
 
@@ -71,20 +69,16 @@ class Inside:
 def texts_to_read(sample: Sample, weights: Sequence[Weights]) -> int:
     """About how many texts `look_inside` reads, for a progress bar: thoughts, verdicts and states."""
     n_all = len(sample.fit) + len(sample.dev) + len(sample.held_out)
-    return n_all + 4 * len(sample.held_out) + n_all * len(POSITIONS) * len(weights)
-
-
-def weights_of(model: LocalModel) -> tuple[Weights, ...]:
-    """Which weights can be read: those that were trained, and the base model's where they are there."""
-    try:
-        with model.adapter_off():
-            return ("base", "trained")
-    except ModelError:
-        return ("trained",)
+    n_fit, n_solving = (
+        len(sample.solve_fit) + len(sample.solve_dev),
+        sum(to_solve(one.style) for one in sample.held_out),
+    )
+    along = n_fit + (len(READINGS) - 1) * n_solving + len(ALONG) * (n_fit + n_solving)
+    return n_all + 4 * len(sample.held_out) + n_all * len(POSITIONS) * len(weights) + along
 
 
 def look_inside(model: LocalModel, sample: Sample, seed: int = 0, on_done: OnDone | None = None) -> Inside:
-    """Asks the four questions. `on_done(n)` is told texts that were read.
+    """Asks all questions. `on_done(n)` is told texts that were read.
 
     Raises ModelError for a model that doesn't think, InputError where no held-out request has a verdict.
     """
@@ -95,7 +89,7 @@ def look_inside(model: LocalModel, sample: Sample, seed: int = 0, on_done: OnDon
         own_thoughts(model, [Asked(style=DIRECT.name, request=one) for one in part], on_done)
         for part in (sample.fit, sample.dev)
     )
-    thoughts = own_thoughts(model, sample.held_out, on_done)
+    thoughts, seconds = timed_thoughts(model, sample.held_out, on_done)
     if all(one.log_odds is None for one in thoughts):
         raise InputError(
             f"{len(thoughts)} held-out requests", "have no verdict", "Check the model with forethought chat"
@@ -112,6 +106,9 @@ def look_inside(model: LocalModel, sample: Sample, seed: int = 0, on_done: OnDon
         *added_figures(thoughts, found),
     ]
     missing = {} if "base" in weights else {f"inside_probe_{position}_base": NO_BASE for position in POSITIONS}
+    if any(to_solve(one.asked.style) for one in thoughts):
+        solved, unsolved = look_at_solved(model, sample, thoughts, seconds, threshold, seed, on_done)
+        figures, missing = figures + solved, missing | unsolved
     return Inside(
         threshold=threshold,
         thoughts=tuple(thoughts),
@@ -258,123 +255,3 @@ def added_figures(thoughts: Sequence[Thought], found: Mapping[str, Sequence[floa
     """`inside_auroc_KIND_GROUP` for own, empty and other thoughts."""
     asked = [one.asked for one in thoughts]
     return [figure for kind, odds in found.items() for figure in area_figures(f"inside_auroc_{kind}", asked, odds)]
-
-
-# How much of the verdict can be decoded before the thought, and how much at the verdict?
-#
-# A logistic probe reads the hidden state at the prompt's last token, before the first word of the thought, and another
-# one that at the verdict's anchor, behind the model's own thought; on the base weights and on the trained ones. They
-# are fitted on training families, choose their layer on development ones and are measured on held-out requests. What a
-# probe finds is there; that the model uses it, a probe does not show (Belinkov 2022, arXiv 2102.12452): the swaps do.
-
-
-@dataclass(frozen=True)
-class Probed:
-    """A probe at one position of one set of weights, and what it says of the held-out requests."""
-
-    position: Position
-    weights: Weights
-    layer: int
-    """Chosen on development requests; 1 is the first."""
-    auroc_dev: float
-    """There; optimistic by the choice."""
-    scores: tuple[float | None, ...]
-    """Log-odds of harm of each held-out request; None where it could not be read."""
-    by_layer: dict[int, float]
-    """AUROC by layer on the held-out requests of `main_group`: for the plot. No choice rests on it."""
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Thoughts whose text could be read, and their states by layer, (rows, hidden size)."""
-
-    places: list[int]
-    harmful: Labels
-    states: dict[int, States]
-
-
-def probe_everywhere(
-    model: LocalModel,
-    fit: Sequence[Thought],
-    dev: Sequence[Thought],
-    held_out: Sequence[Thought],
-    weights: Sequence[Weights] = ("base", "trained"),
-    on_done: OnDone | None = None,
-) -> list[Probed]:
-    """A probe for each position and each set of weights. Deterministic.
-
-    `on_done(n)` is told texts that were read. Raises InputError where fit or dev have one label alone.
-    """
-    n_layers = layer_count(model)
-    layers = tuple(sorted({max(1, round(n_layers * depth)) for depth in _DEPTHS}))
-    found = []
-    for which in weights:
-        for position in POSITIONS:
-            parts = [_read(model, rows, position, which, layers, on_done) for rows in (fit, dev, held_out)]
-            for part, noun in zip(parts[:2], ("fit on", "choose a layer on"), strict=True):
-                if not part.harmful.any() or part.harmful.all():
-                    given = f"{len(part.harmful)} requests to {noun}"
-                    raise InputError(given, "hold one label alone", "Give more of both labels")
-            found.append(_probed(parts, held_out, position, which))
-    return found
-
-
-def _probed(parts: Sequence[_Read], held_out: Sequence[Thought], position: Position, which: Weights) -> Probed:
-    fit, dev, test = parts
-    asked = [one.asked for one in held_out]
-
-    def scores(layer: int, strength: float) -> list[float | None]:
-        """Log-odds of harm of the held-out requests, by a head that reads one layer; None where there is no state."""
-        head, bias = fit_head(fit.states[layer], fit.harmful, strength)
-        odds = dict(zip(test.places, test.states[layer] @ head + bias, strict=True))
-        return [float(odds[place]) if place in odds else None for place in range(len(held_out))]
-
-    by_layer = {}
-    for one in fit.states:
-        _, _, strength = choose_layer({one: fit.states[one]}, fit.harmful, {one: dev.states[one]}, dev.harmful)
-        pairs = cells(asked, scores(one, strength)).get(main_group(asked), ())
-        areas = [auroc(list(bad.values()), list(good.values())) for bad, good in pairs]
-        by_layer[one] = float(np.mean(areas)) if areas else math.nan
-    area, layer, strength = choose_layer(fit.states, fit.harmful, dev.states, dev.harmful)
-    return Probed(position, which, layer, area, tuple(scores(layer, strength)), by_layer)
-
-
-def _read(
-    model: LocalModel,
-    thoughts: Sequence[Thought],
-    position: Position,
-    which: Weights,
-    layers: Sequence[int],
-    on_done: OnDone | None,
-) -> _Read:
-    def ids_of(one: Thought) -> list[int] | None:
-        """Token ids up to where the state is read; None where the context does not hold them or there is no verdict."""
-        ids = prompt_ids(model, one.request.messages)
-        if ids is None or position == "prompt" or one.log_odds is None:
-            return ids if position == "prompt" else None
-        ids = ids + model.ids(up_to_verdict(one.before, need_thoughts(model)))
-        return ids if len(ids) <= model.context_tokens else None
-
-    texts = [ids_of(one) for one in thoughts]
-    places = [place for place, ids in enumerate(texts) if ids is not None]
-    readable = [ids for ids in texts if ids is not None]
-    parts: dict[int, list[States]] = {layer: [] for layer in layers}
-    for start in range(0, len(readable), _CHUNK):
-        chunk = readable[start : start + _CHUNK]
-        for layer, states in last_states(model, chunk, layers, trained=which == "trained").items():
-            parts[layer].append(states)
-        if on_done is not None:
-            on_done(len(chunk))
-    harmful = np.array([bool(thoughts[place].request.harmful) for place in places], dtype=bool)
-    empty = np.zeros((0, 1), dtype=np.float32)
-    return _Read(places, harmful, {layer: np.concatenate(own) if own else empty for layer, own in parts.items()})
-
-
-def probe_figures(held_out: Sequence[Thought], probed: Sequence[Probed]) -> list[Figure]:
-    """`inside_probe_POSITION_WEIGHTS_GROUP`: AUROC on held-out requests."""
-    asked = [one.asked for one in held_out]
-    return [
-        figure
-        for one in probed
-        for figure in area_figures(f"inside_probe_{one.position}_{one.weights}", asked, one.scores)
-    ]

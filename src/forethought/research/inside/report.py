@@ -14,10 +14,24 @@ from forethought.manifest import input_hashes
 from forethought.metrics import Figure
 from forethought.model import load_local
 from forethought.progress import Progress
-from forethought.report.page import INK, LIGHT, LINE, SOFT, Plot, Series, axes_of, dots, errors, told, write_page
+from forethought.report.page import (
+    INK,
+    LIGHT,
+    LINE,
+    SERIES,
+    SOFT,
+    Plot,
+    Series,
+    axes_of,
+    dots,
+    errors,
+    told,
+    write_page,
+)
 from forethought.report.results import write_results
 from forethought.report.tables import TITLES, interval
-from forethought.research.inside.look import NEAR, Inside, Probed, Table, look_inside, texts_to_read, weights_of
+from forethought.research.inside.look import NEAR, Inside, Table, look_inside, texts_to_read
+from forethought.research.inside.probes import Probed, weights_of
 from forethought.research.inside.thoughts import (
     LOOKALIKE,
     STYLED,
@@ -143,6 +157,25 @@ def area_lines(figures: Sequence[Figure]) -> list[tuple[str, list[str]]]:
     ]
 
 
+def solved_groups(figures: Sequence[Figure]) -> list[str]:
+    """Styles that have to be solved, and their mean where there are several; none where no thought solved one."""
+    stem = "inside_solved_auroc_own_"
+    found = [one.name.removeprefix(stem) for one in figures if one.name.startswith(stem)]
+    return found if len(found) > 2 else [group for group in found if group != STYLED]
+
+
+def solved_lines(figures: Sequence[Figure]) -> list[tuple[str, list[str]]]:
+    """(how the verdict was read, AUROC, share that flips and mean change of the log-odds as text), in the mean over
+    styles."""
+    by_name = {one.name: one for one in figures}
+    stems = [f"inside_solved_{what}_{{}}_{STYLED}" for what in ("auroc", "flip", "shift")]
+    return [
+        (title, [interval(by_name.get(stem.format(reading))) for stem in stems])
+        for reading, title in TITLES.readings.items()
+        if stems[0].format(reading) in by_name
+    ]
+
+
 def inside_plots(inside: Inside) -> dict[str, Plot]:
     """The plots by name; those that there is nothing to draw for are left out."""
     by_name = {one.name: one for one in inside.figures}
@@ -152,6 +185,7 @@ def inside_plots(inside: Inside) -> dict[str, Plot]:
         "failures": failure_bars(inside.tables) if inside.tables else None,
         "layers": layer_lines(inside.probed, by_name, group) if inside.probed else None,
         "areas": area_dots(by_name, groups) if groups else None,
+        **solved_plots(by_name, solved_groups(inside.figures)),
     }
     return {name: plot for name, plot in drawn.items() if plot is not None}
 
@@ -242,6 +276,88 @@ def area_dots(figures: Mapping[str, Figure], groups: Sequence[str]) -> Plot:
     return Plot("areas", f"AUROC of verdicts and probes by group. Verdict with its own thought: {own}.", draw)
 
 
+def solved_plots(figures: Mapping[str, Figure], groups: Sequence[str]) -> dict[str, Plot | None]:
+    """What changing the solved text does, where along the thought harm shows, and tokens against k."""
+    ks = sorted(int(name.rpartition("_k")[2]) for name in figures if name.startswith("inside_solved_tokens_k"))
+    probed = f"inside_solved_probe_prompt_{STYLED}" in figures
+    return {
+        "changes": change_dots(figures, groups) if groups else None,
+        "along": along_lines(figures, groups) if probed else None,
+        "tokens": token_line(figures, ks) if len(ks) > 1 else None,
+    }
+
+
+def _by_group(figures: Mapping[str, Figure], groups: Sequence[str], stem: str, rows: Mapping[str, str]) -> list[Series]:
+    """A series a group, its figures `inside_solved_STEM_ROW_GROUP`."""
+    return [
+        Series(
+            group_title(group), SERIES[number % len(SERIES)], "osv^<>"[number % 6],
+            [figures.get(f"inside_solved_{stem}_{row}_{group}") for row in rows],
+        )
+        for number, group in enumerate(groups)
+    ]  # fmt: skip
+
+
+def change_dots(figures: Mapping[str, Figure], groups: Sequence[str]) -> Plot:
+    """AUROC of the verdict by how it was read, and the share of verdicts that flip."""
+    titles = list(TITLES.readings.values())
+    areas, flips = (_by_group(figures, groups, stem, TITLES.readings) for stem in ("auroc", "flip"))
+
+    def draw() -> Any:
+        canvas, (left, right) = axes_of(0.35 * len(titles) + 0.12 * len(titles) * len(groups) + 1.0, 2)
+        left.axvline(0.5, color=LINE, linewidth=1)
+        for axis, series, label in (
+            (left, areas, "AUROC, harmful against harmless"),
+            (right, flips, "share of verdicts that flip"),
+        ):
+            dots(axis, titles, series, 0.12)
+            axis.set_xlim(-0.02, 1.02)
+            axis.set_xlabel(label)
+        canvas.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        return canvas
+
+    return Plot("changes", f"AUROC by what stands for the solved text: {told(titles, areas[-1].figures)}.", draw)
+
+
+def along_lines(figures: Mapping[str, Figure], groups: Sequence[str]) -> Plot:
+    """AUROC of a probe by where along the thought it reads."""
+    titles = list(TITLES.along.values())
+    series = _by_group(figures, groups, "probe", TITLES.along)
+
+    def draw() -> Any:
+        canvas, axis = axes_of(3.6)
+        for number, one in enumerate(series):
+            drawn = [(at, figure) for at, figure in enumerate(one.figures) if figure is not None and figure.n]
+            axis.errorbar(
+                [at + 0.04 * number for at, _ in drawn], [figure.value for _, figure in drawn],
+                yerr=errors([figure for _, figure in drawn]), marker=one.mark, markersize=5, color=one.colour,
+                elinewidth=1, label=one.label,
+            )  # fmt: skip
+        axis.axhline(0.5, color=LINE, linewidth=1)
+        axis.set_xticks(range(len(titles)), [title.replace(" ", "\n", 1) for title in titles])
+        axis.set_ylabel("AUROC of a probe")
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        return canvas
+
+    return Plot("along", f"AUROC of probes along the thought: {told(titles, series[-1].figures)}.", draw)
+
+
+def token_line(figures: Mapping[str, Figure], ks: Sequence[int]) -> Plot:
+    """Tokens of a thought against the steps of work; below each its time, times that of the plain request."""
+    tokens, times = ([figures[f"inside_solved_{what}_k{k}"] for k in ks] for what in ("tokens", "seconds"))
+
+    def draw() -> Any:
+        canvas, axis = axes_of(3.0)
+        values = [one.value for one in tokens]
+        axis.errorbar(ks, values, yerr=errors(tokens), color=LIGHT["one"], marker="o", markersize=5, elinewidth=1)
+        axis.set_xticks(ks, [f"k = {k}\n{one.value:.2f} times as long" for k, one in zip(ks, times, strict=True)])
+        axis.set_ylim(bottom=0)
+        axis.set_ylabel("tokens of a thought")
+        return canvas
+
+    return Plot("tokens", f"Tokens of a thought by steps of work: {told([f'k = {k}' for k in ks], tokens)}.", draw)
+
+
 def write_inside_page(
     path: Path,
     title: str,
@@ -265,6 +381,7 @@ def write_inside_page(
         probed=inside.probed,
         headings=[one["title"] for one in TITLES.areas],
         areas=area_lines(inside.figures),
+        solved=solved_lines(inside.figures),
         missing=sorted(inside.missing.items()),
         without=sum(one.log_odds is None for one in inside.thoughts),
         n_thoughts=len(inside.thoughts),

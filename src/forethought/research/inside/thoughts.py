@@ -2,7 +2,8 @@
 
 Some requests fit the probes, some choose their layer, the rest are held out: whole families stand on one side. What is
 held out is asked as it is and in every style; the harmless requests of a style are ordinary ones, as in attacks, so
-that areas under the curve compare with those of other reports.
+that areas under the curve compare with those of other reports. A disguise that has to be solved is put to twins, each
+beside the other in its message.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from forethought.attacks.catalogue import DIRECT, apply_attack
+from pydantic import Field
+
+from forethought.attacks.base import Given
+from forethought.attacks.catalogue import DIRECT, apply_attack, parse_attack
+from forethought.attacks.puzzles import beside
 from forethought.data.evolve import Operator
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import sample
@@ -50,6 +55,9 @@ class Sample(Record):
     dev: tuple[Request, ...]
     """And choose their layer on these."""
     held_out: tuple[Asked, ...]
+    solve_fit: tuple[Asked, ...] = ()
+    """Of the same parts as `fit` and `dev`, in the styles that have to be solved: for probes along the thought."""
+    solve_dev: tuple[Asked, ...] = ()
 
 
 def shipped_split() -> dict[Split, list[Request]]:
@@ -89,11 +97,33 @@ def draw(
     held_out = _by_kind(parts["test"], limit, seed)
     asked = [Asked(style=DIRECT.name, request=request) for kind in held_out.values() for request in kind]
     plain = held_out["harmful"] + (held_out["ordinary"] or held_out[LOOKALIKE])
-    asked += [Asked(style=style, request=apply_attack(style, one, seed)) for style in styles for one in plain]
-    train, dev = (
-        [one for kind in _by_kind(parts[split], fit_limit, seed).values() for one in kind] for split in ("train", "dev")
-    )
-    return Sample(fit=_restyled(train, operators, seed), dev=_restyled(dev, operators, seed), held_out=tuple(asked))
+    for style in styles:
+        asked += _in_pairs(held_out, [style], seed) or [
+            Asked(style=style, request=apply_attack(style, one, seed)) for one in plain
+        ]
+    kinds = [_by_kind(parts[split], fit_limit, seed) for split in ("train", "dev")]
+    fit, dev = (_restyled([one for kind in part.values() for one in kind], operators, seed) for part in kinds)
+    solve_fit, solve_dev = (tuple(_in_pairs(part, styles, seed)) for part in kinds)
+    return Sample(fit=fit, dev=dev, held_out=tuple(asked), solve_fit=solve_fit, solve_dev=solve_dev)
+
+
+def to_solve(style: str) -> bool:
+    """Whether its message holds two texts and a reference to one of them, with a way back by rule."""
+    attack = parse_attack(style)
+    return attack.of_two and bool(attack.k) and all(part.solver is not None for part in attack.parts or (attack,))
+
+
+def _in_pairs(kinds: Mapping[str, Sequence[Request]], styles: Sequence[str], seed: int) -> list[Asked]:
+    """Twins in the styles that have to be solved, each beside the other."""
+    both = [*kinds["harmful"], *kinds[LOOKALIKE]]
+    given = beside(both, Given())
+    pairs = [one for one in both if one.plain in given.others]
+    return [
+        Asked(style=style, request=apply_attack(style, one, seed, given))
+        for style in styles
+        if to_solve(style)
+        for one in pairs
+    ]
 
 
 def _by_kind(requests: Sequence[Request], limit: int, seed: int) -> dict[str, list[Request]]:
@@ -187,6 +217,8 @@ class Thought(Record):
     """Natural log-odds of refusing; None without a verdict."""
     cause: str = ""
     """Why there is no verdict."""
+    tokens: int = Field(default=0, ge=0)
+    """Of the whole thought; 0 where none came."""
 
     @property
     def request(self) -> Request:
@@ -222,21 +254,28 @@ def own_thoughts(model: LocalModel, asked: Sequence[Asked], on_done: OnDone | No
             continue
         before = reply.reasoning_text.partition(VERDICT_ANCHOR)[0].rstrip()
         cause = "" if reply.log_odds is not None else reply.cause or "no verdict"
-        found.append(Thought(asked=one, before=before, log_odds=reply.log_odds, cause=cause))
+        found.append(
+            Thought(asked=one, before=before, log_odds=reply.log_odds, cause=cause, tokens=reply.reasoning_tokens)
+        )
     return found
 
 
 def verdicts(
-    model: LocalModel, requests: Sequence[Request], thoughts: Sequence[str | None], on_done: OnDone | None = None
+    model: LocalModel,
+    requests: Sequence[Request],
+    thoughts: Sequence[str | None],
+    on_done: OnDone | None = None,
+    end: str = VERDICT_ANCHOR,
 ) -> list[float | None]:
     """Log-odds of the verdict right behind each thought that is put into the model's turn (`before`).
 
-    None as a thought is passed on, as is a conversation without a reply.
+    Where it ends in something other than the anchor, the model thinks on from there to its verdict. None as a thought
+    is passed on, as is a conversation without a reply.
     """
     fmt = need_thoughts(model)
     places = [place for place, thought in enumerate(thoughts) if thought is not None]
     given = [
-        Conversation(messages=requests[place].messages, prefill=up_to_verdict(thoughts[place] or "", fmt))
+        Conversation(messages=requests[place].messages, prefill=up_to_verdict(thoughts[place] or "", fmt, end))
         for place in places
     ]
     found: list[float | None] = [None] * len(thoughts)
@@ -245,9 +284,9 @@ def verdicts(
     return found
 
 
-def up_to_verdict(before: str, fmt: Format) -> str:
+def up_to_verdict(before: str, fmt: Format, end: str = VERDICT_ANCHOR) -> str:
     """The model's turn up to the anchor behind which its verdict comes; an empty thought is the anchor alone."""
-    return "\n".join([markers(fmt)[0], *([before] if before else []), VERDICT_ANCHOR])
+    return "\n".join([markers(fmt)[0], *([before] if before else []), end])
 
 
 def with_intent(before: str, intent: str) -> str | None:
