@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,6 @@ from forethought.research.inside.report import (
     inside_plots,
     solved_groups,
     solved_lines,
-    solved_plots,
     write_inside_page,
 )
 from forethought.research.inside.solved import (
@@ -37,6 +37,7 @@ from forethought.research.inside.solved import (
     timed_thoughts,
 )
 from forethought.research.inside.thoughts import Asked, Sample, Thought, draw, shipped_split, to_solve
+from tests.report.examples import a_look
 from tests.research.test_inside_probes import THINGS
 from tests.research.thinking import Thinking
 from tests.tiny import tiny_adapter, tiny_folder
@@ -198,8 +199,8 @@ def test_tokens_and_time_against_k(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.asked for one in thoughts] == asked
     assert seconds == {"direct": [1.0], "differences": [2.0], STYLE: [4.0]}
     long = [one.model_copy(update={"tokens": len(one.asked.style)}) for one in thoughts]
-    seconds = {style: [*own, own[0]] for style, own in seconds.items()}
-    found = {one.name: one.value for one in cost_figures(long, seconds)}
+    apart = {"direct": [1.0, 1.0], "differences": [1.0, 4.0], STYLE: [2.0, 8.0]}
+    found = {one.name: one.value for one in cost_figures(long, apart)}
     assert found == {
         "inside_solved_tokens_k0": 6, "inside_solved_seconds_k0": 1,
         "inside_solved_tokens_k1": 11, "inside_solved_seconds_k1": pytest.approx(2),
@@ -250,6 +251,10 @@ def test_one_that_solves_has_figures_and_plots_of_all_three(tmp_path: Path, monk
     assert solved_groups(figures) == ["differences", STYLE, "styled"]
     assert [title for title, _ in solved_lines(figures)] == list(TITLES.readings.values())
     assert set(TITLES.along) == set(ALONG)
-    plots = {name: plot for name, plot in solved_plots(by_name, solved_groups(figures)).items() if plot is not None}
-    assert set(plots) == {"changes", "along", "tokens"}
-    assert all(plot.alone().startswith("<svg") for plot in plots.values())
+    found = replace(a_look(), figures=(*a_look().figures, *figures))
+    plots = inside_plots(found)
+    assert set(plots) == set(inside_plots(a_look())) | {"changes", "along", "tokens"}
+    write_inside_page(tmp_path / "page.html", "New", found, plots)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for said in ("What does the thought compute", "the other text of the message", "after the intent", "k = 2"):
+        assert said in page
