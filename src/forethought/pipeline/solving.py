@@ -23,6 +23,8 @@ _NOTHING = "what the message asks"
 _TOKENS_A_WORD = 1.3
 _SHORT = 12
 """Words of the texts that the skill alone is learnt on, where there are such: more rows for the same tokens."""
+_BEGINNING = 2
+"""Words that texts share which begin alike."""
 
 
 @lru_cache(maxsize=8)
@@ -67,16 +69,26 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
         what = "pair of a harmful request and its harmless twin" if not pairs else "ordinary requests to learn on"
         raise ConfigError("build.solve", f"the training requests hold no {what}", "Add shipped:harmful and the like")
     drawn = rng.sample(list(pairs), len(pairs))
+    alike: dict[tuple[str, ...], list[Request]] = {}
+    for one in harmless:
+        alike.setdefault(_beginning(one), []).append(one)
     rows: list[Request] = []
     for number in range(solve.rows // 2):
         name = rng.choice(names)
         rows += [apply_attack(name, one, seed + number, given) for one in pairs[drawn[number % len(drawn)]]]
     for number in range(solve.skill):
-        one, other = rng.sample(harmless, 2)
+        # Texts that begin alike, where there are: what is copied is then told by its label, not by the words before.
+        one = rng.choice(harmless)
+        beside_it = alike[_beginning(one)] if len(alike[_beginning(one)]) > 1 else harmless
+        other = rng.choice([row for row in beside_it if row is not one])
         with_other = Given(others={one.plain: other.plain})
         worn = rng.choice(alone if alone and number % 3 else names)
         rows.append(apply_attack(worn, one, seed + number, with_other))
     return list({row.id: row for row in rows}.values())
+
+
+def _beginning(request: Request) -> tuple[str, ...]:
+    return tuple(request.plain.lower().split()[:_BEGINNING])
 
 
 def _named(written: Sequence[str]) -> list[str]:
