@@ -171,7 +171,7 @@ def test_probes_read_right_behind_each_part_of_the_thought(tmp_path: Path) -> No
 
 
 def test_twins_stand_beside_each_other_in_all_parts_families_apart() -> None:
-    found = draw(shipped_split(), [STYLE, "style_json"], 6, 8, {}, 0)
+    found = draw(shipped_split(), [STYLE, "style_json", "chain:2"], 6, 8, {}, 0)
     solving = [one.request for one in found.held_out if one.style == STYLE]
     assert len(solving) == 12
     assert all(beside(solving, Given()).others[one.plain] in one.text for one in solving)
@@ -182,7 +182,12 @@ def test_twins_stand_beside_each_other_in_all_parts_families_apart() -> None:
     assert all(parts)
     assert not parts[0] & parts[1]
     assert not (parts[0] | parts[1]) & {one.cluster for one in solving}
-    assert {one.style for one in found.solve_fit} == {STYLE}
+    by_pair = {
+        one.request.twin: {other.style for other in found.solve_fit if other.request.twin == one.request.twin}
+        for one in found.solve_fit
+    }
+    assert sorted(map(tuple, by_pair.values())) == [("chain:2",)] * 4 + [(STYLE,)] * 4
+    assert len(found.solve_fit) == 16
     ordinary = draw(shipped_split(), ["style_json"], 6, 8, {}, 0)
     assert (ordinary.solve_fit, ordinary.fit) == ((), found.fit)
 

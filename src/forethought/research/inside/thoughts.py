@@ -56,7 +56,8 @@ class Sample(Record):
     """And choose their layer on these."""
     held_out: tuple[Asked, ...]
     solve_fit: tuple[Asked, ...] = ()
-    """Of the same parts as `fit` and `dev`, in the styles that have to be solved: for probes along the thought."""
+    """Of the same parts as `fit` and `dev`, each pair in one of the styles that have to be solved: for probes along the
+    thought."""
     solve_dev: tuple[Asked, ...] = ()
 
 
@@ -103,7 +104,7 @@ def draw(
         ]
     kinds = [_by_kind(parts[split], fit_limit, seed) for split in ("train", "dev")]
     fit, dev = (_restyled([one for kind in part.values() for one in kind], operators, seed) for part in kinds)
-    solve_fit, solve_dev = (tuple(_in_pairs(part, styles, seed)) for part in kinds)
+    solve_fit, solve_dev = (tuple(_in_pairs(part, styles, seed, in_turns=True)) for part in kinds)
     return Sample(fit=fit, dev=dev, held_out=tuple(asked), solve_fit=solve_fit, solve_dev=solve_dev)
 
 
@@ -113,16 +114,19 @@ def to_solve(style: str) -> bool:
     return attack.of_two and bool(attack.k) and all(part.solver is not None for part in attack.parts or (attack,))
 
 
-def _in_pairs(kinds: Mapping[str, Sequence[Request]], styles: Sequence[str], seed: int) -> list[Asked]:
-    """Twins in the styles that have to be solved, each beside the other."""
+def _in_pairs(
+    kinds: Mapping[str, Sequence[Request]], styles: Sequence[str], seed: int, in_turns: bool = False
+) -> list[Asked]:
+    """Twins in the styles that have to be solved, each beside the other; `in_turns` puts each pair in one of them."""
     both = [*kinds["harmful"], *kinds[LOOKALIKE]]
-    given = beside(both, Given())
+    given, solving = beside(both, Given()), [style for style in styles if to_solve(style)]
     pairs = [one for one in both if one.plain in given.others]
+    turn = {twin: number for number, twin in enumerate(dict.fromkeys(one.twin for one in pairs))}
     return [
         Asked(style=style, request=apply_attack(style, one, seed, given))
-        for style in styles
-        if to_solve(style)
+        for number, style in enumerate(solving)
         for one in pairs
+        if not in_turns or turn[one.twin] % len(solving) == number
     ]
 
 
