@@ -350,7 +350,7 @@ def token_line(figures: Mapping[str, Figure], ks: Sequence[int]) -> Plot:
         canvas, axis = axes_of(3.0)
         values = [one.value for one in tokens]
         axis.errorbar(ks, values, yerr=errors(tokens), color=LIGHT["one"], marker="o", markersize=5, elinewidth=1)
-        axis.set_xticks(ks, [f"k = {k}\n{one.value:.2f} times as long" for k, one in zip(ks, times, strict=True)])
+        axis.set_xticks(ks, [f"k = {k}\n{one.value:.2f} times the time" for k, one in zip(ks, times, strict=True)])
         axis.set_ylim(bottom=0)
         axis.set_ylabel("tokens of a thought")
         return canvas
