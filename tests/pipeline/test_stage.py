@@ -54,6 +54,21 @@ def test_unchanged_stage_is_kept(tmp_path: Path) -> None:
     assert work.calls == 1
 
 
+def test_weights_are_as_readable_as_other_files(tmp_path: Path) -> None:
+    """safetensors writes them for its own user alone; a server in a container is another."""
+
+    def work(out: Path) -> dict[str, Any]:
+        (out / "deeper").mkdir()
+        for file in (out / "rows.jsonl", out / "deeper" / "adapter_model.safetensors"):
+            file.write_text("{}")
+        (out / "deeper" / "adapter_model.safetensors").chmod(0o600)
+        return {}
+
+    _run(tmp_path, work)
+    rows = tmp_path / "1-select" / "rows.jsonl"
+    assert (tmp_path / "1-select" / "deeper" / "adapter_model.safetensors").stat().st_mode == rows.stat().st_mode
+
+
 def test_manifest_says_what_made_the_stage(tmp_path: Path) -> None:
     _run(tmp_path, _Work(), {"seed": 7})
     manifest = _manifest(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -113,6 +114,7 @@ class StageRunner:
         began = time.monotonic()
         with told_when_full(folder):
             counts = work(folder)
+            _let_read(folder)
             manifest = known | {
                 "counts": counts,
                 "files": _sizes(folder),
@@ -154,6 +156,15 @@ def _spent(folder: Path, note: dict[str, Any]) -> float:
     began = (folder / MANIFEST).stat().st_mtime
     last = max(file.stat().st_mtime for file in folder.rglob("*") if file.is_file())
     return float(note.get("spent", 0.0)) + last - began
+
+
+def _let_read(folder: Path) -> None:
+    """Makes weights as readable as other files: safetensors writes them for its own user alone, and a server may be
+    another."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o666 & ~mask)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
