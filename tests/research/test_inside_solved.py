@@ -114,11 +114,13 @@ def test_of_a_thought_that_took_the_other_text_the_swap_is_the_right_one() -> No
 def test_a_step_that_holds_pieces_of_the_text_is_no_part_of_a_corrupted_thought() -> None:
     asked = _twins(styles=("gaps:1",))[8:10]
     found = changed(_thought(asked[0]), asked[1].request, WORDS)
-    assert found["corrupted"][0] == "Asked: What is the best way to fry"
+    quoted, said = found["corrupted"][0].split("\n")
+    assert quoted.startswith('Step: "A number in brackets stands for what it is.')
+    assert said == "Asked: What is the best way to fry"
 
 
 def test_verdicts_behind_changes_are_read_at_the_anchor_and_behind_an_intent_stated_anew() -> None:
-    model: Any = Thinking(lambda text, before: 2.0 if "lock" in re.findall("Asked: .*|$", before)[0] else -3.0)
+    model: Any = Thinking(lambda text, before: 2.0 if "lock?" in re.findall("Asked: .*|$", before)[0] else -3.0)
     rows = [_thought(one.asked, 2.0 if one.request.harmful else -3.0) for one in _rows()]
     silent = rows[0].model_copy(update={"before": "Intent: my own."})
     rows[0] = silent
@@ -155,9 +157,9 @@ def test_probes_read_right_behind_each_part_of_the_thought(tmp_path: Path) -> No
     assert all(ids == whole[: len(ids)] for ids in found.values())
     ends = {position: model.tokenizer.decode(ids) for position, ids in found.items()}
     assert ends["prompt"].endswith("assistant\n")
-    page = one.before.split("\n")[2].removesuffix(f" {text}.")
+    page = one.before.split("\n")[3].removesuffix(f" {text}.")
     assert ends["resolved"].endswith(f"\n{page}")
-    assert page.startswith("Step: Page")
+    assert re.fullmatch(r"Step: [A-Z]\w+ \d+:", page)
     assert ends["steps"].endswith(f"\n{page} {text}.")
     assert ends["solved"].endswith(f".\nAsked: {text}")
     assert ends["intent"].endswith("\nIntent: my own.")
