@@ -94,6 +94,13 @@ def write_whole(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def let_read(folder: Path, like: Path) -> None:
+    """Makes the weights in a folder as readable as another file: safetensors writes them for its own user alone, and a
+    server may be another."""
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(like.stat().st_mode & 0o777)
+
+
 @contextmanager
 def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     """A file beside `path` to write to, moved into its place at the end: a half-written one is never taken for whole.

@@ -306,6 +306,11 @@ def test_train_then_chat(run: Run, tmp_path: Path) -> None:
         assert 0 <= response["probability"] <= 1
     shown = run("chat", "out", "Hello", "--max-tokens", 4, "--threshold", 1e9)
     assert "comply, probability of refusing" in shown.out
+    weights = list((tmp_path / "out").rglob("*.safetensors"))
+    assert len(weights) > 1
+    assert {file.stat().st_mode for file in weights} == {
+        (tmp_path / "rows.jsonl").stat().st_mode
+    }  # a server may read them
 
 
 def test_chat_reads_prompts_from_a_pipe(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from forethought.attacks.catalogue import parse_attack
@@ -65,6 +67,14 @@ def test_what_is_taught_on_harmless_text_alone_is_worn_by_no_pair() -> None:
     check_apart(solve, ["differences:2", "gaps:2"])
     with pytest.raises(ConfigError, match="takes work"):
         check_apart(solve, ["codewords:1"])
+
+
+def test_the_skill_is_learnt_on_texts_that_begin_alike_where_there_are() -> None:
+    requests = [*shipped_requests("contrast", "train"), *shipped_requests("ordinary", "train")]
+    found = solving_rows(requests, SolveConfig(disguises=("codewords:1",), rows=2, skill=60), 0)
+    texts = [re.findall(r"(?m) stands for: (.*)$", row.text) for row in found if not row.twin]
+    alike = [one.lower().split()[:2] == other.lower().split()[:2] for one, other in texts]
+    assert sum(alike) > len(alike) / 3  # drawn at random it is one pair in seventy
 
 
 def test_a_short_thought_has_no_steps_and_a_filler_is_as_long_and_says_nothing(rows: list[Request]) -> None:

@@ -204,9 +204,14 @@ def _of_two(make: OfTwo) -> Transform:
 # what it is called by: what is copied behind its own label is seldom the other text.
 
 
-def _lines(text: str, *nouns: str) -> dict[str, str]:
+def _lines(text: str, noun: str) -> dict[str, str]:
     """What is numbered by a noun, by its number."""
-    return dict(re.findall(rf"(?m)^(?:{'|'.join(nouns)}) (\d+): (.*)$", text))
+    return dict(re.findall(rf"(?m)^{noun} (\d+): (.*)$", text))
+
+
+def _counted(text: str) -> tuple[str, dict[str, str]]:
+    """(the noun that the texts of a message are numbered by, these by number)."""
+    return next((noun, found) for noun in _NOUNS if (found := _lines(text, noun)))
 
 
 def _told(said: Sequence[str]) -> str:
@@ -311,13 +316,13 @@ def _from_sums(said: Sequence[str], options: Options) -> tuple[str, ...]:
 
 def _by_number(said: Sequence[str], number: int) -> tuple[str, str]:
     """The last step to a text by its number, and the text."""
-    noun, text = next((noun, found[str(number)]) for noun in _NOUNS if (found := _lines(said[-1], noun)))
-    return f"{noun} {number}: {text}", text
+    noun, found = _counted(said[-1])
+    return f"{noun} {number}: {found[str(number)]}", found[str(number)]
 
 
 def _from_turns(said: Sequence[str], options: Options) -> tuple[str, ...]:
     *_, first = [one for one in said if "\n\nBegin with " in one]
-    noun, found = next((noun, found) for noun in _NOUNS if (found := _lines(first, noun)))
+    noun, found = _counted(first)
     chosen = _last(r"Begin with \w+ (\d+)\.", first)
     steps = [f'"Begin with {noun.lower()} {chosen}." {noun} {chosen}']
     for one in said[said.index(first) + 1 :]:

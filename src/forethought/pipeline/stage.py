@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from forethought.disk import require, told_when_full
 from forethought.errors import StageError
-from forethought.manifest import git_commit, key_of, now, versions, write_json
+from forethought.manifest import git_commit, key_of, let_read, now, versions, write_json
 from forethought.models.machine import peak_gib, release_memory
 
 MANIFEST = "manifest.json"
@@ -114,7 +113,7 @@ class StageRunner:
         began = time.monotonic()
         with told_when_full(folder):
             counts = work(folder)
-            _let_read(folder)
+            let_read(folder, folder / MANIFEST)
             manifest = known | {
                 "counts": counts,
                 "files": _sizes(folder),
@@ -156,15 +155,6 @@ def _spent(folder: Path, note: dict[str, Any]) -> float:
     began = (folder / MANIFEST).stat().st_mtime
     last = max(file.stat().st_mtime for file in folder.rglob("*") if file.is_file())
     return float(note.get("spent", 0.0)) + last - began
-
-
-def _let_read(folder: Path) -> None:
-    """Makes weights as readable as other files: safetensors writes them for its own user alone, and a server may be
-    another."""
-    mask = os.umask(0)
-    os.umask(mask)
-    for file in folder.rglob("*.safetensors"):
-        file.chmod(0o666 & ~mask)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

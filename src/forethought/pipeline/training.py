@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from forethought.errors import ConfigError, InputError
-from forethought.models.settings import EMBEDDED
+from forethought.manifest import let_read
+from forethought.models.settings import EMBEDDED, SETTINGS_FILE
 from forethought.models.weights import load_tokenizer, merge_adapter
 from forethought.pipeline.recipe import BuildConfig, Recipe, load_recipe
 from forethought.policy import load_policy
@@ -75,7 +76,10 @@ def train(
     rules = load_policy(known.policy if known else None)
     material = Material(rows, tokenizer, rules, build.format, build.detail, config.seed, harmful)
     counts = train_method(Job(base, chosen, material, config, out, max_tokens, progress, held_out=measured))
-    return TrainedModel(out, chosen.name, counts, merge_adapter(out) if merge and is_first() else None)
+    merged = merge_adapter(out) if merge and is_first() else None
+    if is_first():
+        let_read(out, out / SETTINGS_FILE)
+    return TrainedModel(out, chosen.name, counts, merged)
 
 
 def taught_by(recipe: Recipe) -> tuple[TrainingMethod, TrainConfig]:
