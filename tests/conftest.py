@@ -6,6 +6,7 @@ import gc
 import importlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -84,13 +85,13 @@ def ray_head() -> tuple[str, str]:
 
 
 def _start_ray(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = [each.getsockname()[1] for each in (one, other)]
+    # Below those that the kernel gives away: Ray's own processes take dozens of these while they begin.
+    ports = random.sample([port for port in range(20000, 23000) if not _is_open(port)], 2)
     said = ["--port", ports[0], "--ray-client-server-port", ports[1], "--num-cpus", 1, "--include-dashboard=false"]
     said += ["--min-worker-port", 0, "--max-worker-port", 0, "--block"]
     # A node's own: keys are never sent. Its folder is short, since a socket's path has 107 bytes at most.
     own = {"MOCK_API_KEY": "none", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": os.environ["FORETHOUGHT_TEST_RUN"]}
-    own["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "120"  # 30 are not enough where a fresh machine reads it all anew
+    own["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "120"  # 30 may not be enough for a fresh machine
     head = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), "start", "--head", *map(str, said)],
         env={**os.environ, **own}, stdout=subprocess.DEVNULL, start_new_session=True,
