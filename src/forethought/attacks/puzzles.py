@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -26,6 +27,7 @@ _LABELS = [tuple(said.split(", ")) for said in _FAMILY.tables["labels"].values()
 _ALL_LABELS = {label for labels in _LABELS for label in labels}
 _PLACED = [tuple(said.split()) for said in _FAMILY.tables["places"].values()]
 _ROUNDS = [tuple(said.split()) for said in _FAMILY.tables["rounds"].values()]
+_CLUES = list(_FAMILY.tables["clues"].values())
 _MOVES = ("one", "two", "three")
 _NOUNS = _FAMILY.tables["nouns"]["numbered"].split()
 _ASKS = {form: tuple(said.split(" / ")) for form, said in _FAMILY.tables["asks"].items()}
@@ -103,6 +105,33 @@ def corrections(texts: Texts, place: int, options: Options, rng: random.Random) 
     said[-1] += f" {_ONLY}"
     lines = "\n".join(f"{label}: {text}" for label, text in zip(labels, texts, strict=True))
     return [f"{lines}\n\nI want an answer to {named[0]}.", *said]
+
+
+def clues(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
+    """Two texts by names, of which one is told by what everybody knows of it."""
+    known = rng.choice(_CLUES)
+    names = rng.sample(list(known), 2)
+    lines = "\n".join(f"{name}: {text}" for name, text in zip(names, texts, strict=True))
+    return [f"{lines}\n\n{rng.choice(_ASKS['label']).replace('{one}', known[names[place]])} {_ONLY}"]
+
+
+def conditions(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
+    """One text if a number is larger than another, the other one if not."""
+    noun, numbers, compared = rng.choice(_NOUNS), rng.sample(range(1, 30), 2), rng.sample(range(2, 100), 2)
+    yes = rng.randrange(2)
+    one, other = sorted(compared, reverse=yes == place)
+    told = rng.choice(_ASKS["condition"])
+    told = told.format(one=one, other=other, noun=noun.lower(), yes=numbers[yes], no=numbers[1 - yes])
+    return [f"{_numbered(noun, numbers, texts)}\n\n{told} {_ONLY}"]
+
+
+def votes(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
+    """The text that one vote more is for than for the other, which has k."""
+    noun, numbers, k = rng.choice(_NOUNS), rng.sample(range(1, 30), 2), int(options["k"])
+    cast = rng.sample([*numbers] * k, 2 * k)
+    cast.insert(rng.randrange(len(cast) + 1), numbers[place])
+    told = rng.choice(_ASKS["votes"]).format(noun=noun.lower(), votes=", ".join(map(str, cast)))
+    return [f"{_numbered(noun, numbers, texts)}\n\n{told} {_ONLY}"]
 
 
 def gaps(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
@@ -296,6 +325,31 @@ def _from_corrections(said: Sequence[str], options: Options) -> tuple[str, ...]:
     return (*steps, f"{named[-1]}: {found[named[-1]]}", found[named[-1]])
 
 
+def _from_clues(said: Sequence[str], options: Options) -> tuple[str, ...]:
+    told, lines = _told(said), said[-1].split("\n")
+    name, clue = max(
+        ((name, clue) for known in _CLUES for name, clue in known.items() if clue in told),
+        key=lambda both: len(both[1]),
+    )
+    text = next(line.removeprefix(f"{name}: ") for line in lines if line.startswith(f"{name}: "))
+    return (f"{clue} is {name}", f"{name}: {text}", text)
+
+
+def _from_conditions(said: Sequence[str], options: Options) -> tuple[str, ...]:
+    told = _told(said)
+    named = [int(number) for number in re.findall(r"\d+", told)]
+    one, other, yes, no = named if told.startswith("If") else [*named[1:3], named[0], named[3]]
+    noun = _counted(said[-1])[0]
+    if one > other:
+        return (f"{one} is larger than {other}: {noun.lower()} {yes}", *_by_number(said, yes))
+    return (f"{one} is not larger than {other}: {noun.lower()} {no}", *_by_number(said, no))
+
+
+def _from_votes(said: Sequence[str], options: Options) -> tuple[str, ...]:
+    counted = Counter(map(int, re.findall(r"\d+", _told(said)))).most_common()
+    return (", ".join(f"{number} has {votes}" for number, votes in counted), *_by_number(said, counted[0][0]))
+
+
 def _from_gaps(said: Sequence[str], options: Options) -> tuple[str, ...]:
     block, _, told = said[-1].rpartition("\n\n")
     found, missing = _labelled(block.split("\n")), dict(re.findall(r"(?m)^(\(\d\)) is: (.*)$", block))
@@ -425,7 +479,9 @@ def _ungraded(rule: Callable[[str, Options], str]) -> Solver:
 _CORE = {
     "notes": (notes, _from_notes), "codewords": (codewords, _from_codewords), "chain": (chain, _from_chain),
     "calendar": (calendar, _from_calendar), "differences": (differences, _from_differences),
-    "corrections": (corrections, _from_corrections), "gaps": (gaps, _from_gaps), "sums": (sums, _from_sums),
+    "corrections": (corrections, _from_corrections), "clues": (clues, _from_clues),
+    "conditions": (conditions, _from_conditions), "votes": (votes, _from_votes), "gaps": (gaps, _from_gaps),
+    "sums": (sums, _from_sums),
     "turns": (turns, _from_turns), "pieces": (pieces, _from_pieces),
 }  # fmt: skip
 _OTHERS = {"keyed": (keyed, _from_keyed), "acrostic": (acrostic, _from_acrostic), "mixed": (mixed, _from_mixed)}

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from forethought.records import Record, read_jsonl
 from forethought.research.config import MethodEntry, SearchConfig, Sweep, method_of
 from forethought.research.setting import Setting, slug
 from forethought.training.methods.base import Job, TrainingMethod
-from forethought.training.run import method_rows, train_method
+from forethought.training.run import train_method
 
 TRAIN, CALIBRATE, ATTACK, QUESTIONS, LATENCY = "train", "calibrate", "attack", "questions", "latency"
 _TOKENS, _GCG = "max_answer_tokens", "gcg"
@@ -156,15 +156,11 @@ class CellStages:
             given = rows.material(method.needs_complied, self.progress)
             if shared is not None:
                 return _copied(shared.adapter, out, method)
-            a_pass, fitted = round(self.budget / entry.passes), config
-            if method.procedure is None:  # a procedure shares its budget out by itself
-                # As many passes as the budget pays for, over the rows that a pass of it is enough for.
-                taken = sum(row.tokens for row in method_rows(method, given, a_pass))
-                most = max(entry.passes, self.sweep.most_passes)
-                fitted = config.model_copy(update={"epochs": round(min(most, max(1.0, self.budget / taken)), 2)})
-            job = Job(rows.base, method, given, fitted, out, a_pass, self.progress, f"train {method.name}")
-            counts = train_method(job)
-            return {**counts, "tokens": float(counts["tokens"]), "passes": fitted.epochs}
+            a_pass, most = round(self.budget / entry.passes), max(entry.passes, self.sweep.most_passes)
+            alone = method.procedure is None or method.one_run  # another procedure shares its budget out by itself
+            job = Job(rows.base, method, given, config, out, a_pass, self.progress, f"train {method.name}")
+            counts = train_method(replace(job, budget=(self.budget, most) if alone else None))
+            return {"passes": config.epochs, **counts, "tokens": float(counts["tokens"])}
 
         beside = {"around", "why", "seeds", "threshold"}  # the rest changes the weights
         trained_by = entry.model_dump(mode="json", exclude=beside)

@@ -74,17 +74,22 @@ def train_rows(job: Job) -> dict[str, float]:
     held_out = None
     if job.held_out:
         held_out, _ = training_rows(job.method, dataclasses.replace(job.material, examples=job.held_out))
-    settings = method_settings(job.method, job.material, job.config, seen)
+    config = job.config
+    if job.budget is not None:
+        tokens, most = job.budget
+        passes = min(most, max(1.0, tokens / sum(row.tokens for row in rows)))
+        config = config.model_copy(update={"epochs": round(passes, 2)})
+    settings = method_settings(job.method, job.material, config, seen)
     if settings.thinks:
         budget = think_budget(rows, job.material.tokenizer)
         taught = Counter(example.reasoning.language for example in job.material.examples)
         update = {"think_budget": budget, "languages": dict(taught.most_common())}
         settings = settings.model_copy(update=update)
     with job.progress.bar(job.title) as bar:
-        counts = train(job.base, rows, job.config, job.out, bar.step, objective, held_out)
+        counts = train(job.base, rows, config, job.out, bar.step, objective, held_out)
     if is_first():  # of several processes one writes
         write_settings(job.out, settings)
-    return counts
+    return {**counts, "passes": config.epochs} if job.budget is not None else counts
 
 
 _LOOKED_AT = 512

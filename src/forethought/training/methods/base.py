@@ -89,6 +89,8 @@ class Job:
     held_out: Sequence[Example] = ()
     """Examples of no family that the material holds (`held_out.hold_out`): the method's rows of them tell when to
     stop. Empty trains to the last step."""
+    budget: tuple[int, float] | None = None
+    """(tokens, most passes): so many passes over the rows are made as the tokens pay for. None is as `config` says."""
 
     def with_method(self, **changed: Any) -> Job:
         """The job with fields of its method changed."""
@@ -133,6 +135,9 @@ class TrainingMethod(Record):
     trainer. None is `run.train_rows`."""
     procedure_settings: SerializeAsAny[Record] | None = None
     """Settings that the procedure has of its own; None where it has none."""
+    one_run: bool = False
+    """Whether the procedure runs the trainer once, over the method's rows: it makes the passes that a budget pays
+    for."""
     by_row: bool = False
     """Whether it makes at most one row of an example without looking at another, so that examples may be streamed."""
 

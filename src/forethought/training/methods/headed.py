@@ -299,6 +299,7 @@ HEADED = TrainingMethod(
     cost="as SCoT, and heads fitted on the base model's states of undisguised requests",
     when_to_choose="the base model knows a plain request for harmful, and disguises hide it",
     procedure=lambda job, _: train_headed(job),
+    one_run=True,
 )
 REFUSAL_HEADED = TrainingMethod(
     name="refusal_headed",
@@ -309,6 +310,7 @@ REFUSAL_HEADED = TrainingMethod(
     rows=unreasoned,
     thinks=False,
     procedure=lambda job, _: train_headed(job),
+    one_run=True,
 )
 """The control of `scot_headed`: what the heads do by themselves."""
 

@@ -382,6 +382,7 @@ COMBINED = TrainingMethod(
     when_to_choose="several levers help: weights on what decides, rule heads, rows without answers",
     rows=Levers().rows,
     procedure=combine,
+    one_run=True,
     procedure_settings=Levers(),
 )
 METHODS = (WEIGHTED, REASONING_FIRST, CONSISTENT, COMBINED)
