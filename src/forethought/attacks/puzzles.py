@@ -228,9 +228,10 @@ def _of_two(make: OfTwo) -> Transform:
     return transform
 
 
-# The way back, from the message alone. The first step quotes what the message says of the reference, wherever that
-# stands: steps that begin from there do not begin with what another form would want. The last one quotes a text behind
-# what it is called by: what is copied behind its own label is seldom the other text.
+# The way back, from the message alone. The first step says again what the message says of the reference, wherever that
+# stands: steps that begin from there do not begin with what another form would want. No quotation marks are around it:
+# inside of them a small model begins the next step, and never ends. The last step gives a text behind what it is called
+# by: what is copied behind its own label is seldom the other text.
 
 
 def _lines(text: str, noun: str) -> dict[str, str]:
@@ -321,7 +322,7 @@ def _from_corrections(said: Sequence[str], options: Options) -> tuple[str, ...]:
     found = _labelled(block.split("\n"))
     turns = [begun, *said[first + 1 :]]
     named = [_named(turn, found) for turn in turns]
-    steps = [f'"{turn.removesuffix(_ONLY).strip()}" {label}' for turn, label in zip(turns, named, strict=True)]
+    steps = [f"{turn.removesuffix(_ONLY).strip()} So {label}" for turn, label in zip(turns, named, strict=True)]
     return (*steps, f"{named[-1]}: {found[named[-1]]}", found[named[-1]])
 
 
@@ -378,11 +379,11 @@ def _from_turns(said: Sequence[str], options: Options) -> tuple[str, ...]:
     *_, first = [one for one in said if "\n\nBegin with " in one]
     noun, found = _counted(first)
     chosen = _last(r"Begin with \w+ (\d+)\.", first)
-    steps = [f'"Begin with {noun.lower()} {chosen}." {noun} {chosen}']
+    steps = [f"Begin with {noun.lower()} {chosen}. So {noun} {chosen}"]
     for one in said[said.index(first) + 1 :]:
         told = next(told for told in (*_ASKS["moved"], *_ASKS["stayed"]) if one.startswith(told))
         chosen = next(number for number in found if number != chosen) if told in _ASKS["moved"] else chosen
-        steps.append(f'"{told}" {noun} {chosen}')
+        steps.append(f"{told} So {noun} {chosen}")
     return (*steps, f"{noun} {chosen}: {found[chosen]}", found[chosen])
 
 
@@ -398,7 +399,7 @@ def _solved(read: Callable[[Sequence[str], Options], tuple[str, ...]]) -> Solver
         said = [one.content for one in messages if one.role == "user"]
         if not options["k"]:
             return (said[-1],)
-        quoted = () if read in (_from_turns, _from_corrections) else (f'"{_told(said)}"',)  # those quote each turn
+        quoted = () if read in (_from_turns, _from_corrections) else (_told(said),)  # those say each turn again
         return (*quoted, *read(said, options))
 
     return solver
