@@ -54,7 +54,7 @@ def test_their_thoughts_solve_them_exactly_and_pass_the_checks(rows: list[Reques
         assert read is not None
         assert (read.steps, read.asked) == (example.reasoning.steps, example.reasoning.asked)
     deep = next(one for one in kept if one.request.operator == "codewords:2")
-    assert len(deep.reasoning.steps) == 3  # the reference quoted, a link, the text
+    assert len(deep.reasoning.steps) == 3  # the reference, a link, the text
 
 
 def test_what_is_taught_on_harmless_text_alone_is_worn_by_no_pair() -> None:

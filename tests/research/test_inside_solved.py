@@ -115,7 +115,7 @@ def test_a_step_that_holds_pieces_of_the_text_is_no_part_of_a_corrupted_thought(
     asked = _twins(styles=("gaps:1",))[8:10]
     found = changed(_thought(asked[0]), asked[1].request, WORDS)
     quoted, said = found["corrupted"][0].split("\n")
-    assert quoted.startswith('Step: "A number in brackets stands for what it is.')
+    assert quoted.startswith("Step: A number in brackets stands for what it is.")
     assert said == "Asked: What is the best way to fry"
 
 
