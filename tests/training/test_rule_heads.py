@@ -36,6 +36,7 @@ from forethought.training.methods.headed import (
 )
 from forethought.training.objective import PairedObjective, Step
 from forethought.training.rows import collate
+from forethought.training.run import method_rows
 from tests.listening import Listening
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_model, tiny_tokenizer
 
@@ -192,10 +193,11 @@ def test_heads_are_fitted_on_undisguised_prompts_above_the_layers_left_alone() -
 
 
 def test_training_lowers_the_heads_loss_on_every_row_and_stores_them(tmp_path: Path) -> None:
+    """In the passes that a budget pays for, and no more than are allowed."""
     steps: list[Mapping[str, float]] = []
     progress = Listening(lambda step, total, values: steps.append(values))
-    counts = train_headed(dataclasses.replace(_job(tmp_path, epochs=6), progress=progress))
-    assert counts["rows"] == 48
+    counts = train_headed(dataclasses.replace(_job(tmp_path), progress=progress, budget=(10**6, 6)))
+    assert (counts["rows"], counts["passes"], len(steps)) == (48, 6, 6 * 48 // CONFIG.batch_size)
     assert "rule heads: layer" in progress.said[0]
     seen = [one["loss_head_harm"] for one in steps if "loss_head_harm" in one]
     assert seen[-1] < seen[0]
@@ -203,6 +205,13 @@ def test_training_lowers_the_heads_loss_on_every_row_and_stores_them(tmp_path: P
     assert heads.settings.rules == ("R4",)
     assert read_settings(tmp_path).method == "scot_headed"
     assert (tmp_path / "adapter_model.safetensors").is_file()
+
+
+def test_a_budget_for_less_than_a_pass_and_one_for_a_pass_and_a_half(tmp_path: Path) -> None:
+    tokens = sum(row.tokens for row in method_rows(HEADED, _material()))
+    for budget, passes in ((tokens // 2, 1.0), (3 * tokens // 2, 1.5)):
+        job = dataclasses.replace(_job(tmp_path / str(budget)), budget=(budget, 4))
+        assert train_headed(job)["passes"] == pytest.approx(passes, abs=0.01)
 
 
 def test_stored_heads_are_used_again_by_the_same_training_alone(tmp_path: Path, monkeypatch: Any) -> None:
