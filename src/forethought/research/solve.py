@@ -42,6 +42,8 @@ PLOT = "solve.svg"
 CORE, OTHERS, TAUGHT = "core", "solve", "taught"
 """Kinds of families: two texts in one message; what attackers write; and those of both whose skill was taught, on
 harmless text alone."""
+_UNSEEN = "unseen"
+"""The part of the families of two texts near which nothing was taught."""
 CORE_K, OTHERS_K = (1, 2), (2, 3, 4, 5, 6)
 """Steps at which differences are told, by kind."""
 DECODABLE = 0.5
@@ -256,8 +258,9 @@ def _in_seeds(couples: Sequence[Couple], group: Sequence[Cell]) -> list[Couple]:
 def _differences(
     sweep: Sweep, cells: Sequence[Cell], steps: Sequence[Rung], model: str, missing: dict[str, str]
 ) -> list[Figure]:
-    """What the sweep has names for: over the core families, over those whose skill was taught, over what attackers
-    write, and over all but the second, corrected together. Of several bases each has its name behind."""
+    """What the sweep has names for, corrected together. Over the families of two texts, over those of them whose skill
+    was taught and those near which nothing was, over what attackers write, and over all near which nothing was taught.
+    Of several bases each has its name behind."""
     ending = f"_{model}" if len(sweep.bases) > 1 else ""
     found: list[tuple[str, Comparison]] = []
     for name, contrast in sweep.contrasts.items():
@@ -267,10 +270,12 @@ def _differences(
             continue
         judged = [row for cell in one for row in cell.judged]
         readable = [step for step in steps if not _undecoded(decoded_by(judged, [step], in_thought))]
-        taught = [step for step in steps if step.kind == TAUGHT and step.k in CORE_K]
+        core = [step for step in steps if step.k in CORE_K and parse_attack(step.name).of_two]
+        parts = {f"{TAUGHT}_": [one for one in core if one.kind == TAUGHT]}
+        parts[f"{_UNSEEN}_"] = [one for one in core if one.kind == CORE]
         chosen = {
-            f"{CORE}_": [step for step in steps if step.kind == CORE and step.k in CORE_K],
-            **({f"{TAUGHT}_": taught} if taught else {}),
+            f"{CORE}_": core,
+            **(parts if all(parts.values()) else {}),
             f"{OTHERS}_": [step for step in readable if step.kind == OTHERS and step.k in OTHERS_K],
             "": [step for step in steps if step.kind != TAUGHT],
         }
