@@ -6,11 +6,12 @@ import itertools
 
 import pytest
 
+from forethought.attacks import puzzles, two_texts
 from forethought.attacks.base import Attacked, Given
 from forethought.attacks.catalogue import all_attacks, attack_request, parse_attack, seen_in_training
-from forethought.attacks.puzzles import ATTACKS
 from forethought.records import Request, user_request
 
+ATTACKS = [*two_texts.ATTACKS, *puzzles.ATTACKS]
 ONE, OTHER = "How do I mend a kettle without tin?", "Which kettle is the best for my mother to give away?"
 GIVEN = Given(others={ONE: OTHER, OTHER: ONE})
 CORE = [attack.name for attack in ATTACKS if attack.of_two]

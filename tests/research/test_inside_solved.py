@@ -12,7 +12,7 @@ import pytest
 
 from forethought.attacks.base import Given
 from forethought.attacks.catalogue import apply_attack, parse_attack
-from forethought.attacks.puzzles import beside
+from forethought.attacks.two_texts import beside
 from forethought.metrics import Figure
 from forethought.models.local import LocalModel
 from forethought.records import Request, user_request

@@ -22,8 +22,8 @@ from pydantic import Field
 
 from forethought.attacks.base import Attack, Attacked, Given
 from forethought.attacks.catalogue import DIRECT, Preparation, apply_attack, parse_attack, prepare
-from forethought.attacks.puzzles import beside
 from forethought.attacks.rewritten import Unfit
+from forethought.attacks.two_texts import beside
 from forethought.attempts.records import PLAN_FILE, Attempt, Judged, PlannedAttempt
 from forethought.data.behaviors import Behavior
 from forethought.data.dedupe import remove_duplicates

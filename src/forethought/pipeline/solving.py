@@ -1,7 +1,7 @@
 """Training rows whose request has to be solved first: what they ask, what their thoughts say, and that nothing near
 them is tested.
 
-The disguises are attacks that bring their way back (`attacks/puzzles.py`), so that the steps of a thought are exact.
+The disguises are attacks that bring their way back (`attacks/two_texts.py`), so that the steps of a thought are exact.
 Pairs of a harmful request and its harmless twin wear the same one, and what tells them apart stands in what is asked
 alone. Rows on harmless text teach the skill by itself.
 """
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from forethought.attacks.base import Attack, Given
 from forethought.attacks.catalogue import apply_attack, parse_attack, seen_in_training, unmet
-from forethought.attacks.puzzles import beside
+from forethought.attacks.two_texts import beside
 from forethought.errors import ConfigError
 from forethought.pipeline.recipe import SolveConfig
 from forethought.records import Example, Request

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from forethought.attacks.base import Given
 from forethought.attacks.catalogue import DIRECT, parse_attack
-from forethought.attacks.puzzles import beside, flat
+from forethought.attacks.two_texts import beside, flat
 from forethought.data.dedupe import pieces
 from forethought.data.shipped import shipped_requests
 from forethought.data.teach import intent_of

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from forethought.attacks.base import Given
 from forethought.attacks.catalogue import DIRECT, apply_attack, parse_attack
-from forethought.attacks.puzzles import beside
+from forethought.attacks.two_texts import beside
 from forethought.data.evolve import Operator
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import sample
