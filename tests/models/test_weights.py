@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from forethought.errors import ModelError
 from forethought.models import machine, weights
-from forethought.models.weights import load_or_make
+from forethought.models.weights import load_or_make, load_weights
+from tests.tiny import tiny_folder
 
 
 def test_auto_is_the_faster_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,3 +111,10 @@ def test_what_cannot_be_made_leaves_nothing_that_looks_whole(tmp_path: Path) -> 
     with pytest.raises(OSError, match="disk full"):
         load_or_make(tmp_path / "model", _load, make)
     assert _load(tmp_path / "model") is None
+
+
+def test_weights_that_may_not_be_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not "there are none", as libraries say. Root may read all, so that the answer is given here."""
+    monkeypatch.setattr("os.access", lambda file, mode: False)
+    with pytest.raises(ModelError, match=r"model\.safetensors.*may not be read by this user.*chmod a\+r"):
+        load_weights(str(tiny_folder()), None, "float32")

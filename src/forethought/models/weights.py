@@ -205,6 +205,9 @@ def load_weights(name: str, adapter: Path | None, dtype: DType, mixed: bool = Fa
     kind = resolve_dtype(dtype)
     try:
         resolved = resolve_model(base_name)
+        for file in (file for one in (folder, Path(resolved)) if one is not None for file in one.glob("*.safetensors")):
+            if not os.access(file, os.R_OK):  # libraries say that there are no weights
+                raise ModelError(file, "may not be read by this user", f"Let it: chmod a+r {file}")
         tokenizer: Any = AutoTokenizer.from_pretrained(resolved)
         if folder is None or settings is None:
             base, model = None, AutoModelForCausalLM.from_pretrained(resolved, dtype=kind)
