@@ -68,9 +68,9 @@ def test_the_recipe_can_be_run_and_tests_nothing_near_what_it_trains_on() -> Non
     sweep = load_sweep(RECIPE)
     assert isinstance(sweep.build.solve, SolveConfig)
     found = rungs(sweep, list(disguises(sweep.build.solve)))
-    assert {one.kind for one in found} == {"core", "solve", "taught"}
-    assert len([one for one in found if one.kind == "core"]) == 6
-    taught = {one.name for one in found if one.kind == "taught"}
+    assert {one.kind for one in found} == {"core", "solve"}
+    assert len([one for one in found if one.kind == "core" and not one.taught]) == 6
+    taught = {one.name for one in found if one.taught}
     more = {"codewords:3", "chain:3", *(f"payload_splitting:{k}" for k in (2, 3, 4)), "mixed:1 | payload_splitting:2"}
     assert taught == {*sweep.build.solve.harmless_only, *more}
     for k in (1, 2, 3):

@@ -39,11 +39,10 @@ from forethought.research.setting import Setting, slug
 from forethought.research.sweep import run_sweep
 
 PLOT = "solve.svg"
-CORE, OTHERS, TAUGHT = "core", "solve", "taught"
-"""Kinds of families: two texts in one message; what attackers write; and those of both whose skill was taught, on
-harmless text alone."""
-_UNSEEN = "unseen"
-"""The part of the families of two texts near which nothing was taught."""
+CORE, OTHERS = "core", "solve"
+"""Kinds of families: two texts in one message, and what attackers write."""
+TAUGHT, _UNSEEN = "taught", "unseen"
+"""Those whose skill was taught, on harmless text alone, and those near which nothing was."""
 CORE_K, OTHERS_K = (1, 2), (2, 3, 4, 5, 6)
 """Steps at which differences are told, by kind."""
 DECODABLE = 0.5
@@ -60,6 +59,7 @@ class Rung(NamedTuple):
     """As the sweep writes it, and so its cells."""
     kind: str
     k: int
+    taught: bool
 
     @property
     def couples(self) -> list[Couple]:
@@ -87,8 +87,7 @@ def rungs(sweep: Sweep, seen: Sequence[str]) -> list[Rung]:
     for name in sweep.evaluate.attacks:
         one = parse_attack(name)
         if one.k and one.work and not seen_in_training(one, refused_in):
-            kind = TAUGHT if seen_in_training(one, alone) else CORE if one.of_two else OTHERS
-            found.append(Rung(name, kind, one.k))
+            found.append(Rung(name, CORE if one.of_two else OTHERS, one.k, seen_in_training(one, alone)))
     if not found:
         raise ConfigError(f"sweep '{sweep.name}'", "tests no disguise that has to be solved", "Add one, such as sums:2")
     return found
@@ -198,8 +197,8 @@ def _decoded(
 def _by_stem(steps: Sequence[Rung]) -> dict[str, list[Rung]]:
     """The disguises of each number of steps; those whose skill was taught apart."""
     found: dict[str, list[Rung]] = {}
-    for step in sorted(steps, key=lambda one: (one.kind == TAUGHT, one.k)):
-        found.setdefault(f"{TAUGHT}_k{step.k}" if step.kind == TAUGHT else f"k{step.k}", []).append(step)
+    for step in sorted(steps, key=lambda one: (one.taught, one.k)):
+        found.setdefault(f"{TAUGHT}_k{step.k}" if step.taught else f"k{step.k}", []).append(step)
     return found
 
 
@@ -215,7 +214,7 @@ def _by_k(group: Sequence[Cell], steps: Sequence[Rung], ending: str) -> list[Fig
     for stem, some in _by_stem(steps).items():
         couples[stem] = [couple for step in some for couple in step.couples]
     for step in steps:
-        if step.kind != TAUGHT:
+        if step.kind == CORE or not step.taught:
             couples.setdefault(f"{step.kind}_k{step.k}", []).extend(step.couples)
         couples[_plain(step.name)] = step.couples
     figures = []
@@ -270,14 +269,16 @@ def _differences(
             continue
         judged = [row for cell in one for row in cell.judged]
         readable = [step for step in steps if not _undecoded(decoded_by(judged, [step], in_thought))]
-        core = [step for step in steps if step.k in CORE_K and parse_attack(step.name).of_two]
-        parts = {f"{TAUGHT}_": [one for one in core if one.kind == TAUGHT]}
-        parts[f"{_UNSEEN}_"] = [one for one in core if one.kind == CORE]
+        core = [step for step in steps if step.kind == CORE and step.k in CORE_K]
+        parts = {
+            f"{TAUGHT}_": [one for one in core if one.taught],
+            f"{_UNSEEN}_": [one for one in core if not one.taught],
+        }
         chosen = {
             f"{CORE}_": core,
             **(parts if all(parts.values()) else {}),
-            f"{OTHERS}_": [step for step in readable if step.kind == OTHERS and step.k in OTHERS_K],
-            "": [step for step in steps if step.kind != TAUGHT],
+            f"{OTHERS}_": [one for one in readable if one.kind == OTHERS and not one.taught and one.k in OTHERS_K],
+            "": [step for step in steps if not step.taught],
         }
         for stem, some in chosen.items():
             couples = _in_seeds([couple for step in some for couple in step.couples], one)
