@@ -22,7 +22,7 @@ def solve(
     """Compares defences over disguises that have to be solved, step by step of the work that they take.
 
     Runs the sweep, asks the base model to decode, and tells AUROC and Youden's J against the number
-    of steps k, over families that nothing near was trained on. What was stopped goes on where it was.
+    of steps k, over families near which no refusal was trained. What was stopped goes on where it was.
 
     Example:
 

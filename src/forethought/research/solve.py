@@ -1,7 +1,7 @@
 """Where thinking must pay: a sweep over disguises that have to be solved, told by the work k that each takes.
 
 Core families hold a harmful request and its harmless twin in one message, the others are what attackers write. Only
-families count that nothing near was trained on. What a disguise asks is known to the word, so that comprehension is
+families count near which no refusal was trained. What a disguise asks is known to the word, so that comprehension is
 exact: the base model is asked to write it out, a model that thinks says it in its thought.
 """
 
