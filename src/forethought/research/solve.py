@@ -353,7 +353,8 @@ def against_k(sweep: Sweep, figures: Sequence[Figure], settings: Sequence[Settin
             axis.axhline(0.5 if stem == "auroc" else 0.0, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
             axis.set_xticks(ks)
             axis.set_xlabel("steps of work k")
-            axis.set_title(f"{'AUROC' if stem == 'auroc' else 'J'}, {model}{', skill taught' if kind else ''}")
+            which = ", skill taught" if kind else f", {_UNSEEN}" if taught else ""
+            axis.set_title(f"{'AUROC' if stem == 'auroc' else 'J'}, {model}{which}")
         axes[0].legend(fontsize=7)
         return canvas
 
