@@ -110,3 +110,21 @@ def test_on_ray_an_error_of_ours_is_raised_as_it_is(ray: Workers) -> None:
 def test_what_a_dead_worker_had_is_done_again(ray: Workers, tmp_path: Path) -> None:
     assert ray.map(killed_once, range(4), tmp_path) == [0, 1, 2, 3]
     assert (tmp_path / "died").exists()
+
+
+def test_a_client_server_that_fails_once_is_asked_again_and_a_head_is_not() -> None:
+    asked: list[str] = []
+
+    def init(address: str, **_: object) -> None:
+        asked.append(address)
+        if len(asked) < 2:
+            raise ConnectionError("ray client connection timeout")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        cluster._start(SimpleNamespace(init=init), f"ray://{address}")
+        assert len(asked) == 2
+        asked.clear()
+        with pytest.raises(ConfigError, match="no cluster answers"):
+            cluster._start(SimpleNamespace(init=init), address)
+        assert len(asked) == 1
