@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from importlib import resources
 from pathlib import Path
@@ -95,7 +96,7 @@ def load_extended(
             place = f"{target}, at '{_EXTENDS}'"
             raise ConfigError(place, f"{other} extends this file in its turn", "Leave one of them out")
         target = below
-    return validated(reduce(_merged, reversed(read.values())), str(path), schema, page)
+    return validated(reduce(merged, reversed(read.values())), str(path), schema, page)
 
 
 def validated(loaded: dict[str, Any], name: str, schema: type[Schema], page: str) -> Schema:
@@ -122,9 +123,10 @@ def _mapping(text: str, name: str, noun: str, needs: str, page: str) -> dict[str
     return loaded
 
 
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings; where both hold a key, mappings are merged in turn and of all else the second one's stands."""
     both = dict(under)
     for key, value in over.items():
         below = under.get(key)
-        both[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        both[key] = merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return both

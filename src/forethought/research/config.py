@@ -24,7 +24,7 @@ from forethought.pipeline.recipe import (
 from forethought.pipeline.rows import fingerprint
 from forethought.records import Record
 from forethought.training.config import TrainConfig
-from forethought.yamlfile import load_extended
+from forethought.yamlfile import load_extended, merged
 
 if TYPE_CHECKING:
     from forethought.training.methods.base import TrainingMethod
@@ -180,7 +180,7 @@ class MethodEntry(Record):
     seeds: tuple[int, ...] = ()
     """Seeds that it is trained with; empty is the sweep's."""
     build: dict[str, Any] = Field(default_factory=dict)
-    """Fields of `build` in place of the sweep's: it gets rows of its own."""
+    """Fields of `build` in place of the sweep's, merged key by key: it gets rows of its own."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Training settings in place of the sweep's and the method's own."""
     objective: dict[str, Any] = Field(default_factory=dict)
@@ -325,7 +325,7 @@ class Sweep(Record):
         """
         if "max_tokens" in changes:
             raise ConfigError("build.max_tokens", "a sweep holds rows to its budgets", "Use `passes`, or `budgets`")
-        return _checked(BuildConfig, {**self.build.model_dump(), **changes, "max_tokens": None}, "build", "build")
+        return _checked(BuildConfig, merged(self.build.model_dump(), {**changes, "max_tokens": None}), "build", "build")
 
     def recipe(self, base: str, seed: int, build: Mapping[str, Any] | None = None) -> Recipe:
         """What the data stages need for one base and seed."""
