@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from forethought.attempts.records import Attempt
+from forethought.attempts.table import CELLS, LOG
 from forethought.errors import ConfigError
 from forethought.measure.comprehension import ASK_TO_DECODE, decoded
 from forethought.pipeline.recipe import SolveConfig
@@ -58,6 +60,12 @@ def test_from_rows_to_figures_and_again_without_a_model(tmp_path: Path) -> None:
     assert {one["name"] for one in written["figures"]} == names
     again = run_solve(sweep, tmp_path / "run", None, Progress(), so_far=True)
     assert str(again.figures) == str(done.figures)  # nan is equal to itself as text
+    log = tmp_path / "kept"
+    log.mkdir()
+    for name in (LOG, CELLS):
+        shutil.copy(tmp_path / "run" / name, log)
+    told = run_solve(sweep, tmp_path / "elsewhere", None, Progress(), so_far=True, kept=log)
+    assert (str(told.figures), told.missing) == (str(done.figures), done.missing)
     rows = (tmp_path / "run").rglob("examples.jsonl")
     thoughts = [json.loads(line)["reasoning"] for file in rows for line in file.read_text().splitlines()]
     assert any("asked" in one for one in thoughts)

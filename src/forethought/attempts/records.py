@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from pydantic import Field
+
 from forethought.errors import StageError
 from forethought.judges.base import Verdict
 from forethought.models.conversation import Conversation, Failed, Response
@@ -75,6 +77,8 @@ class Judged(Record):
     """Why it is unscored."""
     verdict: Verdict | None = None
     """All that the judge said; None where it was not asked."""
+    decoded: bool | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Whether the response tells what a disguised request asks, word for word; None where that was not looked at."""
 
 
 def planned(folder: Path) -> Iterator[PlannedAttempt]:

@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         ("rules_named", pa.list_(pa.string())),
         ("reasoning_tokens", pa.int32()),
         ("answer_tokens", pa.int32()),
+        ("decoded", pa.bool_()),  # of requests that have to be solved alone
     ]
 )
 """Columns, null where there is nothing to say."""
@@ -62,6 +63,7 @@ def row_of(place: tuple[str, str, int, int], one: Judged) -> dict[str, Any]:
         "harmful": attempt.request.harmful,
         "rules": list(attempt.request.rules),
         "refused": one.refused,
+        "decoded": one.decoded,
     }
     if said is None:  # why a model failed may name its server
         return row | {"unscored_cause": _NO_RESPONSE}
@@ -92,7 +94,10 @@ def judged_of(attempt: Attempt, row: Mapping[str, Any]) -> Judged:
         named=tuple(named) if named is not None and read is None else (),
         reasoning_tokens=row["reasoning_tokens"] or 0, answer_tokens=row["answer_tokens"] or 0,
     )  # fmt: skip
-    return Judged(attempt=attempt, response=response, refused=row["refused"], cause=row["unscored_cause"] or "")
+    return Judged(
+        attempt=attempt, response=response, refused=row["refused"], cause=row["unscored_cause"] or "",
+        decoded=row.get("decoded"),
+    )  # fmt: skip
 
 
 def read_table(folder: Path) -> Any:

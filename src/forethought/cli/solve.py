@@ -12,7 +12,7 @@ from forethought.cli.sweep import Sweeping
 from forethought.cli.terminal import Terminal, console, quiet, say
 
 
-@options.spelled_out(Sweeping, "out", "results", "so_far", "yes")
+@options.spelled_out(Sweeping, "out", "results", "so_far", "kept", "yes")
 def solve(
     settings: Sweeping,
     file: Annotated[Path, typer.Argument(help="A sweep (.yaml) whose attacks have to be solved.")] = Path(
@@ -27,6 +27,8 @@ def solve(
     Example:
 
       forethought solve --results results/solve.json
+
+      forethought solve recipes/solve_1_5b.yaml --so-far --kept results/solve_1_5b
     """
     quiet()
     from forethought.research.config import load_sweep
@@ -34,7 +36,7 @@ def solve(
     from forethought.research.table import sweep_table
 
     progress = Terminal(max_cost=1.0, yes=settings.yes)
-    found = run_solve(load_sweep(file), settings.out, settings.results, progress, settings.so_far)
+    found = run_solve(load_sweep(file), settings.out, settings.results, progress, settings.so_far, settings.kept)
     console.print(sweep_table(found.rows, console.width))
     for name, why in found.missing.items():
         say(f"{name}: {why}", "yellow")

@@ -166,7 +166,17 @@ def decoded(request: str, said: str) -> bool:
     return bool(asked) and 2 * right / (len(asked) + len(found)) >= DECODED
 
 
-def decoded_share(rows: Sequence[Judged], told: Callable[[Response], str]) -> Figure:
-    """Share of attempts whose response tells what is really asked; without a response one is unscored."""
-    right = [None if one.response is None else decoded(one.attempt.request.plain, told(one.response)) for one in rows]
-    return mean_of_shares([right], [seeds(rows)])
+def with_decoded(rows: Sequence[Judged], told: Callable[[Response], str]) -> list[Judged]:
+    """The rows, each with whether its response tells what is really asked, by what `told` takes of it; without a
+    response, and where it is known already, as they are."""
+    return [
+        one
+        if one.response is None or one.decoded is not None
+        else one.model_copy(update={"decoded": decoded(one.attempt.request.plain, told(one.response))})
+        for one in rows
+    ]
+
+
+def decoded_share(rows: Sequence[Judged]) -> Figure:
+    """Share of attempts whose response tells what is really asked; others are unscored."""
+    return mean_of_shares([[one.decoded for one in rows]], [seeds(rows)])

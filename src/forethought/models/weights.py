@@ -34,7 +34,7 @@ def has_fast_bfloat16() -> bool:
 
 def batches_in_bfloat16() -> bool:
     """True where large products of matrices are faster in bfloat16, as in training and in reading many prompts at once:
-    also on a processor that has instructions for its dot products alone, on which decoding with a small model is not."""
+    also on a processor that has instructions for its dot products alone, on which a small model's decoding is not."""
     return has_fast_bfloat16() or _processor_has("avx512_bf16")
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from forethought.attempts.records import Attempt
 from forethought.attempts.table import CELLS, LOG, PLACE, SCHEMA, judged_of, read_table, row_of
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, key_of, replacing
@@ -94,6 +95,12 @@ class Log:
 
         Raises ConfigError where it is of other settings or requests, so that its figures are no part of this sweep.
         """
+        asked = len(setting.attempts)
+        found = self.take(place, key, (*setting.attempts, *setting.questions))
+        return found and found.model_copy(update={"judged": found.judged[:asked], "questions": found.judged[asked:]})
+
+    def take(self, place: tuple[str, str, int, int], key: str, attempts: Sequence[Attempt]) -> Cell | None:
+        """As `find`, of a cell that was asked `attempts`."""
         cell = self._cells.get(place)
         if cell is None:
             return None
@@ -101,7 +108,6 @@ class Log:
         for name, value in zip(PLACE, place, strict=True):
             table = table.filter(pc.equal(table[name], value))
         rows = table.to_pylist()
-        attempts = (*setting.attempts, *setting.questions)
         if cell.key != key or [row["attempt"] for row in rows] != [one.asked for one in attempts]:
             raise ConfigError(
                 f"{self.folder}, {cell.defence} of seed {cell.seed}",
@@ -109,8 +115,7 @@ class Log:
                 "Run it here, or leave --kept out",
             )
         judged = tuple(judged_of(attempt, row) for attempt, row in zip(attempts, rows, strict=True))
-        asked = len(setting.attempts)
-        return cell.model_copy(update={"judged": judged[:asked], "questions": judged[asked:], "logged": True})
+        return cell.model_copy(update={"judged": judged, "logged": True})
 
     @cached_property
     def _table(self) -> Any:

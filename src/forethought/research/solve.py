@@ -8,7 +8,7 @@ exact: the base model is asked to write it out, a model that thinks says it in i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from forethought.attacks.catalogue import parse_attack, seen_in_training
 from forethought.attempts.records import Attempt, Judged
 from forethought.errors import ConfigError
 from forethought.manifest import write_whole
-from forethought.measure.comprehension import ASK_TO_DECODE, decoded_share
+from forethought.measure.comprehension import ASK_TO_DECODE, decoded_share, with_decoded
 from forethought.measure.curves import by_cell, refused
 from forethought.measure.paired import Comparison, compare_cells, corrected
 from forethought.metrics import Figure, mean_auroc, mean_of_shares, mean_value
@@ -33,6 +33,7 @@ from forethought.report.results import write_results
 from forethought.research.cell import Cell, CellStages, SweepRun
 from forethought.research.config import Sweep
 from forethought.research.figures import latency_figure
+from forethought.research.log import Log, cell_key, write_log
 from forethought.research.rows import SweepRow
 from forethought.research.run import run_cells
 from forethought.research.setting import Setting, slug
@@ -94,17 +95,25 @@ def rungs(sweep: Sweep, seen: Sequence[str]) -> list[Rung]:
 
 
 def run_solve(
-    sweep: Sweep, folder: Path | None, results: Path | None, progress: Progress, so_far: bool = False
+    sweep: Sweep,
+    folder: Path | None,
+    results: Path | None,
+    progress: Progress,
+    so_far: bool = False,
+    kept: Path | None = None,
 ) -> SolveReport:
     """Runs the sweep, asks each base model to decode, and writes figures and plot; the same call goes on where one was
-    stopped. With `so_far` nothing is done, and what is done already is told."""
+    stopped. `so_far` and `kept` as in `run_sweep`. Raises InputError for a folder without a log."""
     folder = folder or Path("runs") / sweep.name
     target = results or folder / "solve.json"
-    report = run_sweep(sweep, folder, so_far=so_far, progress=progress)
-    run = run_cells(sweep, folder, Progress(), so_far=True)
+    log = Log(kept) if kept is not None else None
+    report = run_sweep(sweep, folder, so_far=so_far, kept=kept, progress=progress)
+    run = run_cells(sweep, folder, Progress(), so_far=True, log=log)
     steps = rungs(sweep, sorted({style for one in run.cells for style in one.seen}))
-    asked = {setting.base: decode(sweep, setting, steps, progress, so_far) for setting in first_of_each_base(run)}
-    figures, missing = solve_figures(sweep, run.cells, steps, asked)
+    cells = [solved_cell(one, steps) for one in run.cells]
+    asked = [decode(sweep, setting, steps, progress, so_far, log) for setting in first_of_each_base(run)]
+    write_log(folder, [*cells, *asked], sweep.evaluate.attacks)
+    figures, missing = solve_figures(sweep, cells, steps, {one.base: one.judged for one in asked})
     write_results(target, list(sweep.seeds), dict(report.inputs), figures, missing)
     plot = against_k(sweep, figures, first_of_each_base(run))
     if plot is not None:
@@ -120,18 +129,37 @@ def first_of_each_base(run: SweepRun) -> list[Setting]:
 # Can a model decode at all?
 
 
-def decode(sweep: Sweep, setting: Setting, steps: Sequence[Rung], progress: Progress, so_far: bool) -> Sequence[Judged]:
-    """The base model's answers where it is asked to write out what harmless messages ask."""
+def decode(
+    sweep: Sweep, setting: Setting, steps: Sequence[Rung], progress: Progress, so_far: bool, log: Log | None = None
+) -> Cell:
+    """The base model's answers where it is asked to write out what harmless messages ask; where they are not done here
+    and stand in a log, those. With `so_far` none is asked for."""
     stages = CellStages(sweep, setting, _DECODE, progress)
     attempts = [to_decode(one) for one in harmless_of(setting.attempts, steps)]
-    if so_far and not stages.finished(_DECODE):
-        return ()
+    key = cell_key(sweep, setting, _DECODE, 0)
+    cell = Cell(defence=_DECODE, title="Undefended, asked to decode", base=setting.base, seed=setting.seed, key=key)
+    if not stages.finished(_DECODE):
+        if log is not None and (held := log.take(cell.place, key, attempts)) is not None:
+            return held
+        if so_far:
+            return cell
     with progress.bar(_DECODE) as bar:
         opened = cache(lambda: LocalModel.load(setting.base))
         said = {"attempts": [one.id for one in attempts], "ask": ASK_TO_DECODE}
-        return ask_stage(
+        answers = ask_stage(
             setting.stage(_DECODE), said, attempts, opened, stages.runner, bar, f"{BASE} decodes", _DECODE_TOKENS
         )  # fmt: skip
+    judged = with_decoded(answers, lambda response: response.answer)
+    return cell.model_copy(update={"judged": tuple(judged), **stages.cost()})
+
+
+def solved_cell(cell: Cell, steps: Sequence[Rung]) -> Cell:
+    """A cell, of which each harmless request in the disguises says whether a thought told what it asks."""
+    cells = {couple[1] for step in steps for couple in step.couples}
+    if not cell.thinks or cell.logged:  # a log has said so already, or can't: it holds no word
+        return cell
+    judged = tuple(with_decoded([one], in_thought)[0] if cells & set(one.attempt.cells) else one for one in cell.judged)
+    return cell.model_copy(update={"judged": judged})
 
 
 def harmless_of(attempts: Sequence[Attempt], steps: Sequence[Rung]) -> list[Attempt]:
@@ -148,10 +176,10 @@ def to_decode(attempt: Attempt) -> Attempt:
     return attempt.model_copy(update={"id": f"decode/{attempt.id}", "request": changed})
 
 
-def decoded_by(judged: Sequence[Judged], steps: Sequence[Rung], told: Callable[[Response], str]) -> Figure:
+def decoded_by(judged: Sequence[Judged], steps: Sequence[Rung]) -> Figure:
     """Share of the harmless requests in some disguises that a model decodes."""
     cells = {couple[1] for step in steps for couple in step.couples}
-    return decoded_share([one for one in judged if cells & set(one.attempt.cells)], told)
+    return decoded_share([one for one in judged if cells & set(one.attempt.cells)])
 
 
 def in_thought(response: Response) -> str:
@@ -170,7 +198,7 @@ def solve_figures(
     missing: dict[str, str] = {}
     for base, answers in asked.items():
         model = slug(base)
-        figures += _decoded(answers, steps, model, lambda response: response.answer)
+        figures += _decoded(answers, steps, model)
         for defence in sweep.defences:
             group = [one for one in cells if (one.base, one.defence) == (base, defence)]
             if not any(one.judged for one in group):
@@ -180,17 +208,15 @@ def solve_figures(
             figures += _by_k(group, steps, f"{defence}_{model}")
             if any(one.thinks for one in group):
                 judged = [row for one in group for row in one.judged]
-                figures += _decoded(judged, steps, f"{defence}_{model}", in_thought)
+                figures += _decoded(judged, steps, f"{defence}_{model}")
         figures += _differences(sweep, [one for one in cells if one.base == base], steps, model, missing)
     figures += [one for cell in cells for one in _beside(sweep, cell)]
     return [one for one in {figure.name: figure for figure in figures}.values() if one.n or one.unscored], missing
 
 
-def _decoded(
-    judged: Sequence[Judged], steps: Sequence[Rung], ending: str, told: Callable[[Response], str]
-) -> list[Figure]:
-    by_k = [decoded_by(judged, some, told).named(f"decoded_{stem}_{ending}") for stem, some in _by_stem(steps).items()]
-    by_family = [decoded_by(judged, [one], told).named(f"decoded_{_plain(one.name)}_{ending}") for one in steps]
+def _decoded(judged: Sequence[Judged], steps: Sequence[Rung], ending: str) -> list[Figure]:
+    by_k = [decoded_by(judged, some).named(f"decoded_{stem}_{ending}") for stem, some in _by_stem(steps).items()]
+    by_family = [decoded_by(judged, [one]).named(f"decoded_{_plain(one.name)}_{ending}") for one in steps]
     return by_k + by_family
 
 
@@ -268,7 +294,7 @@ def _differences(
             missing[f"diff_auroc_{CORE}_{name}{ending}"] = f"{contrast.of} or {contrast.against} is not there"
             continue
         judged = [row for cell in one for row in cell.judged]
-        readable = [step for step in steps if not _undecoded(decoded_by(judged, [step], in_thought))]
+        readable = [step for step in steps if not _undecoded(decoded_by(judged, [step]))]
         core = [step for step in steps if step.kind == CORE and step.k in CORE_K]
         parts = {
             f"{TAUGHT}_": [one for one in core if one.taught],
