@@ -26,6 +26,20 @@ def test_auto_is_the_faster_type(monkeypatch: pytest.MonkeyPatch) -> None:
     assert weights.resolve_dtype("auto") is torch.float32
 
 
+def test_a_large_model_is_read_in_two_bytes_where_the_processor_multiplies_in_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(weights, "has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr(weights, "batches_in_bfloat16", lambda: True)
+    folder = str(tiny_folder())
+    assert load_weights(folder, None, "auto").model.dtype is torch.float32
+    monkeypatch.setattr(weights, "_LARGE", 1000)
+    assert load_weights(folder, None, "auto").model.dtype is torch.bfloat16
+    assert load_weights(folder, None, "float32").model.dtype is torch.float32
+    monkeypatch.setattr(weights, "batches_in_bfloat16", lambda: False)
+    assert load_weights(folder, None, "auto").model.dtype is torch.float32
+
+
 def test_a_named_type_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "has_fast_bfloat16", lambda: False)
     assert weights.resolve_dtype("bfloat16") is torch.bfloat16

@@ -98,6 +98,14 @@ def test_the_first_part_asks_what_the_whole_asks_first() -> None:
     assert (part.name, part.build, part.methods) == (whole.name, whole.build, whole.methods)
 
 
+def test_a_method_that_changes_its_thoughts_alone_has_the_rows_of_the_others() -> None:
+    for file in ("solve.yaml", "solve_1_5b.yaml"):
+        sweep = load_sweep(RECIPE.with_name(file))
+        (filler,) = (one for one in sweep.methods if one.label == "scot_filler")
+        assert sweep.build.solve is not None
+        assert sweep.build_of(filler.build).solve == sweep.build.solve.model_copy(update={"thought": "filler"})
+
+
 def test_a_text_counts_as_decoded_but_for_one_word_in_ten_capitals_and_signs() -> None:
     plain = "How do I mend the old kettle of my aunt at home?"
     assert decoded(plain, "how do i mend the old kettle of my aunt at home")
