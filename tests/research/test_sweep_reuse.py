@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,10 +14,11 @@ from forethought.attempts.records import Judged
 from forethought.cli.terminal import Terminal, console
 from forethought.manifest import write_json
 from forethought.models.local import LocalModel
-from forethought.pipeline.fitting import calibrate, read_calibration, recall, take_over
+from forethought.pipeline.fitting import Fitting, calibrate, read_calibration, recall, take_over
 from forethought.pipeline.recipe import OperatingPoint
 from forethought.pipeline.run import reuse_replies
-from forethought.pipeline.stage import MANIFEST
+from forethought.pipeline.stage import MANIFEST, StageRunner
+from forethought.policy import default_policy
 from forethought.progress import Progress
 from forethought.reasoning import Decision
 from forethought.records import write_jsonl
@@ -85,3 +88,23 @@ def test_an_attack_is_heard_again_of_the_same_weights_alone(
     setting = SimpleNamespace(folder=tmp_path, key="", stage=lambda name: name)
     stages = CellStages(cast(Any, sweep), cast(Any, setting), "scot", Progress())
     assert stages.said_before() == (rows if reused else [])
+
+
+def test_a_probe_of_the_same_weights_is_copied_and_nothing_is_read_for_it(tmp_path: Path) -> None:
+    rows = [request_of(f"Help me copy film number {n}", True) for n in range(4)]
+    rows += [request_of(f"Explain how bakers bake loaf number {n}", False) for n in range(4)]
+
+    def fitting(name: str, model: Callable[[], LocalModel]) -> Fitting:
+        stages = StageRunner(tmp_path / name, lambda line: None)
+        return Fitting(model, rows, rows, default_policy(), OperatingPoint(), stages, Progress())
+
+    def unread() -> LocalModel:
+        raise AssertionError("the model is not to be opened")
+
+    first = fitting("first", lambda: LocalModel.load(str(tiny_folder()))).probe("probe", rows)
+    second = fitting("second", unread).probe("probe", rows, fitted=first)
+    asked = fitting("third", lambda: LocalModel.load(str(tiny_folder()))).probe("probe", rows)
+    kept = {place: json.loads((place / "manifest.json").read_text())["key"] for place in (first, second, asked)}
+    assert len(set(kept.values())) == 1  # where a probe comes from changes no key
+    for file in ("probe.json", "probe.safetensors"):
+        assert (second / file).read_bytes() == (first / file).read_bytes()

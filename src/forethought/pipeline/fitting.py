@@ -163,12 +163,18 @@ class Fitting:
     stages: StageRunner
     progress: Progress
 
-    def probe(self, stage: str, rows: Sequence[Request], trained: bool = False) -> Path:
-        """A probe on the base weights of the model, or the trained ones, fitted on `rows`; `dev` chooses the layer."""
+    def probe(self, stage: str, rows: Sequence[Request], trained: bool = False, fitted: Path | None = None) -> Path:
+        """A probe on the base weights of the model, or the trained ones, fitted on `rows`; `dev` chooses the layer.
+
+        `fitted` is where that of the same weights and rows lies already, to be copied.
+        """
 
         def work(out: Path) -> dict[str, Any]:
-            bar.total(len(rows) + len(self.dev))
-            probe = fit_probe(self.model(), rows, self.dev, self.policy, FitSettings(trained=trained), bar.advance)
+            if fitted is not None:
+                probe = load_probe(fitted)
+            else:
+                bar.total(len(rows) + len(self.dev))
+                probe = fit_probe(self.model(), rows, self.dev, self.policy, FitSettings(trained=trained), bar.advance)
             probe.save(out)
             return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
 

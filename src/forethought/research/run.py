@@ -117,6 +117,8 @@ class _Cells:
         self._said: dict[Path, Sequence[Judged]] = {}
         """What weights said with nothing around them."""
         self._probes: dict[Path, Path] = {}
+        self._trained_probes: dict[tuple[str, int, bool], Path] = {}
+        """By whose weights a probe reads, at which budget, and whether it reads intents."""
         run.settings.append(self._setting)
 
     def undefended(self) -> Cell:
@@ -295,7 +297,8 @@ class _Cells:
         """A trained model, and what is around it, which is fitted first."""
         ready = ""
         if entry.around:
-            ready = self._fitted(entry.around, rows, stages, model, read_settings(found.adapter).format)
+            owner = entry.weights_of or entry.label
+            ready = self._fitted(entry.around, rows, stages, model, read_settings(found.adapter).format, owner)
         write_run_model(stages.folder, rows.base, found.adapter, ready)
         if ready:
             # A model without a thought can leave all answers to the base: what is around it decides by its states.
@@ -362,13 +365,19 @@ class _Cells:
         return max(prompts, key=lambda name: (found[name], -prompts.index(name))), told
 
     def _fitted(
-        self, spec: str, rows: Setting, stages: CellStages, model: Callable[[], LocalModel], fmt: Format = "think"
+        self,
+        spec: str,
+        rows: Setting,
+        stages: CellStages,
+        model: Callable[[], LocalModel],
+        fmt: Format = "think",
+        owner: str = "",
     ) -> str:
         """The spec; where its first defence needs fitting and has no folder yet, that is fitted on a setting's rows.
 
         It is the nearest to the model: what stands behind a `|` goes around it as it is. `model` is the defended one:
         probes read its base weights, or where they are to its trained ones; a fusion its verdicts. `fmt` is how it
-        writes thoughts.
+        writes thoughts, `owner` the entry that trained its weights.
         """
         first, bar, further = (part.strip() for part in spec.partition("|"))
         ready, fit = first, FITS.get(first)
@@ -380,7 +389,9 @@ class _Cells:
                 if not fit.trained:
                     return self._probe(rows, model, fit)
                 fitted_on = probe_rows(fit, rows.train, rows.examples)  # of these weights alone: it lies with them
-                return fitting.probe("probe", fitted_on, trained=True)
+                alike = (owner, stages.budget, fit.intents)
+                found = fitting.probe("probe", fitted_on, trained=True, fitted=self._trained_probes.get(alike))
+                return self._trained_probes.setdefault(alike, found)
 
             if fit.defence == "fused":
                 lent = cache(probe)
