@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.shell import run_here
-from tests.tiny import tiny_folder
+from tests.shell import Result, run_here
+from tests.tiny import briefly, tiny_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -48,14 +48,18 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pyt
     for command in _commands(page):
         program, *arguments = shlex.split(command)
         assert program == "forethought"
-        if arguments[0] == "run":  # minutes with the embedded model; the tiny one goes through the same stages
-            arguments += ["--model", str(tiny_folder())]
-        done = run_here(*arguments)
+        done = _run(*arguments) if arguments[0] == "run" else run_here(*arguments)
         assert done.code == 0, (command, done.err)
         if arguments[0] == "run":  # it ends with three things to do next, which work as printed
             told = [shlex.split(line) for line in done.out.splitlines() if line.strip().startswith("forethought ")]
             assert [words[1] for words in told] == ["chat", "attack", "card"]
             assert [run_here(*words[1:]).code for words in told] == [0, 0, 0]
+
+
+def _run(*arguments: str) -> Result:
+    """Minutes with the embedded model; the tiny one, thinking briefly, goes through the same stages."""
+    with briefly():
+        return run_here(*arguments, "--model", tiny_folder())
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)

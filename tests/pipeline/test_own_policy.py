@@ -24,7 +24,7 @@ from forethought.policy import Policy, default_policy, load_policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl, user_request
 from tests.listening import Listening
-from tests.tiny import tiny_folder
+from tests.tiny import briefly, tiny_folder
 
 DEFAULT = default_policy()
 
@@ -153,7 +153,8 @@ def test_a_run_on_an_own_file_under_an_own_policy_goes_the_whole_way(
     monkeypatch.setattr("forethought.pipeline.recipe.default_file", lambda: file)
     policy = policy_file(tmp_path, "Prices", "Addresses", examples=True)
     own = own_file(tmp_path, 60)
-    found = run(own, policy=policy, model=str(tiny_folder()), out=tmp_path / "out")
+    with briefly():
+        found = run(own, policy=policy, model=str(tiny_folder()), out=tmp_path / "out")
     assert found.page.is_file()
     kept = load_recipe(tmp_path / "out" / RECIPE)
     assert (kept.policy, kept.data.harmful[0].path) == (policy, str(own))
@@ -162,6 +163,7 @@ def test_a_run_on_an_own_file_under_an_own_policy_goes_the_whole_way(
     assert opened.policy.rule_ids == ("R1", "R2")
     # What was kept is the same run: all its stages are found.
     heard = Listening()
-    run(tmp_path / "out" / RECIPE, out=tmp_path / "out", progress=heard)
+    with briefly():
+        run(tmp_path / "out" / RECIPE, out=tmp_path / "out", progress=heard)
     assert not [line for line in heard.said if line.startswith("[green]")]
     assert any("5-train: kept from before" in line for line in heard.said)
