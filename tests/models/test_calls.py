@@ -129,7 +129,7 @@ def test_too_many_requests_lower_the_concurrency_and_lose_nothing(tmp_path: Path
     teacher_of: list[MockTeacher] = []
 
     def script(messages: list[dict[str, str]], number: int) -> Reply:
-        return Reply(status=429, seconds=0.02) if teacher_of[0].running > 6 else Reply("ok", seconds=0.2)
+        return Reply(status=429, seconds=0.02) if teacher_of[0].running > 6 else Reply("ok", seconds=0.1)
 
     seen: list[CallProgress] = []
     with MockTeacher(script) as teacher:
@@ -137,12 +137,12 @@ def test_too_many_requests_lower_the_concurrency_and_lose_nothing(tmp_path: Path
         settings = FAST.model_copy(
             update={"base_url": teacher.url, "concurrency": 24, "backoff_s": 0.1, "max_retries": 12}
         )
-        results = run_calls(MOCK, _calls(120), tmp_path / "j", settings, _keep, on_progress=seen.append)
-    assert len(results.values) == 120
+        results = run_calls(MOCK, _calls(60), tmp_path / "j", settings, _keep, on_progress=seen.append)
+    assert len(results.values) == 60
     assert results.dropped == {}
     assert teacher.most_running > 6
     assert min(progress.concurrency for progress in seen) <= 12
-    assert sum(teacher.answered.values()) == 120
+    assert sum(teacher.answered.values()) == 60
 
 
 @pytest.mark.slow

@@ -141,9 +141,10 @@ def test_rows_near_a_set_named_by_the_user_are_left_out(built: Path, tmp_path: P
 @pytest.mark.slow
 def test_trap_11_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Path) -> None:
     harmful, harmless = _sources(tmp_path)
+    pause_s = 0.25  # time enough to be killed in
 
     def slow(messages: list[dict[str, str]], number: int) -> Reply:
-        return Reply(text=good_lesson(messages), seconds=0.25)
+        return Reply(text=good_lesson(messages), seconds=pause_s)
 
     with MockTeacher(slow) as server:
         arguments = _arguments(
@@ -152,6 +153,7 @@ def test_trap_11_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Pat
         )  # fmt: skip
         for finished in (4, 9):
             _kill_after(arguments, tmp_path / "out" / "teacher.jsonl", finished)
+        pause_s = 0.0
         done = run_here(*arguments)
         assert done.code == 0, done.err
         calls = len(server.bodies)

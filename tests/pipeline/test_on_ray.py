@@ -24,10 +24,11 @@ def test_a_killed_build_goes_on_and_pays_for_nothing_twice(
     said = ["build", tmp_path / "in" / "rows.jsonl", "--harmless", tmp_path / "in" / "rows.jsonl", "--yes"]
     said += ["--teacher", "openai-api/mock/teacher", "--concurrency", AT_ONCE, "--twins", 0]
     monkeypatch.setenv("MOCK_API_KEY", "none")
-    with MockTeacher(lambda messages, number: Reply(good_lesson(messages), seconds=0.1)) as teacher:
+    pause_s = 0.0
+    with MockTeacher(lambda messages, number: Reply(good_lesson(messages), seconds=pause_s)) as teacher:
         command = [*said, "--base-url", teacher.url, "--out"]
         assert run_here(*command, tmp_path / "alone").code == 0
-        before = len(teacher.bodies)
+        before, pause_s = len(teacher.bodies), 0.1  # time enough to be killed in
         killed = child.command(*command, tmp_path / "ray", "--on", ray_head[0])
         while len(teacher.bodies) < before + before // 2:
             assert killed.poll() is None
