@@ -120,6 +120,14 @@ def tiny_model() -> Any:
 
 def tiny_adapter(folder: Path, layers: list[int] | None = None, **settings: Any) -> Path:
     """A random LoRA adapter of the tiny model, on some layers or all, with our settings beside it."""
+    named = "-".join(map(str, layers)) if layers is not None else "all"
+    made = made_once(f"adapter-{named}", lambda part: _make_adapter(part, layers))
+    shutil.copytree(made, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    write_settings(folder, Settings(policy=default_policy(), **settings))
+    return folder
+
+
+def _make_adapter(folder: Path, layers: list[int] | None) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -129,8 +137,6 @@ def tiny_adapter(folder: Path, layers: list[int] | None = None, **settings: Any)
         layers_to_transform=layers,
     )  # fmt: skip
     get_peft_model(tiny_model(), config).save_pretrained(str(folder))
-    write_settings(folder, Settings(policy=default_policy(), **settings))
-    return folder
 
 
 @contextmanager
