@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import itertools
 import json
 import os
 import random
@@ -43,9 +44,35 @@ def _end_run() -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.hookimpl(trylast=True)  # of those that were chosen
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Rooms with the longest tests first: whoever takes one of those last stands alone at the end."""
-    items.sort(key=lambda item: {"research", "pipeline", "evaluation"}.isdisjoint(item.path.parts))
+    """Each worker begins with an equal part of the list, and who is done takes from the end of another's.
+
+    So each part has long tests first, file by file, and short ones last: whoever takes a long one last stands alone at
+    the end. Long are those of three rooms, and slow ones without a browser.
+    """
+    parts: list[list[pytest.Item]] = [[] for _ in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
+    longest = sorted(filter(_is_long, items), key=_is_elsewhere)
+    short = [item for item in items if not _is_long(item)]
+    share = len(items) // len(parts)
+    for _, tests in itertools.groupby(longest, key=lambda item: item.path):
+        min(parts, key=len).extend(tests)
+    for part in parts:
+        room = max(share - len(part), 0)
+        part += short[:room]
+        del short[:room]
+    items[:] = [*itertools.chain(*parts), *short]
+
+
+def _is_elsewhere(item: pytest.Item) -> bool:
+    """In none of the rooms with the longest tests."""
+    return {"research", "pipeline", "evaluation"}.isdisjoint(item.path.parts)
+
+
+def _is_long(item: pytest.Item) -> bool:
+    if item.get_closest_marker("slow") is None:
+        return not _is_elsewhere(item)
+    return "chromium" not in getattr(item, "fixturenames", ())
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
