@@ -102,7 +102,7 @@ def test_adapter_that_is_switched_off_answers_as_the_base(
     adapter: Path, thinker: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large model isn't merged: the same answers must come from one set of weights."""
-    monkeypatch.setattr(weights_module, "_SMALL_MODEL", 0)
+    monkeypatch.setattr(weights_module, "_LARGE", 0)
     switching = LocalModel.load(str(tiny_folder()), adapter, dtype="float32")
     assert isinstance(switching.model, PeftModel)
     merged = thinker.respond(CONVERSATIONS, 6, think_budget=6, threshold=math.inf)
@@ -149,7 +149,7 @@ def test_a_trained_model_that_does_not_think_answers_with_its_own_weights(
     for one in responses:
         assert (one.reasoning_text, one.decision, one.log_odds, one.cause) == ("", None, None, "")
     # A large model isn't merged: its adapter stays on while it answers.
-    monkeypatch.setattr(weights_module, "_SMALL_MODEL", 0)
+    monkeypatch.setattr(weights_module, "_LARGE", 0)
     switching = LocalModel.load(str(unthinking), dtype="float32")
     assert isinstance(switching.model, PeftModel)
     assert [one.answer for one in switching.respond(CONVERSATIONS, 8)] == [one.answer for one in responses]
