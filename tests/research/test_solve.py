@@ -18,7 +18,7 @@ from forethought.pipeline.solving import disguises
 from forethought.progress import Progress
 from forethought.records import user_request
 from forethought.research.config import check, load_sweep
-from forethought.research.solve import PLOT, run_solve, rungs, to_decode
+from forethought.research.solve import run_solve, rungs, to_decode
 from tests.research.sweep_content import sweep_file
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "solve.yaml"
@@ -55,7 +55,7 @@ def test_from_rows_to_figures_and_again_without_a_model(tmp_path: Path) -> None:
     assert "decodes none" in done.missing["diff_auroc_solve_best_thoughtless"]
     known = {one.name: one for one in done.figures}
     assert known[f"auroc_k1_base_{model}"].n == 6
-    assert (tmp_path / "run" / PLOT).is_file()
+    assert (tmp_path / "run" / "solve.svg").is_file()
     written = json.loads((tmp_path / "run" / "solve.json").read_text())
     assert {one["name"] for one in written["figures"]} == names
     again = run_solve(sweep, tmp_path / "run", None, Progress(), so_far=True)

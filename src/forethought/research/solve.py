@@ -39,7 +39,6 @@ from forethought.research.run import run_cells
 from forethought.research.setting import Setting, slug
 from forethought.research.sweep import run_sweep
 
-PLOT = "solve.svg"
 CORE, OTHERS = "core", "solve"
 """Kinds of families: two texts in one message, and what attackers write."""
 TAUGHT, _UNSEEN = "taught", "unseen"
@@ -102,8 +101,8 @@ def run_solve(
     so_far: bool = False,
     kept: Path | None = None,
 ) -> SolveReport:
-    """Runs the sweep, asks each base model to decode, and writes figures and plot; the same call goes on where one was
-    stopped. `so_far` and `kept` as in `run_sweep`. Raises InputError for a folder without a log."""
+    """Runs the sweep, asks each base model to decode, and writes figures and a plot beside them; the same call goes on
+    where one was stopped. `so_far` and `kept` as in `run_sweep`. Raises InputError for a folder without a log."""
     folder = folder or Path("runs") / sweep.name
     target = results or folder / "solve.json"
     log = Log(kept) if kept is not None else None
@@ -117,8 +116,8 @@ def run_solve(
     write_results(target, list(sweep.seeds), dict(report.inputs), figures, missing)
     plot = against_k(sweep, figures, first_of_each_base(run))
     if plot is not None:
-        write_whole(target.with_name(PLOT), plot.alone())
-    return SolveReport(figures, missing, report.rows, target, None if plot is None else target.with_name(PLOT))
+        write_whole(target.with_suffix(".svg"), plot.alone())
+    return SolveReport(figures, missing, report.rows, target, None if plot is None else target.with_suffix(".svg"))
 
 
 def first_of_each_base(run: SweepRun) -> list[Setting]:
