@@ -118,7 +118,7 @@ def _start_ray(folder: Path) -> None:
     said += ["--min-worker-port", 0, "--max-worker-port", 0, "--block"]
     # A node's own: keys are never sent. Its folder is short, since a socket's path has 107 bytes at most.
     own = {"MOCK_API_KEY": "none", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": os.environ["FORETHOUGHT_TEST_RUN"]}
-    own["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "120"  # 30 may not be enough for a fresh machine
+    own["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "20"  # what has not begun by then hangs since it was forked
     head = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), "start", "--head", *map(str, said)],
         env={**os.environ, **own}, stdout=subprocess.DEVNULL, start_new_session=True,

@@ -35,8 +35,8 @@ LIVES = 4
 """So often a piece of work is begun again after its worker or node was lost, before the whole is given up."""
 _ANSWERS_S = 10.0
 """Within so many seconds a cluster answers at all."""
-_CALLS = 3
-"""So often is a client server asked: a head that has much to do gives up on the process that it begins for a client."""
+_CALLS = 4
+"""So often is a client server asked: of the processes that a head forks, one for each client, some never begin."""
 _AHEAD = 2
 """Pieces given out for each that can run at once: none waits for the driver, and no more than these are held."""
 
@@ -201,7 +201,7 @@ def _start(ray: Any, on: str) -> None:
             raise ConnectionError("the address is closed")
         # Where nothing is set, no environment is made: that takes a node seconds.
         calls = stop_after_attempt(_CALLS if address.startswith("ray://") else 1)
-        again = Retrying(stop=calls, retry=retry_if_exception_type((OSError, RuntimeError)), reraise=True)
+        again = Retrying(stop=calls, retry=retry_if_exception_type(ConnectionError), reraise=True)
         again(ray.init, address=address, runtime_env={"env_vars": ours} if ours else None, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         fault = f"no cluster answers there ({reason_of(error)})"
