@@ -232,6 +232,8 @@ def _is_adapter(folder: Path) -> bool:
 def _loaded(folder: str, dtype: DType) -> Any:
     """A model in the type that suits its size, which is known once it is read."""
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    if getattr(model, "is_quantized", False):  # in its own types, which are not cast
+        return model
     return model.to(resolve_dtype(dtype, model.num_parameters()))
 
 
