@@ -46,8 +46,7 @@ def _processor_has(feature: str) -> bool:
 def resolve_dtype(dtype: DType, parameters: int = 0) -> torch.dtype:
     """The torch type for a setting; `auto` is the faster one on this machine for a model of so many parameters.
 
-    What weighs with a large one is how many bytes are read: one of 1.5 billion decoded 16 and 36 tokens a second in
-    bfloat16, 8 and 32 at a time, and 8 and 17 in float32, on a processor without matrix units for it.
+    What weighs with a large one is how many bytes are read, so that bfloat16 pays on processors without matrix units too.
     """
     if dtype == "auto":
         fast = has_fast_bfloat16() or (parameters > _LARGE and batches_in_bfloat16())
