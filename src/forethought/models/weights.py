@@ -46,7 +46,7 @@ def _processor_has(feature: str) -> bool:
 def resolve_dtype(dtype: DType, parameters: int = 0) -> torch.dtype:
     """The torch type for a setting; `auto` is the faster one on this machine for a model of so many parameters.
 
-    What weighs with a large one is how many bytes are read, so that bfloat16 pays on processors without matrix units too.
+    What weighs with a large one is how many bytes are read: bfloat16 pays on processors without matrix units, too.
     """
     if dtype == "auto":
         fast = has_fast_bfloat16() or (parameters > _LARGE and batches_in_bfloat16())
