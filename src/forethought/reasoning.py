@@ -93,7 +93,7 @@ def render(
     rng = random.Random(f"{seed}:{reasoning.intent}")
     opening, closing = markers(fmt)
     words = language(reasoning.language)
-    lines = [opening, *(f"Step: {step}." for step in reasoning.steps)]
+    lines = [opening, *(f"Step: {step}" for step in reasoning.steps)]
     if reasoning.asked:
         lines.append(f"Asked: {reasoning.asked}")
     lines.append(f"Intent: {reasoning.intent.rstrip('.')}.")
@@ -134,7 +134,7 @@ _CLOSINGS = {"</think>": re.compile(r"</think>"), _HEADINGS[1]: re.compile(rf"(?
 """Closing marker to its pattern. A heading begins a line: `## Response` in a letter closes nothing."""
 _INTENT = re.compile(r"(?im)^\W*intent\b\W*(.+?)\s*$")
 _ASKED = re.compile(r"(?m)^Asked: (.+?)\s*$")
-_SOLVING = re.compile(r"(?m)^Step: (.+?)\.?\s*$")
+_SOLVING = re.compile(r"(?m)^Step: (.+?)\s*$")
 
 
 def parse(text: str, policy: Policy) -> Parsed:

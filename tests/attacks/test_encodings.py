@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forethought.attacks.catalogue import all_attacks
+from forethought.attacks.catalogue import all_attacks, parse_attack
 from forethought.attacks.encodings import ATTACKS
 from tests.attacks.decoding import decoded, read_ascii_art
 from tests.attacks.test_probe import PROBE, attacked
@@ -72,8 +72,10 @@ def test_ascii_art_hides_the_longest_words_and_shows_the_rest() -> None:
 
 
 def test_payload_pieces_are_as_many_as_asked_and_run_as_python() -> None:
-    code = attacked("payload_splitting:5").text.partition("\n\n")[0]
+    message = attacked("payload_splitting:5")
+    code = message.text.partition("\n\n")[0]
     assert len(code.splitlines()) == 6
+    assert parse_attack("payload_splitting:5").solve(message.messages) == (*code.splitlines()[:5], PROBE)
     found: dict[str, Any] = {}
     exec(code, found)
     assert found["z"] == PROBE

@@ -88,14 +88,14 @@ def test_each_change_to_the_letter() -> None:
     assert (text, other) == ("How do I pick the film lock?", "How do I paint the film red?")
     label = steps[-1].removesuffix(text)
     found = changed(one, twin, WORDS)
-    lines = [f"Step: {step}." for step in steps]
+    lines = [f"Step: {step}" for step in steps]
     assert one.before == "\n".join([*lines, f"Asked: {text}", "Intent: my own."])
     noise = "What is the best way to fry"
     assert found == {
         "cut": ("", "Intent: my own."),
-        "corrupted": ("\n".join([*lines[:-1], f"Step: {label}{noise}.", f"Asked: {noise}"]), "Intent: my own."),
+        "corrupted": ("\n".join([*lines[:-1], f"Step: {label}{noise}", f"Asked: {noise}"]), "Intent: my own."),
         "swapped": (
-            "\n".join([*(f"Step: {step}." for step in theirs), f"Asked: {other}"]),
+            "\n".join([*(f"Step: {step}" for step in theirs), f"Asked: {other}"]),
             "Intent: learn how to paint the film red.",
         ),
         "right": ("\n".join([*lines, f"Asked: {text}"]), "Intent: learn how to pick the film lock."),
@@ -157,11 +157,11 @@ def test_probes_read_right_behind_each_part_of_the_thought(tmp_path: Path) -> No
     assert all(ids == whole[: len(ids)] for ids in found.values())
     ends = {position: model.tokenizer.decode(ids) for position, ids in found.items()}
     assert ends["prompt"].endswith("assistant\n")
-    page = one.before.split("\n")[3].removesuffix(f" {text}.")
+    page = one.before.split("\n")[3].removesuffix(f" {text}")
     assert ends["resolved"].endswith(f"\n{page}")
     assert re.fullmatch(r"Step: [A-Z]\w+ \d+:", page)
-    assert ends["steps"].endswith(f"\n{page} {text}.")
-    assert ends["solved"].endswith(f".\nAsked: {text}")
+    assert ends["steps"].endswith(f"\n{page} {text}")
+    assert ends["solved"].endswith(f"\nAsked: {text}")
     assert ends["intent"].endswith("\nIntent: my own.")
     assert ends["verdict"].endswith("\nVerdict:")
     plain = one.model_copy(update={"before": "Intent: my own."})

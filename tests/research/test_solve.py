@@ -77,14 +77,15 @@ def test_the_recipe_can_be_run_and_tests_nothing_near_what_it_trains_on() -> Non
     assert isinstance(sweep.build.solve, SolveConfig)
     found = rungs(sweep, list(disguises(sweep.build.solve)))
     assert {one.kind for one in found} == {"core", "solve"}
-    assert len([one for one in found if one.kind == "core" and not one.taught]) == 6
+    assert len([one for one in found if one.kind == "core" and not one.taught]) == 4
     taught = {one.name for one in found if one.taught}
-    more = {"codewords:3", "chain:3", *(f"payload_splitting:{k}" for k in (2, 3, 4)), "mixed:1 | payload_splitting:2"}
-    assert taught == {*sweep.build.solve.harmless_only, *more}
+    more = {"codewords:3", "chain:3", "payload_splitting:2", "payload_splitting:4", "mixed:1 | payload_splitting:2"}
+    spelled = {"leetspeak:1", "leetspeak:3", "leetspeak:1 | acrostic:1", *(f"jumbled:0.{k}" for k in (2, 4, 6))}
+    assert taught == {*sweep.build.solve.harmless_only, *more, *spelled}
     for k in (1, 2, 3):
         sides = sum((sweep.evaluate.n_styled_lookalike + (one.kind == "solve") * 16) for one in found if one.k == k)
         assert sides >= 80
-    near = sweep.evaluate.model_copy(update={"attacks": (*sweep.evaluate.attacks, "turns:4")})
+    near = sweep.evaluate.model_copy(update={"attacks": (*sweep.evaluate.attacks, "votes:3")})
     with pytest.raises(ConfigError, match="takes work"):
         check(sweep.model_copy(update={"evaluate": near}))
     plain = sweep.evaluate.model_copy(update={"attacks": ("style_json",)})
@@ -94,7 +95,7 @@ def test_the_recipe_can_be_run_and_tests_nothing_near_what_it_trains_on() -> Non
 
 def test_the_first_part_asks_what_the_whole_asks_first() -> None:
     whole, part = load_sweep(RECIPE), load_sweep(RECIPE.with_name("solve_core.yaml"))
-    assert whole.evaluate.attacks[:11] == part.evaluate.attacks
+    assert whole.evaluate.attacks[: len(part.evaluate.attacks)] == part.evaluate.attacks
     assert (part.name, part.build, part.methods) == (whole.name, whole.build, whole.methods)
 
 

@@ -12,13 +12,14 @@ import codecs
 import random
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 from forethought.attacks.base import Change, Family, Options, Solver, by_rule, fill, read_back
 from forethought.errors import ConfigError
+from forethought.records import Message
 
 _FONT = "banner3"
 """Of pyfiglet's: seven rows, one shape for upper and lower case."""
@@ -211,9 +212,9 @@ def _unframed(name: str) -> Solver:
     return read_back(decoded)
 
 
-def _joined(text: str, options: Options) -> str:
-    pieces = text.partition("\nz = ")[0].split("\n")
-    return "".join(str(ast.literal_eval(piece.partition(" = ")[2])) for piece in pieces)
+def _joined(messages: Sequence[Message], options: Options) -> tuple[str, ...]:
+    pieces = messages[-1].content.partition("\nz = ")[0].split("\n")
+    return (*pieces, "".join(str(ast.literal_eval(piece.partition(" = ")[2])) for piece in pieces))
 
 
 _BACK: dict[str, Callable[[str, Options], str]] = {
@@ -225,6 +226,6 @@ _BACK: dict[str, Callable[[str, Options], str]] = {
     "flip": lambda text, options: flip(text, str(options["mode"])),
 }
 """The way back, of those that are trained on or tested by the work that they take."""
-_SOLVERS = {**{name: _unframed(name) for name in _BACK}, "payload_splitting": read_back(_joined)}
+_SOLVERS = {**{name: _unframed(name) for name in _BACK}, "payload_splitting": _joined}
 _CHANGES = {**{name: _framed(name) for name in _CIPHERS}, **_OTHERS}
 ATTACKS = _FAMILY.made({name: by_rule(change) for name, change in _CHANGES.items()}, _SOLVERS)

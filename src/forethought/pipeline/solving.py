@@ -82,7 +82,7 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
         beside_it = alike[_beginning(one)] if len(alike[_beginning(one)]) > 1 else harmless
         other = rng.choice([row for row in beside_it if row is not one])
         with_other = Given(others={one.plain: other.plain})
-        worn = rng.choice(alone if alone and number % 3 else names)
+        worn = rng.choice(alone or names)  # one that is named twice is worn twice as often
         rows.append(apply_attack(worn, one, seed + number, with_other))
     return list({row.id: row for row in rows}.values())
 

@@ -220,10 +220,11 @@ def _decoded(judged: Sequence[Judged], steps: Sequence[Rung], ending: str) -> li
 
 
 def _by_stem(steps: Sequence[Rung]) -> dict[str, list[Rung]]:
-    """The disguises of each number of steps; those whose skill was taught apart."""
+    """The disguises of each number of steps near which nothing was taught, and those of two texts whose skill was."""
     found: dict[str, list[Rung]] = {}
     for step in sorted(steps, key=lambda one: (one.taught, one.k)):
-        found.setdefault(f"{TAUGHT}_k{step.k}" if step.taught else f"k{step.k}", []).append(step)
+        if step.kind == CORE or not step.taught:
+            found.setdefault(f"{TAUGHT}_k{step.k}" if step.taught else f"k{step.k}", []).append(step)
     return found
 
 
@@ -239,8 +240,7 @@ def _by_k(group: Sequence[Cell], steps: Sequence[Rung], ending: str) -> list[Fig
     for stem, some in _by_stem(steps).items():
         couples[stem] = [couple for step in some for couple in step.couples]
     for step in steps:
-        if step.kind == CORE or not step.taught:
-            couples.setdefault(f"{step.kind}_k{step.k}", []).extend(step.couples)
+        couples.setdefault(f"{step.kind}_k{step.k}", []).extend(step.couples)
         couples[_plain(step.name)] = step.couples
     figures = []
     for stem, found in couples.items():
@@ -302,7 +302,7 @@ def _differences(
         chosen = {
             f"{CORE}_": core,
             **(parts if all(parts.values()) else {}),
-            f"{OTHERS}_": [one for one in readable if one.kind == OTHERS and not one.taught and one.k in OTHERS_K],
+            f"{OTHERS}_": [one for one in readable if one.kind == OTHERS and one.k in OTHERS_K],
             "": [step for step in steps if not step.taught],
         }
         for stem, some in chosen.items():
