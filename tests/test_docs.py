@@ -62,6 +62,23 @@ def _run(*arguments: str) -> Result:
         return run_here(*arguments, "--model", tiny_folder())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "recipe"), [("solve_1_5b", "solve_1_5b")])
+def test_kept_cells_give_the_committed_figures_without_a_model(
+    name: str, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the recipe's model is not here
+    log, told = str(ROOT / "results" / name), tmp_path / "told.json"
+    file = str(ROOT / "recipes" / f"{recipe}.yaml")
+    done = run_here("solve", file, "--so-far", "--kept", log, "--results", str(told))
+    assert done.code == 1, done.err  # it says what has not been asked yet
+    committed, again = (
+        {one["name"]: one["value"] for one in json.loads(path.read_text(encoding="utf-8"))["figures"]}
+        for path in (ROOT / "results" / f"{name}.json", told)
+    )
+    assert again == pytest.approx(committed)
+
+
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
 def test_a_results_file_has_the_one_shape(path: Path) -> None:
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
