@@ -63,7 +63,7 @@ def _run(*arguments: str) -> Result:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "recipe"), [("solve_1_5b", "solve_1_5b")])
+@pytest.mark.parametrize(("name", "recipe"), [("solve", "solve_core"), ("solve_1_5b", "solve_1_5b")])
 def test_kept_cells_give_the_committed_figures_without_a_model(
     name: str, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
