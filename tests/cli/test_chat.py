@@ -177,7 +177,9 @@ def test_a_conversation_at_a_terminal(adapter: Path) -> None:
 def test_an_interrupt_stops_an_answer_and_then_the_conversation(adapter: Path) -> None:
     somebody = _Typist("chat", tiny_folder(), "--max-tokens", 100000)
     somebody.sees("> ")
-    for _ in range(3):  # Python drops one that comes while it is in a finalizer: then the answer is written to its end
+    # Python drops one that comes while it is in a finalizer, and on a busy machine one comes too late: then the answer
+    # is written to its end.
+    for _ in range(6):
         somebody.types("Hello")
         somebody.sees("Hello\r\n")
         somebody.sees_on()  # at once: the tiny model ends its answer within seconds
