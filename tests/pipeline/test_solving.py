@@ -62,6 +62,11 @@ def test_what_is_taught_on_harmless_text_alone_is_worn_by_no_pair() -> None:
     requests = [*shipped_requests("contrast", "train"), *shipped_requests("ordinary", "train")]
     alone = [row for row in solving_rows(requests, solve, 0) if row.operator in ("differences", "gaps:1")]
     assert len(alone) >= 9
+    skill = [row.operator for row in solving_rows(requests, solve, 0) if not row.twin]
+    assert set(skill) == {"differences", "gaps:1"}
+    more = solve.model_copy(update={"skill": 120, "harmless_only": ("differences:1", "gaps:1", "gaps:1", "gaps:1")})
+    often = [row.operator for row in solving_rows(requests, more, 0) if not row.twin]
+    assert often.count("gaps:1") > 2 * often.count("differences")  # what is named more often is worn more often
     assert not any(row.harmful or row.twin for row in alone)
     assert all(with_solution(teach(row, POLICY, 0, thought_only=True), solve).reasoning.steps for row in alone)
     check_apart(solve, ["differences:2", "gaps:2"])
