@@ -63,18 +63,15 @@ def _run(*arguments: str) -> Result:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "recipe"), [("solve", "solve_core"), ("solve_1_5b", "solve_1_5b")])
-def test_kept_cells_give_the_committed_figures_without_a_model(
-    name: str, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # the recipe's model is not here
-    log, told = str(ROOT / "results" / name), tmp_path / "told.json"
-    file = str(ROOT / "recipes" / f"{recipe}.yaml")
-    done = run_here("solve", file, "--so-far", "--kept", log, "--results", str(told))
+def test_kept_cells_give_the_committed_figures_without_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the recipes' models are not here
+    files = [str(ROOT / "recipes" / name) for name in ("solve_core.yaml", "solve_1_5b.yaml")]
+    kept, told = str(ROOT / "results"), tmp_path / "told.json"
+    done = run_here("solve", *files, "--so-far", "--kept", kept, "--results", str(told))
     assert done.code == 1, done.err  # it says what has not been asked yet
     committed, again = (
         {one["name"]: one["value"] for one in json.loads(path.read_text(encoding="utf-8"))["figures"]}
-        for path in (ROOT / "results" / f"{name}.json", told)
+        for path in (ROOT / "results" / "solve.json", told)
     )
     assert again == pytest.approx(committed)
 

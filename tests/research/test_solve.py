@@ -13,12 +13,13 @@ from forethought.attempts.records import Attempt
 from forethought.attempts.table import CELLS, LOG
 from forethought.errors import ConfigError
 from forethought.measure.comprehension import ASK_TO_DECODE, decoded
+from forethought.metrics import Figure
 from forethought.pipeline.recipe import SolveConfig
 from forethought.pipeline.solving import disguises
 from forethought.progress import Progress
 from forethought.records import user_request
 from forethought.research.config import check, load_sweep
-from forethought.research.solve import run_solve, rungs, to_decode
+from forethought.research.solve import of_the_better, run_solve, rungs, to_decode
 from tests.research.sweep_content import sweep_file
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "solve.yaml"
@@ -44,7 +45,7 @@ CHANGES: dict[str, Any] = {
 @pytest.mark.slow
 def test_from_rows_to_figures_and_again_without_a_model(tmp_path: Path) -> None:
     sweep = load_sweep(sweep_file(tmp_path, **CHANGES))
-    done = run_solve(sweep, tmp_path / "run", None, Progress())
+    done = run_solve([sweep], tmp_path / "run", None, Progress())
     model = Path(sweep.bases[0]).name
     names = {one.name for one in done.figures}
     for defence in ("base", "refusal_best", "scot_best"):
@@ -58,13 +59,13 @@ def test_from_rows_to_figures_and_again_without_a_model(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "solve.svg").is_file()
     written = json.loads((tmp_path / "run" / "solve.json").read_text())
     assert {one["name"] for one in written["figures"]} == names
-    again = run_solve(sweep, tmp_path / "run", None, Progress(), so_far=True)
+    again = run_solve([sweep], tmp_path / "run", None, Progress(), so_far=True)
     assert str(again.figures) == str(done.figures)  # nan is equal to itself as text
     log = tmp_path / "kept"
     log.mkdir()
     for name in (LOG, CELLS):
         shutil.copy(tmp_path / "run" / name, log)
-    told = run_solve(sweep, tmp_path / "elsewhere", None, Progress(), so_far=True, kept=log)
+    told = run_solve([sweep], tmp_path / "elsewhere", None, Progress(), so_far=True, kept=log)
     assert (str(told.figures), told.missing) == (str(done.figures), done.missing)
     rows = (tmp_path / "run").rglob("examples.jsonl")
     thoughts = [json.loads(line)["reasoning"] for file in rows for line in file.read_text().splitlines()]
@@ -105,6 +106,25 @@ def test_a_method_that_changes_its_thoughts_alone_has_the_rows_of_the_others() -
         (filler,) = (one for one in sweep.methods if one.label == "scot_filler")
         assert sweep.build.solve is not None
         assert sweep.build_of(filler.build).solve == sweep.build.solve.model_copy(update={"thought": "filler"})
+
+
+def test_sweeps_of_one_model_cannot_be_told_together(tmp_path: Path) -> None:
+    sweep = load_sweep(RECIPE)
+    with pytest.raises(ConfigError, match="share a name or a model"):
+        run_solve([sweep, sweep], tmp_path, None, Progress())
+
+
+def test_what_attackers_write_is_told_of_the_model_that_gains_more() -> None:
+    def of(kind: str, ending: str, value: float) -> Figure:
+        return Figure(name=f"{kind}_solve_best{ending}", value=value, n=80, unit="difference")
+
+    values = {("diff_auroc", ""): 0.05, ("diff_auroc", "_b"): 0.2, ("diff_youden", ""): 0.7, ("diff_youden", "_b"): 0.3}
+    found = [of(kind, ending, value) for (kind, ending), value in values.items()]
+    found += [of(kind, ending, 0.01) for kind in ("p_auroc", "p_youden") for ending in ("", "_b")]
+    told = {one.name: one.value for one in of_the_better(found, ["best"], ["a", "b"])}
+    assert (told["diff_auroc_solve_best"], told["diff_youden_solve_best"]) == (0.2, 0.3)
+    assert (told["diff_auroc_solve_best_a"], told["diff_youden_solve_best_a"]) == (0.05, 0.7)
+    assert not of_the_better(found, ["best"], ["a"])  # one model: nothing to choose from
 
 
 def test_a_text_counts_as_decoded_but_for_one_word_in_ten_capitals_and_signs() -> None:

@@ -15,20 +15,24 @@ from forethought.cli.terminal import Terminal, console, quiet, say
 @options.spelled_out(Sweeping, "out", "results", "so_far", "kept", "yes")
 def solve(
     settings: Sweeping,
-    file: Annotated[Path, typer.Argument(help="A sweep (.yaml) whose attacks have to be solved.")] = Path(
-        "recipes/solve.yaml"
-    ),
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Sweeps (.yaml) whose attacks have to be solved, each of its own models. Default: recipes/solve.yaml."
+        ),
+    ] = None,
 ) -> None:
     """Compares defences over disguises that have to be solved, step by step of the work that they take.
 
     Runs the sweep, asks the base model to decode, and tells AUROC and Youden's J against the number
     of steps k, over families near which no refusal was trained. What was stopped goes on where it was.
+    Several sweeps are told together, each in a folder of its name below --out and --kept.
 
-    Example:
+    Examples:
 
       forethought solve --results results/solve.json
 
-      forethought solve recipes/solve_1_5b.yaml --so-far --kept results/solve_1_5b
+      forethought solve recipes/solve_core.yaml recipes/solve_1_5b.yaml --so-far --kept results
     """
     quiet()
     from forethought.research.config import load_sweep
@@ -36,8 +40,10 @@ def solve(
     from forethought.research.table import sweep_table
 
     progress = Terminal(max_cost=1.0, yes=settings.yes)
-    found = run_solve(load_sweep(file), settings.out, settings.results, progress, settings.so_far, settings.kept)
-    console.print(sweep_table(found.rows, console.width))
+    sweeps = [load_sweep(file) for file in files or [Path("recipes/solve.yaml")]]
+    found = run_solve(sweeps, settings.out, settings.results, progress, settings.so_far, settings.kept)
+    for rows in found.rows:
+        console.print(sweep_table(rows, console.width))
     for name, why in found.missing.items():
         say(f"{name}: {why}", "yellow")
     say(f"Figures: {found.results}")

@@ -37,7 +37,7 @@ from forethought.research.log import Log, cell_key, write_log
 from forethought.research.rows import SweepRow
 from forethought.research.run import run_cells
 from forethought.research.setting import Setting, slug
-from forethought.research.sweep import run_sweep
+from forethought.research.sweep import SweepReport, run_sweep
 
 CORE, OTHERS = "core", "solve"
 """Kinds of families: two texts in one message, and what attackers write."""
@@ -73,9 +73,21 @@ class SolveReport(NamedTuple):
 
     figures: Sequence[Figure]
     missing: Mapping[str, str]
-    rows: Sequence[SweepRow]
+    rows: Sequence[Sequence[SweepRow]]
+    """Of each sweep."""
     results: Path
     plot: Path | None
+
+
+class _Told(NamedTuple):
+    """One sweep: what was asked, and its figures."""
+
+    sweep: Sweep
+    report: SweepReport
+    settings: Sequence[Setting]
+    """One a base."""
+    figures: Sequence[Figure]
+    missing: Mapping[str, str]
 
 
 def rungs(sweep: Sweep, seen: Sequence[str]) -> list[Rung]:
@@ -94,7 +106,7 @@ def rungs(sweep: Sweep, seen: Sequence[str]) -> list[Rung]:
 
 
 def run_solve(
-    sweep: Sweep,
+    sweeps: Sequence[Sweep],
     folder: Path | None,
     results: Path | None,
     progress: Progress,
@@ -102,22 +114,46 @@ def run_solve(
     kept: Path | None = None,
 ) -> SolveReport:
     """Runs the sweep, asks each base model to decode, and writes figures and a plot beside them; the same call goes on
-    where one was stopped. `so_far` and `kept` as in `run_sweep`. Raises InputError for a folder without a log."""
-    folder = folder or Path("runs") / sweep.name
+    where one was stopped. `so_far` and `kept` as in `run_sweep`. Several sweeps, each of its own models, are told
+    together: each stands in a folder of its name, below `folder` and below `kept`.
+
+    Raises InputError for a folder without a log, ConfigError for two sweeps of one name or model.
+    """
+    models = [slug(base) for sweep in sweeps for base in sweep.bases]
+    if len({one.name for one in sweeps}) < len(sweeps) or len(set(models)) < len(models):
+        rule = "share a name or a model, so that their figures can't be told apart"
+        raise ConfigError(", ".join(f"sweep '{one.name}'" for one in sweeps), rule, "Leave one of them out")
+    runs = Path("runs")
+    folder = folder or (runs / sweeps[0].name if len(sweeps) == 1 else runs)
     target = results or folder / "solve.json"
+    told: list[_Told] = []
+    for sweep in sweeps:
+        own, log = (one / sweep.name if one and len(sweeps) > 1 else one for one in (folder, kept))
+        told.append(_tell(sweep, own or folder, log, so_far, progress, lead=not told))
+    found = [figure for one in told for figure in one.figures]
+    better = of_the_better(found, list(told[0].sweep.contrasts), models)
+    figures = list({one.name: one for one in [*found, *better]}.values())
+    missing = {name: why for one in told for name, why in one.missing.items()}
+    inputs = {name: digest for one in told for name, digest in one.report.inputs.items()}
+    write_results(target, list(sweeps[0].seeds), inputs, figures, missing)
+    plot = against_k(sweeps, figures, [setting for one in told for setting in one.settings])
+    if plot is not None:
+        write_whole(target.with_suffix(".svg"), plot.alone())
+    rows = [one.report.rows for one in told]
+    return SolveReport(figures, missing, rows, target, None if plot is None else target.with_suffix(".svg"))
+
+
+def _tell(sweep: Sweep, folder: Path, kept: Path | None, so_far: bool, progress: Progress, lead: bool) -> _Told:
     log = Log(kept) if kept is not None else None
     report = run_sweep(sweep, folder, so_far=so_far, kept=kept, progress=progress)
     run = run_cells(sweep, folder, Progress(), so_far=True, log=log)
     steps = rungs(sweep, sorted({style for one in run.cells for style in one.seen}))
     cells = [solved_cell(one, steps) for one in run.cells]
-    asked = [decode(sweep, setting, steps, progress, so_far, log) for setting in first_of_each_base(run)]
+    settings = first_of_each_base(run)
+    asked = [decode(sweep, setting, steps, progress, so_far, log) for setting in settings]
     write_log(folder, [*cells, *asked], sweep.evaluate.attacks)
-    figures, missing = solve_figures(sweep, cells, steps, {one.base: one.judged for one in asked})
-    write_results(target, list(sweep.seeds), dict(report.inputs), figures, missing)
-    plot = against_k(sweep, figures, first_of_each_base(run))
-    if plot is not None:
-        write_whole(target.with_suffix(".svg"), plot.alone())
-    return SolveReport(figures, missing, report.rows, target, None if plot is None else target.with_suffix(".svg"))
+    figures, missing = solve_figures(sweep, cells, steps, {one.base: one.judged for one in asked}, lead)
+    return _Told(sweep, report, settings, figures, missing)
 
 
 def first_of_each_base(run: SweepRun) -> list[Setting]:
@@ -190,13 +226,15 @@ def in_thought(response: Response) -> str:
 
 
 def solve_figures(
-    sweep: Sweep, cells: Sequence[Cell], steps: Sequence[Rung], asked: Mapping[str, Sequence[Judged]]
+    sweep: Sweep, cells: Sequence[Cell], steps: Sequence[Rung], asked: Mapping[str, Sequence[Judged]], lead: bool = True
 ) -> tuple[list[Figure], dict[str, str]]:
-    """(figures by the names of `results/solve.json`, why some are missing)."""
+    """(figures by the names of `results/solve.json`, why some are missing). A difference, a time and Best-of-N have the
+    model's name behind, but for the first model of what is told, the `lead`."""
     figures: list[Figure] = []
     missing: dict[str, str] = {}
-    for base, answers in asked.items():
+    for number, (base, answers) in enumerate(asked.items()):
         model = slug(base)
+        ending = "" if lead and not number else f"_{model}"
         figures += _decoded(answers, steps, model)
         for defence in sweep.defences:
             group = [one for one in cells if (one.base, one.defence) == (base, defence)]
@@ -208,8 +246,9 @@ def solve_figures(
             if any(one.thinks for one in group):
                 judged = [row for one in group for row in one.judged]
                 figures += _decoded(judged, steps, f"{defence}_{model}")
-        figures += _differences(sweep, [one for one in cells if one.base == base], steps, model, missing)
-    figures += [one for cell in cells for one in _beside(sweep, cell)]
+        of_base = [one for one in cells if one.base == base]
+        figures += _differences(sweep, of_base, steps, ending, missing)
+        figures += [one.named(one.name + ending) for cell in of_base for one in _beside(sweep, cell)]
     return [one for one in {figure.name: figure for figure in figures}.values() if one.n or one.unscored], missing
 
 
@@ -280,12 +319,11 @@ def _in_seeds(couples: Sequence[Couple], group: Sequence[Cell]) -> list[Couple]:
 
 
 def _differences(
-    sweep: Sweep, cells: Sequence[Cell], steps: Sequence[Rung], model: str, missing: dict[str, str]
+    sweep: Sweep, cells: Sequence[Cell], steps: Sequence[Rung], ending: str, missing: dict[str, str]
 ) -> list[Figure]:
     """What the sweep has names for, corrected together. Over the families of two texts, over those of them whose skill
     was taught and those near which nothing was, over what attackers write, and over all near which nothing was taught.
-    Of several bases each has its name behind."""
-    ending = f"_{model}" if len(sweep.bases) > 1 else ""
+    `ending` is put behind the names."""
     found: list[tuple[str, Comparison]] = []
     for name, contrast in sweep.contrasts.items():
         one, other = ([cell for cell in cells if cell.defence == who] for who in (contrast.of, contrast.against))
@@ -323,6 +361,24 @@ def _differences(
     return figures
 
 
+def of_the_better(figures: Sequence[Figure], contrasts: Sequence[str], models: Sequence[str]) -> list[Figure]:
+    """In what attackers write, of several models: the first one's differences under its own name, and where another's
+    AUROC gains more, that model's under the plain one."""
+    known = {one.name: one for one in figures}
+    found: list[Figure] = []
+    for name in contrasts if len(models) > 1 else ():
+        stem = f"{OTHERS}_{name}"
+        endings = [end for end in ("", *(f"_{model}" for model in models[1:])) if f"diff_auroc_{stem}{end}" in known]
+        if not endings:
+            continue
+        better = max(endings, key=lambda end: known[f"diff_auroc_{stem}{end}"].value)
+        for kind in ("diff_auroc", "p_auroc", "diff_youden", "p_youden"):
+            first, best = known.get(f"{kind}_{stem}"), known[f"{kind}_{stem}{better}"]
+            found += [] if first is None else [first.named(f"{kind}_{stem}_{models[0]}")]
+            found.append(best.named(f"{kind}_{stem}"))
+    return found
+
+
 def _undecoded(figure: Figure) -> bool:
     return not figure.n or figure.value < DECODABLE
 
@@ -348,12 +404,13 @@ def _beside(sweep: Sweep, cell: Cell) -> list[Figure]:
 # The plot.
 
 
-def against_k(sweep: Sweep, figures: Sequence[Figure], settings: Sequence[Setting]) -> Plot | None:
-    """AUROC and J against k, a line a defence and a column a model; None where nothing is scored."""
+def against_k(sweeps: Sequence[Sweep], figures: Sequence[Figure], settings: Sequence[Setting]) -> Plot | None:
+    """AUROC and J against k, a line a defence and a row of panels a model; None where nothing is scored."""
     known = {one.name: one for one in figures}
     models = [slug(one.base) for one in settings]
     ks = sorted({int(found[1]) for name in known if (found := re.match(r"auroc_k(\d+)_", name))})
-    drawn = [who for who in sweep.defences if any(f"auroc_k{k}_{who}_{model}" in known for k in ks for model in models)]
+    defences = dict.fromkeys(who for sweep in sweeps for who in sweep.defences)
+    drawn = [who for who in defences if any(f"auroc_k{k}_{who}_{model}" in known for k in ks for model in models)]
     taught = [TAUGHT] if any(name.startswith(f"auroc_{TAUGHT}_k") for name in known) else []
     panels = [(stem, kind, model) for model in models for kind in ("", *taught) for stem in ("auroc", "youden")]
 
@@ -364,8 +421,8 @@ def against_k(sweep: Sweep, figures: Sequence[Figure], settings: Sequence[Settin
         return None
 
     def draw() -> Any:
-        canvas, axes = axes_of(4.2, len(panels))
-        for axis, (stem, kind, model) in zip(axes, panels, strict=True):
+        canvas, axes = axes_of(4.2 * len(models), len(panels) // len(models), len(models))
+        for axis, (stem, kind, model) in zip(axes.flat, panels, strict=True):
             for number, who in enumerate(drawn):
                 shown = [(k, one) for k in ks if (one := of(stem, kind, k, who, model)) is not None]
                 if shown:
@@ -379,8 +436,8 @@ def against_k(sweep: Sweep, figures: Sequence[Figure], settings: Sequence[Settin
             axis.set_xticks(ks)
             axis.set_xlabel("steps of work k")
             which = ", skill taught" if kind else f", {_UNSEEN}" if taught else ""
-            axis.set_title(f"{'AUROC' if stem == 'auroc' else 'J'}, {model}{which}")
-        axes[0].legend(fontsize=7)
+            axis.set_title(f"{'AUROC' if stem == 'auroc' else 'J'}, {model}{which}", fontsize=8)
+        axes.flat[0].legend(fontsize=7)
         return canvas
 
     told = "; ".join(
