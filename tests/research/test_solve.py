@@ -11,14 +11,17 @@ import pytest
 
 from forethought.attempts.records import Attempt
 from forethought.attempts.table import CELLS, LOG
+from forethought.defences.fusion import intent_requests
 from forethought.errors import ConfigError
 from forethought.measure.comprehension import ASK_TO_DECODE, decoded
 from forethought.metrics import Figure
 from forethought.pipeline.recipe import SolveConfig
 from forethought.pipeline.solving import disguises
+from forethought.policy import default_policy
 from forethought.progress import Progress
 from forethought.records import user_request
 from forethought.research.config import check, load_sweep
+from forethought.research.setting import prepare_setting
 from forethought.research.solve import of_the_better, run_solve, rungs, to_decode
 from tests.research.sweep_content import sweep_file
 
@@ -32,7 +35,7 @@ CHANGES: dict[str, Any] = {
         {"id": "refusal_best", "name": "refusal_augmented"},
         {"id": "scot_best", "name": "scot", "around": "fused_trained | solved | on_demand"},
     ],
-    "prompts": [], "wrappers": [], "reference": "scot_best",
+    "prompts": [], "wrappers": [], "reference": "scot_best", "fit_on": [{"path": "shipped:borderline", "limit": 20}],
     "contrasts": {"best_thoughtless": {"of": "scot_best", "against": "refusal_best"}},
     "build": {
         "own_answers": 8, "own_answer_tokens": 4, "refusal_share": 1.0,
@@ -71,6 +74,12 @@ def test_from_rows_to_figures_and_again_without_a_model(tmp_path: Path) -> None:
     thoughts = [json.loads(line)["reasoning"] for file in rows for line in file.read_text().splitlines()]
     assert any("asked" in one for one in thoughts)
     assert any("asked" not in one for one in thoughts)
+    (place,) = (tmp_path / "run").glob(f"{model}-s0/scot_best-*")
+    setting = prepare_setting(sweep, sweep.bases[0], 0, tmp_path / "run", default_policy(), Progress())
+    assert setting.fit_on
+    assert not {one.id for one in setting.fit_on} & {one.id for one in setting.train}
+    fitted = json.loads((place / "probe" / "manifest.json").read_text())["config"]["train"]
+    assert fitted == len([*setting.train, *intent_requests(setting.examples), *setting.fit_on])
 
 
 def test_the_recipe_can_be_run_and_tests_nothing_near_what_it_trains_on() -> None:

@@ -260,6 +260,8 @@ class Sweep(Record):
     """Defences at inference around the base model, as docs/defences.md writes them; each stands under its ids."""
     policy: Path | None = None
     data: DataConfig
+    fit_on: tuple[SourceSpec, ...] = ()
+    """As in a recipe: look-alikes that nothing is trained on and every probe is fitted on besides."""
     build: BuildConfig = BuildConfig()
     train: TrainConfig | None = None
     """As in a recipe: what it doesn't name suits the model."""
@@ -327,10 +329,15 @@ class Sweep(Record):
             raise ConfigError("build.max_tokens", "a sweep holds rows to its budgets", "Use `passes`, or `budgets`")
         return _checked(BuildConfig, merged(self.build.model_dump(), {**changes, "max_tokens": None}), "build", "build")
 
+    @property
+    def fitted_on(self) -> dict[str, Any]:
+        """What fits of probes depend on besides their rows: nothing where no source is named."""
+        return {"fit_on": {spec.path: fingerprint(spec.path) for spec in self.fit_on}} if self.fit_on else {}
+
     def recipe(self, base: str, seed: int, build: Mapping[str, Any] | None = None) -> Recipe:
         """What the data stages need for one base and seed."""
         return Recipe(
-            name=self.name, model=base, policy=self.policy, seed=seed, data=self.data,
+            name=self.name, model=base, policy=self.policy, seed=seed, data=self.data, fit_on=self.fit_on,
             build=self.build_of(build or {}), train=self.train, operating_point=self.operating_point,
         )  # fmt: skip
 

@@ -50,7 +50,7 @@ def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
         "budget": budget,
         "most_passes": sweep.most_passes,
     }
-    return key_of(made | ({"prompts": sweep.prompts} if defence == PROMPT else {}))
+    return key_of(made | sweep.fitted_on | ({"prompts": sweep.prompts} if defence == PROMPT else {}))
 
 
 def write_log(folder: Path, cells: Sequence[Cell], attacks: Sequence[str]) -> int:

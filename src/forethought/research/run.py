@@ -384,11 +384,13 @@ class _Cells:
         placed = further
         if fit is not None:
             fitting = self._fitting(rows, model, stages.runner)
+            if self._sweep.fit_on:
+                stages.runner.depend_on(self._sweep.fitted_on)
 
             def probe() -> Path:
                 if not fit.trained:
                     return self._probe(rows, model, fit)
-                fitted_on = probe_rows(fit, rows.train, rows.examples)  # of these weights alone: it lies with them
+                fitted_on = _fitted_on(fit, rows)  # of these weights alone: it lies with them
                 alike = (owner, stages.budget, fit.intents)
                 found = fitting.probe("probe", fitted_on, trained=True, fitted=self._trained_probes.get(alike))
                 return self._trained_probes.setdefault(alike, found)
@@ -413,8 +415,9 @@ class _Cells:
         place = rows.folder / f"probe-{rows.key[:8]}{'-intents' if fit.intents else ''}"
         if place not in self._probes:
             stages = StageRunner(place, self._progress.say, after=rows.key)
-            fitted_on = probe_rows(fit, rows.train, rows.examples)
-            self._probes[place] = self._fitting(rows, model, stages).probe("fit", fitted_on)
+            if self._sweep.fit_on:
+                stages.depend_on(self._sweep.fitted_on)
+            self._probes[place] = self._fitting(rows, model, stages).probe("fit", _fitted_on(fit, rows))
             self._run.seconds += stages.seconds
         return self._probes[place]
 
@@ -439,6 +442,10 @@ def title_of(spec: str) -> str:
     first, *further = [step.strip() for step in spec.split("|")]
     found = FITS[first].title if first in FITS else read_step(first)[0].title
     return ", ".join([found, *(read_step(step)[0].title for step in further)])
+
+
+def _fitted_on(fit: Fit, rows: Setting) -> list[Request]:
+    return [*probe_rows(fit, rows.train, rows.examples), *rows.fit_on]
 
 
 def unfitted(spec: str) -> str:

@@ -16,6 +16,7 @@ from forethought.data.sources import load_requests
 from forethought.errors import InputError
 from forethought.manifest import file_hash, key_of
 from forethought.models.weights import load_tokenizer
+from forethought.pipeline.evolve import rows_besides
 from forethought.pipeline.recipe import BuildConfig
 from forethought.pipeline.requests import what_was_removed
 from forethought.pipeline.rows import data_stages
@@ -44,6 +45,8 @@ class Setting:
     dev: Sequence[Request]
     examples: Sequence[Example]
     """Rows to train on; none where nothing is to be trained and they were not built."""
+    fit_on: Sequence[Request]
+    """What probes are fitted on besides the training requests."""
     attempts: Sequence[Attempt]
     questions: Sequence[Attempt] = ()
     """Further short questions, asked apart from them."""
@@ -115,6 +118,7 @@ def prepare_setting(
         train=train,
         dev=list(read_jsonl(found.evolved / "dev.jsonl", Request)),
         examples=list(read_jsonl(built, Example)) if built.is_file() else [],
+        fit_on=rows_besides(recipe, found.selected) if recipe.fit_on else (),
         attempts=attempts,
         questions=() if plan.asks else further_attempts(train, plan.n_questions),
         asks=plan.asks,
