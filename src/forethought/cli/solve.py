@@ -32,7 +32,9 @@ def solve(
 
       forethought solve --results results/solve.json
 
-      forethought solve recipes/solve_core.yaml recipes/solve_1_5b.yaml --so-far --kept results
+      forethought solve recipes/solve_core.yaml --so-far --kept results/solve
+
+      forethought solve recipes/solve_core.yaml recipes/solve_1_5b.yaml
     """
     quiet()
     from forethought.research.config import load_sweep
