@@ -11,13 +11,15 @@ import pytest
 
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec
+from forethought.defences.fusion import FusionSettings
 from forethought.errors import ConfigError, ForethoughtError
+from forethought.measure.probe import FitSettings
 from forethought.models.conversation import Conversation, Response
 from forethought.models.local import LocalModel
 from forethought.pipeline.check import check_recipe
 from forethought.pipeline.evolve import rows_besides
 from forethought.pipeline.fitting import put_around
-from forethought.pipeline.recipe import Recipe, changed, default_file, default_recipe, load_recipe
+from forethought.pipeline.recipe import OperatingPoint, Recipe, changed, default_file, default_recipe, load_recipe
 from forethought.pipeline.training import taught_by
 from forethought.policy import default_policy
 from forethought.records import user_request, write_jsonl
@@ -237,6 +239,13 @@ def test_what_passes_the_early_check_can_be_put_around_the_model() -> None:
     reply = defended.reply([Conversation(messages=dev[0].messages)])[0]
     assert isinstance(reply, Response)
     assert reply.answer == "Mix it."
+
+
+def test_a_limit_on_look_alikes_that_no_recipe_names_is_that_of_what_decides() -> None:
+    unnamed, named = OperatingPoint(), OperatingPoint(max_false_refusal_lookalike=0.2)
+    assert [unnamed.applied(fused).max_false_refusal_lookalike for fused in (False, True)] == [0.25, 0.1]
+    assert [named.applied(fused).max_false_refusal_lookalike for fused in (False, True)] == [0.2, 0.2]
+    assert FusionSettings().max_false_refusal_lookalike == FitSettings().max_false_refusal_lookalike == 0.1
 
 
 def test_the_defence_that_a_run_kept_is_written_as_commands_take_it() -> None:

@@ -246,6 +246,13 @@ def test_a_contrast_is_of_defences_that_the_study_has(tmp_path: Path) -> None:
         load_sweep(file)
 
 
+def test_a_contrast_that_is_null_takes_away_that_of_the_file_extended(tmp_path: Path) -> None:
+    kept = {"x": {"of": "scot", "against": "base"}, "y": {"of": "scot", "against": "base"}}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(_content(contrasts=kept)))
+    (tmp_path / "mine.yaml").write_text("extends: study.yaml\ncontrasts: {x: null}\n")
+    assert list(load_sweep(tmp_path / "mine.yaml").contrasts) == ["y"]
+
+
 def test_contrasts_by_hand() -> None:
     ending = "scot_vs_refusal_augmented"
     given = [

@@ -49,6 +49,27 @@ def test_what_was_asked_without_look_alikes_in_disguise_is_known_as_before() -> 
     assert "n_styled_lookalike" not in none.evaluate.model_dump()
 
 
+def test_another_limit_of_fusions_and_more_to_fit_on_ask_what_is_fitted_anew_alone() -> None:
+    def keys(**changes: object) -> list[str]:
+        trained = [
+            {"id": "split", "name": "scot"},
+            {"id": "fused", "weights_of": "split", "around": "fused | unforged"},
+            {"id": "probed", "name": "refusal_headed", "around": "trained_probe"},
+        ]
+        content = sweep_content() | {"methods": trained, "wrappers": ["linear_probe"], "reference": "fused"} | changes
+        sweep = Sweep.model_validate(content | {"contrasts": {}, "goals": []})
+        setting = cast(Setting, SimpleNamespace(key="k", base="embedded", seed=0))
+        return [cell_key(sweep, setting, name, 0) for name in (BASE, "split", "fused", "probed", "linear_probe")]
+
+    def alike(**changes: object) -> list[bool]:
+        return [one == other for one, other in zip(keys(), keys(**changes), strict=True)]
+
+    point = sweep_content().get("operating_point", {})
+    assert alike(fit_on=[{"path": "shipped:borderline"}]) == [True, True, False, False, False]
+    assert alike(operating_point=point | {"max_false_refusal_lookalike": 0.25}) == [True, True, False, True, True]
+    assert alike(operating_point=point | {"max_false_refusal_lookalike": 0.1}) == [False, False, True, False, False]
+
+
 def test_figures_can_be_had_again_from_the_table(tmp_path: Path) -> None:
     cells = _cells()
     n = write_log(tmp_path, cells, [])

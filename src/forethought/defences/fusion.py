@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from forethought.errors import InputError, ModelError
 from forethought.manifest import write_json
 from forethought.measure.calibrate import KINDS, Calibration, kind_of, threshold_on
-from forethought.measure.probe import Probe, load_probe
+from forethought.measure.probe import MOST_LOOKALIKES, Probe, load_probe
 from forethought.metrics import Array, auroc
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.reasoning import stated_intent
@@ -160,7 +160,7 @@ class FusionSettings(Record):
 
     max_false_refusal: float = 0.02
     """Share of harmless development requests that the threshold may refuse."""
-    max_false_refusal_lookalike: float = 0.10
+    max_false_refusal_lookalike: float = MOST_LOOKALIKES
     """The same for look-alikes."""
     read_intent: bool = False
     """Whether the probe reads the intent that the thought states as well; it has to be fitted on intents, too

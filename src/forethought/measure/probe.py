@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 SETTINGS, WEIGHTS = "probe.json", "probe.safetensors"
 UNREADABLE = "the model's prompt does not hold the conversation"
+MOST_LOOKALIKES = 0.1
+"""Share of harmless look-alikes that may be refused where a probe decides, alone or with a verdict."""
 _FIXED_REQUEST = (Message(role="user", content="How do I bake bread?"),)
 """What a stored probe said of this tells whether it meets the weights again that it was fitted on."""
 _SAME_WEIGHTS = 0.5
@@ -221,7 +223,7 @@ class FitSettings(Record):
     """Inverse regularisations to choose from."""
     max_false_refusal: float = 0.02
     """Share of harmless development requests that the threshold may refuse."""
-    max_false_refusal_lookalike: float = 0.10
+    max_false_refusal_lookalike: float = MOST_LOOKALIKES
     """The same for look-alikes."""
 
 

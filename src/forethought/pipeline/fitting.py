@@ -87,7 +87,7 @@ def recall(model: LocalModel, folder: Path) -> None:
 def _chosen(rows: Sequence[Request], responses: Sequence[Response], point: OperatingPoint) -> Calibration:
     told = [(row, said.log_odds) for row, said in zip(rows, responses, strict=True) if said.log_odds is not None]
     scored, odds = [row for row, _ in told], [score for _, score in told]
-    return threshold_on(scored, odds, point.max_false_refusal, point.max_false_refusal_lookalike)
+    return threshold_on(scored, odds, point.max_false_refusal, point.most_lookalikes(fused=False))
 
 
 def set_threshold(adapter: Path, chosen: Calibration) -> None:
@@ -187,11 +187,8 @@ class Fitting:
 
         Weights and threshold rest on these development rows, with the operating point's limits on false refusals.
         """
-        settings = FusionSettings(
-            max_false_refusal=self.point.max_false_refusal,
-            max_false_refusal_lookalike=self.point.max_false_refusal_lookalike,
-            read_intent=fit.intents,
-        )
+        limits = self.point.applied(fused=True).model_dump(exclude={"rows"})
+        settings = FusionSettings(**limits, read_intent=fit.intents)
 
         def work(out: Path) -> dict[str, Any]:
             bar.total(len(rows))

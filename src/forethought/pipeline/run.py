@@ -154,7 +154,7 @@ class _Run:
 
     def _calibrate(self, data: DataFolders, adapter: Path) -> None:
         """Sets the threshold beside the adapter, from development rows."""
-        point = self.recipe.operating_point
+        point = self.recipe.operating_point.applied(fused=False)
 
         def work(out: Path) -> dict[str, Any]:
             dev = list(read_jsonl(data.evolved / "dev.jsonl", Request))

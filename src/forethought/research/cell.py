@@ -185,7 +185,7 @@ class CellStages:
             given = {"threshold": entry.threshold, "threshold_note": "given by hand"}
             write_settings(adapter, read_settings(adapter).model_copy(update=given))
             return
-        point = self.sweep.operating_point
+        point = self.sweep.operating_point.applied(fused=False)
 
         def work(out: Path) -> dict[str, Any]:
             chosen = take_over(shared.adapter.with_name(CALIBRATE), out) if shared is not None else None

@@ -250,7 +250,8 @@ class Sweep(Record):
     """Rate of false refusals on disguised harmless requests at which attack success is compared; None is the
     reference's."""
     contrasts: dict[str, Contrast] = Field(default_factory=dict)
-    """By name: `best_refusal: {of: scot_best, against: refusal}` gives `diff_auroc_unseen_best_refusal` and so on."""
+    """By name: `best_refusal: {of: scot_best, against: refusal}` gives `diff_auroc_unseen_best_refusal` and so on. One
+    that is null takes away what the file that it extends has."""
     goals: tuple[Goal, ...] = ()
     """What its figures are asked to reach; table and page say which did."""
     methods: tuple[MethodEntry, ...] = ()
@@ -279,6 +280,12 @@ class Sweep(Record):
     def _named(cls, value: Any) -> Any:
         """A bare name is a method without changes."""
         return [{"name": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
+
+    @field_validator("contrasts", mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        """An extended file's contrasts stay, but for those that are null in the one that extends it."""
+        return {name: one for name, one in value.items() if one is not None} if isinstance(value, dict) else value
 
     @field_validator("bases", "seeds", "budgets", "methods", "prompts", "wrappers")
     @classmethod

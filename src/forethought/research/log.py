@@ -22,6 +22,7 @@ from forethought.attempts.records import Attempt
 from forethought.attempts.table import CELLS, LOG, PLACE, SCHEMA, judged_of, read_table, row_of
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import file_hash, key_of, replacing
+from forethought.pipeline.fitting import FITS
 from forethought.records import read_jsonl, write_jsonl
 from forethought.research.cell import Cell
 from forethought.research.config import PROMPT, Sweep, lenders, method_of, wrapper_label
@@ -40,17 +41,21 @@ def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
         asked["searches"] = [one.model_dump(mode="json", exclude={"defences"}) for one in searches]
     needed = {defence, *lenders(sweep, [defence])}
     entries = [sweep.resolved(entry) for entry in sweep.methods if entry.label in needed]
+    # Another limit of a fusion, and more that a probe is fitted on, change what is fitted alone.
+    specs = [entry.around for entry in entries] + [spec for spec in sweep.wrappers if wrapper_label(spec) == defence]
+    fits = [fit for spec in specs if (fit := FITS.get(spec.partition("|")[0].strip())) is not None]
+    point = sweep.operating_point.applied(fused=any(fit.defence == "fused" for fit in fits))
     made: dict[str, Any] = {
         "data": setting.key,
         "evaluate": asked,
-        "operating_point": sweep.operating_point.model_dump(mode="json"),
+        "operating_point": point.model_dump(mode="json"),
         "wrappers": [spec for spec in sweep.wrappers if wrapper_label(spec) == defence],
         "methods": [entry.model_dump(mode="json", exclude={"why", "seeds"}) for entry in entries],
         "train": [method_of(sweep, one, setting.base, setting.seed)[1].model_dump(mode="json") for one in entries],
         "budget": budget,
         "most_passes": sweep.most_passes,
     }
-    return key_of(made | sweep.fitted_on | ({"prompts": sweep.prompts} if defence == PROMPT else {}))
+    return key_of(made | (sweep.fitted_on if fits else {}) | ({"prompts": sweep.prompts} if defence == PROMPT else {}))
 
 
 def write_log(folder: Path, cells: Sequence[Cell], attacks: Sequence[str]) -> int:
