@@ -216,9 +216,9 @@ def test_a_source_to_fit_on_that_is_not_there_is_told_before_the_first_stage() -
         check_recipe(recipe, default_policy())
 
 
-def test_what_is_fitted_on_besides_is_in_no_other_part(tmp_path: Path) -> None:
+def test_all_of_what_is_fitted_on_besides_is_read_but_for_what_is_in_another_part(tmp_path: Path) -> None:
     recipe = default_recipe("a.csv")
-    alike = shipped_requests("borderline", "train")
+    alike = shipped_requests("borderline")
     chosen = {"train": alike[:20], "dev": alike[20:25], "test": alike[25:30]}
     for split, rows in chosen.items():
         write_jsonl(tmp_path / f"{split}.jsonl", rows)

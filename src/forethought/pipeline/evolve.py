@@ -158,12 +158,12 @@ def _paired(train: Path) -> Iterator[Request]:
 
 
 def rows_besides(recipe: Recipe, selected: Path) -> list[Request]:
-    """The training part of `fit_on`, restyled as what is trained on; none is near a tested request or selected."""
-    data, build = recipe.data, recipe.build
+    """All of `fit_on`, restyled as what is trained on; none is near a tested request or selected."""
+    build = recipe.build
     train, dev, test = (list(read_jsonl(selected / f"{name}.jsonl", Request)) for name in ("train", "dev", "test"))
     known = {request.id for request in (*train, *dev)}
-    found = load_split(recipe.fit_on, False, data.held_out_share, data.dev_share)["train"]
-    fresh = [request for request in found if request.id not in known]
+    parts = load_split(recipe.fit_on, False, 0.0, 0.0).values()
+    fresh = [request for part in parts for request in part if request.id not in known]
     kept, _ = decontaminate(fresh, {"test rows of this run": test} | known_evaluation_sets())
     operators = operators_of(build)
     drawn = draw_styles(kept, operators, 1.0, build.styled_share, recipe.seed)
