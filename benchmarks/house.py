@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "forethought"
 LOGS = {
     "study": ["study", "recipes/study.yaml", "--kept", "results/study"],
+    "study_parts": ["study", "recipes/study_parts.yaml", "--kept", "results/study_parts"],
     "ladder": ["ladder", "recipes/ladder", "--kept", "results/ladder"],
 }
 COSTS = ("minutes", "peak_gib")

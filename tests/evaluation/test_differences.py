@@ -84,9 +84,9 @@ def test_a_run_stands_for_its_best_defence(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_known_differences_of_the_study_are_named_and_no_others(tmp_path: Path) -> None:
-    before, after = (kept(f"{ROOT}/results/study:{name}") for name in ("refusal_augmented", "scot_best"))
+    before, after = (kept(f"{ROOT}/results/study_parts:{name}") for name in ("refusal_augmented", "scot_best"))
     found = ft.diff(before, after, matched=0.02, out=tmp_path)
-    figures = {one["name"]: one for one in json.loads((ROOT / "results/study.json").read_text())["figures"]}
+    figures = {one["name"]: one for one in json.loads((ROOT / "results/study_parts.json").read_text())["figures"]}
     start, end = "p_", "_scot_best_vs_refusal_augmented"
     known = {name: one for name, one in figures.items() if name.startswith(start) and name.endswith(end)}
     told = {name.removeprefix(start).removesuffix(end) for name, one in known.items() if one["value"] < 0.05}
@@ -105,7 +105,7 @@ def test_the_known_differences_of_the_study_are_named_and_no_others(tmp_path: Pa
 
 
 def test_one_training_of_a_log_is_named_by_its_seed() -> None:
-    study = f"{ROOT}/results/study"
+    study = f"{ROOT}/results/study_parts"
     assert list(kept(f"{study}:scot_best@1").trainings) == ["1"]
     assert list(kept(f"{study}:base").trainings) == ["0"]
     assert kept(f"{study}:base").weights == ""

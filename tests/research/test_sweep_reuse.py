@@ -23,7 +23,12 @@ from forethought.progress import Progress
 from forethought.reasoning import Decision
 from forethought.records import write_jsonl
 from forethought.research.cell import ATTACK, TRAIN, CellStages
+from forethought.research.config import load_sweep
+from forethought.research.log import Log
+from forethought.research.run import run_cells
+from forethought.research.sweep import run_sweep
 from tests.judged import judged_one, request_of
+from tests.research.sweep_content import sweep_file
 from tests.tiny import tiny_adapter, tiny_folder
 
 
@@ -108,3 +113,21 @@ def test_a_probe_of_the_same_weights_is_copied_and_nothing_is_read_for_it(tmp_pa
     assert len(set(kept.values())) == 1  # where a probe comes from changes no key
     for file in ("probe.json", "probe.safetensors"):
         assert (second / file).read_bytes() == (first / file).read_bytes()
+
+
+@pytest.mark.slow
+def test_weights_whose_answers_another_run_kept_are_trained_for_what_has_to_be_asked_anew(tmp_path: Path) -> None:
+    own = {"id": "own", "weights_of": "scot", "around": "fused_trained"}
+    changes = {"methods": ["scot", own], "prompts": [], "wrappers": [], "reference": "own", "goals": []}
+    before = load_sweep(sweep_file(tmp_path, **changes))
+    run_sweep(before, tmp_path / "before")
+    sweep = load_sweep(sweep_file(tmp_path, **changes, fit_on=[{"path": "shipped:borderline", "limit": 20}]))
+    said = run_cells(sweep, tmp_path / "new", Progress(), so_far=True, log=Log(tmp_path / "before"))
+    assert [one.defence for one in said.cells if one.missing] == ["own"]
+    done = run_cells(sweep, tmp_path / "new", Progress(), log=Log(tmp_path / "before"))
+    assert [(one.defence, one.logged) for one in done.cells] == [("base", False), ("scot", True), ("own", False)]
+    assert not any(one.missing for one in done.cells)
+    (trained,) = (tmp_path / "new").glob("*-s0/scot-*")
+    assert {one.name for one in trained.iterdir() if one.is_dir()} == {"train", "calibrate"}
+    told = run_cells(sweep, tmp_path / "new", Progress(), so_far=True, log=Log(tmp_path / "before"))
+    assert not any(one.missing for one in told.cells)

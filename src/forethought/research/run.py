@@ -38,7 +38,7 @@ from forethought.progress import Progress
 from forethought.reasoning import Format
 from forethought.records import Request
 from forethought.report.figures import BASE
-from forethought.research.cell import ATTACK, CALIBRATE, LATENCY, QUESTIONS, Cell, CellStages, SweepRun, Trained
+from forethought.research.cell import ATTACK, CALIBRATE, LATENCY, QUESTIONS, TRAIN, Cell, CellStages, SweepRun, Trained
 from forethought.research.config import PROMPT, MethodEntry, Sweep, method_of, wrapper_label
 from forethought.research.figures import understood
 from forethought.research.log import Log, cell_key
@@ -114,6 +114,8 @@ class _Cells:
         """The base model, loaded where something has to be asked of it."""
         self._weights: dict[tuple[str, int], Trained] = {}
         """By entry and budget: others may share them."""
+        self._lenders: dict[tuple[str, int], Callable[[], Trained | None]] = {}
+        """Likewise, of entries whose answers are another run's: gives the weights where others need them."""
         self._said: dict[Path, Sequence[Judged]] = {}
         """What weights said with nothing around them."""
         self._probes: dict[Path, Path] = {}
@@ -164,6 +166,7 @@ class _Cells:
         cell = self._cell(name, method.title if name == method.name else f"{method.title}: {name}", budget)
         stages = self._stages(name, budget)
         if self._settled(cell, stages):
+            self._lenders[name, budget] = lambda: self._lent(entry, method.weights_of, budget)
             return
         try:
             rows = self._prepared(entry.build) if entry.build else self._setting
@@ -324,12 +327,23 @@ class _Cells:
         Raises ConfigError where the entry names one that was not trained.
         """
         if entry.weights_of:
-            shared = self._weights.get((entry.weights_of, budget))
+            owner = (entry.weights_of, budget)
+            shared = self._weights.get(owner) or (self._lenders[owner]() if owner in self._lenders else None)
             if shared is None:
                 place = f"method '{entry.label}', weights_of: {entry.weights_of}"
                 raise ConfigError(place, "its weights are not here", "See why, or train it: --only does one alone")
             return shared
         return None if entry.trains_otherwise else self._weights.get((weights_of, budget))
+
+    def _lent(self, entry: MethodEntry, weights_of: str, budget: int) -> Trained | None:
+        """Weights whose own answers are another run's; trained here, unless what is done so far is told alone."""
+        rows = self._prepared(entry.build) if entry.build else self._setting
+        stages = self._stages(entry.label, budget, rows.key)
+        if self._so_far and not stages.runner.finished(TRAIN):
+            return None
+        found = stages.train(rows, entry, self._shared(entry, weights_of, budget))
+        self._weights[entry.label, budget] = found
+        return found
 
     def _said_alike(self, shared: Trained | None, adapter: Path) -> Sequence[Judged]:
         """What shared weights said already, where the entry by itself would say the same at one threshold."""
