@@ -288,6 +288,7 @@ def tables_page() -> str:
         "tables",
         study=_sweep_tables(study),
         goals=goal_table(study, ROOT / "recipes" / "study.yaml"),
+        parts=_sweep_tables(_figures("study_parts")),
         benchmark=_sweep_tables(_figures("study_benchmark")),
         ladder=ladder_tables(ladder, ROOT / "recipes" / "ladder"),
         zoo=_sweep_tables(zoo),
