@@ -132,6 +132,11 @@ def _killed_and_gone_on(tmp_path: Path) -> None:
     settings = read_settings(adapter)
     assert (settings.method, settings.answer_with) == ("scot_combined", "base")
     assert load_probe(adapter / "heads").settings.rules
+    told = {
+        stage: json.loads((out / stage / "manifest.json").read_text())["config"] for stage in ("6-calibrate", "8-fuse")
+    }
+    assert told["6-calibrate"]["max_false_refusal_lookalike"] == 0.25  # the recipe names none
+    assert told["8-fuse"]["settings"]["max_false_refusal_lookalike"] == 0.1
     # The run folder is a model: behind its best defence, in Python and on the command line.
     model = load(out)
     assert model.defence == f"fused:{out / '8-fuse'} | unforged"

@@ -22,13 +22,13 @@ from forethought.policy import default_policy
 from forethought.progress import Progress
 from forethought.reasoning import Decision
 from forethought.records import write_jsonl
-from forethought.research.cell import ATTACK, TRAIN, CellStages
+from forethought.research.cell import ATTACK, TRAIN, Cell, CellStages
 from forethought.research.config import load_sweep
 from forethought.research.log import Log
 from forethought.research.run import run_cells
 from forethought.research.sweep import run_sweep
 from tests.judged import judged_one, request_of
-from tests.research.sweep_content import sweep_file
+from tests.research.sweep_content import EVALUATE, sweep_file
 from tests.tiny import tiny_adapter, tiny_folder
 
 
@@ -131,3 +131,26 @@ def test_weights_whose_answers_another_run_kept_are_trained_for_what_has_to_be_a
     assert {one.name for one in trained.iterdir() if one.is_dir()} == {"train", "calibrate"}
     told = run_cells(sweep, tmp_path / "new", Progress(), so_far=True, log=Log(tmp_path / "before"))
     assert not any(one.missing for one in told.cells)
+
+
+@pytest.mark.slow
+def test_what_another_run_was_not_put_to_yet_is_asked_here(tmp_path: Path) -> None:
+    best_of_n = {"method": "best_of_n:n=2", "defences": ["linear_probe"], "goals": 1, "budget": 1}
+    changes = {
+        "methods": [],
+        "prompts": [],
+        "reference": "linear_probe",
+        "evaluate": EVALUATE | {"searches": [best_of_n]},
+    }
+    sweep = load_sweep(sweep_file(tmp_path, **changes))
+    run_sweep(sweep, tmp_path / "before")
+
+    def logged() -> list[bool]:
+        found = run_cells(sweep, tmp_path / "new", Progress(), log=Log(tmp_path / "before"))
+        return [one.logged for one in found.cells]
+
+    assert logged() == [False, True]
+    cells = tmp_path / "before" / "cells.jsonl"
+    told = [json.loads(line) | {"outcomes": {}} for line in cells.read_text().splitlines()]
+    write_jsonl(cells, [Cell.model_validate(one) for one in told])  # as if it had been told before the search
+    assert logged() == [False, False]

@@ -217,12 +217,17 @@ class _Cells:
         if stages.finished():
             return False
         found, cause = self._logged(cell)
-        if found is not None:
+        if found is not None and (self._so_far or not self._to_search(found)):
             self._run.add(found)
             return True
         if self._so_far:
             self._run.add(cell.model_copy(update={"missing": cause}))
         return self._so_far
+
+    def _to_search(self, found: Cell) -> bool:
+        """Whether a cell of a run that was told half-way has adaptive attacks before it still."""
+        searches = self._sweep.evaluate.all_searches if found.seed == self._sweep.seeds[0] else ()
+        return not {one.name for one in searches if found.defence in one.defences} <= found.outcomes.keys()
 
     def _logged(self, cell: Cell) -> tuple[Cell | None, str]:
         """(the cell of another run, why there is none)."""
