@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from forethought.data.dedupe import decontaminate, known_evaluation_sets, remove_duplicates
+from forethought.data.dedupe import decontaminate, known_evaluation_sets, pieces, remove_duplicates
 from forethought.data.shipped import RULE_EXAMPLE, _rows, shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
 from forethought.errors import ConfigError
@@ -113,6 +113,24 @@ def test_borderline_requests_are_look_alikes_of_many_kinds_and_near_no_evaluatio
     assert {(row.kind, row.harmful, row.twin) for row in (*train, *dev)} == {("lookalike", False, "")}
     assert len({row.categories for row in train}) >= 15
     kept, report = decontaminate([*train, *dev], known_evaluation_sets())
+    assert len(kept) == len(train) + len(dev), report
+
+
+def test_borderline_pairs_share_their_words_and_are_near_no_evaluation_set() -> None:
+    train, dev = shipped_requests("borderline_pairs", "train"), shipped_requests("borderline_pairs", "dev")
+    assert not {row.family for row in train} & {row.family for row in dev}
+    assert len({row.id for row in (*train, *dev)}) == len(shipped_requests("borderline_pairs")) >= 1_400
+    assert {row.family for row in (*train, *dev)}.isdisjoint(row.family for row in shipped_requests("borderline"))
+    pairs = defaultdict[str, list[Request]](list)
+    for row in (*train, *dev):
+        pairs[row.twin].append(row)
+    assert {tuple(sorted(row.kind for row in pair)) for pair in pairs.values()} == {("harmful", "lookalike")}
+    shared = [pieces(one.text).words & pieces(other.text).words for one, other in pairs.values()]
+    assert sum(map(bool, shared)) >= 0.95 * len(shared)
+    lengths = [sum(len(row.text.split()) for row in (*train, *dev) if row.harmful is side) for side in (True, False)]
+    assert 0.9 < lengths[0] / lengths[1] < 1.1, "one side is told by its length"
+    known = known_evaluation_sets() | {"borderline": shipped_requests("borderline")}
+    kept, report = decontaminate([*train, *dev], known)
     assert len(kept) == len(train) + len(dev), report
 
 

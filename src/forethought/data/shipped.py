@@ -16,7 +16,9 @@ texts, eleven languages, sensitive subjects), in as many habits of writing, like
 training and development. Of it a threshold can rest on kinds that a model has not met.
 And `borderline`: look-alikes without a harmful twin, of more kinds than the pairs have
 (words with two meanings, games, definitions, history, groups of people, nonsense, law,
-health), likewise for training and development.
+health), likewise for training and development. `borderline_pairs` are minimal pairs of the same
+kinds, each look-alike with the harmful request that shares its words, for training and development
+as well: more look-alikes alone moved what a probe takes for harmful, and told no better what is.
 
 Last, short questions with known answers: what a model must still be able to do behind a defence.
 """
@@ -45,7 +47,7 @@ _WITH_SPLITS = ("contrast_a.jsonl", "contrast_b.jsonl", "ordinary.jsonl")
 """Their files. The others stand apart: a row more in them moves no family from one split to another."""
 _ONE_SPLIT: dict[str, Split] = {"calibration": "dev", "rules": "train"}
 """Sets that are one split alone."""
-_DEV_OF = {"trivia": 5, "broad": 3, "borderline": 4}
+_DEV_OF = {"trivia": 5, "broad": 3, "borderline": 4, "borderline_pairs": 4}
 """Sets without tests; of so many of their families one is for development."""
 SOURCES = frozenset({"shipped", "shipped rule examples"})
 """What requests of shipped sets say that they are from: their rules are the default policy's."""
@@ -84,10 +86,10 @@ def _splits() -> dict[str, Split]:
 
 def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary`, `trivia`, `broad`,
-    `borderline`, `calibration` or `rules`.
+    `borderline`, `borderline_pairs`, `calibration` or `rules`.
 
     `split` None is all of them; `calibration` is development requests alone, `rules` training requests alone, `trivia`,
-    `broad` and `borderline` have none for tests.
+    `broad`, `borderline` and `borderline_pairs` have none for tests.
     Raises ConfigError for another name.
     """
     if name in _ONE_SPLIT and split not in (None, _ONE_SPLIT[name]):

@@ -158,12 +158,18 @@ def _paired(train: Path) -> Iterator[Request]:
 
 
 def rows_besides(recipe: Recipe, selected: Path) -> list[Request]:
-    """All of `fit_on`, restyled as what is trained on; none is near a tested request or selected."""
+    """All of `fit_on`, restyled as what is trained on; none is near a tested request or selected.
+
+    Pairs whose harmful request breaks a rule that is held out are left out.
+    """
     build = recipe.build
     train, dev, test = (list(read_jsonl(selected / f"{name}.jsonl", Request)) for name in ("train", "dev", "test"))
     known = {request.id for request in (*train, *dev)}
     parts = load_split(recipe.fit_on, False, 0.0, 0.0).values()
-    fresh = [request for part in parts for request in part if request.id not in known]
+    held_out = set(recipe.data.held_out_rules)
+    found = [request for part in parts for request in part]
+    left_out = {request.twin or request.id for request in found if held_out & set(request.rules)}
+    fresh = [one for one in found if one.id not in known and (one.twin or one.id) not in left_out]
     kept, _ = decontaminate(fresh, {"test rows of this run": test} | known_evaluation_sets())
     operators = operators_of(build)
     drawn = draw_styles(kept, operators, 1.0, build.styled_share, recipe.seed)
