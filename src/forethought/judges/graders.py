@@ -210,8 +210,8 @@ def ask(
         if not found:
             raise
         return {call.key: found.get(call.key, Reject(f"{STOPPED_ANSWERING} ({error.rule})")) for call in calls}
-    dropped = {key: Reject(cause) for key, cause in results.dropped.items()}
-    return {call.key: (results.values | dropped)[call.key] for call in calls}
+    read_or_not = results.values | {key: Reject(cause) for key, cause in results.dropped.items()}
+    return {call.key: read_or_not[call.key] for call in calls}
 
 
 # Rubrics.
