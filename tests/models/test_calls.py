@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import inspect_ai.model
 import pytest
 from inspect_ai.event import ModelEvent
 from inspect_ai.model import GenerateConfig, Model, ModelOutput, ModelUsage, ResponseSchema, get_model
@@ -29,6 +30,7 @@ from forethought.models.callspec import (
     Reject,
     content_key,
     cost_of,
+    price_of,
 )
 from forethought.models.client import Server, open_model
 from forethought.records import Message
@@ -479,3 +481,14 @@ def test_after_a_failure_one_call_at_a_time_tries_until_one_is_answered() -> Non
     assert not server.is_free
     server.answered(trial, 1.0)
     assert server.is_free
+
+
+def test_a_price_that_is_given_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[Model] = []
+    monkeypatch.setattr(inspect_ai.model, "get_model_info", looked_up.append)
+    model = get_model("mockllm/model")
+    price = Price(input=2.0, output=10.0)
+    assert price_of(model, price) == price
+    assert looked_up == []
+    assert price_of(model, None) is None
+    assert looked_up == [model]

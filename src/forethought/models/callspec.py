@@ -83,11 +83,11 @@ def price_of(model: Model, given: Price | None) -> Price | None:
 
     inspect ships context lengths and no prices, so that an unknown price is the common case.
     """
+    if given is not None:
+        return given
     from inspect_ai.model import get_model_info  # takes a second to load, and suites load this module
 
     info = get_model_info(model)  # of an instance: a name might load a model only to be looked up
-    if given is not None:
-        return given
     if info is None or info.cost is None:
         return None
     return Price(input=info.cost.input, output=info.cost.output, cached_input=info.cost.input_cache_read)
