@@ -11,9 +11,10 @@ import pytest
 from forethought.defences.likelihood import PerplexityFilter
 from forethought.defences.reworded import ConsistencySettings, Paraphrase, SelfConsistency, SmoothLLM
 from forethought.errors import ConfigError, InputError, ModelError
-from forethought.model import Model, Reply, is_served, load, load_local, run_model, trained_folder, write_run_model
+from forethought.model import Model, Reply, load, load_local, run_model, trained_folder, write_run_model
 from forethought.models import weights
 from forethought.models.conversation import Conversation, Failed, Response
+from forethought.models.names import is_served
 from forethought.models.weights import embedded_model, wheel_file
 from forethought.policy import default_policy
 from forethought.reasoning import Finding, SafetyReasoning

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from forethought.errors import ConfigError, InputError, ModelError
 from forethought.manifest import write_json
+from forethought.models.names import LOCAL, is_served
 from forethought.reasoning import Decision
 from forethought.records import Message, Record, read_record
 
@@ -32,13 +33,6 @@ MODEL_FILE = "model.json"
 """In a run folder: what it is as a model."""
 _RUN = "{run}"
 """In a run's defence: its folder, wherever it was moved to."""
-_LOCAL = "forethought/"
-"""Before a model's name: it is loaded here and not asked for at a server."""
-_PROVIDERS = frozenset({
-    "anthropic", "azureai", "bedrock", "cloudflare", "deepseek", "google", "grok", "groq", "mistral", "mockllm",
-    "nebius", "ollama", "openai", "openai-api", "openrouter", "perplexity", "sglang", "together", "vertex", "vllm",
-})  # fmt: skip
-"""Providers that inspect-ai asks at a server; other names with a slash are a hub's."""
 NO_DEFENCE = "none"
 _HALF = "\ufffd"
 """What a text ends with whose last character has more bytes to come."""
@@ -357,7 +351,7 @@ def _open(
     if urls or takes_prefill:
         raise ConfigError("base_url" if urls else "takes_prefill", "is for models of a server", "Name PROVIDER/MODEL")
     held = Path(adapter) if adapter else None
-    return _local(name.removeprefix(_LOCAL), held, defence, batch_size, dtype, mixed)
+    return _local(name.removeprefix(LOCAL), held, defence, batch_size, dtype, mixed)
 
 
 def _addresses(base_url: str | Sequence[str]) -> tuple[str, ...]:
@@ -400,13 +394,6 @@ def trained_folder(where: str | Path) -> Path:
     folder = Path(where)
     run = run_model(folder) if folder.is_dir() else None
     return folder / run.weights if run is not None else folder
-
-
-def is_served(name: str, base_urls: Sequence[str] = ()) -> bool:
-    """Whether a name is a model of a server, and none that is loaded here."""
-    if name.startswith(_LOCAL) or Path(name).exists():
-        return False
-    return bool(base_urls) or ("/" in name and name.partition("/")[0] in _PROVIDERS)
 
 
 def run_model(folder: Path) -> RunModel | None:

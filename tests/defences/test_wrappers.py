@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from forethought.defences.base import REFUSAL
+from forethought.defences.base import REFUSAL, Means
 from forethought.defences.guard import (
     NO_FINDING,
     ExaminationSettings,
     Guard,
+    GuardSettings,
     PolicyChecker,
     SelfExamination,
     read_examination,
@@ -28,6 +29,7 @@ from forethought.defences.reworded import (
 from forethought.errors import ConfigError
 from forethought.judges.base import Item, Measure, Verdict
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
+from forethought.models.local import LocalModel
 from forethought.policy import default_policy
 from forethought.reasoning import Decision
 from forethought.records import Message
@@ -281,6 +283,24 @@ def test_of_two_guards_the_more_suspicious_one_gives_the_score() -> None:
     reply = Guard(Scripted(lambda _: "Mix it."), judge, _Checker(_Silent())).reply([GIVEN])[0]
     assert isinstance(reply, Response)
     assert reply.log_odds == pytest.approx(math.log(0.4 / 0.6))
+
+
+@pytest.mark.parametrize(
+    ("named", "loaded"),
+    [("org/x", "org/x"), ("embedded", "embedded"), ("forethought/openai/x", "openai/x"), ("mockllm/model", None)],
+)
+def test_a_guard_loads_who_reads_requests_unless_a_provider_has_it(
+    monkeypatch: pytest.MonkeyPatch, named: str, loaded: str | None
+) -> None:
+    loads: list[str] = []
+
+    def load(name: str) -> Scripted:
+        loads.append(name)
+        return Scripted(lambda _: "safe")
+
+    monkeypatch.setattr(LocalModel, "load", load)
+    Guard.make(Scripted(lambda _: "Mix it."), GuardSettings(requests=named), Means(default_policy()))
+    assert loads == ([] if loaded is None else [loaded])
 
 
 def test_a_guard_needs_a_judge_of_harm() -> None:

@@ -20,8 +20,9 @@ from forethought.evaluation.attack import attack as attack_model
 from forethought.evaluation.attack import rejudge
 from forethought.evaluation.inputs import AttackSettings, chosen_attacks, chosen_requests
 from forethought.evaluation.report import RunRecord, default_folder, read_run, write_run
-from forethought.model import is_served, load
+from forethought.model import load
 from forethought.models.local import LocalModel
+from forethought.models.names import is_served
 from tests.child import command
 from tests.tiny import tiny_adapter, tiny_folder
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from pydantic import Field
 
@@ -34,6 +33,7 @@ from forethought.errors import ConfigError
 from forethought.judges.base import Item, Judge, Verdict, nothing_said
 from forethought.judges.catalogue import get_judge
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
+from forethought.models.names import LOCAL, is_served
 from forethought.policy import Policy, default_policy
 from forethought.records import Record
 
@@ -91,7 +91,8 @@ class GuardSettings(Record):
         " are kept in judge-calls.jsonl (docs/judges.md)",
     )
     requests: str = Field(
-        default="", description="model that reads requests by the policy: a folder, `embedded`, or PROVIDER/NAME"
+        default="",
+        description="model that reads requests by the policy: a folder, `embedded`, a hub name, or PROVIDER/NAME",
     )
     fail_closed: bool = Field(default=True, description="refuse where the guard has no verdict")
 
@@ -172,13 +173,13 @@ def _of_harm(judge: Judge) -> Judge:
 
 def _reader(model: str) -> Respondent:
     """The model that reads requests: on this machine, or at a server."""
-    if Path(model).exists() or "/" not in model:
-        from forethought.models.local import LocalModel
+    if is_served(model):
+        from forethought.models.servers import Servers, ServerSettings
 
-        return LocalModel.load(model)
-    from forethought.models.servers import Servers, ServerSettings
+        return Servers(model, (), ServerSettings())
+    from forethought.models.local import LocalModel
 
-    return Servers(model, (), ServerSettings())
+    return LocalModel.load(model.removeprefix(LOCAL))
 
 
 # The model as its own guard.

@@ -22,10 +22,11 @@ from forethought.attempts.plan import make_plan
 from forethought.data.behaviors import Behavior
 from forethought.errors import ConfigError, ModelError
 from forethought.evaluation.inputs import AttackSettings
-from forethought.model import NO_DEFENCE, Model, is_served, load
+from forethought.model import NO_DEFENCE, Model, load
 from forethought.models.callspec import CallSettings, Price, cost_of
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Respondent, Response
 from forethought.models.local import LocalModel
+from forethought.models.names import is_served
 from forethought.models.spread import Spread
 from forethought.progress import Bar, Progress
 
