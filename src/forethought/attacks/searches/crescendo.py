@@ -3,7 +3,7 @@ each turn; in GOAT the attacker observes, thinks, picks from seven known techniq
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Mapping
 from random import Random
 
 from forethought.attacks.base import Options
@@ -24,19 +24,17 @@ from forethought.records import Message
 
 CRESCENDO_FORM = Form(message="generatedQuestion", remarks=("lastResponseSummary", "rationaleBehindJailbreak"))
 GOAT_FORM = Form(message="reply", remarks=("observation", "thought", "strategy"))
-Hold = Callable[[RedTeam], Generator[Questions, Replies, bool]]
-"""Holds one conversation; True when it got through."""
 
 
-def _crescendo(red: RedTeam) -> Generator[Questions, Replies, bool]:
-    """A question that is declined, or whose answer is empty, is taken back and costs a backtrack instead of a round.
+def _held(texts: Mapping[str, str], red: RedTeam, rounds: int, backtracks: int) -> Generator[Questions, Replies, bool]:
+    """Holds one conversation; True when it got through.
 
-    With no backtrack left, it costs a round, and a refusal stays in the conversation. A question that the attacker
-    couldn't write, or that got no response, costs a round.
+    A question that is declined, or whose answer is empty, is taken back and costs a backtrack instead of a round. With
+    no backtrack left, it costs a round, and a refusal stays in the conversation. A question that the attacker couldn't
+    write, or that got no response, costs a round. Without the text `refusal` nobody is asked what was declined, and the
+    attacker answers refusals.
     """
-    texts = prompts("crescendo")
-    rounds, backtracks, keep = (int(red.options[name]) for name in ("rounds", "backtracks", "keep"))
-    chat, number = red.chat(texts, rounds=rounds), 1
+    keep, chat, number = int(red.options["keep"]), red.chat(texts, rounds=rounds), 1
     said: list[Message] = []
     """The attacked conversation after the goal's own turns: questions and answers that were not taken back."""
     while number <= rounds:
@@ -51,7 +49,9 @@ def _crescendo(red: RedTeam) -> Generator[Questions, Replies, bool]:
         if answer is None:
             number += 1
             continue
-        declined = False if not answer else (yield from _declined(red, turn, reply, answer))
+        declined = False
+        if answer and "refusal" in texts:
+            declined = yield from _declined(texts, red, turn, reply, answer)
         back = (declined or not answer) and backtracks > 0
         if back:
             backtracks -= 1
@@ -69,9 +69,10 @@ def _crescendo(red: RedTeam) -> Generator[Questions, Replies, bool]:
     return False
 
 
-def _declined(red: RedTeam, turn: Turn, reply: Reply, answer: str) -> Generator[Questions, Replies, bool]:
+def _declined(
+    texts: Mapping[str, str], red: RedTeam, turn: Turn, reply: Reply, answer: str
+) -> Generator[Questions, Replies, bool]:
     """Whether the answer declines its question: the evaluator decides, else the judge; undecided goes on, counted."""
-    texts = prompts("crescendo")
     values = {"question": shown("question", turn.text), "answer": shown("answer", answer)}
     [declined] = yield from red.decide([question(texts["refusal"], texts["exchange"], values)], "refusal_undecided")
     if declined is None and reply.verdict is not None:
@@ -79,40 +80,16 @@ def _declined(red: RedTeam, turn: Turn, reply: Reply, answer: str) -> Generator[
     return declined is True
 
 
-def _goat(red: RedTeam) -> Generator[Questions, Replies, bool]:
-    """Refusals stay in the conversation: the attacker answers them.
+def _conversations(name: str, form: Form, rounds: str) -> Search:
+    """A search that holds conversations one after another, so many as its options say, until one gets through.
 
-    A turn that can't be written or gets no response is lost; one with an empty answer is taken back, and all three
-    cost one of the turns.
+    `rounds` is its option for the turns of one.
     """
-    texts = prompts("goat")
-    chat = red.chat(texts)
-    said: list[Message] = []
-    for _ in range(int(red.options["turns"])):
-        [turn] = yield from red.write([chat])
-        if turn is None:
-            continue
-        [reply] = yield from red.ask([turn.text], said)
-        if reply.broken is True:
-            return True
-        answer = answer_of(reply)
-        if answer is None:
-            continue
-        if answer:
-            said += exchange(turn.text, answer)
-        values = red.texts(question=shown("question", turn.text), answer=shown("answer", answer))
-        told = fill(texts["answered" if answer else "silent"], values)
-        chat = chat.went(turn, told, int(red.options["keep"]))
-    return False
-
-
-def _conversations(name: str, form: Form, hold: Hold) -> Search:
-    """A search that holds conversations one after another, so many as its options say, until one gets through."""
 
     def search(goal: Goal, rng: Random, options: Options, tools: Tools) -> Run:
-        red = RedTeam(name, goal, rng, options, form)
+        red, texts = RedTeam(name, goal, rng, options, form), prompts(name)
         for _ in range(int(options["conversations"])):
-            if (yield from hold(red)):
+            if (yield from _held(texts, red, int(options[rounds]), int(options.get("backtracks", 0)))):
                 break
         yield [red.note()]
 
@@ -120,6 +97,6 @@ def _conversations(name: str, form: Form, hold: Hold) -> Search:
 
 
 METHODS = [
-    *described("crescendo", crescendo=_conversations("crescendo", CRESCENDO_FORM, _crescendo)),
-    *described("goat", goat=_conversations("goat", GOAT_FORM, _goat)),
+    *described("crescendo", crescendo=_conversations("crescendo", CRESCENDO_FORM, "rounds")),
+    *described("goat", goat=_conversations("goat", GOAT_FORM, "turns")),
 ]
