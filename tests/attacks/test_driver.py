@@ -129,10 +129,8 @@ def test_writers_are_asked_by_role_in_one_batch_each(tmp_path: Path) -> None:
 
     attacker, evaluator = Pen(lambda one: Reply(text="red"), "a"), Pen(lambda one: Reply(text="yes"), "e")
     on = target()
-    result = run(
-        method(search), [goal("x"), goal("y")], on, tmp_path, attacker=attacker, evaluator=evaluator
-    )  # fmt: skip
-    assert (len(attacker.asked), len(evaluator.asked), result.asked["text"]) == (2, 2, 4)
+    run(method(search), [goal("x"), goal("y")], on, tmp_path, attacker=attacker, evaluator=evaluator)
+    assert (len(attacker.asked), len(evaluator.asked)) == (2, 2)
     assert [conversation.messages[-1].content for conversation in on.asked] == ["red and yes"] * 2
 
 

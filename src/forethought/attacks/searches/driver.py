@@ -7,7 +7,7 @@ names of the models, the judge for verdicts, and for what is computed from weigh
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -116,8 +116,6 @@ class Rounds:
 
     def __init__(self, parties: Parties, max_answer_tokens: int) -> None:
         self._parties, self._max_answer_tokens = parties, max_answer_tokens
-        self.asked: Counter[str] = Counter()
-        """Questions put, by kind of reply."""
         self._target_worked = False
 
     def answer(self, searches: Sequence[RunningSearch]) -> list[list[Reply]]:
@@ -171,7 +169,6 @@ class Rounds:
                 slot.keep("made", slot.question.work())
             except Exception as error:
                 slot.search.break_down(error)
-            self.asked["made"] += 1
 
     def _write(self, role: str, writer: TextModel | None, slots: Sequence[_Slot[Write]]) -> None:
         def told(place: int, reply: Reply) -> None:
@@ -180,7 +177,6 @@ class Rounds:
 
         if writer is not None and slots:
             writer.write([slot.question for slot in slots], told)
-            self.asked["text"] += len(slots)
         for slot in slots:
             if slot.kept is None:
                 slot.keep("text", None, f"there is no {role}" if writer is None else f"the {role} gave no text")
@@ -193,7 +189,6 @@ class Rounds:
                 slot.keep("log_prob", None, found.cause)
             else:
                 slot.keep("log_prob", found)
-        self.asked["log_prob"] += len(slots)
 
     def _ask(self, slots: Sequence[_Slot[Ask]]) -> None:
         if not slots:
@@ -206,7 +201,6 @@ class Rounds:
                 else:
                     slots[place].keep("response", reply.model_dump(mode="json"))
 
-        self.asked["response"] += len(slots)
         try:
             conversations = [slot.question.attacked.conversation for slot in slots]
             replies = self._parties.target.reply(conversations, self._max_answer_tokens, told)
@@ -228,7 +222,6 @@ class Rounds:
             if slot.verdict is None:
                 waiting[key] = item
         found = dict(zip(waiting, judge.judge(list(waiting.values())), strict=True)) if waiting else {}
-        self.asked["verdict"] += len(found)
         for key, (slot, _) in zip(keys, judged, strict=True):
             if slot.verdict is None:
                 value = found[key].model_dump(mode="json")
@@ -312,7 +305,7 @@ def run_searches(
             state.settle()
             if on_progress is not None:
                 on_progress(state.progress())
-    return state.run(not_run, rounds.asked)
+    return state.run(not_run)
 
 
 @dataclass
@@ -386,11 +379,11 @@ class State(ExitStack):
         self.outcomes.sync()
         self.alive = [search for search in self.alive if search.ended is None]
 
-    def run(self, not_run: dict[str, str], asked: Counter[str]) -> SearchRun:
+    def run(self, not_run: dict[str, str]) -> SearchRun:
         """What came of all."""
         outcomes = tuple(self.done[key] for key in self.keys)
         _write(self._folder / OUTCOMES_FILE, outcomes)
-        return SearchRun(outcomes, not_run, asked)
+        return SearchRun(outcomes, not_run)
 
     def progress(self) -> SearchProgress:
         """Where the run stands."""

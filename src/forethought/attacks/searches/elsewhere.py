@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -41,18 +40,16 @@ def run_searches_on(
     """
     about = partial(_about, opened, goals, settings.max_answer_tokens)
     not_run, names, tools = holders.one(about)
-    asked: Counter[str] = Counter()
     with _There(folder, settings, tools) as state:
         state.add_all(methods, goals, not_run, names)
         for job, said in holders.each(partial(_carry_out, opened, goals), state.jobs(), state.left):
             if isinstance(said, Lost):
                 state.lose(job, said.cause)
             elif not isinstance(said, Done):
-                asked.update(said.asked)
                 state.hear(job, said)
                 if on_progress is not None:
                     on_progress(state.progress())
-    return state.run(not_run, asked)
+    return state.run(not_run)
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,6 @@ class _Round:
 
     kept: Sequence[tuple[str, Any]]
     """What is new."""
-    asked: Counter[str]
-    """Questions put, by kind of reply."""
     queries: int
     broken: bool
     outcome: Outcome | None
@@ -112,9 +107,8 @@ def _carry_out(opened: Callable[[Any], Searching], goals: Sequence[Goal], held: 
         while True:
             ended = search.ended is not None
             outcome = search.outcome() if ended else None
-            say(_Round(tuple(kept.fresh), Counter(rounds.asked), search.queries, search.broken, outcome))
+            say(_Round(tuple(kept.fresh), search.queries, search.broken, outcome))
             kept.fresh.clear()
-            rounds.asked.clear()
             if ended:
                 return
             (replies,) = rounds.answer([search])

@@ -186,8 +186,6 @@ class SearchRun:
     """By method, then by goal, in the order given; each once."""
     not_run: dict[str, str]
     """Methods that can't be run here, with the cause: neither refused nor safe."""
-    asked: Counter[str]
-    """Questions put in this run, by kind: `response`, `verdict`, `log_prob`, `text`, `made`."""
 
 
 # A search under way.
