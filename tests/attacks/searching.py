@@ -50,7 +50,7 @@ class Pen:
     def __init__(self, rule: Callable[[Write], Reply] | None = None, name: str = "pen") -> None:
         self.name = name
         self.asked: list[Write] = []
-        self._rule = rule or (lambda one: Reply(text=f"draft {one.take}", tokens=3, cost=0.5))
+        self._rule = rule or (lambda one: Reply(text=f"draft {one.take}", tokens=3))
 
     def write(self, asked: Sequence[Write], on_text: OnText) -> None:
         self.asked += asked

@@ -15,7 +15,7 @@ from forethought.attacks.rewritten import EMPTY
 from forethought.attacks.searches.base import Reply, Write, all_searches, parse_method
 from forethought.attacks.searches.models import LocalWriter, RemoteWriter, text_model
 from forethought.errors import ConfigError, ModelError
-from forethought.models.callspec import CallSettings, Price
+from forethought.models.callspec import CallSettings
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.records import Message
 from tests.mock_teacher import MockTeacher
@@ -108,19 +108,19 @@ def test_a_local_model_writes_and_takes_are_numbered_in_its_prompt() -> None:
     )  # fmt: skip
     assert [one.text for one in found] == ["A", "A\n\n(DRAFT 3.)", "A", None, None, "B"]
     assert [one.cause for one in found] == ["", "", "", "too long", EMPTY, ""]
-    assert (found[0].tokens, found[4].tokens, found[0].cost) == (12, 12, None)
+    assert (found[0].tokens, found[4].tokens) == (12, 12)
     assert model.limits == [9, 512]
     assert text_model(model).name == "little"
 
 
-def test_a_model_of_inspect_writes_each_take_apart_with_tokens_and_cost() -> None:
+def test_a_model_of_inspect_writes_each_take_apart_with_tokens() -> None:
     def script(messages: list[dict[str, str]], number: int) -> Answered:
         return Answered("" if "silent" in messages[-1]["content"] else f"text {number}")
 
     told: list[tuple[int, Reply]] = []
     long, other = "a" * 40, "b" * 40
     with MockTeacher(script) as server:
-        settings = CallSettings(base_url=server.url, attempts=1, max_retries=0, price=Price(input=1e6, output=1e6))
+        settings = CallSettings(base_url=server.url, attempts=1, max_retries=0)
         asked = [write(long, 1), write(long, 2), write(other, 1), write("silent"), write(long, temperature=0.0)]
         RemoteWriter("openai/gpt-4o", settings).write(asked, lambda place, one: told.append((place, one)))
     last = dict(told)
@@ -128,7 +128,7 @@ def test_a_model_of_inspect_writes_each_take_apart_with_tokens_and_cost() -> Non
     assert len(texts) == 4
     assert None not in texts
     assert (last[3].text, last[3].cause) == (None, EMPTY)
-    assert (last[0].tokens, last[0].cost) == (11, 11.0)  # 40 characters and 6 at four a token, a dollar each
+    assert last[0].tokens == 11  # 40 characters and 6 at four a token
     assert [place for place, _ in told].count(0) == 2  # at once, so that it is kept, and again with its tokens
     assert len({body["seed"] for body in server.bodies}) == 3
     assert {body["temperature"] for body in server.bodies} == {1.0, 0.0}

@@ -117,8 +117,6 @@ class Reply:
     """Of a Write."""
     tokens: int = 0
     """Of a Write, prompt and text, where the writer counts them."""
-    cost: float | None = None
-    """Of a Write, in US dollars; None where no price is known."""
     made: Mapping[str, Any] | None = None
     """Of a Compute."""
     cause: str = ""

@@ -172,7 +172,7 @@ class Rounds:
 
     def _write(self, role: str, writer: TextModel | None, slots: Sequence[_Slot[Write]]) -> None:
         def told(place: int, reply: Reply) -> None:
-            value = {"text": reply.text, "tokens": reply.tokens, "cost": reply.cost}
+            value = {"text": reply.text, "tokens": reply.tokens}
             slots[place].keep("text", value if reply.text is not None else None, reply.cause)
 
         if writer is not None and slots:
@@ -241,7 +241,7 @@ class Rounds:
             return Reply(log_prob=kept.value)
         if isinstance(slot.question, Compute):
             return Reply(made=kept.value)
-        return Reply(text=kept.value["text"], tokens=kept.value.get("tokens", 0), cost=kept.value.get("cost"))
+        return Reply(text=kept.value["text"], tokens=kept.value.get("tokens", 0))
 
 
 OUTCOMES_FILE = "outcomes.jsonl"

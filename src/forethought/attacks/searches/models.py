@@ -125,7 +125,7 @@ class RemoteWriter:
 
     def _wave(self, asked: Sequence[Write], places: Sequence[int], temperature: float, on_text: OnText) -> None:
         from forethought.models.calls import run_calls
-        from forethought.models.callspec import Answer, Call, Reject, cost_of
+        from forethought.models.callspec import Answer, Call, Reject
 
         calls = [Call(key=str(p), messages=asked[p].messages, max_tokens=asked[p].max_tokens) for p in places]
         # Other takes of the same texts get another seed, from providers that have one.
@@ -155,12 +155,6 @@ class RemoteWriter:
         self._worked = self._worked or bool(results.values)
         for place in places:
             key = str(place)
-            mine = [answer for answer in answers if answer.call == key]
-            prompt, wrote, cached = (
-                sum(getattr(one, name) for one in mine) for name in ("input_tokens", "output_tokens", "cached_tokens")
-            )
-            reply = Reply(
-                text=results.values.get(key), tokens=prompt + wrote, cause=results.dropped.get(key, ""),
-                cost=cost_of(prompt, wrote, cached, settings.price),
-            )  # fmt: skip
-            on_text(place, reply)
+            mine = (answer for answer in answers if answer.call == key)
+            tokens = sum(answer.input_tokens + answer.output_tokens for answer in mine)
+            on_text(place, Reply(text=results.values.get(key), tokens=tokens, cause=results.dropped.get(key, "")))

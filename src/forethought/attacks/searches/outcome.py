@@ -132,8 +132,6 @@ class Outcome(Record):
     """That the attacked model wrote, thoughts included."""
     writer_tokens: int = 0
     """Prompt and text of all writes, where the writer counts them."""
-    cost: float | None = None
-    """US dollars for the writes; None where no price is known."""
     cause: str = ""
     """Why it is unscored, or what broke it down."""
     best: Attacked | None = None
@@ -324,8 +322,6 @@ class RunningSearch:
             self._counts["prompt_tokens"] += reply.response.prompt_tokens
             self._counts["made_tokens"] += reply.response.reasoning_tokens + reply.response.answer_tokens
         self._counts["writer_tokens"] += reply.tokens
-        if reply.cost is not None:
-            self._found["cost"] = self._found.get("cost", 0.0) + reply.cost
         if reply.cause:
             self._causes[reply.cause] += 1
             answered = reply.response is not None or isinstance(question, Grade)
