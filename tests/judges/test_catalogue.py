@@ -14,10 +14,13 @@ from forethought.errors import ConfigError, InputError
 from forethought.evaluation.inputs import AttackSettings
 from forethought.judges import DEFAULT_JUDGE
 from forethought.judges.base import EMPTY, GARBLED, Item, Verdict, nothing_said
-from forethought.judges.catalogue import default_judge, entries, get_judge
+from forethought.judges.catalogue import default_judge, entries, get_judge, holders_of
+from forethought.judges.catalogue import judge as judged
 from forethought.judges.known import known_error
 from forethought.judges.rules import Keywords, Rules
 from forethought.report.figures import judge_error
+from tests.cluster.inline import inline
+from tests.tiny import REFUSE_TEXT
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NEW = """
@@ -159,3 +162,32 @@ def test_a_judge_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.Monkey
             get_judge("nonesuch")
     finally:
         sys.modules.pop("forethought.judges.last_word", None)
+
+
+# Held by workers of a cluster
+
+ANSWERS = [(f"request {n}", REFUSE_TEXT if n % 3 else f"Sure, the town of number {n} bakes bread.") for n in range(600)]
+
+
+def test_verdicts_are_those_of_one_process() -> None:
+    with inline(2, lambda worker, step: worker == 0 and step == 1) as cluster:
+        assert judged(ANSWERS, "rules", on="ray") == judged(ANSWERS, "rules")
+    assert cluster.started > 1
+    assert sorted(cluster.killed) == list(range(cluster.started))
+
+
+def test_what_every_worker_is_lost_with_is_unscored_with_the_cause() -> None:
+    with inline(1, lambda worker, step: step >= (2 if worker == 0 else 1)):
+        found = judged(ANSWERS, "rules", on="ray")
+    lost = Verdict(cause="a worker was lost: The actor died")
+    assert 0 < found.count(lost) < len(found)
+
+
+def test_a_judge_at_a_server_is_asked_from_here(tmp_path: Path) -> None:
+    def opened() -> None:
+        raise AssertionError("it was opened")
+
+    with inline():
+        assert holders_of("strongreject@openai/NAME", opened, "ray") is None  # type: ignore[arg-type]
+        assert holders_of("rules", opened, None) is None  # type: ignore[arg-type]
+        assert holders_of(f"wildguard@{tmp_path}", opened, "ray") is not None  # type: ignore[arg-type]

@@ -18,11 +18,11 @@ from forethought.attacks.base import Attack
 from forethought.attacks.catalogue import Preparation
 from forethought.attempts.plan import PlanSummary, make_plan, write_plan
 from forethought.attempts.records import Attempt, Judged, PlannedAttempt, Replies, planned, read_judged, verdicts_file
-from forethought.cluster.holders import Done, Holders, Lost
+from forethought.cluster.holders import Holders
 from forethought.data.behaviors import Behavior, sample
 from forethought.errors import ConfigError, InputError, ModelError, StageError
 from forethought.judges.base import Item, Judge, Verdict
-from forethought.judges.catalogue import default_judge
+from forethought.judges.catalogue import default_judge, judged_by
 from forethought.manifest import key_of, write_json
 from forethought.models.callspec import Price, cost_of
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
@@ -264,7 +264,8 @@ def judge_run(
     with locked(path.with_suffix(".lock")), Replies(folder) as replies, Store(path, write=True) as verdicts:
         waiting = _unjudged(folder, replies, verdicts, on_progress)
         parts = iter(lambda: list(islice(waiting, batch)), [])
-        judged = ((part, _verdicts(judge, part)) for part in parts) if holders is None else _spread(holders, parts)
+        here = ((part, _verdicts(judge, part)) for part in parts)
+        judged = here if holders is None else judged_by(holders, _verdicts, parts)
         for part, found in judged:
             for (row, _), verdict in zip(part, found, strict=True):
                 if verdicts.read(row.id, Verdict) != verdict:
@@ -285,15 +286,6 @@ def _verdicts(judge: Judge, part: _Part) -> list[Verdict]:
         said = chosen.judge([item for _, item in rows]) if rows else []
         found |= {row.id: verdict for (row, _), verdict in zip(rows, said, strict=True)}
     return [found[row.id] for row, _ in part]
-
-
-def _spread(holders: Holders, parts: Iterator[_Part]) -> Iterator[tuple[_Part, list[Verdict]]]:
-    """As workers of a cluster come to it."""
-    for part, said in holders.each(lambda judge, part, say: say(_verdicts(judge, part)), parts):
-        if isinstance(said, Lost):
-            yield part, [Verdict(cause=said.cause)] * len(part)
-        elif not isinstance(said, Done):
-            yield part, said
 
 
 def _unjudged(

@@ -22,9 +22,8 @@ from forethought.cluster.holders import Holders
 from forethought.errors import ConfigError, InputError
 from forethought.evaluation.inputs import AttackSettings
 from forethought.judges.base import Judge
-from forethought.judges.catalogue import get_judge
+from forethought.judges.catalogue import get_judge, holders_of
 from forethought.judges.known import known_error
-from forethought.judges.spread import holders_of
 from forethought.manifest import file_hash, input_hashes, write_json
 from forethought.measure.comprehension import readability_warnings, readable_styles
 from forethought.measure.curves import UNSCORED_LIMIT, too_many_unscored

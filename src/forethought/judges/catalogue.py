@@ -2,27 +2,33 @@
 
 And several judges as one: a majority of all, and where they are divided, no verdict. A judge that gives no verdict
 abstains. It is never counted for either side.
+
+Workers of a Ray cluster may hold a judge: it is as any other, in blocks of answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from forethought import judges
 from forethought.cluster import connect
+from forethought.cluster.holders import Done, Holders, Lost
 from forethought.errors import ConfigError
 from forethought.extensions import FILE, add_file, listed
 from forethought.judges import DEFAULT_JUDGE
 from forethought.judges.base import JOURNAL, Entry, Item, Judge, JudgeOptions, Measure, Verdict, decided
-from forethought.judges.spread import SpreadJudge, holders_of
 from forethought.policy import Policy
 
 TIE = "the judges are divided"
 _SUFFIXES = (".yaml", ".yml")
+_BLOCK = 256
+"""Answers that a worker is given at once."""
+Part = TypeVar("Part", bound=Sequence[Any])
 
 
 def entries() -> list[Entry]:
@@ -112,6 +118,48 @@ def judge_on(
             return
         with closing(holders):
             yield SpreadJudge(opened(), holders)
+
+
+def holders_of(name: str, opened: Callable[[], Judge], on: str | None) -> Holders | None:
+    """Workers who hold the judge of that name, which `opened` gives; None where this process judges. A judge at a
+    server is asked from here: its answers cost money, and stand in one journal."""
+    of_models = [Path(one.partition("@")[2]) for one in name.split("+") if "@" in one]
+    if on is None or not all(path.is_dir() for path in of_models):
+        return None
+    return Holders(on, opened, gpus=None if of_models else 0.0)
+
+
+def judged_by(
+    holders: Holders, verdicts_of: Callable[[Judge, Part], list[Verdict]], parts: Iterable[Part]
+) -> Iterator[tuple[Part, list[Verdict]]]:
+    """Each part with its verdicts, as workers come to it; what every worker was lost with is unscored."""
+    for part, said in holders.each(lambda held, part, say: say(verdicts_of(held, part)), parts):
+        if isinstance(said, Lost):
+            yield part, [Verdict(cause=said.cause)] * len(part)
+        elif not isinstance(said, Done):
+            yield part, said
+
+
+class SpreadJudge:
+    """A judge that workers hold."""
+
+    def __init__(self, judge: Judge, holders: Holders) -> None:
+        """`holders` hold the same judge."""
+        self.name, self.measure = judge.name, judge.measure
+        self._holders = holders
+
+    def judge(self, items: Sequence[Item]) -> list[Verdict]:
+        """One verdict an item, in order; those that every worker was lost with are unscored."""
+        found, placed = [Verdict(cause="not judged")] * len(items), list(enumerate(items))
+        blocks = (placed[start : start + _BLOCK] for start in range(0, len(placed), _BLOCK))
+        for block, verdicts in judged_by(self._holders, _verdicts, blocks):
+            for (place, _), verdict in zip(block, verdicts, strict=True):
+                found[place] = verdict
+        return found
+
+
+def _verdicts(held: Judge, block: Sequence[tuple[int, Item]]) -> list[Verdict]:
+    return held.judge([item for _, item in block])
 
 
 def default_judge() -> Judge:
