@@ -16,6 +16,7 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def figures_of(rows: Rows, name: str, judge: str) -> list[Figure]:
         if verdict is not None
     ]
     truth, said = (np.array([row[place] for row in scored], dtype=float) for place in (1, 2))
-    f1 = with_interval(f"refusal_f1_{name}", f1_of(truth, said), [request for request, *_ in scored])
+    f1 = with_interval(f"refusal_f1_{name}", partial(f1_of, truth, said), [request for request, *_ in scored])
     return [f1, share([verdict is None for verdict in verdicts]).named(f"refusal_unscored_{name}")]
 
 

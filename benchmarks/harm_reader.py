@@ -21,13 +21,14 @@ import csv
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from others import given
 
 from forethought.judges.base import Item
-from forethought.judges.evaluate import auroc_of, with_interval
+from forethought.judges.evaluate import auroc_of, ranks_of, with_interval
 from forethought.judges.heads import fit_reader, held_out, read_lessons
 from forethought.judges.reader import opened
 from forethought.judges.trained import Lesson
@@ -110,7 +111,7 @@ def main() -> None:
         for source in sorted({one.source for one in taught.lessons}):
             rows = np.array([one.source == source for one in taught.lessons])
             of = [one.item.request for one, kept in zip(taught.lessons, rows, strict=True) if kept]
-            area = auroc_of(taught.labels[rows].astype(float), values[rows])
+            area = partial(auroc_of, taught.labels[rows].astype(float), ranks_of(values[rows]))
             own.append(with_interval(f"harm_auroc_loso_{source}{kind}", area, of, "auroc"))
         n, areas = len(taught.lessons), [one.value for one in own]
         figures += [

@@ -18,13 +18,14 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from forethought.judges.base import Judge, Measure, decided
 from forethought.judges.catalogue import get_judge
-from forethought.judges.evaluate import auroc_of, compliances, f1_of, robustness, with_interval
+from forethought.judges.evaluate import auroc_of, compliances, f1_of, ranks_of, robustness, with_interval
 from forethought.judges.labelled import LabelledItem, labelled_items, truths
 from forethought.judges.rules import Keywords
 from forethought.judges.trained import Lesson, TrainedJudge, fit_judge, shipped_lessons
@@ -80,13 +81,14 @@ def unseen_model(models: dict[str, list[LabelledItem]], partial_counts: bool, ne
 def f1_figure(name: str, items: Sequence[LabelledItem], said: Sequence[bool], partial_counts: bool = True) -> Figure:
     """F1, its bootstrap by prompt."""
     truth = np.array(truths(items, partial_counts), dtype=float)
-    return with_interval(name, f1_of(truth, np.array(said, dtype=float)), [i.item.request for i in items])
+    return with_interval(name, partial(f1_of, truth, np.array(said, dtype=float)), [i.item.request for i in items])
 
 
 def auroc_figure(name: str, items: Sequence[LabelledItem], scores: Sequence[float]) -> Figure:
     """AUROC, its bootstrap by request."""
     truth = np.array(truths(items), dtype=float)
-    return with_interval(name, auroc_of(truth, np.array(scores)), [i.item.request for i in items], "auroc")
+    area = partial(auroc_of, truth, ranks_of(np.array(scores)))
+    return with_interval(name, area, [i.item.request for i in items], "auroc")
 
 
 def said(judge: Judge, items: Sequence[LabelledItem], measure: Measure) -> list[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,16 @@ from pydantic import ValidationError
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, f1_score, roc_auc_score
 
 from forethought.judges.base import Item, Measure, Verdict
-from forethought.judges.evaluate import auroc_of, brier_of, evaluate, f1_of, kappa_of, reliability, with_interval
+from forethought.judges.evaluate import (
+    auroc_of,
+    brier_of,
+    evaluate,
+    f1_of,
+    kappa_of,
+    ranks_of,
+    reliability,
+    with_interval,
+)
 from forethought.judges.known import KnownError, corrected_rate
 from forethought.judges.labelled import Label, LabelledItem
 from forethought.metrics import Figure
@@ -110,13 +120,13 @@ def test_statistics_equal_those_of_scikit_learn() -> None:
     score = (100 * np.clip(truth * 0.3 + rng.random(400) * 0.7, 0, 1)).astype(int).astype(float) / 100  # with ties
     said = (score > 0.5).astype(float)
     ones = np.ones(400)
-    assert f1_of(truth, said)(ones) == pytest.approx(f1_score(truth, said))
-    assert kappa_of(truth, said)(ones) == pytest.approx(cohen_kappa_score(truth, said))
-    assert auroc_of(truth, score)(ones) == pytest.approx(roc_auc_score(truth, score))
-    assert brier_of(truth, score)(ones) == pytest.approx(brier_score_loss(truth, score))
+    assert f1_of(truth, said, ones) == pytest.approx(f1_score(truth, said))
+    assert kappa_of(truth, said, ones) == pytest.approx(cohen_kappa_score(truth, said))
+    assert auroc_of(truth, ranks_of(score), ones) == pytest.approx(roc_auc_score(truth, score))
+    assert brier_of(truth, score, ones) == pytest.approx(brier_score_loss(truth, score))
     doubled = np.where(np.arange(400) < 100, 2.0, 1.0)
     rows = np.repeat(np.arange(400), doubled.astype(int))
-    assert auroc_of(truth, score)(doubled) == pytest.approx(roc_auc_score(truth[rows], score[rows]))
+    assert auroc_of(truth, ranks_of(score), doubled) == pytest.approx(roc_auc_score(truth[rows], score[rows]))
 
 
 def test_answers_to_one_request_are_one_cluster() -> None:
@@ -124,8 +134,8 @@ def test_answers_to_one_request_are_one_cluster() -> None:
     rng = np.random.default_rng(0)
     truth, said = (rng.random(60) < 0.5).astype(float), (rng.random(60) < 0.5).astype(float)
     names = [f"q{n}" for n in range(60)]
-    once = with_interval("f1", f1_of(truth, said), names)
-    copied = with_interval("f1", f1_of(np.tile(truth, 10), np.tile(said, 10)), names * 10)
+    once = with_interval("f1", partial(f1_of, truth, said), names)
+    copied = with_interval("f1", partial(f1_of, np.tile(truth, 10), np.tile(said, 10)), names * 10)
     assert once.low < once.value < once.high  # type: ignore[operator]
     assert once.low == pytest.approx(copied.low)
     assert once.high == pytest.approx(copied.high)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from forethought.records import Record
 from forethought.yamlfile import load_yaml
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Ranks = np.ndarray[Any, np.dtype[np.intp]]
 Statistic = Callable[[Array], float]
 """Row weights, shape (rows,), to a value."""
 DRAWS = 1000
@@ -105,8 +107,8 @@ def compare(
     clusters = [cluster for _, _, cluster in scored]
     figures = [
         *shares(truth, verdict),
-        with_interval("f1", f1_of(truth, verdict), clusters),
-        with_interval("kappa", kappa_of(truth, verdict), clusters, "kappa"),
+        with_interval("f1", partial(f1_of, truth, verdict), clusters),
+        with_interval("kappa", partial(kappa_of, truth, verdict), clusters, "kappa"),
     ]
     likely = [(t, v.probability, c) for t, v, c in known if v.probability is not None]
     curve: list[dict[str, float]] = []
@@ -114,8 +116,8 @@ def compare(
         truth, chance = np.array([float(t) for t, _, _ in likely]), np.array([p for _, p, _ in likely])
         clusters = [cluster for _, _, cluster in likely]
         figures += [
-            with_interval("auroc", auroc_of(truth, chance), clusters, "auroc"),
-            with_interval("brier", brier_of(truth, chance), clusters, "brier"),
+            with_interval("auroc", partial(auroc_of, truth, ranks_of(chance)), clusters, "auroc"),
+            with_interval("brier", partial(brier_of, truth, chance), clusters, "brier"),
         ]
         curve = reliability(truth, chance)
     unscored = len(known) - len(scored)
@@ -143,52 +145,39 @@ def shares(truth: Array, verdict: Array) -> list[Figure]:
     return [share(outcomes.tolist()).named(name) for name, outcomes in found.items()]
 
 
-def f1_of(truth: Array, verdict: Array) -> Statistic:
+def f1_of(truth: Array, verdict: Array, weights: Array) -> float:
     """F1 of the positive class; nan where nothing is positive."""
-
-    def value(weights: Array) -> float:
-        hits = (weights * truth * verdict).sum()
-        both = (weights * truth).sum() + (weights * verdict).sum()
-        return float(2 * hits / both) if both else float("nan")
-
-    return value
+    hits = (weights * truth * verdict).sum()
+    both = (weights * truth).sum() + (weights * verdict).sum()
+    return float(2 * hits / both) if both else float("nan")
 
 
-def kappa_of(truth: Array, verdict: Array) -> Statistic:
+def kappa_of(truth: Array, verdict: Array, weights: Array) -> float:
     """Cohen's kappa; nan where chance alone agrees always."""
-
-    def value(weights: Array) -> float:
-        total = weights.sum()
-        agreed = (weights * (truth == verdict)).sum() / total
-        yes, said = (weights * truth).sum() / total, (weights * verdict).sum() / total
-        chance = yes * said + (1 - yes) * (1 - said)
-        return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")
-
-    return value
+    total = weights.sum()
+    agreed = (weights * (truth == verdict)).sum() / total
+    yes, said = (weights * truth).sum() / total, (weights * verdict).sum() / total
+    chance = yes * said + (1 - yes) * (1 - said)
+    return float((agreed - chance) / (1 - chance)) if chance < 1 else float("nan")
 
 
-def auroc_of(truth: Array, score: Array) -> Statistic:
+def ranks_of(score: Array) -> Ranks:
+    """The place of each score among those that differ, from 0."""
+    return np.unique(score, return_inverse=True)[1]
+
+
+def auroc_of(truth: Array, ranks: Ranks, weights: Array) -> float:
     """Area under the ROC curve, ties counted half; nan where one class is absent."""
-    values, place = np.unique(score, return_inverse=True)
-
-    def value(weights: Array) -> float:
-        positive = np.bincount(place, weights * truth, len(values))
-        negative = np.bincount(place, weights * (1 - truth), len(values))
-        if not positive.sum() or not negative.sum():
-            return float("nan")
-        below = np.cumsum(negative) - negative
-        return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))
-
-    return value
+    positive, negative = np.bincount(ranks, weights * truth), np.bincount(ranks, weights * (1 - truth))
+    if not positive.sum() or not negative.sum():
+        return float("nan")
+    below = np.cumsum(negative) - negative
+    return float((positive * (below + negative / 2)).sum() / (positive.sum() * negative.sum()))
 
 
-def brier_of(truth: Array, probability: Array) -> Statistic:
+def brier_of(truth: Array, probability: Array, weights: Array) -> float:
     """Mean squared distance of the probability from the truth: 0 is perfect, a coin scores 0.25."""
-
-    def value(weights: Array) -> float:
-        return float((weights * (probability - truth) ** 2).sum() / weights.sum())
-
-    return value
+    return float((weights * (probability - truth) ** 2).sum() / weights.sum())
 
 
 def with_interval(
