@@ -28,19 +28,10 @@ from forethought.judges.catalogue import get_judge
 from forethought.judges.evaluate import auroc_of, compliances, f1_of, ranks_of, robustness, with_interval
 from forethought.judges.labelled import LabelledItem, labelled_items, truths
 from forethought.judges.rules import Keywords
-from forethought.judges.trained import Lesson, TrainedJudge, fit_judge, shipped_lessons
+from forethought.judges.trained import TrainedJudge, fit_judge, lessons_of, shipped_lessons
 from forethought.metrics import Figure
 
 _HALVES = 2
-
-
-def lessons(items: Sequence[LabelledItem], partial_counts: bool) -> list[Lesson]:
-    """Labelled items as lessons."""
-    return [
-        Lesson(item=item.item, positive=truth, source=item.source)
-        for item, truth in zip(items, truths(items, partial_counts), strict=True)
-        if truth is not None
-    ]
 
 
 def probabilities(model: TrainedJudge, items: Sequence[LabelledItem]) -> list[float]:
@@ -51,7 +42,7 @@ def probabilities(model: TrainedJudge, items: Sequence[LabelledItem]) -> list[fl
 def train(items: Sequence[LabelledItem], measure: Measure, partial_counts: bool = True) -> TrainedJudge:
     """A judge taught by the shipped answers and these."""
     return fit_judge(
-        [*shipped_lessons(measure, partial_counts), *lessons(items, partial_counts)],
+        [*shipped_lessons(measure, partial_counts), *lessons_of(items, partial_counts)],
         measure,
         "held out",
         partial_counts,

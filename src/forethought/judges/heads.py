@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from forethought.errors import InputError
 from forethought.judges.base import nothing_said
-from forethought.judges.labelled import Columns, labelled_files, truths
+from forethought.judges.labelled import Columns, labelled_files
 from forethought.judges.reader import VERSION, AnswerStates, Array, Head, Reader, ReaderSettings, opened, states_of
-from forethought.judges.trained import Lesson, group_folds, shipped_judge
+from forethought.judges.trained import Flags, Lesson, group_folds, lessons_of, platt, shipped_judge
 from forethought.manifest import key_of
 from forethought.metrics import auroc
 from forethought.models.settings import EMBEDDED
@@ -28,7 +28,6 @@ from forethought.progress import Progress
 if TYPE_CHECKING:
     from forethought.models.local import LocalModel
 
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 _DEPTHS = (0.4, 0.5, 0.6)
 """Which layers are read, as shares of all."""
 _STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
@@ -101,12 +100,7 @@ def train_reader(
     that a run that was stopped goes on. Raises InputError for a file without labels that can be read, or with labels
     of one kind, and ModelError for a model that can't be loaded.
     """
-    items = labelled_files(files, "harmful", columns)
-    lessons = [
-        Lesson(item=one.item, positive=truth, source=one.source)
-        for one, truth in zip(items, truths(items), strict=True)
-        if truth is not None
-    ]
+    lessons = lessons_of(labelled_files(files, "harmful", columns))
     name = str(Path(model).resolve()) if Path(model).exists() else model
     kept, reads = out / "states", opened(name)
     taught = read_lessons(lessons, reads, kept, progress=progress)
@@ -124,7 +118,7 @@ def fit_reader(taught: Taught, scores: Array, name: str, model: LocalModel, read
     Every source weighs the same, and in it both labels. Probabilities are calibrated on `scores`, which `held_out`
     gave. `reads`: how the head names the model.
     """
-    slope, offset = _calibrated(scores, taught)
+    slope, offset = platt(scores, taught.labels, lambda known: balanced(taught.only(known).lessons))
     head = fit_head(taught)
     settings = ReaderSettings(
         name=name,
@@ -240,15 +234,3 @@ def by_source(taught: Taught, scores: Array) -> dict[str, float]:
         if (rows := known & (sources == source)).any()
     }
     return {source: area for source, area in areas.items() if not np.isnan(area)}
-
-
-def _calibrated(scores: Array, taught: Taught) -> tuple[float, float]:
-    """Platt's slope and offset (Platt 1999) on scores of what was held out; the plain logistic where nothing was."""
-    from sklearn.linear_model import LogisticRegression
-
-    known = ~np.isnan(scores)
-    if len({*taught.labels[known].tolist()}) < 2:
-        return 1.0, 0.0
-    weight = balanced(taught.only(known).lessons)
-    platt = LogisticRegression(C=1e6).fit(scores[known, None], taught.labels[known], weight)
-    return max(float(platt.coef_[0][0]), 1e-3), float(platt.intercept_[0])

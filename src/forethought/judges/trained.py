@@ -11,7 +11,7 @@ import json
 import random
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ from forethought.errors import InputError, reason_of
 from forethought.judges import features
 from forethought.judges.base import Entry, Item, Measure, Verdict, data_text, judge_the_rest, nothing_said
 from forethought.judges.features import FEATURES_VERSION, PHRASES_FILE, View, featurise
-from forethought.judges.labelled import Columns, labelled_files, shipped_answers, truths, wrapped
+from forethought.judges.labelled import Columns, LabelledItem, labelled_files, shipped_answers, truths, wrapped
 from forethought.manifest import write_json
 from forethought.models.weights import cache_folder, load_or_make
 from forethought.records import Record
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 _BATCH = 512
 SETTINGS, WEIGHTS = "judge.json", "weights.npz"
 UNSURE = "the judge is unsure"
@@ -163,6 +164,15 @@ def shipped_lessons(measure: Measure, partial_counts: bool = True, seed: int = 0
     return lessons
 
 
+def lessons_of(items: Sequence[LabelledItem], partial_counts: bool = True) -> list[Lesson]:
+    """Labelled answers as lessons; those without a label teach nothing."""
+    return [
+        Lesson(item=one.item, positive=truth, source=one.source)
+        for one, truth in zip(items, truths(items, partial_counts), strict=True)
+        if truth is not None
+    ]
+
+
 def fit_judge(
     lessons: Sequence[Lesson],
     measure: Measure,
@@ -225,12 +235,9 @@ def train_judge(
 
     Seconds on one core. Raises InputError for a file without labels that can be read, or with labels of one kind.
     """
-    items = labelled_files(files, measure, columns)
-    lessons = shipped_lessons(measure, partial_counts, seed) if with_shipped else []
-    for labelled, truth in zip(items, truths(items, partial_counts), strict=True):
-        if truth is not None:
-            lessons.append(Lesson(item=labelled.item, positive=truth, source=labelled.source))
-    model = fit_judge(lessons, measure, out.name, partial_counts, seed=seed)
+    own = lessons_of(labelled_files(files, measure, columns), partial_counts)
+    shipped = shipped_lessons(measure, partial_counts, seed) if with_shipped else []
+    model = fit_judge([*shipped, *own], measure, out.name, partial_counts, seed=seed)
     model.save(out)
     return model
 
@@ -281,9 +288,7 @@ def _fit(matrix: Any, labels: Any, sample: Array, strength: float) -> Any:
 
 
 def _calibrate(matrix: Any, labels: Any, sample: Array, folds: Array, strength: float) -> tuple[float, float]:
-    """Platt's slope and offset on held-out scores; the plain logistic where no fold can be held out."""
-    from sklearn.linear_model import LogisticRegression
-
+    """`platt` on scores of each fold by what the others teach."""
     scores = np.full(len(labels), np.nan)
     for fold in np.unique(folds):
         inside, outside = folds == fold, folds != fold
@@ -291,13 +296,22 @@ def _calibrate(matrix: Any, labels: Any, sample: Array, folds: Array, strength: 
             scores[inside] = _fit(matrix[outside], labels[outside], sample[outside], strength).decision_function(
                 matrix[inside]
             )
+    return platt(scores, labels, lambda known: sample[known] / sample[known].mean())
+
+
+def platt(scores: Array, labels: Flags, weights_of: Callable[[Flags], Array]) -> tuple[float, float]:
+    """Platt's slope and offset (Platt 1999) on scores of what was held out, nan where nothing was.
+
+    `weights_of` gives the weights of the rows that have a score. The plain logistic where these lack a label.
+    """
+    from sklearn.linear_model import LogisticRegression
+
     known = ~np.isnan(scores)
     if len(np.unique(labels[known])) < 2:
         return 1.0, 0.0
-    platt = LogisticRegression(C=1e6, random_state=0).fit(
-        scores[known][:, None], labels[known], sample_weight=sample[known] / sample[known].mean()
-    )
-    return max(float(platt.coef_[0][0]), 1e-3), float(platt.intercept_[0])
+    model = LogisticRegression(C=1e6, random_state=0)
+    model.fit(scores[known, None], labels[known], sample_weight=weights_of(known))
+    return max(float(model.coef_[0][0]), 1e-3), float(model.intercept_[0])
 
 
 def shipped_judge(measure: Measure) -> TrainedJudge:
