@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 from forethought.attacks.base import Attacked, Family, Given, Options, Solver, Transform
@@ -38,6 +39,8 @@ Turns = Sequence[str]
 """The user's turns; what is asked stands in the last."""
 OfTwo = Callable[[Texts, int, Options, random.Random], Turns]
 """(both texts, place of the one that is asked, options, random source). Nothing is drawn that depends on the place."""
+WayBack = Callable[[Turns, Options], tuple[str, ...]]
+"""(the user's turns, options) to the steps of which the last is what is asked."""
 
 
 def flat(text: str) -> str:
@@ -88,10 +91,13 @@ def calendar(texts: Texts, place: int, options: Options, rng: random.Random) -> 
     return [f"{lines}\n\nFrom {begun} go on to the one {steps}, and answer what stands there. {_ONLY}"]
 
 
-def differences(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
-    """Pages by a number that k subtractions give."""
-    numbers, less = rng.sample(range(2, 60), 2), [rng.randint(1, 4) for _ in range(int(options["k"]))]
-    return [_worked_out("minus", rng.choice(_NOUNS), numbers, texts, [numbers[place] + sum(less), *less], rng)]
+def worked_out(sign: int, least: int, texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
+    """Texts by numbers from `least` on, one of which k additions give, or subtractions where `sign` is -1."""
+    numbers, moves = rng.sample(range(least, 60), 2), [rng.randint(1, 4) for _ in range(int(options["k"]))]
+    noun, terms = rng.choice(_NOUNS), [numbers[place] - sign * sum(moves), *moves]
+    worked = f" {rng.choice(_ASKS['plus' if sign > 0 else 'minus'])} ".join(map(str, terms))
+    told = rng.choice(_ASKS["worked"]).format(noun=noun.lower(), worked=worked)
+    return [f"{_numbered(noun, numbers, texts)}\n\n{told} {_ONLY}"]
 
 
 def corrections(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
@@ -148,13 +154,6 @@ def gaps(texts: Texts, place: int, options: Options, rng: random.Random) -> Turn
     return ["\n".join([*shown, *missing]) + f"\n\n{told}"]
 
 
-def sums(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
-    """Texts by a number that k additions give."""
-    k = int(options["k"])
-    numbers, added = rng.sample(range(30, 60), 2), [rng.randint(1, 4) for _ in range(k)]
-    return [_worked_out("plus", rng.choice(_NOUNS), numbers, texts, [numbers[place] - sum(added), *added], rng)]
-
-
 def turns(texts: Texts, place: int, options: Options, rng: random.Random) -> Turns:
     """k turns of the user that each move the choice, or leave it."""
     noun, numbers = rng.choice(_NOUNS), rng.sample(range(1, 10), 2)
@@ -180,15 +179,6 @@ def pieces(texts: Texts, place: int, options: Options, rng: random.Random) -> Tu
 
 def _numbered(noun: str, numbers: Sequence[int], texts: Texts) -> str:
     return "\n".join(f"{noun} {number}: {text}" for number, text in zip(numbers, texts, strict=True))
-
-
-def _worked_out(
-    sign: str, noun: str, numbers: Sequence[int], texts: Texts, terms: Sequence[int], rng: random.Random
-) -> str:
-    """Texts by number, and an order to answer the one whose number some terms give."""
-    worked = f" {rng.choice(_ASKS[sign])} ".join(map(str, terms))
-    told = rng.choice(_ASKS["worked"]).format(noun=noun.lower(), worked=worked)
-    return f"{_numbered(noun, numbers, texts)}\n\n{told} {_ONLY}"
 
 
 def _cut(words: Sequence[str], most: int) -> list[str]:
@@ -304,13 +294,13 @@ def _from_calendar(said: Sequence[str], options: Options) -> tuple[str, ...]:
     return (*steps, f"{day}: {text}", text)
 
 
-def _from_differences(said: Sequence[str], options: Options) -> tuple[str, ...]:
-    left, *less = map(int, re.findall(r"\d+", _told(said)))
+def _from_worked_out(sign: int, said: Sequence[str], options: Options) -> tuple[str, ...]:
+    number, *moves = map(int, re.findall(r"\d+", _told(said)))
     steps = []
-    for one in less:
-        steps.append(f"{left} - {one} = {left - one}")
-        left -= one
-    return (*steps, *_by_number(said, left))
+    for move in moves:
+        steps.append(f"{number} {'+' if sign > 0 else '-'} {move} = {number + sign * move}")
+        number += sign * move
+    return (*steps, *_by_number(said, number))
 
 
 def _from_corrections(said: Sequence[str], options: Options) -> tuple[str, ...]:
@@ -357,15 +347,6 @@ def _from_gaps(said: Sequence[str], options: Options) -> tuple[str, ...]:
     return (*steps, " ".join(missing.get(word, word) for word in words))
 
 
-def _from_sums(said: Sequence[str], options: Options) -> tuple[str, ...]:
-    total, *added = map(int, re.findall(r"\d+", _told(said)))
-    steps = []
-    for one in added:
-        steps.append(f"{total} + {one} = {total + one}")
-        total += one
-    return (*steps, *_by_number(said, total))
-
-
 def _by_number(said: Sequence[str], number: int) -> tuple[str, str]:
     """The last step to a text by its number, and the text."""
     noun, found = _counted(said[-1])
@@ -391,7 +372,7 @@ def _from_pieces(said: Sequence[str], options: Options) -> tuple[str, ...]:
     return (*(f"Piece {number}: {found[number]}" for number in order), " ".join(found[number] for number in order))
 
 
-def _solved(read: Callable[[Sequence[str], Options], tuple[str, ...]]) -> Solver:
+def _solved(read: WayBack) -> Solver:
     def solver(messages: Sequence[Message], options: Options) -> tuple[str, ...]:
         said = [one.content for one in messages if one.role == "user"]
         if not options["k"]:
@@ -402,12 +383,13 @@ def _solved(read: Callable[[Sequence[str], Options], tuple[str, ...]]) -> Solver
     return solver
 
 
-_FAMILIES = {
+_FAMILIES: dict[str, tuple[OfTwo, WayBack]] = {
     "notes": (notes, _from_notes), "codewords": (codewords, _from_codewords), "chain": (chain, _from_chain),
-    "calendar": (calendar, _from_calendar), "differences": (differences, _from_differences),
+    "calendar": (calendar, _from_calendar),
+    "differences": (partial(worked_out, -1, 2), partial(_from_worked_out, -1)),
     "corrections": (corrections, _from_corrections), "clues": (clues, _from_clues),
     "conditions": (conditions, _from_conditions), "votes": (votes, _from_votes), "gaps": (gaps, _from_gaps),
-    "sums": (sums, _from_sums),
+    "sums": (partial(worked_out, 1, 30), partial(_from_worked_out, 1)),
     "turns": (turns, _from_turns), "pieces": (pieces, _from_pieces),
 }  # fmt: skip
 ATTACKS = _FAMILY.made(
