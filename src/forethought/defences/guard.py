@@ -208,22 +208,16 @@ def read_examination(text: str) -> bool | None:
 
 
 class SelfExamination(Wrapper):
-    """A model whose answers are examined before they are given out, by itself or by another model."""
+    """A model that examines its answers before they are given out."""
 
     label, Options = "self_examination", ExaminationSettings
-
-    def __init__(
-        self, inner: Respondent, settings: ExaminationSettings | None = None, examiner: Respondent | None = None
-    ) -> None:
-        super().__init__(inner, settings)
-        self.examiner = examiner or inner
 
     def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
         """Answers that refuse or say nothing are not examined; they stay as they are."""
         reply = yield from self.ask(conversation, max_answer_tokens)
         if isinstance(reply, Failed) or refuses(reply) is not False:
             return reply
-        (found,) = yield Asked(self.examiner.reply, [fenced_question(_ASK, reply.answer)], _SHORT)
+        found = yield from self.ask(fenced_question(_ASK, reply.answer), _SHORT)
         return self._decided(reply, found)
 
     def _decided(self, response: Response, examination: Response | Failed) -> Response:

@@ -61,22 +61,16 @@ class ParaphraseSettings(Record):
 
 
 class Paraphrase(Wrapper):
-    """A model that sees a paraphrase of the last user turn, written by itself or by another model."""
+    """A model that sees a paraphrase of the last user turn, which it writes itself."""
 
     label, Options = "paraphrase", ParaphraseSettings
-
-    def __init__(
-        self, inner: Respondent, settings: ParaphraseSettings | None = None, paraphraser: Respondent | None = None
-    ) -> None:
-        super().__init__(inner, settings)
-        self.paraphraser = paraphraser or inner
 
     def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
         """Without a paraphrase a conversation is Failed: the undefended request is never put."""
         turn = last_user(conversation)
         if turn is None:
             return Failed(cause=f"{NO_PARAPHRASE}: no user turn")
-        (said,) = yield Asked(self.paraphraser.reply, [fenced_question(_ASK, turn.content)], self.options.max_tokens)
+        said = yield from self.ask(fenced_question(_ASK, turn.content), self.options.max_tokens)
         text = said.answer.strip() if isinstance(said, Response) else ""
         if not text:
             return Failed(cause=f"{NO_PARAPHRASE}: {said.cause if isinstance(said, Failed) else 'it is empty'}")
