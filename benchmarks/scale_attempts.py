@@ -11,17 +11,14 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-from serve import ROOT, free_port
+from scale import cluster
+from serve import served
 
 from forethought.attacks.base import Attack
 from forethought.attacks.catalogue import BY_RULE, DIRECT, parse_attack
@@ -50,41 +47,9 @@ def behaviors(count: int) -> list[Behavior]:
     return [Behavior(id=one.id, benchmark="made", request=one) for one in asked]
 
 
-@contextmanager
-def cluster(nodes: int) -> Iterator[str]:
-    """The address of a Ray cluster of so many node processes of one core; the head's does no work."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
-        for _ in range(nodes):
-            made.add_node(num_cpus=1)
-        yield made.address
-    finally:
-        made.shutdown()
-
-
 def attacks() -> list[Attack]:
     """No attack, and the first of those by rule."""
     return [DIRECT, *[parse_attack(name) for name in BY_RULE[: N_ATTACKS - 1]]]
-
-
-@contextmanager
-def served(model: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The address of `forethought serve`, and its process, whose log is not kept."""
-    port = free_port()
-    command = [sys.executable, "-m", "forethought", "serve", model, "--port", str(port)]
-    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            time.sleep(0.5)
-            with suppress(httpx.HTTPError):
-                if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2).status_code == 200:
-                    break
-        yield f"http://127.0.0.1:{port}/v1", started
-    finally:
-        started.kill()
-        started.wait()
 
 
 def ask(folder: Path, model: str, urls: list[str], on: str | None) -> float:
@@ -117,8 +82,7 @@ def kill_late(folder: Path, conversations: int, pid: int, ended: threading.Event
 def part_attempts(count: int, folder: Path) -> list[Figure]:
     """Asked twice: by this process, and by workers on two nodes, one server of theirs being killed."""
     os.environ.setdefault("FORETHOUGHT_TEST_RUN", str(folder))
-    sys.path.insert(0, str(ROOT))  # tests stand beside this folder
-    from tests.tiny import tiny_folder
+    from tests.tiny import tiny_folder  # reads that variable
 
     asked = behaviors(count // N_ATTACKS)
     harmful = [one for one in asked if one.request.harmful]
@@ -127,14 +91,14 @@ def part_attempts(count: int, folder: Path) -> list[Figure]:
     plans = [make_plan(one, attacks(), harmful, harmless) for one in (alone, through)]
     with ExitStack() as stack:
         servers = [stack.enter_context(served(str(tiny_folder()))) for _ in range(2)]
-        urls = [url for url, _ in servers]
+        urls = [f"{url}/v1" for url, _ in servers]
         model = f"openai-api/tiny/{httpx.get(f'{urls[0]}/models').json()['data'][0]['id']}"
         seconds_alone = ask(alone, model, urls, None)
         ended = threading.Event()
         killer = threading.Thread(target=kill_late, args=(through, plans[1].conversations, servers[1][1].pid, ended))
-        with cluster(2) as address:
+        with cluster(2) as nodes:
             killer.start()
-            seconds = ask(through, model, urls, address)
+            seconds = ask(through, model, urls, nodes.address)
         ended.set()
         killer.join()
         survived = servers[0][1].poll() is None and servers[1][1].poll() == -signal.SIGKILL
