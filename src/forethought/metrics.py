@@ -365,19 +365,21 @@ def mean_auroc(harmful: Sequence[Mapping[str, float]], harmless: Sequence[Mappin
     return as_figure(mean_auc(list(zip(harmful, harmless, strict=True))), unit="auroc")
 
 
-def mean_value(values: Sequence[float], seed_ids: Sequence[str], unit: str) -> Figure:
-    """Mean of a quantity such as tokens, with a t interval that takes seed requests as clusters."""
-    if not values:
-        return Figure(value=float("nan"), n=0, unit=unit)
-    value = sum(values) / len(values)
+def mean_value(values: Sequence[float | None], seed_ids: Sequence[str], unit: str) -> Figure:
+    """Mean of a quantity such as tokens, with a t interval that takes seed requests as clusters; None is unscored."""
+    known = [(one, name) for one, name in zip(values, seed_ids, strict=True) if one is not None]
+    n, unscored = len(known), len(values) - len(known)
+    if not known:
+        return Figure(value=float("nan"), n=0, unscored=unscored, unit=unit)
+    value = sum(one for one, _ in known) / n
     totals: dict[str, float] = {}
-    for one, name in zip(values, seed_ids, strict=True):
-        totals[name] = totals.get(name, 0.0) + (one - value) / len(values)
+    for one, name in known:
+        totals[name] = totals.get(name, 0.0) + (one - value) / n
     group = Group(tuple(totals), np.array(list(totals.values())))
     if len(totals) < 2:
-        return Figure(value=value, n=len(values), unit=unit)
+        return Figure(value=value, n=n, unscored=unscored, unit=unit)
     half = float(student.ppf(0.975, len(totals) - 1)) * math.sqrt(group.variance)
-    return Figure(value=value, low=value - half, high=value + half, n=len(values), unit=unit)
+    return Figure(value=value, low=value - half, high=value + half, n=n, unscored=unscored, unit=unit)
 
 
 def score_shift(plain: Scores, in_styles: Sequence[Scores], scale: float) -> Figure:

@@ -9,11 +9,10 @@ import hashlib
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from scipy.stats import binomtest, norm
 
 from forethought.measure.capability.questions import Question
-from forethought.metrics import Figure, share
+from forethought.metrics import Figure, mean_value, share
 from forethought.records import Record
 
 FLOOR = 0.05
@@ -102,18 +101,6 @@ def paired_difference(base: Sequence[ItemScore], defended: Sequence[ItemScore]) 
     return figure, float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def mean(values: Sequence[float | None], unit: str) -> Figure:
-    """The mean of what is there, with a normal interval; what is None is unscored."""
-    known = np.array([value for value in values if value is not None])
-    unscored = len(values) - len(known)
-    if not len(known):
-        return Figure(value=math.nan, n=0, unscored=unscored, unit=unit)
-    value = float(known.mean())
-    half = float(norm.ppf(0.975)) * float(known.std(ddof=1)) / math.sqrt(len(known)) if len(known) > 1 else math.nan
-    low, high = (None, None) if math.isnan(half) else (value - half, value + half)
-    return Figure(value=value, low=low, high=high, n=len(known), unscored=unscored, unit=unit)
-
-
 def set_figures(
     name: str, questions: Sequence[Question], systems: dict[str, Sequence[ItemScore]], base: str = "base"
 ) -> list[Figure]:
@@ -127,7 +114,7 @@ def set_figures(
     if chance is not None:
         figures.append(Figure(name=f"capability_chance_{name}", value=chance, n=len(questions)))
     for system, scores in systems.items():
-        ending = f"{name}_{system}"
+        ending, ids = f"{name}_{system}", [score.id for score in scores]
         if any(score.correct is not None or score.cause for score in scores):
             figures.append(accuracy(scores).named(f"capability_{ending}"))
         if any(score.correct_raw is not None for score in scores):
@@ -135,10 +122,10 @@ def set_figures(
             figures.append(raw.named(f"capability_raw_{ending}"))
         bits = [score.bits_per_byte for score in scores]
         if any(one is not None for one in bits):
-            figures.append(mean(bits, "bits_per_byte").named(f"capability_bits_{ending}"))
+            figures.append(mean_value(bits, ids, "bits_per_byte").named(f"capability_bits_{ending}"))
         if any(score.answer for score in scores):
             words = [None if score.refused else float(len(score.answer.split())) for score in scores]
-            figures.append(mean(words, "words").named(f"capability_words_{ending}"))
+            figures.append(mean_value(words, ids, "words").named(f"capability_words_{ending}"))
         figures.append(share([score.refused for score in scores]).named(f"capability_refused_{ending}"))
         if system != base and base in systems:
             figures += _compared(name, systems[base], scores)
@@ -154,5 +141,6 @@ def _compared(name: str, base: Sequence[ItemScore], scores: Sequence[ItemScore])
     bits = [(one.bits_per_byte, two.bits_per_byte) for one, two in zip(base, scores, strict=True)]
     if any(two is not None for _, two in bits):
         gaps = [None if one is None or two is None else two - one for one, two in bits]
-        figures.append(mean(gaps, "bits_per_byte").named(f"capability_bits_difference_{name}"))
+        gap = mean_value(gaps, [one.id for one in base], "bits_per_byte")
+        figures.append(gap.named(f"capability_bits_difference_{name}"))
     return figures

@@ -37,6 +37,7 @@ from forethought.research.inside.thoughts import (
     Sample,
     Thought,
     area_figures,
+    moved,
     own_thoughts,
     to_solve,
     verdicts,
@@ -194,26 +195,11 @@ def change_figures(rows: Sequence[Thought], found: Mapping[str, Odds], threshold
             in_style = [move for move in moves if style in (move[0].asked.style, STYLED)]
             for label, harmful in sides.items():
                 chosen = [move for move in in_style if harmful in (None, move[0].request.harmful)]
-                figures += _move_figures(chosen, threshold, f"{reading}_{style}{label}")
+                clustered = [(one.request.cluster, before, after) for one, before, after in chosen]
+                flip, shift = moved(clustered, threshold)
+                ending = f"{reading}_{style}{label}"
+                figures += [flip.named(f"inside_solved_flip_{ending}"), shift.named(f"inside_solved_shift_{ending}")]
     return figures
-
-
-def _move_figures(
-    moves: Sequence[tuple[Thought, float | None, float | None]], threshold: float, ending: str
-) -> list[Figure]:
-    """Share of verdicts that flip, and mean change of the log-odds, from the first to the second."""
-    names, flips, shifts, shifted = [], list[bool | None](), [], []
-    for one, before, after in moves:
-        names.append(one.request.cluster)
-        if before is None or after is None:
-            flips.append(None)
-            continue
-        flips.append((before >= threshold) is not (after >= threshold))
-        shifts.append(after - before)
-        shifted.append(one.request.cluster)
-    shift = mean_value(shifts, shifted, "log_odds").model_copy(update={"unscored": len(moves) - len(shifts)})
-    flip = mean_of_shares([flips], [names])
-    return [flip.named(f"inside_solved_flip_{ending}"), shift.named(f"inside_solved_shift_{ending}")]
 
 
 def _by_style(rows: Sequence[Thought]) -> dict[str, list[Thought]]:
@@ -256,9 +242,7 @@ def cost_figures(thoughts: Sequence[Thought], seconds: Seconds) -> list[Figure]:
     figures = []
     for k, styles in sorted(by_k.items()):
         rows = [one for one in thoughts if one.asked.style in styles and one.request.seed_id in twins]
-        told = [one for one in rows if one.tokens]
-        tokens = mean_value([one.tokens for one in told], [one.request.cluster for one in told], "tokens")
-        tokens = tokens.model_copy(update={"unscored": len(rows) - len(told)})
+        tokens = mean_value([one.tokens or None for one in rows], [one.request.cluster for one in rows], "tokens")
         plain = seconds[DIRECT.name]
         ratios = [one / other for style in styles for one, other in zip(seconds[style], plain, strict=True)]
         times = latency_figure(ratios) if k and len(ratios) > 1 else Figure(value=mean(ratios), n=len(ratios))

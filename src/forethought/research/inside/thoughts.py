@@ -376,19 +376,18 @@ def swap_figures(swaps: Sequence[Swap], threshold: float) -> list[Figure]:
     for crosses, stem in ((True, "follow_to"), (False, "control")):
         for side in SIDES:
             chosen = [swap for swap in swaps if swap.crosses is crosses and swap.side == side]
-            owners = [swap.borrower.request for swap in chosen]
-            changed = [
-                None if swap.log_odds is None else (swap.log_odds >= threshold) is not owner.harmful
-                for swap, owner in zip(chosen, owners, strict=True)
-            ]
-            share = mean_of_shares([changed], [[owner.seed_id for owner in owners]])
-            shifts = [
-                (swap.log_odds - swap.borrower.log_odds, owner.seed_id)
-                for swap, owner in zip(chosen, owners, strict=True)
-                if swap.log_odds is not None and swap.borrower.log_odds is not None
-            ]
-            shift = mean_value([change for change, _ in shifts], [name for _, name in shifts], "log_odds")
-            shift = shift.model_copy(update={"unscored": len(chosen) - len(shifts)})
-            moved = "shift_to" if crosses else "control_shift"
-            figures += [share.named(f"inside_{stem}_{side}"), shift.named(f"inside_{moved}_{side}")]
+            moves = [(one.borrower.request.seed_id, one.borrower.log_odds, one.log_odds) for one in chosen]
+            flip, shift = moved(moves, threshold)
+            shifted = "shift_to" if crosses else "control_shift"
+            figures += [flip.named(f"inside_{stem}_{side}"), shift.named(f"inside_{shifted}_{side}")]
     return figures
+
+
+def moved(moves: Sequence[tuple[str, float | None, float | None]], threshold: float) -> tuple[Figure, Figure]:
+    """(share of verdicts that flip, mean change of the log-odds) of moves, each a cluster and the log-odds before and
+    after; a move without either is unscored."""
+    names, flips, shifts = [name for name, _, _ in moves], list[bool | None](), list[float | None]()
+    for _, before, after in moves:
+        flips.append(None if before is None or after is None else (before >= threshold) is not (after >= threshold))
+        shifts.append(None if before is None or after is None else after - before)
+    return mean_of_shares([flips], [names]), mean_value(shifts, names, "log_odds")
