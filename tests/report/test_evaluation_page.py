@@ -18,9 +18,8 @@ from forethought.models.settings import Settings
 from forethought.report.evaluation_page import comparison_page, moved, sides_of, write_evaluation_page
 from forethought.report.figures import defence_figures
 from forethought.research.config import Goal
-from forethought.research.report import sweep_page
+from forethought.research.report import reached, sweep_page
 from forethought.research.rows import SweepRow
-from forethought.research.table import reached
 from tests.browser import violations
 from tests.judged import LONG_HARMFUL, judged_one, request_of
 from tests.report.examples import ATTACKS, PAGES, POLICY, REASONING, UNSEEN, example, figure, missing_row, sweep_row

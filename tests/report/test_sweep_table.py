@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from forethought.metrics import Figure
+from forethought.research.report import sweep_table
 from forethought.research.rows import SweepRow
-from forethought.research.table import sweep_table
 from tests.report.examples import example, figure, missing_row, sweep_row
 
 

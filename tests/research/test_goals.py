@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from forethought.metrics import Figure
 from forethought.research.config import Goal
-from forethought.research.table import reached
+from forethought.research.report import reached
 
 FIGURES = [
     Figure(name="auroc", value=0.97, low=0.95, high=0.99),

@@ -38,8 +38,8 @@ def solve(
     """
     quiet()
     from forethought.research.config import load_sweep
+    from forethought.research.report import sweep_table
     from forethought.research.solve import run_solve
-    from forethought.research.table import sweep_table
 
     progress = Terminal(max_cost=1.0, yes=settings.yes)
     sweeps = [load_sweep(file) for file in files or [Path("recipes/solve.yaml")]]

@@ -89,7 +89,7 @@ def run_and_tell(chosen: Sweep, settings: Sweeping, **how: Any) -> None:
 
 def _tell(found: SweepReport) -> None:
     """The table, the goals, what is in doubt, and where all is written. Exits with 1 where it is incomplete."""
-    from forethought.research.table import goal_table, sweep_table
+    from forethought.research.report import goal_table, sweep_table
 
     console.print(sweep_table(found.rows, console.width))
     if found.goals:

@@ -27,10 +27,9 @@ from forethought.report.results import write_results
 from forethought.research.config import PROMPT, Benchmark, Sweep, check, lenders, wrapper_label
 from forethought.research.figures import contrast_figures, missing_of, split_of, sweep_figures, sweep_rows
 from forethought.research.log import Log, write_log
-from forethought.research.report import PAGE, write_sweep_page
+from forethought.research.report import PAGE, Reached, reached, write_sweep_page
 from forethought.research.rows import SweepRow
 from forethought.research.run import run_cells
-from forethought.research.table import Reached, reached
 
 
 @dataclass(frozen=True)
