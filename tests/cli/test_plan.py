@@ -94,9 +94,9 @@ def test_the_papers_recipe_is_planned_with_its_assumptions(args: list[str], para
 
 def test_this_machine_is_planned_for_unless_another_is_named(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It said 2.6e-06 hours, on an H100 that was not there."""
-    monkeypatch.setattr("forethought.research.devices._memory_gib", lambda: 7.5)
-    monkeypatch.setattr("forethought.research.devices._measured_tflops", lambda: 0.2)
-    monkeypatch.setattr("forethought.research.devices._has_gpu", lambda: False)
+    monkeypatch.setattr("forethought.research.footprint._memory_gib", lambda: 7.5)
+    monkeypatch.setattr("forethought.research.footprint._measured_tflops", lambda: 0.2)
+    monkeypatch.setattr("forethought.research.footprint._has_gpu", lambda: False)
     found = json.loads(CliRunner().invoke(app, ["plan", str(recipe), "--json", "--row-tokens", "50"]).output)
     rate = 0.2e12 * 0.6
     assert found["device_gib"] == 7.5

@@ -37,9 +37,8 @@ from forethought.pipeline.solving import solving_rows, with_solution
 from forethought.policy import Policy, load_policy
 from forethought.records import Example, Record, Request, read_jsonl
 from forethought.research import PlanSettings
-from forethought.research.devices import device
 from forethought.research.fleet import Fleet, fleet
-from forethought.research.footprint import Devices, Footprint, footprint
+from forethought.research.footprint import Devices, Footprint, device, footprint
 from forethought.training.config import TrainConfig
 from forethought.training.rows import IGNORED, TokenRow, tokenize
 from forethought.yamlfile import shipped_yaml
