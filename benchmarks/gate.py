@@ -26,7 +26,7 @@ from scipy.stats import norm
 
 from forethought.attempts.records import Attempt, Judged
 from forethought.attempts.table import read_table
-from forethought.evaluation.differences import styles_of
+from forethought.evaluation.gate import styles_of
 from forethought.evaluation.kept import Kept, kept
 from forethought.manifest import input_hashes, write_json
 from forethought.measure.gate import CHURN, Limits, SeedSpread, Trainings, changes, pairs_needed

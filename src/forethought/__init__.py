@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from forethought.attacks.catalogue import all_attacks
     from forethought.data.sources import read_requests
     from forethought.errors import ConfigError, ForethoughtError, InputError, ModelError, StageError
-    from forethought.evaluation.acceptance import check
     from forethought.evaluation.attack import attack, rejudge
     from forethought.evaluation.calibrate import calibrate
     from forethought.evaluation.capability import capability
     from forethought.evaluation.compare import compare
-    from forethought.evaluation.differences import diff
+    from forethought.evaluation.gate import check, diff
     from forethought.evaluation.inputs import AttackSettings
     from forethought.evaluation.over_refusal import mine_false_refusals, over_refusal
     from forethought.judges.catalogue import get_judge, judge
@@ -67,8 +66,8 @@ _WHERE = {
     "AttackSettings": "evaluation.inputs",
     "all_attacks": "attacks.catalogue",
     "compare": "evaluation.compare",
-    "check": "evaluation.acceptance",
-    "diff": "evaluation.differences",
+    "check": "evaluation.gate",
+    "diff": "evaluation.gate",
     "Limits": "measure.gate",
     "Gate": "report.gate",
     "card": "report.card",

@@ -56,7 +56,7 @@ def check(
     """
     named, of_traffic = options.column_overrides(columns), options.column_overrides(traffic_columns)
     quiet()
-    from forethought.evaluation.acceptance import check as accept
+    from forethought.evaluation.gate import check as accept
     from forethought.model import load
 
     found = accept(

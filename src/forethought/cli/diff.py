@@ -47,7 +47,7 @@ def diff(
       forethought diff results/study:refusal_augmented results/study:scot_best
     """
     quiet()
-    from forethought.evaluation.differences import diff as differ
+    from forethought.evaluation.gate import diff as differ
 
     found = differ(
         before, after, settings, judge=judge, matched=matched, trained_apart=trained_apart, out=out, show_harmful=show
