@@ -184,7 +184,7 @@ def test_a_small_sample_says_what_it_could_have_shown() -> None:
 
 def test_figures_of_a_comparison() -> None:
     found = compare(_direct("rrra"), _direct("aaaa"), [])
-    difference, p = comparison_figures(found, "scot", "base")
+    difference, p = comparison_figures(found, "_scot_vs_base")
     assert (difference.name, difference.value, difference.n) == ("diff_asr_direct_scot_vs_base", -0.75, 4)
     assert (p.name, p.unit) == ("p_asr_direct_scot_vs_base", "p")
     assert p.value == pytest.approx(0.25)  # three pairs, all one way: 2 / 2^3

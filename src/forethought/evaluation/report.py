@@ -189,7 +189,7 @@ class AttackRun:
         if self.run.cost is not None:
             counts.append(Figure(name="cost", value=self.run.cost, unit="US dollars"))
         found = [*self.report.figures(), *search_figures(self.outcomes), *counts]
-        return found + comparison_figures(self.comparisons, "model", "compared")
+        return found + comparison_figures(self.comparisons, "_model_vs_compared")
 
     @property
     def warnings(self) -> list[str]:

@@ -297,17 +297,18 @@ def corrected(comparisons: Sequence[Comparison], correction: Correction = "holm"
     return [one.model_copy(update={"p_corrected": float(p)}) for one, p in zip(comparisons, adjusted, strict=True)]
 
 
-def comparison_figures(comparisons: Sequence[Comparison], a: str, b: str) -> list[Figure]:
-    """Each difference as `diff_NAME_A_vs_B`, and its corrected p-value as `p_NAME_A_vs_B`."""
+def comparison_figures(comparisons: Sequence[Comparison], ending: str = "") -> list[Figure]:
+    """Each difference as `diff_NAME`, and its corrected p-value as `p_NAME`; `ending` is put behind, such as
+    `_A_vs_B`."""
     figures = []
     for one in comparisons:
-        ending = f"{one.name}_{a}_vs_{b}"
+        name = one.name + ending
         figures += [
             Figure(
-                name=f"diff_{ending}", value=one.difference, low=one.low, high=one.high,
+                name=f"diff_{name}", value=one.difference, low=one.low, high=one.high,
                 n=one.n, unscored=one.unscored, unit="difference",
             ),
-            Figure(name=f"p_{ending}", value=one.p_corrected, n=one.n, unit="p"),
+            Figure(name=f"p_{name}", value=one.p_corrected, n=one.n, unit="p"),
         ]  # fmt: skip
     return figures
 

@@ -132,7 +132,7 @@ def paired_comparisons(
 def paired_figures(judged: Mapping[str, Sequence[Judged]], unseen: Sequence[str], ours: str = OURS) -> list[Figure]:
     """The differences and corrected p-values of `paired_comparisons`, as figures."""
     found = paired_comparisons(judged, unseen, ours)
-    return [figure for name, rows in found.items() for figure in comparison_figures(rows, ours, name)]
+    return [figure for name, rows in found.items() for figure in comparison_figures(rows, f"_{ours}_vs_{name}")]
 
 
 def bounds(name: str, cells: Sequence[Sequence[bool | None]]) -> list[Figure]:

@@ -190,7 +190,7 @@ def ability(one: Cell, base: Cell | None) -> list[Figure]:
     if base is None or base is one:
         return []
     found = compare_right([*one.judged, *one.questions], [*base.judged, *base.questions])
-    figures = comparison_figures([found], one.defence, BASE) if found is not None else []
+    figures = comparison_figures([found], f"_{one.defence}_vs_{BASE}") if found is not None else []
     return [figure for figure in figures if figure.name.startswith("diff_")]
 
 
@@ -209,7 +209,7 @@ def _paired(sweep: Sweep, one: Cell, cells: Sequence[Cell], split: Split, rate: 
     for other in others:
         if one.judged and other.judged:
             compared = compare(one.judged, other.judged, split.unseen, matched=rate)
-            found += comparison_figures(compared, one.defence, other.defence)
+            found += comparison_figures(compared, f"_{one.defence}_vs_{other.defence}")
     return found
 
 

@@ -19,7 +19,7 @@ from forethought.errors import ConfigError
 from forethought.manifest import write_whole
 from forethought.measure.comprehension import ASK_TO_DECODE, decoded_share, with_decoded
 from forethought.measure.curves import by_cell, refused
-from forethought.measure.paired import Comparison, compare_cells, corrected
+from forethought.measure.paired import Comparison, compare_cells, comparison_figures, corrected
 from forethought.metrics import Figure, mean_auroc, mean_of_shares, mean_value
 from forethought.models.conversation import Response
 from forethought.models.local import LocalModel
@@ -324,7 +324,7 @@ def _differences(
     """What the sweep has names for, corrected together. Over the families of two texts, over those of them whose skill
     was taught and those near which nothing was, over what attackers write, and over all near which nothing was taught.
     `ending` is put behind the names."""
-    found: list[tuple[str, Comparison]] = []
+    found: list[Comparison] = []
     for name, contrast in sweep.contrasts.items():
         one, other = ([cell for cell in cells if cell.defence == who] for who in (contrast.of, contrast.against))
         if not one or not other or not (one[0].judged and other[0].judged):
@@ -346,19 +346,10 @@ def _differences(
         for stem, some in chosen.items():
             couples = _in_seeds([couple for step in some for couple in step.couples], one)
             rows = compare_cells(_of_seeds(one), _of_seeds(other), couples, f"{stem}{name}{ending}") if some else []
-            found += [(stem, row) for row in rows]
+            found += rows
             if not rows:
                 missing[f"diff_auroc_{stem}{name}{ending}"] = f"{contrast.of} decodes none of these families"
-    figures: list[Figure] = []
-    for row in corrected([row for _, row in found]):
-        figures += [
-            Figure(
-                name=f"diff_{row.name}", value=row.difference, low=row.low, high=row.high, n=row.n,
-                unscored=row.unscored, unit="difference",
-            ),
-            Figure(name=f"p_{row.name}", value=row.p_corrected, n=row.n, unit="p"),
-        ]  # fmt: skip
-    return figures
+    return comparison_figures(corrected(found))
 
 
 def of_the_better(figures: Sequence[Figure], contrasts: Sequence[str], models: Sequence[str]) -> list[Figure]:
