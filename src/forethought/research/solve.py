@@ -35,7 +35,6 @@ from forethought.research.config import Sweep
 from forethought.research.figures import latency_figure
 from forethought.research.log import Log, cell_key, write_log
 from forethought.research.rows import SweepRow
-from forethought.research.run import run_cells
 from forethought.research.setting import Setting, slug
 from forethought.research.sweep import SweepReport, run_sweep
 
@@ -144,9 +143,8 @@ def run_solve(
 
 
 def _tell(sweep: Sweep, folder: Path, kept: Path | None, so_far: bool, progress: Progress, lead: bool) -> _Told:
-    log = Log(kept) if kept is not None else None
     report = run_sweep(sweep, folder, so_far=so_far, kept=kept, progress=progress)
-    run = run_cells(sweep, folder, Progress(), so_far=True, log=log)
+    run, log = report.run, Log(kept) if kept is not None else None
     steps = rungs(sweep, sorted({style for one in run.cells for style in one.seen}))
     cells = [solved_cell(one, steps) for one in run.cells]
     settings = first_of_each_base(run)

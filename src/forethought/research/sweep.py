@@ -24,6 +24,7 @@ from forethought.progress import Progress
 from forethought.records import write_jsonl
 from forethought.report.figures import BASE
 from forethought.report.results import write_results
+from forethought.research.cell import SweepRun
 from forethought.research.config import PROMPT, Benchmark, Sweep, check, lenders, wrapper_label
 from forethought.research.figures import contrast_figures, missing_of, split_of, sweep_figures, sweep_rows
 from forethought.research.log import Log, write_log
@@ -36,6 +37,8 @@ from forethought.research.run import run_cells
 class SweepReport:
     """What a sweep found, and where it is written."""
 
+    run: SweepRun
+    """Its cells, and what they cost."""
     rows: Sequence[SweepRow]
     """A row a cell."""
     goals: Sequence[Reached]
@@ -94,7 +97,7 @@ def run_sweep(
     goals = reached(sweep.goals, figures)
     write_sweep_page(own / PAGE, sweep, run, rows, split, goals, inputs)
     doubtful = [(one.defence, cells) for one in run.cells if (cells := too_many_unscored(one.judged))]
-    return SweepReport(rows, goals, doubtful, inputs, own / PAGE, target)
+    return SweepReport(run, rows, goals, doubtful, inputs, own / PAGE, target)
 
 
 def run_defences(sweep: Sweep, folder: Path | None, only: Sequence[str], progress: Progress | None = None) -> bool:
