@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
@@ -50,8 +49,6 @@ from forethought.records import Record
 _FLIPS = 10_000
 Pairs = list[tuple[Judged, Judged]]
 Outcome = Callable[[Sequence[Judged]], list[bool | None]]
-Correction = Literal["holm", "fdr_bh"]
-"""Holm bounds the chance of any false finding; Benjamini and Hochberg the share of false ones among the findings."""
 ALPHA = 0.05
 """Corrected p-value below which a difference is told from none."""
 _Z_LEVEL, _Z_POWER = norm.ppf(1 - 0.05 / 2), norm.ppf(0.8)
@@ -61,7 +58,6 @@ def compare(
     judged_a: Sequence[Judged],
     judged_b: Sequence[Judged],
     unseen: Sequence[str],
-    correction: Correction = "holm",
     matched: float | None = None,
 ) -> list[Comparison]:
     """Every figure that both defences have, first minus second; those without a pair are left out.
@@ -91,7 +87,7 @@ def compare(
     if matched is not None:
         found.append(_matched("asr_matched", pairs, styles, matched))
         found.append(_matched("asr_transferred", pairs, [(one, "ordinary") for one in harmful], matched))
-    return corrected([one for one in found if one is not None], correction)
+    return corrected([one for one in found if one is not None])
 
 
 def compare_cells(
@@ -289,11 +285,12 @@ class Comparison(Record):
         return f"{text}; a difference below {self.mdd:.2f} would not show in a sample of this size"
 
 
-def corrected(comparisons: Sequence[Comparison], correction: Correction = "holm") -> list[Comparison]:
-    """The comparisons with their p-values corrected as one family."""
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with their p-values corrected as one family (Holm 1979), which bounds the chance of any false
+    finding."""
     if not comparisons:
         return []
-    adjusted = multipletests([one.p for one in comparisons], method=correction)[1]
+    adjusted = multipletests([one.p for one in comparisons], method="holm")[1]
     return [one.model_copy(update={"p_corrected": float(p)}) for one, p in zip(comparisons, adjusted, strict=True)]
 
 
