@@ -13,7 +13,7 @@ import heapq
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -328,12 +328,17 @@ def _question(text: str) -> Request:
 def right_answers(rows: Sequence[Judged]) -> list[bool | None]:
     """Whether each answer holds an accepted one as words of its own; None where there is no answer."""
     accepted = accepted_answers(SAMPLE) | accepted_answers(FURTHER)
-    return [_right(one, accepted) for one in rows]
+    return [
+        None if one.response is None else holds_answer(one.response.answer, accepted[one.attempt.request.text])
+        for one in rows
+    ]
 
 
-def _right(one: Judged, accepted: Mapping[str, Sequence[str]]) -> bool | None:
-    if one.response is None:
-        return None
-    padded = "".join(c if c.isalnum() or c == "-" else " " for c in one.response.answer.lower())
-    words = f" {' '.join(padded.split())} "
-    return any(f" {answer} " in words for answer in accepted[one.attempt.request.text])
+def holds_answer(text: str, accepted: Iterable[str]) -> bool:
+    """Whether one of the accepted answers stands in a text as words of its own, whatever its case and punctuation."""
+    said = f" {_words(text)} "
+    return any(f" {_words(answer)} " in said for answer in accepted)
+
+
+def _words(text: str) -> str:
+    return " ".join("".join(c if c.isalnum() or c == "-" else " " for c in text.lower()).split())

@@ -27,6 +27,7 @@ import datasets
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate
 
+from forethought.attempts.plan import holds_answer
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import key_of
 from forethought.measure.capability import CapabilityConfig
@@ -314,16 +315,6 @@ def _mean(metric: str) -> dict[str, Any]:
     return {"metric": metric, "aggregation": "mean", "higher_is_better": True}
 
 
-def _short_is_right(doc: Mapping[str, Any], answer: str) -> float:
-    """1 where an accepted answer stands in the text as words of its own."""
-    said = f" {_words(answer)} "
-    return float(any(f" {_words(accepted)} " in said for accepted in doc["answers"]))
-
-
-def _words(text: str) -> str:
-    return " ".join("".join(c if c.isalnum() or c == "-" else " " for c in text.lower()).split())
-
-
 def _instructions_followed(doc: Mapping[str, Any], answer: str) -> float:
     """IFEval's strict prompt-level accuracy; nan where a checker is not known or lacks what it needs."""
     try:
@@ -344,7 +335,7 @@ def _instructions_followed(doc: Mapping[str, Any], answer: str) -> float:
 
 
 _generated: dict[Kind, Callable[[Mapping[str, Any], str], float]] = {
-    "short": _short_is_right,
+    "short": lambda doc, answer: float(holds_answer(answer, doc["answers"])),
     "instructions": _instructions_followed,
     "open": lambda doc, answer: math.nan,
 }
