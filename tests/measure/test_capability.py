@@ -26,7 +26,7 @@ from forethought.cli.terminal import console
 from forethought.errors import ConfigError, InputError
 from forethought.evaluation.capability import model_key
 from forethought.measure.capability import CapabilityConfig, need_lm_eval
-from forethought.measure.capability.model import ForethoughtLM, base_of, logits_needed, without_reasoning
+from forethought.measure.capability.model import ForethoughtLM, logits_needed, without_reasoning
 from forethought.measure.capability.questions import Kind, Question, QuestionSet
 from forethought.measure.capability.run import (
     BASE,
@@ -125,8 +125,8 @@ def test_logits_needed_by_hand() -> None:
 
 def test_after_comply_the_base_answers_exactly_as_it_does_alone(tmp_path: Path) -> None:
     local = thinking(tmp_path, NEVER)
-    with base_of(local) as base:
-        alone = scores(ForethoughtLM(base))
+    with local.adapter_off():
+        alone = scores(ForethoughtLM(local.as_base()))
     assert scores(ForethoughtLM(local)) == alone
     assert likelihoods(scores(ForethoughtLM(LocalModel(local.model, local.tokenizer, None)))) != likelihoods(alone)
 

@@ -158,7 +158,7 @@ class Writers:
         local, opened = self._attacked.local, self._attacked.opened
         if local is not None:
             with local.adapter_off():
-                yield base_of(local)
+                yield local.as_base("base")
         else:
             assert self._attacked.on is not None
             assert opened is not None
@@ -182,11 +182,6 @@ class Writers:
         return local
 
 
-def base_of(local: LocalModel) -> LocalModel:
-    """The base of a trained model, as long as its adapter is off."""
-    return LocalModel(local.base_weights, local.tokenizer, None, batch_size=local.batch_size, name="base")
-
-
 class _BaseAlone:
     """In a worker: the base of a model, for good."""
 
@@ -195,4 +190,4 @@ class _BaseAlone:
         assert local is not None  # it was trained here
         self._off = contextlib.ExitStack()
         self._off.enter_context(local.adapter_off())
-        self.respondent = base_of(local)
+        self.respondent = local.as_base("base")

@@ -151,6 +151,11 @@ class LocalModel:
         model.answerer = self.answerer if model.answers_with_base else self.thinker
         return model
 
+    def as_base(self, name: str | None = None) -> LocalModel:
+        """The model that it was trained from, which doesn't think; as long as `adapter_off` lasts. `name` None is the
+        tokenizer's."""
+        return LocalModel(self.base_weights, self.tokenizer, None, batch_size=self.batch_size, name=name)
+
     @property
     def context_tokens(self) -> int:
         """Most tokens that its positions reach, prompt and answer together."""

@@ -196,16 +196,6 @@ class ForethoughtLM(HFLM):  # type: ignore[misc]
             return self.model(inps, logits_to_keep=min(self._kept_logits, inps.shape[1])).logits
 
 
-@contextmanager
-def base_of(local: LocalModel) -> Iterator[LocalModel]:
-    """The model that `local` was trained from, as a model that doesn't think; valid inside the context.
-
-    Raises ModelError where there is no base beside it: a merged or fully trained model.
-    """
-    with local.adapter_off():
-        yield LocalModel(local.base_weights, local.tokenizer, None, batch_size=local.batch_size)
-
-
 def _plain_model(model: Any) -> Any:
     """The transformers model inside a PEFT wrapper, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

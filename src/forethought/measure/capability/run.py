@@ -31,7 +31,7 @@ from forethought.attempts.plan import holds_answer
 from forethought.errors import ConfigError, InputError
 from forethought.manifest import key_of
 from forethought.measure.capability import CapabilityConfig
-from forethought.measure.capability.model import ForethoughtLM, base_of
+from forethought.measure.capability.model import ForethoughtLM
 from forethought.measure.capability.questions import LETTERS, Kind, Question, QuestionSet
 from forethought.measure.capability.summary import (
     ItemScore,
@@ -194,8 +194,8 @@ def compare_models(
     elif base is not None:
         found[BASE] = scored(base, base_key)
     elif local.has_base:
-        with base_of(local) as own:
-            found[BASE] = scored(own, base_key or f"base of {key}")
+        with local.adapter_off():
+            found[BASE] = scored(local.as_base(), base_key or f"base of {key}")
     if local.trained or defended:
         found[DEFENDED] = scored(local, key, respondent)
     return [
