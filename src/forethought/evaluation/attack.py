@@ -31,7 +31,6 @@ from forethought.evaluation.report import (
     AttackRun,
     RunRecord,
     default_folder,
-    get_run_judge,
     open_judge,
     read_run,
     report_run,
@@ -166,7 +165,8 @@ class _Attacking:
             suite=self._settings.suite or ("" if self._settings.attacks else "quick"),
             sources=tuple(self._requests.said),
         )
-        open_judge(self._settings, self._folder, run)  # a judge that isn't there is told before anything is asked
+        # A judge that isn't there is told before anything is asked.
+        open_judge(self._settings, self._folder, run.settings)
         held = write_run(self._folder, run)
         self._progress.say(self._plan_table(run.seen))
         if not self._agreed():
@@ -280,7 +280,7 @@ class _Attacking:
                 opened, chosen = partial(_searching, settings, goals), _search_settings(settings)
                 found = run_searches_on(self._workers, opened, self._methods, goals, place, chosen, told)
             else:
-                judge = open_judge(settings, self._folder, run)
+                judge = open_judge(settings, self._folder, run.settings)
                 how = _searching_with(settings, goals, self._model, self._writers, judge, self._methods)
                 found = run_searches(self._methods, goals, how.parties, place, how.tools, how.settings, told)
         return run.model_copy(update={"searches_not_run": found.not_run})
@@ -345,7 +345,7 @@ def _searching(settings: AttackSettings, goals: Sequence[Goal], held: Model) -> 
     folder = Path(tempfile.mkdtemp(prefix="forethought-searches-"))
     _, methods, files = chosen_attacks(settings)
     writers = _writers(settings, held, folder, files, Progress())
-    judge = get_run_judge(settings, folder, held.settings.policy if held.settings is not None else None)
+    judge = open_judge(settings, folder, held.settings)
     found = _searching_with(settings, goals, held, writers, judge, methods)
     _OPENED[key] = held, found
     return found

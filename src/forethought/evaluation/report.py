@@ -31,7 +31,6 @@ from forethought.measure.paired import Comparison, compare, comparison_figures
 from forethought.measure.traffic import Traffic
 from forethought.metrics import Figure, share
 from forethought.models.settings import Settings
-from forethought.policy import Policy
 from forethought.progress import Progress
 from forethought.records import Record, read_record
 from forethought.report.attack_figures import (
@@ -211,13 +210,12 @@ class AttackRun:
         return self.unscored > UNSCORED_LIMIT
 
 
-def open_judge(settings: AttackSettings, folder: Path, run: RunRecord) -> Judge:
-    """The run's judge. Raises ConfigError or ModelError where there is none."""
-    return get_run_judge(settings, folder, run.settings.policy if run.settings is not None else None)
+def open_judge(settings: AttackSettings, folder: Path, trained: Settings | None) -> Judge:
+    """The judge that settings name, who goes by the policy of a trained model; what a model says is kept in `folder`.
 
-
-def get_run_judge(settings: AttackSettings, folder: Path, policy: Policy | None) -> Judge:
-    """The judge that settings name; what a model says is kept in `folder`. Raises as `open_judge`."""
+    Raises ConfigError or ModelError where there is none.
+    """
+    policy = trained.policy if trained is not None else None
     return get_judge(settings.judge, "harmful", folder / "judge-calls.jsonl", settings.judge_base_url, policy)
 
 
@@ -235,10 +233,10 @@ def report_run(
     Raises InputError where nothing was asked.
     """
     run = read_run(folder)
-    judge = open_judge(settings, folder, run)
+    judge = open_judge(settings, folder, run.settings)
     if anew:
         verdicts_file(folder, judge.name).unlink(missing_ok=True)
-    holders = holders_of(settings.judge, partial(open_judge, settings, folder, run), on)
+    holders = holders_of(settings.judge, partial(open_judge, settings, folder, run.settings), on)
     summary, rows = _planned(folder), _judged(folder, judge, progress, holders)
     outcomes = list(read_outcomes(folder / SEARCHES))
     other = None if settings.compare is None else read_run(settings.compare)

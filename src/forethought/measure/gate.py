@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Literal
 
 import numpy as np
@@ -23,6 +22,7 @@ from forethought.attempts.records import Judged
 from forethought.measure.paired import ALPHA, Comparison, compare, compare_right, corrected, detectable_paired
 from forethought.metrics import Figure
 from forethought.records import Record
+from forethought.yamlfile import shipped_yaml
 
 Trainings = Mapping[str, Sequence[Judged]]
 """The judged attempts of one system by the seed of its training; one that was trained once has one entry."""
@@ -229,8 +229,7 @@ class SeedSpread(Record):
 def seed_spread() -> SeedSpread:
     """The shipped one. Look-alikes in disguise were not asked where it was measured: their nearest relatives stand for
     them."""
-    file = resources.files("forethought").joinpath("measure/seed_spread.json")
-    found = SeedSpread.model_validate_json(file.read_text(encoding="utf-8"))
+    found = shipped_yaml("measure/seed_spread.json", SeedSpread)
     known = {name: found.deviations[other] for name, other in _RELATIVES.items() if other in found.deviations}
     return found.model_copy(update={"deviations": known | found.deviations})
 

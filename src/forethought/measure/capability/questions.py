@@ -11,7 +11,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +18,10 @@ from forethought.data.files import Row
 from forethought.data.readers import read_rows
 from forethought.errors import InputError
 from forethought.records import Record
-from forethought.yamlfile import load_yaml
+from forethought.yamlfile import shipped_yaml
 
 Kind = Literal["choice", "number", "short", "open", "instructions"]
-_NAMES: dict[str, list[str]] = load_yaml(
-    resources.files("forethought").joinpath("measure/capability/columns.yaml").read_text(encoding="utf-8")
-)
+_NAMES = shipped_yaml("measure/capability/columns.yaml", dict[str, list[str]])
 _SHORT_WORDS = 4
 """Longest accepted answer, in words, that can be looked for in a model's text."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
