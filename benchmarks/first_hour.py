@@ -285,14 +285,6 @@ PARTS: dict[str, Callable[[Path | None], list[Figure]]] = {
 }
 
 
-def kept(out: Path) -> tuple[list[Figure], dict[str, str]]:
-    """(figures, inputs) that stand in the file from other parts."""
-    if not out.is_file():
-        return [], {}
-    content = json.loads(out.read_text(encoding="utf-8"))
-    return [Figure.model_validate(figure) for figure in content["figures"]], content["inputs"]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("part", choices=["refusals-draw", *PARTS])
@@ -303,13 +295,12 @@ def main() -> None:
         draw(args.file)
         return
     figures = PARTS[args.part](args.file)
-    others, inputs = kept(args.out)
-    named = {figure.name for figure in figures}
+    inputs: dict[str, str] = {}
     if args.part == "languages":
-        inputs |= {file.name: file_hash(file) for file in (MADE_UP, *sorted(args.file.glob("*.csv")))}
+        inputs = {file.name: file_hash(file) for file in (MADE_UP, *sorted(args.file.glob("*.csv")))}
     elif args.file is not None and args.file.is_file():
         inputs[args.part] = file_hash(args.file)
-    write_results(args.out, [SEED], inputs, [*(one for one in others if one.name not in named), *figures])
+    write_results(args.out, [SEED], inputs, figures, keep=True)
 
 
 if __name__ == "__main__":
