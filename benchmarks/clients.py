@@ -201,12 +201,12 @@ def open_webui(bench: Bench) -> tuple[str, str]:
     """Its own API, as its page uses it: our models are listed, and both requests come through it."""
     port = 4012
     url, command = f"http://127.0.0.1:{port}", [str(bench.folder / "bin" / "open-webui"), "serve", "--port", str(port)]
-    variables = {
-        "OPENAI_API_BASE_URL": f"{bench.url}/v1", "OPENAI_API_KEY": "none", "ENABLE_OLLAMA_API": "false",
-        "WEBUI_AUTH": "false", "WEBUI_SECRET_KEY": "only-on-this-machine", "DATA_DIR": str(bench.folder / "kept"),
-        "RAG_EMBEDDING_ENGINE": "openai", "OFFLINE_MODE": "true", "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
-    with process([*command, "--host", "127.0.0.1"], f"{url}/health", **variables):
+    with process(
+        [*command, "--host", "127.0.0.1"], f"{url}/health",
+        OPENAI_API_BASE_URL=f"{bench.url}/v1", OPENAI_API_KEY="none", ENABLE_OLLAMA_API="false", WEBUI_AUTH="false",
+        WEBUI_SECRET_KEY="only-on-this-machine", DATA_DIR=str(bench.folder / "kept"),
+        RAG_EMBEDDING_ENGINE="openai", OFFLINE_MODE="true", HF_HUB_OFFLINE="1",
+    ):  # fmt: skip
         token = json.loads(post(f"{url}/api/v1/auths/signin", {"email": "", "password": ""}, "none"))["token"]
         models = httpx.get(f"{url}/api/models", headers=bearing(token), timeout=LIMIT_S).raise_for_status().text
         body = {"model": bench.model, "stream": False}
