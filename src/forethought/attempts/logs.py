@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,32 +25,18 @@ from inspect_ai.log import (
     read_eval_log,
     write_eval_log,
 )
-from inspect_ai.model import (
-    ChatCompletionChoice,
-    ChatMessage,
-    ChatMessageAssistant,
-    ChatMessageSystem,
-    ChatMessageUser,
-    Content,
-    ContentReasoning,
-    ContentText,
-    ModelOutput,
-    ModelUsage,
-)
+from inspect_ai.model import ModelOutput
 from inspect_ai.scorer import Score
 
 from forethought.attempts.records import Judged, read_judged
 from forethought.judges.base import Verdict
 from forethought.manifest import now, versions
 from forethought.models.callspec import Price, cost_of
-from forethought.models.conversation import Response
+from forethought.models.client import chat_message, output_of
 
 SHARD = 2000
 """Attempts a log: `inspect view` opens one at a time."""
 UNSCORED = "unscored"
-_TURNS: dict[str, Callable[..., ChatMessage]] = {
-    "system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant,
-}  # fmt: skip
 
 
 def write_logs(
@@ -145,8 +131,8 @@ def _sample(one: Judged, model: str, judge_name: str | None, price: Price | None
     if response is not None:
         written = response.reasoning_tokens + response.answer_tokens
         about["cost"] = cost_of(response.prompt_tokens, written, 0, price)
-    output = _output(model, response) if response is not None else ModelOutput(model=model, error=one.cause)
-    messages = [_TURNS[message.role](content=message.content) for message in attempt.request.messages]
+    output = output_of(model, response) if response is not None else ModelOutput(model=model, error=one.cause)
+    messages = [chat_message(message) for message in attempt.request.messages]
     return EvalSample(
         id=attempt.id,
         epoch=1,
@@ -169,24 +155,3 @@ def _score(one: Judged) -> Score:
         value = "refused" if found.refused else "complied"
     answer = one.response.answer if one.response is not None else None
     return Score(value=value, answer=answer, explanation=one.cause, metadata=found.model_dump(mode="json"))
-
-
-def _output(model: str, response: Response) -> ModelOutput:
-    content: list[Content] = []
-    if response.reasoning_text:
-        content.append(ContentReasoning(reasoning=response.reasoning_text))
-    content.append(ContentText(text=response.answer))
-    written = response.reasoning_tokens + response.answer_tokens
-    usage = ModelUsage(
-        input_tokens=response.prompt_tokens,
-        output_tokens=written,
-        total_tokens=response.prompt_tokens + written,
-        reasoning_tokens=response.reasoning_tokens,
-    )
-    message = ChatMessageAssistant(content=content, model=model)
-    return ModelOutput(
-        model=model,
-        choices=[ChatCompletionChoice(message=message, stop_reason="stop")],
-        usage=usage,
-        metadata={"response": response.model_dump(mode="json")},
-    )

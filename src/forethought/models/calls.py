@@ -33,7 +33,7 @@ from forethought.models.callspec import (
     cost_of,
     price_of,
 )
-from forethought.models.client import Client, Failure, chat_message, config_of, open_model, side_by_side
+from forethought.models.client import Client, Failure, chat_message, config_of, open_model, prompt_tokens, side_by_side
 from forethought.records import Message
 from forethought.store import Store
 
@@ -207,15 +207,13 @@ def _again(text: str, rejection: Reject) -> tuple[Message, Message]:
 
 def _answer_of(output: ModelOutput, call: str, attempt: int) -> Answer:
     usage = output.usage
-    cached = (usage.input_tokens_cache_read or 0) if usage else 0
-    written = (usage.input_tokens_cache_write or 0) if usage else 0
     return Answer(
         call=call,
         attempt=attempt,
         text=output.completion,
         stop=output.stop_reason if output.choices else "unknown",
-        input_tokens=usage.input_tokens + cached + written if usage else 0,
+        input_tokens=prompt_tokens(usage),
         output_tokens=usage.output_tokens if usage else 0,
-        cached_tokens=cached,
+        cached_tokens=(usage.input_tokens_cache_read or 0) if usage else 0,
         seconds=round(output.time or 0.0, 3),
     )

@@ -23,10 +23,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inspect_ai.model import (
+    ChatCompletionChoice,
     ChatMessage,
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
+    Content,
+    ContentReasoning,
+    ContentText,
     GenerateConfig,
     Model,
     ModelOutput,
@@ -37,6 +41,7 @@ from tenacity import RetryError
 
 from forethought.errors import ModelError
 from forethought.models.callspec import ClientSettings
+from forethought.models.conversation import Response
 from forethought.records import Message
 
 LONGEST_BACKOFF_S = 60.0
@@ -135,6 +140,35 @@ def chat_message(message: Message) -> ChatMessage:
     if message.role == "assistant":
         return ChatMessageAssistant(content=message.content)
     return ChatMessageUser(content=message.content)
+
+
+def output_of(model: str, response: Response) -> ModelOutput:
+    """A response as inspect has it: its thought apart from its answer, all else in the metadata."""
+    content: list[Content] = []
+    if response.reasoning_text:
+        content.append(ContentReasoning(reasoning=response.reasoning_text))
+    content.append(ContentText(text=response.answer))
+    written = response.reasoning_tokens + response.answer_tokens
+    usage = ModelUsage(
+        input_tokens=response.prompt_tokens,
+        output_tokens=written,
+        total_tokens=response.prompt_tokens + written,
+        reasoning_tokens=response.reasoning_tokens,
+    )
+    message = ChatMessageAssistant(content=content, model=model)
+    return ModelOutput(
+        model=model,
+        choices=[ChatCompletionChoice(message=message, stop_reason="stop")],
+        usage=usage,
+        metadata={"response": response.model_dump(mode="json")},
+    )
+
+
+def prompt_tokens(usage: ModelUsage | None) -> int:
+    """Tokens of what was asked: inspect counts those that a cache held, or took, apart."""
+    if usage is None:
+        return 0
+    return usage.input_tokens + (usage.input_tokens_cache_read or 0) + (usage.input_tokens_cache_write or 0)
 
 
 def config_of(settings: ClientSettings, max_tokens: int, **more: Any) -> GenerateConfig:

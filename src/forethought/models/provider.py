@@ -15,21 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
-from inspect_ai.model import (
-    ChatCompletionChoice,
-    ChatMessage,
-    ChatMessageAssistant,
-    ContentReasoning,
-    ContentText,
-    GenerateConfig,
-    ModelAPI,
-    ModelOutput,
-    ModelUsage,
-    modelapi,
-)
+from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelOutput, modelapi
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from forethought.errors import ModelError
+from forethought.models.client import output_of
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.records import Message
 
@@ -80,7 +70,7 @@ class ForethoughtAPI(ModelAPI):
             async with self._turn:  # who has it asks for all that wait; they find their responses when it is theirs
                 if not future.done():
                     await self._ask_waiting(limit)
-        return _output(self.model_name, future.result())
+        return output_of(self.model_name, future.result())
 
     async def _ask_waiting(self, limit: int) -> None:
         """Puts what waits to the model: of one limit, since an answer must not be longer than its sample allows."""
@@ -117,25 +107,6 @@ def _conversation(chat: Sequence[ChatMessage], think_budget: int | None) -> Conv
     turns = [Message(role=message.role, content=message.text) for message in chat if message.role != "tool"]
     prefill = turns.pop().content if turns and turns[-1].role == "assistant" else ""
     return Conversation(messages=tuple(turns), prefill=prefill, think_budget=think_budget)
-
-
-def _output(model: str, response: Response) -> ModelOutput:
-    content: list[Any] = []
-    if response.reasoning_text:
-        content.append(ContentReasoning(reasoning=response.reasoning_text))
-    content.append(ContentText(text=response.answer))
-    usage = ModelUsage(
-        input_tokens=response.prompt_tokens,
-        output_tokens=response.reasoning_tokens + response.answer_tokens,
-        total_tokens=response.prompt_tokens + response.reasoning_tokens + response.answer_tokens,
-        reasoning_tokens=response.reasoning_tokens,
-    )
-    return ModelOutput(
-        model=model,
-        choices=[ChatCompletionChoice(message=ChatMessageAssistant(content=content, model=model), stop_reason="stop")],
-        usage=usage,
-        metadata={"response": response.model_dump(mode="json")},
-    )
 
 
 @modelapi(name="forethought")

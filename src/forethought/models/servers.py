@@ -17,7 +17,7 @@ from pydantic import Field
 
 from forethought.errors import ConfigError, ModelError
 from forethought.models.callspec import ClientSettings
-from forethought.models.client import Client, Failure, chat_message, config_of, open_model, side_by_side
+from forethought.models.client import Client, Failure, chat_message, config_of, open_model, prompt_tokens, side_by_side
 from forethought.models.conversation import Able, Conversation, Failed, OnReply, Response
 from forethought.policy import default_policy
 from forethought.reasoning import parse
@@ -145,7 +145,7 @@ class Servers:
             answer=parsed.answer,
             decision=parsed.reasoning.verdict if parsed.reasoning is not None else None,
             cause=parsed.cause if parsed.reasoning_text else "",
-            prompt_tokens=_prompt_tokens(output),
+            prompt_tokens=prompt_tokens(usage),
             reasoning_tokens=n_thought,
             answer_tokens=max(usage.output_tokens - n_thought, 0) if usage else 0,
         )
@@ -155,10 +155,3 @@ def _text(conversation: Conversation) -> str:
     """What is sent, for sorting."""
     turns = [f"{turn.role}\x1f{turn.content}" for turn in conversation.messages]
     return "\x1e".join([*turns, conversation.prefill])
-
-
-def _prompt_tokens(output: ModelOutput) -> int:
-    usage = output.usage
-    if usage is None:
-        return 0
-    return usage.input_tokens + (usage.input_tokens_cache_read or 0) + (usage.input_tokens_cache_write or 0)
