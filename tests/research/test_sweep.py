@@ -80,7 +80,7 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
     [
         ({"methods": ["scott"]}, "no such method"),
         ({"methods": ["scot", "scot"]}, "stands twice"),
-        ({"methods": [{"name": "scot", "train": {"rank": 0}}]}, "train.rank"),
+        ({"methods": [{"name": "scot", "train": {"rank": 0}}]}, "train, at 'rank'"),
         ({"methods": [{"name": "latent_adversarial", "objective": {"steps": 4}}]}, "objective.steps"),
         ({"methods": [{"name": "scot_hardened", "procedure": {"rounds": 0}}]}, "rounds"),
         ({"methods": [{"name": "scot", "procedure": {"rounds": 1}}]}, "no settings of its own"),

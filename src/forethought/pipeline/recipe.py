@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_serializer, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, field_serializer, model_serializer
 
 from forethought.data.sources import SourceSpec
-from forethought.errors import ConfigError
 from forethought.measure.probe import MOST_LOOKALIKES
 from forethought.models.callspec import CallSettings, Price
 from forethought.models.settings import EMBEDDED
 from forethought.reasoning import Detail, Format
 from forethought.records import Record
 from forethought.training.config import TrainConfig, small_model
-from forethought.yamlfile import load_extended
+from forethought.yamlfile import load_extended, merged, validated
 
 RECIPE = "recipe.yaml"
 """In a run's folder: the recipe that it was run by, with every default written out."""
@@ -320,20 +319,13 @@ def _name_of(dataset: str) -> str:
 
 def changed(recipe: Recipe, update: Mapping[str, Any]) -> Recipe:
     """The recipe with some fields set anew, nested as they are; None leaves a field. Raises ConfigError."""
-    merged = _merged(recipe.model_dump(), update)
-    try:
-        return Recipe.model_validate(merged)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{place} = {first['input']}", first["msg"], "See docs/build.md for the fields") from None
+    return validated(merged(recipe.model_dump(), _named(update)), "settings", Recipe, "docs/build.md")
 
 
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(old)
-    for key, value in new.items():
-        if isinstance(value, Mapping):
-            result[key] = _merged(result.get(key) or {}, value)
-        elif value is not None:
-            result[key] = value
-    return result
+def _named(update: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is None."""
+    return {
+        key: _named(value) if isinstance(value, Mapping) else value
+        for key, value in update.items()
+        if value is not None
+    }

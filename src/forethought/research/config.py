@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
@@ -24,14 +24,12 @@ from forethought.pipeline.recipe import (
 from forethought.pipeline.rows import fingerprint
 from forethought.records import Record
 from forethought.training.config import TrainConfig
-from forethought.yamlfile import load_extended, merged
+from forethought.yamlfile import load_extended, merged, validated
 
 if TYPE_CHECKING:
     from forethought.training.methods.base import TrainingMethod
     from forethought.training.objective import Objective
 
-
-Settings = TypeVar("Settings", BuildConfig, TrainConfig)
 PROMPT = "prompt"
 """Name of the best prompt among the defences of a sweep."""
 
@@ -334,7 +332,8 @@ class Sweep(Record):
         """
         if "max_tokens" in changes:
             raise ConfigError("build.max_tokens", "a sweep holds rows to its budgets", "Use `passes`, or `budgets`")
-        return _checked(BuildConfig, merged(self.build.model_dump(), {**changes, "max_tokens": None}), "build", "build")
+        fields = merged(self.build.model_dump(), {**changes, "max_tokens": None})
+        return validated(fields, "build", BuildConfig, "docs/build.md")
 
     @property
     def fitted_on(self) -> dict[str, Any]:
@@ -351,16 +350,6 @@ class Sweep(Record):
     def training(self, base: str, seed: int) -> TrainConfig:
         """The training settings for a base, before a method changes them."""
         return self.recipe(base, seed).training.model_copy(update={"seed": seed})
-
-
-def _checked(schema: type[Settings], values: Mapping[str, Any], place: str, page: str) -> Settings:
-    """Raises ConfigError for a bad field of a `place`; the document `page` describes them."""
-    try:
-        return schema.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{place}.{field}", first["msg"], f"See docs/{page}.md for the fields") from None
 
 
 def wrapper_label(spec: str) -> str:
@@ -429,7 +418,7 @@ def method_of(sweep: Sweep, entry: MethodEntry, base: str, seed: int) -> tuple[T
     if entry.answer_with:
         method = method.model_copy(update={"answer_with": entry.answer_with})
     settings = {**method.configured(sweep.training(base, seed)).model_dump(), **entry.train}  # `entry` is resolved
-    config = _checked(TrainConfig, settings, f"method '{entry.name}', train", "train")
+    config = validated(settings, f"method '{entry.name}', train", TrainConfig, "docs/train.md")
     return (_with_objective(method, entry.objective, config) if entry.objective else method), config
 
 
