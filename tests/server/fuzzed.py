@@ -12,9 +12,9 @@ import httpx
 from forethought.model import load
 from forethought.reasoning import markers
 from forethought.server.app import create_app
+from forethought.server.config import Settings
 from forethought.server.embedded import ModelEngine
 from forethought.server.records import Asked, Verdict
-from forethought.server.settings import Settings
 from forethought.server.text import WithoutThoughts
 from tests.server import fuzz
 from tests.server.live import live

@@ -16,9 +16,9 @@ from forethought.model import Model, load
 from forethought.models.conversation import Conversation
 from forethought.models.settings import read_settings, write_settings
 from forethought.records import Message
+from forethought.server.config import Settings
 from forethought.server.embedded import ModelEngine, decides_first
 from forethought.server.records import Asked, Options, Verdict
-from forethought.server.settings import Settings
 from tests.defences.test_probe import LAYERS, THINGS, _rows
 from tests.tiny import tiny_adapter, tiny_folder
 

@@ -22,10 +22,10 @@ from forethought.models.settings import read_settings, write_settings
 from forethought.policy import default_policy
 from forethought.records import Message
 from forethought.server import gateway, upstreams
+from forethought.server.config import Settings
 from forethought.server.embedded import ModelEngine
 from forethought.server.gateway import ALONE, GatewayEngine
 from forethought.server.records import Asked, Options, Verdict
-from forethought.server.settings import Settings
 from tests.defences.test_fused import _fusion as made_fusion
 from tests.server.live import live
 from tests.server.mock_vllm import MockVllm

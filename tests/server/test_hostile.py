@@ -15,10 +15,10 @@ import pytest
 
 from forethought.records import Message
 from forethought.server.app import create_app
+from forethought.server.config import Settings
 from forethought.server.errors import ApiError
 from forethought.server.records import Caller, Event
 from forethought.server.run import Hooks
-from forethought.server.settings import Settings
 from tests.server.fuzzed import run_fuzz
 from tests.server.live import ScriptedEngine, live
 

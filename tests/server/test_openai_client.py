@@ -11,9 +11,9 @@ import pytest
 from pydantic import BaseModel
 
 from forethought.server.app import create_app
+from forethought.server.config import Settings
 from forethought.server.records import Event
 from forethought.server.run import Hooks
-from forethought.server.settings import Settings
 from tests.server.live import THOUGHT, ScriptedEngine, live
 
 ASK: Any = [{"role": "user", "content": "hello there"}]

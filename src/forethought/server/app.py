@@ -23,12 +23,12 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from forethought.server import chat, guard, responses
+from forethought.server.config import Settings
 from forethought.server.door import Door
 from forethought.server.engine import Engine
 from forethought.server.errors import ApiError, add_handlers
 from forethought.server.records import Caller
 from forethought.server.run import Hooks, Server, server_of
-from forethought.server.settings import Settings
 
 router = APIRouter()
 

@@ -13,12 +13,11 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from forethought.server import fields
-from forethought.server.asking import Answer, Asking, Question, ResponseFormat, answered
+from forethought.server.asking import DONE, Answer, Asking, Question, ResponseFormat, answered, event
 from forethought.server.conversation import Turn
 from forethought.server.errors import ApiError
 from forethought.server.records import Call, Options, Piece, Verdict
 from forethought.server.run import Run
-from forethought.server.stream import DONE, event
 from forethought.server.tools import Choice, Tool
 
 router = APIRouter()

@@ -13,9 +13,9 @@ import time
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from forethought.server.config import Settings
 from forethought.server.errors import ApiError, of
 from forethought.server.run import Admit
-from forethought.server.settings import Settings
 from forethought.server.traces import Traces
 
 GUARDED = ("/v1/", "/beta/")

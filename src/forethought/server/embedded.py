@@ -16,8 +16,8 @@ from forethought.models.conversation import Conversation, Failed
 from forethought.models.decode import Row, draws_for
 from forethought.reasoning import markers
 from forethought.server.batching import Loop, Work
+from forethought.server.config import Settings
 from forethought.server.records import Asked, Finish, Options, Piece, Verdict
-from forethought.server.settings import Settings
 from forethought.server.shaping import Grammars, check_shape, shape_of
 from forethought.server.text import Characters, Until, special_tokens
 from forethought.server.verdicts import answer_ids, decide, policy_line, rule_shares, verdict_of

@@ -32,9 +32,9 @@ from forethought.models.hidden_states import States
 from forethought.models.local import LocalModel
 from forethought.reasoning import markers
 from forethought.records import Message
+from forethought.server.config import Settings
 from forethought.server.embedded import decides_first
 from forethought.server.records import Asked, Options, Piece, Verdict
-from forethought.server.settings import Settings
 from forethought.server.text import special_tokens
 from forethought.server.upstreams import Upstreams
 from forethought.server.verdicts import answer_ids, decide, policy_line, rule_shares

@@ -11,12 +11,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from forethought.server import conversation, fields
-from forethought.server.asking import Answer, Asking, Question, ResponseFormat, answered
+from forethought.server.asking import Answer, Asking, Question, ResponseFormat, answered, event
 from forethought.server.conversation import Turn, turns_of
 from forethought.server.errors import ApiError
 from forethought.server.records import Call, Verdict
 from forethought.server.run import Run
-from forethought.server.stream import event
 from forethought.server.tools import Choice, Tool, ToolFunction
 
 router = APIRouter()

@@ -15,10 +15,10 @@ from fastapi import Request as HttpRequest
 from forethought.errors import ForethoughtError
 from forethought.records import Request
 from forethought.redaction import redact
+from forethought.server.config import Settings
 from forethought.server.engine import Engine
 from forethought.server.errors import ApiError, of
 from forethought.server.records import Asked, Caller, Event, Options, Piece, Verdict
-from forethought.server.settings import Settings
 from forethought.server.text import WithoutThoughts
 from forethought.server.tools import Tool, calls_in, may_call
 from forethought.server.verdicts import never_ended, tightened

@@ -12,8 +12,8 @@ from forethought.errors import InputError
 from forethought.model import Model, RuleNamed, share
 from forethought.models.conversation import Conversation, Failed, Response, Unanswered
 from forethought.policy import Policy
+from forethought.server.config import Settings
 from forethought.server.records import Asked, Verdict
-from forethought.server.settings import Settings
 
 UNREADABLE = "refused: the thought could not be read"
 NEVER_ENDED = "refused: the thought did not end in time"
