@@ -318,55 +318,44 @@ def load(
         load, where, adapter=adapter, defence=defence, base_url=base_url, takes_prefill=takes_prefill,
         batch_size=batch_size, dtype=dtype, mixed=mixed,
     )  # fmt: skip
-    if on is None:
-        model = _open(str(where), adapter, defence, base_url, takes_prefill, batch_size, dtype, mixed)
+    name, urls = _addressed(str(where), base_url)
+    served = adapter is None and is_served(name, urls)
+    if not served and (urls or takes_prefill):
+        raise ConfigError("base_url" if urls else "takes_prefill", "is for models of a server", "Name PROVIDER/MODEL")
+    around = "" if defence == NO_DEFENCE else defence
+    if on is not None:
+        model = _spread(again, on, max(len(urls), 1) if served else None)
+    elif served:
+        model = _served(name, urls, around or "", takes_prefill)
     else:
-        model = _spread(again, on)
+        held = Path(adapter) if adapter else None
+        model = _local(name.removeprefix(LOCAL), held, around, batch_size, dtype, mixed)
     model.opened = again
     return model
 
 
-def _open(
-    name: str,
-    adapter: str | Path | None,
-    defence: str | None,
-    base_url: str | Sequence[str],
-    takes_prefill: bool,
-    batch_size: int,
-    dtype: DType,
-    mixed: bool,
-) -> Model:
-    urls = _addresses(base_url)
-    if name.startswith(("http://", "https://")):
-        address, _, model = name.partition("#")
-        if not model:
-            raise ModelError(name, "names no model of the server", "Write http://HOST:PORT/v1#MODEL")
-        name, urls = f"openai-api/server/{model}", (address,)
-    defence = "" if defence == NO_DEFENCE else defence
-    if is_served(name, urls) and adapter is None:
-        from forethought.models.servers import Servers, ServerSettings
-
-        servers = Servers(name, urls, ServerSettings(prefill=takes_prefill))
-        return Model(name, _around(defence or "", servers, None), defence=defence or "", paid=not urls)
-    if urls or takes_prefill:
-        raise ConfigError("base_url" if urls else "takes_prefill", "is for models of a server", "Name PROVIDER/MODEL")
-    held = Path(adapter) if adapter else None
-    return _local(name.removeprefix(LOCAL), held, defence, batch_size, dtype, mixed)
+def _addressed(where: str, base_url: str | Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """(name of the model, addresses of its servers). Raises ModelError for an address that names none."""
+    if not where.startswith(("http://", "https://")):
+        return where, (base_url,) if isinstance(base_url, str) else tuple(base_url)
+    address, _, model = where.partition("#")
+    if not model:
+        raise ModelError(where, "names no model of the server", "Write http://HOST:PORT/v1#MODEL")
+    return f"openai-api/server/{model}", (address,)
 
 
-def _addresses(base_url: str | Sequence[str]) -> tuple[str, ...]:
-    return (base_url,) if isinstance(base_url, str) else tuple(base_url)
+def _served(name: str, urls: Sequence[str], defence: str, takes_prefill: bool) -> Model:
+    from forethought.models.servers import Servers, ServerSettings
+
+    servers = Servers(name, urls, ServerSettings(prefill=takes_prefill))
+    return Model(name, _around(defence, servers, None), defence=defence, paid=not urls)
 
 
-def _spread(opened: partial[Model], on: str) -> Model:
-    """A model that workers of a cluster hold: as many as fit, or for servers one for each address."""
+def _spread(opened: partial[Model], on: str, servers: int | None) -> Model:
+    """A model that workers of a cluster hold: as many as fit, or one for each of its servers, without a GPU."""
     from forethought.models.spread import Spread
 
-    where, urls = str(opened.args[0]), _addresses(opened.keywords["base_url"])
-    if is_served(where, urls) or where.startswith(("http://", "https://")):
-        respondent = Spread(on, opened, most=max(len(urls), 1), gpus=0.0)
-    else:
-        respondent = Spread(on, opened)
+    respondent = Spread(on, opened, servers, None if servers is None else 0.0)
     about = respondent.workers.one(_about)
     return Model(**about, respondent=respondent, on=on)
 
