@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from forethought.data.shipped import shipped_requests
+from forethought.data.shipped import shipped_requests, under
 from forethought.data.sources import SourceSpec
-from forethought.data.under import under
 from forethought.errors import ConfigError
 from forethought.model import load
 from forethought.pipeline import BuildSettings

@@ -18,8 +18,8 @@ from forethought.data.dedupe import (
     remove_duplicates,
     removed_by_cause,
 )
+from forethought.data.shipped import under
 from forethought.data.sources import SourceSpec, cap_per_rule, load_split, sample
-from forethought.data.under import under
 from forethought.errors import ConfigError, StageError
 from forethought.language import language_of, languages
 from forethought.manifest import write_json

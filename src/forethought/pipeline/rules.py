@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from forethought.data.classify import rules_by_name
+from forethought.data.shipped import under
 from forethought.data.sources import SHIPPED, SourceSpec, load_requests
-from forethought.data.under import under
 from forethought.errors import ConfigError, ForethoughtError
 from forethought.pipeline.recipe import Recipe
 from forethought.pipeline.requests import check_held_out

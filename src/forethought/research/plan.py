@@ -22,10 +22,9 @@ from transformers import AutoConfig
 
 from forethought.chat import Tokenizer
 from forethought.data.evolve import apply_style, draw_styles
-from forethought.data.shipped import shipped_requests
+from forethought.data.shipped import shipped_requests, under
 from forethought.data.sources import sample
 from forethought.data.teach import teach
-from forethought.data.under import under
 from forethought.errors import ConfigError, InputError, ModelError, reason_of
 from forethought.models.settings import EMBEDDED
 from forethought.models.weights import batches_in_bfloat16, load_tokenizer, resolve_model
