@@ -16,8 +16,7 @@ from forethought.pipeline import BuildSettings
 from forethought.pipeline.build import build
 from forethought.pipeline.check import check_recipe
 from forethought.pipeline.recipe import RECIPE, DataConfig, Recipe, default_file, default_recipe, load_recipe
-from forethought.pipeline.requests import select
-from forethought.pipeline.rules import missing, without_examples
+from forethought.pipeline.requests import missing, select, without_examples
 from forethought.pipeline.run import run
 from forethought.policy import Policy, default_policy, load_policy
 from forethought.progress import Progress

@@ -25,9 +25,8 @@ from forethought.pipeline import BuildSettings
 from forethought.pipeline.blocks import Block, cut
 from forethought.pipeline.evolve import LOST, USAGE
 from forethought.pipeline.recipe import RECIPE, Recipe, build_recipe, changed, load_recipe
-from forethought.pipeline.requests import OVERLAPS, REMOVED
-from forethought.pipeline.rows import DROPPED, EXAMPLES, DataFolders, all_sources, data_stages
-from forethought.pipeline.rules import check_rules
+from forethought.pipeline.requests import OVERLAPS, REMOVED, check_rules
+from forethought.pipeline.rows import DROPPED, EXAMPLES, DataFolders, data_stages
 from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy, load_policy
 from forethought.progress import Progress
@@ -269,7 +268,7 @@ def _counted(recipe: Recipe, folders: DataFolders) -> dict[str, Any]:
         sources[example.request.source, bool(example.request.harmful)] += 1
         thought_only += not example.answer
     # The hash of a file that rows came from can be told where the recipe names the file itself.
-    files = {Path(spec.path).name: Path(spec.path) for spec in all_sources(recipe) if Path(spec.path).is_file()}
+    files = {Path(spec.path).name: Path(spec.path) for spec in recipe.data.sources if Path(spec.path).is_file()}
     told = tuple(
         SourceFacts(
             path=name or "unknown", sha256=file_hash(files[name]) if name in files else "",

@@ -13,7 +13,7 @@ from forethought.measure.capability.questions import load_questions
 from forethought.pipeline.evolve import operators_of
 from forethought.pipeline.fitting import FUSIONS
 from forethought.pipeline.recipe import Recipe
-from forethought.pipeline.rules import check_rules
+from forethought.pipeline.requests import check_rules
 from forethought.pipeline.solving import check_apart
 from forethought.pipeline.training import taught_by
 from forethought.policy import Policy

@@ -55,6 +55,11 @@ class DataConfig(Record):
     max_harmless: int | None = Field(default=1000, ge=1)
     """At most so many harmless requests from each source; None is all."""
 
+    @property
+    def sources(self) -> tuple[SourceSpec, ...]:
+        """Everything that is trained or tested on."""
+        return (*self.harmful, *self.harmless, *self.test_harmful, *self.test_harmless)
+
     @model_serializer(mode="wrap")
     def _without_unset_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings that came later are left out at their defaults: what is finished stays finished."""

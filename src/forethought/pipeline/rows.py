@@ -16,7 +16,7 @@ from forethought.cluster import Here, Workers
 from forethought.data.answers import OwnAnswer, own_answers
 from forethought.data.files import file_system, is_address
 from forethought.data.shipped import shipped_requests
-from forethought.data.sources import SourceSpec, sample, within_budget
+from forethought.data.sources import sample, within_budget
 from forethought.data.teach import Answer, Lesson, teach, verify
 from forethought.errors import StageError
 from forethought.manifest import file_hash, key_of, replacing, write_json
@@ -200,7 +200,7 @@ def data_stages(
     `rows` no model is asked for answers: what was not built yet is passed over, and its folders don't exist.
     """
     data, build = recipe.data, recipe.build
-    sources = {spec.path: fingerprint(spec.path) for spec in all_sources(recipe)}
+    sources = {spec.path: fingerprint(spec.path) for spec in data.sources}
     against = {path: fingerprint(path) for path in data.against}
     config: dict[str, Any] = {"data": data.model_dump(mode="json"), "policy": policy.hash}
     config |= {"sources": sources, "against": against}
@@ -231,12 +231,6 @@ def data_stages(
             _BUILD, {}, lambda out: build_rows(recipe, policy, evolved, answered, out, workers), keep_partial=True
         )
     return DataFolders(selected, evolved, answered, built)
-
-
-def all_sources(recipe: Recipe) -> Sequence[SourceSpec]:
-    """Every source that a recipe trains or tests on."""
-    data = recipe.data
-    return [*data.harmful, *data.harmless, *data.test_harmful, *data.test_harmless]
 
 
 def fingerprint(spec: str) -> str:

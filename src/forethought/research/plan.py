@@ -31,7 +31,7 @@ from forethought.models.weights import batches_in_bfloat16, load_tokenizer, reso
 from forethought.pipeline.check import check_recipe
 from forethought.pipeline.evolve import operators_of
 from forethought.pipeline.recipe import Recipe, load_recipe
-from forethought.pipeline.rules import missing
+from forethought.pipeline.requests import missing
 from forethought.pipeline.solving import solving_rows, with_solution
 from forethought.policy import Policy, load_policy
 from forethought.records import Example, Record, Request, read_jsonl
