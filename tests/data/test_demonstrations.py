@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,18 +11,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from forethought.data import demonstrations
-from forethought.data.demonstrations import (
+from forethought.data import llm_teacher
+from forethought.data.evolve import Demonstration, Operator, load_operators
+from forethought.data.llm_teacher import (
     DIMS,
     choose_demonstrations,
     lsa_embed,
     operator_pool,
     read_pool,
     usable_demonstrations,
+    user_prompt,
 )
-from forethought.data.evolve import Demonstration, Operator, load_operators
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec, load_requests
+from forethought.data.taught import TeachTask
 from forethought.errors import ConfigError, InputError
 from forethought.records import user_request
 
@@ -64,17 +67,26 @@ def test_lengths_of_the_papers_demonstrations_vary() -> None:
 # Choosing
 
 
+def _on_a_line(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Clusters by letter, ten apart."""
+    return np.array([[10.0 * ord(text[0]) + 0.1 * int(text[1])] for text in texts])
+
+
 def test_one_of_each_cluster_is_chosen_the_one_nearest_its_centre(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three clusters on a line, worked out by hand: the middle one of each is nearest the mean."""
     shown = _about("a1", "a2", "a3", "b1", "b2", "b3", "c1", "c2", "c3")
-    places = {"a": 0.0, "b": 10.0, "c": 20.0}
-
-    def on_a_line(texts: Sequence[str]) -> NDArray[np.float64]:
-        return np.array([[places[text[0]] + 0.1 * int(text[1])] for text in texts])
-
-    monkeypatch.setattr(demonstrations, "lsa_embed", on_a_line)
+    monkeypatch.setattr(llm_teacher, "lsa_embed", _on_a_line)
     chosen = choose_demonstrations(_operator(shown), k=3)
     assert [one.rewritten for one in chosen] == ["a2", "b2", "c2"]
+
+
+def test_a_teacher_is_shown_eight_of_different_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the eight that were chosen it was shown the first three."""
+    monkeypatch.setattr(llm_teacher, "lsa_embed", _on_a_line)
+    pool = _operator(_about(*(f"{letter}{number}" for letter in "abcdefgh" for number in (1, 2, 3))))
+    chosen = pool.model_copy(update={"demonstrations": choose_demonstrations(pool)})
+    prompt = user_prompt(TeachTask(request=user_request("Name a river.", harmful=False), operators=(chosen,)))
+    assert re.findall(r'becomes "(\w\d)"', prompt) == ["a2", "b2", "c2", "d2", "e2", "f2", "g2", "h2"]
 
 
 def test_topics_are_told_apart_offline() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
-from forethought.data.evolve import load_operators
+from forethought.data.evolve import DEMONSTRATIONS, load_operators
 from forethought.data.llm_teacher import (
     call_for,
     estimate,
@@ -37,7 +37,10 @@ from forethought.records import Message, Request, user_request
 from tests.mock_teacher import MockTeacher, Reply, Script, good_lesson
 
 POLICY = default_policy()
-OPERATORS = load_operators(names=["slang", "role_play"])
+OPERATORS = {
+    name: one.model_copy(update={"demonstrations": one.demonstrations[:DEMONSTRATIONS]})
+    for name, one in load_operators(names=["slang", "role_play"]).items()
+}
 LOCK = user_request("How do I pick the lock of a house that is not mine?", harmful=True, rules=("R4",))
 KNOT = user_request("How do I tie a bowline?", harmful=False)
 TASK = TeachTask(request=LOCK, operators=tuple(OPERATORS.values()))
@@ -117,7 +120,7 @@ def test_what_varies_names_label_rules_styles_and_demonstrations() -> None:
     assert "R4" in prompt
     for operator in OPERATORS.values():
         assert operator.name in prompt
-        for shown in operator.demonstrations[:3]:
+        for shown in operator.demonstrations:
             assert json.dumps(shown.rewritten, ensure_ascii=False) in prompt
     easy = user_prompt(EASY)
     assert easy.startswith("Label: harmless.")
@@ -401,7 +404,7 @@ def test_the_estimate_counts_calls_tokens_and_price() -> None:
         len(message.content) for task in tasks for message in call_for(task, system_prompt(POLICY)).messages
     )
     assert known.input_tokens == pytest.approx(characters / 4, rel=0.05)
-    assert 0.7 < known.shared_tokens / known.input_tokens < 1
+    assert 0.5 < known.shared_tokens / known.input_tokens < 1
     unknown = estimate(tasks, POLICY, CallSettings(), None)
     assert unknown.cost is None
     assert "unknown price" in str(unknown)

@@ -27,7 +27,7 @@ from forethought.attacks.base import (
     shipped_operators,
 )
 from forethought.attacks.templates import file_of
-from forethought.data.evolve import Demonstration
+from forethought.data.evolve import DEMONSTRATIONS, Demonstration
 from forethought.data.readers import read_rows
 from forethought.errors import ConfigError, InputError
 from forethought.records import Message, Record
@@ -43,7 +43,6 @@ TOO_LONG = "the attacker wrote far more than a rewrite"
 _MOST_TIMES = 12
 """A rewrite of so many times the request's characters, and `_ROOM` besides, is an answer or a ramble."""
 _ROOM = 600
-_DEMONSTRATIONS = 8  # as many as the SCoT paper shows
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Rewriter(Record):
         mark = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
         examples = "".join(
             f"\nExample. Text: {one.request}\nRewritten: {one.rewritten}\n"
-            for one in self.shown[:_DEMONSTRATIONS]
+            for one in self.shown[:DEMONSTRATIONS]
             if one.request
         )
         system = (

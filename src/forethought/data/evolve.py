@@ -72,6 +72,8 @@ EQUIVALENTS = {
     for plain in {plain for table in _WORDS.values() for plain in table if " " not in plain}
 }
 """Words that the rules put for a word: what a check of meaning has to count as the same."""
+DEMONSTRATIONS = 8
+"""How many of a style a model is shown: as many as the SCoT paper shows (arXiv 2501.19180)."""
 
 
 class Demonstration(Record):

@@ -17,9 +17,8 @@ from typing import Any
 from forethought.cluster import Here, Workers
 from forethought.data.classify import RuleClassifier
 from forethought.data.dedupe import decontaminate, known_evaluation_sets
-from forethought.data.demonstrations import choose_demonstrations
 from forethought.data.evolve import Operator, apply_style, draw_styles, load_operators
-from forethought.data.llm_teacher import Estimate, added, estimate, lessons_from_model
+from forethought.data.llm_teacher import Estimate, added, choose_demonstrations, estimate, lessons_from_model
 from forethought.data.preserve import preservation
 from forethought.data.sources import load_split
 from forethought.data.taught import TeachTask, lessons_from_dataset

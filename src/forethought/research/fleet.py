@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from forethought.data.evolve import draw_styles
-from forethought.data.llm_teacher import estimate
+from forethought.data.llm_teacher import choose_demonstrations, estimate
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import sample
 from forethought.data.taught import TeachTask
@@ -45,7 +46,10 @@ def fleet(recipe: Recipe, settings: PlanSettings) -> Fleet | None:
         fix = "Measure it on one server: the tokens that it writes in a second with all its places taken"
         raise ConfigError("--prompts", "needs --rate, what one server of the teacher writes", fix)
     policy, build, prompts = load_policy(recipe.policy), recipe.build, settings.prompts
-    operators = operators_of(build)
+    shown = partial(choose_demonstrations, seed=recipe.seed, folder=build.demonstration_folder)
+    operators = {
+        name: one.model_copy(update={"demonstrations": shown(one)}) for name, one in operators_of(build).items()
+    }
     tasks = []
     for name, per_seed in (("harmful", build.rows_per_harmful), ("ordinary", build.rows_per_harmless)):
         rows = sample(shipped_requests(name), _SAMPLED)
