@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SerializerFunctionWrapHandler, field_serializer, model_serializer
+from pydantic import Field, field_serializer
 
 from forethought.data.sources import SourceSpec
 from forethought.measure.probe import MOST_LOOKALIKES
@@ -45,9 +45,10 @@ class DataConfig(Record):
     """Share of each source without families of its own that is held out for tests."""
     dev_share: float = Field(default=0.08, ge=0.0, lt=0.5)
     """Share held out for setting the operating point."""
-    held_out_rules: tuple[str, ...] = ()
+    held_out_rules: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Rules that nothing is trained on: their requests, and the look-alikes of those, are tested alone. What a model
-    has learnt about harm shows on a domain that it never saw."""
+    has learnt about harm shows on a domain that it never saw. Not dumped where there are none: what is finished stays
+    finished."""
     min_rule_probability: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Harmful requests whose rule the classifier finds less likely than this are left out and counted."""
     per_rule: int | None = Field(default=40, ge=1)
@@ -59,12 +60,6 @@ class DataConfig(Record):
     def sources(self) -> tuple[SourceSpec, ...]:
         """Everything that is trained or tested on."""
         return (*self.harmful, *self.harmless, *self.test_harmful, *self.test_harmless)
-
-    @model_serializer(mode="wrap")
-    def _without_unset_additions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Settings that came later are left out at their defaults: what is finished stays finished."""
-        held: dict[str, Any] = handler(self)
-        return {name: value for name, value in held.items() if name != "held_out_rules" or value}
 
 
 class TeacherConfig(Record):
