@@ -18,7 +18,7 @@ class Shuffled(Workers):
         self.pieces = 0
 
     def _done(
-        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...], cpus: float, gpus: float
+        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...]
     ) -> Generator[tuple[int, Any]]:
         function, held = pickle.loads(pickle.dumps((function, shared)))
         places = list(range(len(items)))

@@ -50,8 +50,6 @@ class Workers(ABC):
         items: Sequence[Item],
         *shared: Any,
         on_result: Callable[[int, Result], None] | None = None,
-        cpus: float = 1.0,
-        gpus: float = 0.0,
     ) -> list[Result]:
         """`function(item, *shared)` of every item, in their order; `on_result(place, result)` as each is there.
 
@@ -59,7 +57,7 @@ class Workers(ABC):
         the function raises, and StageError for work that is lost again and again.
         """
         results: dict[int, Result] = {}
-        with closing(self._done(function, items, shared, cpus, gpus)) as done:
+        with closing(self._done(function, items, shared)) as done:
             for place, result in done:
                 results[place] = result
                 if on_result is not None:
@@ -68,7 +66,7 @@ class Workers(ABC):
 
     @abstractmethod
     def _done(
-        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...], cpus: float, gpus: float
+        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...]
     ) -> Generator[tuple[int, Any]]:
         """(place, result) of every item, as it is done."""
 
@@ -77,7 +75,7 @@ class Here(Workers):
     """This process, one piece after the other."""
 
     def _done(
-        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...], cpus: float, gpus: float
+        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...]
     ) -> Generator[tuple[int, Any]]:
         for place, item in enumerate(items):
             yield place, function(item, *shared)
@@ -90,19 +88,19 @@ class OnRay(Workers):
     """
 
     def _done(
-        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...], cpus: float, gpus: float
+        self, function: Callable[..., Any], items: Sequence[Any], shared: tuple[Any, ...]
     ) -> Generator[tuple[int, Any]]:
-        """No more pieces are given out than the cluster soon takes; it may grow meanwhile."""
+        """No more pieces are given out than the cluster soon takes, a processor each; it may grow meanwhile."""
         import ray
 
         held = [ray.put(shared)]  # in a list: fetched once by each process, not once a task
-        task = ray.remote(_do).options(num_cpus=cpus, num_gpus=gpus, max_retries=LIVES)
+        task = ray.remote(_do).options(num_cpus=1, max_retries=LIVES)
         waiting = iter(enumerate(items))
         running: dict[Any, int] = {}
         try:
             while True:
-                free = _AHEAD * _places(ray.cluster_resources(), cpus, gpus) - len(running)
-                for place, item in itertools.islice(waiting, max(free, 0)):
+                places = max(1, int(ray.cluster_resources().get("CPU", 0)))  # one that is to grow is asked to
+                for place, item in itertools.islice(waiting, max(_AHEAD * places - len(running), 0)):
                     running[task.remote(function, item, held)] = place
                 if not running:
                     return
@@ -112,12 +110,6 @@ class OnRay(Workers):
         finally:
             for left in running:
                 ray.cancel(left, force=False)
-
-
-def _places(resources: dict[str, float], cpus: float, gpus: float) -> int:
-    """Pieces that the cluster can do at once; never none, so that one that is to grow is asked to."""
-    limits = [resources.get(name, 0.0) / each for name, each in (("CPU", cpus), ("GPU", gpus)) if each]
-    return max(1, int(min(limits, default=1.0)))
 
 
 def _fetched(ref: Any, place: int) -> Any:

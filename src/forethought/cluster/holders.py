@@ -125,15 +125,13 @@ class _Hired:
 class Holders:
     """Workers that each hold something, started as there is work and room for them; `close` lets go of them."""
 
-    def __init__(
-        self, on: str, opened: Callable[[], Any], cpus: float = 1.0, gpus: float | None = None, most: int | None = None
-    ) -> None:
-        """`opened` makes what each worker holds, in its process. It takes `cpus` and `gpus` of the cluster (None: one
-        GPU where there are any); at most `most` are started, else as many as fit.
+    def __init__(self, on: str, opened: Callable[[], Any], gpus: float | None = None, most: int | None = None) -> None:
+        """`opened` makes what each worker holds, in its process. It takes a processor and `gpus` of the cluster (None:
+        one GPU where there are any); at most `most` are started, else as many as fit.
 
         Raises ConfigError as `connect`.
         """
-        self._on, self._opened, self._cpus, self._most = on, opened, cpus, most
+        self._on, self._opened, self._most = on, opened, most
         self._ray: Any = None
         self._connected = ExitStack()
         there = self._connect().cluster_resources()
@@ -210,7 +208,7 @@ class Holders:
         """How many workers fit into the cluster as it is."""
         if time.monotonic() - self._looked_at > _LOOK_S:
             there, self._looked_at = self._ray.cluster_resources(), time.monotonic()
-            fit = there.get("GPU", 0) // self._gpus if self._gpus else there.get("CPU", 0) // self._cpus
+            fit = there.get("GPU", 0) // self._gpus if self._gpus else there.get("CPU", 0)
             self._fit = max(int(fit), 1)
         return min(self._fit, self._most or self._fit)
 
@@ -219,7 +217,7 @@ class Holders:
         if not self._hired and len(self._broken) >= _TRIES:
             raise self._broken.pop()
         while len(self._hired) < min(self.room, blocks) and len(self._broken) < _TRIES:
-            actor = self._ray.remote(_Worker).options(num_cpus=self._cpus, num_gpus=self._gpus)
+            actor = self._ray.remote(_Worker).options(num_cpus=1, num_gpus=self._gpus)
             self._hired.append(_Hired(actor.remote(self._opened, os.getcwd()), None))
 
     def _give(self, work: Work, waiting: deque[_Task], ahead: int) -> None:
