@@ -1,18 +1,16 @@
-"""A built set for others: in the formats that other trainers read, with its data card, and on the Hugging Face Hub.
+"""A built set for others: in the formats that other trainers read, with its data card.
 
 The assistant's text is the one that is trained on here: the rendered reasoning, its
 closing marker, then the answer. `reasoning.parse` gives the reasoning back. The card is a README.md
-by which `datasets` loads the set. A folder is sent to the Hub when the user asks for it, and nowhere
-but to the name given.
+by which `datasets` loads the set.
 """
 
 from __future__ import annotations
 
-import glob
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,7 +19,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from pydantic import Field
 
-from forethought.errors import ConfigError, InputError, StageError, reason_of
+from forethought.errors import ConfigError, InputError
 from forethought.manifest import replacing
 from forethought.models.callspec import Usage
 from forethought.policy import Policy
@@ -34,7 +32,6 @@ Row = dict[str, Any]
 _BATCH = 1_000
 """Rows of one Parquet row group: what is held in memory at a time."""
 _ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
-_SENT = {".parquet", ".jsonl", ".json", ".md", ".yaml"}
 
 
 class Exported(Record):
@@ -156,59 +153,6 @@ def _write_parquet(path: Path, rows: Iterator[Row]) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for batch in itertools.chain([first], batches):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-
-
-def files_to_push(folder: Path) -> list[Path]:
-    """The data files of a built set, its card and reports: what stands in the folder itself or in `data/`.
-
-    Caches, half-written and hidden files stay here. Raises InputError where there is no data card.
-    """
-    if not (folder / "README.md").is_file():
-        raise InputError(folder, "has no data card (README.md)", "Push the folder of a built set")
-    found = [*sorted(folder.glob("*")), *sorted((folder / "data").glob("*"))]
-    return [path for path in found if path.is_file() and path.suffix in _SENT and not path.name.startswith(".")]
-
-
-def push(folder: Path, name: str, private: bool = True) -> str:
-    """Uploads a built set to the dataset repository `owner/name`, which is made where there is none.
-
-    Returns its address. Raises ConfigError without a token, or where the repository is
-    public though a private one is asked for; StageError where the hub can't be reached or
-    says no.
-    """
-    paths = [str(path.relative_to(folder)) for path in files_to_push(folder)]
-    return send(folder, name, private, "dataset", paths, "Safety reasoning built with Forethought")
-
-
-def send(
-    folder: Path, name: str, private: bool, kind: Literal["dataset", "model"], paths: Sequence[str], message: str
-) -> str:
-    """Uploads some files of a folder to a repository of that kind, as `push` does."""
-    from huggingface_hub import HfApi, errors, get_token
-
-    # The error of the HTTP library that this version of the hub's client is built on.
-    http_error: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
-    if get_token() is None:
-        raise ConfigError("Hugging Face Hub", "there is no token to write with", "Run: hf auth login, or set HF_TOKEN")
-    api = HfApi()
-    try:
-        url = api.create_repo(name, repo_type=kind, private=private, exist_ok=True)
-        if private and not api.repo_info(name, repo_type=kind).private:
-            fault = "is a public repository, and a private one was asked for"
-            raise ConfigError(name, fault, "Make it private, or push with --public")
-        api.upload_folder(
-            repo_id=name,
-            repo_type=kind,
-            folder_path=folder,
-            allow_patterns=[glob.escape(path) for path in paths],
-            commit_message=message,
-        )
-    except errors.HFValidationError as error:
-        raise ConfigError(name, f"is no name of a repository ({reason_of(error)})", "Use owner/name") from None
-    except (http_error, OSError) as error:
-        fix = "Check the network, the name and the token's right to write, then run again"
-        raise StageError(f"push to {name}", f"did not succeed ({reason_of(error)})", fix) from None
-    return str(url)
 
 
 # The data card: a README.md that says what the set is made of, and that `datasets` loads it by.
