@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from forethought.errors import ConfigError
 from forethought.records import Record
-from forethought.server.keys import Key, load_keys
+from forethought.server.keys import Key, Limits, load_keys
 from forethought.server.records import Caller, Permission
 from forethought.yamlfile import parse_yaml, read_text, validated
 
@@ -92,7 +92,7 @@ class ServeConfig(Record):
     """File of keys; without one, everybody may ask, and the address has to be this machine's own."""
     anyone: tuple[Permission, ...] = ()
     """What callers without a key may do beside those with one."""
-    anyone_limits: str = ""
+    anyone_limits: Limits = ""
     """How often callers without a key may ask, all of them together, such as `60/minute`."""
     page: bool = True
     """Whether the page stands at `/`."""
@@ -103,20 +103,8 @@ class ServeConfig(Record):
     header_bytes: int = Field(default=16 << 10, ge=1024)
     """Largest head of a request."""
     audit: AuditSettings | None = None
-    traces: str = ""
+    traces: str = Field(default="", pattern="^(http://|https://|$)")
     """Address of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318; empty sends none."""
-
-    @field_validator("traces")
-    @classmethod
-    def _is_address(cls, traces: str) -> str:
-        if traces and not traces.startswith(("http://", "https://")):
-            raise ValueError(f"'{traces}' is no address that begins with http:// or https://")
-        return traces
-
-    @field_validator("anyone_limits")
-    @classmethod
-    def _limits_are_read(cls, limits: str) -> str:
-        return Key(name="open", sha256="0" * 64, limits=limits).limits
 
     @property
     def without_key(self) -> frozenset[Permission]:

@@ -12,13 +12,13 @@ import secrets
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 import yaml
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from pydantic import field_validator
+from pydantic import AfterValidator, Field, field_validator
 from starlette.requests import HTTPConnection
 
 from forethought.errors import ConfigError
@@ -38,15 +38,27 @@ def _parsed(limits: str) -> list[RateLimitItem]:
     return parse_many(limits) if limits else []
 
 
+def _checked(limits: str) -> str:
+    try:
+        _parsed(limits)
+    except ValueError as error:
+        raise ValueError(f"limits '{limits}' can't be read ({error}); write them as 60/minute; 2000/day") from None
+    return limits
+
+
+Limits = Annotated[str, AfterValidator(_checked)]
+"""How often may be asked, such as `60/minute; 2000/day`; empty is without limit."""
+
+
 class Key(Record):
     """One key, as its file has it."""
 
     name: str
     """Whose it is; stands in logs and in the audit log in place of the key."""
-    sha256: str
-    """Hash of the key, 64 hexadecimal digits."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Hash of the key, 64 hexadecimal digits in lower case."""
     may: tuple[Permission, ...] = ("ask",)
-    limits: str = ""
+    limits: Limits = ""
     """How often it may ask, such as `60/minute; 2000/day`; empty is without limit. What is turned away counts, too."""
 
     @field_validator("name")
@@ -55,22 +67,6 @@ class Key(Record):
         if not name or not name.isascii() or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
             raise ValueError(f"name '{name[:40]}' may hold letters, digits, dots and dashes alone")
         return name
-
-    @field_validator("sha256")
-    @classmethod
-    def _is_hash(cls, value: str) -> str:
-        if len(value) != 64 or not set(value) <= set("0123456789abcdef"):
-            raise ValueError("is no SHA-256: 64 hexadecimal digits in lower case")
-        return value
-
-    @field_validator("limits")
-    @classmethod
-    def _limits_are_read(cls, value: str) -> str:
-        try:
-            _parsed(value)
-        except ValueError as error:
-            raise ValueError(f"limits '{value}' can't be read ({error}); write them as 60/minute; 2000/day") from None
-        return value
 
 
 class KeyFile(Record):
