@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy, load_policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl
-from forethought.report.data_page import DataSummary, summarise, write_data_page
+from forethought.report.data_page import PLAIN, UNSTATED, DataSummary, summarise, write_data_page
 
 _RECIPES = {".yaml", ".yml"}
 _DATA, _BLOCKS = "train.parquet", "data"
@@ -168,7 +167,8 @@ def _write_set(
     blocks = cut(folders.built / EXAMPLES, None if here else PARQUET_ROWS)
     names = [_DATA] if here else [f"{_BLOCKS}/train-{n:05}-of-{len(blocks):05}.parquet" for n in range(len(blocks))]
     workers.map(_export_block, list(zip(blocks, names, strict=True)), recipe, policy, out, parquet)
-    facts = _facts(recipe, policy, folders, _DATA if here else f"{_BLOCKS}/*.parquet")
+    summary = summarise(read_jsonl(folders.built / EXAMPLES, Example), _json(out / CAUSES), policy=policy)
+    facts = _facts(recipe, policy, folders, summary, _DATA if here else f"{_BLOCKS}/*.parquet")
     (out / CARD).write_text(card(facts), encoding="utf-8")
     manifest = {
         "config": recipe.model_dump(mode="json"),
@@ -183,7 +183,7 @@ def _write_set(
         "finished": now(),
     }
     write_json(out / MANIFEST, manifest)
-    summary = read_summary(out, policy)
+    summary = summary.model_copy(update={"facts": manifest["facts"]})
     write_data_page(out / PAGE, summary)
     return summary
 
@@ -235,7 +235,7 @@ def export_build(build: Path, kind: Kind, out: Path, include_partial: bool = Fal
     return export(rows, policy, recipe.build.format, recipe.build.detail, recipe.seed, kind, out, include_partial)
 
 
-def _facts(recipe: Recipe, policy: Policy, folders: DataFolders, data: str) -> BuildFacts:
+def _facts(recipe: Recipe, policy: Policy, folders: DataFolders, summary: DataSummary, data: str) -> BuildFacts:
     """What the card and the report say, gathered from the stages' files."""
     built, selected = (_json(folder / "manifest.json")["counts"] for folder in (folders.built, folders.selected))
     removed, dropped = _json(folders.selected / REMOVED), _json(folders.built / CAUSES)
@@ -252,33 +252,27 @@ def _facts(recipe: Recipe, policy: Policy, folders: DataFolders, data: str) -> B
         evaluation=overlaps.evaluation, overlaps=overlaps.counts,
         format=recipe.build.format, detail=recipe.build.detail, seed=recipe.seed,
         commit=git_commit(), versions=versions(), machine=machine(),
-        **_counted(recipe, folders), **_kept_meaning(folders),
+        **_counted(recipe, summary), **_kept_meaning(folders),
     )  # fmt: skip
 
 
-def _counted(recipe: Recipe, folders: DataFolders) -> dict[str, Any]:
+def _counted(recipe: Recipe, summary: DataSummary) -> dict[str, Any]:
     """What the built rows themselves say."""
-    rules: Counter[str] = Counter()
-    operators: Counter[str] = Counter()
-    sources: Counter[tuple[str, bool]] = Counter()
-    thought_only = 0
-    for example in read_jsonl(folders.built / EXAMPLES, Example):
-        rules.update(example.reasoning.violated)
-        operators.update([example.request.operator] if example.request.operator else [])
-        sources[example.request.source, bool(example.request.harmful)] += 1
-        thought_only += not example.answer
     # The hash of a file that rows came from can be told where the recipe names the file itself.
     files = {Path(spec.path).name: Path(spec.path) for spec in recipe.data.sources if Path(spec.path).is_file()}
-    told = tuple(
-        SourceFacts(
-            path=name or "unknown", sha256=file_hash(files[name]) if name in files else "",
-            harmful=sources[name, True], harmless=sources[name, False],
-        )
-        for name in sorted({source for source, _ in sources})
-    )  # fmt: skip
+    told = {"" if one.label == UNSTATED else one.label: one for one in summary.sources}
     return {
-        "sources": told, "rules": dict(rules.most_common()), "operators": dict(sorted(operators.items())),
-        "thought_only": thought_only,
+        "sources": tuple(
+            SourceFacts(
+                path=name or "unknown", sha256=file_hash(files[name]) if name in files else "",
+                harmful=one.harmful, harmless=one.harmless,
+            )
+            for name, one in sorted(told.items())
+        ),
+        "rules": {one.label.partition(" ")[0]: one.rows for one in summary.rules},  # without its title
+        "operators": {one.label: one.rows for one in sorted(summary.operators, key=lambda one: one.label)
+                      if one.label != PLAIN},
+        "thought_only": summary.thought_only,
     }  # fmt: skip
 
 

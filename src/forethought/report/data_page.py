@@ -24,6 +24,8 @@ _PANELS = {"rules": "Rules broken", "sources": "Sources", "kinds": "Kinds", "ope
 """What rows are counted by, and how the page calls it."""
 PLAIN = "as they are"
 """How rows that no operator restyled are called among the operators."""
+UNSTATED = "not stated"
+"""How rows that name no source are called among the sources."""
 
 
 class Count(Record):
@@ -122,7 +124,7 @@ def summarise(
         states["cut"] += bool(example.answer) and not example.answer_complete
         counts["rules"].update((rule, harmful) for rule in set(example.reasoning.violated))
         counts["operators"][request.operator or PLAIN, harmful] += 1
-        counts["sources"][request.source or "not stated", harmful] += 1
+        counts["sources"][request.source or UNSTATED, harmful] += 1
         counts["kinds"][_kind(example), harmful] += 1
         texts = {"request": request.text, "intent": example.reasoning.intent, "answer": example.answer}
         for name, text in texts.items():
