@@ -34,13 +34,16 @@ def measure(rows: int, concurrency: int, folder: Path) -> dict[str, float]:
         started = time.monotonic()
         # Imports belong to the runner's start, so they stand on the clock.
         from forethought.data.evolve import load_operators
-        from forethought.data.llm_teacher import PAPER_CALLS, lessons_from_model
+        from forethought.data.llm_teacher import PAPER_CALLS, choose_demonstrations, lessons_from_model
         from forethought.data.taught import TeachTask
         from forethought.models.callspec import CallSettings
         from forethought.policy import default_policy
         from forethought.records import user_request
 
-        operators = tuple(load_operators(names=["slang", "role_play"]).values())
+        operators = tuple(
+            one.model_copy(update={"demonstrations": choose_demonstrations(one)})
+            for one in load_operators(names=["slang", "role_play"]).values()
+        )
         tasks = []
         for number in range(rows):
             harmful = number < rows * HARMFUL_SHARE
