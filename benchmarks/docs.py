@@ -289,6 +289,7 @@ def tables_page() -> str:
         study=_sweep_tables(study),
         goals=goal_table(study, ROOT / "recipes" / "study.yaml"),
         parts=_sweep_tables(_figures("study_parts")),
+        larger=_sweep_tables(_figures("study_1_5b")),
         benchmark=_sweep_tables(_figures("study_benchmark")),
         ladder=ladder_tables(ladder, ROOT / "recipes" / "ladder"),
         zoo=_sweep_tables(zoo),

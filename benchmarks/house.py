@@ -32,6 +32,7 @@ SOURCE = ROOT / "src" / "forethought"
 LOGS = {
     "study": ["study", "recipes/study.yaml", "--kept", "results/study"],
     "study_parts": ["study", "recipes/study_parts.yaml", "--kept", "results/study_parts"],
+    "study_1_5b": ["study", "recipes/study_1_5b.yaml", "--kept", "results/study_1_5b"],
     "ladder": ["ladder", "recipes/ladder", "--kept", "results/ladder"],
 }
 COSTS = ("minutes", "peak_gib")
