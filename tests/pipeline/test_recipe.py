@@ -222,7 +222,7 @@ def test_all_of_what_is_fitted_on_besides_is_read_but_for_what_is_in_another_par
     chosen = {"train": alike[:20], "dev": alike[20:25], "test": alike[25:30]}
     for split, rows in chosen.items():
         write_jsonl(tmp_path / f"{split}.jsonl", rows)
-    besides, pairs = rows_besides(recipe, tmp_path), shipped_requests("borderline_pairs")
+    besides, pairs = rows_besides(recipe, default_policy(), tmp_path), shipped_requests("borderline_pairs")
     assert {row.plain_id for row in besides} == {row.id for row in (*alike[30:], *pairs)}
     assert {(row.kind, row.harmful) for row in besides} == {("lookalike", False), ("harmful", True)}
     assert 0.4 < sum(row.operator is not None for row in besides) / len(besides) < 0.8
@@ -233,10 +233,27 @@ def test_pairs_of_a_rule_that_is_held_out_are_not_fitted_on(tmp_path: Path) -> N
     held_out = recipe.model_copy(update={"data": recipe.data.model_copy(update={"held_out_rules": ("R6",)})})
     for split in ("train", "dev", "test"):
         write_jsonl(tmp_path / f"{split}.jsonl", [])
-    every, some = (rows_besides(one, tmp_path) for one in (recipe, held_out))
+    every, some = (rows_besides(one, default_policy(), tmp_path) for one in (recipe, held_out))
     pairs = {row.twin for row in every if "R6" in row.rules}
     assert len(pairs) > 100
     assert {row.plain_id for row in some} == {row.plain_id for row in every if row.twin not in pairs}
+
+
+def test_what_is_fitted_on_besides_breaks_the_rules_of_the_policy_at_hand(tmp_path: Path) -> None:
+    """Its first rule has the id of another of the default policy's."""
+    default = default_policy()
+    hate = default.rule("R6").model_copy(update={"id": "R1"})
+    policy = default.model_copy(update={"name": "hate alone", "rules": (hate,)})
+    for split in ("train", "dev", "test"):
+        write_jsonl(tmp_path / f"{split}.jsonl", [])
+    recipe = default_recipe("a.csv")
+    by_text = {row.plain: row for row in rows_besides(recipe, policy, tmp_path)}
+    pairs = shipped_requests("borderline_pairs")
+    assert {row.text for row in pairs if row.harmful and row.plain in by_text} == {
+        row.text for row in pairs if row.rules == ("R6",)
+    }
+    assert {row.rules for row in by_text.values() if row.harmful} == {("R1",)}
+    assert all(row.text in by_text for row in pairs if not row.harmful)
 
 
 def test_what_passes_the_early_check_can_be_put_around_the_model() -> None:

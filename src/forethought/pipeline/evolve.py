@@ -20,6 +20,7 @@ from forethought.data.dedupe import decontaminate, known_evaluation_sets
 from forethought.data.evolve import Operator, apply_style, draw_styles, load_operators
 from forethought.data.llm_teacher import Estimate, added, choose_demonstrations, estimate, lessons_from_model
 from forethought.data.preserve import preservation
+from forethought.data.shipped import under
 from forethought.data.sources import load_split
 from forethought.data.taught import TeachTask, lessons_from_dataset
 from forethought.data.teach import Lesson, with_twins
@@ -156,17 +157,18 @@ def _paired(train: Path) -> Iterator[Request]:
                 yield Request.model_validate_json(line)
 
 
-def rows_besides(recipe: Recipe, selected: Path) -> list[Request]:
+def rows_besides(recipe: Recipe, policy: Policy, selected: Path) -> list[Request]:
     """All of `fit_on`, restyled as what is trained on; none is near a tested request or selected.
 
-    Pairs whose harmful request breaks a rule that is held out are left out.
+    Harmful requests that no rule of the policy speaks of are left out, as in training, and whole pairs whose harmful
+    request breaks a rule that is held out.
     """
     build = recipe.build
     train, dev, test = (list(read_jsonl(selected / f"{name}.jsonl", Request)) for name in ("train", "dev", "test"))
     known = {request.id for request in (*train, *dev)}
     parts = load_split(recipe.fit_on, False, 0.0, 0.0).values()
     held_out = set(recipe.data.held_out_rules)
-    found = [request for part in parts for request in part]
+    found = [request for part in parts for request in under(policy, part)[0]]
     left_out = {request.twin or request.id for request in found if held_out & set(request.rules)}
     fresh = [one for one in found if one.id not in known and (one.twin or one.id) not in left_out]
     kept, _ = decontaminate(fresh, {"test rows of this run": test} | known_evaluation_sets())

@@ -200,7 +200,7 @@ class _Run:
         rows = probe_rows(fit, train, read_jsonl(data.built / "examples.jsonl", Example))
         if recipe.fit_on:
             self.stages.depend_on({"fit_on": {spec.path: fingerprint(spec.path) for spec in recipe.fit_on}})
-            rows += rows_besides(recipe, data.selected)
+            rows += rows_besides(recipe, self.policy, data.selected)
         fitting = Fitting(model, train, dev, self.policy, point, self.stages, self.progress)
         probe = fitting.probe(_PROBE, rows, fit.trained)
         known = development_rows(dev, point)  # calibration thought about them already

@@ -118,7 +118,7 @@ def prepare_setting(
         train=train,
         dev=list(read_jsonl(found.evolved / "dev.jsonl", Request)),
         examples=list(read_jsonl(built, Example)) if built.is_file() else [],
-        fit_on=rows_besides(recipe, found.selected) if recipe.fit_on else (),
+        fit_on=rows_besides(recipe, policy, found.selected) if recipe.fit_on else (),
         attempts=attempts,
         questions=() if plan.asks else further_attempts(train, plan.n_questions),
         asks=plan.asks,
