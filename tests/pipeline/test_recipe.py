@@ -21,7 +21,7 @@ from forethought.pipeline.evolve import rows_besides
 from forethought.pipeline.fitting import put_around
 from forethought.pipeline.recipe import OperatingPoint, Recipe, changed, default_file, default_recipe, load_recipe
 from forethought.pipeline.training import taught_by
-from forethought.policy import default_policy
+from forethought.policy import Policy, default_policy
 from forethought.records import user_request, write_jsonl
 from forethought.research.config import load_sweep
 from forethought.training.config import TrainConfig, small_model
@@ -241,9 +241,8 @@ def test_pairs_of_a_rule_that_is_held_out_are_not_fitted_on(tmp_path: Path) -> N
 
 def test_what_is_fitted_on_besides_breaks_the_rules_of_the_policy_at_hand(tmp_path: Path) -> None:
     """Its first rule has the id of another of the default policy's."""
-    default = default_policy()
-    hate = default.rule("R6").model_copy(update={"id": "R1"})
-    policy = default.model_copy(update={"name": "hate alone", "rules": (hate,)})
+    hate = default_policy().rule("R6").model_copy(update={"id": "R1"})
+    policy = Policy.model_validate({**default_policy().model_dump(), "name": "hate alone", "rules": [hate]})
     for split in ("train", "dev", "test"):
         write_jsonl(tmp_path / f"{split}.jsonl", [])
     recipe = default_recipe("a.csv")
