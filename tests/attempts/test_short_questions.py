@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forethought.attempts.plan import CAPABILITY, further_attempts, right_answers, sample_questions
+from forethought.attempts.plan import CAPABILITY, further_attempts, holds_answer, right_answers, sample_questions
 from forethought.data.shipped import FURTHER, SAMPLE, accepted_answers
 from forethought.records import user_request
 from tests.judged import judged_one
@@ -36,3 +36,8 @@ def test_an_answer_is_right_where_it_holds_a_whole_accepted_word() -> None:
     rows = [judged_one(question, False, (CAPABILITY,), answer=answer) for answer in said]
     failed = judged_one(question, None, (CAPABILITY,), failed=True)
     assert right_answers([*rows, failed]) == [True, False, False, None]
+
+
+def test_an_answer_without_a_word_is_not_found_in_an_empty_text() -> None:
+    assert not holds_answer("", ["+"])
+    assert holds_answer("It is U.S. law", ["u s"])

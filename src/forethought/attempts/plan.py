@@ -337,7 +337,7 @@ def right_answers(rows: Sequence[Judged]) -> list[bool | None]:
 def holds_answer(text: str, accepted: Iterable[str]) -> bool:
     """Whether one of the accepted answers stands in a text as words of its own, whatever its case and punctuation."""
     said = f" {_words(text)} "
-    return any(f" {_words(answer)} " in said for answer in accepted)
+    return any(f" {words} " in said for words in map(_words, accepted) if words)
 
 
 def _words(text: str) -> str:
