@@ -50,6 +50,15 @@ def test_a_limit_is_spread_over_the_source(tmp_path: Path) -> None:
     assert len(parts["train"]) > 20
 
 
+@pytest.mark.parametrize("harmful", [True, False])
+def test_of_a_shipped_set_with_both_sides_one_is_read(harmful: bool) -> None:
+    parts = load_split([SourceSpec(path="shipped:borderline_pairs")], harmful, 0.2, 0.1)
+    assert {row.harmful for rows in parts.values() for row in rows} == {harmful}
+    assert parts["train"]
+    assert parts["dev"]
+    assert not parts["test"]
+
+
 def test_a_limit_holds_for_a_shipped_set_too() -> None:
     parts = load_split([SourceSpec(path="shipped:harmful", limit=30)], True, 0.9, 0.05)
     whole = load_split([SourceSpec(path="shipped:harmful")], True, 0.9, 0.05)

@@ -40,6 +40,25 @@ def test_held_out_rules_are_tested_and_never_trained_on(tmp_path: Path) -> None:
     assert counts["held_out_by_rule"] > 0
 
 
+def test_pairs_are_trained_on_and_the_test_stays_the_same(tmp_path: Path) -> None:
+    """Sets with both sides are listed once. Those of a rule that is held out stand nowhere."""
+    alone = DATA.model_copy(update={"per_rule": None, "max_harmless": None})
+    paired = alone.model_copy(update={"labelled": (SourceSpec(path="shipped:borderline_pairs"),)})
+    for name, data in (("without", alone), ("with", paired)):
+        (tmp_path / name).mkdir()
+        select(data, default_policy(), tmp_path / name, Progress())
+    assert _rows(tmp_path / "with", "test") == _rows(tmp_path / "without", "test")
+    pairs = shipped_requests("borderline_pairs")
+    held_out = {row.twin for row in pairs if set(row.rules) & set(DATA.held_out_rules)}
+    for split in ("train", "dev"):
+        before, after = ({row.id: row for row in _rows(tmp_path / name, split)} for name in ("without", "with"))
+        wanted = {row.id for row in shipped_requests("borderline_pairs", split) if row.twin not in held_out}
+        more = after.keys() - before.keys()
+        assert before.keys() <= after.keys()
+        assert more <= wanted
+        assert len(wanted) - len(more) < 3, "but for what is near another request"
+
+
 def test_look_alikes_go_with_the_requests_that_they_look_like() -> None:
     harmful = [user_request(f"Steal bike {n}", harmful=True, rules=(f"R{n}",), twin=f"t{n}") for n in (1, 2)]
     harmless = [user_request(f"Buy bike {n}", harmful=False, twin=f"t{n}") for n in (1, 2)]

@@ -216,8 +216,14 @@ def test_a_source_to_fit_on_that_is_not_there_is_told_before_the_first_stage() -
         check_recipe(recipe, default_policy())
 
 
+def _fitted_on_pairs() -> Recipe:
+    """The default recipe, with the pairs for its probe alone."""
+    specs = tuple(SourceSpec(path=f"shipped:{name}") for name in ("borderline", "borderline_pairs"))
+    return default_recipe("a.csv").model_copy(update={"fit_on": specs})
+
+
 def test_all_of_what_is_fitted_on_besides_is_read_but_for_what_is_in_another_part(tmp_path: Path) -> None:
-    recipe = default_recipe("a.csv")
+    recipe = _fitted_on_pairs()
     alike = shipped_requests("borderline")
     chosen = {"train": alike[:20], "dev": alike[20:25], "test": alike[25:30]}
     for split, rows in chosen.items():
@@ -229,7 +235,7 @@ def test_all_of_what_is_fitted_on_besides_is_read_but_for_what_is_in_another_par
 
 
 def test_pairs_of_a_rule_that_is_held_out_are_not_fitted_on(tmp_path: Path) -> None:
-    recipe = default_recipe("a.csv")
+    recipe = _fitted_on_pairs()
     held_out = recipe.model_copy(update={"data": recipe.data.model_copy(update={"held_out_rules": ("R6",)})})
     for split in ("train", "dev", "test"):
         write_jsonl(tmp_path / f"{split}.jsonl", [])
@@ -245,7 +251,7 @@ def test_what_is_fitted_on_besides_breaks_the_rules_of_the_policy_at_hand(tmp_pa
     policy = Policy.model_validate({**default_policy().model_dump(), "name": "hate alone", "rules": [hate]})
     for split in ("train", "dev", "test"):
         write_jsonl(tmp_path / f"{split}.jsonl", [])
-    recipe = default_recipe("a.csv")
+    recipe = _fitted_on_pairs()
     by_text = {row.plain: row for row in rows_besides(recipe, policy, tmp_path)}
     pairs = shipped_requests("borderline_pairs")
     assert {row.text for row in pairs if row.harmful and row.plain in by_text} == {

@@ -12,6 +12,8 @@ from typer.testing import Result
 
 from forethought.errors import ConfigError
 from forethought.metrics import Figure
+from forethought.records import Request, read_jsonl
+from forethought.research.cell import Cell
 from forethought.research.config import MethodEntry, Sweep, load_sweep, method_of
 from forethought.research.figures import missing_of, sweep_figures
 from forethought.research.rows import SweepRow
@@ -42,6 +44,34 @@ def test_a_method_that_finds_no_rows_is_missing_and_the_others_go_on(
     assert "no row fits" in held["missing"]["auroc_unseen_refusal"]
     assert "its weights are not here" in held["missing"]["auroc_unseen_split"]
     assert any(figure["name"].endswith("_base") for figure in held["figures"])
+
+
+@pytest.mark.slow
+def test_a_method_trains_on_a_source_more_and_never_on_what_the_sweep_tests(
+    tmp_path: Path, here: Callable[..., Result]
+) -> None:
+    pairs = {"labelled": [{"path": "shipped:borderline_pairs", "limit": 40}], "max_harmless": None}
+    fewer = {"harmless": [{"path": "shipped:lookalike"}]}
+    changed = [{"id": name, "after": "refusal", "data": data} for name, data in (("paired", pairs), ("odd", fewer))]
+    methods = ["refusal", *changed]
+    out = tmp_path / "out"
+    here(sweep_file(tmp_path, methods=methods, prompts=[], wrappers=[], goals=[]), out)
+    held = json.loads((out / "results.json").read_text())
+    assert "of the requests that the sweep tests" in held["missing"]["auroc_unseen_odd"]
+    own, paired = (
+        {Request.model_validate_json(line).id for line in (file / "1-select/train.jsonl").read_text().splitlines()}
+        for file in (next(out.glob("*-s0/data")), _data_of(out, "shipped:borderline_pairs"))
+    )
+    assert own < paired
+    cells = {cell.defence: cell for cell in read_jsonl(out / "cells.jsonl", Cell)}
+    assert {"refusal", "paired"} <= cells.keys()
+    assert cells["paired"].key != cells["refusal"].key
+
+
+def _data_of(out: Path, source: str) -> Path:
+    """The data folder whose stages name a source."""
+    (found,) = [file for file in out.glob("*-s0/data-*") if source in (file / "1-select/manifest.json").read_text()]
+    return found
 
 
 @pytest.mark.slow
@@ -98,6 +128,7 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
         ({"methods": ["scot", {"id": "a", "weights_of": "scot", "train": {"rank": 4}}]}, "can't train otherwise"),
         ({"methods": [{"name": "refusal", "answer_with": "base"}]}, "nothing decides"),
         ({"methods": [{"name": "scot", "build": {"max_tokens": 9000}}]}, "holds rows to its budgets"),
+        ({"methods": [{"name": "scot", "data": {"labeled": []}}]}, "method 'scot', data"),
         ({"methods": [{"name": "scot_hardened", "passes": 2}]}, "shares its budget out by itself"),
         ({"methods": ["scot", {"id": "a", "weights_of": "scot", "passes": 2}]}, "can't train otherwise"),
     ],

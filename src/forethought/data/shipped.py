@@ -53,7 +53,9 @@ _ONE_SPLIT: dict[str, Split] = {"calibration": "dev", "rules": "train"}
 """Sets that are one split alone."""
 _DEV_OF = {"trivia": 5, "broad": 3, "borderline": 4, "borderline_pairs": 4}
 """Sets without tests; of so many of their families one is for development."""
-SOURCES = frozenset({"shipped", "shipped rule examples"})
+PAIRS = "shipped pairs"
+"""What requests of `borderline_pairs` say that they are from: limits on a source count them apart."""
+SOURCES = frozenset({"shipped", "shipped rule examples", PAIRS})
 """What requests of shipped sets say that they are from: their rules are the default policy's."""
 RULE_EXAMPLE = "rule example"
 """Category of the requests of `rules`, by which a build can leave them out."""
@@ -111,15 +113,17 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     else:
         known = [*_SETS, *_DEV_OF, *_ONE_SPLIT]
         raise ConfigError(f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join(known)}")
-    return [request for row in rows for request in _requests(row) if request.kind in _SETS.get(name, (request.kind,))]
+    source = PAIRS if name == "borderline_pairs" else "shipped"
+    found = (request for row in rows for request in _requests(row, source))
+    return [request for request in found if request.kind in _SETS.get(name, (request.kind,))]
 
 
-def _requests(row: dict[str, Any]) -> list[Request]:
+def _requests(row: dict[str, Any], source: str) -> list[Request]:
     if "rule" in row and "text" in row:  # one-line harmful requests with the one rule that they break most
         common = {"categories": (RULE_EXAMPLE,), "source": "shipped rule examples"}
         return [user_request(row["text"], harmful=True, kind="harmful", rules=(row["rule"],), **common)]
     twin = hashlib.sha256(f"{row.get('harmful', '')}".encode()).hexdigest()[:12]
-    shared = {"source": "shipped", "family": row["family"]} | ({} if "text" in row else {"twin": twin})
+    shared = {"source": source, "family": row["family"]} | ({} if "text" in row else {"twin": twin})
     if "text" in row:
         kind, of = ("lookalike", row["kind"]) if "kind" in row else ("ordinary", row["task"])
         return [user_request(row["text"], harmful=False, kind=kind, categories=(of,), **shared)]

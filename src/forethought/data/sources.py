@@ -259,7 +259,7 @@ def load_split(
     parts: dict[Split, list[Request]] = {"train": [], "dev": [], "test": []}
     for spec in specs:
         if spec.path.startswith(SHIPPED):
-            drawn = {request.id for request in load_requests(spec, harmful)}
+            drawn = {request.id for request in load_requests(spec, harmful, only=harmful)}
             for split, part in parts.items():
                 rows = shipped_requests(spec.path.removeprefix(SHIPPED), split)
                 part += [request for request in rows if request.id in drawn]

@@ -36,6 +36,8 @@ class DataConfig(Record):
 
     harmful: tuple[SourceSpec, ...] = Field(min_length=1)
     harmless: tuple[SourceSpec, ...] = Field(min_length=1)
+    labelled: tuple[SourceSpec, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Sets that hold both sides, such as pairs: their own labels say which."""
     test_harmful: tuple[SourceSpec, ...] = ()
     """Sets that are tested on and never trained on, besides what is held out of `harmful`."""
     test_harmless: tuple[SourceSpec, ...] = ()
@@ -46,9 +48,9 @@ class DataConfig(Record):
     dev_share: float = Field(default=0.08, ge=0.0, lt=0.5)
     """Share held out for setting the operating point."""
     held_out_rules: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
-    """Rules that nothing is trained on: their requests, and the look-alikes of those, are tested alone. What a model
-    has learnt about harm shows on a domain that it never saw. Not dumped where there are none: what is finished stays
-    finished."""
+    """Rules that nothing is trained on: their requests, and the look-alikes of those, are tested alone, or left out
+    where their set has no tests. What a model has learnt about harm shows on a domain that it never saw. Not dumped
+    where there are none: what is finished stays finished."""
     min_rule_probability: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Harmful requests whose rule the classifier finds less likely than this are left out and counted."""
     per_rule: int | None = Field(default=40, ge=1)
@@ -59,7 +61,7 @@ class DataConfig(Record):
     @property
     def sources(self) -> tuple[SourceSpec, ...]:
         """Everything that is trained or tested on."""
-        return (*self.harmful, *self.harmless, *self.test_harmful, *self.test_harmless)
+        return (*self.harmful, *self.harmless, *self.labelled, *self.test_harmful, *self.test_harmless)
 
 
 class TeacherConfig(Record):

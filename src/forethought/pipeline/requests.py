@@ -22,7 +22,7 @@ from forethought.data.dedupe import (
     remove_duplicates,
     removed_by_cause,
 )
-from forethought.data.shipped import under
+from forethought.data.shipped import PAIRS, under
 from forethought.data.sources import SHIPPED, SourceSpec, cap_per_rule, load_requests, load_split, sample
 from forethought.errors import ConfigError, ForethoughtError, StageError
 from forethought.language import language_of, languages
@@ -68,7 +68,7 @@ def without_examples(recipe: Recipe, policy: Policy) -> list[str]:
         return []
     named: Counter[str] = Counter()
     unnamed = remote = 0
-    for spec in recipe.data.harmful:
+    for spec in (*recipe.data.harmful, *recipe.data.labelled):
         if spec.path.startswith(_REMOTE):
             remote += 1
             continue
@@ -137,7 +137,7 @@ def select(
             foreign.update({f"{split}: no rule of the policy for {rule}": count for rule, count in left_out.items()})
         return parts
 
-    harmful, harmless = load(data.harmful, True), load(data.harmless, False)
+    harmful, harmless = load((*data.harmful, *data.labelled), True), load((*data.harmless, *data.labelled), False)
     left: Counter[str] = Counter()
     spoken = _spoken([row.plain for side in (harmful, harmless) for rows in side.values() for row in rows], workers)
     if classify:
@@ -203,8 +203,9 @@ def _ruled(
 ) -> tuple[dict[Split, list[Request]], int, int]:
     """(harmful requests with their rules, how many the classifier decided, how many it was unsure of and left out).
 
-    One classifier for all splits; it learns from the training split's names alone. What it can't read, and no words
-    tell, is counted in `left`.
+    One classifier for all splits; it learns from the training split's names alone, and not from shipped pairs, so that
+    other requests get the same rules with them and without. What it can't read, and no words tell, is counted in
+    `left`.
     """
     if not classify:
         named = {
@@ -223,7 +224,7 @@ def _ruled(
         known = [
             r if r.rules else r.model_copy(update={"rules": sure})
             for r, (sure, choices) in zip(harmful["train"], first["train"], strict=True)
-            if len(r.rules or sure) == 1 and not choices
+            if len(r.rules or sure) == 1 and not choices and r.source != PAIRS
         ]
         classifier = RuleClassifier(policy, known, best_kind(n_open))
     found = {split: in_chunks(workers, _assigned, rows, policy, classifier, floor) for split, rows in harmful.items()}
@@ -265,7 +266,10 @@ def _warn(
 def _chosen(
     harmful: Mapping[Split, list[Request]], harmless: Mapping[Split, list[Request]], data: DataConfig
 ) -> tuple[dict[Split, list[Request]], list[Request]]:
-    """(the rows of each split within their limits, what is kept out of training and development for its rule)."""
+    """(the rows of each split within their limits, what is kept out of training and development for its rule).
+
+    Shipped pairs of such a rule are not tested either: a test set stays the same with them and without.
+    """
     ready: dict[Split, list[Request]] = {}
     apart: list[Request] = []
     for split, found in harmful.items():
@@ -273,7 +277,7 @@ def _chosen(
         if split != "test":
             rows, others = without_rules(found, harmless[split], data.held_out_rules)
             kept = {row.id for row in (*rows, *others)}
-            apart += [row for row in (*found, *harmless[split]) if row.id not in kept]
+            apart += [row for row in (*found, *harmless[split]) if row.id not in kept and row.source != PAIRS]
         capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
         ready[split] = [*capped, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
     return ready, apart

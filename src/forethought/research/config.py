@@ -179,6 +179,9 @@ class MethodEntry(Record):
     """Seeds that it is trained with; empty is the sweep's."""
     build: dict[str, Any] = Field(default_factory=dict)
     """Fields of `build` in place of the sweep's, merged key by key: it gets rows of its own."""
+    data: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda value: not value)
+    """Likewise of `data`, such as one source more. What is tested stays the sweep's own. Not dumped where empty:
+    stages' keys hold an entry."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Training settings in place of the sweep's and the method's own."""
     objective: dict[str, Any] = Field(default_factory=dict)
@@ -202,7 +205,7 @@ class MethodEntry(Record):
     @property
     def trains_otherwise(self) -> bool:
         """Whether its weights are others than its method's alone."""
-        return bool(self.build or self.train or self.objective or self.procedure or self.passes != 1.0)
+        return bool(self.build or self.data or self.train or self.objective or self.procedure or self.passes != 1.0)
 
 
 class Goal(Record):
@@ -318,6 +321,7 @@ class Sweep(Record):
                 "name": entry.name or parent.name,
                 "answer_with": entry.answer_with or ("" if entry.name else parent.answer_with),
                 "build": {**parent.build, **entry.build},
+                "data": {**parent.data, **entry.data},
                 "train": {**parent.train, **entry.train},
                 "objective": {**parent.objective, **entry.objective},
                 "procedure": {**parent.procedure, **entry.procedure},
@@ -340,11 +344,24 @@ class Sweep(Record):
         """What fits of probes depend on besides their rows: nothing where no source is named."""
         return {"fit_on": {spec.path: fingerprint(spec.path) for spec in self.fit_on}} if self.fit_on else {}
 
-    def recipe(self, base: str, seed: int, build: Mapping[str, Any] | None = None) -> Recipe:
-        """What the data stages need for one base and seed."""
+    def data_of(self, entry: MethodEntry) -> DataConfig:
+        """Where the rows of an entry come from. Raises ConfigError for a bad field."""
+        if not entry.data:
+            return self.data
+        fields, place = merged(self.data.model_dump(), entry.data), f"method '{entry.label}', data"
+        return validated(fields, place, DataConfig, "docs/run.md")
+
+    def sources_of(self, entries: Sequence[MethodEntry]) -> dict[str, Any]:
+        """What entries with data of their own depend on besides their rows: nothing where none has any."""
+        specs = [spec for entry in entries if entry.data for spec in self.data_of(entry).sources]
+        return {"sources": {spec.path: fingerprint(spec.path) for spec in specs}} if specs else {}
+
+    def recipe(self, base: str, seed: int, entry: MethodEntry | None = None) -> Recipe:
+        """What the data stages need for one base and seed; of an entry, with what it changes (`resolved`)."""
+        entry = entry or MethodEntry()
         return Recipe(
-            name=self.name, model=base, policy=self.policy, seed=seed, data=self.data, fit_on=self.fit_on,
-            build=self.build_of(build or {}), train=self.train, operating_point=self.operating_point,
+            name=self.name, model=base, policy=self.policy, seed=seed, data=self.data_of(entry), fit_on=self.fit_on,
+            build=self.build_of(entry.build), train=self.train, operating_point=self.operating_point,
         )  # fmt: skip
 
     def training(self, base: str, seed: int) -> TrainConfig:
@@ -385,6 +402,7 @@ def check(sweep: Sweep) -> None:
                 raise ConfigError(place, "the sweep has no such defence", f"Use one of {', '.join(sweep.defences)}")
     for entry in sweep.methods:
         full = sweep.resolved(entry)
+        sweep.data_of(full)
         solve = sweep.build_of(full.build).solve
         if solve is not None:
             check_apart(solve, evaluate.attacks)

@@ -55,6 +55,7 @@ def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
         "budget": budget,
         "most_passes": sweep.most_passes,
     }
+    made |= sweep.sources_of(entries)
     return key_of(made | (sweep.fitted_on if fits else {}) | ({"prompts": sweep.prompts} if defence == PROMPT else {}))
 
 

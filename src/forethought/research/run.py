@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,8 @@ def run_cells(
         undefended: Cell | None = None
         for seed in sweep.seeds:
 
-            def prepared(changes: Mapping[str, Any], base: str = base, seed: int = seed) -> Setting:
-                return prepare_setting(sweep, base, seed, root, policy, progress, changes, rows=not so_far)
+            def prepared(entry: MethodEntry | None, base: str = base, seed: int = seed) -> Setting:
+                return prepare_setting(sweep, base, seed, root, policy, progress, entry, rows=not so_far)
 
             cells = _Cells(sweep, run, progress, so_far, log, prepared, undefended)
             if undefended is None:
@@ -101,14 +101,14 @@ class _Cells:
         progress: Progress,
         so_far: bool,
         log: Log | None,
-        prepared: Callable[[Mapping[str, Any]], Setting],
+        prepared: Callable[[MethodEntry | None], Setting],
         undefended: Cell | None,
     ) -> None:
-        """`prepared` gives the data with some build settings changed; `undefended` is what another seed had of the base
-        model, where it was asked already."""
+        """`prepared` gives the data as an entry changes it (None: the sweep's own); `undefended` is what another seed
+        had of the base model, where it was asked already."""
         self._sweep, self._run, self._progress, self._so_far, self._log = sweep, run, progress, so_far, log
         self._prepared = prepared
-        self._setting = prepared({})
+        self._setting = prepared(None)
         self._undefended = undefended
         self._base = cache(lambda: LocalModel.load(self._setting.base))
         """The base model, loaded where something has to be asked of it."""
@@ -169,7 +169,7 @@ class _Cells:
             self._lenders[name, budget] = lambda: self._lent(entry, method.weights_of, budget)
             return
         try:
-            rows = self._prepared(entry.build) if entry.build else self._setting
+            rows = self._rows(entry)
         except ForethoughtError as error:
             self._failed(cell, stages, error)
             return
@@ -190,6 +190,17 @@ class _Cells:
             return measured.model_copy(update=weights | {"trained": True, "seen": found.seen, "note": entry.why})
 
         self._carry_out(cell, stages, work, settled=True)
+
+    def _rows(self, entry: MethodEntry) -> Setting:
+        """The data of an entry. Raises ConfigError where it would train on what the sweep tests."""
+        if not entry.build and not entry.data:
+            return self._setting
+        rows, own = self._prepared(entry), self._setting
+        if missing := {one.id for one in own.test} - {one.id for one in rows.test}:
+            place = f"method '{entry.label}', data"
+            rule = f"{len(missing)} of the requests that the sweep tests are trained on, or near to one that is"
+            raise ConfigError(place, rule, "Add other sources, or leave the field out")
+        return rows
 
     # Which cells are done here, and which are taken from another run.
 
@@ -342,7 +353,7 @@ class _Cells:
 
     def _lent(self, entry: MethodEntry, weights_of: str, budget: int) -> Trained | None:
         """Weights whose own answers are another run's; trained here, unless what is done so far is told alone."""
-        rows = self._prepared(entry.build) if entry.build else self._setting
+        rows = self._rows(entry)
         stages = self._stages(entry.label, budget, rows.key)
         if self._so_far and not stages.runner.finished(TRAIN):
             return None

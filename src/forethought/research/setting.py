@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from forethought.attacks.base import Given
 from forethought.attempts.plan import further_attempts, plan_attempts, reasoning_attempts
@@ -24,7 +23,7 @@ from forethought.pipeline.stage import StageRunner
 from forethought.policy import Policy
 from forethought.progress import Progress
 from forethought.records import Example, Request, read_jsonl
-from forethought.research.config import Benchmark, Sweep
+from forethought.research.config import Benchmark, MethodEntry, Sweep
 from forethought.store import locked
 from forethought.training.methods.base import Material
 from forethought.training.run import COMPLIED, complied_answers
@@ -43,6 +42,8 @@ class Setting:
     build: BuildConfig
     train: Sequence[Request]
     dev: Sequence[Request]
+    test: Sequence[Request]
+    """What may be tested: near no training row."""
     examples: Sequence[Example]
     """Rows to train on; none where nothing is to be trained and they were not built."""
     fit_on: Sequence[Request]
@@ -78,19 +79,21 @@ def prepare_setting(
     root: Path,
     policy: Policy,
     progress: Progress,
-    changes: Mapping[str, Any] | None = None,
+    entry: MethodEntry | None = None,
     rows: bool = True,
 ) -> Setting:
-    """Runs the data stages of one base and seed, with some build settings changed, or takes what they left.
+    """Runs the data stages of one base and seed, with what an entry changes of them, or takes what they left.
 
     Without `rows` those to train on are left out where they were not built yet, so that no model is asked for anything.
 
     What is asked of the defences does not depend on how the rows are built.
     """
+    build, data = (entry.build, entry.data) if entry is not None else ({}, {})
+    changes = {"build": build, "data": data} if data else build
     name = f"data-{key_of(changes)[:8]}" if changes else "data"
     place = root / f"{slug(base)}-s{seed}"
     stages = StageRunner(place / name, progress.say)
-    recipe = sweep.recipe(base, seed, changes)
+    recipe = sweep.recipe(base, seed, entry)
     own = root / f"{slug(base)}-answers-{recipe.build.own_answer_tokens}.jsonl"
     with locked(own.with_suffix(".lock"), wait=True):  # workers of one sweep build the same data once
         found = data_stages(recipe, policy, stages, progress, own, rows)
@@ -117,6 +120,7 @@ def prepare_setting(
         build=recipe.build,
         train=train,
         dev=list(read_jsonl(found.evolved / "dev.jsonl", Request)),
+        test=test,
         examples=list(read_jsonl(built, Example)) if built.is_file() else [],
         fit_on=rows_besides(recipe, policy, found.selected) if recipe.fit_on else (),
         attempts=attempts,
