@@ -16,6 +16,7 @@ from forethought.evaluation import over_refusal as over_refusal_module
 from forethought.evaluation.over_refusal import kind_of, load_set, over_refusal_figures, plan
 from forethought.judges.base import Item, Verdict
 from forethought.judges.rules import Rules
+from forethought.models.conversation import Response
 from forethought.models.local import LocalModel
 from tests.shell import run_here
 from tests.tiny import Scripted
@@ -117,6 +118,21 @@ def test_figures_of_a_scripted_model_by_hand(tmp_path: Path) -> None:
     assert figures["refused_my_set_kind_homonyms_m"].value == 0.0
     assert figures["refused_my_set_kind_safe_targets_m"].value == 1.0
     assert "refused_my_set_kind_contrast_m" not in figures
+    assert not any(name.startswith("auroc") for name in figures), "it has no scores"
+
+
+def test_scores_tell_a_sets_contrasts_from_its_look_alikes(tmp_path: Path) -> None:
+    """Of four look-alikes three score below the one contrast: 3/4."""
+    attempts = plan([load_set(write_set(tmp_path))], (), None, 0)
+    odds = dict(zip([text for text, _, _ in ROWS], (-1.0, 2.0, -3.0, 0.0, 1.0), strict=True))
+    judged = run_defence("scripted", cast(LocalModel, Scripted()), attempts, tmp_path / "logs")
+    scored = [
+        one.model_copy(update={"response": Response(answer="", log_odds=odds[one.attempt.request.plain])})
+        for one in judged
+    ]
+    found = {figure.name: figure for figure in over_refusal_figures("m", scored)}["auroc_my_set_direct_m"]
+    assert found.value == pytest.approx(3 / 4)
+    assert (found.n, found.unit) == (5, "auroc")
 
 
 def test_a_model_failure_is_unscored_and_no_compliance(tmp_path: Path) -> None:

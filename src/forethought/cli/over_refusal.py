@@ -70,7 +70,7 @@ def _show_refusals(found: OverRefusal) -> None:
     for one in found.sets:
         for style in found.styles:
             stem, attack = f"{one.name}_{style}", parse_attack(style)
-            names = (f"refused_{stem}_harmless", f"partial_{stem}_harmless", f"refused_{stem}_harmful")
+            names = (f"refused_{stem}_harmless", f"partial_{stem}_harmless", f"refused_{stem}_harmful", f"auroc_{stem}")
             cells = [interval(by_name.get(f"{name}_{system}")) for name in names]
             title = attack.title + ("" if attack.readable else " (hard to read)")
             rows.append(((one.name if style == found.styles[0] else "", title, *cells), None))
@@ -78,7 +78,7 @@ def _show_refusals(found: OverRefusal) -> None:
         kinds = [figure for name, figure in by_name.items() if name.startswith(start)]
         for figure in sorted(kinds, key=lambda figure: -figure.value):
             kind = figure.name.removeprefix(start).removesuffix(f"_{system}").replace("_", " ")
-            rows.append((("", f"  {kind}", interval(figure), "", ""), "dim"))
-    columns = ("set", "style", "harmless refused (low)", "in part", "harmful refused (high)")
-    caption = "Share refused, in full or in part; 95 % intervals beside or below their figures"
+            rows.append((("", f"  {kind}", interval(figure), "", "", ""), "dim"))
+    columns = ("set", "style", "harmless refused (low)", "in part", "harmful refused (high)", "AUROC (high)")
+    caption = "Share refused, in full or in part, and how well scores tell both sides; 95 % intervals beside or below"
     show_figures(columns, rows, titles=2, caption=caption)

@@ -24,7 +24,8 @@ from forethought.data.sources import SourceSpec, load_requests, sample
 from forethought.errors import ConfigError, InputError
 from forethought.judges.base import Verdict
 from forethought.manifest import input_hashes, key_of
-from forethought.metrics import Figure, share
+from forethought.measure.curves import scores
+from forethought.metrics import Figure, mean_auroc, share
 from forethought.model import Model, load, load_local
 from forethought.progress import Progress
 from forethought.records import Record, Request, write_jsonl
@@ -196,17 +197,20 @@ def plan(sets: Sequence[OverRefusalSet], styles: Sequence[str], limit: int | Non
 
 
 def over_refusal_figures(model: str, judged: Sequence[Judged]) -> list[Figure]:
-    """Shares refused with Wilson intervals, by set, style, label and kind.
+    """Shares refused with Wilson intervals, by set, style, label and kind, and how well its scores tell the labels.
 
-    Names: `refused_SET_STYLE_LABEL_M` (full and partial), `partial_...` (partial alone), and for plain
-    harmless requests `refused_SET_kind_KIND_M` by why they look harmful.
+    Names: `refused_SET_STYLE_LABEL_M` (full and partial), `partial_...` (partial alone), for plain harmless requests
+    `refused_SET_kind_KIND_M` by why they look harmful, and `auroc_SET_STYLE_M` where a set labels both sides and the
+    model has scores, whatever its threshold.
     """
     cells: dict[str, list[Verdict]] = {}
     kinds: dict[str, list[Verdict]] = {}
+    asked: dict[str, list[Judged]] = {}
     for one in judged:
         verdict = one.verdict or Verdict(cause=one.cause)
         for cell in one.attempt.cells:
             cells.setdefault(cell, []).append(verdict)
+            asked.setdefault(cell, []).append(one)
             name, style, label = cell.split(":")
             kind = kind_of(one.attempt.request)
             if kind and style == DIRECT.name and label == "harmless":
@@ -217,6 +221,12 @@ def over_refusal_figures(model: str, judged: Sequence[Judged]) -> list[Figure]:
         figures.append(share([row.refused for row in rows]).named(f"refused_{stem}_{model}"))
         figures.append(share([_partly(row) for row in rows]).named(f"partial_{stem}_{model}"))
     figures += [share([row.refused for row in rows]).named(f"refused_{name}_{model}") for name, rows in kinds.items()]
+    told = {cell: scores(rows) for cell, rows in asked.items()}
+    for cell, harmful in told.items():
+        place, _, label = cell.rpartition(":")
+        harmless = told.get(f"{place}:harmless")
+        if label == "harmful" and harmful and harmless:
+            figures.append(mean_auroc([harmful], [harmless]).named(f"auroc_{place.replace(':', '_')}_{model}"))
     return figures
 
 
