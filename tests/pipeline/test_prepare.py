@@ -41,8 +41,8 @@ def test_held_out_rules_are_tested_and_never_trained_on(tmp_path: Path) -> None:
 
 
 def test_pairs_are_trained_on_and_the_test_stays_the_same(tmp_path: Path) -> None:
-    """Sets with both sides are listed once. Those of a rule that is held out stand nowhere."""
-    alone = DATA.model_copy(update={"per_rule": None, "max_harmless": None})
+    """Sets with both sides are listed once. Those of a rule that is held out stand nowhere, and no cap parts pairs."""
+    alone = DATA.model_copy(update={"per_rule": 20, "max_harmless": None})
     paired = alone.model_copy(update={"labelled": (SourceSpec(path="shipped:borderline_pairs"),)})
     for name, data in (("without", alone), ("with", paired)):
         (tmp_path / name).mkdir()

@@ -278,8 +278,10 @@ def _chosen(
             rows, others = without_rules(found, harmless[split], data.held_out_rules)
             kept = {row.id for row in (*rows, *others)}
             apart += [row for row in (*found, *harmless[split]) if row.id not in kept and row.source != PAIRS]
-        capped = cap_per_rule(rows, data.per_rule) if split == "train" and data.per_rule else rows
-        ready[split] = [*capped, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
+        if split == "train" and data.per_rule:
+            pairs = [row for row in rows if row.source == PAIRS]  # each has its look-alike: none drowns anything
+            rows = [*cap_per_rule([row for row in rows if row.source != PAIRS], data.per_rule), *pairs]
+        ready[split] = [*rows, *(_capped_by_source(others, data.max_harmless) if data.max_harmless else others)]
     return ready, apart
 
 
