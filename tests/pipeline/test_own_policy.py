@@ -97,7 +97,8 @@ def test_a_run_with_an_own_policy_selects_its_rows_and_counts_the_others(tmp_pat
     rows = [Request.model_validate_json(line) for line in (tmp_path / "out" / "train.jsonl").read_text().splitlines()]
     assert {row.source for row in rows if row.harmful} == {"own.csv"}
     assert {row.rules for row in rows if row.harmful} == {("R1",), ("R2",)}
-    assert counts["of_no_rule_of_the_policy"] == sum(len(shipped_requests(name)) for name in ("harmful", "rules"))
+    theirs = [row for name in ("harmful", "rules", "borderline_pairs") for row in shipped_requests(name) if row.harmful]
+    assert counts["of_no_rule_of_the_policy"] == len(theirs)
 
 
 def test_rules_without_any_example_are_told_before_anything_is_loaded(tmp_path: Path) -> None:
