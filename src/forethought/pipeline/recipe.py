@@ -48,9 +48,9 @@ class DataConfig(Record):
     dev_share: float = Field(default=0.08, ge=0.0, lt=0.5)
     """Share held out for setting the operating point."""
     held_out_rules: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
-    """Rules that nothing is trained on: their requests, and the look-alikes of those, are tested alone, or left out
-    where their set has no tests. What a model has learnt about harm shows on a domain that it never saw. Not dumped
-    where there are none: what is finished stays finished."""
+    """Rules that nothing is trained on: their requests, and the look-alikes of those, are tested alone; shipped pairs
+    are left out. What a model has learnt about harm shows on a domain that it never saw. Not dumped where there are
+    none: what is finished stays finished."""
     min_rule_probability: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Harmful requests whose rule the classifier finds less likely than this are left out and counted."""
     per_rule: int | None = Field(default=40, ge=1)
