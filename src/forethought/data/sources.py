@@ -249,22 +249,24 @@ def load_split(
     dev_share: float,
     on_mapping: OnMapping = _untold,
     on_skip: OnSkip = _untold,
+    both: bool = False,
 ) -> dict[Split, list[Request]]:
-    """The requests of some sources by split; of a source with labels, those of the side asked for.
+    """The requests of some sources by split; of a source with labels, those of the side asked for, or of `both`.
 
     Shipped sets are split by their families, other sources by content id, so that the
     split of a request never depends on the rest of the file. Raises InputError when a
     source has rows of one label only where the other was announced.
     """
     parts: dict[Split, list[Request]] = {"train": [], "dev": [], "test": []}
+    only = None if both else harmful
     for spec in specs:
         if spec.path.startswith(SHIPPED):
-            drawn = {request.id for request in load_requests(spec, harmful, only=harmful)}
+            drawn = {request.id for request in load_requests(spec, harmful, only=only)}
             for split, part in parts.items():
                 rows = shipped_requests(spec.path.removeprefix(SHIPPED), split)
                 part += [request for request in rows if request.id in drawn]
             continue
-        rows = list(load_requests(spec, harmful, on_mapping, on_skip, only=harmful))
+        rows = list(load_requests(spec, harmful, on_mapping, on_skip, only=only))
         if not rows:
             fault = f"holds no {'harmful' if harmful else 'harmless'} request"
             raise InputError(spec.path, fault, "Check its label column, or list it on the other side")

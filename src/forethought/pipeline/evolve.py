@@ -21,7 +21,7 @@ from forethought.data.evolve import Operator, apply_style, draw_styles, load_ope
 from forethought.data.llm_teacher import Estimate, added, choose_demonstrations, estimate, lessons_from_model
 from forethought.data.preserve import preservation
 from forethought.data.shipped import under
-from forethought.data.sources import load_requests
+from forethought.data.sources import load_split
 from forethought.data.taught import TeachTask, lessons_from_dataset
 from forethought.data.teach import Lesson, with_twins
 from forethought.errors import ConfigError, StageError
@@ -167,8 +167,8 @@ def rows_besides(recipe: Recipe, policy: Policy, selected: Path) -> list[Request
     train, dev, test = (list(read_jsonl(selected / f"{name}.jsonl", Request)) for name in ("train", "dev", "test"))
     known = {request.id for request in (*train, *dev)}
     held_out = set(recipe.data.held_out_rules)
-    rows = [row for spec in recipe.fit_on for row in load_requests(spec, False) if row.harmful is not None]
-    found, _ = under(policy, rows)
+    parts = load_split(recipe.fit_on, False, 0.0, 0.0, both=True).values()
+    found, _ = under(policy, [row for part in parts for row in part if row.harmful is not None])
     left_out = {request.twin or request.id for request in found if held_out & set(request.rules)}
     fresh = [one for one in found if one.id not in known and (one.twin or one.id) not in left_out]
     kept, _ = decontaminate(fresh, {"test rows of this run": test} | known_evaluation_sets())
