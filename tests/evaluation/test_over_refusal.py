@@ -122,17 +122,17 @@ def test_figures_of_a_scripted_model_by_hand(tmp_path: Path) -> None:
 
 
 def test_scores_tell_a_sets_contrasts_from_its_look_alikes(tmp_path: Path) -> None:
-    """Of four look-alikes three score below the one contrast: 3/4."""
+    """Of three look-alikes with a score two are below the one contrast: 2/3. The fourth is counted as unscored."""
     attempts = plan([load_set(write_set(tmp_path))], (), None, 0)
-    odds = dict(zip([text for text, _, _ in ROWS], (-1.0, 2.0, -3.0, 0.0, 1.0), strict=True))
+    odds = dict(zip([text for text, _, _ in ROWS], (-1.0, 2.0, -3.0, None, 1.0), strict=True))
     judged = run_defence("scripted", cast(LocalModel, Scripted()), attempts, tmp_path / "logs")
     scored = [
         one.model_copy(update={"response": Response(answer="", log_odds=odds[one.attempt.request.plain])})
         for one in judged
     ]
     found = {figure.name: figure for figure in over_refusal_figures("m", scored)}["auroc_my_set_direct_m"]
-    assert found.value == pytest.approx(3 / 4)
-    assert (found.n, found.unit) == (5, "auroc")
+    assert found.value == pytest.approx(2 / 3)
+    assert (found.n, found.unscored, found.unit) == (4, 1, "auroc")
 
 
 def test_a_model_failure_is_unscored_and_no_compliance(tmp_path: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from forethought.data.classify import Kind, RuleClassifier
 from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec
 from forethought.errors import ConfigError
 from forethought.pipeline.recipe import DataConfig
 from forethought.pipeline.requests import REMOVED, select, without_rules
-from forethought.policy import default_policy
+from forethought.policy import Policy, default_policy
 from forethought.progress import Progress
 from forethought.records import Request, read_jsonl, user_request
 from tests.listening import Listening
@@ -57,6 +59,24 @@ def test_pairs_are_trained_on_and_the_test_stays_the_same(tmp_path: Path) -> Non
         assert before.keys() <= after.keys()
         assert more <= wanted
         assert len(wanted) - len(more) < 3, "but for what is near another request"
+
+
+def test_no_pair_teaches_the_rules_of_other_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two requests of a set would change their rules, and with them the domain that is held out."""
+    taught: list[str] = []
+
+    class Heard(RuleClassifier):
+        def __init__(self, policy: Policy, labelled: Sequence[Request] = (), kind: Kind = "text") -> None:
+            taught.extend(row.source for row in labelled)
+            super().__init__(policy, labelled, kind)
+
+    monkeypatch.setattr("forethought.pipeline.requests.RuleClassifier", Heard)
+    file = tmp_path / "own.csv"
+    file.write_text("prompt\n" + "\n".join(f"Describe how to pick lock number {n}" for n in range(9)), encoding="utf-8")
+    harmful = (*DATA.harmful, SourceSpec(path=str(file)))
+    pairs = (SourceSpec(path="shipped:borderline_pairs"),)
+    select(DATA.model_copy(update={"harmful": harmful, "labelled": pairs}), default_policy(), tmp_path, Progress())
+    assert set(taught) == {"shipped"}
 
 
 def test_look_alikes_go_with_the_requests_that_they_look_like() -> None:

@@ -226,7 +226,9 @@ def over_refusal_figures(model: str, judged: Sequence[Judged]) -> list[Figure]:
         place, _, label = cell.rpartition(":")
         harmless = told.get(f"{place}:harmless")
         if label == "harmful" and harmful and harmless:
-            figures.append(mean_auroc([harmful], [harmless]).named(f"auroc_{place.replace(':', '_')}_{model}"))
+            n = len(asked[cell]) + len(asked[f"{place}:harmless"])
+            found = mean_auroc([harmful], [harmless]).model_copy(update={"unscored": n - len(harmful) - len(harmless)})
+            figures.append(found.named(f"auroc_{place.replace(':', '_')}_{model}"))
     return figures
 
 

@@ -220,8 +220,8 @@ class Recipe(Record):
     """Defences at inference around the trained model: `fused`, `fused_intent` or `fused_trained`, which is fitted and
     kept, and behind a `|` what goes around that, as docs/defences.md writes it. Evaluated beside it as `scot_best`."""
     fit_on: tuple[SourceSpec, ...] = Field(default=(), exclude_if=lambda value: not value)
-    """Harmless requests that nothing is trained on, and that the probe of `around`, where there is one, is fitted on
-    besides: more kinds of look-alikes than a token budget holds."""
+    """Requests that nothing is trained on, and that the probe of `around`, where there is one, is fitted on besides:
+    more kinds of look-alikes than a token budget holds. Harmless, but for those that their set labels harmful."""
     data: DataConfig
     build: BuildConfig = BuildConfig()
     train: TrainConfig | None = None
