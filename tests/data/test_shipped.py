@@ -116,10 +116,11 @@ def test_borderline_requests_are_look_alikes_of_many_kinds_and_near_no_evaluatio
     assert len(kept) == len(train) + len(dev), report
 
 
-def test_borderline_pairs_share_their_words_and_are_near_no_evaluation_set() -> None:
-    train, dev = shipped_requests("borderline_pairs", "train"), shipped_requests("borderline_pairs", "dev")
+@pytest.mark.parametrize(("name", "least"), [("borderline_pairs", 1_400), ("plain_pairs", 3_500)])
+def test_pairs_share_their_words_and_are_near_no_evaluation_set(name: str, least: int) -> None:
+    train, dev = shipped_requests(name, "train"), shipped_requests(name, "dev")
     assert not {row.family for row in train} & {row.family for row in dev}
-    assert len({row.id for row in (*train, *dev)}) == len(shipped_requests("borderline_pairs")) >= 1_400
+    assert len({row.id for row in (*train, *dev)}) == len(shipped_requests(name)) >= least
     assert {row.family for row in (*train, *dev)}.isdisjoint(row.family for row in shipped_requests("borderline"))
     pairs = defaultdict[str, list[Request]](list)
     for row in (*train, *dev):
@@ -129,7 +130,8 @@ def test_borderline_pairs_share_their_words_and_are_near_no_evaluation_set() -> 
     assert sum(map(bool, shared)) >= 0.95 * len(shared)
     lengths = [sum(len(row.text.split()) for row in (*train, *dev) if row.harmful is side) for side in (True, False)]
     assert 0.9 < lengths[0] / lengths[1] < 1.1, "one side is told by its length"
-    known = known_evaluation_sets() | {"borderline": shipped_requests("borderline")}
+    others = [one for one in ("borderline", "borderline_pairs", "plain_pairs") if one != name]
+    known = known_evaluation_sets() | {one: shipped_requests(one) for one in others}
     kept, report = decontaminate([*train, *dev], known)
     assert len(kept) == len(train) + len(dev), report
 

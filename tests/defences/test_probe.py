@@ -25,6 +25,7 @@ from forethought.measure.probe import (
     WEIGHTS,
     FitSettings,
     Probe,
+    ProbeSettings,
     fit_probe,
     load_probe,
 )
@@ -124,7 +125,7 @@ def test_a_probe_of_the_weights_that_think_reads_these_and_meets_no_others(tmp_p
     assert probe.settings.trained
     probe.check_model(thinks)
     request = user_request("How do I bake bread?")
-    states = last_states(thinks, _prompts([request]), sorted(set(probe.layers)), trained=True)
+    states = last_states(thinks, _prompts([request]), probe.layers, trained=True)
     assert probe.log_odds(thinks, [request.messages]) == pytest.approx(probe.of_states(states))
     # Outputs as steep as those of a larger model: a fit on a few requests of a random one says little of any.
     steep = Probe.fitted(probe.settings, probe.weights * 100, probe.biases, thinks)
@@ -137,7 +138,8 @@ def test_heads_equal_logistic_regressions_on_standardised_states() -> None:
     probe, rows = _probe(), _rows(THINGS[:8])
     states = last_states(_model(), _prompts(rows), [1, 2])
     read = probe.of_states(states)
-    harm, rules = (states[layer] for layer in probe.layers)
+    assert probe.harm_layers == (1, 2)
+    harm, rules = np.concatenate([states[1], states[2]], axis=1), states[probe.rule_layer]
     scaled = StandardScaler().fit_transform(harm)
     target = [row.harmful for row in rows]
     model = LogisticRegression(C=probe.settings.strength, class_weight="balanced", max_iter=2000).fit(scaled, target)
@@ -153,6 +155,17 @@ def test_heads_equal_logistic_regressions_on_standardised_states() -> None:
     told = [one.predict_log_proba(scaler.transform(rules)) for one in found]
     assert any(read[:, 1:] == pytest.approx(one, abs=5e-3) for one in told)
     assert np.exp(read[:, 1:]).sum(axis=1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
+
+
+def test_a_probe_of_one_layer_is_as_it_was_stored_before_there_were_several() -> None:
+    settings = ProbeSettings(
+        model="m", layer=2, policy=default_policy(), rules=(), auroc_dev=0.9, strength=1.0, rows={}
+    )
+    stored = settings.model_dump(mode="json", exclude={"besides"})
+    weights = np.array([[1.0, 2.0]], dtype=np.float32)
+    probe = Probe(ProbeSettings.model_validate(stored), weights, np.zeros(1, dtype=np.float32))
+    assert (probe.harm_layers, probe.layers, probe.rule_layer) == ((2,), (2,), 2)
+    assert probe.of_states({2: np.array([[3.0, 4.0]], dtype=np.float32)}).tolist() == [[11.0]]
 
 
 def test_it_separates_the_held_out_rows_and_says_what_it_was_fitted_on() -> None:

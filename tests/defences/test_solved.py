@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from forethought.defences.base import Means
@@ -126,6 +127,18 @@ def test_the_band_leaves_few_errors_on_either_side_and_comes_back_from_disk(tmp_
         load_demand(tmp_path)
     with pytest.raises(InputError, match="no harmful"):
         fit_demand(_probe(), _model(), [row for row in dev if not row.harmful])
+
+
+def test_the_band_is_narrower_where_too_many_ordinary_requests_would_be_thought_about() -> None:
+    rows = _rows(THINGS[8:])
+    dev = [row.model_copy(update={"kind": "ordinary"}) if row.kind == "lookalike" else row for row in rows]
+    scores = _probe().log_odds(_model(), [row.messages for row in dev])[:, 0]
+    ordinary = sorted(float(one) for one, row in zip(scores, dev, strict=True) if row.kind == "ordinary")
+    wide, narrow = (fit_demand(_probe(), _model(), dev, 0.25, most) for most in (1.0, 0.2))
+    assert narrow.low == pytest.approx(max(wide.low, np.quantile(ordinary, 0.8)))
+    assert narrow.thought_about["ordinary"] <= 0.2
+    harmful = [float(one) for one, row in zip(scores, dev, strict=True) if row.harmful]
+    assert narrow.errors == pytest.approx(np.mean([one < narrow.low for one in harmful]))
 
 
 def test_a_recipe_names_it_without_a_folder_and_it_is_fitted_first() -> None:

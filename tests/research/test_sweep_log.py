@@ -50,10 +50,10 @@ def test_what_was_asked_without_look_alikes_in_disguise_is_known_as_before() -> 
 
 
 def test_another_limit_of_fusions_and_more_to_fit_on_ask_what_is_fitted_anew_alone() -> None:
-    def keys(**changes: object) -> list[str]:
+    def keys(own: object = None, **changes: object) -> list[str]:
         trained = [
             {"id": "split", "name": "scot"},
-            {"id": "fused", "weights_of": "split", "around": "fused | unforged"},
+            {"id": "fused", "weights_of": "split", "around": "fused | unforged"} | ({"fit_on": own} if own else {}),
             {"id": "probed", "name": "refusal_headed", "around": "trained_probe"},
         ]
         content = sweep_content() | {"methods": trained, "wrappers": ["linear_probe"], "reference": "fused"} | changes
@@ -61,11 +61,12 @@ def test_another_limit_of_fusions_and_more_to_fit_on_ask_what_is_fitted_anew_alo
         setting = cast(Setting, SimpleNamespace(key="k", base="embedded", seed=0))
         return [cell_key(sweep, setting, name, 0) for name in (BASE, "split", "fused", "probed", "linear_probe")]
 
-    def alike(**changes: object) -> list[bool]:
-        return [one == other for one, other in zip(keys(), keys(**changes), strict=True)]
+    def alike(own: object = None, **changes: object) -> list[bool]:
+        return [one == other for one, other in zip(keys(), keys(own, **changes), strict=True)]
 
     point = sweep_content().get("operating_point", {})
     assert alike(fit_on=[{"path": "shipped:borderline"}]) == [True, True, False, False, False]
+    assert alike([{"path": "shipped:borderline"}]) == [True, True, False, True, True]  # an entry's own
     assert alike(operating_point=point | {"max_false_refusal_lookalike": 0.25}) == [True, True, False, True, True]
     assert alike(operating_point=point | {"max_false_refusal_lookalike": 0.1}) == [False, False, True, False, False]
 

@@ -19,6 +19,8 @@ And `borderline`: look-alikes without a harmful twin, of more kinds than the pai
 health), likewise for training and development. `borderline_pairs` are minimal pairs of the same
 kinds, each look-alike with the harmful request that shares its words, for training and development
 as well: more look-alikes alone moved what a probe takes for harmful, and told no better what is.
+`plain_pairs` are many more of them, short and in plain words, for a probe: training on them takes
+tokens that disguises need.
 
 Last, short questions with known answers: what a model must still be able to do behind a defence.
 
@@ -51,10 +53,10 @@ _WITH_SPLITS = ("contrast_a.jsonl", "contrast_b.jsonl", "ordinary.jsonl")
 """Their files. The others stand apart: a row more in them moves no family from one split to another."""
 _ONE_SPLIT: dict[str, Split] = {"calibration": "dev", "rules": "train"}
 """Sets that are one split alone."""
-_DEV_OF = {"trivia": 5, "broad": 3, "borderline": 4, "borderline_pairs": 4}
+_DEV_OF = {"trivia": 5, "broad": 3, "borderline": 4, "borderline_pairs": 4, "plain_pairs": 4}
 """Sets without tests; of so many of their families one is for development."""
 PAIRS = "shipped pairs"
-"""What requests of `borderline_pairs` say that they are from: limits on a source count them apart."""
+"""What requests of `borderline_pairs` and `plain_pairs` say that they are from: limits on a source count them apart."""
 SOURCES = frozenset({"shipped", "shipped rule examples", PAIRS})
 """What requests of shipped sets say that they are from: their rules are the default policy's."""
 RULE_EXAMPLE = "rule example"
@@ -92,10 +94,10 @@ def _splits() -> dict[str, Split]:
 
 def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     """The requests of a shipped set: `harmful`, `lookalike`, `contrast` (both), `ordinary`, `trivia`, `broad`,
-    `borderline`, `borderline_pairs`, `calibration` or `rules`.
+    `borderline`, `borderline_pairs`, `plain_pairs`, `calibration` or `rules`.
 
     `split` None is all of them; `calibration` is development requests alone, `rules` training requests alone, `trivia`,
-    `broad`, `borderline` and `borderline_pairs` have none for tests.
+    `broad`, `borderline` and both kinds of pairs have none for tests.
     Raises ConfigError for another name.
     """
     if name in _ONE_SPLIT and split not in (None, _ONE_SPLIT[name]):
@@ -113,7 +115,7 @@ def shipped_requests(name: str, split: Split | None = None) -> list[Request]:
     else:
         known = [*_SETS, *_DEV_OF, *_ONE_SPLIT]
         raise ConfigError(f"shipped:{name}", "there is no such shipped set", f"Use one of {', '.join(known)}")
-    source = PAIRS if name == "borderline_pairs" else "shipped"
+    source = PAIRS if name.endswith("_pairs") else "shipped"
     found = (request for row in rows for request in _requests(row, source))
     return [request for request in found if request.kind in _SETS.get(name, (request.kind,))]
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 DEMAND, NEED = "demand.json", "need"
 CERTAIN = "answered without a thought: the probe was certain"
+MOST_THOUGHTS = 0.05
+"""One ordinary request in twenty may cost a thought, so that traffic takes little longer than without a defence."""
 _REACH = 8.0
 """Scores of thoughts stand nearer to the threshold than this, those that the probe is certain of further away."""
 
@@ -45,6 +47,11 @@ class Demand(Record):
     most_errors: float = Field(gt=0.0, lt=0.5)
     """Share of the harmful development requests that may lie below `low`, and of each kind of harmless ones that may
     lie above `high`."""
+    most_thoughts: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Share of the ordinary development requests that may be thought about; for its sake more harmful ones may lie
+    below `low` than `most_errors`."""
+    errors: float | None = None
+    """Share of the harmful development requests that do; None where nobody counted."""
     thought_about: dict[str, float]
     """Share of the development requests between the two, by kind."""
     n_calibration: int
@@ -72,10 +79,17 @@ def load_demand(folder: Path) -> tuple[Demand, Probe, Probe | None]:
     return read_record(file, Demand, "Fit it again"), load_probe(folder), need
 
 
-def fit_demand(probe: Probe, model: LocalModel, dev: Sequence[Request], most_errors: float = 0.02) -> Demand:
+def fit_demand(
+    probe: Probe,
+    model: LocalModel,
+    dev: Sequence[Request],
+    most_errors: float = 0.02,
+    most_thoughts: float = MOST_THOUGHTS,
+) -> Demand:
     """The band in which a probe is not certain, from labelled development requests of all kinds.
 
-    Raises InputError where there is no harmful or no harmless one that the probe can read.
+    It begins where the probe misses `most_errors` of the harmful ones, or higher, so that at most `most_thoughts` of
+    the ordinary ones are in it. Raises InputError where there is no harmful or no harmless one that the probe can read.
     """
     labelled = [row for row in dev if row.harmful is not None]
     odds = probe.log_odds(model, [row.messages for row in labelled])[:, 0].astype(float)
@@ -87,11 +101,21 @@ def fit_demand(probe: Probe, model: LocalModel, dev: Sequence[Request], most_err
     if not scores["harmful"] or not harmless:
         raise InputError(f"{len(labelled)} development requests", "hold no harmful or no harmless one", "Give both")
     low = float(np.quantile(scores["harmful"], most_errors))
+    if scores["ordinary"]:
+        low = max(low, float(np.quantile(scores["ordinary"], 1 - most_thoughts)))
     high = max(float(np.quantile(found, 1 - most_errors)) for found in harmless)
     if low > high:  # the probe parts them without a band
         low = high = min(max(probe.threshold, high), low)
     between = {kind: sum(low <= one < high for one in found) / len(found) for kind, found in scores.items() if found}
-    return Demand(low=low, high=high, most_errors=most_errors, thought_about=between, n_calibration=len(labelled))
+    return Demand(
+        low=low,
+        high=high,
+        most_errors=most_errors,
+        most_thoughts=most_thoughts,
+        errors=float(np.mean(np.array(scores["harmful"]) < low)),
+        thought_about=between,
+        n_calibration=len(labelled),
+    )
 
 
 class DemandOptions(Record):

@@ -1,8 +1,9 @@
 """A probe: linear outputs on a model's hidden state, a logistic one for harm and one a rule.
 
 A model knows what is harmful before it writes a word, and harmful requests are linearly separable in its middle layers
-(Zou et al., arXiv 2310.01405; Arditi et al., arXiv 2406.11717). A probe reads the state at the prompt's last token, of
-the base model or of the weights that were trained to think; nothing of the model is trained. What stands behind that
+(Zou et al., arXiv 2310.01405; Arditi et al., arXiv 2406.11717). A probe reads the state at the prompt's last token, at
+several layers side by side, of the base model or of the weights that were trained to think; nothing of the model is
+trained. What stands behind that
 token, such as a prefill, it doesn't see. Defences decide by one (`defences/probe.py`, `defences/fused.py`), and an
 auxiliary loss keeps one's outputs right (`training/methods/headed.py`).
 
@@ -52,8 +53,8 @@ _SAME_WEIGHTS = 0.5
 Labels = NDArray[np.bool_]
 HEAD_DEPTHS = (0.5, 0.6, 0.7, 0.8)
 """Where in the stack of layers rule heads are looked for."""
-_PROBE_DEPTHS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
-"""Where a probe that decides is looked for."""
+_PROBE_DEPTHS = (0.6, 0.7, 0.8)
+"""Where a probe that decides reads."""
 STRENGTHS = (0.001, 0.01, 0.1)
 """Values tried for the inverse regularisation (scikit-learn's C), on standardised states."""
 RULE_STRENGTHS = (0.0003, 0.001, 0.003)
@@ -74,6 +75,8 @@ class ProbeSettings(Record):
     """Whether the states are those of the weights that were trained to think, and not of the base's."""
     layer: int = Field(ge=1)
     """Whose output is read; 1 is the first layer."""
+    besides: tuple[int, ...] = ()
+    """Further layers that are read for harm, each with weights of its own."""
     policy: Policy
     rules: tuple[str, ...]
     """Rules that have an output, in the order of the rows behind the first one."""
@@ -90,9 +93,9 @@ class ProbeSettings(Record):
     calibration: Calibration | None = None
     """What the threshold did on the development requests."""
     auroc_dev: float
-    """Harmful against harmless on the development requests that chose the layer: optimistic by that choice."""
+    """Harmful against harmless on the development requests that chose the strength: optimistic by that choice."""
     strength: float
-    """Inverse regularisation (scikit-learn's C), chosen with the layer."""
+    """Inverse regularisation (scikit-learn's C)."""
     rows: dict[str, int]
     """Requests it was fitted on, by kind."""
     skipped: int = 0
@@ -104,7 +107,7 @@ class ProbeSettings(Record):
 
 
 class Probe:
-    """Fitted outputs: weights (1 + rules, hidden size) and biases (1 + rules), the first row for harm."""
+    """Fitted outputs: weights (layers of harm + rules, hidden size) and biases (1 + rules), harm first."""
 
     def __init__(self, settings: ProbeSettings, weights: Array, biases: Array) -> None:
         self.settings, self.weights, self.biases = settings, weights, biases
@@ -116,9 +119,19 @@ class Probe:
         return cls(settings.model_copy(update={"reference": tuple(float(one) for one in said)}), weights, biases)
 
     @property
-    def layers(self) -> tuple[int, int]:
-        """(layer that harm is read at, layer that the rules are read at)."""
-        return self.settings.layer, self.settings.rule_layer or self.settings.layer
+    def harm_layers(self) -> tuple[int, ...]:
+        """The layers that harm is read at, in the order of their weights."""
+        return self.settings.layer, *self.settings.besides
+
+    @property
+    def rule_layer(self) -> int:
+        """The layer that the rules are read at."""
+        return self.settings.rule_layer or self.settings.layer
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """All that are read, each once, the lowest first."""
+        return tuple(sorted({*self.harm_layers, self.rule_layer}))
 
     @property
     def threshold(self) -> float:
@@ -129,11 +142,11 @@ class Probe:
 
     def of_states(self, states: Mapping[int, States]) -> Array:
         """From hidden states, by layer of shape (states, hidden size), to what `log_odds` returns."""
-        harm, rules = (states[layer] for layer in self.layers)
-        odds = harm @ self.weights[:1].T + self.biases[:1]
+        of_harm, of_rule = self.weights[: len(self.harm_layers)], self.weights[len(self.harm_layers) :]
+        odds: Array = _side_by_side(states, self.harm_layers) @ of_harm.reshape(1, -1).T + self.biases[:1]
         if len(self.biases) == 1:
             return odds
-        of_rules: Array = rules @ self.weights[1:].T + self.biases[1:]
+        of_rules: Array = states[self.rule_layer] @ of_rule.T + self.biases[1:]
         if not self.settings.each_rule_alone:
             of_rules = log_softmax(of_rules, axis=1)
         return np.concatenate([odds, of_rules], axis=1)
@@ -146,7 +159,8 @@ class Probe:
     def harm(self, model: LocalModel, conversations: Sequence[Sequence[Message]]) -> Array:
         """(conversations): the log-odds of harm alone. Layers above theirs, where rules are read, are not run."""
         settings = self.settings.model_copy(update={"rules": (), "rule_layer": 0})
-        return Probe(settings, self.weights[:1], self.biases[:1]).log_odds(model, conversations)[:, 0]
+        weights = self.weights[: len(self.harm_layers)]
+        return Probe(settings, weights, self.biases[:1]).log_odds(model, conversations)[:, 0]
 
     def rule(self, log_odds: Array) -> str:
         """The likeliest rule of one row of `log_odds`; empty for a probe without outputs for rules."""
@@ -201,7 +215,7 @@ def load_probe(folder: Path) -> Probe:
     except (ValidationError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise InputError(folder, f"is a damaged probe ({reason_of(error)})", "Fit it again") from None
     outputs = 1 + len(settings.rules)
-    fits = weights.ndim == 2 and weights.shape[0] == outputs and biases.shape == (outputs,)
+    fits = weights.ndim == 2 and len(weights) == outputs + len(settings.besides) and biases.shape == (outputs,)
     if not fits or len(settings.reference) != outputs or not set(settings.rules) <= set(settings.policy.rule_ids):
         raise InputError(folder, "is a damaged probe (its parts don't fit together)", "Fit it again")
     if not (np.isfinite(weights).all() and np.isfinite(biases).all()):
@@ -216,7 +230,7 @@ class FitSettings(Record):
     """How to fit."""
 
     layers: tuple[int, ...] = ()
-    """Layers to choose from, 1 being the first; empty: six at 60 to 85 % of the depth."""
+    """Layers to read, 1 being the first; empty: three at 60 to 80 % of the depth."""
     trained: bool = False
     """Whether to read the weights that were trained to think, and not the base's."""
     strengths: tuple[float, ...] = STRENGTHS
@@ -250,7 +264,7 @@ def fit_probe(
     on_progress: Callable[[int], None] | None = None,
     holders: Holders | None = None,
 ) -> Probe:
-    """A probe fitted on `train`; `dev`, of other families, chooses layer and strength and sets the threshold.
+    """A probe fitted on `train`; `dev`, of other families, chooses the strength and sets the threshold.
 
     Requests without a label are left out. Rules are learnt from harmful requests with known rules, against each other.
     `on_progress(n)` reports requests read. `holders` are workers of a cluster that hold the same model and read its
@@ -265,21 +279,23 @@ def fit_probe(
         raise InputError(f"layer {wrong[0]}", f"the model has {n_layers}", f"Use 1 to {n_layers}")
     fitted_on, skipped_train = _read(model, train, layers, settings.trained, "training", on_progress, holders)
     held_out, skipped_dev = _read(model, dev, layers, settings.trained, "development", on_progress, holders)
-    area, layer, strength = choose_layer(
-        fitted_on.states, fitted_on.harmful, held_out.states, held_out.harmful, settings.strengths
+    fit, chooses = _side_by_side(fitted_on.states, layers), _side_by_side(held_out.states, layers)
+    area, _, strength = choose_layer(
+        {layers[0]: fit}, fitted_on.harmful, {layers[0]: chooses}, held_out.harmful, settings.strengths
     )
-    harm, bias = fit_head(fitted_on.states[layer], fitted_on.harmful, strength)
+    harm, bias = fit_head(fit, fitted_on.harmful, strength)
     ruled = fit_rules(fitted_on.states, fitted_on.rules, held_out.states, held_out.rules, policy.rule_ids)
-    weights = np.concatenate([harm.astype(np.float32)[None], ruled.weights])
+    weights = np.concatenate([harm.astype(np.float32).reshape(len(layers), -1), ruled.weights])
     biases = np.concatenate([np.array([bias], dtype=np.float32), ruled.biases])
-    scores = (held_out.states[layer] @ weights[0] + biases[0]).tolist()
+    scores = (chooses @ harm.astype(np.float32) + biases[0]).tolist()
     calibration = threshold_on(
         held_out.requests, scores, settings.max_false_refusal, settings.max_false_refusal_lookalike
     )
     described = ProbeSettings(
         model=model.name,
         trained=settings.trained,
-        layer=layer,
+        layer=layers[0],
+        besides=layers[1:],
         policy=policy,
         rules=ruled.rules,
         rule_layer=ruled.layer,
@@ -385,6 +401,11 @@ def _right(scores: Array, rules_of: Sequence[Sequence[str]], kept: Sequence[str]
     """Share of the requests with rules whose highest score is of one of theirs; 0 without any."""
     found = [kept[int(place)] in rules for place, rules in zip(scores.argmax(1), rules_of, strict=True) if rules]
     return float(np.mean(found)) if found else 0.0
+
+
+def _side_by_side(states: Mapping[int, States], layers: Sequence[int]) -> States:
+    """States of several layers, by layer of shape (requests, hidden size), as (requests, layers * hidden size)."""
+    return np.concatenate([states[layer] for layer in layers], axis=1)
 
 
 def fit_head(states: States, target: Labels, strength: float) -> tuple[NDArray[np.float64], float]:

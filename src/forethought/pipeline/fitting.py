@@ -15,7 +15,7 @@ from forethought.attempts.records import Attempt, Judged
 from forethought.data.sources import sample
 from forethought.defences.base import Means
 from forethought.defences.catalogue import make_defence
-from forethought.defences.demand import fit_demand
+from forethought.defences.demand import MOST_THOUGHTS, fit_demand
 from forethought.defences.fusion import FusionSettings, fit_fusion, intent_requests
 from forethought.measure.calibrate import KINDS, Calibration, threshold_on
 from forethought.measure.probe import FitSettings, fit_probe, load_probe
@@ -164,7 +164,7 @@ class Fitting:
     progress: Progress
 
     def probe(self, stage: str, rows: Sequence[Request], trained: bool = False, fitted: Path | None = None) -> Path:
-        """A probe on the base weights of the model, or the trained ones, fitted on `rows`; `dev` chooses the layer.
+        """A probe on the base weights of the model, or the trained ones, fitted on `rows`; `dev` sets the threshold.
 
         `fitted` is where that of the same weights and rows lies already, to be copied.
         """
@@ -176,7 +176,7 @@ class Fitting:
                 bar.total(len(rows) + len(self.dev))
                 probe = fit_probe(self.model(), rows, self.dev, self.policy, FitSettings(trained=trained), bar.advance)
             probe.save(out)
-            return {"layer": probe.settings.layer, "auroc_dev": round(probe.settings.auroc_dev, 3)}
+            return {"layers": probe.harm_layers, "auroc_dev": round(probe.settings.auroc_dev, 3)}
 
         said = {"train": len(rows), "dev": len(self.dev)} | ({"trained": True} if trained else {})
         with self.progress.bar("fit the probe") as bar:
@@ -218,9 +218,11 @@ class Fitting:
                 need = fit_probe(self.model(), *sides, self.policy, settings)
             demand = fit_demand(found, self.model(), rows, self.point.max_false_refusal)
             demand.save(out, found, need)
-            return {"low": round(demand.low, 3), "high": round(demand.high, 3), "need": need is not None}
+            band = {"low": round(demand.low, 3), "high": round(demand.high, 3), "need": need is not None}
+            return band | {"errors": demand.errors, "thought_about": demand.thought_about}
 
-        said = {"fitted_on": [row.id for row in rows], "to_solve": sum(map(_to_solve, self.train))}
+        said: dict[str, Any] = {"fitted_on": [row.id for row in rows], "to_solve": sum(map(_to_solve, self.train))}
+        said["most_thoughts"] = MOST_THOUGHTS
         with self.progress.bar("when to think"):
             return self.stages.run(stage, said, work)
 

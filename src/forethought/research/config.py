@@ -182,6 +182,8 @@ class MethodEntry(Record):
     data: dict[str, Any] = Field(default_factory=dict, exclude_if=lambda value: not value)
     """Likewise of `data`, such as one source more. What is tested stays the sweep's own. Not dumped where empty:
     stages' keys hold an entry."""
+    fit_on: tuple[SourceSpec, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """What its probe is fitted on besides the sweep's own `fit_on`. Not dumped where empty."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Training settings in place of the sweep's and the method's own."""
     objective: dict[str, Any] = Field(default_factory=dict)
@@ -339,10 +341,10 @@ class Sweep(Record):
         fields = merged(self.build.model_dump(), {**changes, "max_tokens": None})
         return validated(fields, "build", BuildConfig, "docs/build.md")
 
-    @property
-    def fitted_on(self) -> dict[str, Any]:
-        """What fits of probes depend on besides their rows: nothing where no source is named."""
-        return {"fit_on": {spec.path: fingerprint(spec.path) for spec in self.fit_on}} if self.fit_on else {}
+    def fitted_on(self, *entries: MethodEntry) -> dict[str, Any]:
+        """What fits of probes depend on besides their rows, those of entries too: nothing where no source is named."""
+        specs = [*self.fit_on, *(spec for entry in entries for spec in entry.fit_on)]
+        return {"fit_on": {spec.path: fingerprint(spec.path) for spec in specs}} if specs else {}
 
     def data_of(self, entry: MethodEntry) -> DataConfig:
         """Where the rows of an entry come from. Raises ConfigError for a bad field."""
@@ -360,8 +362,9 @@ class Sweep(Record):
         """What the data stages need for one base and seed; of an entry, with what it changes (`resolved`)."""
         entry = entry or MethodEntry()
         return Recipe(
-            name=self.name, model=base, policy=self.policy, seed=seed, data=self.data_of(entry), fit_on=self.fit_on,
-            build=self.build_of(entry.build), train=self.train, operating_point=self.operating_point,
+            name=self.name, model=base, policy=self.policy, seed=seed, data=self.data_of(entry),
+            fit_on=(*self.fit_on, *entry.fit_on), build=self.build_of(entry.build), train=self.train,
+            operating_point=self.operating_point,
         )  # fmt: skip
 
     def training(self, base: str, seed: int) -> TrainConfig:

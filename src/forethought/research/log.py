@@ -56,7 +56,8 @@ def cell_key(sweep: Sweep, setting: Setting, defence: str, budget: int) -> str:
         "most_passes": sweep.most_passes,
     }
     made |= sweep.sources_of(entries)
-    return key_of(made | (sweep.fitted_on if fits else {}) | ({"prompts": sweep.prompts} if defence == PROMPT else {}))
+    made |= sweep.fitted_on(*entries) if fits else {}
+    return key_of(made | ({"prompts": sweep.prompts} if defence == PROMPT else {}))
 
 
 def write_log(folder: Path, cells: Sequence[Cell], attacks: Sequence[str]) -> int:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from forethought.attempts.records import Judged
-from forethought.data.sources import sample
+from forethought.data.sources import SourceSpec, sample
 from forethought.defences.base import refuses
 from forethought.defences.catalogue import read_step
 from forethought.defences.likelihood import OpeningScore
 from forethought.errors import ConfigError, ForethoughtError
-from forethought.manifest import write_json
+from forethought.manifest import key_of, write_json
 from forethought.metrics import share, youden
 from forethought.model import write_run_model
 from forethought.models.conversation import Conversation, Failed, Respondent
@@ -119,8 +119,8 @@ class _Cells:
         self._said: dict[Path, Sequence[Judged]] = {}
         """What weights said with nothing around them."""
         self._probes: dict[Path, Path] = {}
-        self._trained_probes: dict[tuple[str, int, bool], Path] = {}
-        """By whose weights a probe reads, at which budget, and whether it reads intents."""
+        self._trained_probes: dict[tuple[str, int, bool, tuple[SourceSpec, ...]], Path] = {}
+        """By whose weights a probe reads, at which budget, whether it reads intents, and what it reads besides."""
         run.settings.append(self._setting)
 
     def undefended(self) -> Cell:
@@ -193,7 +193,7 @@ class _Cells:
 
     def _rows(self, entry: MethodEntry) -> Setting:
         """The data of an entry. Raises ConfigError where it would train on what the sweep tests."""
-        if not entry.build and not entry.data:
+        if not (entry.build or entry.data or entry.fit_on):
             return self._setting
         rows, own = self._prepared(entry), self._setting
         if missing := {one.id for one in own.test} - {one.id for one in rows.test}:
@@ -316,8 +316,7 @@ class _Cells:
         """A trained model, and what is around it, which is fitted first."""
         ready = ""
         if entry.around:
-            owner = entry.weights_of or entry.label
-            ready = self._fitted(entry.around, rows, stages, model, read_settings(found.adapter).format, owner)
+            ready = self._fitted(entry.around, rows, stages, model, read_settings(found.adapter).format, entry)
         write_run_model(stages.folder, rows.base, found.adapter, ready)
         if ready:
             # A model without a thought can leave all answers to the base: what is around it decides by its states.
@@ -401,27 +400,27 @@ class _Cells:
         stages: CellStages,
         model: Callable[[], LocalModel],
         fmt: Format = "think",
-        owner: str = "",
+        entry: MethodEntry | None = None,
     ) -> str:
         """The spec; where its first defence needs fitting and has no folder yet, that is fitted on a setting's rows.
 
         It is the nearest to the model: what stands behind a `|` goes around it as it is. `model` is the defended one:
         probes read its base weights, or where they are to its trained ones; a fusion its verdicts. `fmt` is how it
-        writes thoughts, `owner` the entry that trained its weights.
+        writes thoughts, `entry` the method that it is around; None for the base model.
         """
         first, bar, further = (part.strip() for part in spec.partition("|"))
-        ready, fit = first, FITS.get(first)
+        ready, fit, entry = first, FITS.get(first), entry or MethodEntry()
         placed = further
         if fit is not None:
             fitting = self._fitting(rows, model, stages.runner)
-            if self._sweep.fit_on:
-                stages.runner.depend_on(self._sweep.fitted_on)
+            if sources := self._sweep.fitted_on(entry):
+                stages.runner.depend_on(sources)
 
             def probe() -> Path:
                 if not fit.trained:
-                    return self._probe(rows, model, fit)
+                    return self._probe(rows, model, fit, entry)
                 fitted_on = _fitted_on(fit, rows)  # of these weights alone: it lies with them
-                alike = (owner, stages.budget, fit.intents)
+                alike = (entry.weights_of or entry.label, stages.budget, fit.intents, entry.fit_on)
                 found = fitting.probe("probe", fitted_on, trained=True, fitted=self._trained_probes.get(alike))
                 return self._trained_probes.setdefault(alike, found)
 
@@ -439,14 +438,16 @@ class _Cells:
             stages.runner.depend_on({"around": beside})
         return f"{ready} | {placed}" if bar else ready
 
-    def _probe(self, rows: Setting, model: Callable[[], LocalModel], fit: Fit) -> Path:
+    def _probe(self, rows: Setting, model: Callable[[], LocalModel], fit: Fit, entry: MethodEntry) -> Path:
         """Where the setting's probe lies, one for all defences that read it: of requests, or of requests and their
-        intents. `model` holds the base weights."""
-        place = rows.folder / f"probe-{rows.key[:8]}{'-intents' if fit.intents else ''}"
+        intents, and of what entries add. `model` holds the base weights."""
+        sources = self._sweep.fitted_on(entry)
+        added = f"-{key_of(sources)[:8]}" if entry.fit_on else ""
+        place = rows.folder / f"probe-{rows.key[:8]}{'-intents' if fit.intents else ''}{added}"
         if place not in self._probes:
             stages = StageRunner(place, self._progress.say, after=rows.key)
-            if self._sweep.fit_on:
-                stages.depend_on(self._sweep.fitted_on)
+            if sources:
+                stages.depend_on(sources)
             self._probes[place] = self._fitting(rows, model, stages).probe("fit", _fitted_on(fit, rows))
             self._run.seconds += stages.seconds
         return self._probes[place]
