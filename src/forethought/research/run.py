@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from forethought.attempts.records import Judged
-from forethought.data.sources import SourceSpec, sample
+from forethought.data.sources import sample
 from forethought.defences.base import refuses
 from forethought.defences.catalogue import read_step
 from forethought.defences.likelihood import OpeningScore
@@ -119,8 +119,8 @@ class _Cells:
         self._said: dict[Path, Sequence[Judged]] = {}
         """What weights said with nothing around them."""
         self._probes: dict[Path, Path] = {}
-        self._trained_probes: dict[tuple[str, int, bool, tuple[SourceSpec, ...]], Path] = {}
-        """By whose weights a probe reads, at which budget, whether it reads intents, and what it reads besides."""
+        self._trained_probes: dict[tuple[str, int, bool, str], Path] = {}
+        """By whose weights a probe reads, at which budget, whether it reads intents, and the key of further sources."""
         run.settings.append(self._setting)
 
     def undefended(self) -> Cell:
@@ -420,7 +420,7 @@ class _Cells:
                 if not fit.trained:
                     return self._probe(rows, model, fit, entry)
                 fitted_on = _fitted_on(fit, rows)  # of these weights alone: it lies with them
-                alike = (entry.weights_of or entry.label, stages.budget, fit.intents, entry.fit_on)
+                alike = (entry.weights_of or entry.label, stages.budget, fit.intents, key_of(sources))
                 found = fitting.probe("probe", fitted_on, trained=True, fitted=self._trained_probes.get(alike))
                 return self._trained_probes.setdefault(alike, found)
 
