@@ -116,12 +116,17 @@ def test_a_probe_of_the_same_weights_is_copied_and_nothing_is_read_for_it(tmp_pa
 
 
 @pytest.mark.slow
-def test_weights_whose_answers_another_run_kept_are_trained_for_what_has_to_be_asked_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whose", ["sweep", "method"])
+def test_weights_whose_answers_another_run_kept_are_trained_for_what_has_to_be_asked_anew(
+    tmp_path: Path, whose: str
+) -> None:
     own = {"id": "own", "weights_of": "scot", "around": "fused_trained"}
     changes = {"methods": ["scot", own], "prompts": [], "wrappers": [], "reference": "own", "goals": []}
     before = load_sweep(sweep_file(tmp_path, **changes))
     run_sweep(before, tmp_path / "before")
-    sweep = load_sweep(sweep_file(tmp_path, **changes, fit_on=[{"path": "shipped:borderline", "limit": 20}]))
+    besides: dict[str, Any] = {"fit_on": [{"path": "shipped:borderline", "limit": 20}]}
+    changed = besides if whose == "sweep" else {"methods": ["scot", own | besides]}
+    sweep = load_sweep(sweep_file(tmp_path, **changes | changed))
     said = run_cells(sweep, tmp_path / "new", Progress(), so_far=True, log=Log(tmp_path / "before"))
     assert [one.defence for one in said.cells if one.missing] == ["own"]
     done = run_cells(sweep, tmp_path / "new", Progress(), log=Log(tmp_path / "before"))
@@ -129,6 +134,11 @@ def test_weights_whose_answers_another_run_kept_are_trained_for_what_has_to_be_a
     assert not any(one.missing for one in done.cells)
     (trained,) = (tmp_path / "new").glob("*-s0/scot-*")
     assert {one.name for one in trained.iterdir() if one.is_dir()} == {"train", "calibrate"}
+    read = [
+        json.loads((next(root.glob("*-s0/own-*")) / "probe" / "manifest.json").read_text())["config"]["train"]
+        for root in (tmp_path / "before", tmp_path / "new")
+    ]
+    assert 0 < read[1] - read[0] <= 20
     told = run_cells(sweep, tmp_path / "new", Progress(), so_far=True, log=Log(tmp_path / "before"))
     assert not any(one.missing for one in told.cells)
 
