@@ -131,14 +131,22 @@ def test_the_band_leaves_few_errors_on_either_side_and_comes_back_from_disk(tmp_
 
 def test_the_band_is_narrower_where_too_many_ordinary_requests_would_be_thought_about() -> None:
     rows = _rows(THINGS[8:])
-    dev = [row.model_copy(update={"kind": "ordinary"}) if row.kind == "lookalike" else row for row in rows]
+    # Half of the harmful ones are called ordinary, so that no threshold parts the two.
+    dev = [
+        one.model_copy(update={"harmful": False, "kind": "ordinary"}) if one.rules == ("R13",) else one for one in rows
+    ]
     scores = _probe().log_odds(_model(), [row.messages for row in dev])[:, 0]
-    ordinary = sorted(float(one) for one, row in zip(scores, dev, strict=True) if row.kind == "ordinary")
-    wide, narrow = (fit_demand(_probe(), _model(), dev, 0.25, most) for most in (1.0, 0.2))
-    assert narrow.low == pytest.approx(max(wide.low, np.quantile(ordinary, 0.8)))
-    assert narrow.thought_about["ordinary"] <= 0.2
-    harmful = [float(one) for one, row in zip(scores, dev, strict=True) if row.harmful]
-    assert narrow.errors == pytest.approx(np.mean([one < narrow.low for one in harmful]))
+    harmful, ordinary = (
+        np.array([score for score, row in zip(scores, dev, strict=True) if row.kind == kind])
+        for kind in ("harmful", "ordinary")
+    )
+    wide, narrow = (fit_demand(_probe(), _model(), dev, 0.02, most) for most in (1.0, 0.25))
+    assert wide.low == pytest.approx(np.quantile(harmful, 0.02))
+    assert wide.errors == pytest.approx(np.mean(harmful < wide.low))
+    assert narrow.low == pytest.approx(np.quantile(ordinary, 0.75))
+    assert narrow.low > wide.low
+    assert narrow.thought_about["ordinary"] <= 0.25 < wide.thought_about["ordinary"]
+    assert narrow.errors == pytest.approx(np.mean(harmful < narrow.low))
 
 
 def test_a_recipe_names_it_without_a_folder_and_it_is_fitted_first() -> None:

@@ -125,20 +125,28 @@ def test_weights_whose_answers_another_run_kept_are_trained_for_what_has_to_be_a
     before = load_sweep(sweep_file(tmp_path, **changes))
     run_sweep(before, tmp_path / "before")
     besides: dict[str, Any] = {"fit_on": [{"path": "shipped:borderline", "limit": 20}]}
-    changed = besides if whose == "sweep" else {"methods": ["scot", own | besides]}
+    fewer = {"id": "fewer", "fit_on": [{"path": "shipped:borderline", "limit": 5}]}
+    changed = besides if whose == "sweep" else {"methods": ["scot", own | besides, own | fewer]}
     sweep = load_sweep(sweep_file(tmp_path, **changes | changed))
+    fitted = [entry.label for entry in sweep.methods[1:]]
     said = run_cells(sweep, tmp_path / "new", Progress(), so_far=True, log=Log(tmp_path / "before"))
-    assert [one.defence for one in said.cells if one.missing] == ["own"]
+    assert [one.defence for one in said.cells if one.missing] == fitted
     done = run_cells(sweep, tmp_path / "new", Progress(), log=Log(tmp_path / "before"))
-    assert [(one.defence, one.logged) for one in done.cells] == [("base", False), ("scot", True), ("own", False)]
+    anew = [(name, False) for name in fitted]
+    assert [(one.defence, one.logged) for one in done.cells] == [("base", False), ("scot", True), *anew]
     assert not any(one.missing for one in done.cells)
     (trained,) = (tmp_path / "new").glob("*-s0/scot-*")
     assert {one.name for one in trained.iterdir() if one.is_dir()} == {"train", "calibrate"}
     read = [
-        json.loads((next(root.glob("*-s0/own-*")) / "probe" / "manifest.json").read_text())["config"]["train"]
-        for root in (tmp_path / "before", tmp_path / "new")
+        sum(
+            json.loads((next((tmp_path / run).glob(f"*-s0/{name}-*")) / "probe" / "probe.json").read_text())[
+                "rows"
+            ].values()
+        )
+        for run, name in (("before", "own"), *(("new", name) for name in reversed(fitted)))
     ]
-    assert 0 < read[1] - read[0] <= 20
+    assert read[0] < read[-1] <= read[0] + 20
+    assert read == sorted(set(read))  # each entry's probe reads its own
     told = run_cells(sweep, tmp_path / "new", Progress(), so_far=True, log=Log(tmp_path / "before"))
     assert not any(one.missing for one in told.cells)
 

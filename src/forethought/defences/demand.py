@@ -101,8 +101,8 @@ def fit_demand(
     if not scores["harmful"] or not harmless:
         raise InputError(f"{len(labelled)} development requests", "hold no harmful or no harmless one", "Give both")
     low = float(np.quantile(scores["harmful"], most_errors))
-    if scores["ordinary"]:
-        low = max(low, float(np.quantile(scores["ordinary"], 1 - most_thoughts)))
+    if scores["ordinary"] and np.mean(np.array(scores["ordinary"]) >= low) > most_thoughts:
+        low = float(np.quantile(scores["ordinary"], 1 - most_thoughts))
     high = max(float(np.quantile(found, 1 - most_errors)) for found in harmless)
     if low > high:  # the probe parts them without a band
         low = high = min(max(probe.threshold, high), low)

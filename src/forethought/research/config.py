@@ -205,6 +205,11 @@ class MethodEntry(Record):
         return self.id or self.name
 
     @property
+    def reads_besides(self) -> str:
+        """Content hash of `fit_on` as it is written; empty where nothing stands there."""
+        return key_of([spec.model_dump(mode="json") for spec in self.fit_on])[:8] if self.fit_on else ""
+
+    @property
     def trains_otherwise(self) -> bool:
         """Whether its weights are others than its method's alone."""
         return bool(self.build or self.data or self.train or self.objective or self.procedure or self.passes != 1.0)

@@ -14,7 +14,7 @@ from forethought.defences.base import refuses
 from forethought.defences.catalogue import read_step
 from forethought.defences.likelihood import OpeningScore
 from forethought.errors import ConfigError, ForethoughtError
-from forethought.manifest import key_of, write_json
+from forethought.manifest import write_json
 from forethought.metrics import share, youden
 from forethought.model import write_run_model
 from forethought.models.conversation import Conversation, Failed, Respondent
@@ -120,7 +120,7 @@ class _Cells:
         """What weights said with nothing around them."""
         self._probes: dict[Path, Path] = {}
         self._trained_probes: dict[tuple[str, int, bool, str], Path] = {}
-        """By whose weights a probe reads, at which budget, whether it reads intents, and the key of further sources."""
+        """By whose weights a probe reads, at which budget, whether it reads intents, and what else it reads."""
         run.settings.append(self._setting)
 
     def undefended(self) -> Cell:
@@ -420,7 +420,7 @@ class _Cells:
                 if not fit.trained:
                     return self._probe(rows, model, fit, entry)
                 fitted_on = _fitted_on(fit, rows)  # of these weights alone: it lies with them
-                alike = (entry.weights_of or entry.label, stages.budget, fit.intents, key_of(sources))
+                alike = (entry.weights_of or entry.label, stages.budget, fit.intents, entry.reads_besides)
                 found = fitting.probe("probe", fitted_on, trained=True, fitted=self._trained_probes.get(alike))
                 return self._trained_probes.setdefault(alike, found)
 
@@ -441,12 +441,11 @@ class _Cells:
     def _probe(self, rows: Setting, model: Callable[[], LocalModel], fit: Fit, entry: MethodEntry) -> Path:
         """Where the setting's probe lies, one for all defences that read it: of requests, or of requests and their
         intents, and of what entries add. `model` holds the base weights."""
-        sources = self._sweep.fitted_on(entry)
-        added = f"-{key_of(sources)[:8]}" if entry.fit_on else ""
+        added = f"-{entry.reads_besides}" if entry.fit_on else ""
         place = rows.folder / f"probe-{rows.key[:8]}{'-intents' if fit.intents else ''}{added}"
         if place not in self._probes:
             stages = StageRunner(place, self._progress.say, after=rows.key)
-            if sources:
+            if sources := self._sweep.fitted_on(entry):
                 stages.depend_on(sources)
             self._probes[place] = self._fitting(rows, model, stages).probe("fit", _fitted_on(fit, rows))
             self._run.seconds += stages.seconds
