@@ -29,7 +29,7 @@ from tests.scripted import Scripted, as_messages
 from tests.tiny import tiny_folder, tiny_model, tiny_tokenizer
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PLAIN = ("paraphrase", "smooth_llm", "self_examination", "self_consistency", "unforged", "solved")
+PLAIN = ("paraphrase", "smooth_llm", "self_examination", "self_consistency", "unforged", "respelled", "solved")
 
 
 @lru_cache(maxsize=1)
@@ -45,7 +45,8 @@ def test_the_catalogue_holds_what_was_promised() -> None:
     assert list(all_defences()) == [
         "none", "self_reminder", "in_context", "goal_priority", "safety_step", "safety_structured",
         "safety_conversational", "policy_prompt", "on_demand", "fused", "guard", "self_examination", "perplexity",
-        "probe", "headed_thought", "paraphrase", "smooth_llm", "self_consistency", "unforged", "solved",
+        "probe", "headed_thought", "paraphrase", "smooth_llm", "self_consistency", "unforged", "respelled",
+        "solved",
     ]  # fmt: skip
     every: dict[str, Any] = {**all_defences(), **all_methods()}
     assert len({one.title for one in every.values()}) == len(every) == len(all_defences()) + len(all_methods())

@@ -18,6 +18,9 @@ or a finished thought were part of it (ChatBug: Jiang et al. 2024, arXiv 2406.12
 2502.12893). The markers of the common chat templates and thought tags are known, whatever model reads them: a forgery
 for another template confuses as well.
 
+A message whose letters were shuffled, cased at random or replaced is put in plain spelling (`spelling.py`), which is
+then decided on and answered. It costs no call, and ordinary messages stay as they are.
+
 A message that had to be solved is put again as the text that the thought found, by itself, and that is both judged and
 answered. A verdict behind the thought is still pulled by what else stands in the message; and who makes a thought find
 a harmless text gets an answer to that text.
@@ -46,6 +49,7 @@ from forethought.defences.base import (
     refuses,
     with_last_user,
 )
+from forethought.defences.spelling import restored
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.reasoning import Decision, markers, solved_text
 from forethought.records import Message, Record
@@ -331,6 +335,30 @@ def _refused(response: Response) -> bool:
     return response.decision == "refuse" if response.decision is not None else refuses(response) is True
 
 
+RESPELLED = "read in plain spelling"
+
+
+class Respelled(Wrapper):
+    """A model that is given its user's words in plain spelling where they were disturbed."""
+
+    label = "respelled"
+    judges_by_thought = True
+
+    def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
+        """Score, decision and answer are those of the plain text. Who hides one text where another is read gets an
+        answer to that other one."""
+        plain = tuple(
+            message.model_copy(update={"content": restored(message.content)}) if message.role == "user" else message
+            for message in conversation.messages
+        )
+        if plain == conversation.messages:
+            return (yield from self.ask(conversation, max_answer_tokens))
+        reply = yield from self.ask(conversation.model_copy(update={"messages": plain}), max_answer_tokens)
+        if isinstance(reply, Failed):
+            return reply
+        return reply.model_copy(update={"cause": reply.cause or RESPELLED})
+
+
 SOLVED = "decided on what the thought found to be asked, by itself"
 
 
@@ -388,5 +416,6 @@ DEFENCES = (
     described("smooth_llm", SmoothLLM),
     described("self_consistency", SelfConsistency),
     described("unforged", Unforged),
+    described("respelled", Respelled),
     described("solved", Solved),
 )
