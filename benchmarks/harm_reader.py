@@ -104,7 +104,7 @@ def main() -> None:
     model, end = opened(options.model), "" if options.model == EMBEDDED else "_best"
     taught = read_lessons(lessons(options.data, options.pyrit)[: options.limit], model, options.states, FAMILIES)
     scores = held_out(taught)
-    found = {end: scores} | ({} if end else {"_ngram": taught.words})
+    found = {end: scores} | ({} if end else {"_ngram": taught.text.harm})
     figures = []
     for kind, values in found.items():
         own = []

@@ -18,8 +18,18 @@ import numpy as np
 from forethought.errors import InputError
 from forethought.judges.base import nothing_said
 from forethought.judges.labelled import Columns, labelled_files
-from forethought.judges.reader import VERSION, AnswerStates, Array, Head, Reader, ReaderSettings, opened, states_of
-from forethought.judges.trained import Flags, Lesson, group_folds, lessons_of, platt, shipped_judge
+from forethought.judges.reader import (
+    VERSION,
+    AnswerStates,
+    Array,
+    Head,
+    Reader,
+    ReaderSettings,
+    TextReadings,
+    opened,
+    states_of,
+)
+from forethought.judges.trained import Flags, Lesson, group_folds, lessons_of, platt
 from forethought.manifest import key_of
 from forethought.metrics import auroc
 from forethought.models.settings import EMBEDDED
@@ -32,9 +42,13 @@ _DEPTHS = (0.4, 0.5, 0.6)
 """Which layers are read, as shares of all."""
 _STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Inverse regularisations whose heads are averaged."""
+_BY_REFUSAL, _BY_LENGTH = 0.3, 0.3
+"""What a refusal takes from a head's score and much that is said adds, in standard deviations of each: fixed, since
+sources that people labelled say too differently how much they count. The more is said, the more help there is in it."""
 _BLOCK = 100
 """Answers whose states stand in one file."""
-_JITTER = 1e-6
+_JITTER = 1e-5
+"""Of the mean square of the rows: above what float32 rounds off."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +59,8 @@ class Taught:
     layers: tuple[int, ...]
     """Whose states these are."""
     states: AnswerStates
-    words: Array
-    """The n-gram judge's log-odds, (answers,)."""
+    text: TextReadings
+    """What is read of the answers without it."""
     families: Mapping[str, str]
     """Sources of one family never teach one another; a source that is not named is a family."""
 
@@ -76,7 +90,7 @@ class Taught:
     def only(self, kept: Flags) -> Taught:
         """Some of the rows."""
         lessons = tuple(one for one, wanted in zip(self.lessons, kept, strict=True) if wanted)
-        return replace(self, lessons=lessons, states=self.states[kept], words=self.words[kept])
+        return replace(self, lessons=lessons, states=self.states[kept], text=self.text.only(kept))
 
     def apart_from(self, tested: Flags) -> Flags:
         """The other rows that share neither request nor answer with these."""
@@ -125,7 +139,9 @@ def fit_reader(taught: Taught, scores: Array, name: str, model: LocalModel, read
         model=reads,
         layers=taught.layers,
         bias=slope * head.bias + offset,
-        by_words=slope * head.by_words,
+        by_words=slope * head.by_text[0],
+        by_refusal=slope * head.by_text[1],
+        by_length=slope * head.by_text[2],
         rows=dict(sorted(Counter(one.source for one in taught.lessons).items())),
         calibrated_on=taught.parts[1],
         auroc={source: round(value, 4) for source, value in by_source(taught, scores).items()},
@@ -168,7 +184,7 @@ def read_lessons(
                 if file is not None:
                     _keep(file, parts[-1])
             bar.show(start + len(block), len(items))
-    return Taught(usable, layers, np.concatenate(parts), shipped_judge("harmful").scores(items), families or {})
+    return Taught(usable, layers, np.concatenate(parts), TextReadings.of(items), families or {})
 
 
 def _keep(file: Path, states: AnswerStates) -> None:
@@ -183,12 +199,13 @@ def held_out(taught: Taught) -> Array:
     """Log-odds of each row by a head that was fitted apart from its source; nan where none could be."""
     scores = np.full(len(taught.lessons), np.nan)
     for teaching, tested in taught.splits():
-        scores[tested] = fit_head(taught.only(teaching)).scores(taught.states[tested], taught.words[tested])
+        scores[tested] = fit_head(taught.only(teaching)).scores(taught.states[tested], taught.text.only(tested))
     return scores
 
 
 def fit_head(taught: Taught) -> Head:
-    """The mean of logistic outputs on standardised states, from a strong penalty to a weak one.
+    """The mean of logistic outputs on standardised states, from a strong penalty to a weak one; beside it, with weights
+    of their own that nothing is fitted on, whether the answer refuses and how much it says.
 
     They are fitted in the space that the rows span, brought to one spread, and written out as weights of the states.
     """
@@ -202,14 +219,19 @@ def fit_head(taught: Taught) -> Head:
     scaled = ((flat - mean) / scale).astype(np.float32)
     alike = (scaled @ scaled.T).astype(np.float64)  # rows, rows
     root = np.linalg.cholesky(alike + _JITTER * np.trace(alike) / len(alike) * np.eye(len(alike)))
-    seen = np.column_stack([root, Head.spoken(taught.words)])
+    seen = np.column_stack([root, taught.text.harm])
     total = np.zeros(seen.shape[1] + 1)
     for strength in _STRENGTHS:
         model = LogisticRegression(C=strength, max_iter=500).fit(seen, taught.labels, weight)
         total += np.append(model.coef_[0], model.intercept_) / (seen @ model.coef_[0]).std() / len(_STRENGTHS)
     *of_states, of_words, bias = total
     back = scaled.T @ solve_triangular(root.T, np.array(of_states)) / scale
-    return Head(back.reshape(taught.states.shape[1:]), float(bias - mean @ back), float(of_words))
+    refusal, length = (
+        share / (reading.std() or 1.0)
+        for share, reading in ((-_BY_REFUSAL, taught.text.refusal), (_BY_LENGTH, taught.text.length))
+    )
+    bias -= mean @ back + refusal * taught.text.refusal.mean() + length * taught.text.length.mean()
+    return Head(back.reshape(taught.states.shape[1:]), float(bias), (float(of_words), refusal, length))
 
 
 def balanced(lessons: Sequence[Lesson]) -> Array:
