@@ -537,3 +537,24 @@ def test_a_tiny_model_thinks_on_from_there_to_a_verdict(tmp_path: Path) -> None:
     assert isinstance(reply, Response)
     assert reply.log_odds is not None
     assert reply.reasoning_text.startswith("Rule to check: ")
+
+
+def test_where_doubt_counts_against_a_request_its_score_is_raised_by_what_was_calibrated() -> None:
+    strict = ASKED.model_copy(update={"strict": True})
+    # By hand: 0.5 * (0.2 - 1) / 2 + 0.5 * (1 + 1) / 4 = 0.05 below a threshold of 0.1; the row raises it by 0.5.
+    fusion = _fusion(threshold=0.1)
+    assert fusion.calibration.strict_by == 0.5
+    row = (1.0, -1.0, -2.0)
+    defended = FusedVerdict(Scripted(lambda _: _thinks(-0.2 + 0.4)), fusion, StubProbe(lambda _: row), NONE)
+    plain, doubted = defended.reply([ASKED, strict])
+    assert isinstance(plain, Response)
+    assert isinstance(doubted, Response)
+    assert (plain.log_odds, doubted.log_odds) == pytest.approx((0.05, 0.55))
+    assert doubted.decision == "refuse"
+    alone = FusedVerdict(Scripted(lambda _: _thinks(None)), _fusion(), StubProbe(lambda _: (0.2, 1.0, 0.0)), NONE)
+    plain, doubted = alone.reply([ASKED, strict])  # the probe alone, whose threshold is 0.5
+    assert isinstance(plain, Response)
+    assert isinstance(doubted, Response)
+    assert (plain.decision, doubted.decision) == ("comply", "refuse")
+    assert strict.model_dump() != ASKED.model_dump()
+    assert "strict" not in ASKED.model_dump(), "keys made of other conversations stay as they were"

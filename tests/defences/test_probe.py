@@ -18,6 +18,7 @@ from forethought.chat import encode_prompt
 from forethought.defences.base import REFUSAL
 from forethought.defences.probe import ProbeDefence, ProbeOptions
 from forethought.errors import InputError, ModelError
+from forethought.measure.calibrate import choose_threshold
 from forethought.measure.probe import (
     RULE_STRENGTHS,
     SETTINGS,
@@ -281,6 +282,16 @@ def test_it_refuses_by_rule_before_the_model_is_asked_and_repeats_nothing_of_the
             assert not reply.rules_named
     assert inner.asked == given[2:]
     assert defended.reply(given) == replies
+
+
+def test_where_doubt_counts_against_a_request_its_score_is_raised_by_what_was_calibrated() -> None:
+    probe = _probe()
+    calibration = choose_threshold([1.0], [0.0], [], 0.02, 0.1)  # midway, so that the score that counts is 0.5 below
+    settings = probe.settings.model_copy(update={"calibration": calibration})
+    defended = ProbeDefence(Scripted(lambda _: "x"), Probe(settings, probe.weights, probe.biases), _model())
+    given = [Conversation(messages=_rows(("film",))[0].messages, strict=strict) for strict in (False, True)]
+    plain, doubted = (reply.log_odds for reply in defended.reply(given) if isinstance(reply, Response))
+    assert doubted == pytest.approx((plain or 0.0) + 0.5)
 
 
 def test_every_rules_refusal_is_read_as_one() -> None:

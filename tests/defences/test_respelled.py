@@ -118,6 +118,7 @@ def test_the_plain_text_is_decided_on_and_answered() -> None:
     assert isinstance(first, Response)
     assert isinstance(second, Response)
     assert (first.cause, second.cause) == (RESPELLED, "")
+    assert [one.strict for one in inner.asked] == [True, False]
     assert inner.asked[0].messages == as_messages(restored(disturbed), system="bE kInD tO aLl.")
     assert inner.asked[1].messages == as_messages(REQUESTS[0], system="bE kInD tO aLl.")
     (failed,) = Respelled(Scripted(lambda one: Failed(cause="no reply"))).reply(

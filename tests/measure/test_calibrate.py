@@ -31,6 +31,14 @@ def test_lowest_threshold_within_the_limit() -> None:
     assert chosen.refused_lookalike is None
 
 
+def test_where_doubt_counts_one_ordinary_row_in_twenty_may_be_refused() -> None:
+    ordinary = [float(score) for score in range(101)]  # 95 is the score that one in twenty reaches
+    chosen = choose_threshold([200.0], ordinary, [], 0.0, 0.1)
+    assert chosen.threshold - chosen.strict_by == pytest.approx(95.0)
+    assert choose_threshold([200.0], ordinary, [], 0.1, 0.1).strict_by == 0.0, "it already refuses more"
+    assert choose_threshold([200.0], [], [3.0], 0.0, 0.0).strict_by == 0.0
+
+
 def test_look_alikes_have_a_limit_of_their_own() -> None:
     harmful, ordinary, lookalike = [2.0, 3.0], [-3.0, -2.0], [-1.0, 1.0, 2.5, 4.0]
     loose = choose_threshold(harmful, ordinary, lookalike, 0.05, 0.5)

@@ -117,7 +117,8 @@ class FusedVerdict(Wrapper):
             return self._by_probe(conversation, reply, row)
         stated = None if intent is None else float(intent[0])
         verdict, probe = self.fusion.parts(reply.log_odds, float(row[0]), stated)
-        scored = reply.model_copy(update={"log_odds": verdict + probe})
+        raised = self.fusion.calibration.strict_by if conversation.strict else 0.0
+        scored = reply.model_copy(update={"log_odds": verdict + probe + raised})
         if self._allows(scored):
             return scored
         if self.fusion.reads_intent:
@@ -134,7 +135,8 @@ class FusedVerdict(Wrapper):
 
     def _by_probe(self, conversation: Conversation, response: Response, row: Array) -> Response:
         """Decided by the probe alone, at its own threshold; its score stands among the fused ones."""
-        margin = (float(row[0]) - self.probe.threshold) / self.fusion.probe_scale
+        raised = self.probe.strict_by if conversation.strict else 0.0
+        margin = (float(row[0]) + raised - self.probe.threshold) / self.fusion.probe_scale
         scored = response.model_copy(update={"log_odds": self.fusion.threshold + margin})
         if margin < 0:
             return scored.model_copy(update={"decision": "comply", "cause": NO_VERDICT})

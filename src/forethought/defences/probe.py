@@ -71,9 +71,10 @@ class ProbeDefence(InputFilter):
         _ = load_probe(Path(options.folder)).threshold
 
     def check(self, conversations: Sequence[Conversation]) -> list[Checked]:
-        """Log-odds of harm; a refusal names the likeliest rule."""
+        """Log-odds of harm, raised where doubt counts against the request; a refusal names the likeliest rule."""
         asked = [conversation.messages for conversation in conversations]
-        scores = self.probe.harm(self._reader, asked)
+        raised = np.array([self.probe.strict_by * one.strict for one in conversations], dtype=np.float32)
+        scores = self.probe.harm(self._reader, asked) + raised
         harmful = [place for place, score in enumerate(scores) if score >= self.threshold]
         rows = self.probe.log_odds(self._reader, [asked[place] for place in harmful])
         rules = {place: self.probe.rule(row) for place, row in zip(harmful, rows, strict=True)}

@@ -345,7 +345,8 @@ class Respelled(Wrapper):
     judges_by_thought = True
 
     def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
-        """Score, decision and answer are those of the plain text. Who hides one text where another is read gets an
+        """Score, decision and answer are those of the plain text, where doubt counts against it: people seldom write
+        so, and who tries many spellings needs one that is read amiss. Who hides one text where another is read gets an
         answer to that other one."""
         plain = tuple(
             message.model_copy(update={"content": restored(message.content)}) if message.role == "user" else message
@@ -353,7 +354,8 @@ class Respelled(Wrapper):
         )
         if plain == conversation.messages:
             return (yield from self.ask(conversation, max_answer_tokens))
-        reply = yield from self.ask(conversation.model_copy(update={"messages": plain}), max_answer_tokens)
+        strict = conversation.model_copy(update={"messages": plain, "strict": True})
+        reply = yield from self.ask(strict, max_answer_tokens)
         if isinstance(reply, Failed):
             return reply
         return reply.model_copy(update={"cause": reply.cause or RESPELLED})

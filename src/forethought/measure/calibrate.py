@@ -38,6 +38,8 @@ from forethought.errors import ConfigError
 from forethought.records import Record, Request
 
 CONFIDENCE = 0.95
+STRICT = 0.05
+"""Share of ordinary requests that may be refused where doubt counts against them."""
 KINDS = ("harmful", "ordinary", "lookalike")
 Method = Literal["clopper-pearson", "conformal"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -61,6 +63,9 @@ class Calibration(Record):
     """The same for look-alikes."""
     tenths: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Between the tenths of the ordinary scores; empty without any."""
+    strict_by: float = Field(default=0.0, exclude_if=lambda value: value == 0.0)
+    """How far below the threshold the score lies that one ordinary row in twenty reaches: where doubt counts against a
+    request, it is refused from there. 0 without ordinary rows, or where that score is not below."""
 
     def __str__(self) -> str:
         text = (
@@ -110,6 +115,7 @@ def choose_threshold(
         bound_ordinary=_bound_at(max_false_refusal, len(ordinary)),
         bound_lookalike=_bound_at(max_false_refusal_lookalike, len(lookalike)),
         tenths=tenths(ordinary),
+        strict_by=max(0.0, threshold - float(np.quantile(ordinary, 1 - STRICT))) if ordinary else 0.0,
     )
 
 

@@ -140,6 +140,11 @@ class Probe:
             raise InputError(f"probe on {self.settings.model}", "has no threshold to decide by", "Use one of fit_probe")
         return self.settings.threshold
 
+    @property
+    def strict_by(self) -> float:
+        """What is added to the log-odds of harm where doubt counts against a request."""
+        return self.settings.calibration.strict_by if self.settings.calibration else 0.0
+
     def of_states(self, states: Mapping[int, States]) -> Array:
         """From hidden states, by layer of shape (states, hidden size), to what `log_odds` returns."""
         of_harm, of_rule = self.weights[: len(self.harm_layers)], self.weights[len(self.harm_layers) :]

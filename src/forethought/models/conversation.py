@@ -34,6 +34,8 @@ class Conversation(Record):
 
     Neither is dumped where it is 0: keys made of a greedy conversation are as if there were no sampling.
     """
+    strict: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Whether doubt counts against it: defences with a score raise that by their calibration's `strict_by`."""
 
 
 class Response(Record):
