@@ -10,7 +10,8 @@ anew among the other sets. With `--model FOLDER` a larger model reads; its figur
 - PyRIT, harms: how bad the text is, 0 to 1 by one to three people; harmful from a mean of one half on;
 - XSTest: full compliance with an unsafe request; to a safe request, or in part, nothing is harmful.
 
-The two of PyRIT share answers, so neither teaches where the other is tested. States are kept in the folder, and a run
+The two of PyRIT share answers, so neither teaches where the other is tested. Beside it stands what a head reaches that
+the set's own labels taught, groups of its requests held out. States are kept in the folder, and a run
 that was stopped goes on. With `--ship` the head fitted on all sets is written into the package: weights, no text.
 """
 
@@ -29,7 +30,7 @@ from others import given
 
 from forethought.judges.base import Item
 from forethought.judges.evaluate import auroc_of, ranks_of, with_interval
-from forethought.judges.heads import fit_reader, held_out, read_lessons
+from forethought.judges.heads import area_of, fit_reader, held_out, read_lessons
 from forethought.judges.reader import opened
 from forethought.judges.trained import Lesson
 from forethought.manifest import file_hash
@@ -119,6 +120,11 @@ def main() -> None:
             Figure(name=f"harm_auroc_loso_mean{kind}", value=float(np.mean(areas)), n=n, unit="auroc"),
             Figure(name=f"harm_auroc_loso_worst{kind}", value=min(areas), n=n, unit="auroc"),
         ]
+    for source in sorted({one.source for one in taught.lessons}):
+        # What a head reaches that was taught by the same people, on other requests: what the reader can tell at most.
+        own_rows = taught.only(np.array([one.source == source for one in taught.lessons]))
+        reached = area_of(held_out(own_rows), own_rows.labels)
+        figures.append(Figure(name=f"harm_auroc_own_{source}{end}", value=reached, n=len(own_rows.lessons), unit="auroc"))
     reader = fit_reader(taught, scores, "harm-reader", model, options.model)
     print(reader.settings)
     if options.ship:

@@ -25,6 +25,8 @@ def given(name: str, options: argparse.Namespace) -> str:
     """The command that a benchmark was given, defaults spelled out; of a path its last part, which says enough."""
     words = []
     for key, value in vars(options).items():
-        values = value if isinstance(value, list) else [] if value is None else [value]
-        words += [f"--{key.replace('_', '-')}", *(str(getattr(one, "name", one)) for one in values)] if values else []
+        if value is None or value is False or value == []:
+            continue
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [f"--{key.replace('_', '-')}", *(str(getattr(one, "name", one)) for one in values)]
     return shlex.join(["python", f"benchmarks/{name}", *words])
