@@ -124,7 +124,8 @@ def main() -> None:
         # What a head reaches that was taught by the same people, on other requests: what the reader can tell at most.
         own_rows = taught.only(np.array([one.source == source for one in taught.lessons]))
         reached = area_of(held_out(own_rows), own_rows.labels)
-        figures.append(Figure(name=f"harm_auroc_own_{source}{end}", value=reached, n=len(own_rows.lessons), unit="auroc"))
+        n = len(own_rows.lessons)
+        figures.append(Figure(name=f"harm_auroc_own_{source}{end}", value=reached, n=n, unit="auroc"))
     reader = fit_reader(taught, scores, "harm-reader", model, options.model)
     print(reader.settings)
     if options.ship:
