@@ -284,7 +284,7 @@ def test_a_limit_on_look_alikes_that_no_recipe_names_is_that_of_what_decides() -
 def test_the_defence_that_a_run_kept_is_written_as_commands_take_it() -> None:
     recipe = load_recipe(RECIPES / "default.yaml")
     assert recipe.fusion == "fused_trained"
-    assert recipe.defence(Path("runs/mine/8-fuse")) == "fused:runs/mine/8-fuse | unforged"
+    assert recipe.defence(Path("runs/mine/8-fuse")) == "fused:runs/mine/8-fuse | unforged | respelled"
     paper = recipe.build.model_copy(update={"format": "paper"})
     headed = recipe.model_copy(update={"build": paper, "around": "fused"})
     assert headed.defence(Path("kept")) == "fused:kept,format=paper"
