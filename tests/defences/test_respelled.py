@@ -107,6 +107,15 @@ def test_a_long_message_costs_a_bounded_number_of_lookups(monkeypatch: pytest.Mo
     letters = random.Random(0)
     restored(" ".join("".join(letters.choices("bcdfGHJK", k=9)) for _ in range(5000)))
     assert 0 < len(asked) <= 2 * 400
+    asked.clear()
+    restored(" ".join(["!".join("".join(letters.choices("bcdfGHJK", k=9)) for _ in range(5000))] * 3 + ["aB", "cDe"]))
+    assert len(asked) <= 2 * 400, "nor one that is joined by what may have been spaces"
+
+
+@pytest.mark.timeout(30)
+def test_a_word_of_a_hundred_thousand_signs_takes_no_longer_than_it_is() -> None:
+    word = "a" + "!" * 100_000 + "b"
+    assert restored(f"aB cDe fGh {word} {word}").count("!") == 200_000
 
 
 def test_the_plain_text_is_decided_on_and_answered() -> None:

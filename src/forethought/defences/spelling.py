@@ -32,11 +32,13 @@ _EXPLAINED = 0.7
 """Share of the unknown words that have to be near an English one; else they are code, or of another language."""
 _MOST = 400
 """Most words of a message that are looked up: each takes some milliseconds."""
-_LONGEST = 20
+_LONGEST, _JOINED = 20, 3
+"""Most letters of a word that is looked up, and most words that stand together for a space that was replaced."""
 _NOTHING_SAID = "zxx"
 """What `language_of` calls text that is in no language, such as leetspeak."""
 _WORD = re.compile(r"\S+")
-_CORE = re.compile(r"^([^\w`{@\[]*)(.*?)([^\w`{@\[]*)$", re.DOTALL)
+_INSIDE = re.compile(r"[\w`{@\[]")
+"""What a word begins and ends with, and not the signs around it: a letter, a digit, or a letter's neighbour."""
 _LATIN = re.compile(r"[a-z]", re.IGNORECASE)
 _MIXED = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
 _HIDDEN = re.compile(r"(?<=[ -~])[\u00ad\u200b-\u200f\u2060\ufeff]+(?=[ -~])")
@@ -139,7 +141,7 @@ def _counts(letters: Ints) -> Ints:
 def restored(text: str) -> str:
     """The message in plain spelling; as it is where its words are not disturbed, or it is not in English."""
     text = _visible(text)
-    words = [core for core in (_CORE.sub(r"\2", word) for word in _WORD.findall(text)) if _LATIN.search(core)]
+    words = [core for _, core, _ in map(_parted, _WORD.findall(text)) if _LATIN.search(core)]
     unknown = [word for word in words if not _is_known(word.lower())]
     cased = [word for word in words if _MIXED.search(word)]
     lower = [word for word in unknown if not word[:1].isupper() and not _MIXED.search(word) and _may_be_word(word)]
@@ -166,12 +168,12 @@ def _may_be_word(word: str) -> bool:
 
 def _plain(word: str) -> str | None:
     """What a disturbed word in lower case was; None where no word is near. A `!` between letters was a space."""
-    parts = word.split("!")
-    if len(parts) > 1 and all(parts):
+    parts = word.split("!", _JOINED)
+    if 1 < len(parts) <= _JOINED and all(parts):
         found = [part if _is_known(part) else _plain(part) for part in parts]
         if all(found):
             return " ".join(one for one in found if one)
-    if (looked := _looked(word)) is not None:
+    if (looked := _looked(word)) is not None or len(word) > _LONGEST:
         return looked
     near, cost = min((nearest(word.translate(signs)) for signs in _SIGNS), key=lambda found: found[1])
     return near if cost <= _CLOSE else None
@@ -185,12 +187,19 @@ def _looked(word: str) -> str | None:
 
 def _said(word: str, plain: dict[str, str | None]) -> str:
     """A word of the message as it is to be read, with the signs around it."""
-    match = _CORE.match(word)
-    if match is None:
-        return word
-    before, core, after = match.groups()
+    before, core, after = _parted(word)
     found = plain.get(core.lower()) or core
     return f"{before}{found.lower() if _MIXED.search(found) else found}{after}"
+
+
+def _parted(word: str) -> tuple[str, str, str]:
+    """The signs before a word, the word, and the signs behind it, in time linear in its length."""
+    first = _INSIDE.search(word)
+    last = _INSIDE.search(word[::-1])
+    if first is None or last is None:
+        return word, "", ""
+    start, stop = first.start(), len(word) - last.start()
+    return word[:start], word[start:stop], word[stop:]
 
 
 def _visible(text: str) -> str:
