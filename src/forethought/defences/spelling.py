@@ -32,7 +32,7 @@ _EXPLAINED = 0.7
 """Share of the unknown words that have to be near an English one; else they are code, or of another language."""
 _MOST = 400
 """Most words of a message that are looked up: each takes some milliseconds."""
-_LONGEST, _JOINED = 20, 3
+_LONGEST, _JOINED = 20, 8
 """Most letters of a word that is looked up, and most words that stand together for a space that was replaced."""
 _NOTHING_SAID = "zxx"
 """What `language_of` calls text that is in no language, such as leetspeak."""
