@@ -13,8 +13,8 @@ from forethought.cli.app import app
 from forethought.errors import ConfigError, InputError
 from forethought.judges.base import Item
 from forethought.judges.catalogue import get_judge
-from forethought.judges.heads import fit_reader, held_out, read_lessons
-from forethought.judges.reader import SETTINGS, WEIGHTS, Reader, load_reader, states_of
+from forethought.judges.heads import fit_head, fit_reader, held_out, read_lessons
+from forethought.judges.reader import SETTINGS, WEIGHTS, Reader, TextReadings, load_reader, states_of
 from forethought.judges.trained import Lesson
 from forethought.models.local import LocalModel
 from tests.tiny import tiny_folder
@@ -59,6 +59,21 @@ def test_a_head_is_fitted_kept_without_pickle_and_reads_back(model: LocalModel, 
     with pytest.raises(InputError):
         load_reader(tmp_path)
     assert (tmp_path / WEIGHTS).is_file()
+
+
+def test_a_refusal_takes_from_a_heads_score_and_what_is_said_adds_to_it_by_fixed_weights(model: LocalModel) -> None:
+    taught = read_lessons(lessons(), model)
+    head = fit_head(taught)
+    assert head.by_text[1] == pytest.approx(-0.3 / taught.text.refusal.std())
+    assert head.by_text[2] == pytest.approx(0.3 / taught.text.length.std())
+    answers = [Item(request="x", answer="a " * words) for words in (1, 40, 400, 4000)]
+    length = TextReadings.of(answers).length
+    assert length[:2] == pytest.approx(np.log1p([1, 79]))
+    assert length[2] == length[3] == pytest.approx(np.log1p(600)), "more makes an answer no worse"
+    states = np.repeat(taught.states[:1], 2, axis=0)
+    said = TextReadings(harm=np.zeros(2), refusal=np.array([0.0, 1.0]), length=np.array([2.0, 3.0]))
+    first, second = head.scores(states, said)
+    assert second - first == pytest.approx(head.by_text[1] + head.by_text[2])
 
 
 def files_of(folder: Path, sets: int) -> list[str]:
