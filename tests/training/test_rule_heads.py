@@ -196,11 +196,14 @@ def test_training_lowers_the_heads_loss_on_every_row_and_stores_them(tmp_path: P
     """In the passes that a budget pays for, and no more than are allowed."""
     steps: list[Mapping[str, float]] = []
     progress = Listening(lambda step, total, values: steps.append(values))
-    counts = train_headed(dataclasses.replace(_job(tmp_path), progress=progress, budget=(10**6, 6)))
-    assert (counts["rows"], counts["passes"], len(steps)) == (48, 6, 6 * 48 // CONFIG.batch_size)
+    job = _job(tmp_path, learning_rate=3e-2)
+    counts = train_headed(dataclasses.replace(job, progress=progress, budget=(10**6, 12)))
+    assert (counts["rows"], counts["passes"], len(steps)) == (48, 12, 12 * 48 // CONFIG.batch_size)
     assert "rule heads: layer" in progress.said[0]
+    # In the mean over passes: one batch is harder than another.
     seen = [one["loss_head_harm"] for one in steps if "loss_head_harm" in one]
-    assert seen[-1] < seen[0]
+    third = len(seen) // 3
+    assert sum(seen[-third:]) < 0.995 * sum(seen[:third])
     heads = load_probe(tmp_path / HEADS_FOLDER)
     assert heads.settings.rules == ("R4",)
     assert read_settings(tmp_path).method == "scot_headed"
