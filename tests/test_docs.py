@@ -77,8 +77,10 @@ def test_kept_cells_give_the_committed_figures_without_a_model(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
-def test_a_results_file_has_the_one_shape(path: Path) -> None:
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+def test_a_results_file_has_the_one_shape_and_no_path_of_a_developers_machine(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"(?<![\w./])/(?:home|root|work|tmp|Users)/", text) == []
+    loaded: dict[str, Any] = json.loads(text)
     assert {"command", "commit", "date", "seeds", "machine", "versions", "inputs", "figures"} <= set(loaded)
     names = [figure["name"] for figure in loaded["figures"]]
     assert len(names) == len(set(names))
