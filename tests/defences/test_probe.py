@@ -19,17 +19,8 @@ from forethought.defences.base import REFUSAL
 from forethought.defences.probe import ProbeDefence, ProbeOptions
 from forethought.errors import InputError, ModelError
 from forethought.measure.calibrate import choose_threshold
-from forethought.measure.probe import (
-    RULE_STRENGTHS,
-    SETTINGS,
-    UNREADABLE,
-    WEIGHTS,
-    FitSettings,
-    Probe,
-    ProbeSettings,
-    fit_probe,
-    load_probe,
-)
+from forethought.measure.probe import SETTINGS, UNREADABLE, WEIGHTS, Probe, ProbeSettings, load_probe
+from forethought.measure.probe_fit import RULE_STRENGTHS, FitSettings, fit_probe
 from forethought.models.conversation import Conversation, Response
 from forethought.models.hidden_states import last_states, prompt_ids
 from forethought.models.local import LocalModel

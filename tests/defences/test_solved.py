@@ -13,7 +13,7 @@ from forethought.defences.catalogue import check_spec, make_defence
 from forethought.defences.demand import Demand, OnDemand, fit_demand, load_demand
 from forethought.defences.reworded import SOLVED, Solved, SolvedSettings
 from forethought.errors import ConfigError, InputError
-from forethought.measure.probe import fit_probe
+from forethought.measure.probe_fit import fit_probe
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.pipeline.fitting import with_demand
 from tests.defences.test_probe import LAYERS, THINGS, _model, _probe, _rows

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from forethought.measure.probe import (
-    Probe,
-    ProbeSettings,
+from forethought.measure.probe import Probe, ProbeSettings
+from forethought.measure.probe_fit import (
     RuleFit,
     choose_layer,
     fit_classes,

@@ -13,7 +13,7 @@ from forethought.data.shipped import shipped_requests
 from forethought.data.sources import SourceSpec
 from forethought.defences.fusion import FusionSettings
 from forethought.errors import ConfigError, ForethoughtError
-from forethought.measure.probe import FitSettings
+from forethought.measure.probe_fit import FitSettings
 from forethought.models.conversation import Conversation, Response
 from forethought.models.local import LocalModel
 from forethought.pipeline.check import check_recipe

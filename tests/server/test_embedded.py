@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forethought.defences.demand import CERTAIN, Demand
-from forethought.measure.probe import fit_probe
+from forethought.measure.probe_fit import fit_probe
 from forethought.model import Model, load
 from forethought.models.conversation import Conversation
 from forethought.models.settings import read_settings, write_settings

@@ -18,7 +18,8 @@ from forethought.defences.catalogue import make_defence
 from forethought.defences.demand import MOST_THOUGHTS, fit_demand
 from forethought.defences.fusion import FusionSettings, fit_fusion, intent_requests
 from forethought.measure.calibrate import KINDS, Calibration, threshold_on
-from forethought.measure.probe import FitSettings, fit_probe, load_probe
+from forethought.measure.probe import load_probe
+from forethought.measure.probe_fit import FitSettings, fit_probe
 from forethought.measure.traffic import Reference, Traffic
 from forethought.models.conversation import Conversation, Respondent, Response
 from forethought.models.local import LocalModel

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from forethought.errors import InputError, ModelError
-from forethought.measure.probe import Labels, choose_layer, fit_head
+from forethought.measure.probe_fit import Labels, choose_layer, fit_head
 from forethought.metrics import Figure, auroc
 from forethought.models.hidden_states import States, last_states, layer_count, prompt_ids
 from forethought.reasoning import solved_text

@@ -35,7 +35,8 @@ from forethought.training.objective import Batch, Objective, Step, layers_of
 if TYPE_CHECKING:
     import torch
 
-    from forethought.measure.probe import Labels, Probe
+    from forethought.measure.probe import Probe
+    from forethought.measure.probe_fit import Labels
     from forethought.models.local import LocalModel
 
 
@@ -234,7 +235,8 @@ def fit_heads(
 
     Raises InputError where harmful or harmless prompts are missing.
     """
-    from forethought.measure.probe import Probe, ProbeSettings, choose_layer, fit_each, layers_at, rule_targets
+    from forethought.measure.probe import Probe, ProbeSettings
+    from forethought.measure.probe_fit import choose_layer, fit_each, layers_at, rule_targets
     from forethought.models.hidden_states import last_states, layer_count
 
     plain = [(prompt, one) for prompt, one in prompts.items() if original(one)]
