@@ -33,6 +33,6 @@ def given(name: str, options: argparse.Namespace) -> str:
 
 
 def _short(value: object) -> str:
-    """A path's last part, whether it was parsed as one or not: where a folder lay on this machine is nobody's affair."""
+    """A path's last part, whether it was parsed as one or not: where a folder lay is this machine's affair alone."""
     path = value if isinstance(value, Path) else Path(str(value))
     return path.name if path is value or path.is_absolute() else str(value)
