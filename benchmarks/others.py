@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from forethought.manifest import without_place
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -28,11 +30,5 @@ def given(name: str, options: argparse.Namespace) -> str:
         if value is None or value is False or value == []:
             continue
         values = value if isinstance(value, list) else [] if value is True else [value]
-        words += [f"--{key.replace('_', '-')}", *(_short(one) for one in values)]
+        words += [f"--{key.replace('_', '-')}", *(without_place(str(getattr(one, "name", one))) for one in values)]
     return shlex.join(["python", f"benchmarks/{name}", *words])
-
-
-def _short(value: object) -> str:
-    """A path's last part, whether it was parsed as one or not: where a folder lay is this machine's affair alone."""
-    path = value if isinstance(value, Path) else Path(str(value))
-    return path.name if path is value or path.is_absolute() else str(value)

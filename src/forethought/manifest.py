@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+_PLACE = re.compile(r"(?<![\w./~-])/(?:[^/\s=:,|]+/)*(?=[^/\s])")
+"""Of a path from the root what stands before its last part."""
 _PACKAGES = (
     "forethought",
     "torch",
@@ -72,10 +75,16 @@ def git_commit() -> str | None:
 
 
 def this_command() -> str:
-    """What runs this process, as somebody would type it: the program with its arguments, or the script."""
+    """What runs this process, as somebody would type it: the program with its arguments, or the script. Of a path
+    from the root the last part: it is published, and where things lie on a machine is nobody else's affair."""
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
     name = "forethought" if program in ("forethought", "__main__.py") else program
-    return shlex.join([name, *sys.argv[1:]])
+    return shlex.join([name, *map(without_place, sys.argv[1:])])
+
+
+def without_place(word: str) -> str:
+    """A word of a command, of each path from the root in it the last part alone; an address stays as it is."""
+    return word if "://" in word else _PLACE.sub("", word)
 
 
 def now() -> str:
