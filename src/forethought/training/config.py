@@ -71,6 +71,11 @@ class TrainConfig(Record):
     trackers: tuple[Tracker, ...] = Field(default=(), exclude_if=_UNSET)
     """Where losses are sent besides the terminal; nothing is sent anywhere that is not named here."""
 
+    @property
+    def passes(self) -> float:
+        """Over the rows, by all trainings together."""
+        return self.epochs * self.averaged
+
     @model_validator(mode="after")
     def _lengths_have_no_mean(self) -> Self:
         if self.dora and self.averaged > 1:
