@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from forethought.errors import ModelError
 from forethought.models.settings import read_settings
 from forethought.policy import default_policy
-from forethought.training.averaged import average
+from forethought.training.averaged import average, train_averaged
 from forethought.training.config import TrainConfig
 from forethought.training.methods.base import Job, Material
 from forethought.training.methods.catalogue import get_method
 from forethought.training.run import train_method
+from tests.child import code
 from tests.tiny import harmful_example, harmless_example, tiny_folder, tiny_tokenizer
 
 ADAPTER, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"
@@ -87,10 +90,8 @@ def test_averaged_weights_are_the_mean_of_what_each_seed_trains(tmp_path: Path) 
     for name, change in found.items():
         assert torch.allclose(change, (first[name] + second[name]) / 2, atol=1e-6), name
     assert (counts["tokens"], counts["steps"]) == (2 * alone[0]["tokens"], 2 * alone[0]["steps"])
-    assert (counts["rows"], counts["loss_refusal"]) == (
-        alone[0]["rows"],
-        pytest.approx((alone[0]["loss_refusal"] + alone[1]["loss_refusal"]) / 2),
-    )
+    assert counts["rows"] == alone[0]["rows"]
+    assert counts["loss_refusal"] == pytest.approx((alone[0]["loss_refusal"] + alone[1]["loss_refusal"]) / 2)
     assert read_settings(tmp_path / "both").method == "scot"
     assert not (tmp_path / "both" / "trainings").exists()
 
@@ -115,6 +116,54 @@ def test_a_stopped_run_trains_what_was_not_done_alone(tmp_path: Path, monkeypatc
     train_method(_job(tmp_path))
     assert begun == ["0", "1", "1"]
     assert (tmp_path / ADAPTER).is_file()
+
+
+_CHILD = """
+import dataclasses, sys, time
+from pathlib import Path
+from tests.listening import Listening
+from tests.training.test_averaged import _job
+from forethought.training.run import train_method
+
+out = Path(sys.argv[1])
+
+def hang(step, total, values):
+    if (out / "trainings/0/counts.json").exists():
+        (out / "in-the-second").touch()
+        time.sleep(600)
+
+train_method(dataclasses.replace(_job(out), progress=Listening(hang)))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_the_second_training_keeps_the_first(tmp_path: Path) -> None:
+    out, whole = tmp_path / "killed", tmp_path / "whole"
+    out.mkdir()
+    child = code(_CHILD, out)
+    try:
+        deadline = time.monotonic() + 240
+        while not (out / "in-the-second").exists():
+            assert child.poll() is None, "the child ended before it could be killed"
+            assert time.monotonic() < deadline, "the child never came to the second training"
+            time.sleep(0.1)
+    finally:
+        child.kill()
+    assert child.wait() == -signal.SIGKILL
+    assert not (out / ADAPTER).exists()
+    kept = (out / "trainings/0" / ADAPTER).stat().st_mtime_ns
+    begun: list[str] = []
+
+    def once(job: Job) -> dict[str, float]:
+        begun.append(job.out.name)
+        assert (out / "trainings/0" / ADAPTER).stat().st_mtime_ns == kept
+        return train_method(job)
+
+    train_averaged(_job(out), once)
+    assert begun == ["1"]
+    train_method(_job(whole))
+    changes, expected = _changes(out), _changes(whole)
+    assert all(torch.equal(changes[name], change) for name, change in expected.items())
 
 
 def test_a_recipe_that_averages_says_so_and_one_that_does_not_keeps_its_key() -> None:
