@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -115,7 +116,18 @@ def test_a_stopped_run_trains_what_was_not_done_alone(tmp_path: Path, monkeypatc
     fails = False
     train_method(_job(tmp_path))
     assert begun == ["0", "1", "1"]
+    counts = train_method(_job(tmp_path))  # done: nothing is trained
+    assert (len(begun), counts["rows"]) == (3, 8)
     assert (tmp_path / ADAPTER).is_file()
+
+
+def test_a_folder_of_another_training_is_not_gone_on_from(tmp_path: Path) -> None:
+    train_method(_job(tmp_path / "done"))
+    with pytest.raises(ModelError, match=r"another training .*other model, rows or settings"):
+        train_method(_job(tmp_path / "done", learning_rate=2e-2))
+    shutil.copytree(tmp_path / "done", tmp_path / "half" / "trainings" / "0")
+    with pytest.raises(ModelError, match="another training"):
+        train_method(_job(tmp_path / "half"))
 
 
 _CHILD = """
@@ -128,7 +140,7 @@ from forethought.training.run import train_method
 out = Path(sys.argv[1])
 
 def hang(step, total, values):
-    if (out / "trainings/0/counts.json").exists():
+    if (out / "trainings/0/averaged.json").exists():
         (out / "in-the-second").touch()
         time.sleep(600)
 

@@ -15,27 +15,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forethought.errors import ModelError
-from forethought.manifest import write_json
+from forethought.manifest import key_of, write_json
+from forethought.records import Example
 from forethought.training.config import is_first
 from forethought.training.methods.base import Job
+from forethought.training.streamed import ExampleFile
 
 if TYPE_CHECKING:
     import torch
 
-_TRAININGS, _COUNTS, _CHECKPOINTS = "trainings", "counts.json", "checkpoints"
+_TRAININGS, _DONE, _CHECKPOINTS = "trainings", "averaged.json", "checkpoints"
 _SEEDS_APART = 1000
 """Between the seeds of two trainings: recipes count seeds from 0."""
 _ADAPTER, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _SUMMED = ("tokens", "steps")
 """Of the counts; of all else the mean stands for all."""
+TrainOnce = Callable[[Job], dict[str, float]]
 
 
-def train_averaged(job: Job, train_once: Callable[[Job], dict[str, float]]) -> dict[str, float]:
+def train_averaged(job: Job, train_once: TrainOnce) -> dict[str, float]:
     """Trains `job.config.averaged` times and writes the mean into `job.out`, with what else the first one wrote.
 
-    `train_once` trains one of them. Those that are done are kept until all are, so that a stopped run goes on.
-    Returns counts as `fit.train` does; tokens and steps are those of all.
+    `train_once` trains one of them. What is done is not done again: a stopped run trains the others. Returns counts as
+    `fit.train` does; tokens and steps are those of all. Raises ModelError where the folder is another training's.
     """
+    return _once(job, lambda one: _all(one, train_once))
+
+
+def _all(job: Job, train_once: TrainOnce) -> dict[str, float]:
     number = job.config.averaged
     folders = [job.out / _TRAININGS / str(place) for place in range(number)]
     counts = []
@@ -43,10 +50,11 @@ def train_averaged(job: Job, train_once: Callable[[Job], dict[str, float]]) -> d
         seed = job.config.seed + place * _SEEDS_APART
         config = job.config.model_copy(update={"averaged": 1, "seed": seed})
         title = f"{job.title}, {place + 1} of {number}"
-        counts.append(_kept(dataclasses.replace(job, config=config, out=folder, title=title), train_once))
+        counts.append(_once(dataclasses.replace(job, config=config, out=folder, title=title), train_once))
+        if is_first():
+            shutil.rmtree(folder / _CHECKPOINTS, ignore_errors=True)
     if is_first():
         average(folders, job.out)
-        shutil.rmtree(job.out / _TRAININGS)
     return {
         name: sum(one[name] for one in counts) / (1 if name in _SUMMED else number)
         for name in counts[0]
@@ -54,17 +62,39 @@ def train_averaged(job: Job, train_once: Callable[[Job], dict[str, float]]) -> d
     }
 
 
-def _kept(job: Job, train_once: Callable[[Job], dict[str, float]]) -> dict[str, float]:
-    """What one training counted, trained now where it was not."""
-    file = job.out / _COUNTS
+def _once(job: Job, work: TrainOnce) -> dict[str, float]:
+    """What a job counted, done now where it was not; its trainings are left out of the folder then."""
+    file, key = job.out / _DONE, _key(job)
     if file.is_file():
-        found: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
-        return found
-    counts = train_once(job)
+        held = json.loads(file.read_text(encoding="utf-8"))
+        if held["key"] != key:
+            raise ModelError(job.out, "holds another training (other model, rows or settings)", "Give another folder")
+        counts: dict[str, float] = held["counts"]
+    else:
+        counts = work(job)
+        if is_first():
+            write_json(file, {"key": key, "counts": counts})
     if is_first():
-        write_json(file, counts)
-        shutil.rmtree(job.out / _CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(job.out / _TRAININGS, ignore_errors=True)
     return counts
+
+
+def _key(job: Job) -> str:
+    """Content hash of all that the weights depend on."""
+    given, method = job.material, job.method
+
+    def examples(rows: Sequence[Example]) -> str:
+        return rows.key if isinstance(rows, ExampleFile) else key_of([one.model_dump(mode="json") for one in rows])
+
+    settings = method.procedure_settings
+    said: list[Any] = [
+        job.base,
+        method.name,
+        settings and settings.model_dump(mode="json"),
+        job.config.model_dump(mode="json"),
+    ]
+    said += [job.budget, job.max_tokens, given.format, given.detail, given.seed, given.policy.model_dump(mode="json")]
+    return key_of([*said, sorted(given.complied.items()), examples(given.examples), examples(job.held_out)])
 
 
 def average(folders: Sequence[Path], out: Path) -> None:
@@ -77,7 +107,7 @@ def average(folders: Sequence[Path], out: Path) -> None:
     first, *_ = folders
     out.mkdir(parents=True, exist_ok=True)
     for one in first.iterdir():
-        if one.name in (_CHECKPOINTS, _COUNTS) or one.suffix == ".safetensors":
+        if one.name in (_CHECKPOINTS, _DONE) or one.suffix == ".safetensors":
             continue
         if one.is_dir():
             shutil.copytree(one, out / one.name, dirs_exist_ok=True)
