@@ -15,6 +15,8 @@ from forethought.manifest import this_command, without_place
         ("/home/somebody/runs/mine", "mine"),
         ("gsm8k=/data/sets/test.jsonl", "gsm8k=test.jsonl"),
         ("probe:/home/somebody/runs/probe,format=think", "probe:probe,format=think"),
+        ("/home/some body/runs/mine", "mine"),
+        ("refusal | probe:/srv/a probe/one", "refusal | probe:one"),
         ("runs/mine", "runs/mine"),
         ("../shared/set.csv", "../shared/set.csv"),
         ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-_PLACE = re.compile(r"(?<![\w./~-])/(?:[^/\s=:,|]+/)*(?=[^/\s])")
+_PLACE = re.compile(r"(?<![\w./~-])/(?:[^/=:,|]+/)*(?=[^/\s])")
 """Of a path from the root what stands before its last part."""
 _PACKAGES = (
     "forethought",

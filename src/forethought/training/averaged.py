@@ -1,8 +1,8 @@
 """Several trainings of one job, and the mean of their weights: a model soup (Wortsman et al. 2022, arXiv 2203.05482).
 
 Each begins with an adapter of its own and sees the rows in an order of its own. What two trainings of one recipe
-differ in is chance, and their mean has less of it: it decides nearly as the mean of their scores, at the time of one
-model. Adapters are averaged as the changes that they make: their factors stand side by side, so that the rank grows.
+differ in is chance, and their mean has less of it, in one model. Adapters are averaged as the changes that they make:
+their factors stand side by side, so that the rank grows.
 """
 
 from __future__ import annotations

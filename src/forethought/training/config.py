@@ -67,7 +67,7 @@ class TrainConfig(Record):
     """None trains to the last step."""
     averaged: int = Field(default=1, ge=1, le=16, exclude_if=lambda value: value == 1)
     """So many trainings, each from an adapter and in an order of its own, whose weights are averaged (model soups,
-    arXiv 2203.05482): as many times the cost of training, and none when it answers."""
+    arXiv 2203.05482): as many times the cost of training, and an adapter of as many times the rank."""
     trackers: tuple[Tracker, ...] = Field(default=(), exclude_if=_UNSET)
     """Where losses are sent besides the terminal; nothing is sent anywhere that is not named here."""
 
