@@ -38,10 +38,10 @@ from forethought.records import user_request
 from forethought.report.figures import BASE
 from forethought.report.results import write_results
 from forethought.report.tables import TITLES, gain
+from forethought.research.apart import turned
 from forethought.research.config import MethodEntry, load_sweep, wrapper_label
 from forethought.research.ladder import load_ladder
 from forethought.research.report import goal_lines, reached
-from forethought.research.rows import turned
 from forethought.training.methods.catalogue import all_methods
 
 ROOT = Path(__file__).resolve().parents[1]

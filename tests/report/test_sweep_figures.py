@@ -5,23 +5,15 @@ from __future__ import annotations
 import math
 
 import pytest
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from forethought.errors import InputError
 from forethought.metrics import Figure
-from forethought.research.rows import (
-    SAME_REQUESTS,
-    TWO_INTERVALS,
-    DefenceMeans,
-    SweepRow,
-    best,
-    by_base,
-    by_defence,
-    mean_of,
-    paired_to,
-    short_count,
-    to_best,
-    two_digits,
-)
+from forethought.research.apart import SAME_REQUESTS, TWO_INTERVALS, best, paired_to, to_best
+from forethought.research.figures import sweep_figures
+from forethought.research.rows import DefenceMeans, SweepRow, by_base, by_defence, short_count, two_digits
+from forethought.research.seeds import mean_of
 from tests.report.examples import example, figure, missing_row, sweep_row
 
 NAME = "youden_unseen"
@@ -208,22 +200,66 @@ def test_nothing_to_compare() -> None:
     assert to_best(_means(sweep_row("scot", 0.5)), NAME) == []
 
 
+ENDING = "scot_vs_refusal_augmented"
+
+
+def _seed(seed: int, p: float, **differences: float) -> SweepRow:
+    """A row of scot with differences from refusal training, .06 to each end of their intervals, tested alike."""
+    found = [_diff(f"diff_{name}_{ENDING}", value, value - 0.06, value + 0.06) for name, value in differences.items()]
+    tests = [Figure(name=f"p_{name}_{ENDING}", value=p, unit="p") for name in differences]
+    return sweep_row("scot", 0.7, seed=seed, more=(*found, *tests))
+
+
 def test_paired_to_the_yardstick_takes_the_defence_of_the_row() -> None:
-    ending = "scot_vs_refusal_augmented"
-    rows = [
-        sweep_row("scot", 0.7, seed=seed, more=(
-            _diff(f"diff_youden_unseen_{ending}", value, value - 0.1, value + 0.1),
-            Figure(name=f"p_youden_unseen_{ending}", value=p, unit="p"),
-            _diff("diff_asr_direct_scot_vs_base", -0.5, -0.6, -0.4),
-        ))
-        for seed, value, p in ((0, 0.2, 0.01), (1, 0.2, 0.04))
-    ]  # fmt: skip
+    elsewhere = _diff("diff_asr_direct_scot_vs_base", -0.5, -0.6, -0.4)
+    row = sweep_row("scot", 0.7, more=(*_seed(0, 0.01, youden_unseen=0.2).figures, elsewhere))
     # In a row of another defence it is not that defence's difference.
-    stray = sweep_row("dpo", 0.5, more=(_diff(f"diff_asr_direct_{ending}", 0.1, 0.0, 0.2),))
-    [(of, against, found)] = paired_to(_means(*rows, stray))
+    stray = sweep_row("dpo", 0.5, more=(_diff(f"diff_asr_direct_{ENDING}", 0.1, 0.0, 0.2),))
+    [(of, against, found)] = paired_to(_means(row, stray))
     assert (of, against, found.name) == ("scot", "refusal_augmented", "youden_unseen")
-    assert (found.test, found.p_corrected, found.sign) == (SAME_REQUESTS, 0.04, 1)
+    # Of one row, its own test.
+    assert (found.test, found.p_corrected, found.sign) == (SAME_REQUESTS, 0.01, 1)
     assert found.difference == pytest.approx(0.2)
+
+
+def test_what_each_seed_shows_need_not_hold_for_another() -> None:
+    """As happened: two seeds with a p-value of .0015 each, whose interval over seeds held zero."""
+    rows = [_seed(seed, 0.0015, youden_unseen=value, asr_direct=-0.2) for seed, value in ((0, 0.25), (1, 0.05))]
+    [unsteady, steady] = [one.found for one in paired_to(_means(*rows))]
+    # Variance over requests (.06 / 1.96)**2, between seeds .02 / 2, so 1.0937 * .01; 1 * 1.0937**2 degrees of freedom.
+    assert unsteady.p == pytest.approx(2 * student.sf(0.15 / math.sqrt(0.010937), 1.0937**2), rel=1e-3)
+    assert unsteady.low < 0 < unsteady.high
+    # Seeds that agree have the requests' variance alone, as often as there are seeds; the two are corrected together.
+    assert steady.p == pytest.approx(2 * norm.sf(0.2 / (0.06 / 1.959964)))
+    assert unsteady.p_corrected == unsteady.p
+    assert steady.p_corrected == pytest.approx(2 * steady.p)
+    figures = {figure.name: figure.value for figure in sweep_figures(rows)}
+    assert figures[f"p_youden_unseen_{ENDING}"] == unsteady.p_corrected
+    assert figures[f"p_youden_unseen_{ENDING}_small_s0_b60000"] == 0.0015
+
+
+@pytest.mark.parametrize(
+    ("values", "half"),
+    [((0.2, 0.1), 0.02), ((0.2, 0.1, 0.15), 0.1), ((-0.3, -0.1, -0.2, -0.2), 0.1), ((0.1,), 0.11)],
+)
+def test_p_value_and_interval_say_the_same(values: tuple[float, ...], half: float) -> None:
+    mean = mean_of([_diff("diff_asr_direct", value, value - half, value + half) for value in values])
+    assert mean is not None
+    assert mean.figure.low is not None
+    assert mean.figure.high is not None
+    assert (mean.p < 0.05) == (not mean.figure.low <= 0 <= mean.figure.high)
+
+
+def test_without_an_interval_or_a_test_there_is_no_p_value() -> None:
+    bare = mean_of([_diff("diff_asr_direct", 0.1, None, None)] * 2)
+    assert bare is not None
+    assert math.isnan(bare.p)
+    difference = _diff(f"diff_capability_{ENDING}", 0.1, 0.0, 0.2)
+    untested = [sweep_row("scot", seed=seed, more=(difference,)) for seed in (0, 1)]
+    assert f"p_capability_{ENDING}" not in {figure.name for figure in sweep_figures(untested)}
+    # Everything the same in all seeds, without any spread.
+    exact = [mean_of([_diff("diff_asr_direct", value, value, value)] * 2) for value in (0.0, 0.1)]
+    assert [one.p for one in exact if one is not None] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(("low", "high", "sign"), [(0.0, 0.2, 0), (0.01, 0.2, 1), (-0.2, -0.01, -1)])

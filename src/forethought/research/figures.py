@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import ttest_1samp
@@ -27,12 +27,12 @@ from forethought.report.figures import (
     present,
     score_pairs,
 )
+from forethought.research.apart import YARDSTICK, compared
 from forethought.research.cell import LATENCY, Cell, SweepRun
 from forethought.research.config import Sweep
-from forethought.research.rows import YARDSTICK, DefenceMeans, SweepRow, by_defence
+from forethought.research.rows import DefenceMeans, SweepRow, by_defence
+from forethought.research.seeds import NORMAL
 
-_NORMAL = 1.959964
-"""Standard errors from the middle of a 95 % interval to its end."""
 _BETWEEN_TWO = ("diff_", "p_")
 """Beginnings of figures that name both defences themselves."""
 
@@ -232,7 +232,7 @@ def sweep_figures(rows: Sequence[SweepRow]) -> list[Figure]:
     """Every figure as NAME_DEFENCE.
 
     Where a defence stands in several rows (seeds, budgets, bases), each has its place behind its name, and the plain
-    name is the mean over seeds, of p-values the largest; with several bases or budgets there is none, since such a mean
+    name is the mean over seeds, with the mean's p-value; with several bases or budgets there is none, since such a mean
     says nothing.
     """
     found: list[Figure] = []
@@ -275,10 +275,19 @@ def _means(group: DefenceMeans) -> list[Figure]:
         for name, mean in means.items()
         if mean is not None and not math.isnan(mean.figure.value)
     ]
-    # No p-value of a mean: what every seed shows by itself is shown.
-    of_seeds = {name: [row.figure(name) for row in group.runs] for name in names if name.startswith("p_")}
-    worst = [max((one for one in ones if one is not None), key=lambda one: one.value) for ones in of_seeds.values()]
-    return found + worst
+    return found + _tested(group, names)
+
+
+def _tested(group: DefenceMeans, names: Iterable[str]) -> list[Figure]:
+    """The p-values of the means, of those differences that rows test."""
+    middle = f"_{group.defence}_vs_"
+    others = dict.fromkeys(name.partition(middle)[2] for name in names if name.startswith("p_") and middle in name)
+    return [
+        Figure(name=f"p_{one.name}{middle}{other}", value=one.p_corrected, n=one.n, unit="p")
+        for other in others
+        for one in compared(group, other)
+        if not math.isnan(one.p)
+    ]
 
 
 def contrast_figures(sweep: Sweep, figures: Sequence[Figure]) -> list[Figure]:
@@ -295,7 +304,7 @@ def contrast_figures(sweep: Sweep, figures: Sequence[Figure]) -> list[Figure]:
             stem = figure.name.removesuffix(ending)
             found.append(figure.named(f"{stem}_{name}"))
             if stem.startswith("diff_") and figure.low is not None and figure.high is not None:
-                error = (figure.high - figure.low) / (2 * _NORMAL)
+                error = (figure.high - figure.low) / (2 * NORMAL)
                 least = Figure(value=detectable(error), n=figure.n, unit=figure.unit)
                 found.append(least.named(f"detectable_{stem.removeprefix('diff_')}_{name}"))
     return found
