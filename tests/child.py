@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,18 @@ class Child:
         """Ends it at once, and waits until it is gone."""
         self._process.kill()
         self._process.join()
+
+    def kill_once(self, ready: Callable[[], bool], within: float = 240.0) -> None:
+        """Kills it as soon as something has happened, which has to be before it ends and within so many seconds."""
+        end = time.monotonic() + within
+        try:
+            while not ready():
+                assert self.poll() is None, "the child ended before it could be killed"
+                assert time.monotonic() < end, "the child never came so far"
+                time.sleep(0.01)
+        finally:
+            self.kill()
+        assert self.wait() == -signal.SIGKILL
 
     def terminate(self) -> None:
         os.kill(self.pid, signal.SIGTERM)

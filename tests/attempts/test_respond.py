@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import cast
 
@@ -117,15 +116,7 @@ run_defence("scripted", Slow(), make_attempts([f"Explain town number {n:03}" for
 
 @pytest.mark.slow
 def test_killed_evaluation_goes_on_where_it_was(tmp_path: Path) -> None:
-    child = code(_CHILD, tmp_path)
-    try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "half-way").exists():
-            assert child.poll() is None, "the child ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    finally:
-        child.kill()
+    code(_CHILD, tmp_path).kill_once((tmp_path / "half-way").exists)
     local = Scripted()
     judged = _run(local, make_attempts([f"Explain town number {n:03}" for n in range(160)]), tmp_path)
     assert all(one.refused is False for one in judged)

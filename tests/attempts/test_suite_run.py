@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -288,6 +287,10 @@ run_suite(Path(sys.argv[1]), Scripted(slowly), window=50)
 """
 
 
+def _holds(replies: Path, lines: int) -> bool:
+    return replies.is_file() and replies.read_bytes().count(b"\n") >= lines
+
+
 @pytest.mark.slow
 def test_killed_three_times_every_attempt_is_there_exactly_once(tmp_path: Path) -> None:
     texts = [f"Explain how town number {n} bakes its bread" for n in range(100)]
@@ -296,16 +299,7 @@ def test_killed_three_times_every_attempt_is_there_exactly_once(tmp_path: Path) 
     assert n > 490  # a misspelling may change nothing
     replies = tmp_path / "replies.jsonl"
     for target in (60, 170, 310):
-        child = code(_CHILD, tmp_path)
-        try:
-            deadline = time.monotonic() + 60
-            while not replies.is_file() or replies.read_bytes().count(b"\n") < target:
-                assert child.poll() is None, "the child ended before it could be killed"
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-        finally:
-            child.kill()
-        assert child.wait() == -signal.SIGKILL
+        code(_CHILD, tmp_path).kill_once(partial(_holds, replies, target))
     held = replies.read_bytes().count(b"\n")
     assert 310 <= held < n
     model = Scripted(answer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -196,10 +195,7 @@ def test_a_killed_run_goes_on_with_every_attempt_once(tmp_path: Path) -> None:
         "--max-tokens", 24, "--out", out,
     )  # fmt: skip
     replies = out / "replies.jsonl"
-    end = time.monotonic() + 240
-    while time.monotonic() < end and run.poll() is None and not (replies.is_file() and replies.stat().st_size):
-        time.sleep(0.02)
-    run.kill()
+    run.kill_once(lambda: replies.is_file() and replies.stat().st_size > 0)
     held = replies.read_bytes()
     assert held
     assert not (out / "results.json").exists()

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -451,15 +450,7 @@ score_set(ForethoughtLM(plain()), "m", make_set(make_questions(40)), CapabilityC
 @pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     tiny_folder()
-    child = code(_CHILD, tmp_path)
-    try:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "one-piece-done").exists():
-            assert child.poll() is None, "the child ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-    finally:
-        child.kill()
+    code(_CHILD, tmp_path).kill_once((tmp_path / "one-piece-done").exists)
     asked: list[int] = []
 
     class Counts(ForethoughtLM):

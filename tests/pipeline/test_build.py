@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +169,7 @@ def test_trap_11_a_teacher_killed_twice_is_paid_once_for_every_row(tmp_path: Pat
 
 
 def _kill_after(arguments: list[str], journal: Path, finished: int) -> None:
-    child = command(*arguments)
-    for _ in range(1200):
-        lines = journal.read_bytes().count(b"\n") if journal.is_file() else 0
-        if lines >= finished or child.poll() is not None:
-            break
-        time.sleep(0.05)
-    assert child.poll() is None, "the build ended before it could be killed"
-    child.kill()
-    assert child.wait() == -signal.SIGKILL
+    command(*arguments).kill_once(lambda: journal.is_file() and journal.read_bytes().count(b"\n") >= finished)
 
 
 def test_a_price_over_the_limit_is_asked_about_and_without_a_terminal_refused(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -30,10 +29,7 @@ def test_a_killed_build_goes_on_and_pays_for_nothing_twice(
         assert run_here(*command, tmp_path / "alone").code == 0
         before, pause_s = len(teacher.bodies), 0.1  # time enough to be killed in
         killed = child.command(*command, tmp_path / "ray", "--on", ray_head[0])
-        while len(teacher.bodies) < before + before // 2:
-            assert killed.poll() is None
-            time.sleep(0.05)
-        killed.kill()
+        killed.kill_once(lambda: len(teacher.bodies) >= before + before // 2)
         assert child.command(*command, tmp_path / "ray", "--on", ray_head[0]).wait(200) == 0
         assert before <= len(teacher.bodies) - before <= before + AT_ONCE
     for name in ROWS:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +88,7 @@ def test_killed_run_goes_on_and_a_second_run_keeps_everything(tmp_path: Path) ->
 def _killed_and_gone_on(tmp_path: Path) -> None:
     recipe, out = _recipe(tmp_path), tmp_path / "run"
     child = command("run", recipe, "--out", out)
-    for _ in range(2400):
-        if (out / "5-train" / "checkpoints").is_dir() or child.poll() is not None:
-            break
-        time.sleep(0.1)
-    assert child.poll() is None, "the run ended before it could be killed"
-    child.kill()
-    assert child.wait() == -signal.SIGKILL
+    child.kill_once((out / "5-train" / "checkpoints").is_dir)
     assert not (out / "report.html").exists()
     built = (out / "4-build" / "manifest.json").read_text(encoding="utf-8")
 

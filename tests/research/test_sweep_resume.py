@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,12 +39,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     file, out = sweep_file(tmp_path, methods=methods, evaluate=asked), tmp_path / "out"
     child = command("sweep", file, "--out", out)
     scot = out / f"{tiny_folder().name}-s0" / "scot-b2200"
-    for _ in range(2400):
-        if (scot / "calibrate" / "manifest.json").is_file() or child.poll() is not None:
-            break
-        time.sleep(0.05)
-    assert child.poll() is None, "the sweep ended before it could be killed"
-    child.kill()
+    child.kill_once((scot / "calibrate" / "manifest.json").is_file)
     weights = scot / "train" / "adapter_model.safetensors"
     before = weights.stat().st_mtime_ns
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -152,16 +150,7 @@ train_method(dataclasses.replace(_job(out), progress=Listening(hang)))
 def test_a_run_that_is_killed_in_the_second_training_keeps_the_first(tmp_path: Path) -> None:
     out, whole = tmp_path / "killed", tmp_path / "whole"
     out.mkdir()
-    child = code(_CHILD, out)
-    try:
-        deadline = time.monotonic() + 240
-        while not (out / "in-the-second").exists():
-            assert child.poll() is None, "the child ended before it could be killed"
-            assert time.monotonic() < deadline, "the child never came to the second training"
-            time.sleep(0.1)
-    finally:
-        child.kill()
-    assert child.wait() == -signal.SIGKILL
+    code(_CHILD, out).kill_once((out / "in-the-second").exists)
     assert not (out / ADAPTER).exists()
     kept = (out / "trainings/0" / ADAPTER).stat().st_mtime_ns
     begun: list[str] = []

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -217,16 +215,7 @@ def test_killed_run_resumes_to_the_same_weights(
     whole: tuple[Path, dict[str, float], list[Any]], rows: list[TokenRow], tmp_path: Path
 ) -> None:
     """Killed in the middle of the second epoch, one step after a checkpoint."""
-    child = code(_CHILD, tmp_path, tiny_folder())
-    try:
-        deadline = time.monotonic() + 240
-        while not (tmp_path / "at-step-9").exists():
-            assert child.poll() is None, "the child ended before it could be killed"
-            assert time.monotonic() < deadline, "the child never came to step 9"
-            time.sleep(0.1)
-    finally:
-        child.kill()
-    assert child.wait() == -signal.SIGKILL
+    code(_CHILD, tmp_path, tiny_folder()).kill_once((tmp_path / "at-step-9").exists)
     assert not (tmp_path / "adapter_model.safetensors").exists()
     found = last_checkpoint(tmp_path)
     assert found is not None

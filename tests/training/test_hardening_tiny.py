@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,16 +98,7 @@ def _break_down(step: int, steps: int, losses: Mapping[str, float]) -> None:
 @pytest.mark.slow
 def test_a_killed_run_ends_as_one_that_was_not(whole: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
     """Killed in the midst of the attacks on round 0, and stopped once more while round 1 is trained."""
-    child = code(_CHILD, tmp_path, tiny_folder())
-    try:
-        deadline = time.monotonic() + 240
-        while not (tmp_path / "here").exists():
-            assert child.poll() is None, "the child ended before it could be killed"
-            assert time.monotonic() < deadline, "the child never came so far"
-            time.sleep(0.1)
-    finally:
-        child.kill()
-    assert child.wait() == -signal.SIGKILL
+    code(_CHILD, tmp_path, tiny_folder()).kill_once((tmp_path / "here").exists)
     own = tmp_path / "round-1" / "hardening"
     assert not (own / "found.json").exists()
     answers = own / "attacks" / "asked" / "replies.jsonl"
