@@ -93,6 +93,16 @@ def test_steps_grow_with_k() -> None:
     assert [step.count(" = ") for step in _solved("sums:2", _made("sums:2"))] == [0, 1, 1, 0, 0]
 
 
+def test_an_acrostic_is_read_line_by_line() -> None:
+    made = _made("acrostic:2", "Is it a tin or is it a pan?")
+    *steps, text = _solved("acrostic:2", made)
+    lines = made.text.partition("\n\n")[2].split("\n")
+    assert [step.partition(": ")[0] for step in steps] == lines
+    # With the words before it each word is found where "is it a" comes twice.
+    assert [step.partition(": ")[2] for step in steps[:4]] == ["Is", "Is it", "Is it a", "it a tin"]
+    assert text == "Is it a tin or is it a pan?"
+
+
 @pytest.mark.parametrize("spec", [*(f"{name}:1" for name in CORE), *FORMS])
 def test_the_steps_begin_with_what_the_message_says_of_the_reference(spec: str) -> None:
     made = _made(spec)

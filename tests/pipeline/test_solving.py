@@ -82,6 +82,25 @@ def test_the_skill_is_learnt_on_texts_that_begin_alike_where_there_are() -> None
     assert sum(alike) > len(alike) / 3  # drawn at random it is one pair in seventy
 
 
+def test_what_cannot_be_guessed_has_drawn_words_behind_those_it_begins_with() -> None:
+    requests = [*shipped_requests("contrast", "train"), *shipped_requests("ordinary", "train")]
+    solve = SolveConfig(disguises=("votes:1",), harmless_only=("codewords:1",), rows=2, skill=200, unforeseen=0.5)
+    skill = [row for row in solving_rows(requests, solve, 0) if not row.twin]
+    known = {one.plain for one in requests}
+    mixed = [row for row in skill if row.plain not in known]
+    assert 70 < len(mixed) < 130
+    words = {word for one in requests if one.harmful is False for word in one.plain.split()}
+    assert all(set(row.plain.split()) <= words for row in mixed)
+    beginnings = {tuple(one.split()[:2]) for one in known}
+    assert all(tuple(row.plain.split()[:2]) in beginnings for row in mixed)
+    # What stands beside it can be guessed no better.
+    texts = [re.findall(r"(?m) stands for: (.*)$", row.text) for row in mixed]
+    assert all(not set(one) <= known and len(one) == 2 for one in texts)
+    taught = _taught(mixed, harmless_only=solve.harmless_only)
+    assert [one.reasoning.asked for one in taught] == [row.plain for row in mixed]
+    assert not verify(taught, POLICY)[1]
+
+
 def test_a_short_thought_has_no_steps_and_a_filler_is_as_long_and_says_nothing(rows: list[Request]) -> None:
     solved, short, filler = (_taught(rows, thought=kind) for kind in ("solved", "short", "filler"))
     assert not any(one.reasoning.steps or one.reasoning.asked for one in short)

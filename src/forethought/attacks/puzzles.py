@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from forethought.attacks.base import Family, Options, Solver, Transform, by_rule, read_back
+from forethought.records import Message
 
 _FAMILY = Family.read("puzzles")
 _WORDS = tuple(Family.read("two_texts").tables["words"]["said"].split())
 _COMMON = "etaoinshrdlcumwfgypbvkxjqz"
 """Letters, the commonest first."""
+_BEFORE = 2
+"""Words that the step of an acrostic's line repeats."""
 _PLACES = ("first", "second", "third", "fourth")
 
 
@@ -49,9 +52,19 @@ def acrostic(text: str, rng: random.Random, options: Options) -> str:
     return "\n".join([told, "", *lines])
 
 
-def _from_acrostic(text: str, options: Options) -> str:
+def _from_acrostic(messages: Sequence[Message], options: Options) -> tuple[str, ...]:
+    """Each line with the words up to its own, then the text.
+
+    Read down at a glance, a likely next word is taken for the one that stands there; of single words the next one is
+    not found where a word comes twice.
+    """
+    text, k = messages[-1].content, int(options["k"])
+    if not k:
+        return (text,)
     lines = text.partition("\n\n")[2].split("\n")
-    return " ".join(line.split(" ")[int(options["k"]) - 1] for line in lines)
+    words = [line.split(" ")[k - 1] for line in lines]
+    steps = (f"{line}: {' '.join(words[max(0, place - _BEFORE) : place + 1])}" for place, line in enumerate(lines))
+    return (*steps, " ".join(words))
 
 
 def mixed(text: str, rng: random.Random, options: Options) -> str:
@@ -83,8 +96,6 @@ def _ungraded(rule: Callable[[str, Options], str]) -> Solver:
     return read_back(lambda text, options: rule(text, options) if options["k"] else text)
 
 
-_FAMILIES = {"keyed": (keyed, _from_keyed), "acrostic": (acrostic, _from_acrostic), "mixed": (mixed, _from_mixed)}
-ATTACKS = _FAMILY.made(
-    {name: _graded(rule) for name, (rule, _) in _FAMILIES.items()},
-    {name: _ungraded(rule) for name, (_, rule) in _FAMILIES.items()},
-)
+_CHANGES = {"keyed": keyed, "acrostic": acrostic, "mixed": mixed}
+_BACK = {"keyed": _ungraded(_from_keyed), "acrostic": _from_acrostic, "mixed": _ungraded(_from_mixed)}
+ATTACKS = _FAMILY.made({name: _graded(rule) for name, rule in _CHANGES.items()}, _BACK)

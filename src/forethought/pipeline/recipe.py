@@ -110,6 +110,8 @@ class SolveConfig(Record):
     """Rows on harmless text alone, so that solving is learnt apart from refusing."""
     harmless_only: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Disguises of which the skill alone is taught: no request that is refused wears one."""
+    unforeseen: float = Field(default=0.0, ge=0.0, le=1.0, exclude_if=lambda value: not value)
+    """Share of those whose text has words of other requests in it: what can't be guessed has to be copied."""
     thought: Literal["solved", "short", "filler"] = "solved"
     """What the thoughts of these rows say: the steps and the text that they lead to; the intent alone; or nothing, at
     the length of a thought that solves. With `filler` all other thoughts say nothing, too."""

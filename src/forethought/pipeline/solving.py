@@ -25,6 +25,8 @@ _SHORT = 12
 """Words of the texts that the skill alone is learnt on, where there are such: more rows for the same tokens."""
 _BEGINNING = 2
 """Words that texts share which begin alike."""
+_OWN = 0.6
+"""Share of its words that a text with words of others keeps."""
 
 
 @lru_cache(maxsize=8)
@@ -69,6 +71,7 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
         what = "pair of a harmful request and its harmless twin" if not pairs else "ordinary requests to learn on"
         raise ConfigError("build.solve", f"the training requests hold no {what}", "Add shipped:harmful and the like")
     drawn = rng.sample(list(pairs), len(pairs))
+    words = [word for one in harmless for word in one.plain.split()]
     alike: dict[tuple[str, ...], list[Request]] = {}
     for one in harmless:
         alike.setdefault(_beginning(one), []).append(one)
@@ -81,10 +84,19 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
         one = rng.choice(harmless)
         beside_it = alike[_beginning(one)] if len(alike[_beginning(one)]) > 1 else harmless
         other = rng.choice([row for row in beside_it if row is not one])
+        if solve.unforeseen and rng.random() < solve.unforeseen:
+            one, other = (_unforeseen(row, words, rng) for row in (one, other))
         with_other = Given(others={one.plain: other.plain})
         worn = rng.choice(alone or names)  # one that is named twice is worn twice as often
         rows.append(apply_attack(worn, one, seed + number, with_other))
     return list({row.id: row for row in rows}.values())
+
+
+def _unforeseen(request: Request, words: Sequence[str], rng: random.Random) -> Request:
+    """The request with drawn words among its own, behind those that it begins with."""
+    said = request.plain.split()
+    mixed = [word if rng.random() < _OWN else rng.choice(words) for word in said[_BEGINNING:]]
+    return request.said(" ".join([*said[:_BEGINNING], *mixed]))
 
 
 def _beginning(request: Request) -> tuple[str, ...]:
