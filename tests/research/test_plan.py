@@ -41,15 +41,6 @@ def test_hours_by_hand(llama: Any) -> None:
     assert found.hours == pytest.approx(250_000 * found.footprint.flops_a_token / 4e12 / 3600)
 
 
-def test_three_trainings_whose_weights_are_averaged_take_three_times_as_long_and_no_more_memory(llama: Any) -> None:
-    once, thrice = (
-        plan("llama", llama, TrainConfig(averaged=number), AMOUNT, Devices(n=4), 80.0, 1e12) for number in (1, 3)
-    )
-    assert (thrice.tokens, thrice.steps) == (3 * once.tokens, 3 * once.steps)
-    assert thrice.hours == pytest.approx(3 * once.hours)
-    assert thrice.needed_gib == once.needed_gib
-
-
 @pytest.mark.parametrize("name", ["llama-1b", "llama-8b", "mistral-7b", "llama-70b"])
 def test_shapes_are_those_of_the_models(name: str) -> None:
     with torch.device("meta"):

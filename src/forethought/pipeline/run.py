@@ -258,8 +258,7 @@ class _Run:
     def _lineage(self, data: DataFolders) -> list[tuple[str, str]]:
         """What the page says of how the model was made."""
         method, config = taught_by(self.recipe)
-        averaged = f", weights of {config.averaged} trainings averaged" if config.averaged > 1 else ""
-        passes = f"passes over its rows: {config.passes:g}{averaged}"
+        passes = f"passes over its rows: {config.epochs:g}"
         return [
             ("Model", f"{self.recipe.model}, trained by {method.name}, {passes}"),
             ("Data", self._sources(data)),
@@ -279,7 +278,7 @@ class _Run:
         """What the run took."""
         tokens = self.stages.manifest(data.built.name)["counts"]["tokens"]
         return [
-            Figure(name="train_tokens", value=float(tokens) * self.recipe.training.passes, unit="tokens"),
+            Figure(name="train_tokens", value=float(tokens) * self.recipe.training.epochs, unit="tokens"),
             Figure(name="train_minutes", value=self.stages.manifest(_TRAIN)["seconds"] / 60, unit="minutes"),
             Figure(name="minutes", value=self.stages.seconds / 60, unit="minutes"),
             Figure(name="peak_gib", value=self.stages.peak_gib, unit="GiB"),

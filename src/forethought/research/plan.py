@@ -118,7 +118,7 @@ class Plan(Record):
     model: str
     rows: int
     tokens: int
-    """Of all epochs, and of all trainings whose weights are averaged."""
+    """Of all epochs."""
     steps: int
     devices: Devices
     device_gib: float
@@ -153,7 +153,7 @@ def plan(
 ) -> Plan:
     """The plan for training a model of a transformers config; `flops_a_second` is that of one device."""
     found = footprint(architecture, config, amount.longest, amount.taught_share, devices)
-    tokens = round(amount.tokens * config.passes)
+    tokens = round(amount.tokens * config.epochs)
     room, fix = (1.0 - HEADROOM) * device_gib, ""
     if found.device_gib > room:
         fix = f"no setting makes it fit into {device_gib:g} GiB on up to {_MOST_DEVICES} devices"
@@ -166,7 +166,7 @@ def plan(
         model=name,
         rows=amount.rows,
         tokens=tokens,
-        steps=math.ceil(math.ceil(amount.rows / config.batch_size) * config.epochs) * config.averaged,
+        steps=math.ceil(math.ceil(amount.rows / config.batch_size) * config.epochs),
         devices=devices,
         device_gib=device_gib,
         footprint=found,

@@ -65,24 +65,8 @@ class TrainConfig(Record):
     """Rows of a batch stand end to end instead of padded, each attending to itself alone; losses are the same."""
     early_stop: EarlyStop | None = Field(default=None, exclude_if=_UNSET)
     """None trains to the last step."""
-    averaged: int = Field(default=1, ge=1, le=16, exclude_if=lambda value: value == 1)
-    """So many trainings, each from an adapter and in an order of its own, whose weights are averaged (model soups,
-    arXiv 2203.05482): as many times the cost of training, and an adapter of as many times the rank."""
     trackers: tuple[Tracker, ...] = Field(default=(), exclude_if=_UNSET)
     """Where losses are sent besides the terminal; nothing is sent anywhere that is not named here."""
-
-    @property
-    def passes(self) -> float:
-        """Over the rows, by all trainings together."""
-        return self.epochs * self.averaged
-
-    @model_validator(mode="after")
-    def _lengths_have_no_mean(self) -> Self:
-        if self.dora and self.averaged > 1:
-            raise ValueError(
-                "dora keeps lengths of weights, whose mean is no length of the mean; leave one of them out"
-            )
-        return self
 
     @model_validator(mode="after")
     def _lora_alone(self) -> Self:

@@ -35,7 +35,6 @@ from forethought.progress import Progress
 from forethought.reasoning import VERDICT_ANCHOR
 from forethought.records import Example, Request, read_jsonl
 from forethought.training import rows as rows_module
-from forethought.training.averaged import train_averaged
 from forethought.training.config import TrainConfig, is_first
 from forethought.training.fit import check_settings, train
 from forethought.training.held_out import hold_out
@@ -51,8 +50,6 @@ def train_method(job: Job) -> dict[str, float]:
     Raises InputError where the rows hold nothing that the method can learn from, ConfigError and ModelError as
     `method_settings` and `fit.train` do.
     """
-    if job.config.averaged > 1:
-        return train_averaged(job, train_method)
     job, method = _with_held_out(job), job.method
     return train_rows(job) if method.procedure is None else method.procedure(job, method.procedure_settings)
 
