@@ -70,8 +70,10 @@ def test_unscored_seed_is_in_no_mean_and_is_counted() -> None:
     assert mean_of([]) is None
 
 
-def test_mean_without_an_interval_has_none() -> None:
-    mean = mean_of([figure("capability", 0.2, None), figure("capability", 0.4)])
+@pytest.mark.parametrize("first", [0, 1])
+def test_mean_without_an_interval_has_none(first: int) -> None:
+    seeds = [figure("capability", 0.2, None), figure("capability", 0.4)]
+    mean = mean_of([seeds[first], seeds[1 - first]])
     assert mean is not None
     assert (mean.figure.low, mean.figure.high) == (None, None)
     assert mean.figure.value == pytest.approx(0.3)

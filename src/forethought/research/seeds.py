@@ -47,10 +47,9 @@ def mean_of(figures: Sequence[Figure]) -> Mean | None:
         nothing = figures[0].model_copy(update={"low": None, "high": None, "n": 0, "unscored": unscored})
         return Mean(figure=nothing, least=math.nan, most=math.nan, seeds=0, p=math.nan)
     spread = _Spread.of(scored)
-    # One seed's interval is told as it is: that of a share is no normal one.
-    low, high = (
-        (scored[0].low, scored[0].high) if spread is None or len(scored) == 1 else spread.interval(scored[0].unit)
-    )
+    low, high = (None, None) if spread is None else spread.interval(scored[0].unit)
+    if len(scored) == 1:  # as it is, to the last digit
+        low, high = scored[0].low, scored[0].high
     values = [one.value for one in scored]
     counted = None if any(one.n is None for one in scored) else sum(one.n or 0 for one in scored)
     mean = scored[0].model_copy(
