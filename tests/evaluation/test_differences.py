@@ -87,9 +87,16 @@ def test_the_known_differences_of_the_study_are_named_and_no_others(tmp_path: Pa
     before, after = (kept(f"{ROOT}/results/study_parts:{name}") for name in ("refusal_augmented", "scot_best"))
     found = ft.diff(before, after, matched=0.02, out=tmp_path)
     figures = {one["name"]: one for one in json.loads((ROOT / "results/study_parts.json").read_text())["figures"]}
-    start, end = "p_", "_scot_best_vs_refusal_augmented"
-    known = {name: one for name, one in figures.items() if name.startswith(start) and name.endswith(end)}
-    told = {name.removeprefix(start).removesuffix(end) for name, one in known.items() if one["value"] < 0.05}
+    end = "_scot_best_vs_refusal_augmented"
+    # What every training shows: of means over seeds the study asks whether it holds for other seeds as well.
+    by_seed = {
+        name.removeprefix("p_").partition(end)[0]: [
+            one["value"] for other, one in figures.items() if other.startswith(f"{name}_embedded_s")
+        ]
+        for name in figures
+        if name.startswith("p_") and name.endswith(end)
+    }
+    told = {name for name, values in by_seed.items() if max(values) < 0.05}
     # Short questions have no p-value in the study: one loses them against the base model, the other doesn't.
     assert figures["diff_capability_refusal_augmented_vs_base"]["high"] < 0
     assert {one.name for one in found.better} == told | {"capability"}
