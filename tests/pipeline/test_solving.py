@@ -85,12 +85,14 @@ def test_the_skill_is_learnt_on_texts_that_begin_alike_where_there_are() -> None
 def test_what_cannot_be_guessed_has_drawn_words_behind_those_it_begins_with() -> None:
     requests = [*shipped_requests("contrast", "train"), *shipped_requests("ordinary", "train")]
     solve = SolveConfig(disguises=("votes:1",), harmless_only=("codewords:1",), rows=2, skill=200, unforeseen=0.5)
-    skill = [row for row in solving_rows(requests, solve, 0) if not row.twin]
+    answered = [one.model_copy(update={"answer": "Gladly."}) for one in requests]
+    skill = [row for row in solving_rows(answered, solve, 0) if not row.twin]
     known = {one.plain for one in requests}
     mixed = [row for row in skill if row.plain not in known]
     assert 70 < len(mixed) < 130
     words = {word for one in requests if one.harmful is False for word in one.plain.split()}
     assert all(set(row.plain.split()) <= words for row in mixed)
+    assert not any(row.answer for row in mixed)  # the source's is an answer to another text
     beginnings = {tuple(one.split()[:2]) for one in known}
     assert all(tuple(row.plain.split()[:2]) in beginnings for row in mixed)
     # What stands beside it can be guessed no better.

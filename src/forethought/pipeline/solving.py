@@ -93,10 +93,10 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
 
 
 def _unforeseen(request: Request, words: Sequence[str], rng: random.Random) -> Request:
-    """The request with drawn words among its own, behind those that it begins with."""
+    """The request with drawn words among its own, behind those that it begins with; its source's answer is to none."""
     said = request.plain.split()
     mixed = [word if rng.random() < _OWN else rng.choice(words) for word in said[_BEGINNING:]]
-    return request.said(" ".join([*said[:_BEGINNING], *mixed]))
+    return request.said(" ".join([*said[:_BEGINNING], *mixed]), answer=None)
 
 
 def _beginning(request: Request) -> tuple[str, ...]:
