@@ -38,8 +38,8 @@ from forethought.records import user_request
 from forethought.report.figures import BASE
 from forethought.report.results import write_results
 from forethought.report.tables import TITLES, gain
-from forethought.research.apart import turned
 from forethought.research.config import MethodEntry, load_sweep, wrapper_label
+from forethought.research.differences import turned
 from forethought.research.ladder import load_ladder
 from forethought.research.report import goal_lines, reached
 from forethought.training.methods.catalogue import all_methods
@@ -329,8 +329,9 @@ def _attack_table(figures: Mapping[str, Figure]) -> str:
 
 
 def defences_of(figures: Mapping[str, Figure]) -> list[str]:
-    """Ids of the defences, by the figure that each has."""
-    return [name.removeprefix("refused_ordinary_") for name in figures if name.startswith("refused_ordinary_")]
+    """Ids of the defences, by the figure that each has; of several seeds the mean alone."""
+    names = [name.removeprefix("refused_ordinary_") for name in figures if name.startswith("refused_ordinary_")]
+    return [name for name in names if not re.search(r"_s\d+(_b\d+)?$", name)]
 
 
 def _number(figure: Figure | None, interval: bool) -> str:

@@ -10,7 +10,7 @@ from scipy.stats import t as student
 
 from forethought.errors import InputError
 from forethought.metrics import Figure
-from forethought.research.apart import SAME_REQUESTS, TWO_INTERVALS, best, paired_to, to_best
+from forethought.research.differences import SAME_REQUESTS, TWO_INTERVALS, best, paired_to, to_best
 from forethought.research.figures import sweep_figures
 from forethought.research.rows import DefenceMeans, SweepRow, by_base, by_defence, short_count, two_digits
 from forethought.research.seeds import mean_of

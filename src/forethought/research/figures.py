@@ -27,9 +27,9 @@ from forethought.report.figures import (
     present,
     score_pairs,
 )
-from forethought.research.apart import YARDSTICK, compared
 from forethought.research.cell import LATENCY, Cell, SweepRun
 from forethought.research.config import Sweep
+from forethought.research.differences import YARDSTICK, compared
 from forethought.research.rows import DefenceMeans, SweepRow, by_defence
 from forethought.research.seeds import NORMAL
 

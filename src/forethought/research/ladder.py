@@ -26,8 +26,8 @@ from forethought.report.figures import BASE
 from forethought.report.page import BEST, INK, ONE, SOFT, Plot, axes_of, errors, write_page
 from forethought.report.results import write_results
 from forethought.report.tables import TITLES, gain, sign_of
-from forethought.research.apart import turned
 from forethought.research.config import Sweep, load_sweep
+from forethought.research.differences import turned
 from forethought.research.figures import missing_of, sweep_figures
 from forethought.research.report import PAGE
 from forethought.research.rows import SweepRow, two_digits

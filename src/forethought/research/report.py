@@ -23,9 +23,9 @@ from forethought.report.evaluation_page import made_by, measured_by, policy_rule
 from forethought.report.figures import BASE, judge_error
 from forethought.report.tables import TITLES, interval, titled
 from forethought.report.transcripts import Side
-from forethought.research.apart import YARDSTICK, best, paired_to, to_best
 from forethought.research.cell import Cell, SweepRun
 from forethought.research.config import Goal, Sweep
+from forethought.research.differences import YARDSTICK, best, paired_to, to_best
 from forethought.research.figures import Split
 from forethought.research.rows import RANKED_BY, DefenceMeans, SweepRow, by_base, short_count, two_digits
 
