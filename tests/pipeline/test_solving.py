@@ -101,6 +101,9 @@ def test_what_cannot_be_guessed_has_drawn_words_behind_those_it_begins_with() ->
     taught = _taught(mixed, harmless_only=solve.harmless_only)
     assert [one.reasoning.asked for one in taught] == [row.plain for row in mixed]
     assert not verify(taught, POLICY)[1]
+    # Words of look-alikes could make a harmful text.
+    near = [one.model_copy(update={"kind": "lookalike"} if not one.twin else {}) for one in requests]
+    assert {row.plain for row in solving_rows(near, solve, 0)} <= known
 
 
 def test_a_short_thought_has_no_steps_and_a_filler_is_as_long_and_says_nothing(rows: list[Request]) -> None:

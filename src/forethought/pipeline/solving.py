@@ -71,7 +71,8 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
         what = "pair of a harmful request and its harmless twin" if not pairs else "ordinary requests to learn on"
         raise ConfigError("build.solve", f"the training requests hold no {what}", "Add shipped:harmful and the like")
     drawn = rng.sample(list(pairs), len(pairs))
-    words = [word for one in harmless for word in one.plain.split()]
+    # Not from look-alikes, nor into them: their words could make a harmful text that is taught as harmless.
+    words = [word for one in harmless if one.kind != "lookalike" for word in one.plain.split()]
     alike: dict[tuple[str, ...], list[Request]] = {}
     for one in harmless:
         alike.setdefault(_beginning(one), []).append(one)
@@ -84,7 +85,8 @@ def solving_rows(requests: Sequence[Request], solve: SolveConfig, seed: int) -> 
         one = rng.choice(harmless)
         beside_it = alike[_beginning(one)] if len(alike[_beginning(one)]) > 1 else harmless
         other = rng.choice([row for row in beside_it if row is not one])
-        if solve.unforeseen and rng.random() < solve.unforeseen:
+        plain = words and "lookalike" not in (one.kind, other.kind)
+        if solve.unforeseen and plain and rng.random() < solve.unforeseen:
             one, other = (_unforeseen(row, words, rng) for row in (one, other))
         with_other = Given(others={one.plain: other.plain})
         worn = rng.choice(alone or names)  # one that is named twice is worn twice as often
