@@ -130,6 +130,10 @@ def test_the_plain_text_is_decided_on_and_answered() -> None:
     assert [one.strict for one in inner.asked] == [True, False]
     assert inner.asked[0].messages == as_messages(restored(disturbed), system="bE kInD tO aLl.")
     assert inner.asked[1].messages == as_messages(REQUESTS[0], system="bE kInD tO aLl.")
+    pasted = "How do I bake a loaf of bre\u00adad at home with\u200bout yeast in \u0430 p\u0430n?"
+    Respelled(inner).reply([Conversation(messages=as_messages(pasted))], 8)
+    assert inner.asked[-1].messages == as_messages("How do I bake a loaf of bread at home without yeast in a pan?")
+    assert not inner.asked[-1].strict, "hyphens and spaces of a page that was copied are no guess"
     (failed,) = Respelled(Scripted(lambda one: Failed(cause="no reply"))).reply(
         [Conversation(messages=as_messages(disturbed))], 8
     )

@@ -32,7 +32,7 @@ import math
 import random
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -49,7 +49,7 @@ from forethought.defences.base import (
     refuses,
     with_last_user,
 )
-from forethought.defences.spelling import restored
+from forethought.defences.spelling import restored, visible
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.reasoning import Decision, markers, solved_text
 from forethought.records import Message, Record
@@ -345,20 +345,23 @@ class Respelled(Wrapper):
     judges_by_thought = True
 
     def answer(self, conversation: Conversation, max_answer_tokens: int) -> Steps:
-        """Score, decision and answer are those of the plain text, where doubt counts against it: people seldom write
-        so, and who tries many spellings needs one that is read amiss. Who hides one text where another is read gets an
-        answer to that other one."""
-        plain = tuple(
-            message.model_copy(update={"content": restored(message.content)}) if message.role == "user" else message
-            for message in conversation.messages
-        )
+        """Score, decision and answer are those of the plain text. Where words were guessed doubt counts against it:
+        people seldom write so, and who tries many spellings needs one that is read amiss. Who hides one text where
+        another is read gets an answer to that other one."""
+        plain, seen = (_spelled(conversation.messages, spell) for spell in (restored, visible))
         if plain == conversation.messages:
             return (yield from self.ask(conversation, max_answer_tokens))
-        strict = conversation.model_copy(update={"messages": plain, "strict": True})
-        reply = yield from self.ask(strict, max_answer_tokens)
+        asked = {"messages": plain, "strict": conversation.strict or plain != seen}
+        reply = yield from self.ask(conversation.model_copy(update=asked), max_answer_tokens)
         if isinstance(reply, Failed):
             return reply
         return reply.model_copy(update={"cause": reply.cause or RESPELLED})
+
+
+def _spelled(messages: tuple[Message, ...], spell: Callable[[str], str]) -> tuple[Message, ...]:
+    return tuple(
+        one.model_copy(update={"content": spell(one.content)}) if one.role == "user" else one for one in messages
+    )
 
 
 SOLVED = "decided on what the thought found to be asked, by itself"

@@ -138,9 +138,24 @@ def _counts(letters: Ints) -> Ints:
     return np.stack([(letters == place).sum(1) for place in range(_OTHER + 1)], axis=1).astype(np.int16)
 
 
+def visible(text: str) -> str:
+    """What a reader sees, where nothing is guessed: no signs that hide in words, and Latin letters for those that look
+    like them in one word with them."""
+    if text.isascii():
+        return text
+    text = _HIDDEN.sub("", text)
+    plain = {sign: unicodedata.normalize("NFKC", sign) for sign in {*text} if not sign.isascii()}
+    letters = {sign: one for sign, one in plain.items() if len(one) == 1 and one.isascii() and one.isalpha()}
+    text = "".join(letters.get(sign, sign) for sign in text)
+    latin = {word: word.translate(_ALIKE) for word in _LETTERS.findall(text)}
+    if not any(word != one and _LATIN.search(word) and one.isascii() for word, one in latin.items()):
+        return text  # no word that mixes alphabets: what is written in another one is meant
+    return _LETTERS.sub(lambda match: latin[match[0]] if latin[match[0]].isascii() else match[0], text)
+
+
 def restored(text: str) -> str:
     """The message in plain spelling; as it is where its words are not disturbed, or it is not in English."""
-    text = _visible(text)
+    text = visible(text)
     words = [core for _, core, _ in map(_parted, _WORD.findall(text)) if _LATIN.search(core)]
     unknown = [word for word in words if not _is_known(word.lower())]
     cased = [word for word in words if _MIXED.search(word)]
@@ -200,17 +215,3 @@ def _parted(word: str) -> tuple[str, str, str]:
         return word, "", ""
     start, stop = first.start(), len(word) - last.start()
     return word[:start], word[start:stop], word[stop:]
-
-
-def _visible(text: str) -> str:
-    """Without signs that hide in words, and with Latin letters for those that look like them in one word with them."""
-    if text.isascii():
-        return text
-    text = _HIDDEN.sub("", text)
-    plain = {sign: unicodedata.normalize("NFKC", sign) for sign in {*text} if not sign.isascii()}
-    letters = {sign: one for sign, one in plain.items() if len(one) == 1 and one.isascii() and one.isalpha()}
-    text = "".join(letters.get(sign, sign) for sign in text)
-    latin = {word: word.translate(_ALIKE) for word in _LETTERS.findall(text)}
-    if not any(word != one and _LATIN.search(word) and one.isascii() for word, one in latin.items()):
-        return text  # no word that mixes alphabets: what is written in another one is meant
-    return _LETTERS.sub(lambda match: latin[match[0]] if latin[match[0]].isascii() else match[0], text)
