@@ -235,12 +235,12 @@ def test_of_a_preference_the_chosen_answer_is_kept_and_the_rejected_never(tmp_pa
     requests, mapping = _load(
         tmp_path, [{"ask_me": KNOT, "rejected": "How would you like it?", "target": "Sure, is it?"}]
     )
-    assert mapping == ColumnMapping(text="ask_me")
+    assert mapping == ColumnMapping(text="ask_me", unread=("rejected", "target"))
 
 
 def test_what_asks_most_is_not_taken_where_it_is_a_rejected_answer(tmp_path: Path) -> None:
     row = {"said": "A knot for my boots, please.", "rejected": "How would you like it?", "target": "Could it be this?"}
-    assert _load(tmp_path, [row])[1] == ColumnMapping(text="said")
+    assert _load(tmp_path, [row])[1] == ColumnMapping(text="said", unread=("rejected", "target"))
 
 
 def test_columns_inside_objects_are_found_by_their_own_name(tmp_path: Path) -> None:
@@ -279,6 +279,83 @@ def test_labels_in_every_form(tmp_path: Path, rows: list[dict[str, Any]], labels
     requests, _ = _load(tmp_path, [text | row for text, row in zip(texts, rows, strict=True)])
     assert [request.harmful for request in requests] == labels
     assert {request.kind for request in requests if request.harmful is None} <= {""}
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "labels"),
+    [
+        ("type", ["jailbreak", "benign"], [True, False]),
+        ("data_type", ["vanilla_harmful", "adversarial_benign"], [True, False]),
+        ("category", ["Malicious", "Benign"], [True, False]),
+        ("answer_kind", ["harmful", "harmless"], [True, True]),
+        ("type", ["harmful", "harmful"], [True, True]),
+        ("type", ["yes", "no"], [True, True]),
+        ("type", ["safe_targets", "homonyms"], [True, True]),
+    ],
+)
+def test_a_column_of_words_for_both_sides_is_one_of_labels_under_any_name(
+    tmp_path: Path, column: str, cells: list[str], labels: list[bool]
+) -> None:
+    """`type` with `benign` and `jailbreak` was not read, and half of the set was taken for harmful."""
+    rows = [{"prompt": text, column: cell} for text, cell in zip((KNOT, BOW), cells, strict=True)]
+    requests, mapping = _load(tmp_path, rows)
+    assert [request.harmful for request in requests] == labels
+    assert (mapping.label == column) is (labels == [True, False])
+    assert (column in mapping.unread) is (mapping.label is None)
+    assert mapping.category is None, "what says which side a row is on is no category"
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "labels"),
+    [
+        ({"label": "grade", "harmful": "ja", "harmless": "nein"}, ["Ja", "nein", "?"], [True, False, None]),
+        ({"label": "grade", "harmful": "hate, threat", "harmless": "none"}, ["threat", "none", "hate"], [1, 0, 1]),
+        ({"label": "grade", "harmful": "a,b"}, ["a,b", "b", "c"], [True, True, None]),
+        ({"label": "grade", "harmful": ">=0.5", "harmless": "<0.2"}, [0.5, 0.3, 0], [True, None, False]),
+        ({"label": "grade", "harmful": "0", "harmless": "1"}, [0.0, 1.0, "-"], [True, False, None]),
+        ({"label": "grade", "harmful": "yes,a", "harmless": "yes,b"}, ["yes", "a", "b"], [None, True, False]),
+        ({"harmful": ">0.1", "harmless": "<=0.1"}, [0.5, 0.1, 0], "no column of labels is known"),
+        ({"label": "grade", "harmful": "oui"}, ["ja", "nein", "ja"], "holds no labels that can be told"),
+    ],
+)
+def test_what_labels_mean_can_be_said(
+    tmp_path: Path, columns: dict[str, str], cells: list[object], labels: list[bool | None] | str
+) -> None:
+    """What nobody named has no label: it is never taken for harmless."""
+    rows = [{"prompt": f"{KNOT} {place}", "grade": cell} for place, cell in enumerate(cells)]
+    if isinstance(labels, str):
+        with pytest.raises(InputError, match=labels):
+            _load(tmp_path, rows, columns)
+    else:
+        requests, mapping = _load(tmp_path, rows, columns)
+        assert [request.harmful for request in requests] == labels
+        assert str(mapping).startswith(f"text=prompt, label=grade, harmful={columns['harmful']}")
+
+
+def test_a_column_of_scores_that_is_known_by_name_needs_only_its_bounds(tmp_path: Path) -> None:
+    rows = [{"prompt": KNOT, "toxicity": 0.9}, {"prompt": BOW, "toxicity": 0.1}]
+    assert str(_load(tmp_path, rows)[1]) == "text=prompt (not read: toxicity)"
+    requests, mapping = _load(tmp_path, rows, {"harmful": ">=0.5", "harmless": "<0.5"})
+    assert [request.harmful for request in requests] == [True, False]
+    assert mapping.label == "toxicity"
+
+
+def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+    row = {"prompt": KNOT, "meta": {"topic": "knots", "lang": "en"}, **{f"x{n}": n for n in range(10)}}
+    shown = "not read: x0, x1, x2, x3, x4, x5, x6, x7, 2 more"
+    assert shown in str(_load(tmp_path, [row])[1]), "of an object something is read"
+    requests, mapping = _load(tmp_path, [user_request(KNOT, harmful=True).model_dump(mode="json")])
+    assert (len(requests), mapping.unread) == (1, ()), "our own rows are read whole"
+
+
+def test_words_that_may_be_labels_are_asked_about(tmp_path: Path) -> None:
+    rows = [{"prompt": KNOT, "grade": "ja"}, {"prompt": BOW, "grade": "nein"}]
+    with pytest.raises(InputError) as caught:
+        _load(tmp_path, rows, {"label": "grade"})
+    assert caught.value.fix == "Say which of ja, nein is which: --column harmful=... --column harmless=..."
+    with pytest.raises(InputError) as caught:
+        _load(tmp_path, [{"prompt": KNOT, "said": BOW}], {"label": "said"})
+    assert BOW not in caught.value.fix, "a request may be harmful"
 
 
 def test_a_label_column_that_is_named_and_can_not_be_told_is_an_error(tmp_path: Path) -> None:
@@ -439,7 +516,8 @@ def test_an_empty_folder_saved_by_datasets_is_an_error(tmp_path: Path) -> None:
 
 
 def test_mapping_can_be_guessed_from_rows_alone() -> None:
-    assert guess_mapping([{"goal": KNOT, "target": "Sure, here is how"}], {}, "x") == ColumnMapping(text="goal")
+    mapping = guess_mapping([{"goal": KNOT, "target": "Sure, here is how"}], {}, "x")
+    assert mapping == ColumnMapping(text="goal", unread=("target",))
 
 
 SETS: dict[str, tuple[int, str | set[str] | None]] = {

@@ -15,7 +15,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from forethought.data.behaviors import CONTEXT_END, Behavior, Benchmark
-from forethought.data.columns import ColumnMapping, categories_of, flat, is_blank, messages_of, sound, turns_of
+from forethought.data.cells import categories_of, flat, is_blank, messages_of, sound, turns_of
+from forethought.data.columns import ColumnMapping
 from forethought.data.files import Row
 from forethought.data.readers import BY_LIBRARY, read_numbered, read_rows
 from forethought.data.sources import SHIPPED, SourceSpec, load_requests

@@ -1,40 +1,36 @@
-"""Foreign tables: which column of a source holds what, and what its cells say.
+"""Foreign tables: which column of a source holds what.
 
 Columns are guessed from names and contents, overridden one noun at a time. A column that
 promises an answer (`target` of AdvBench begins with "Sure") and a rejected answer are never
-taken for the set's own. Cells are read in the forms in which sets are published: labels,
-categories, conversations.
+taken for the set's own. What cells say is in `cells.py`.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
+from forethought.data.cells import flat, is_blank, label_of, pairs_of, says_label, turns_of
 from forethought.data.files import WORDS, Row, words_in
-from forethought.data.json_files import is_turns
 from forethought.errors import InputError
-from forethought.records import Message, Record
+from forethought.records import Record
 
-_NAMES, _NAME_WORDS, _CELLS = WORDS["names"], WORDS["name_words"], WORDS["cells"]
-_INVERTED = WORDS["special"]["inverted"]
+_NAMES, _NAME_WORDS = WORDS["names"], WORDS["name_words"]
+_INVERTED, _NEVER, _OF_ANSWERS = (WORDS["special"][kind] for kind in ("inverted", "never", "of_answers"))
 _ASKS = re.compile(
     r"(?i)\s*(how|what|why|where|which|who|when|can|could|should|is|are|do|does|did|write|give|explain|list|describe|create|"
     r"tell|help|make|provide|suggest|develop|teach|show|generate|find|draft)\b"
 )
-_ROLES = {word: role for role in ("user", "assistant", "system") for word in (role, *_CELLS[role])}
-_SPEAKER = re.compile(r"(?:\A|\n)\s*(Human|User|Assistant|System):[ \t]*")
-_STARTS = re.compile(r"\s*(?:Human|User|System):")
 
-_TURN_KEYS, _SPEAKERS = ("role", "content"), ("user", "assistant", "system")
-NOUNS = (*_TURN_KEYS, *_SPEAKERS)
-"""What may be said of turns, beside the columns: `role=who`, `content=says`, `user=customer`, `assistant=agent`."""
+_TURN_KEYS, _SPEAKERS, _SIDES = ("role", "content"), ("user", "assistant", "system"), ("harmful", "harmless")
+NOUNS = (*_TURN_KEYS, *_SPEAKERS, *_SIDES)
+"""What may be said beside the columns. Of turns: `role=who`, `content=says`, `user=customer`, `assistant=agent`. Of
+labels: `harmful=ja`, `harmless=nein`."""
+_FEW, _MOST_SHOWN = 4, 8
+"""Most different cells of a column that may hold labels, and most columns that are named as not read."""
 
 
 class ColumnMapping(Record):
@@ -53,10 +49,17 @@ class ColumnMapping(Record):
     """What is appended to the text."""
     turns: dict[str, str] = Field(default_factory=dict)
     """What the turns of its conversations call things, where that is told: `renamed` knows it."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Which cells of its labels are harmful and harmless, where that is told: `label_of` knows it."""
+    unread: tuple[str, ...] = ()
+    """Its other columns."""
 
     def __str__(self) -> str:
-        columns = self.model_dump(exclude={"turns"}) | self.turns
-        return ", ".join(f"{noun}={column}" for noun, column in columns.items() if column)
+        columns = self.model_dump(exclude={"turns", "labels", "unread"}) | self.turns | self.labels
+        read = ", ".join(f"{noun}={column}" for noun, column in columns.items() if column)
+        more = len(self.unread) - _MOST_SHOWN
+        left = [*self.unread[:_MOST_SHOWN], *([f"{more} more"] if more > 0 else [])]
+        return f"{read} (not read: {', '.join(left)})" if left else read
 
     @property
     def inverted(self) -> bool:
@@ -70,8 +73,9 @@ def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> 
     Raises InputError when an override names no column or a column of labels that can't
     be told, or when no column reads like requests.
     """
-    turns = {noun: word for noun, word in overrides.items() if noun in NOUNS}
-    overrides = {noun: column for noun, column in overrides.items() if noun not in turns}
+    said = {noun: word for noun, word in overrides.items() if noun in NOUNS}
+    turns, labels = ({noun: word for noun, word in said.items() if (noun in _SIDES) is of} for of in (False, True))
+    overrides = {noun: column for noun, column in overrides.items() if noun not in said}
     named, rows = rows, [flat(renamed(row, turns) if turns else row) for row in rows]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for noun, column in overrides.items():
@@ -83,26 +87,58 @@ def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> 
     for noun in _NAMES:
         if noun not in chosen:
             for column in _candidates(noun, columns):
-                if column not in chosen.values() and _plausible(noun, column, rows):
+                if column not in chosen.values() and _plausible(noun, column, rows, labels):
                     chosen[noun] = column
                     break
     if "messages" in chosen and "messages" not in overrides:
         chosen.pop("text", None) if "text" not in overrides else chosen.pop("messages")
     if "text" not in chosen and "messages" not in chosen:
         # A preferred conversation, as preference sets without a prompt column have it, else the wordiest column.
-        preferred = [column for column in columns if _key(column) == "chosen" and _plausible("messages", column, rows)]
+        preferred = [one for one in columns if _key(one) == "chosen" and _plausible("messages", one, rows, labels)]
         if preferred:
             chosen.pop("answer", None)
             chosen["messages"] = preferred[0]
         else:
-            never = WORDS["special"]["never"]
-            free = [column for column in columns if column not in chosen.values() and _key(column) not in never]
+            free = [column for column in columns if column not in chosen.values() and _key(column) not in _NEVER]
             chosen["text"] = _wordiest(rows, free, columns, name, advice(named))
-    mapping = ColumnMapping.model_validate(chosen | {"turns": turns})
-    if "label" in overrides and not _plausible("label", overrides["label"], rows):
-        fix = "Use 0 and 1, true and false, or safe and unsafe"
-        raise InputError(f"{name}: column '{mapping.label}'", "holds no labels that can be told", fix)
-    return mapping
+    if "label" not in chosen and (found := _two_sided(chosen, overrides, columns, rows)):
+        chosen = {noun: column for noun, column in chosen.items() if column != found} | {"label": found}
+    if "label" not in chosen and labels:
+        told = " ".join(f"{side}={cells}" for side, cells in labels.items())
+        raise InputError(f"{name}: {told}", "no column of labels is known", "Name it: --column label=NAME")
+    if "label" in overrides and not _plausible("label", overrides["label"], rows, labels):
+        fix = _advised_labels(_filled(rows, overrides["label"]))
+        raise InputError(f"{name}: column '{overrides['label']}'", "holds no labels that can be told", fix)
+    unread = _unread(named, chosen)
+    return ColumnMapping.model_validate(chosen | {"turns": turns, "labels": labels, "unread": unread})
+
+
+def _two_sided(
+    chosen: Mapping[str, str], overrides: Mapping[str, str], columns: Sequence[str], rows: Sequence[Row]
+) -> str | None:
+    """A column under any name whose cells all are words for harmful or for harmless, and both are there."""
+    taken = {column for noun, column in chosen.items() if noun != "category"} | {*overrides.values()}
+    for column in columns:
+        cells = _filled(rows, column)
+        free = column not in taken and not {*_OF_ANSWERS} & {*_key(column).split("_")}
+        if free and all(map(says_label, cells)) and {label_of(cell) for cell in cells} == {True, False}:
+            return column
+    return None
+
+
+def _advised_labels(cells: Sequence[Any]) -> str:
+    """How to say what cells mean that are no labels that are known."""
+    few = list(dict.fromkeys(str(cell).strip() for cell in cells))
+    if 1 < len(few) <= _FEW and all(words_in(cell) <= _FEW for cell in few):
+        return f"Say which of {', '.join(few)} is which: --column harmful=... --column harmless=..."
+    return "Use 0 and 1, or safe and unsafe; or say what is what: --column harmful=WORD, or --column 'harmful=>=0.5'"
+
+
+def _unread(rows: Sequence[Row], chosen: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns, nested ones as the object that they stand in, of which nothing is read."""
+    read = {column.partition(".")[0] for column in chosen.values()} | {*chosen.values()}
+    alpaca = {"input"} if chosen.get("text", "").lower() == "instruction" else set()
+    return tuple(column for column in dict.fromkeys(key for row in rows for key in row) if column not in read | alpaca)
 
 
 def _key(column: str) -> str:
@@ -120,7 +156,7 @@ def _candidates(noun: str, columns: list[str]) -> Iterator[str]:
     yield from (column for column in columns if set(_NAME_WORDS.get(noun, ())) & set(_key(column).split("_")))
 
 
-def _plausible(noun: str, column: str, rows: Sequence[Row]) -> bool:
+def _plausible(noun: str, column: str, rows: Sequence[Row], labels: Mapping[str, str]) -> bool:
     """Whether what stands in a column can be what its name promises."""
     present = _filled(rows, column)
     checks: dict[str, Callable[[list[Any]], bool]] = {
@@ -130,7 +166,7 @@ def _plausible(noun: str, column: str, rows: Sequence[Row]) -> bool:
         "system": lambda values: all(isinstance(value, str) for value in values),
         "answer": lambda values: any(isinstance(value, str | list) for value in values),
         "category": lambda values: any(isinstance(value, str | list | dict | int) for value in values),
-        "label": lambda values: _are_labels(values, _key(column.rpartition(".")[2]) in _INVERTED),
+        "label": lambda values: _are_labels(values, _key(column.rpartition(".")[2]) in _INVERTED, labels),
         "context": lambda values: any(isinstance(value, str) for value in values),
     }
     return bool(present) and checks[noun](present)
@@ -146,8 +182,11 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and words_in(value) > 1
 
 
-def _are_labels(values: list[Any], inverted: bool) -> bool:
-    """Most say harmful or harmless, and no number says anything else: classes from 0 to 4 are no labels."""
+def _are_labels(values: list[Any], inverted: bool, said: Mapping[str, str]) -> bool:
+    """Most say harmful or harmless, and no number says anything else: classes from 0 to 4 are no labels. Where it is
+    told which cells say so, one that does."""
+    if said:
+        return any(label_of(value, said=said) is not None for value in values)
     told = [label_of(value, inverted) for value in values]
     strange = [value for value, label in zip(values, told, strict=True) if label is None]
     numbers = any(re.fullmatch(r"[-+]?\d+(\.\d+)?", str(value).strip()) for value in strange)
@@ -176,135 +215,6 @@ def _wordiest(rows: Sequence[Row], free: list[str], columns: list[str], name: st
         fix = f"Name it: --text-column {' or '.join(texts[:3])}" if texts else "Give a file that holds requests"
         raise InputError(name, fault, f"Say what its turns are: {of_turns}" if of_turns else fix)
     return best
-
-
-def turns_of(value: object) -> list[Any] | None:
-    """The turns that a cell holds, or None where it holds no conversation.
-
-    Read are lists of turns (role and content, from and value, with content as text or
-    as blocks), lists of texts that take turns, either of them as JSON text or under
-    `messages`, and transcripts of the form "Human: ... Assistant: ...".
-    """
-    if isinstance(value, str):
-        start = value.lstrip()[:1]
-        if start in ("[", "{"):
-            try:
-                return turns_of(json.loads(value))
-            except json.JSONDecodeError:
-                return None
-        return transcript(value)
-    if isinstance(value, dict):
-        inner = value.get("messages", value.get("conversations"))
-        return inner if is_turns(inner) else None
-    if isinstance(value, list) and value and (is_turns(value) or all(isinstance(turn, str) for turn in value)):
-        return value
-    return None
-
-
-def transcript(text: str) -> list[dict[str, str]] | None:
-    """The turns of a text "Human: ... Assistant: ..."; None where it is none."""
-    if not _STARTS.match(text) or "Assistant:" not in text:
-        return None
-    parts = _SPEAKER.split(text)[1:]
-    return [{"role": role, "content": said.strip()} for role, said in zip(parts[::2], parts[1::2], strict=True)]
-
-
-def pairs_of(value: object) -> list[Any] | None:
-    """Earlier turns as a `history` column holds them: turns, or pairs of a prompt and its answer."""
-    if isinstance(value, list) and value and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
-        named = [(("user", asked), ("assistant", said)) for asked, said in value]
-        return [{"role": role, "content": text} for pair in named for role, text in pair]
-    return turns_of(value)
-
-
-def messages_of(turns: list[Any]) -> list[Message]:
-    """Turns as messages; those without text are left out. Raises InputError for a role that no chat has."""
-    messages: list[Message] = []
-    for number, turn in enumerate(turns):
-        if isinstance(turn, str):
-            role, text = ("user", "assistant")[number % 2], turn
-        else:
-            named = next((turn[key] for key in WORDS["turns"]["roles"] if key in turn), "user")
-            role = str(named.get("role", "") if isinstance(named, dict) else named).lower()
-            text = _content(next((turn[key] for key in WORDS["turns"]["texts"] if key in turn), ""))
-        if role not in _ROLES:
-            fix = f"Say who that is: --column user={role}, or assistant or system"
-            raise InputError(f"role '{role}'", "is not one a chat can have", fix)
-        if text.strip():
-            messages.append(Message.model_validate({"role": _ROLES[role], "content": sound(text)}))
-    return messages
-
-
-def _content(value: object) -> str:
-    """The text of a turn: itself, or its blocks of text without images and tool calls."""
-    if isinstance(value, dict):
-        value = value.get("parts", value.get("text"))
-    if isinstance(value, list):
-        texts = [block.get("text") if isinstance(block, dict) else block for block in value]
-        return "\n\n".join(text for text in texts if isinstance(text, str) and text.strip())
-    return value if isinstance(value, str) else "" if is_blank(value) else str(value)
-
-
-def is_blank(value: object) -> bool:
-    """Whether a cell is empty: None, NaN, spaces, an empty list, or a word that stands for nothing."""
-    if value is None or value != value:  # NaN alone differs from itself
-        return True
-    if isinstance(value, str):
-        return value.strip().lower() in _CELLS["empty"]
-    return isinstance(value, list | tuple | dict) and not value
-
-
-def label_of(value: object, inverted: bool = False) -> bool | None:
-    """True for harmful, False for harmless, None where it says neither.
-
-    `inverted` is for a column such as `is_safe`: there a bare `true` or `1` means harmless.
-    """
-    if isinstance(value, list | tuple) and len(value) == 1:
-        value = value[0]
-    if value is None or value != value or isinstance(value, list | tuple | dict):
-        return None  # a missing label is not the label "none"
-    key = str(value).strip().lower().removesuffix(".0")
-    harmful = key in _CELLS["harmful"]
-    if harmful or key in _CELLS["harmless"]:
-        return harmful is not (inverted and key in _CELLS["bare"])
-    words = re.findall(r"[a-z]+", key)  # a short phrase such as `vanilla_harmful` or `not harmful`
-    if len(words) > 4:
-        return None
-    harmful = any(word in _CELLS["harmful_words"] for word in words)
-    if harmful is any(word in _CELLS["harmless_words"] for word in words):
-        return None  # it names both or neither
-    return harmful is not any(word in ("not", "non") for word in words)
-
-
-def categories_of(value: object) -> tuple[str, ...]:
-    """Category names of a cell: a word, a list, a list written as text, or flags by name."""
-    if isinstance(value, str) and value.strip()[:1] == "[":
-        with contextlib.suppress(ValueError, SyntaxError):
-            value = ast.literal_eval(value.strip())
-    if isinstance(value, dict):
-        value = [name for name, flag in value.items() if flag is True or flag == 1]
-    if isinstance(value, list | tuple):
-        return tuple(str(item) for item in value if not is_blank(item))
-    return () if is_blank(value) else (str(value).strip(),)
-
-
-def sound(text: str) -> str:
-    """The text without halves of surrogate pairs: cut emoji in JSON, which nothing can encode."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
-def flat(row: Row) -> Row:
-    """The row with the members of nested objects as columns of their own: `label.harmful`."""
-    if not any(isinstance(value, dict) for value in row.values()):
-        return row
-    added: dict[str, Any] = {}
-    for column, value in row.items():
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                added[f"{column}.{key}"] = inner
-                if isinstance(inner, dict):
-                    added |= {f"{column}.{key}.{last}": cell for last, cell in inner.items()}
-    return added | row
 
 
 # Conversations under other names: which key of a turn says who speaks, which holds the text, and who is who.

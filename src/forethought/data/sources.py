@@ -13,20 +13,18 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from forethought.data.columns import (
-    ColumnMapping,
+from forethought.data.cells import (
     categories_of,
     flat,
-    guess_mapping,
     is_blank,
     label_of,
     messages_of,
     pairs_of,
-    renamed,
     sound,
     transcript,
     turns_of,
 )
+from forethought.data.columns import ColumnMapping, guess_mapping, renamed
 from forethought.data.files import Row
 from forethought.data.readers import read_rows
 from forethought.data.shipped import shipped_requests
@@ -121,9 +119,9 @@ def _read(spec: SourceSpec, harmful: bool | None, on_mapping: OnMapping, on_skip
         stream = (row for _, row in rows)
         head = list(itertools.islice(stream, _HEAD))
         mapping = guess_mapping(head, spec.columns, name)
-        on_mapping(name, mapping)
         source = Path(name).name
         own = not spec.columns and all(_own_request(row, source, harmful) for row in head)
+        on_mapping(name, mapping.model_copy(update={"unread": ()}) if own else mapping)
         for number, row in enumerate(itertools.chain(head, stream), start=1):
             place = f"{name}, row {number}"
             kept = _own_request(row, source, harmful) if own else None
@@ -173,8 +171,8 @@ def _kind(harmful: bool | None) -> str:
 
 def _requests(row: Row, mapping: ColumnMapping, source: str, harmful: bool | None) -> list[Request]:
     label = harmful
-    if mapping.label and not is_blank(row.get(mapping.label)):
-        label = label_of(row[mapping.label], mapping.inverted)
+    if mapping.label and (mapping.labels or not is_blank(row.get(mapping.label))):
+        label = label_of(row.get(mapping.label), mapping.inverted, mapping.labels)
     shared: dict[str, Any] = {
         "harmful": label,
         "categories": categories_of(row.get(mapping.category)) if mapping.category else (),
