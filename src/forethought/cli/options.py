@@ -63,9 +63,10 @@ def column(nouns: str) -> Any:
     )
 
 
-Columns = Annotated[
-    list[str] | None, column("text, messages, answer, category, label, ..., or what turns call role, content, user")
-]
+_NOUNS = (
+    "text, messages, answer, category, label, ..., or what turns call role, content, user, labels harmful, harmless"
+)
+Columns = Annotated[list[str] | None, column(_NOUNS)]
 
 
 def spelled_out(record: type[Record], *fields: str, **own: Any) -> Callable[[Command], Command]:

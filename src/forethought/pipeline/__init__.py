@@ -17,7 +17,7 @@ class BuildSettings(Record, use_attribute_docstrings=True):
     text_column: str | None = None
     """Column that holds the requests, where the guess is wrong."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Column of text, category, label, ..., or what turns are called, where the guess is wrong."""
+    """Column of text, category, label, ..., or what turns and labels are called, where the guess is wrong."""
     teacher: str | None = None
     """`rules` (no model), `own` (the dataset's reasoning), or a model as inspect-ai names it: openai/NAME …"""
     base_url: str | None = None
