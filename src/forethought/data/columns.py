@@ -67,63 +67,110 @@ class ColumnMapping(Record):
         return self.label is not None and _key(self.label.rpartition(".")[2]) in _INVERTED
 
 
-def guess_mapping(rows: Sequence[Row], overrides: dict[str, str], name: str) -> ColumnMapping:
+def guess_mapping(rows: Sequence[Row], overrides: Mapping[str, str], name: str) -> ColumnMapping:
     """The mapping for a source, guessed from its first rows.
 
     Raises InputError when an override names no column or a column of labels that can't
     be told, or when no column reads like requests.
     """
-    said = {noun: word for noun, word in overrides.items() if noun in NOUNS}
-    turns, labels = ({noun: word for noun, word in said.items() if (noun in _SIDES) is of} for of in (False, True))
-    overrides = {noun: column for noun, column in overrides.items() if noun not in said}
-    named, rows = rows, [flat(renamed(row, turns) if turns else row) for row in rows]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    for noun, column in overrides.items():
-        if noun not in _NAMES:
-            raise InputError(noun, "is not something a column can hold", f"Use one of {', '.join((*_NAMES, *NOUNS))}")
-        if column not in columns:
-            raise InputError(f"{name}: column '{column}'", "there is no such column", f"It has {', '.join(columns)}")
-    chosen: dict[str, str] = dict(overrides)
-    for noun in _NAMES:
-        if noun not in chosen:
-            for column in _candidates(noun, columns):
-                if column not in chosen.values() and _plausible(noun, column, rows, labels):
-                    chosen[noun] = column
-                    break
-    if "messages" in chosen and "messages" not in overrides:
-        chosen.pop("text", None) if "text" not in overrides else chosen.pop("messages")
-    if "text" not in chosen and "messages" not in chosen:
-        # A preferred conversation, as preference sets without a prompt column have it, else the wordiest column.
-        preferred = [one for one in columns if _key(one) == "chosen" and _plausible("messages", one, rows, labels)]
+    return _Guess(rows, overrides, name).mapping()
+
+
+class _Guess:
+    """The first rows of a source, what was said of its columns, and which of them are taken for what."""
+
+    def __init__(self, rows: Sequence[Row], overrides: Mapping[str, str], name: str) -> None:
+        words = {noun: word for noun, word in overrides.items() if noun in NOUNS}
+        self.turns = {noun: word for noun, word in words.items() if noun not in _SIDES}
+        self.labels = {side: cells for side, cells in words.items() if side in _SIDES}
+        self.said = {noun: column for noun, column in overrides.items() if noun not in words}
+        self.name, self.given = name, rows
+        self.rows = [flat(renamed(row, self.turns) if self.turns else row) for row in rows]
+        self.columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        self.chosen = dict(self.said)
+
+    def mapping(self) -> ColumnMapping:
+        """Raises InputError as `guess_mapping` does."""
+        for noun, column in self.said.items():
+            if noun not in _NAMES:
+                known = ", ".join((*_NAMES, *NOUNS))
+                raise InputError(noun, "is not something a column can hold", f"Use one of {known}")
+            if column not in self.columns:
+                there = f"It has {', '.join(self.columns)}"
+                raise InputError(f"{self.name}: column '{column}'", "there is no such column", there)
+        self._by_names()
+        self._requests()
+        self._labels()
+        more = {"turns": self.turns, "labels": self.labels, "unread": self._unread()}
+        return ColumnMapping.model_validate(self.chosen | more)
+
+    def _by_names(self) -> None:
+        """Each noun's column by its name, where what stands in it can be that."""
+        for noun in _NAMES:
+            if noun not in self.chosen:
+                for column in _candidates(noun, self.columns):
+                    if column not in self.chosen.values() and self._plausible(noun, column):
+                        self.chosen[noun] = column
+                        break
+        if "messages" in self.chosen and "messages" not in self.said:
+            self.chosen.pop("text" if "text" not in self.said else "messages", None)
+
+    def _requests(self) -> None:
+        """A preferred conversation, as preference sets without a prompt column have it, else the wordiest column."""
+        if "text" in self.chosen or "messages" in self.chosen:
+            return
+        preferred = [one for one in self.columns if _key(one) == "chosen" and self._plausible("messages", one)]
         if preferred:
-            chosen.pop("answer", None)
-            chosen["messages"] = preferred[0]
+            self.chosen.pop("answer", None)
+            self.chosen["messages"] = preferred[0]
         else:
-            free = [column for column in columns if column not in chosen.values() and _key(column) not in _NEVER]
-            chosen["text"] = _wordiest(rows, free, columns, name, advice(named))
-    if "label" not in chosen and (found := _two_sided(chosen, overrides, columns, rows)):
-        chosen = {noun: column for noun, column in chosen.items() if column != found} | {"label": found}
-    if "label" not in chosen and labels:
-        told = " ".join(f"{side}={cells}" for side, cells in labels.items())
-        raise InputError(f"{name}: {told}", "no column of labels is known", "Name it: --column label=NAME")
-    if "label" in overrides and not _plausible("label", overrides["label"], rows, labels):
-        fix = _advised_labels(_filled(rows, overrides["label"]))
-        raise InputError(f"{name}: column '{overrides['label']}'", "holds no labels that can be told", fix)
-    unread = _unread(named, chosen)
-    return ColumnMapping.model_validate(chosen | {"turns": turns, "labels": labels, "unread": unread})
+            taken = self.chosen.values()
+            free = [column for column in self.columns if column not in taken and _key(column) not in _NEVER]
+            self.chosen["text"] = _wordiest(self.rows, free, self.columns, self.name, advice(self.given))
 
+    def _labels(self) -> None:
+        """Labels under another name where both sides are said in words, and whether what was said of them is there."""
+        if "label" not in self.chosen and (found := self._two_sided()):
+            self.chosen = {noun: column for noun, column in self.chosen.items() if column != found} | {"label": found}
+        if "label" not in self.chosen and self.labels:
+            told = " ".join(f"{side}={cells}" for side, cells in self.labels.items())
+            raise InputError(f"{self.name}: {told}", "no column of labels is known", "Name it: --column label=NAME")
+        said = self.said.get("label")
+        if said is not None and not self._plausible("label", said):
+            fix = _advised_labels(_filled(self.rows, said))
+            raise InputError(f"{self.name}: column '{said}'", "holds no labels that can be told", fix)
 
-def _two_sided(
-    chosen: Mapping[str, str], overrides: Mapping[str, str], columns: Sequence[str], rows: Sequence[Row]
-) -> str | None:
-    """A column under any name whose cells all are words for harmful or for harmless, and both are there."""
-    taken = {column for noun, column in chosen.items() if noun != "category"} | {*overrides.values()}
-    for column in columns:
-        cells = _filled(rows, column)
-        free = column not in taken and not {*_OF_ANSWERS} & {*_key(column).split("_")}
-        if free and all(map(says_label, cells)) and {label_of(cell) for cell in cells} == {True, False}:
-            return column
-    return None
+    def _two_sided(self) -> str | None:
+        """A column of which every cell is a word for harmful or for harmless, and both are there."""
+        taken = {column for noun, column in self.chosen.items() if noun != "category"} | {*self.said.values()}
+        for column in self.columns:
+            cells = _filled(self.rows, column)
+            free = column not in taken and not {*_OF_ANSWERS} & {*_key(column).split("_")}
+            if free and all(map(says_label, cells)) and {label_of(cell) for cell in cells} == {True, False}:
+                return column
+        return None
+
+    def _unread(self) -> tuple[str, ...]:
+        """The columns, nested ones as the object that they stand in, of which nothing is read."""
+        read = {column.partition(".")[0] for column in self.chosen.values()} | {*self.chosen.values()}
+        if self.chosen.get("text", "").lower() == "instruction":
+            read.add("input")
+        return tuple(key for key in dict.fromkeys(key for row in self.given for key in row) if key not in read)
+
+    def _plausible(self, noun: str, column: str) -> bool:
+        """Whether what stands in a column can be what its name promises."""
+        present = _filled(self.rows, column)
+        checks: dict[str, Callable[[list[Any]], bool]] = {
+            "text": lambda values: any(_is_text(value) for value in values),
+            "messages": lambda values: all(turns_of(value) is not None for value in values),
+            "history": lambda values: all(pairs_of(value) is not None for value in values),
+            "system": lambda values: all(isinstance(value, str) for value in values),
+            "answer": lambda values: any(isinstance(value, str | list) for value in values),
+            "category": lambda values: any(isinstance(value, str | list | dict | int) for value in values),
+            "label": lambda values: _are_labels(values, _key(column.rpartition(".")[2]) in _INVERTED, self.labels),
+            "context": lambda values: any(isinstance(value, str) for value in values),
+        }
+        return bool(present) and checks[noun](present)
 
 
 def _advised_labels(cells: Sequence[Any]) -> str:
@@ -132,13 +179,6 @@ def _advised_labels(cells: Sequence[Any]) -> str:
     if 1 < len(few) <= _FEW and all(words_in(cell) <= _FEW for cell in few):
         return f"Say which of {', '.join(few)} is which: --column harmful=... --column harmless=..."
     return "Use 0 and 1, or safe and unsafe; or say what is what: --column harmful=WORD, or --column 'harmful=>=0.5'"
-
-
-def _unread(rows: Sequence[Row], chosen: Mapping[str, str]) -> tuple[str, ...]:
-    """The columns, nested ones as the object that they stand in, of which nothing is read."""
-    read = {column.partition(".")[0] for column in chosen.values()} | {*chosen.values()}
-    alpaca = {"input"} if chosen.get("text", "").lower() == "instruction" else set()
-    return tuple(column for column in dict.fromkeys(key for row in rows for key in row) if column not in read | alpaca)
 
 
 def _key(column: str) -> str:
@@ -154,22 +194,6 @@ def _candidates(noun: str, columns: list[str]) -> Iterator[str]:
     for by_key in (whole, leaf):
         yield from (by_key[name] for name in _NAMES[noun] if name in by_key)
     yield from (column for column in columns if set(_NAME_WORDS.get(noun, ())) & set(_key(column).split("_")))
-
-
-def _plausible(noun: str, column: str, rows: Sequence[Row], labels: Mapping[str, str]) -> bool:
-    """Whether what stands in a column can be what its name promises."""
-    present = _filled(rows, column)
-    checks: dict[str, Callable[[list[Any]], bool]] = {
-        "text": lambda values: any(_is_text(value) for value in values),
-        "messages": lambda values: all(turns_of(value) is not None for value in values),
-        "history": lambda values: all(pairs_of(value) is not None for value in values),
-        "system": lambda values: all(isinstance(value, str) for value in values),
-        "answer": lambda values: any(isinstance(value, str | list) for value in values),
-        "category": lambda values: any(isinstance(value, str | list | dict | int) for value in values),
-        "label": lambda values: _are_labels(values, _key(column.rpartition(".")[2]) in _INVERTED, labels),
-        "context": lambda values: any(isinstance(value, str) for value in values),
-    }
-    return bool(present) and checks[noun](present)
 
 
 def _filled(rows: Sequence[Row], column: str) -> list[Any]:
