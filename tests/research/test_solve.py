@@ -89,9 +89,9 @@ def test_the_recipe_can_be_run_and_tests_nothing_near_what_it_trains_on() -> Non
     assert {one.kind for one in found} == {"core", "solve"}
     assert len([one for one in found if one.kind == "core" and not one.taught]) == 4
     taught = {one.name for one in found if one.taught}
-    more = {"codewords:3", "chain:3", "payload_splitting:2", "payload_splitting:4", "mixed:1 | payload_splitting:2"}
-    spelled = {"leetspeak:1", "leetspeak:3", "leetspeak:1 | acrostic:1", *(f"jumbled:0.{k}" for k in (2, 4, 6))}
-    assert taught == {*sweep.build.solve.harmless_only, *more, *spelled}
+    more = {"codewords:3", "chain:3", "payload_splitting:2", "payload_splitting:4"}
+    composed = {"mixed:1 | payload_splitting:2", "leetspeak:1 | acrostic:1"}
+    assert taught == {*sweep.build.solve.harmless_only, *more, *composed}
     for k in (1, 2, 3):
         sides = sum((sweep.evaluate.n_styled_lookalike + (one.kind == "solve") * 16) for one in found if one.k == k)
         assert sides >= 80
