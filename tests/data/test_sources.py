@@ -312,6 +312,7 @@ def test_a_column_of_words_for_both_sides_is_one_of_labels_under_any_name(
         ({"label": "grade", "harmful": "hate, threat", "harmless": "none"}, ["threat", "none", "hate"], [1, 0, 1]),
         ({"label": "grade", "harmful": "a,b"}, ["a,b", "b", "c"], [True, True, None]),
         ({"label": "grade", "harmful": ">=0.5", "harmless": "<0.2"}, [0.5, 0.3, 0], [True, None, False]),
+        ({"label": "grade", "harmful": ">.5", "harmless": "<1e-3"}, ["9.1e-1", 2.5e-05, "1e"], [True, False, None]),
         ({"label": "grade", "harmful": "0", "harmless": "1"}, [0.0, 1.0, "-"], [True, False, None]),
         ({"label": "grade", "harmful": "yes,a", "harmless": "yes,b"}, ["yes", "a", "b"], [None, True, False]),
         ({"harmful": ">0.1", "harmless": "<=0.1"}, [0.5, 0.1, 0], "no column of labels is known"),

@@ -20,7 +20,7 @@ _HARMFUL_WORDS, _HARMLESS_WORDS = ({*_CELLS[side]} for side in ("harmful_words",
 _ROLES = {word: role for role in ("user", "assistant", "system") for word in (role, *_CELLS[role])}
 _SPEAKER = re.compile(r"(?:\A|\n)\s*(Human|User|Assistant|System):[ \t]*")
 _STARTS = re.compile(r"\s*(?:Human|User|System):")
-_NUMBER = r"[-+]?\d+(?:\.\d+)?"
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
 _BOUND = re.compile(rf"(>=|<=|>|<)\s*({_NUMBER})")
 _COMPARED = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
