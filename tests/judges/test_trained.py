@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from forethought.errors import InputError
+from forethought.judges import trained
 from forethought.judges.base import Item, Measure
 from forethought.judges.features import HEAD_CHARS, TAIL_CHARS, ends, featurise, mask, plain_tokens, stems
 from forethought.judges.labelled import shipped_answers
@@ -227,6 +228,18 @@ def test_probabilities_are_calibrated_on_what_was_held_out(sources: int) -> None
     chance = model.probabilities([lesson.item for lesson in lessons])
     assert chance.min() > 0.2
     assert chance.max() < 0.8
+
+
+def test_a_kept_judge_is_known_again_without_its_lessons(
+    refusal: TrainedJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge that reads asked for it with every block, and wrote thousands of lessons out each time."""
+
+    def again(measure: Measure) -> list[Lesson]:
+        raise AssertionError(f"the lessons of {measure} were written out once more")
+
+    monkeypatch.setattr(trained, "shipped_lessons", again)
+    assert shipped_judge("refused").name == refusal.name
 
 
 def test_shipped_lessons_hold_both_labels_and_no_gibberish() -> None:

@@ -12,6 +12,7 @@ import random
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -319,13 +320,7 @@ def shipped_judge(measure: Measure) -> TrainedJudge:
 
     Of what it is unsure of, it refers to the phrase rules: where they find a refusal, there is one.
     """
-    lessons = shipped_lessons(measure)
-    digest = hashlib.sha256((measure + data_text(PHRASES_FILE)).encode())
-    for file in (features.__file__, __file__, refusal.__file__):  # changed code makes another judge
-        digest.update(Path(str(file)).read_bytes())
-    for lesson in lessons:
-        digest.update(lesson.model_dump_json().encode())
-    folder = cache_folder() / "judges" / f"{measure}-{digest.hexdigest()[:16]}"
+    folder = cache_folder() / "judges" / f"{measure}-{_shipped_key(measure)}"
 
     def load(kept: Path) -> TrainedJudge | None:
         try:
@@ -334,13 +329,24 @@ def shipped_judge(measure: Measure) -> TrainedJudge:
             return None  # not there yet, or damaged
 
     def make(part: Path) -> TrainedJudge:
-        model = fit_judge(lessons, measure, "refusal" if measure == "refused" else "harm")
+        model = fit_judge(shipped_lessons(measure), measure, "refusal" if measure == "refused" else "harm")
         model.save(part)
         return model
 
     judge = load_or_make(folder, load, make)
     judge.phrases = measure == "refused"
     return judge
+
+
+@cache
+def _shipped_key(measure: Measure) -> str:
+    """What the judge is made of. Seconds of work, and a judge that reads asks for two of them with every block."""
+    digest = hashlib.sha256((measure + data_text(PHRASES_FILE)).encode())
+    for file in (features.__file__, __file__, refusal.__file__):  # changed code makes another judge
+        digest.update(Path(str(file)).read_bytes())
+    for lesson in shipped_lessons(measure):
+        digest.update(lesson.model_dump_json().encode())
+    return digest.hexdigest()[:16]
 
 
 JUDGES = (
