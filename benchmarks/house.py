@@ -1,6 +1,6 @@
 """How large the house is, and how long one waits in it: lines, files, circles, tests, quickstart, kept figures.
 
-Usage: python benchmarks/house.py [--skip PART ...] [--out results/house.json]
+Usage: python benchmarks/house.py [--skip PART]... [--out results/house.json]
 
 Takes half an hour on two cores. `make test`, `make check` and `make quickstart` are run as a person would, in this
 checkout, whose environment is there already. The study's and the ladder's committed logs are made into figures anew and

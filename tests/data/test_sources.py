@@ -291,6 +291,7 @@ def test_labels_in_every_form(tmp_path: Path, rows: list[dict[str, Any]], labels
         ("type", ["harmful", "harmful"], [True, True]),
         ("type", ["yes", "no"], [True, True]),
         ("type", ["safe_targets", "homonyms"], [True, True]),
+        ("label", ["illegal activity", "privacy"], [True, True]),
     ],
 )
 def test_a_column_of_words_for_both_sides_is_one_of_labels_under_any_name(

@@ -30,7 +30,7 @@ NOUNS = (*_TURN_KEYS, *_SPEAKERS, *_SIDES)
 """What may be said beside the columns. Of turns: `role=who`, `content=says`, `user=customer`, `assistant=agent`. Of
 labels: `harmful=ja`, `harmless=nein`."""
 _FEW, _MOST_SHOWN = 4, 8
-"""Most different cells of a column that may hold labels, and most columns that are named as not read."""
+"""Most different cells, and words of one, in a column that may hold labels; most columns that are named as not read."""
 
 
 class ColumnMapping(Record):
