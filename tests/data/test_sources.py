@@ -271,6 +271,8 @@ def test_a_list_of_prompts_in_a_row_is_one_request_each(tmp_path: Path) -> None:
         ([{"label": "safe"}, {"label": "unsafe"}, {"label": "unsafe"}, {"label": "controversial"}],
          [False, True, True, None]),
         ([{"label": 0}, {"label": 1}, {"label": 3}], [True, True, True]),
+        ([{"label": "toxic"}, {"label": "None"}], [True, False]),
+        ([{"label": "True"}, {"label": "None"}, {"label": "False"}], [True, True, False]),
     ],
 )  # fmt: skip
 def test_labels_in_every_form(tmp_path: Path, rows: list[dict[str, Any]], labels: list[bool | None]) -> None:
@@ -279,6 +281,16 @@ def test_labels_in_every_form(tmp_path: Path, rows: list[dict[str, Any]], labels
     requests, _ = _load(tmp_path, [text | row for text, row in zip(texts, rows, strict=True)])
     assert [request.harmful for request in requests] == labels
     assert {request.kind for request in requests if request.harmful is None} <= {""}
+
+
+@pytest.mark.parametrize(("last", "read"), [("benign", True), ("roleplay", False)])
+def test_a_file_that_is_sorted_by_its_labels_shows_both_sides(tmp_path: Path, last: str, read: bool) -> None:
+    """Its first two hundred rows said `jailbreak` alone, and all of it was taken for harmful."""
+    sides = ["jailbreak"] * 300 + ["benign"] * 20 + [last] * 10
+    rows = [{"prompt": f"{KNOT} {place}", "type": side} for place, side in enumerate(sides)]
+    requests, mapping = _load(tmp_path, rows)
+    assert mapping.label == ("type" if read else None)
+    assert [request.harmful for request in requests] == [side == "jailbreak" or not read for side in sides]
 
 
 @pytest.mark.parametrize(

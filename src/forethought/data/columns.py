@@ -51,11 +51,16 @@ class ColumnMapping(Record):
     """What the turns of its conversations call things, where that is told: `renamed` knows it."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Which cells of its labels are harmful and harmless, where that is told: `label_of` knows it."""
+    none_is_label: bool = False
+    """Whether a written `none` among its labels is one: beside words, not beside 0 and 1."""
     unread: tuple[str, ...] = ()
     """Its other columns."""
+    one_sided: tuple[str, ...] = ()
+    """Of the unread ones those whose cells are all words for the same label: further rows may say the other."""
 
     def __str__(self) -> str:
-        columns = self.model_dump(exclude={"turns", "labels", "unread"}) | self.turns | self.labels
+        apart = {"turns", "labels", "none_is_label", "unread", "one_sided"}
+        columns = self.model_dump(exclude=apart) | self.turns | self.labels
         read = ", ".join(f"{noun}={column}" for noun, column in columns.items() if column)
         more = len(self.unread) - _MOST_SHOWN
         left = [*self.unread[:_MOST_SHOWN], *([f"{more} more"] if more > 0 else [])]
@@ -101,7 +106,14 @@ class _Guess:
         self._by_names()
         self._requests()
         self._labels()
-        more = {"turns": self.turns, "labels": self.labels, "unread": self._unread()}
+        label = self.chosen.get("label")
+        more = {
+            "turns": self.turns,
+            "labels": self.labels,
+            "none_is_label": label is not None and any(map(says_label, _filled(self.rows, label))),
+            "unread": self._unread(),
+            "one_sided": () if label else tuple(self._in_words()),
+        }
         return ColumnMapping.model_validate(self.chosen | more)
 
     def _by_names(self) -> None:
@@ -130,7 +142,8 @@ class _Guess:
 
     def _labels(self) -> None:
         """Labels under another name where both sides are said in words, and whether what was said of them is there."""
-        if "label" not in self.chosen and (found := self._two_sided()):
+        two_sided = (column for column, sides in self._in_words().items() if len(sides) == 2)
+        if "label" not in self.chosen and (found := next(two_sided, None)):
             self.chosen = {noun: column for noun, column in self.chosen.items() if column != found} | {"label": found}
         if "label" not in self.chosen and self.labels:
             told = " ".join(f"{side}={cells}" for side, cells in self.labels.items())
@@ -140,15 +153,16 @@ class _Guess:
             fix = _advised_labels(_filled(self.rows, said))
             raise InputError(f"{self.name}: column '{said}'", "holds no labels that can be told", fix)
 
-    def _two_sided(self) -> str | None:
-        """A column of which every cell is a word for harmful or for harmless, and both are there."""
+    def _in_words(self) -> dict[str, set[bool | None]]:
+        """Columns of which every cell is a word for harmful or for harmless, with what they say."""
         taken = {column for noun, column in self.chosen.items() if noun != "category"} | {*self.said.values()}
+        found: dict[str, set[bool | None]] = {}
         for column in self.columns:
             cells = _filled(self.rows, column)
             free = column not in taken and not {*_OF_ANSWERS} & {*_key(column).split("_")}
-            if free and all(map(says_label, cells)) and {label_of(cell) for cell in cells} == {True, False}:
-                return column
-        return None
+            if free and cells and all(map(says_label, cells)):
+                found[column] = {label_of(cell) for cell in cells}
+        return found
 
     def _unread(self) -> tuple[str, ...]:
         """The columns, nested ones as the object that they stand in, of which nothing is read."""

@@ -34,8 +34,8 @@ from forethought.progress import Bar, Progress
 from forethought.records import Message, Record, Request, Split
 
 SHIPPED = "shipped:"
-_HEAD = 200
-"""Rows from which the mapping is guessed."""
+_HEAD, _DIFFERENT = 200, 20
+"""Rows from which the mapping is guessed; most others whose labels are other words."""
 OnSkip = Callable[[str, str], None]
 """Called for each row that is left out with a cause, `no text` or `malformed`, and where it stands."""
 OnMapping = Callable[[str, ColumnMapping], None]
@@ -119,6 +119,9 @@ def _read(spec: SourceSpec, harmful: bool | None, on_mapping: OnMapping, on_skip
         stream = (row for _, row in rows)
         head = list(itertools.islice(stream, _HEAD))
         mapping = guess_mapping(head, spec.columns, name)
+        if mapping.one_sided:  # as in a file that is sorted by its labels
+            rarer = _with_other_cells(spec, name, head, mapping.one_sided)
+            mapping = guess_mapping([*head, *rarer], spec.columns, name)
         source = Path(name).name
         own = not spec.columns and all(_own_request(row, source, harmful) for row in head)
         on_mapping(name, mapping.model_copy(update={"unread": ()}) if own else mapping)
@@ -147,6 +150,20 @@ def _read(spec: SourceSpec, harmful: bool | None, on_mapping: OnMapping, on_skip
         raise InputError(f"{spec.path}: column '{label}'", fault, fix)
 
 
+def _with_other_cells(spec: SourceSpec, name: str, head: Sequence[Row], columns: Sequence[str]) -> list[Row]:
+    """A row for each cell of these columns that none of the first rows has."""
+    seen = {(column, str(row.get(column))) for row in map(flat, head) for column in columns}
+    found: list[Row] = []
+    for other, row in read_rows(spec.path, lambda error: None):
+        cells = {(column, str(flat(row).get(column))) for column in columns} if other == name else set()
+        if not cells <= seen:
+            seen |= cells
+            found.append(row)
+            if len(found) == _DIFFERENT:
+                break
+    return found
+
+
 def _own_request(row: Row, source: str, harmful: bool | None) -> Request | None:
     """A row as this project writes it, with all of its fields; None for any other row.
 
@@ -171,7 +188,7 @@ def _kind(harmful: bool | None) -> str:
 
 def _requests(row: Row, mapping: ColumnMapping, source: str, harmful: bool | None) -> list[Request]:
     label = harmful
-    if mapping.label and (mapping.labels or not is_blank(row.get(mapping.label))):
+    if mapping.label and (mapping.labels or not _is_missing(row.get(mapping.label), mapping)):
         label = label_of(row.get(mapping.label), mapping.inverted, mapping.labels)
     shared: dict[str, Any] = {
         "harmful": label,
@@ -200,6 +217,11 @@ def _requests(row: Row, mapping: ColumnMapping, source: str, harmful: bool | Non
             reply = answer if answer is not None else replies[-1] if replies else None
             requests.append(Request(messages=(*before, *messages), answer=reply, **shared))
     return requests
+
+
+def _is_missing(label: object, mapping: ColumnMapping) -> bool:
+    written = isinstance(label, str) and label.strip().lower() == "none"
+    return is_blank(label) and not (written and mapping.none_is_label)
 
 
 def _asked(text: object, row: Row, mapping: ColumnMapping) -> list[Message]:
