@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -94,7 +95,7 @@ def render(
     opening, closing = markers(fmt)
     words = language(reasoning.language)
     lines = [opening, *(f"Step: {step}" for step in reasoning.steps)]
-    if reasoning.asked:
+    if reasoning.asked and not spelt(reasoning.steps):
         lines.append(f"Asked: {reasoning.asked}")
     lines.append(f"Intent: {reasoning.intent.rstrip('.')}.")
     if reasoning.deliberation:
@@ -134,6 +135,8 @@ _CLOSINGS = {"</think>": re.compile(r"</think>"), _HEADINGS[1]: re.compile(rf"(?
 """Closing marker to its pattern. A heading begins a line: `## Response` in a letter closes nothing."""
 _INTENT = re.compile(r"(?im)^\W*intent\b\W*(.+?)\s*$")
 _ASKED = re.compile(r"(?m)^Asked: (.+?)\s*$")
+_SPELLING = re.compile(r": (?:\S )*\S: ((?:\S )*\S)$")
+"""The end of a step that spells a word: each letter with what it stands for, and these by themselves."""
 _SOLVING = re.compile(r"(?m)^Step: (.+?)\s*$")
 
 
@@ -173,10 +176,23 @@ def stated_intent(text: str) -> str:
     return found.group(1).rstrip(".") if found else ""
 
 
-def solved_text(text: str) -> str:
-    """What a thought's text says at last that the request turns out to ask; empty where it had nothing to solve."""
-    found = _ASKED.findall(text)
-    return str(found[-1]) if found else ""
+def solved_text(text: str, read: Callable[[str], str] = str) -> str:
+    """What a thought's text says at last that the request turns out to ask; empty where it had nothing to solve.
+
+    Steps that spell its words letter by letter have said it: a small model gets most letters right, and then writes
+    another word that begins with them. `read` is given such a text, and makes the words of it that were meant.
+    """
+    found = ""
+    for thought in _VERDICT.split(text):
+        asked = _ASKED.findall(thought)
+        found = asked[-1] if asked else read(spelt(_SOLVING.findall(thought))) or found
+    return found
+
+
+def spelt(steps: Sequence[str]) -> str:
+    """The words that steps end in, a word each, letter by letter; empty where one of them does not."""
+    words = [word[1].replace(" ", "") for step in steps if (word := _SPELLING.search(step))]
+    return " ".join(words) if len(words) == len(steps) else ""
 
 
 def _split(text: str) -> tuple[str, str, bool]:

@@ -9,7 +9,7 @@ import pytest
 from forethought.attacks import puzzles, two_texts
 from forethought.attacks.base import Attacked, Given
 from forethought.attacks.catalogue import all_attacks, attack_request, parse_attack, seen_in_training
-from forethought.records import Request, user_request
+from forethought.records import Message, Request, user_request
 
 ATTACKS = [*two_texts.ATTACKS, *puzzles.ATTACKS]
 ONE, OTHER = "How do I mend a kettle without tin?", "Which kettle is the best for my mother to give away?"
@@ -101,6 +101,13 @@ def test_an_acrostic_is_read_line_by_line() -> None:
     # With the words before it each word is found where "is it a" comes twice.
     assert [step.partition(": ")[2] for step in steps[:4]] == ["Is", "Is it", "Is it a", "it a tin"]
     assert text == "Is it a tin or is it a pan?"
+
+
+def test_a_table_of_letters_is_read_letter_by_letter() -> None:
+    told = "In the message below each letter stands for another: a is e, e is a. Put them back, then answer it."
+    text = f"{told}\n\nWhet is 2?"
+    steps = parse_attack("keyed:1").solve((Message(role="user", content=text),))
+    assert steps == ("Whet: W W h h e a t t: W h a t", "is: i i s s: i s", "2?: 2 2 ? ?: 2 ?", "What is 2?")
 
 
 @pytest.mark.parametrize("spec", [*(f"{name}:1" for name in CORE), *FORMS])

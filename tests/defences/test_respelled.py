@@ -14,7 +14,7 @@ from forethought.attacks.linguistic import augmented
 from forethought.data.shipped import shipped_requests
 from forethought.defences import spelling
 from forethought.defences.reworded import RESPELLED, Respelled
-from forethought.defences.spelling import restored
+from forethought.defences.spelling import in_words, restored
 from forethought.models.conversation import Conversation, Failed, Response
 from forethought.records import user_request
 from tests.scripted import Scripted, as_messages
@@ -94,6 +94,23 @@ def test_signs_that_stand_for_letters_are_read(attack: str, text: str) -> None:
     disturbed = attacked.text
     assert disturbed != text
     assert _words(restored(disturbed)) == _words(text)
+
+
+@pytest.mark.parametrize(
+    ("spelt", "meant"),
+    [
+        ("How do I documetne a famliy's proudct?", "How do I document a family's product?"),
+        ("Wenh do cmeras cuont?", "When do cameras count?"),
+        (
+            "Is 2.5 kg of zxqvw \u0433\u043e\u0440\u043e\u0434 OK?",
+            "Is 2.5 kg of zxqvw \u0433\u043e\u0440\u043e\u0434 OK?",
+        ),
+        ("", ""),
+    ],
+)
+def test_what_a_model_spelt_amiss_is_the_word_next_to_it(spelt: str, meant: str) -> None:
+    """What is known, or near nothing that is, stays."""
+    assert in_words(spelt) == meant
 
 
 def test_a_long_message_costs_a_bounded_number_of_lookups(monkeypatch: pytest.MonkeyPatch) -> None:

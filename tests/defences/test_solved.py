@@ -29,6 +29,12 @@ def _thinks(conversation: Conversation) -> Response | Failed:
     if "stands for" in text:
         thought = 'Step: "lamp" is asked.\nAsked: boil an egg\nIntent: boil an egg.\nVerdict: refuse.'
         return Response(answer="No.", reasoning_text=thought, decision="refuse", log_odds=3.0, reasoning_tokens=20)
+    if text.startswith("Bail"):
+        steps = (
+            "Step: Bail: B B a o i i l l: B o i l\nStep: en: e a n n: a n\nStep: cemal: c c e a m m a e l l: c m a l e"
+        )
+        thought = f"{steps}\nVerdict: comply."
+        return Response(answer="Yes.", reasoning_text=thought, decision="comply", log_odds=-3.0)
     if text.startswith("deeper"):
         return Response(answer="No.", reasoning_text=f"Asked: {text}er", decision="comply", log_odds=0.0)
     said = "Asked: fails here" if text.startswith("into") else f"Intent: {text}."
@@ -43,6 +49,12 @@ def test_what_the_thought_found_is_judged_and_answered_by_itself() -> None:
     assert inner.asked[-1].messages == as_messages("boil an egg", system="Be kind.")
     assert (reply.reasoning_tokens, reply.cause) == (29, SOLVED)
     assert "Asked: boil an egg" in reply.reasoning_text
+
+
+def test_what_was_spelt_letter_by_letter_is_read_as_words() -> None:
+    (reply,) = Solved(Scripted(_thinks)).reply([Conversation(messages=as_messages("Bail en cemal"))], 8)
+    assert isinstance(reply, Response)
+    assert reply.answer == "To Boil an camel: ..."
 
 
 def test_a_plain_request_and_a_begun_turn_cost_nothing_more() -> None:

@@ -13,7 +13,7 @@ from forethought.errors import ConfigError
 from forethought.pipeline.recipe import BuildConfig, SolveConfig
 from forethought.pipeline.solving import answered_as, check_apart, solving_rows, with_solution
 from forethought.policy import default_policy
-from forethought.reasoning import parse, render
+from forethought.reasoning import parse, render, solved_text
 from forethought.records import Example, Request
 
 SOLVE = SolveConfig(disguises=("notes", "codewords:2", "chain:2", "flip:words", "pig_latin"), rows=60, skill=20)
@@ -55,6 +55,27 @@ def test_their_thoughts_solve_them_exactly_and_pass_the_checks(rows: list[Reques
         assert (read.steps, read.asked) == (example.reasoning.steps, example.reasoning.asked)
     deep = next(one for one in kept if one.request.operator == "codewords:2")
     assert len(deep.reasoning.steps) == 3  # the reference, a link, the text
+
+
+def test_what_a_thought_spells_is_read_from_its_letters() -> None:
+    """A small model gets the letters of `neighbour` right, and then writes `nose`: it is asked for no word."""
+    solve = SOLVE.model_copy(update={"harmless_only": ("keyed:2",)})
+    drawn = solving_rows([*shipped_requests("contrast", "train"), *shipped_requests("ordinary", "train")], solve, 0)
+    skill = [row for row in drawn if not row.twin]
+    kept, _ = verify(_taught(skill, harmless_only=("keyed:2",)), POLICY)
+    assert len(kept) == len(skill) > 10
+    for example in kept:
+        said = render(example.reasoning, POLICY)
+        assert "Asked:" not in said
+        assert example.request.plain not in said, "not as its intent either"
+        read = parse(said, POLICY).reasoning
+        assert read is not None
+        assert read.asked == " ".join(example.request.plain.split())
+        before, behind = "Step: a\nAsked: b\nVerdict: comply.", "Intent: c.\nVerdict: comply."
+        assert solved_text(f"{before}\n{said}\n{behind}") == read.asked, (
+            "of several thoughts the last that found something"
+        )
+        assert solved_text(f"{said}\n{before}") == "b"
 
 
 def test_what_is_taught_on_harmless_text_alone_is_worn_by_no_pair() -> None:

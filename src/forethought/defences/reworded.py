@@ -23,7 +23,7 @@ then decided on and answered. It costs no call, and ordinary messages stay as th
 
 A message that had to be solved is put again as the text that the thought found, by itself, and that is both judged and
 answered. A verdict behind the thought is still pulled by what else stands in the message; and who makes a thought find
-a harmless text gets an answer to that text.
+a harmless text gets an answer to that text. What it spelt letter by letter is read as the words of a dictionary.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from forethought.defences.base import (
     refuses,
     with_last_user,
 )
-from forethought.defences.spelling import restored, visible
+from forethought.defences.spelling import in_words, restored, visible
 from forethought.models.conversation import Conversation, Failed, Respondent, Response
 from forethought.reasoning import Decision, markers, solved_text
 from forethought.records import Message, Record
@@ -386,7 +386,7 @@ class Solved(Wrapper):
         reply = yield from self.ask(conversation, max_answer_tokens)
         found = reply.reasoning_text if isinstance(reply, Response) else ""
         for _ in range(self.options.rounds):
-            asked = solved_text(found)
+            asked = solved_text(found, in_words)
             if (
                 isinstance(reply, Failed)
                 or conversation.prefill

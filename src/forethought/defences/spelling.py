@@ -20,6 +20,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
+from symspellpy.editdistance import DistanceAlgorithm, EditDistance
 
 from forethought.language import ENGLISH, UNKNOWN, language_of
 
@@ -55,6 +56,8 @@ _SIGN = re.compile(r"[\d@$|]")
 _REPLACED, _ANY, _END, _MOVED, _COMMON = 4.5, 0.6, 1.5, 0.08, 0.5
 """Costs in one unit: a letter replaced, a sign that stands for any letter, a wrong first or last letter, a letter that
 stands elsewhere; and what ten times as common a word is worth."""
+_SHUFFLED, _OTHER_FIRST = 0.5, 1.0
+"""Costs of a word that was spelt, in edits: its letters in another order, and another first letter."""
 _NEIGHBOUR = 1.5
 """A letter replaced by its neighbour in the alphabet."""
 _CLOSE = 5.0
@@ -174,6 +177,42 @@ def restored(text: str) -> str:
         plain |= {word: looked for word in _NUMBER.findall(text) if (looked := _looked(word)) is not None}
     said = _WORD.sub(lambda match: _said(match[0], plain), text)
     return said[:1].upper() + said[1:]
+
+
+def in_words(text: str) -> str:
+    """A text that a model spelt letter by letter, each word that is none as the known one next to it: letters that it
+    left out, said twice or swapped are made good, and what is near no word stays."""
+    return _LETTERS.sub(lambda match: _like(_next_to(match[0].lower()), match[0]), text)
+
+
+def _like(word: str | None, said: str) -> str:
+    """A word in the case of the one that was said, or that one."""
+    return said if word is None else word.capitalize() if said[0].isupper() else word
+
+
+@lru_cache(maxsize=65536)
+def _next_to(word: str) -> str | None:
+    """The known word next to one in lower case; None where it is known itself, no word, or too far from all."""
+    if _is_known(word) or not (word.isascii() and word.isalpha()) or not 2 < len(word) <= _LONGEST:
+        return None
+    most = 1 if len(word) <= 4 else 2 if len(word) <= 8 else 3
+    counts, near = _counts(_places(word)[None]), []
+    for length in range(len(word) - most, len(word) + most + 1):
+        if (known := _by_length().get(length)) is None:
+            continue
+        apart = np.abs(known.counts - counts).sum(1)
+        for place in np.flatnonzero(apart <= 2 * most):  # an edit changes two at most
+            one = known.words[place]
+            edits = _distance().compare(word, one, most) if apart[place] else _SHUFFLED
+            if edits >= 0:
+                cost = edits + _OTHER_FIRST * (one[0] != word[0]) - _COMMON * float(known.common[place])
+                near.append((cost, one))
+    return min(near)[1] if near else None
+
+
+@cache
+def _distance() -> EditDistance:
+    return EditDistance(DistanceAlgorithm.DAMERAU_OSA)
 
 
 def _may_be_word(word: str) -> bool:

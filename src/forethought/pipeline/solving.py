@@ -17,6 +17,7 @@ from forethought.attacks.catalogue import apply_attack, parse_attack, seen_in_tr
 from forethought.attacks.two_texts import beside
 from forethought.errors import ConfigError
 from forethought.pipeline.recipe import SolveConfig
+from forethought.reasoning import spelt
 from forethought.records import Example, Request
 
 _NOTHING = "what the message asks"
@@ -121,7 +122,10 @@ def with_solution(example: Example, solve: SolveConfig | None) -> Example:
     found = attack.solve(example.request.messages) if attack is not None else None
     reasoning = example.reasoning
     if found is not None and solve is not None and solve.thought != "short":
-        reasoning = reasoning.model_copy(update={"steps": found[:-1], "asked": " ".join(found[-1].split())})
+        # A thought that only spells has no words for an intent: what it found is asked by itself.
+        intent = _NOTHING if spelt(found[:-1]) else reasoning.intent
+        solved = {"steps": found[:-1], "asked": " ".join(found[-1].split()), "intent": intent}
+        reasoning = reasoning.model_copy(update=solved)
     if solve is not None and solve.thought == "filler":
         said = " ".join([*(f"Step: {step}" for step in reasoning.steps), reasoning.asked, reasoning.intent])
         dots = " ".join("." * round(_TOKENS_A_WORD * len(said.split())))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from forethought.attacks.catalogue import parse_attack, seen_in_training
 from forethought.attempts.records import Attempt, Judged
+from forethought.defences.spelling import in_words
 from forethought.errors import ConfigError
 from forethought.manifest import write_whole
 from forethought.measure.comprehension import ASK_TO_DECODE, decoded_share, with_decoded
@@ -216,8 +217,8 @@ def decoded_by(judged: Sequence[Judged], steps: Sequence[Rung]) -> Figure:
 
 
 def in_thought(response: Response) -> str:
-    """What a thought says is asked."""
-    return solved_text(response.reasoning_text)
+    """What a thought says is asked, as `solved` reads it."""
+    return solved_text(response.reasoning_text, in_words)
 
 
 # Figures.
