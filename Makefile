@@ -26,9 +26,8 @@ test: setup
 	$(PYTEST) -m 'not slow'
 
 # The rest: processes that are killed and go on, several devices, a browser, whole sweeps. Other files are not even read.
-# They wait for each other's processes so often that a third worker fills two cores.
 check: setup
-	$(PYTEST) -n 3 -m slow $$(grep -rl --include='*.py' 'mark\.slow' tests | sort)
+	$(PYTEST) -m slow $$(grep -rl --include='*.py' 'mark\.slow' tests | sort)
 
 lint: types style docs-site
 
