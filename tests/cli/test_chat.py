@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -131,13 +132,18 @@ class _Typist:
 
     def sees(self, text: str, within_s: float = 120) -> str:
         """Reads until a text appears; returns what stands before it, and forgets that."""
-        until = time.monotonic() + within_s
-        while text not in self.screen:
-            ready, _, _ = select.select([self._terminal], [], [], max(until - time.monotonic(), 0))
-            assert ready, f"'{text}' did not appear: {self.screen[-2000:]!r}"
-            self.screen += os.read(self._terminal, 65536).decode("utf-8", "replace")
+        assert self.has_seen(text, within_s), f"'{text}' did not appear: {self.screen[-2000:]!r}"
         before, _, self.screen = self.screen.partition(text)
         return before
+
+    def has_seen(self, text: str, within_s: float) -> bool:
+        """Reads until a text appears, or the time is up."""
+        until = time.monotonic() + within_s
+        while text not in self.screen:
+            if not select.select([self._terminal], [], [], max(until - time.monotonic(), 0))[0]:
+                return False
+            self.screen += os.read(self._terminal, 65536).decode("utf-8", "replace")
+        return True
 
     def sees_on(self) -> None:
         """Reads until anything more appears."""
@@ -151,12 +157,34 @@ class _Typist:
         os.kill(self.process, signal.SIGINT)
 
     def exit_code(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        self.process = 0
+        return code
+
+    def leaves(self) -> None:
+        """Ends what still runs: it would take time from the tests behind it."""
+        if self.process:
+            os.kill(self.process, signal.SIGKILL)
+            os.waitpid(self.process, 0)
+
+
+@pytest.fixture
+def typist() -> Iterator[Callable[..., _Typist]]:
+    """Somebody who starts a command at a terminal, and leaves none behind."""
+    started: list[_Typist] = []
+
+    def start(*command: object) -> _Typist:
+        started.append(_Typist(*command))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.leaves()
 
 
 @pytest.mark.slow
-def test_a_conversation_at_a_terminal(adapter: Path) -> None:
-    somebody = _Typist("chat", adapter, "--max-tokens", 4)
+def test_a_conversation_at_a_terminal(adapter: Path, typist: Callable[..., _Typist]) -> None:
+    somebody = typist("chat", adapter, "--max-tokens", 4)
     somebody.sees("Loading")
     somebody.sees("Ctrl-D or /exit leaves")
     somebody.sees("> ")
@@ -174,8 +202,8 @@ def test_a_conversation_at_a_terminal(adapter: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupt_stops_an_answer_and_then_the_conversation(adapter: Path) -> None:
-    somebody = _Typist("chat", tiny_folder(), "--max-tokens", 100000)
+def test_an_interrupt_stops_an_answer_and_then_the_conversation(typist: Callable[..., _Typist]) -> None:
+    somebody = typist("chat", tiny_folder(), "--max-tokens", 100000)
     somebody.sees("> ")
     # Python drops one that comes while it is in a finalizer, and on a busy machine one comes too late: then the answer
     # is written to its end.
@@ -192,7 +220,10 @@ def test_an_interrupt_stops_an_answer_and_then_the_conversation(adapter: Path) -
         somebody.sees("> ")
     assert stopped
     time.sleep(1)  # nobody is as quick as to interrupt while the prompt is being drawn
-    somebody.interrupts()
+    for _ in range(15):  # and whoever sees nothing happen presses it again
+        somebody.interrupts()
+        if somebody.has_seen("Nothing of the conversation is kept", within_s=10):
+            break
     somebody.sees("Nothing of the conversation is kept")
     assert somebody.exit_code() == 130
 
