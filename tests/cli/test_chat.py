@@ -127,6 +127,7 @@ class _Typist:
         self.screen = ""
         self.process, self._terminal = pty.fork()
         if self.process == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests that a shell runs in its background ignore it
             os.environ |= {"TERM": "xterm", "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
             os.execv(sys.executable, [sys.executable, "-m", "forethought", *map(str, command)])
 
