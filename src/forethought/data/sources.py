@@ -154,8 +154,10 @@ def _with_other_cells(spec: SourceSpec, name: str, head: Sequence[Row], columns:
     """A row for each cell of these columns that none of the first rows has."""
     seen = {(column, str(row.get(column))) for row in map(flat, head) for column in columns}
     found: list[Row] = []
-    for other, row in read_rows(spec.path, lambda error: None):
-        cells = {(column, str(flat(row).get(column))) for column in columns} if other == name else set()
+    files = itertools.groupby(read_rows(spec.path, lambda error: None), key=lambda pair: pair[0])
+    _, rows = next(file for file in files if file[0] == name)
+    for _, row in rows:
+        cells = {(column, str(flat(row).get(column))) for column in columns}
         if not cells <= seen:
             seen |= cells
             found.append(row)
