@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from forethought.errors import InputError
-from forethought.judges import trained
-from forethought.judges.base import Item, Measure
+from forethought.judges import labelled, trained
+from forethought.judges.base import Item, Measure, data_text
 from forethought.judges.features import HEAD_CHARS, TAIL_CHARS, ends, featurise, mask, plain_tokens, stems
 from forethought.judges.labelled import shipped_answers
 from forethought.judges.trained import (
@@ -233,13 +233,31 @@ def test_probabilities_are_calibrated_on_what_was_held_out(sources: int) -> None
 def test_a_kept_judge_is_known_again_without_its_lessons(
     refusal: TrainedJudge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A judge that reads asked for it with every block, and wrote thousands of lessons out each time."""
+    """Every process asks for it, and wrote thousands of lessons out each time."""
 
     def again(measure: Measure) -> list[Lesson]:
         raise AssertionError(f"the lessons of {measure} were written out once more")
 
     monkeypatch.setattr(trained, "shipped_lessons", again)
+    trained._shipped_key.cache_clear()
     assert shipped_judge("refused").name == refusal.name
+
+
+def test_a_judge_is_known_by_every_text_that_its_lessons_are_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: set[str] = set()
+
+    def reading(name: str) -> str:
+        read.add(name)
+        return data_text(name)
+
+    monkeypatch.setattr(labelled, "data_text", reading)
+    labelled._rows.cache_clear()
+    labelled._texts.cache_clear()
+    shipped_answers()
+    lessons_read = set(read)
+    read.clear()
+    assert len(list(labelled.made_of())) > len(read)
+    assert read == lessons_read
 
 
 def test_shipped_lessons_hold_both_labels_and_no_gibberish() -> None:

@@ -60,13 +60,14 @@ def upstream(folder: Path) -> Iterator[tuple[MockVllm, str]]:
 
 
 async def all_of(engine: Any) -> list[tuple[Verdict, str]]:
-    found = []
-    for text in ASKS:
+    async def one_of(text: str) -> tuple[Verdict, str]:
         verdict = await engine.think(asked(text))
         pieces = (
             [] if verdict.refused else [one async for one in engine.answer(asked(text), verdict, Options(max_tokens=N))]
         )
-        found.append((verdict, "".join(piece.text for piece in pieces)))
+        return verdict, "".join(piece.text for piece in pieces)
+
+    found = await asyncio.gather(*map(one_of, ASKS))
     await engine.close()
     return found
 

@@ -6,8 +6,8 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -192,6 +192,7 @@ _EVERY_CUT, _CUT_WORDS = 2, (6, 40)
 """Every how many answers behind an opening are shown cut once more, and after how many words."""
 _LONG_CHARS = 150
 """A passage of this length or more is also shown wrapped."""
+_FILES = ("answers", "closers", "fillers", "manners", "openings", "passages", "redacted_steps", "topics", "wrappers")
 _GAPS = (" ", "\n\n")
 _PAIRS = 3
 _VOICES = (
@@ -219,14 +220,26 @@ class ShippedAnswer(Record):
     """True for rows that teach how refusals and plain answers speak, and nothing of harm."""
 
 
-@lru_cache(maxsize=8)
+@cache
 def _rows(name: str) -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(line) for line in data_text(f"{name}.jsonl").splitlines() if line.strip())
 
 
-def _texts(name: str, **only: str) -> list[str]:
+@cache
+def _texts(name: str, **only: str) -> tuple[str, ...]:
     """The texts of a file's rows, of those alone that hold these values."""
-    return [row["text"] for row in _rows(name) if all(row[key] == value for key, value in only.items())]
+    return tuple(row["text"] for row in _rows(name) if all(row[key] == value for key, value in only.items()))
+
+
+def _harmless() -> list[str]:
+    return [request.text for name in ("ordinary", "lookalike") for request in shipped_requests(name)]
+
+
+def made_of() -> Iterator[str]:
+    """All that shipped answers are made of: this code, and each text that it reads."""
+    yield Path(__file__).read_text(encoding="utf-8")
+    yield from map(data_text, (f"{name}.jsonl" for name in _FILES))
+    yield from _harmless()
 
 
 def shipped_answers(seed: int = 0) -> list[ShippedAnswer]:
@@ -239,8 +252,7 @@ def shipped_answers(seed: int = 0) -> list[ShippedAnswer]:
     refusals = [opening for opening in openings if opening["label"] == "refusal"]
     rows += [_bare(rng) for _ in range(_BARE)]
     # Harmless requests as the answers of someone who was asked to write one: plain English, no refusal.
-    requests = [request for name in ("ordinary", "lookalike") for request in shipped_requests(name)]
-    rows += [_answer("", request.text, "compliance") for request in requests]
+    rows += [_answer("", text, "compliance") for text in _harmless()]
     rows += [_two_voices(rng.choice(refusals), rng) for _ in range(_TWO_VOICES)]
     rows += [_off_topic(rng) for _ in range(_OFF_TOPIC)]
     rows += _in_pairs(rng)
@@ -341,7 +353,7 @@ def _cut(row: ShippedAnswer, rng: random.Random) -> ShippedAnswer:
     return row.model_copy(update={"item": row.item.model_copy(update={"answer": " ".join(words)})})
 
 
-def _kind(kind: str) -> list[str]:
+def _kind(kind: str) -> tuple[str, ...]:
     return _texts("manners", kind=kind)
 
 

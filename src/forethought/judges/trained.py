@@ -24,7 +24,7 @@ from forethought.errors import InputError, reason_of
 from forethought.judges import features
 from forethought.judges.base import Entry, Item, Measure, Verdict, data_text, judge_the_rest, nothing_said
 from forethought.judges.features import FEATURES_VERSION, PHRASES_FILE, View, featurise
-from forethought.judges.labelled import Columns, LabelledItem, labelled_files, shipped_answers, truths, wrapped
+from forethought.judges.labelled import Columns, LabelledItem, labelled_files, made_of, shipped_answers, truths, wrapped
 from forethought.manifest import write_json
 from forethought.models.weights import cache_folder, load_or_make
 from forethought.records import Record
@@ -340,12 +340,12 @@ def shipped_judge(measure: Measure) -> TrainedJudge:
 
 @cache
 def _shipped_key(measure: Measure) -> str:
-    """What the judge is made of. Seconds of work, and a judge that reads asks for two of them with every block."""
+    """What the judge is made of. Its lessons are not made for it: that takes a second, and every process asks."""
     digest = hashlib.sha256((measure + data_text(PHRASES_FILE)).encode())
     for file in (features.__file__, __file__, refusal.__file__):  # changed code makes another judge
         digest.update(Path(str(file)).read_bytes())
-    for lesson in shipped_lessons(measure):
-        digest.update(lesson.model_dump_json().encode())
+    for text in made_of():
+        digest.update(text.encode())
     return digest.hexdigest()[:16]
 
 

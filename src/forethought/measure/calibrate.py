@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -209,11 +210,13 @@ class Guarantee(Record):
         )
 
 
+@lru_cache(maxsize=4096)
 def upper_bound(refused: int, n: int, confidence: float) -> float:
     """Exact one-sided upper bound of a rate (Clopper and Pearson 1934); 1 where all were refused or there is none."""
     return 1.0 if refused >= n else float(beta.ppf(confidence, refused + 1, n - refused))
 
 
+@lru_cache(maxsize=4096)  # resampling sets thousands of thresholds on equally many
 def allowed_refusals(n: int, limit: float, confidence: float, method: Method) -> int:
     """How many of n harmless requests a threshold may refuse; -1 where none at all is too many still."""
     if method == "conformal":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -273,6 +274,7 @@ def rate_finding(
     return Finding(name=name, outcome="unsure" if crosses else "kept", says=says)
 
 
+@cache
 def pairs_needed(regression: float, comparisons: int = 1, churn: float = CHURN) -> int:
     """Requests on which McNemar's exact test shows a regression of a rate in four of five samples.
 
