@@ -25,6 +25,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves its workers what the tests beside them do not take
+_OF_A_NODE = ("raylet", "gcs_server", "dashboard_agent", "runtime_env_agent", "python-core-driver")
 _CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
@@ -42,6 +43,15 @@ def _end_run() -> None:
         head.terminate()
         head.wait(60)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport) -> None:
+    """A driver ends without a word when its node does: the node's own logs say why."""
+    for log in sorted(Path(os.environ["FORETHOUGHT_TEST_RUN"]).glob("ray/session_2*/logs/*")):
+        if log.suffix in (".out", ".err", ".log") and log.name.startswith(_OF_A_NODE) and log.stat().st_size:
+            last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+            report.longrepr = "\n".join([str(report.longrepr), f"-- {log.name}", *last])
 
 
 @pytest.hookimpl(trylast=True)  # of those that were chosen
@@ -119,6 +129,8 @@ def _start_ray(folder: Path) -> None:
     # A node's own: keys are never sent. Its folder is short, since a socket's path has 107 bytes at most.
     own = {"MOCK_API_KEY": "none", "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": os.environ["FORETHOUGHT_TEST_RUN"]}
     own["RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S"] = "20"  # what has not begun by then hangs since it was forked
+    # On a machine that is busy a node and its agent answer late, and are taken for dead.
+    own |= {"RAY_health_check_failure_threshold": "20", "RAY_agent_register_timeout_ms": "300000"}
     head = subprocess.Popen(
         [str(Path(sys.executable).with_name("ray")), "start", "--head", *map(str, said)],
         env={**os.environ, **own}, stdout=subprocess.DEVNULL, start_new_session=True,
