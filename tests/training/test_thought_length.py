@@ -80,3 +80,10 @@ def test_settings_of_an_earlier_version_have_the_usual_budget(material: Material
 def test_more_rows_than_are_looked_at_change_nothing(material: Material) -> None:
     rows = all_methods()["policy_reasoning"].rows(material)
     assert think_budget(rows * 200, material.tokenizer) == pytest.approx(think_budget(rows, material.tokenizer), abs=5)
+
+
+def test_the_longest_kind_of_thought_decides_where_few_are_of_it(material: Material) -> None:
+    methods, tokenizer = all_methods(), material.tokenizer
+    short, long = methods["scot"].rows(material), methods["policy_reasoning"].rows(material)
+    assert think_budget([*long, *short * 30], tokenizer) == pytest.approx(think_budget(long, tokenizer), rel=0.05)
+    assert think_budget([*long[:1], *short * 30], tokenizer) == THINK_BUDGET

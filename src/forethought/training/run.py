@@ -93,9 +93,10 @@ def train_rows(job: Job) -> dict[str, float]:
 
 
 _LOOKED_AT = 512
-"""Rows that are looked at, evenly spread: a thought's length hardly varies within a method."""
-_SHARE = 0.95
-"""Of the taught thoughts, so many are no longer than what the budget is measured by: one odd row decides nothing."""
+"""Rows that are looked at, evenly spread."""
+_SHARE = 0.99
+"""Of the taught thoughts, so many are no longer than what the budget is measured by: one odd row decides nothing, and
+the longest kind decides where few thoughts are of it, such as those that spell a cipher out."""
 _ROOM = 1.25
 """A new request may need more words than one that was trained on."""
 
