@@ -21,10 +21,10 @@ from pydantic import ValidationError
 
 from forethought import refusal
 from forethought.errors import InputError, reason_of
-from forethought.judges import features
+from forethought.judges import features, labelled
 from forethought.judges.base import Entry, Item, Measure, Verdict, data_text, judge_the_rest, nothing_said
 from forethought.judges.features import FEATURES_VERSION, PHRASES_FILE, View, featurise
-from forethought.judges.labelled import Columns, LabelledItem, labelled_files, made_of, shipped_answers, truths, wrapped
+from forethought.judges.labelled import Columns, LabelledItem, labelled_files, shipped_answers, truths, wrapped
 from forethought.manifest import write_json
 from forethought.models.weights import cache_folder, load_or_make
 from forethought.records import Record
@@ -342,9 +342,9 @@ def shipped_judge(measure: Measure) -> TrainedJudge:
 def _shipped_key(measure: Measure) -> str:
     """What the judge is made of. Its lessons are not made for it: that takes a second, and every process asks."""
     digest = hashlib.sha256((measure + data_text(PHRASES_FILE)).encode())
-    for file in (features.__file__, __file__, refusal.__file__):  # changed code makes another judge
+    for file in (features.__file__, labelled.__file__, __file__, refusal.__file__):  # changed code makes another judge
         digest.update(Path(str(file)).read_bytes())
-    for text in made_of():
+    for text in labelled.made_of():
         digest.update(text.encode())
     return digest.hexdigest()[:16]
 
