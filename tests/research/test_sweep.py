@@ -131,6 +131,7 @@ def test_the_plan_is_shown_and_nothing_is_run(tmp_path: Path, here: Callable[...
         ({"methods": [{"name": "scot", "data": {"labeled": []}}]}, "method 'scot', data"),
         ({"methods": [{"name": "scot_hardened", "passes": 2}]}, "shares its budget out by itself"),
         ({"methods": ["scot", {"id": "a", "weights_of": "scot", "passes": 2}]}, "can't train otherwise"),
+        ({"methods": [{"name": "refusal", "think_budget": 9}]}, "refusal has no thought"),
     ],
 )
 def test_what_would_fail_hours_later_is_told_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

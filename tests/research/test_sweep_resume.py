@@ -30,7 +30,7 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
     tmp_path: Path, here: Callable[..., Result]
 ) -> None:
     best_of = {"id": "scot_best", "weights_of": "scot", "around": "fused"}
-    read = {"id": "read", "weights_of": "scot", "around": "fused_intent"}
+    read = {"id": "read", "weights_of": "scot", "around": "fused_intent", "think_budget": 9}
     own = {"id": "own", "weights_of": "scot", "around": "fused_trained | unforged"}
     at_two = {"id": "at_two", "weights_of": "scot", "threshold": 2.0, "answer_with": "base"}
     probed = {"id": "probed", "weights_of": "refusal", "around": "trained_probe", "answer_with": "base"}
@@ -68,6 +68,8 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
         fusion, probe = load_fusion(scot.with_name(f"{name}-b2200") / "fuse")
         assert fusion.reads_intent
         assert probe.settings.trained is trained
+    budgets = {name: read_settings(scot.with_name(f"{name}-b2200") / "train").think_budget for name in ("read", "own")}
+    assert budgets == {"read": 9, "own": read_settings(scot / "train").think_budget}
     given = scot.with_name("at_two-b2200") / "train"
     assert (given / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert (read_settings(given).threshold, read_settings(given).answer_with) == (2.0, "base")

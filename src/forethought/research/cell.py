@@ -153,9 +153,13 @@ class CellStages:
         method, config = method_of(self.sweep, entry, rows.base, rows.seed)
 
         def work(out: Path) -> dict[str, Any]:
+            counts = fit(out) if shared is None else _copied(shared.adapter, out, method)
+            if entry.think_budget is not None:
+                write_settings(out, read_settings(out).model_copy(update={"think_budget": entry.think_budget}))
+            return counts
+
+        def fit(out: Path) -> dict[str, Any]:
             given = rows.material(method.needs_complied, self.progress)
-            if shared is not None:
-                return _copied(shared.adapter, out, method)
             a_pass, most = round(self.budget / entry.passes), max(entry.passes, self.sweep.most_passes)
             alone = method.procedure is None or method.one_run  # another procedure shares its budget out by itself
             job = Job(rows.base, method, given, config, out, a_pass, self.progress, f"train {method.name}")
@@ -188,7 +192,9 @@ class CellStages:
         point = self.sweep.operating_point.applied(fused=False)
 
         def work(out: Path) -> dict[str, Any]:
-            chosen = take_over(shared.adapter.with_name(CALIBRATE), out) if shared is not None else None
+            chosen = None
+            if shared is not None and read_settings(shared.adapter).think_budget == read_settings(adapter).think_budget:
+                chosen = take_over(shared.adapter.with_name(CALIBRATE), out)
             if chosen is None:
                 chosen = calibrate(LocalModel.load(rows.base, adapter), rows.dev, point, out, bar)
             return {"threshold": round(chosen.threshold, 3)}

@@ -198,6 +198,8 @@ class MethodEntry(Record):
     the method's own. Not dumped then either."""
     threshold: float | None = None
     """Verdict log-odds from which it refuses; None is the operating point that development requests give."""
+    think_budget: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
+    """Tokens of thought after which a verdict is asked for; None is what the taught thoughts need. Not dumped then."""
 
     @property
     def label(self) -> str:
@@ -333,6 +335,7 @@ class Sweep(Record):
                 "objective": {**parent.objective, **entry.objective},
                 "procedure": {**parent.procedure, **entry.procedure},
                 "passes": entry.passes if entry.passes != 1.0 else parent.passes,
+                "think_budget": entry.think_budget or parent.think_budget,
             }
         )
 
@@ -418,6 +421,9 @@ def check(sweep: Sweep) -> None:
         if full.passes != 1.0 and method.procedure is not None:
             rule = f"{method.name} shares its budget out by itself"
             raise ConfigError(f"method '{entry.label}', passes: {full.passes:g}", rule, "Change its procedure")
+        if full.think_budget and not method.thinks:
+            place = f"method '{entry.label}', think_budget: {full.think_budget}"
+            raise ConfigError(place, f"{method.name} has no thought", "Leave it out")
         if full.answer_with == "base" and not method.thinks and not entry.around:
             rule = "the base answers in place of a model without a thought, and nothing decides"
             raise ConfigError(f"method '{entry.label}', answer_with: base", rule, "Put a defence `around` it")
