@@ -70,6 +70,10 @@ def test_a_killed_sweep_goes_on_and_a_method_more_is_that_method_alone(
         assert probe.settings.trained is trained
     budgets = {name: read_settings(scot.with_name(f"{name}-b2200") / "train").think_budget for name in ("read", "own")}
     assert budgets == {"read": 9, "own": read_settings(scot / "train").think_budget}
+    # A threshold is set on thoughts as long as its own: other ones of the same weights are not taken over.
+    places = [scot.with_name(f"{name}-b2200") / "calibrate" for name in ("scot", "own", "read")]
+    of_scot, of_own, of_read = ((place / "thoughts.jsonl").read_bytes() for place in places)
+    assert of_own == of_scot != of_read
     given = scot.with_name("at_two-b2200") / "train"
     assert (given / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     assert (read_settings(given).threshold, read_settings(given).answer_with) == (2.0, "base")
