@@ -8,6 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
+from forethought.cli.bars import written
 from forethought.cli.terminal import Terminal
 from forethought.metrics import Figure
 
@@ -44,3 +45,30 @@ def test_a_bar_moves_before_its_first_step_and_tells_the_time_that_is_left() -> 
     assert " left" not in waiting
     assert "75/150" in out.getvalue()
     assert " left" in out.getvalue()
+
+
+def test_where_nothing_can_be_drawn_a_line_a_minute_is_written() -> None:
+    """Work of hours is started with its output in a file: what stands there says how far it is."""
+    out, now = io.StringIO(), [0.0]
+    with written(Console(file=out, width=80), "attacks [1]", lambda: now[0]) as bar:
+        bar.total(1500)
+        for second in range(1, 151):
+            now[0] = float(second)
+            bar.advance(10, "2.0 rows/s")
+    assert out.getvalue().splitlines() == [
+        "attacks [1]: 600 of 1,500, 0:01:00, 0:01:30 left, 2.0 rows/s",
+        "attacks [1]: 1,200 of 1,500, 0:02:00, 0:00:30 left, 2.0 rows/s",
+    ]
+
+
+def test_work_of_seconds_writes_nothing_and_work_of_unknown_length_how_far_it_is() -> None:
+    out, now = io.StringIO(), [0.0]
+    with written(Console(file=out, width=80), "reading", lambda: now[0]) as bar:
+        bar.show(3, 9)
+        bar.show(9, 9)
+    assert not out.getvalue()
+    with written(Console(file=out, width=80), "reading", lambda: now[0]) as bar:
+        bar.total(None)
+        now[0] = 90.0
+        bar.advance(1_000_000)
+    assert out.getvalue() == "reading: 1,000,000, 0:01:30\n"

@@ -188,6 +188,22 @@ def test_a_seed_that_is_missing_is_told_beside_the_mean_of_the_others() -> None:
     assert {"auroc_unseen_scot", "auroc_unseen_scot_b_s0_b10"} <= {one.name for one in sweep_figures([row, left])}
 
 
+@pytest.mark.parametrize(
+    ("lender", "shared"),
+    [
+        ("scot", True),
+        ({"name": "scot", "think_budget": 9, "threshold": 1.0}, True),
+        ({"name": "scot", "passes": 2}, False),
+        ({"name": "scot", "train": {"rank": 4}}, False),
+        ({"id": "scot", "name": "scot_no_benign"}, False),
+        ({"id": "other", "name": "scot"}, False),
+    ],
+)
+def test_weights_are_shared_by_a_method_where_they_would_come_out_the_same(lender: Any, shared: bool) -> None:
+    sweep = Sweep.model_validate(sweep_content(methods=[lender, "scot_split"]))
+    assert sweep.trains_plainly("scot") is shared
+
+
 def test_only_names_a_defence_of_the_sweep(tmp_path: Path) -> None:
     done = run_here("sweep", sweep_file(tmp_path), "--out", tmp_path / "out", "--only", "scott")
     assert done.code == 2

@@ -12,19 +12,18 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich import box, progress
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
-from rich.progress_bar import ProgressBar
 from rich.prompt import Confirm
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from forethought.cli.bars import drawn, written
 from forethought.errors import ConfigError
 from forethought.progress import Bar, Cost, Progress
 from forethought.redaction import printable
@@ -85,8 +84,8 @@ def waiting(what: str) -> Iterator[None]:
         yield
         return
     columns = progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.TimeElapsedColumn()
-    with progress.Progress(*columns, console=console, transient=True) as drawn:
-        drawn.add_task(escape(f"{what} ..."), total=None)
+    with progress.Progress(*columns, console=console, transient=True) as shown:
+        shown.add_task(escape(f"{what} ..."), total=None)
         yield
 
 
@@ -147,25 +146,6 @@ def show_notes(notes: Mapping[str, int], malformed: Sequence[str]) -> None:
         say(f"  {where}")
 
 
-class _Bar(progress.BarColumn):
-    """A bar that moves before its first step is done, too: rows of a batch end together, and late."""
-
-    def render(self, task: progress.Task) -> ProgressBar:
-        drawn = super().render(task)
-        drawn.pulse = not task.completed
-        return drawn
-
-
-class _TimeLeft(progress.ProgressColumn):
-    """What is left of the time, at the rate so far; nothing before anything is done."""
-
-    def render(self, task: progress.Task) -> Text:
-        if not task.completed or not task.total or task.elapsed is None or task.finished:
-            return Text("")
-        left = task.elapsed * (task.total - task.completed) / task.completed
-        return Text(f"{timedelta(seconds=round(left))} left", style="progress.remaining")
-
-
 def show_gate(gate: Gate) -> None:
     """What a gate found and where it is written. Exits with 1 where something stops the build."""
     from forethought.report.tables import interval
@@ -191,27 +171,6 @@ def show_gate(gate: Gate) -> None:
     raise typer.Exit(int(bool(gate.failed)))
 
 
-class _DrawnBar(Bar):
-    """A progress bar; it appears with its total."""
-
-    def __init__(self, drawn: progress.Progress, name: str) -> None:
-        self._drawn, self._name = drawn, name
-        self._task: progress.TaskID | None = None
-
-    def total(self, total: int | None) -> None:
-        self._task = self._drawn.add_task(self._name, total=total, note="")
-
-    def advance(self, steps: int, note: str = "") -> None:
-        if self._task is not None:
-            self._drawn.update(self._task, advance=steps, note=note)
-
-    def show(self, done: int, total: int, note: str = "") -> None:
-        if self._task is None:
-            self.total(total)
-        assert self._task is not None
-        self._drawn.update(self._task, completed=done, total=total, note=note)
-
-
 class Terminal(Progress):
     """Prints through rich, plain lines where there is no terminal, and asks whoever sits there."""
 
@@ -228,13 +187,8 @@ class Terminal(Progress):
 
     @contextmanager
     def bar(self, name: str) -> Iterator[Bar]:
-        columns = (
-            progress.SpinnerColumn(), progress.TextColumn("{task.description}"), _Bar(bar_width=24),
-            progress.MofNCompleteColumn(), progress.TimeElapsedColumn(), _TimeLeft(),
-            progress.TextColumn("[dim]{task.fields[note]}"),
-        )  # fmt: skip
-        with progress.Progress(*columns, console=self.console, transient=True) as drawn:
-            yield _DrawnBar(drawn, name)
+        with (drawn if self.console.is_terminal else written)(self.console, name) as bar:
+            yield bar
 
     def agree(self, cost: Cost) -> bool:
         """Shows what it will cost, and asks where that is over the limit. Raises ConfigError where nobody sits."""

@@ -308,6 +308,14 @@ class Sweep(Record):
             raise ValueError(f"{twice[0]} stands twice")
         return value
 
+    def trains_plainly(self, method: str) -> bool:
+        """Whether the entry called like a method trains that method's weights, by the sweep's settings alone."""
+        found = next((one for one in self.methods if one.label == method), None)
+        if found is None or found.weights_of:
+            return False
+        entry = self.resolved(found)
+        return entry.name == method and not entry.trains_otherwise
+
     def resolved(self, entry: MethodEntry) -> MethodEntry:
         """The entry with the changes of all that it comes after, or shares the weights of.
 

@@ -337,7 +337,8 @@ class _Cells:
     # Weights that several entries answer with.
 
     def _shared(self, entry: MethodEntry, weights_of: str, budget: int) -> Trained | None:
-        """The weights that an entry shares; None where it trains its own. `weights_of` is its method's.
+        """The weights that an entry shares; None where it trains its own. `weights_of` is its method's: those are
+        shared where neither entry trains otherwise.
 
         Raises ConfigError where the entry names one that was not trained.
         """
@@ -348,7 +349,9 @@ class _Cells:
                 place = f"method '{entry.label}', weights_of: {entry.weights_of}"
                 raise ConfigError(place, "its weights are not here", "See why, or train it: --only does one alone")
             return shared
-        return None if entry.trains_otherwise else self._weights.get((weights_of, budget))
+        if entry.trains_otherwise or not self._sweep.trains_plainly(weights_of):
+            return None
+        return self._weights.get((weights_of, budget))
 
     def _lent(self, entry: MethodEntry, weights_of: str, budget: int) -> Trained | None:
         """Weights whose own answers are another run's; trained here, unless what is done so far is told alone."""
