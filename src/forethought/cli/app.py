@@ -21,7 +21,7 @@ from forethought.errors import ForethoughtError
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-_SHARED = ("app", "options", "terminal")
+_SHARED = ("app", "bars", "options", "terminal")
 """Modules of this folder that are no command."""
 _MODULES = {
     found.name.replace("_", "-"): found.name
