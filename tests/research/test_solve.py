@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -22,7 +23,7 @@ from forethought.progress import Progress
 from forethought.records import user_request
 from forethought.research.config import check, load_sweep
 from forethought.research.setting import prepare_setting
-from forethought.research.solve import of_the_better, run_solve, rungs, to_decode
+from forethought.research.solve import against_k, of_the_better, run_solve, rungs, to_decode
 from tests.research.sweep_content import sweep_file
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "solve.yaml"
@@ -150,3 +151,27 @@ def test_the_order_to_decode_stands_behind_the_message() -> None:
     asked = to_decode(attempt)
     assert asked.request.text == f"Text 3: x\n\n{ASK_TO_DECODE}"
     assert (asked.id, asked.cells) == ("decode/a", attempt.cells)
+
+
+def test_the_plot_has_a_column_a_kind_of_family_and_two_rows_a_model() -> None:
+    names = ("k0_scot", "k2_scot", "taught_k1_scot", "solve_k2_scot")
+    figures = [
+        Figure(name=f"{stem}_{name}_{model}", value=0.7, low=0.6, high=0.8, n=80)
+        for stem in ("auroc", "youden")
+        for name in names
+        for model in ("a", "b")
+    ]
+    sweep, settings = SimpleNamespace(defences=("base", "scot")), [SimpleNamespace(base=base) for base in ("a", "b")]
+    plot = against_k(cast(Any, [sweep]), figures, cast(Any, settings))
+    assert plot is not None
+    canvas = plot.draw()
+    titles = [axis.get_title(loc="left") or axis.get_title() for axis in canvas.axes]
+    assert titles[:3] == [
+        "AUROC, a, unseen in training",
+        "AUROC, a, two texts, skill taught",
+        "AUROC, a, what attackers write",
+    ]
+    assert titles[9:] == [title.replace("AUROC, a", "J, b") for title in titles[:3]]
+    drawn = [[round(x) for x in axis.lines[0].get_xdata()] for axis in canvas.axes[:3]]
+    assert drawn == [[0, 2], [0, 1], [0, 2]]  # plain pairs stand at 0 of each
+    assert [text.get_text() for text in canvas.legends[0].get_texts()] == ["scot"]

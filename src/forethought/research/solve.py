@@ -393,26 +393,31 @@ def _beside(sweep: Sweep, cell: Cell) -> list[Figure]:
 
 # The plot.
 
+_DRAWN = {"": f"{_UNSEEN} in training", TAUGHT: "two texts, skill taught", OTHERS: "what attackers write"}
+"""Kinds of families that have panels, and what stands above them."""
+
 
 def against_k(sweeps: Sequence[Sweep], figures: Sequence[Figure], settings: Sequence[Setting]) -> Plot | None:
-    """AUROC and J against k, a line a defence and a row of panels a model; None where nothing is scored."""
+    """AUROC and J against k, a line a defence, two rows of panels a model and a column a kind of family; None where
+    nothing is scored."""
     known = {one.name: one for one in figures}
     models = [slug(one.base) for one in settings]
-    ks = sorted({int(found[1]) for name in known if (found := re.match(r"auroc_k(\d+)_", name))})
+    of_kind = re.compile(rf"auroc_(?:(?:{TAUGHT}|{OTHERS})_)?k(\d+)_")
+    ks = sorted({int(found[1]) for name in known if (found := of_kind.match(name))})
     defences = dict.fromkeys(who for sweep in sweeps for who in sweep.defences)
     drawn = [who for who in defences if any(f"auroc_k{k}_{who}_{model}" in known for k in ks for model in models)]
-    taught = [TAUGHT] if any(name.startswith(f"auroc_{TAUGHT}_k") for name in known) else []
-    panels = [(stem, kind, model) for model in models for kind in ("", *taught) for stem in ("auroc", "youden")]
+    kinds = [kind for kind in _DRAWN if not kind or any(name.startswith(f"auroc_{kind}_k") for name in known)]
+    panels = [(stem, kind, model) for model in models for stem in ("auroc", "youden") for kind in kinds]
 
     def of(stem: str, kind: str, k: int, who: str, model: str) -> Figure | None:
-        return known.get(f"{stem}_{f'{kind}_' if kind and k else ''}k{k}_{who}_{model}")  # none is taught at k = 0
+        return known.get(f"{stem}_{f'{kind}_' if kind and k else ''}k{k}_{who}_{model}")  # at k = 0 all are plain pairs
 
     if not drawn:
         return None
 
     def draw() -> Any:
-        canvas, axes = axes_of(4.2 * len(models), len(panels) // len(models), len(models))
-        for axis, (stem, kind, model) in zip(axes.flat, panels, strict=True):
+        canvas, _ = axes_of(6.0 * len(models), len(kinds), 2 * len(models))
+        for axis, (stem, kind, model) in zip(canvas.axes, panels, strict=True):
             for number, who in enumerate(drawn):
                 shown = [(k, one) for k in ks if (one := of(stem, kind, k, who, model)) is not None]
                 if shown:
@@ -425,9 +430,12 @@ def against_k(sweeps: Sequence[Sweep], figures: Sequence[Figure], settings: Sequ
             axis.axhline(0.5 if stem == "auroc" else 0.0, color=SOFT, linewidth=0.9, linestyle="--", zorder=1)
             axis.set_xticks(ks)
             axis.set_xlabel("steps of work k")
-            which = ", skill taught" if kind else f", {_UNSEEN}" if taught else ""
+            which = f", {_DRAWN[kind]}" if len(kinds) > 1 else ""
             axis.set_title(f"{'AUROC' if stem == 'auroc' else 'J'}, {model}{which}", fontsize=8)
-        axes.flat[0].legend(fontsize=7)
+        by_name = {
+            name: line for axis in canvas.axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        canvas.legend(by_name.values(), by_name.keys(), loc="outside lower center", ncols=len(by_name), fontsize=7)
         return canvas
 
     told = "; ".join(
