@@ -8,6 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
+from forethought.cli import bars
 from forethought.cli.bars import written
 from forethought.cli.terminal import Terminal
 from forethought.metrics import Figure
@@ -72,3 +73,14 @@ def test_work_of_seconds_writes_nothing_and_work_of_unknown_length_how_far_it_is
         now[0] = 90.0
         bar.advance(1_000_000)
     assert out.getvalue() == "reading: 1,000,000, 0:01:30\n"
+
+
+def test_the_terminal_draws_where_it_can_and_writes_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bars, "_EVERY", 0.0)
+    for is_terminal, said in ((True, "1/4"), (False, "attacks: 1 of 4, 0:00:00")):
+        out = io.StringIO()
+        shown = Console(file=out, width=80, force_terminal=is_terminal, color_system=None)
+        with Terminal(shown).bar("attacks") as bar:
+            bar.show(1, 4)
+        assert said in out.getvalue()
+        assert ("\x1b" in out.getvalue()) is is_terminal

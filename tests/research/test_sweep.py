@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import Result
@@ -17,7 +18,7 @@ from forethought.research.cell import Cell
 from forethought.research.config import MethodEntry, Sweep, load_sweep, method_of
 from forethought.research.figures import missing_of, sweep_figures
 from forethought.research.rows import SweepRow
-from forethought.research.run import unfitted
+from forethought.research.run import _Cells, unfitted
 from forethought.training.methods.hidden_states import LatentObjective
 from tests.research.sweep_content import EVALUATE, sweep_content, sweep_file
 from tests.shell import run_here
@@ -202,6 +203,10 @@ def test_a_seed_that_is_missing_is_told_beside_the_mean_of_the_others() -> None:
 def test_weights_are_shared_by_a_method_where_they_would_come_out_the_same(lender: Any, shared: bool) -> None:
     sweep = Sweep.model_validate(sweep_content(methods=[lender, "scot_split"]))
     assert sweep.trains_plainly("scot") is shared
+    trained = object()
+    cells = SimpleNamespace(_sweep=sweep, _weights={("scot", 9): trained}, _lenders={})
+    found = _Cells._shared(cast(Any, cells), sweep.methods[1], "scot", 9)
+    assert found is (trained if shared else None)
 
 
 def test_only_names_a_defence_of_the_sweep(tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ class _Column(progress.BarColumn):
     """A bar that moves before its first step is done, too: rows of a batch end together, and late."""
 
     def render(self, task: progress.Task) -> ProgressBar:
-        drawn = super().render(task)
-        drawn.pulse = not task.completed
-        return drawn
+        column = super().render(task)
+        column.pulse = not task.completed
+        return column
 
 
 class _TimeLeft(progress.ProgressColumn):
