@@ -127,11 +127,11 @@ class Series(NamedTuple):
 
 
 def axes_of(height: float, panels: int = 1, rows: int = 1) -> tuple[Any, Any]:
-    """A figure of that height in inches and ten wide, and its axes: several, in rows, share the vertical one."""
+    """A figure of that height in inches and ten wide, and its axes: those of a row share the vertical one."""
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(10, height), layout="constrained")
-    return canvas, canvas.subplots(rows, panels, sharey=True)
+    return canvas, canvas.subplots(rows, panels, sharey="row")
 
 
 def errors(figures: Sequence[Figure]) -> list[list[float]]:
