@@ -174,4 +174,7 @@ def test_the_plot_has_a_column_a_kind_of_family_and_two_rows_a_model() -> None:
     assert titles[9:] == [title.replace("AUROC, a", "J, b") for title in titles[:3]]
     drawn = [[round(x) for x in axis.lines[0].get_xdata()] for axis in canvas.axes[:3]]
     assert drawn == [[0, 2], [0, 1], [0, 2]]  # plain pairs stand at 0 of each
+    aurocs, youdens = ({axis.get_ylim() for axis in canvas.axes[at : at + 3]} for at in (0, 3))
+    assert (len(aurocs), len(youdens)) == (1, 1)
+    assert aurocs != youdens  # each row has a vertical axis of its own
     assert [text.get_text() for text in canvas.legends[0].get_texts()] == ["scot"]

@@ -16,6 +16,7 @@ from forethought.cli.terminal import console
 from forethought.errors import ConfigError
 from forethought.metrics import Figure
 from forethought.models.local import LocalModel
+from forethought.pipeline.recipe import load_recipe
 from forethought.research.config import Sweep, load_sweep
 from forethought.research.figures import contrast_figures
 from forethought.research.sweep import asked_otherwise
@@ -237,6 +238,12 @@ def test_a_log_beside_only_is_told(studied: tuple[Path, Path]) -> None:
 def test_what_can_not_be_asked_is_told_at_once(asked: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         asked_otherwise(Sweep.model_validate(_content()), **asked)
+
+
+def test_the_study_on_nearly_all_rows_has_the_default_recipes_tokens() -> None:
+    recipes = Path(__file__).resolve().parents[2] / "recipes"
+    default = load_recipe(recipes / "default.yaml")
+    assert load_sweep(recipes / "study_full.yaml").budgets == (default.build.max_tokens,)
 
 
 def test_a_contrast_is_of_defences_that_the_study_has(tmp_path: Path) -> None:

@@ -41,9 +41,9 @@ class _Column(progress.BarColumn):
     """A bar that moves before its first step is done, too: rows of a batch end together, and late."""
 
     def render(self, task: progress.Task) -> ProgressBar:
-        column = super().render(task)
-        column.pulse = not task.completed
-        return column
+        bar = super().render(task)
+        bar.pulse = not task.completed
+        return bar
 
 
 class _TimeLeft(progress.ProgressColumn):
